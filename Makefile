@@ -1,0 +1,43 @@
+# `make sweep` and `make test` each work alone on a fresh machine with git, make and Python 3.11 or later.
+.DELETE_ON_ERROR:
+.PHONY: help setup sweep test lint types clean
+
+VENV ?= .venv
+EXTRAS ?= dev
+ARGS ?=
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed-$(EXTRAS)
+
+help:
+	@echo 'make sweep            the default sweep: BC and DAgger, verdicts and a report in runs/sweep'
+	@echo 'make sweep ARGS=...   with flags of launch/sweep.py, e.g. ARGS=--budget=smoke'
+	@echo 'make test             the test suite'
+	@echo 'make lint types       ruff and pyright'
+	@echo 'make setup            only the environment in $(VENV); EXTRAS=dev,cuda for a GPU'
+
+setup: $(STAMP)
+
+# Build tools come first and pinned, so that no build is isolated from constraints.txt.
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo 'Python 3.11 or later is needed; none was found (set PYTHON=...)' >&2; exit 1; }
+	"$(PYTHON)" -m venv "$(VENV)"
+	"$(PY)" -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools wheel
+	"$(PY)" -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[$(EXTRAS)]'
+	@touch "$@"
+
+sweep: $(STAMP)
+	"$(PY)" launch/sweep.py --algo=bc,dagger $(ARGS)
+
+test: $(STAMP)
+	"$(PY)" -m pytest $(ARGS)
+
+lint: $(STAMP)
+	"$(PY)" -m ruff check .
+
+types: $(STAMP)
+	"$(PY)" -m pyright
+
+clean:
+	rm -rf build dist .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,197 @@
+"""Analytic worlds: a two-state chain (on or off the demonstrations' distribution) whose cost has a closed form.
+
+While on, one of 64 situations is drawn afresh at every step, Zipf-1 distributed, and one of three lane actions is right in
+it. A wrong action leaves the distribution with probability `hazard`. While off, every situation looks the same: a view that
+demonstrations never contain, because the expert never errs. The fourth action, `recover`, then comes back with probability
+`recovery`. A deterministic policy thus leaves at a rate h and returns at a rate rho, both exact (`exact_rates`), and its
+cumulative cost is known at every horizon (`closed_form`). A behavioural clone's only errors are missing mass: situations that
+its n independent labels did not hold, in expectation sum_k p_k (1 - p_k)^n (`missing_mass`).
+
+Modes, each a change of dials:
+
+* `dagger_chain`, the nominal one: an error costs u = 1 / recovery steps if, and only if, the policy knows `recover`;
+* `cliff`: nobody comes back;
+* `recoverable`: everybody comes back, whatever they do, at 1/4 per step;
+* `front_loaded`: only the first action matters. J(T) is linear in T at a fixed policy; the T² of the theory appears as J / eps
+  because the error rate averaged over an episode, eps, falls like 1/T. `hazard` is 1 there, as one step in T can go wrong.
+
+Source: Ross and Bagnell 2010 (cliff, front-loaded errors); Ross, Gordon and Bagnell 2011, arXiv:1011.0686 (u).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from brax.envs.base import State
+from flax import struct
+
+from envs.core import World, dial
+
+__all__ = ["OFF_VIEW", "RECOVER", "SITUATIONS", "Chain", "ChainDials", "closed_form", "exact_rates", "missing_mass"]
+
+SITUATIONS = 64
+"""K, the number of situations."""
+OFF_VIEW = SITUATIONS
+"""Index of the off flag in the observation."""
+RECOVER = 3
+"""The action that comes back; wrong in every situation. The actions before it are the lane actions."""
+ACTIONS = RECOVER + 1
+
+_weights = 1.0 / np.arange(1, SITUATIONS + 1)
+PROBABILITY = _weights / _weights.sum()
+"""float64[K]: Zipf-1, p_k = (1 / k) / sum_j (1 / j), most frequent first."""
+CORRECT = np.arange(SITUATIONS, dtype=np.int32) % RECOVER
+"""int32[K]: the right action of each situation; the three hold 0.44, 0.31 and 0.26 of the mass."""
+
+
+@struct.dataclass
+class ChainDials:
+    """The dials of `Chain`."""
+
+    hazard: float = dial(1.0, "probability that a wrong action leaves the distribution", unit="1/step", low=0.0, high=1.0)
+    recovery: float = dial(0.125, "probability that `recover` comes back, per step off", unit="1/step", low=0.0, high=1.0)
+    reacquisition: float = dial(0.0, "probability of coming back whatever the action", unit="1/step", low=0.0, high=1.0)
+    front: float = dial(
+        0.0, "hazard of all steps but the first is scaled by 1 - front; 1: only the first matters", low=0.0, high=1.0
+    )
+
+
+@struct.dataclass
+class ChainState:
+    """Where the chain is."""
+
+    situation: jax.Array
+    """int32[] in 0..K-1: what is drawn for this step; not visible while off."""
+    off: jax.Array
+    """bool[]."""
+    step: jax.Array
+    """int32[]: steps since reset."""
+    key: jax.Array
+    """uint32[2]: the world's own randomness, split at every step."""
+
+
+class Chain(World):
+    """The chain. Observation float32[65]: one-hot of the situation while on; all zeros but the last, the off flag, while off.
+
+    The action is int32[]: 0, 1 and 2 are lane actions, 3 is `recover`. Cost and graded cost are both 1 if the state reached is
+    off, and the reward is 1 - cost. `recovery_steps` is the mean number of steps that the expert is off after one error at the
+    nominal dials, u = 1 / recovery = 8: the expected cost of one error if the expert takes over, as in DAgger's bound. (It is
+    not a 99 % bound: that many recoveries take at most 35 steps.)
+    """
+
+    name = "chain"
+    modes: Mapping[str, Mapping[str, float]] = {
+        "dagger_chain": {},
+        "cliff": {"recovery": 0.0},
+        "recoverable": {"reacquisition": 0.25},
+        "front_loaded": {"front": 1.0, "hazard": 1.0},
+    }
+    horizon = 1024
+    n_actions = ACTIONS
+    recovery_steps = 8
+    latency = 1
+
+    def __init__(self, **dials: float):
+        self.dials = ChainDials(**dials)
+
+    @property
+    def observation_size(self) -> int:
+        return SITUATIONS + 1
+
+    @property
+    def action_size(self) -> int:
+        return ACTIONS
+
+    def reset(self, rng: jax.Array) -> State:
+        """A start on the distribution. rng: uint32[2], consumed."""
+        key, draw = jax.random.split(rng)
+        situation = _situation(jax.random.uniform(draw))
+        return _state(ChainState(situation, jnp.zeros((), bool), jnp.zeros((), jnp.int32), key), jnp.float32(0.0))
+
+    def step(self, state: State, action: jax.Array) -> State:
+        """One step; action int32[] in 0..3."""
+        chain, dials = state.pipeline_state, self.dials
+        key, draw = jax.random.split(chain.key)
+        next_situation, chance = jax.random.uniform(draw, (2,))
+        wrong = action != jnp.asarray(CORRECT)[chain.situation]
+        hazard = wrong * dials.hazard * jnp.where(chain.step > 0, 1.0 - dials.front, 1.0)
+        stay = (1.0 - (action == RECOVER) * dials.recovery) * (1.0 - dials.reacquisition)
+        off = chance < jnp.where(chain.off, stay, hazard)
+        reached = ChainState(_situation(next_situation), off, chain.step + 1, key)
+        return _state(reached, 1.0 - off.astype(jnp.float32))
+
+    def expert(self, state: State, key: jax.Array) -> jax.Array:
+        """The right action while on, `recover` while off. The key is not used."""
+        del key
+        chain = state.pipeline_state
+        return jnp.where(chain.off, jnp.int32(RECOVER), jnp.asarray(CORRECT)[chain.situation])
+
+
+def _situation(uniform: jax.Array) -> jax.Array:
+    """int32[]: inverse of the cumulative distribution at `uniform` in [0, 1)."""
+    # The last edge is left out: it is 1 up to rounding, and an index of K must not come out.
+    edges = jnp.asarray(np.cumsum(PROBABILITY)[:-1], jnp.float32)
+    return jnp.searchsorted(edges, uniform, side="right").astype(jnp.int32)
+
+
+def _state(chain: ChainState, reward: jax.Array) -> State:
+    cost = chain.off.astype(jnp.float32)
+    observation = jax.nn.one_hot(jnp.where(chain.off, OFF_VIEW, chain.situation), SITUATIONS + 1)
+    metrics = {"cost": cost, "graded_cost": cost}
+    return State(chain, observation, reward, jnp.zeros(()), metrics)
+
+
+def exact_rates(actions: np.ndarray, dials: ChainDials) -> tuple[float, float]:
+    """(h, rho) [1/step] of the deterministic policy that plays `actions[i]` when entry i of its observation is 1.
+
+    h = hazard * sum_k p_k 1[a_k != a*_k], the rate of leaving (in the first step, whatever `front` is);
+    rho = 1 - (1 - recovery 1[a_off = recover]) (1 - reacquisition), the rate of coming back.
+
+    Args:
+      actions: int[K + 1], the action in each situation, then the one in the off view.
+      dials: the world's.
+
+    Raises:
+      ValueError: if `actions` does not hold K + 1 entries.
+    """
+    actions = np.asarray(actions)
+    if actions.shape != (SITUATIONS + 1,):
+        raise ValueError(f"actions must have shape ({SITUATIONS + 1},), not {actions.shape}")
+    h = float(dials.hazard) * float(PROBABILITY[actions[:SITUATIONS] != CORRECT].sum())
+    recovery = float(dials.recovery) * bool(actions[OFF_VIEW] == RECOVER)
+    return h, 1.0 - (1.0 - recovery) * (1.0 - float(dials.reacquisition))
+
+
+def closed_form(h: float, rho: float, horizons: np.ndarray, front: float = 0.0) -> np.ndarray:
+    """J(T): the expected number of failures among the states reached by the first T steps, starting on.
+
+    With the first step's hazard h, the later steps' h' = (1 - front) h and q = 1 - h' - rho, the state after step t is off with
+    probability p_t = q^(t-1) h + h' (1 + q + ... + q^(t-2)), and J(T) = p_1 + ... + p_T. For front = 0 and k = h + rho this is
+
+        J(T) = (h / k) [T - (1 - k) (1 - (1 - k)^T) / k],
+
+    but the sums are evaluated term by term: the quotient cancels for small k. For front = 1, J(T) = h (1 - (1 - rho)^T) / rho.
+
+    Args:
+      h: rate of leaving [1/step].
+      rho: rate of coming back [1/step].
+      horizons: int[...], T >= 1.
+      front: the dial.
+
+    Returns:
+      float64[...], as `horizons`.
+    """
+    horizons = np.asarray(horizons)
+    later = (1.0 - front) * h
+    powers = (1.0 - later - rho) ** np.arange(horizons.max())
+    entered_later = np.concatenate([[0.0], np.cumsum(powers)[:-1]])
+    return np.cumsum(h * powers + later * entered_later)[horizons - 1]
+
+
+def missing_mass(labels: int) -> tuple[float, float]:
+    """Expected probability, and expected number, of the situations that `labels` independent labels do not hold."""
+    absent = (1.0 - PROBABILITY) ** labels
+    return float(PROBABILITY @ absent), float(absent.sum())

@@ -1,0 +1,77 @@
+"""What every world here adds to `brax.envs.Env`: dials, costs and an expert that can be asked anywhere.
+
+A world is an ordinary Brax environment, `reset(key) -> State` and `step(state, action) -> State`, with
+
+* `state.metrics["cost"]`: 1.0 if the state just reached is a failure, else 0.0 (0.0 after `reset`);
+* `state.metrics["graded_cost"]`: the same loss in [0, 1] with intermediate values;
+* `expert(state, key)`: the demonstrator's action at *any* state, inside jit;
+* `dials`: a frozen dataclass of scalars. They are data: `world.bind(dials)` inside jit swaps them without recompiling.
+
+Failure never ends an episode. It is absorbed or recovered from until the horizon, so a cost curve has no survivors' bias.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from brax.envs.base import Env, State
+from flax import struct
+
+__all__ = ["State", "World", "dial", "dial_fields"]
+
+
+def dial(default: float, help: str, *, unit: str = "1", low: float = float("-inf"), high: float = float("inf")) -> Any:
+    """A dial's default, what it means, its unit and its closed range [low, high]."""
+    return struct.field(pytree_node=True, default=default, metadata={"help": help, "unit": unit, "low": low, "high": high})
+
+
+def dial_fields(dials: Any) -> dict[str, dataclasses.Field]:
+    """The dials of a world by name; `field.metadata` holds help, unit, low and high."""
+    return {f.name: f for f in dataclasses.fields(dials)}
+
+
+class World(Env):
+    """A Brax environment with dials, costs and an expert.
+
+    Attributes:
+      name: as in the registry; letters, digits, dot, underscore and hyphen.
+      dials: the world's frozen dataclass of dials (`flax.struct.dataclass`), every leaf a scalar.
+      modes: named changes of dials that the sweep runs side by side; the first is the world as it is.
+      horizon: T_max [steps], the longest horizon the world is meant for.
+      n_actions: number of actions of a discrete world, None for a continuous one. A discrete action is an int32 scalar, a
+        continuous one float32[action_size] in [-1, 1].
+      recovery_steps: u, the steps within which the expert undoes a failure in at least 99 % of cases (None: it cannot).
+      latency: L, the steps from a wrong action to the failure it causes.
+    """
+
+    name: str
+    dials: Any
+    modes: Mapping[str, Mapping[str, float]] = {"nominal": {}}
+    horizon: int
+    n_actions: int | None = None
+    recovery_steps: int | None = None
+    latency: int = 1
+
+    @property
+    def backend(self) -> str:
+        return "irl_bench"
+
+    def bind(self, dials: Any) -> World:
+        """This world with other dials; cheap, and legal inside jit."""
+        bound = copy.copy(self)
+        bound.dials = dials
+        return bound
+
+    def dials_for(self, mode: str) -> Any:
+        """The dials of a mode as float32 leaves, ready to be passed to a jitted function."""
+        changed = self.dials.replace(**self.modes[mode])
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), changed)
+
+    def expert(self, state: State, key: jax.Array) -> jax.Array:
+        """The demonstrator's action at `state`: int32[] for a discrete world, float32[action_size] otherwise."""
+        raise NotImplementedError(f"{type(self).__name__} has no expert")

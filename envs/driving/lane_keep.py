@@ -1,0 +1,259 @@
+"""Lane keeping with rare, long-tailed, signalled hazards: the world on which compounding error can be seen.
+
+A dynamic single-track car (`vehicle`) follows a new clothoid road (`road`) each episode at 10 m/s under a gusting crosswind. Ruts
+pull the steering for a few steps; each of up to 64 kinds pulls differently and is signalled by its own cue, and kinds are
+Zipf-distributed. A demonstrator answers every cue. A learner that never saw a kind is thrown off the lane by it.
+
+Off the lane (beyond `EDGE`, until the car is back within `KERB`) the view changes: the lateral offset is hidden and only a
+side flag tells on which side the car is. Demonstrations never hold that view, yet it is enough for the expert's way back to be a
+function of the observation. The shoulder falls away from the road and a rail bounds the excursion, so that being lost is a state
+of its own with a measurable way back.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from envs.core import State, World, dial
+from envs.driving import road, vehicle
+
+DT, SUBSTEPS = 0.1, 4
+"""Control step [s] and Runge-Kutta steps within it."""
+SPEED = 10.0
+"""Speed the demonstrator wants [m/s]."""
+MIN_SPEED = 3.0
+"""The car does not brake below this [m/s]: its equations are singular at rest, and parking is not lane keeping."""
+MAX_STEER, MAX_ACCEL = 0.5, 5.0
+"""Action 1 asks for this steering angle [rad] and acceleration [m/s²]."""
+EDGE, KERB = 1.0, 0.8
+"""Off the lane beyond EDGE, back on it within KERB [m]."""
+RAIL = 2.0
+"""Guard rail [m]; touching it turns the car parallel to the lane."""
+SHOULDER = 1.0
+"""Outward acceleration by the shoulder's cross slope [m/s²]."""
+SPIN = 0.5
+"""A slip angle beyond this [rad] counts as a failure: neither this tyre model nor its reference holds there."""
+KINDS = 64
+RUT_STEPS, REST_STEPS = 8, 20
+"""Steps for which a rut pulls, and steps of plain road that follow it at least."""
+WIND_TIME = 2.0
+"""Correlation time of the crosswind [s]."""
+WIND_AREA = 6.5
+"""Side area of the car times its side-force coefficient [m²]."""
+DELAY_STEPS = 4
+"""Actions remembered for the delay dial."""
+
+_order = np.arange(1, KINDS + 1)
+PULL = np.where((_order * np.sqrt(2.0)) % 1.0 < 0.5, -1.0, 1.0) * (0.12 + 0.03 * ((_order * (np.sqrt(5.0) - 1) / 2) % 1.0))
+"""Angle that each kind of rut adds to the wheels [rad], float[KINDS]: either side, 0.12 to 0.15."""
+_ZIPF = np.cumsum(1.0 / _order)
+
+
+@struct.dataclass
+class LaneKeepDials:
+    """What can be turned without recompiling."""
+
+    hazards: float = dial(64.0, "kinds of rut on the road, Zipf-distributed", unit="kinds", low=1, high=KINDS)
+    hazard_rate: float = dial(0.01, "probability that a rut begins, per step on the lane", unit="1/step", low=0, high=1)
+    noise: float = dial(0.0, "standard deviation of Gaussian noise added to each executed action", low=0, high=1)
+    reacquisition: float = dial(0.0, "probability per step off the lane of being put back on it", unit="1/step", low=0, high=1)
+    friction: float = dial(1.0, "factor on the tyres' peak friction", low=0.2, high=2)
+    mass: float = dial(1.0, "factor on mass and yaw inertia", low=0.3, high=3)
+    crosswind: float = dial(4.0, "standard deviation of the crosswind (Ornstein-Uhlenbeck, 2 s)", unit="m/s", low=0, high=15)
+    delay: float = dial(0.0, "delay between an action and the actuators", unit="s", low=0, high=DT * (DELAY_STEPS - 1))
+
+
+@struct.dataclass
+class LaneKeepState:
+    """Everything that changes, and the road of this episode."""
+
+    car: vehicle.Car
+    knots: jax.Array
+    """float32[road.KNOTS]: curvature of this episode's road."""
+    wind: jax.Array
+    """Crosswind speed [m/s]."""
+    kind: jax.Array
+    """int32: kind of the current rut."""
+    rut: jax.Array
+    """int32: steps for which it still pulls; 0 or below: none, and at -REST_STEPS the next may begin."""
+    side: jax.Array
+    """float32: 0 on the lane; +1 off it on the left, -1 off it on the right."""
+    past: jax.Array
+    """float32[DELAY_STEPS, 2]: latest actions, newest first."""
+    key: jax.Array
+    clipped: jax.Array
+    """int32: steps at which the Frenet denominator hit its floor."""
+
+
+class LaneKeep(World):
+    """See the module's text. Observation: 7 ego values, 10 lane points, 64 cues, 1 side flag."""
+
+    name = "lane_keep"
+    horizon = 1024
+    recovery_steps = 10
+    latency = 10
+    modes = {"nominal": {}, "recoverable": {"reacquisition": 0.25}}
+    observation_layout = {"ego": (0, 7), "lane_points": (7, 17), "cue": (17, 17 + KINDS), "side": (17 + KINDS, 18 + KINDS)}
+    """Slices of the observation by meaning."""
+
+    def __init__(self, **dials: float):
+        self.dials = LaneKeepDials(**dials)
+
+    @property
+    def observation_size(self) -> int:
+        return 18 + KINDS
+
+    @property
+    def action_size(self) -> int:
+        return 2
+
+    def reset(self, rng: jax.Array) -> State:
+        road_key, start_key, key = jax.random.split(rng, 3)
+        knots = road.generate(road_key)
+        z = jax.random.normal(start_key, (4,))
+        zero = jnp.zeros(())
+        car = vehicle.Car(zero, 0.1 * z[0], 0.01 * z[1], SPEED + 0.3 * z[2], zero, zero, zero)
+        inner = LaneKeepState(
+            car=car,
+            knots=knots,
+            wind=self.dials.crosswind * z[3],
+            kind=jnp.zeros((), jnp.int32),
+            rut=jnp.full((), -REST_STEPS, jnp.int32),
+            side=zero,
+            past=jnp.zeros((DELAY_STEPS, 2)),
+            key=key,
+            clipped=jnp.zeros((), jnp.int32),
+        )
+        metrics = {"cost": zero, "graded_cost": jnp.abs(car.e_y) / RAIL}
+        return State(inner, self._observe(inner), zero, zero, metrics, {})
+
+    def step(self, state: State, action: jax.Array) -> State:
+        inner: LaneKeepState = state.pipeline_state
+        dials: LaneKeepDials = self.dials
+        key, draw = jax.random.split(inner.key)
+        uniform_key, normal_key = jax.random.split(draw)
+        u = jax.random.uniform(uniform_key, (3,))
+        z = jax.random.normal(normal_key, (3,))
+
+        action = jnp.clip(jnp.clip(action, -1.0, 1.0) + dials.noise * z[:2], -1.0, 1.0)
+        past = jnp.concatenate([action[None], inner.past[:-1]])
+        age = jnp.abs(jnp.arange(DELAY_STEPS) - dials.delay / DT)  # linear interpolation between remembered actions
+        executed = jnp.einsum("d,da->a", jax.nn.relu(1.0 - age), past)
+
+        local, origin = road.window(inner.knots, inner.car.s)
+        accel = executed[1] * MAX_ACCEL
+        accel = jnp.where((inner.car.v_x < MIN_SPEED) & (accel < 0.0), 0.0, accel)
+        outward = jnp.where(jnp.abs(inner.car.e_y) > EDGE, jnp.sign(inner.car.e_y), 0.0)
+        wind_force = 0.5 * 1.2 * WIND_AREA * jnp.hypot(inner.car.v_x, inner.wind) * inner.wind
+        inputs = vehicle.Inputs(
+            steer=executed[0] * MAX_STEER,
+            accel=accel,
+            pull=jnp.where(inner.rut > 0, jnp.asarray(PULL, jnp.float32)[inner.kind], 0.0),
+            wind=wind_force,
+            slope=SHOULDER * outward,
+            friction=dials.friction,
+            mass=dials.mass,
+        )
+        car = vehicle.integrate(inner.car, inputs, lambda s: road.curvature(local, s - origin), DT, SUBSTEPS)
+        clipped = road.curvature(local, car.s - origin) * car.e_y > 1.0 - vehicle.MIN_FRENET
+
+        # The rail bounds the excursion and turns a car that presses against it parallel to the lane.
+        hit = jnp.abs(car.e_y) >= RAIL
+        rail_side = jnp.sign(car.e_y)
+        pressing = hit & (rail_side * car.e_psi > 0.0)
+        car = car._replace(
+            e_y=jnp.clip(car.e_y, -RAIL, RAIL),
+            e_psi=jnp.where(pressing, 0.0, car.e_psi),
+            v_y=jnp.where(pressing, 0.0, car.v_y),
+            r=jnp.where(pressing, 0.0, car.r),
+            v_x=jnp.maximum(car.v_x, 1.0),
+        )
+
+        # Kerb: leaving takes |e_y| > EDGE, coming back |e_y| < KERB, so that grazing the edge is no recovery.
+        off = jnp.where(inner.side == 0.0, jnp.abs(car.e_y) > EDGE, jnp.abs(car.e_y) >= KERB)
+        off = off | (jnp.abs(jnp.arctan(car.v_y / car.v_x)) > SPIN)
+        helped = off & (u[2] < dials.reacquisition)
+        zero = jnp.zeros(())
+        centred = car._replace(e_y=zero, e_psi=zero, v_y=zero, r=zero, delta=zero)
+        car = jax.tree.map(lambda a, b: jnp.where(helped, a, b), centred, car)
+        off = off & ~helped
+        side = jnp.where(off, jnp.where(car.e_y >= 0.0, 1.0, -1.0), 0.0)
+
+        rut = jnp.maximum(inner.rut - 1, -REST_STEPS)
+        begins = ~off & (rut == -REST_STEPS) & (u[0] < dials.hazard_rate)
+        zipf = jnp.asarray(_ZIPF, jnp.float32)
+        total = zipf[jnp.clip(dials.hazards.astype(jnp.int32) - 1, 0, KINDS - 1)]
+        kind = jnp.sum(u[1] * total > zipf).astype(jnp.int32)
+
+        pull_back = jnp.exp(-DT / WIND_TIME)
+        inner = LaneKeepState(
+            car=car,
+            knots=inner.knots,
+            wind=pull_back * inner.wind + dials.crosswind * jnp.sqrt(1.0 - pull_back**2) * z[2],
+            kind=jnp.where(begins, kind, inner.kind),
+            rut=jnp.where(begins, RUT_STEPS, rut),
+            side=side,
+            past=past,
+            key=key,
+            clipped=inner.clipped + clipped,
+        )
+        cost = off.astype(jnp.float32)
+        graded = jnp.where(off, 1.0, jnp.abs(car.e_y) / RAIL)
+        return state.replace(
+            pipeline_state=inner,
+            obs=self._observe(inner),
+            reward=1.0 - cost,
+            metrics={"cost": cost, "graded_cost": graded},
+        )
+
+    def _observe(self, inner: LaneKeepState) -> jax.Array:
+        car, on = inner.car, inner.side == 0.0
+        local, origin = road.window(inner.knots, car.s)
+        x = car.s - origin
+        e_y = jnp.where(on, car.e_y, 0.0)  # off the lane only the side flag tells where the car is
+        ahead_x, ahead_y = road.points_ahead(local, x)
+        lateral = jnp.cos(car.e_psi) * (ahead_y - e_y) - jnp.sin(car.e_psi) * ahead_x
+        kappa = road.curvature(local, x)
+        ego = jnp.stack([e_y, car.e_psi, car.v_x - SPEED, car.v_y, car.r, car.delta, kappa / road.MAX_CURVATURE])
+        cue = (jnp.arange(KINDS) == inner.kind) & (inner.rut > 0)
+        return jnp.concatenate([ego, lateral, cue.astype(jnp.float32), inner.side[None]])
+
+    def expert(self, state: State, key: jax.Array) -> jax.Array:
+        """Feedforward of the previewed curvature plus look-ahead feedback (Kapania & Gerdes 2015); off the lane, a heading home.
+
+        The tyres' stiffness is proportional to load on both axles, so the car is neutral and the understeer term vanishes. A cue is
+        answered by the opposite steering angle. Deterministic; `key` is not used.
+        """
+        del key
+        inner: LaneKeepState = state.pipeline_state
+        car = inner.car
+        local, origin = road.window(inner.knots, car.s)
+        x = car.s - origin
+        kappa = road.curvature(local, x + PREVIEW * car.v_x)
+        slip = (vehicle.FRONT - vehicle.WHEELBASE) * kappa + kappa * car.v_x**2 / (vehicle.GRAVITY * -vehicle.TYRE_K)
+        error = car.e_y + LOOK_AHEAD * jnp.sin(car.e_psi + slip)
+        keep = vehicle.WHEELBASE * kappa - LANE_GAIN * error - YAW_GAIN * (car.r - car.v_x * kappa)
+        home = vehicle.WHEELBASE * kappa + HOME_GAIN * (-HOME_HEADING * inner.side - car.e_psi) - HOME_DAMPING * (car.r - car.v_x * kappa)
+        steer = jnp.where(inner.side == 0.0, keep, home)
+        pull = jnp.where(inner.rut > 0, jnp.asarray(PULL, jnp.float32)[inner.kind], 0.0)
+
+        distance = road.POINT_SPACING * jnp.arange(road.POINTS + 1)
+        ahead = jax.vmap(lambda d: road.curvature(local, x + d))(distance)
+        allowed = jnp.sqrt(jnp.min(COMFORT / jnp.maximum(jnp.abs(ahead), 1e-4) + 2.0 * BRAKING * distance))
+        accel = SPEED_GAIN * (jnp.minimum(SPEED, allowed) - car.v_x)
+        return jnp.clip(jnp.stack([(steer - pull) / MAX_STEER, accel / MAX_ACCEL]), -1.0, 1.0)
+
+
+PREVIEW = 0.2
+"""Time by which the demonstrator's feedforward leads, about the steering lag [s]."""
+LOOK_AHEAD, LANE_GAIN, YAW_GAIN = 7.0, 0.06, 0.1
+"""Look-ahead distance [m], steering per metre of error there [rad/m], steering per yaw-rate error [s]."""
+HOME_HEADING, HOME_GAIN, HOME_DAMPING = 0.23, 1.3, 0.1
+"""Off the lane: wanted heading towards it [rad], steering per heading error, steering per yaw-rate error [s]."""
+COMFORT, BRAKING = 3.0, 1.0
+"""Lateral acceleration in curves and deceleration before them [m/s²]."""
+SPEED_GAIN = 1.0
+"""Acceleration per speed error [1/s]."""

@@ -1,0 +1,162 @@
+"""Dynamic single-track car with Magic-Formula tyres, in exact Frenet coordinates of the lane.
+
+Model and numbers: Althoff & Würsching, "CommonRoad: Vehicle Models" (2020), tables 6 and 7, vehicle 2 (BMW 320i). Angles are in
+rad, lengths in m, forces in N. The lane's centre line is parametrised by its arc length s; e_y is the offset to its left, e_psi the
+car's heading relative to it, kappa its curvature (positive turns left).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+GRAVITY = 9.81
+MASS = 1093.2952334674046
+YAW_INERTIA = 1791.5995300122856
+FRONT = 1.1561957064
+"""Centre of gravity to front axle [m]."""
+REAR = 1.4227170936
+"""Centre of gravity to rear axle [m]."""
+WHEELBASE = FRONT + REAR
+HEIGHT = 0.61373004
+"""Height of the centre of gravity [m]."""
+BRAKE_FRONT = 0.66
+"""Share of the braking force on the front axle; the engine drives the rear one."""
+TYRE_C, TYRE_D, TYRE_E, TYRE_K = 1.3507, 1.0489, -0.0074722, -21.92
+"""Pure lateral slip: shape, peak friction, curvature, cornering stiffness over load (p_cy1, p_dy1, p_ey1, p_ky1)."""
+
+STEER_LAG = 0.1
+"""Time constant of the steering actuator [s]."""
+STEER_RATE = 0.4
+"""Limit of the steering rate [rad/s]."""
+WIND_ARM = 0.3
+"""Centre of pressure of a crosswind ahead of the centre of gravity [m]."""
+MIN_FRENET = 0.2
+"""Floor of 1 - kappa e_y, which is zero on the centre of curvature."""
+
+
+class Car(NamedTuple):
+    """State of the car; every field float[]."""
+
+    s: jax.Array
+    """Arc length along the lane [m]."""
+    e_y: jax.Array
+    """Lateral offset, positive to the left [m]."""
+    e_psi: jax.Array
+    """Heading relative to the lane [rad]."""
+    v_x: jax.Array
+    """Forward speed of the centre of gravity [m/s]."""
+    v_y: jax.Array
+    """Lateral speed, positive to the left [m/s]."""
+    r: jax.Array
+    """Yaw rate [rad/s]."""
+    delta: jax.Array
+    """Steering angle of the front wheels set by the actuator [rad]."""
+
+
+class Inputs(NamedTuple):
+    """What acts on the car, constant over one control step; every field float[]."""
+
+    steer: jax.Array
+    """Target of the steering actuator [rad]."""
+    accel: jax.Array
+    """Longitudinal acceleration asked of the tyres [m/s²]."""
+    pull: jax.Array
+    """Angle that the road surface adds to the front wheels [rad]."""
+    wind: jax.Array
+    """Lateral force at the centre of pressure [N]."""
+    slope: jax.Array
+    """Lateral acceleration by the road's cross slope [m/s²]."""
+    friction: jax.Array
+    """Factor on the tyres' peak friction."""
+    mass: jax.Array
+    """Factor on mass and yaw inertia."""
+
+
+def tyre_lateral(alpha: jax.Array, load: jax.Array, friction: jax.Array | float = 1.0) -> jax.Array:
+    """Lateral tyre force [N] at slip angle `alpha` [rad] and normal load [N]: Magic Formula, pure slip, no camber."""
+    peak = friction * TYRE_D * load
+    b = TYRE_K * load / (TYRE_C * peak)
+    x = b * alpha
+    return peak * jnp.sin(TYRE_C * jnp.arctan(x - TYRE_E * (x - jnp.arctan(x))))
+
+
+def axle_loads(accel: jax.Array, mass: jax.Array | float) -> tuple[jax.Array, jax.Array]:
+    """Normal load [N] of front and rear axle under a longitudinal acceleration [m/s²]."""
+    total = mass * MASS
+    front = total * (GRAVITY * REAR - accel * HEIGHT) / WHEELBASE
+    rear = total * (GRAVITY * FRONT + accel * HEIGHT) / WHEELBASE
+    return front, rear
+
+
+def newton_euler(car: Car, delta, f_xf, f_yf, f_xr, f_yr, f_side, moment, mass) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Time derivatives (v_x', v_y', r') of the rigid body under axle forces, a side force and a yaw moment.
+
+    `delta` is the angle of the front wheels, f_xf and f_yf act in the wheels' frame.
+    """
+    total, inertia = mass * MASS, mass * YAW_INERTIA
+    cos, sin = jnp.cos(delta), jnp.sin(delta)
+    front_x, front_y = f_xf * cos - f_yf * sin, f_yf * cos + f_xf * sin
+    return (
+        (front_x + f_xr) / total + car.v_y * car.r,
+        (front_y + f_yr + f_side) / total - car.v_x * car.r,
+        (FRONT * front_y - REAR * f_yr + moment) / inertia,
+    )
+
+
+def derivative(car: Car, inputs: Inputs, kappa: jax.Array) -> Car:
+    """Time derivative of every state at lane curvature `kappa` [1/m]; valid for v_x well above 0."""
+    delta = car.delta + inputs.pull
+    load_f, load_r = axle_loads(inputs.accel, inputs.mass)
+    total = inputs.mass * MASS
+    share = jnp.where(inputs.accel < 0.0, BRAKE_FRONT, 0.0)
+    f_xf, f_xr = total * inputs.accel * share, total * inputs.accel * (1.0 - share)
+
+    def lateral(alpha, load, f_x):  # friction ellipse: what the longitudinal force leaves of the grip
+        used = f_x / (inputs.friction * TYRE_D * load)
+        return tyre_lateral(alpha, load, inputs.friction) * jnp.sqrt(jnp.maximum(1.0 - used * used, 0.0))
+
+    f_yf = lateral(jnp.arctan((car.v_y + FRONT * car.r) / car.v_x) - delta, load_f, f_xf)
+    f_yr = lateral(jnp.arctan((car.v_y - REAR * car.r) / car.v_x), load_r, f_xr)
+    side = inputs.wind + total * inputs.slope
+    v_x, v_y, r = newton_euler(car, delta, f_xf, f_yf, f_xr, f_yr, side, WIND_ARM * inputs.wind, inputs.mass)
+
+    cos, sin = jnp.cos(car.e_psi), jnp.sin(car.e_psi)
+    s = (car.v_x * cos - car.v_y * sin) / jnp.maximum(1.0 - kappa * car.e_y, MIN_FRENET)
+    return Car(
+        s=s,
+        e_y=car.v_x * sin + car.v_y * cos,
+        e_psi=car.r - kappa * s,
+        v_x=v_x,
+        v_y=v_y,
+        r=r,
+        delta=jnp.clip((inputs.steer - car.delta) / STEER_LAG, -STEER_RATE, STEER_RATE),
+    )
+
+
+def integrate(car: Car, inputs: Inputs, curvature: Callable, dt: float, substeps: int) -> Car:
+    """The car after `dt` seconds of constant inputs: `substeps` classical Runge-Kutta steps of fourth order.
+
+    Args:
+      curvature: s [m] -> kappa [1/m] of the lane.
+    """
+    h = dt / substeps
+
+    def f(c: Car) -> Car:
+        return derivative(c, inputs, curvature(c.s))
+
+    def add(c: Car, k: Car, w: float) -> Car:
+        return Car(*(a + w * b for a, b in zip(c, k, strict=True)))
+
+    def runge_kutta(c: Car, _) -> tuple[Car, None]:
+        k1 = f(c)
+        k2 = f(add(c, k1, h / 2))
+        k3 = f(add(c, k2, h / 2))
+        k4 = f(add(c, k3, h))
+        steps = zip(c, k1, k2, k3, k4, strict=True)
+        return Car(*(x + h / 6 * (a + 2 * b + 2 * d + e) for x, a, b, d, e in steps)), None
+
+    return jax.lax.scan(runge_kutta, car, None, length=substeps)[0]

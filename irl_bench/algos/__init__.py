@@ -1,0 +1,12 @@
+"""Algorithms, one file each. Adding one is its file and its line here."""
+
+ALGORITHMS = {
+    "bc": "irl_bench.algos.bc",
+    "dagger": "irl_bench.algos.dagger",
+    "expert": "irl_bench.algos.expert",
+    "untrained": "irl_bench.algos.untrained",
+}
+"""The one registry: name -> module with `Config` (optional) and `make(spec, config) -> Learner`."""
+
+REFERENCES = ("expert", "untrained")
+"""Always part of a sweep: what regret is measured against, and the level of a policy that has learnt nothing."""

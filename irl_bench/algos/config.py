@@ -1,0 +1,185 @@
+"""Settings: what a number means, its unit and its range stand beside its default, and every value is checked against them.
+
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        learning_rate: float = setting(1e-3, "Adam's step size", low=1e-7, high=1.0)
+        loss: str = setting("mse", "what is minimised", choices=("mse", "nll"))
+
+The same class describes a world's dials and the sweep's own flags, so all three are parsed, checked and printed alike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["BadInput", "Setting", "nearest", "setting", "settings_of"]
+
+INF = float("inf")
+
+
+class BadInput(ValueError):
+    """Something given by the user that cannot be used; one line that names it and the nearest valid name or value."""
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    unit: str = "1",
+    low: float = -INF,
+    high: float = INF,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """A field of an algorithm's `Config`.
+
+    Args:
+      default: a bool, int, float, str or tuple of ints; its type is the setting's type.
+      help: one line on what it means.
+      unit: of the value; "1" for a pure number.
+      low, high: the closed range of valid values (of each element of a tuple). Infinite and NaN values are never valid.
+      choices: the valid values of a str.
+
+    Raises:
+      TypeError: the default is of another type, or a str has no choices.
+      BadInput: the default breaks its own range.
+    """
+    metadata = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices}
+    Setting.make("default", default, metadata).check(default)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def settings_of(config: type | None) -> dict[str, Setting]:
+    """The settings of a `Config` class by name, in the order of its fields; {} for None."""
+    if config is None:
+        return {}
+    return {f.name: Setting.make(f.name, f.default, f.metadata) for f in dataclasses.fields(config)}
+
+
+def nearest(name: str, names: Any) -> str:
+    """The member of `names` that is spelt most like `name`; "" if there is none."""
+    found = difflib.get_close_matches(name, list(names), 1, 0.0)
+    return found[0] if found else ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One named value: its type, default, unit and valid range."""
+
+    name: str
+    kind: type
+    default: Any
+    help: str
+    unit: str = "1"
+    low: float = -INF
+    high: float = INF
+    choices: tuple[str, ...] | None = None
+
+    @classmethod
+    def make(cls, name: str, default: Any, metadata: Mapping[str, Any]) -> Setting:
+        """From a dataclass field's default and metadata. Raises TypeError for a type that no flag can hold."""
+        kind = type(default)
+        if kind not in (bool, int, float, str, tuple):
+            raise TypeError(f"setting {name}: a default must be a bool, int, float, str or tuple of ints, not {default!r}")
+        if kind is str and not metadata.get("choices"):
+            raise TypeError(f"setting {name}: a str needs choices")
+        known = {f.name for f in dataclasses.fields(cls)} - {"name", "kind", "default"}
+        return cls(name, kind, default, **{"help": "", **{k: v for k, v in metadata.items() if k in known}})
+
+    @property
+    def _article(self) -> str:
+        return {int: "an ", float: "a "}.get(self.kind, "")
+
+    @property
+    def range(self) -> str:
+        """The valid values in words."""
+        if self.kind is bool:
+            return "true or false"
+        if self.choices:
+            return " | ".join(self.choices)
+        noun = {int: "integer", float: "number", tuple: "integers separated by commas"}[self.kind]
+        if self.low == -INF and self.high == INF:
+            return f"finite {noun}" if self.kind is float else noun
+        if self.high == INF:
+            return f"{noun} >= {self.low:.12g}"
+        if self.low == -INF:
+            return f"{noun} <= {self.high:.12g}"
+        return f"{noun} in [{self.low:.12g}, {self.high:.12g}]"
+
+    def parse(self, text: str) -> Any:
+        """The value that `text` spells (`1e6` is an integer); raises BadInput with the nearest valid value."""
+        text = text.strip()
+        if self.choices:
+            return self.check(text)
+        if self.kind is bool:
+            truth = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
+            if text.lower() not in truth:
+                raise BadInput(f"must be true or false, not {_quote(text)}; nearest: {show(self.default)}")
+            return truth[text.lower()]
+        if self.kind is tuple:
+            parts = [part for part in text.split(",") if part.strip()]
+            return self.check(tuple(self._number(part, int) for part in parts))
+        return self.check(self._number(text, self.kind))
+
+    def _number(self, text: str, kind: type) -> Any:
+        if kind is int:
+            try:
+                return int(text)  # exact beyond 2**53
+            except ValueError:
+                pass
+        try:
+            value = float(text)
+        except ValueError:
+            raise BadInput(f"must be {self._article}{self.range}, not {_quote(text)}; nearest: {show(self.default)}") from None
+        if kind is int and math.isfinite(value):
+            if value != int(value):
+                raise BadInput(f"must be {self._article}{self.range}, not {_quote(text)}; nearest: {self._clip(round(value))}")
+            return int(value)
+        return value  # `check` turns NaN and infinities away
+
+    def check(self, value: Any) -> Any:
+        """`value` as this setting's type; raises BadInput with the nearest valid value if it is not one."""
+        if self.choices:
+            if value not in self.choices:
+                guess = nearest(str(value), self.choices)
+                raise BadInput(f"must be one of {self.range}, not {_quote(value)}; nearest: {guess}")
+            return value
+        if self.kind is bool:
+            if not isinstance(value, bool):
+                raise BadInput(f"must be true or false, not {_quote(value)}; nearest: {show(self.default)}")
+            return value
+        if self.kind is tuple:
+            if not isinstance(value, tuple | list):
+                raise BadInput(f"must be {self.range}, not {_quote(value)}; nearest: {show(self.default)}")
+            return tuple(self._check_number(element, int) for element in value)
+        return self._check_number(value, self.kind)
+
+    def _check_number(self, value: Any, kind: type) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and math.isfinite(value) and value % 1):
+            raise BadInput(f"must be {self._article}{self.range}, not {_quote(value)}; nearest: {show(self.default)}")
+        if value != value:
+            raise BadInput(f"must be {self._article}{self.range}, not nan; nearest: {show(self.default)}")
+        if not self.low <= value <= self.high or abs(value) == INF:
+            raise BadInput(f"must be {self._article}{self.range}, not {_quote(value)}; nearest: {self._clip(value)}")
+        return kind(value)
+
+    def _clip(self, value: Any) -> str:
+        clipped = min(max(value, self.low), self.high)
+        return show(self.default) if abs(clipped) == INF else show(int(clipped) if self.kind is not float else clipped)
+
+
+def show(value: Any) -> str:
+    """A value as it is written on the command line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple | list):
+        return ",".join(map(str, value))
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
+
+
+def _quote(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,19 @@
+"""The world's own expert: the reference that regret is measured against. Nothing is learned."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from irl_bench.learner import Consumes, Learner
+from irl_bench.types import Spec, Task
+
+
+def make(spec: Spec, config: None = None) -> Learner:
+    def init(key: jax.Array, task: Task) -> jax.Array:
+        return jnp.zeros(())
+
+    def update(state: jax.Array, task: Task) -> tuple[jax.Array, dict[str, jax.Array]]:
+        return state, {}
+
+    return Learner(init, update, lambda state: state, None, 0, Consumes())

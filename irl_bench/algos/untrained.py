@@ -1,0 +1,26 @@
+"""A freshly initialised policy: the level that a curve must beat before its slope means anything. Nothing is learned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from irl_bench.learner import Consumes, Learner
+from irl_bench.networks import Policy
+from irl_bench.types import Spec, Task
+
+
+def make(spec: Spec, config: None = None) -> Learner:
+    policy = Policy(spec, (64, 64))
+
+    def init(key: jax.Array, task: Task) -> Any:
+        return policy.init(key)
+
+    def update(state: Any, task: Task) -> tuple[Any, dict[str, jax.Array]]:
+        return state, {}
+
+    def act(params: Any, observation: jax.Array, key: jax.Array) -> jax.Array:
+        return policy.mode(params, observation)
+
+    return Learner(init, update, lambda state: state, act, 0, Consumes())

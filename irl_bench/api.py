@@ -1,0 +1,248 @@
+"""The two calls for Python: `run` is the sweep, `score` measures one policy that was trained elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs.core import World
+from irl_bench import cli, plugins, rollout, runner
+from irl_bench import plan as plans
+from irl_bench.algos.config import BadInput, nearest
+from irl_bench.horizon import Curves, analyse
+from irl_bench.programs import EVALUATION, HELD_OUT
+from irl_bench.types import Spec
+
+__all__ = ["run", "score"]
+
+SEEDS_AT_ONCE = 5
+
+
+def run(
+    algo: str | Sequence[str] = plans.Request.algo,
+    env: str | Sequence[str] = plans.Request.env,
+    *,
+    policy: str | Sequence[str] = (),
+    mode: str | Sequence[str] | None = None,
+    seeds: int | None = None,
+    first_seed: int = 0,
+    budget: str = "default",
+    horizons: Sequence[int] | str = "auto",
+    demos: int | None = None,
+    demo_steps: int | None = None,
+    episodes: int | None = None,
+    out: str = plans.Request.out,
+    tensorboard: bool = False,
+    **settings: Any,
+) -> list[dict[str, Any]]:
+    """Runs a sweep as `launch/sweep.py` does and returns its verdicts.
+
+        irl_bench.run("bc", "lane_keep", seeds=20, bc={"learning_rate": 1e-3}, lane_keep={"friction": 0.6})
+        irl_bench.run(["bc", "my_package.my_algorithm:make"], "my_package.my_world:make", out="runs/mine")
+
+    Finished cells in `out` are used, so the same call again returns at once.
+
+    Args:
+      algo: names of algorithms, or `package.module:make`.
+      env: names of worlds, or `package.module:factory`.
+      policy: policies trained elsewhere, `package.module:act`.
+      mode: only these modes of the worlds.
+      seeds: seeds per algorithm, world and mode.
+      first_seed: shifts every random stream.
+      budget: "smoke", "default" or "full".
+      horizons: "auto" or increasing T [steps].
+      demos, demo_steps: demonstration episodes per seed and their length [steps].
+      episodes: evaluation episodes per seed.
+      out: folder of the run; verdicts.json and report.html are put there too.
+      tensorboard: also write TensorBoard files.
+      **settings: settings of an algorithm or dials of a world by its name: a dict, or `**{"bc.learning_rate": 1e-3}`.
+
+    Returns:
+      The content of verdicts.json: one dict per algorithm, world and mode in the folder.
+
+    Raises:
+      ValueError: anything that is unknown or out of range, or a damaged file in `out`; one line that names it.
+      SystemExit: status 75, when SIGTERM or SIGINT came; the same call goes on.
+    """
+    runner.configure()
+    policies = [plugins.POLICY + ref for ref in _list(policy)]
+    asked = _list(algo)
+    if policies and asked == list(plans.Request.algo):
+        asked = []
+    request = plans.Request(
+        algo=(*asked, *policies),
+        env=tuple(_list(env)),
+        mode=None if mode is None else tuple(_list(mode)),
+        seeds=seeds,
+        first_seed=first_seed,
+        budget=budget,
+        horizons=horizons if isinstance(horizons, str) else tuple(horizons),
+        demos=demos,
+        demo_steps=demo_steps,
+        episodes=episodes,
+        settings=_nested(settings),
+        out=str(out),
+        tensorboard=tensorboard,
+    )
+    return cli.sweep(request, f"irl_bench.run(**{_arguments(request)})")
+
+
+def score(
+    policy: str | Callable[..., jax.Array],
+    world: str | World,
+    *,
+    params: Any = None,
+    mode: str | None = None,
+    seeds: int = 20,
+    first_seed: int = 0,
+    episodes: int = 256,
+    eps_episodes: int = 128,
+    eps_steps: int = 256,
+    horizons: Sequence[int] | str = "auto",
+    **dials: float,
+) -> dict[str, Any]:
+    """The protocol's figures for one policy, without files: its verdict, slope, hazard, recovery, errors and regret.
+
+        irl_bench.score(lambda observation, key: jnp.zeros(2), "lane_keep", seeds=10, friction=0.6)
+        irl_bench.score(apply, "lane_keep", params=params)           # apply(params, observation, key)
+        irl_bench.score("my_package.my_policy:act", "chain")
+
+    `seeds` are seeds of the evaluation: each has its own start states. A policy that was trained once has one training seed, so
+    the interval says how sure its own slope is and nothing about training again.
+
+    Args:
+      policy: act(observation[O], key) -> action, or act(params, observation[O], key) with `params`; jit-able; or
+        `package.module:act`. An action is int32[] in a discrete world, else float32[A] in [-1, 1].
+      world: a name, `package.module:factory`, or a World.
+      params: a pytree of arrays.
+      mode: one of the world's modes; the first by default.
+      seeds, first_seed: how many independent blocks of episodes, and the first.
+      episodes: evaluation episodes per seed, each of the world's T_max steps.
+      eps_episodes, eps_steps: held-out expert episodes per seed on which errors are counted, and their length [steps].
+      horizons: "auto" or increasing T [steps].
+      **dials: dials of the world.
+
+    Returns:
+      One verdict, as in verdicts.json.
+
+    Raises:
+      ValueError: anything that is unknown, out of range or of the wrong shape; one line that names it.
+    """
+    runner.configure()
+    world, env = _world(world, dials)
+    modes = tuple(world.modes)
+    mode = modes[0] if mode is None else mode
+    if mode not in modes:
+        raise BadInput(f"unknown mode {mode!r} ({' | '.join(modes)}); did you mean {nearest(mode, modes)!r}?")
+    counts = {"seeds": seeds, "episodes": episodes, "eps_episodes": eps_episodes, "eps_steps": eps_steps}
+    for name, value in counts.items():
+        if not isinstance(value, int) or value < 1:
+            raise BadInput(f"{name}={value} must be an integer of at least 1; nearest: 1")
+    plans.check_horizons(horizons, env, world.horizon)
+    if isinstance(policy, str):
+        name = plugins.POLICY + policy
+        make = plugins.algorithm(name).make
+    else:
+        name = getattr(policy, "__name__", "policy")
+        make = plugins.as_learner(policy, params)
+    spec = Spec(world=world, horizon=world.horizon, demos=1, demo_steps=1)
+    learner = make(spec, None)
+    held = learner.policy(learner.init(jax.random.PRNGKey(0), None))  # type: ignore[arg-type]
+    bound = world.bind(world.dials_for(mode))
+    span = np.arange(first_seed, first_seed + seeds)
+    sums = _measure(bound, learner.act, held, span, episodes, eps_episodes, min(eps_steps, world.horizon))
+    expert = _measure(bound, None, held, span, episodes, 0, 0)
+    steps = np.arange(1, world.horizon + 1)
+    curves = []
+    for algo, found in (("expert", expert), (name, sums)):
+        total = float(episodes)
+        own_steps = found["on_steps"] + found["off_steps"]
+        curves.append(
+            Curves(
+                env=env,
+                algo=algo,
+                mode=mode,
+                seeds=span,
+                T=steps,
+                cost=np.cumsum(found["cost"], axis=1) / total,
+                graded=np.cumsum(found["graded_cost"], axis=1) / total,
+                expert_cost=np.cumsum(expert["cost"], axis=1) / total,
+                on_steps=found["on_steps"],
+                on_to_off=found["on_to_off"],
+                off_steps=found["off_steps"],
+                off_to_on=found["off_to_on"],
+                eps_expert=found["expert_errors"] / np.maximum(found["expert_steps"], 1)[:, None],
+                eps_own=found["own_errors"] / np.maximum(own_steps, 1)[:, None],
+                departures=None,
+                failed=~np.isfinite(found["cost"]).all(axis=1),
+                interactive=False,
+                episodes=episodes,
+                consumes=(0, 0),
+            )
+        )
+    facts = {"u": world.recovery_steps, "latency": world.latency, "horizon": world.horizon, "nominal": modes[0]}
+    verdicts = analyse(curves, {env: facts}, horizons=horizons)
+    return next(verdict for verdict in verdicts if verdict["algo"] == name)
+
+
+def _measure(
+    world: World, act: Any, params: Any, seeds: np.ndarray, episodes: int, eps_episodes: int, eps_steps: int
+) -> dict[str, np.ndarray]:
+    """Sums of a policy's evaluation, each with a leading axis of seeds; the streams are those of the sweep, in one block."""
+
+    def one(seed: jax.Array) -> dict[str, jax.Array]:
+        own = jax.random.fold_in(jax.random.PRNGKey(0), seed)
+        key = jax.random.fold_in(jax.random.fold_in(own, EVALUATION), 0)
+        sums = rollout.evaluate(world, act, params, key, episodes, world.horizon)
+        errors, steps = jnp.zeros(len(rollout.TOLERANCES)), jnp.zeros(())
+        if eps_episodes:
+            key = jax.random.fold_in(jax.random.fold_in(own, HELD_OUT), 0)
+            errors, steps = rollout.expert_errors(world, act, params, key, eps_episodes, eps_steps)
+        return {**vars(sums), "expert_errors": errors, "expert_steps": steps}
+
+    # A group of seeds at a time bounds the memory; the last one is filled up so that all have one shape.
+    width = min(SEEDS_AT_ONCE, len(seeds))
+    measured = jax.jit(jax.vmap(one))
+    parts = []
+    for start in range(0, len(seeds), width):
+        group = seeds[start : start + width]
+        filled = np.resize(group, width).astype(np.uint32)
+        parts.append({k: np.asarray(v, np.float64)[: len(group)] for k, v in jax.device_get(measured(filled)).items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _world(world: str | World, dials: Mapping[str, float]) -> tuple[World, str]:
+    if isinstance(world, str):
+        return plugins.world(world, dials).world, world
+    if not isinstance(world, World):
+        raise BadInput(f"world must be a name or an envs.core.World, not {type(world).__name__}")
+    return plugins.dialled(world, dials), world.name
+
+
+def _list(names: str | Sequence[str]) -> list[str]:
+    return [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
+
+
+def _nested(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """{"bc": {"x": 1}, "bc.y": 2} -> {"bc": {"x": 1, "y": 2}}"""
+    nested: dict[str, dict[str, Any]] = {}
+    for name, value in settings.items():
+        owner, dot, field = name.rpartition(".")
+        if dot:
+            nested.setdefault(owner, {})[field] = value
+        elif isinstance(value, Mapping):
+            nested.setdefault(name, {}).update(value)
+        else:
+            guess = nearest(name, [*run.__kwdefaults__, "algo", "env"])
+            raise BadInput(f"run() has no argument {name!r}; did you mean {guess!r}? (Settings are given as {name}={{...}})")
+    return nested
+
+
+def _arguments(request: plans.Request) -> dict[str, Any]:
+    """What differs from the defaults, for the report's "how to reproduce"."""
+    default = plans.Request()
+    return {name: value for name, value in vars(request).items() if value != getattr(default, name)}

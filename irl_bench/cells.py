@@ -1,0 +1,181 @@
+"""What one cell of an experiment is, and the name its result is stored under.
+
+A cell is an algorithm, a world, a mode, all settings and one group of seeds of fixed width. Its key is a hash of that
+description and of whatever else determines the numbers, so a result can never be reused for something it does not describe.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+NAME = re.compile(r"[A-Za-z0-9._:-]+")
+"""Names of experiments, algorithms, worlds and modes; an outside one reads `package.module:attribute`."""
+
+PACKAGES = ("brax", "flax", "jax", "jaxlib", "mujoco", "numpy", "optax")
+"""The packages whose versions may change a result."""
+
+NOT_NUMERICAL = frozenset({"__init__", "api", "cli", "plan", "plugins", "process", "progress"})
+"""Modules of `irl_bench` that choose, name or show cells but never compute what is stored in one."""
+
+HARMLESS_XLA_FLAGS = ("--xla_dump", "--xla_force_host_platform_device_count")
+"""Prefixes of XLA flags that change no result: a group of seeds is computed alike whatever the number of devices."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CellSpec:
+    """All that describes a cell. Raises ValueError, in one line, for a value that cannot be run.
+
+    Two cells that differ only in mode, dials, seeds, `episodes` or `eval_every` share their compiled functions.
+    """
+
+    algo: str
+    """A registered algorithm, or `package.module:make`."""
+    env: str
+    """A registered world, or `package.module:factory`."""
+    mode: str
+    """One of the world's modes."""
+    horizon: int
+    """T_max [steps] of the evaluation rollouts."""
+    demos: int
+    """Demonstration episodes per seed."""
+    demo_steps: int
+    """Length of a demonstration [steps]."""
+    episodes: int
+    """Evaluation episodes per seed."""
+    block: int
+    """Evaluation episodes per jitted call; divides `episodes`."""
+    eps_episodes: int
+    """Held-out expert episodes per seed on which eps is measured."""
+    eps_steps: int
+    """Their length [steps]."""
+    first_seed: int
+    width: int
+    """Seeds first_seed .. first_seed + width - 1 make up the group."""
+    eval_every: int = 0
+    """Rounds between evaluations while training; 0 is never."""
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Every setting of the algorithm; JSON values."""
+    dials: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Final values of the world's dials; one that is absent has its mode's value."""
+    plugin: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """SHA-256 of each outside source file the cell depends on, by name."""
+    experiment: str = "horizon"
+
+    def __post_init__(self) -> None:
+        for field in ("experiment", "algo", "env", "mode"):
+            if not NAME.fullmatch(getattr(self, field)):
+                raise ValueError(f"{field} {getattr(self, field)!r} is not a name of letters, digits and . _ : -")
+        for field in ("horizon", "demos", "demo_steps", "episodes", "block", "eps_episodes", "eps_steps", "width"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} = {getattr(self, field)} must be at least 1")
+        if self.episodes % self.block:
+            raise ValueError(f"block = {self.block} does not divide episodes = {self.episodes}")
+        if self.eval_every < 0:
+            raise ValueError(f"eval_every = {self.eval_every} must not be negative")
+        if self.first_seed < 0 or self.first_seed + self.width > 2**31:
+            raise ValueError(f"seeds {self.first_seed} .. +{self.width} do not lie in 0 .. 2^31 - 1")
+        for name, value in self.dials.items():
+            if not math.isfinite(value):
+                raise ValueError(f"dial {name} = {value} is not finite")
+        # -0.0 and 1 hash as 0.0 and 1.0: they are the same dial.
+        object.__setattr__(self, "dials", {name: float(value) + 0.0 for name, value in sorted(self.dials.items())})
+        object.__setattr__(self, "config", json.loads(canonical(dict(self.config))))
+        object.__setattr__(self, "plugin", dict(self.plugin))
+
+    @property
+    def seeds(self) -> range:
+        return range(self.first_seed, self.first_seed + self.width)
+
+    @property
+    def eps_block(self) -> int:
+        """Held-out expert episodes per jitted call: the largest divisor of `eps_episodes` that is not above `block`."""
+        return max(n for n in range(1, min(self.block, self.eps_episodes) + 1) if self.eps_episodes % n == 0)
+
+    @property
+    def label(self) -> str:
+        """How the cell is called in messages."""
+        return f"{self.algo} {self.env} {self.mode} seeds {self.first_seed}-{self.first_seed + self.width - 1}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> CellSpec:
+        return cls(**fields)
+
+    def static_key(self) -> str:
+        """Equal for cells that can share compiled functions: everything except what enters those as data."""
+        data = {"experiment", "mode", "dials", "first_seed", "episodes", "eval_every"}
+        return canonical({name: value for name, value in self.to_dict().items() if name not in data})
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text. Raises ValueError for NaN or what is not JSON."""
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"a setting cannot be written down as JSON: {error}") from None
+
+
+def cell_key(spec: CellSpec, fingerprint: Mapping[str, Any]) -> str:
+    """20 hexadecimal digits that name the cell's result."""
+    text = canonical({"spec": spec.to_dict(), "fingerprint": dict(fingerprint)})
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def numerical_sources() -> list[Path]:
+    """The source files that may change a result, in a fixed order."""
+    import envs
+
+    package, worlds = Path(__file__).parent, Path(envs.__file__).parent
+    modules = [path for path in package.glob("*.py") if path.stem not in NOT_NUMERICAL]
+    return sorted(modules) + sorted((package / "algos").rglob("*.py")) + sorted(worlds.rglob("*.py"))
+
+
+@functools.cache
+def _source_hash() -> str:
+    import envs
+
+    roots = (Path(__file__).parent.parent, Path(envs.__file__).parent.parent)
+    digest = hashlib.sha256()
+    for path in numerical_sources():
+        root = next(root for root in roots if path.is_relative_to(root))
+        text = path.read_bytes().replace(b"\r\n", b"\n")
+        digest.update(f"{path.relative_to(root).as_posix()} {len(text)}\n".encode() + text)
+    return digest.hexdigest()
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
+
+
+def fingerprint() -> dict[str, Any]:
+    """What else determines the numbers of a cell: sources, versions, backend and flags. Initialises JAX's backend."""
+    backend = jax.default_backend()
+    flags = sorted(f for f in os.environ.get("XLA_FLAGS", "").split() if not f.startswith(HARMLESS_XLA_FLAGS))
+    return {
+        "sources": _source_hash(),
+        "versions": {package: _version(package) for package in PACKAGES},
+        "backend": backend,
+        # A CPU's result is compared on one machine; an accelerator's kind selects other kernels.
+        "device": "" if backend == "cpu" else jax.devices()[0].device_kind,
+        "threefry_partitionable": bool(jax.config.jax_threefry_partitionable),
+        "x64": bool(jax.config.jax_enable_x64),
+        "matmul_precision": str(jax.config.jax_default_matmul_precision),
+        "xla_flags": flags,
+    }

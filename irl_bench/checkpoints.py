@@ -1,0 +1,123 @@
+"""Checkpoints of unfinished cells: arrays in Orbax, a SHA-256 of every file beside them, the two newest kept.
+
+Orbax commits a checkpoint atomically but restores a flipped bit without a word, so nothing is restored that does not verify. A
+damaged checkpoint is passed over for the one before it, and at last for the beginning. Several workers may write in one folder:
+each names its checkpoints with a token of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import secrets
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from irl_bench.cells import canonical
+from irl_bench.store import StoreError, write_atomic, writing
+
+KEPT = 2
+_TOKEN = secrets.token_hex(4)
+
+
+def save(folder: Path, serial: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
+    """Writes a checkpoint into `folder` and removes all but the two newest.
+
+    Args:
+      serial: grows with progress; the checkpoint with the highest is the newest.
+      arrays: by name; no name may contain a slash.
+      facts: JSON values that come back with the arrays.
+
+    Raises:
+      StoreError: it cannot be written; earlier checkpoints are untouched.
+    """
+    name = f"{serial:012d}.{_TOKEN}"
+    path = folder / name
+    if _seal(folder, name).exists():
+        return  # nothing has happened since
+    stored = {key: np.asarray(value) for key, value in arrays.items()}
+    # Orbax cannot hold an array without elements; its shape says all there is to know.
+    empty = {key: [str(value.dtype), list(value.shape)] for key, value in stored.items() if value.size == 0}
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        full = {key: value for key, value in stored.items() if value.size}
+        _orbax().save(path.absolute(), full or {"nothing": np.zeros(1)}, force=True)
+        body = {"serial": serial, "facts": dict(facts), "empty": empty, "files": _digests(path)}
+    except Exception as error:  # Orbax and its array library raise many kinds when a disk is full
+        shutil.rmtree(path, ignore_errors=True)
+        raise StoreError(f"cannot write checkpoint {path}: {_one_line(error)}") from error
+    text = canonical(body)
+    seal = {"body": body, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    write_atomic(_seal(folder, name), canonical(seal).encode())
+    for old in _names(folder)[KEPT:]:
+        _seal(folder, old).unlink(missing_ok=True)
+        shutil.rmtree(folder / old, ignore_errors=True)
+
+
+def restore(folder: Path, note: Callable[[str], None]) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+    """The arrays and facts of the newest sound checkpoint, None if there is none.
+
+    Args:
+      note: called with one line for each damaged checkpoint that is passed over.
+    """
+    names = _names(folder)
+    for name in names:
+        try:
+            return _read(folder, name)
+        except Exception as error:
+            following = "the one before it is used" if name != names[-1] else "the cell starts again"
+            note(f"checkpoint {folder / name} is damaged ({_one_line(error)}); {following}")
+    return None
+
+
+def remove(folder: Path) -> None:
+    """Removes all checkpoints of a cell."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.parent.rmdir()  # the last one out
+
+
+def _seal(folder: Path, name: str) -> Path:
+    return folder / f"{name}.json"
+
+
+def _names(folder: Path) -> list[str]:
+    """The checkpoints that were sealed, newest first."""
+    return sorted((path.stem for path in folder.glob("*.json") if not path.name.startswith(".")), reverse=True)
+
+
+def _read(folder: Path, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    seal = json.loads(_seal(folder, name).read_bytes())
+    body = seal["body"]
+    if hashlib.sha256(canonical(body).encode()).hexdigest() != seal["sha256"]:
+        raise ValueError("its list of digests does not match its own")
+    found = _digests(folder / name)
+    for file in sorted(found.keys() | body["files"].keys()):
+        if found.get(file) != body["files"].get(file):
+            raise ValueError(f"{file} {'does not match its SHA-256' if file in found else 'is missing'}")
+    arrays = _orbax().restore((folder / name).absolute())
+    arrays = {key: np.asarray(value) for key, value in arrays.items() if key != "nothing"}
+    arrays |= {key: np.zeros(shape, dtype) for key, (dtype, shape) in body["empty"].items()}
+    return arrays, body["facts"]
+
+
+def _digests(path: Path) -> dict[str, str]:
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return {file.relative_to(path).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def _orbax() -> Any:
+    import orbax.checkpoint as ocp  # half a second, and most runs are too short for a checkpoint
+
+    return ocp.Checkpointer(ocp.StandardCheckpointHandler())
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."

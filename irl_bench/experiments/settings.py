@@ -1,0 +1,75 @@
+"""What the sweep runs where: budgets per world, differences from each algorithm's defaults, and which modes are compared.
+
+A value is looked up in this order, the later one wins: the algorithm's or world's default, `CONFIGS`, `BUDGET_CONFIGS`, a flag.
+Numbers here are chosen on seeds below 1000; figures that are reported come from later ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+__all__ = ["BUDGETS", "BUDGET_CONFIGS", "CONFIGS", "OUTSIDE", "WORLDS", "budget_of", "config_differences", "modes"]
+
+BUDGETS = ("smoke", "default", "full")
+"""smoke: does everything once, too small for a verdict; default: a verdict in minutes; full: tighter intervals."""
+
+WORLDS: Mapping[str, Mapping[str, Mapping[str, int]]] = {
+    # demos x demo_steps: labels; episodes, eps_episodes: of evaluation per seed; block: episodes per jitted call;
+    # reference_episodes: of the expert and the untrained policy; eval_every: rounds between levels; width: seeds per group.
+    "chain": {
+        "smoke": {
+            "demos": 2, "demo_steps": 256, "episodes": 64, "block": 64, "reference_episodes": 64, "eps_episodes": 16,
+            "eps_steps": 64, "eval_every": 0, "width": 5, "seeds": 5,
+        },
+        "default": {
+            "demos": 4, "demo_steps": 512, "episodes": 1024, "block": 256, "reference_episodes": 256, "eps_episodes": 512,
+            "eps_steps": 256, "eval_every": 0, "width": 10, "seeds": 20,
+        },
+        "full": {
+            "demos": 4, "demo_steps": 512, "episodes": 4096, "block": 256, "reference_episodes": 512, "eps_episodes": 1024,
+            "eps_steps": 256, "eval_every": 0, "width": 10, "seeds": 40,
+        },
+    },
+    "lane_keep": {
+        "smoke": {
+            "demos": 8, "demo_steps": 256, "episodes": 32, "block": 32, "reference_episodes": 32, "eps_episodes": 8,
+            "eps_steps": 128, "eval_every": 0, "width": 5, "seeds": 5,
+        },
+        "default": {
+            "demos": 80, "demo_steps": 500, "episodes": 1024, "block": 256, "reference_episodes": 256, "eps_episodes": 512,
+            "eps_steps": 256, "eval_every": 0, "width": 5, "seeds": 20,
+        },
+        "full": {
+            "demos": 80, "demo_steps": 500, "episodes": 4096, "block": 256, "reference_episodes": 512, "eps_episodes": 1024,
+            "eps_steps": 256, "eval_every": 0, "width": 5, "seeds": 40,
+        },
+    },
+}  # fmt: skip
+
+OUTSIDE: Mapping[str, Mapping[str, int]] = WORLDS["lane_keep"]
+"""The budgets of a world that is not in the table."""
+
+CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {}
+"""(world, algorithm) -> settings that differ from the algorithm's defaults."""
+
+BUDGET_CONFIGS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {}
+"""(budget, world, algorithm) -> further differences."""
+
+
+def budget_of(env: str, budget: str) -> dict[str, int]:
+    """A copy of the row of a world and a budget."""
+    return dict(WORLDS.get(env, OUTSIDE)[budget])
+
+
+def config_differences(env: str, algo: str, budget: str) -> dict[str, Any]:
+    """Settings of an algorithm that differ from its defaults in a world at a budget."""
+    return {**CONFIGS.get((env, algo), {}), **BUDGET_CONFIGS.get((budget, env, algo), {})}
+
+
+def modes(env: str, algo: str, available: Iterable[str]) -> tuple[str, ...]:
+    """The modes that an algorithm is run in: the world's first; for `bc` also `recoverable`; in `chain` all of them."""
+    names = tuple(available)
+    if env == "chain":
+        return names
+    return names[:1] + tuple(name for name in names[1:] if algo == "bc" and name == "recoverable")

@@ -1,0 +1,125 @@
+"""One plain sentence per world: what theory says, what was measured, and whether the two agree.
+
+Theory speaks of `bc` and `dagger` only (Ross and Bagnell 2010; Ross, Gordon and Bagnell 2011). Another algorithm's figures are
+reported beside them, with no claim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from irl_bench.horizon.verdicts import LEAST_SEEDS
+
+RECOVERABLE_MODE = "recoverable"
+"""The mode in which a world brings everybody back: the negative control."""
+_AGREES, _DISAGREES, _OPEN = "agree", "disagree", "cannot tell"
+_NAMES = {"bc": "BC", "dagger": "DAgger"}
+_REFUTES = {
+    # Verdicts that contradict a claim; those in neither this set nor the claim itself cannot decide it.
+    "bc": {"LINEAR", "RECOVERABLE", "SUPER-POLY"},
+    "dagger": {"QUADRATIC", "SUPER-POLY"},
+}
+_CONFIRMS = {"bc": "QUADRATIC", "dagger": "LINEAR"}
+_POWERS = {"bc": "T²", "dagger": "T"}
+
+
+def sentences(verdicts: Sequence[Mapping[str, Any]], worlds: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The sentences, in the order in which worlds first appear in `verdicts`.
+
+    Args:
+      verdicts: as `analyse` returns them; references (the expert, an untrained policy) are passed over.
+      worlds: by name, with the `nominal` mode and `u` [steps] or None.
+    """
+    by_world: dict[str, list[Mapping[str, Any]]] = {}
+    for verdict in verdicts:
+        by_world.setdefault(verdict["env"], []).append(verdict)
+    return [f"{env}: {_sentence(group, worlds[env])}" for env, group in by_world.items()]
+
+
+def _sentence(verdicts: list[Mapping[str, Any]], world: Mapping[str, Any]) -> str:
+    learners = [verdict for verdict in verdicts if not verdict["reference"]]
+    nominal = {verdict["algo"]: verdict for verdict in learners if verdict["mode"] == world["nominal"]}
+    control = next((v for v in learners if v["algo"] == "bc" and v["mode"] == RECOVERABLE_MODE != world["nominal"]), None)
+    if not learners:
+        return "no learner was measured."
+    undoable = world.get("u") is not None
+    claimed = [algo for algo in ("bc", "dagger") if algo in nominal and (algo == "bc" or undoable)]
+    measured = [_measured(nominal[algo], "") for algo in claimed]
+    if control is not None:
+        measured.append(_measured(control, f" in the mode {RECOVERABLE_MODE}"))
+    measured += [_measured(v, _no_claim(algo)) for algo, v in nominal.items() if algo not in claimed]
+    theory = _theory(claimed, control is not None)
+    if not measured:
+        return f"nothing was measured in the nominal mode {world['nominal']}, which the theory is about: cannot tell."
+    text = "; ".join(measured)
+    if not theory:
+        return f"measured {text}; theory is not tested by these."
+    return f"theory says that {theory}; measured {text}; {_conclusion(nominal, claimed, control)}."
+
+
+def _no_claim(algo: str) -> str:
+    # DAgger's bound is u T eps; where the expert cannot undo an error, u is of the order of T.
+    return ", whose bound is T² where an error cannot be undone" if algo == "dagger" else ", for which no theory is claimed"
+
+
+def _theory(claimed: list[str], controlled: bool) -> str:
+    first, *others = [f"{_NAMES[algo]} grows like {_POWERS[algo]}" for algo in claimed] or [""]
+    parts = [f"the regret of {first}", *(f"that of {claim}" for claim in others)] if claimed else []
+    if controlled:
+        parts.append("BC is no longer quadratic where everybody is brought back")
+    return " and ".join(parts) if len(parts) < 3 else f"{parts[0]}, {parts[1]}, and {parts[2]}"
+
+
+def _measured(verdict: Mapping[str, Any], where: str) -> str:
+    name = _NAMES.get(verdict["algo"], verdict["algo"])
+    label = ", ".join(
+        word for word in (verdict["verdict"], verdict["mechanism"], "mixed" if verdict["mixed"] else None) if word
+    )
+    slope, low, high = verdict["slope"], verdict["ci_low"], verdict["ci_high"]
+    if slope is None:
+        exponent = "no exponent"
+    elif low is None or high is None:
+        exponent = f"exponent {slope:.2f}"
+    else:
+        exponent = f"exponent {slope:.2f} [{low:.2f}, {high:.2f}]"
+    failed = verdict["failed_seeds"]
+    lost = f", {failed} of {verdict['seeds']} seeds failed" if failed else ""
+    return f"{name} {exponent} ({label}{lost}){where}"
+
+
+def _conclusion(nominal: Mapping[str, Mapping[str, Any]], claimed: list[str], control: Mapping[str, Any] | None) -> str:
+    outcomes = {_NAMES[algo]: _outcome(algo, nominal[algo]) for algo in claimed}
+    if control is not None:
+        outcomes["the control"] = _control_outcome(control)
+    against = [name for name, (outcome, _) in outcomes.items() if outcome == _DISAGREES]
+    undecided: dict[str, list[str]] = {}
+    for name, (outcome, why) in outcomes.items():
+        if outcome == _OPEN:
+            undecided.setdefault(why, []).append(name)
+    if against:
+        return f"they disagree ({', '.join(against)})"
+    if undecided:
+        reasons = "; ".join(f"{' and '.join(names)}: {why}" for why, names in undecided.items())
+        return f"cannot tell whether they agree ({reasons})"
+    missing = [name for algo, name in _NAMES.items() if algo not in nominal]
+    if control is None:
+        missing.append(f"BC in a mode {RECOVERABLE_MODE}")
+    return "they agree" + (f" as far as measured (without {' and '.join(missing)})" if missing else "")
+
+
+def _outcome(algo: str, verdict: Mapping[str, Any]) -> tuple[str, str]:
+    if verdict["verdict"] == _CONFIRMS[algo]:
+        return _AGREES, ""
+    return (_DISAGREES, "") if verdict["verdict"] in _REFUTES[algo] else (_OPEN, _why(verdict))
+
+
+def _control_outcome(verdict: Mapping[str, Any]) -> tuple[str, str]:
+    if verdict["verdict"] == "QUADRATIC":
+        return _DISAGREES, ""
+    too_little = verdict["verdict"] == "INCONCLUSIVE" and (verdict["slope"] is None or verdict["usable_seeds"] < LEAST_SEEDS)
+    return (_OPEN, _why(verdict)) if too_little or verdict["verdict"] == "NO-WINDOW" else (_AGREES, "")
+
+
+def _why(verdict: Mapping[str, Any]) -> str:
+    return f"{verdict['verdict']}, {verdict['reason']}"

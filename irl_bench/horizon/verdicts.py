@@ -1,0 +1,285 @@
+"""One verdict per world, learner and mode: the first row of the protocol's table that applies, with the figures behind it.
+
+How the table is read. a = h / (h + rho), the share of time off in the long run. T_min and T_max are the ends of the grid in
+use, and `rho T` is rho T_min. A seed is `recovering` if rho T_min > 1 on its own transitions, `absorbed` if not, neither if
+it never was off. A seed "never recovered" if it spent 10 u steps or more off without one return: fewer steps say nothing.
+"Local slopes rise" if the interval of (slope over the upper half of the grid) - (slope over the lower half) lies above zero;
+"the exponential wins" if its BIC is the lowest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from irl_bench.horizon import chain_model
+from irl_bench.horizon.curves import TAU, TOLERANCES, Curves
+from irl_bench.horizon.fits import fit_models, log_covariance
+from irl_bench.horizon.slopes import jackknife_t, local_slopes, slope, slope_rise
+from irl_bench.horizon.window import SETTLED, Window, find_window, saturates
+
+VERDICTS = (
+    "NO-WINDOW",
+    "NO-REGRET",
+    "UNDERCOVERED",
+    "SATURATED",
+    "SUPER-POLY",
+    "QUADRATIC",
+    "LINEAR",
+    "RECOVERABLE",
+    "CROSSOVER",
+    "INCONCLUSIVE",
+)
+"""In the order in which they are tried."""
+REFERENCES = ("expert", "untrained")
+"""Learners that only give a scale; no theory is about them."""
+LEAST_SEEDS = 10
+"""Fewer usable seeds are never QUADRATIC or LINEAR."""
+MIXED_SHARE = 0.2
+RATIO_BELOW = 0.2
+"""eps_own / eps_expert says nothing about a policy that never resembled the expert: it is given only below this eps_expert."""
+_EXPECTED_DEPARTURES = 10
+_DIGITS = 9  # significant; rounding in the last bits must not change a byte of verdicts.json
+
+
+def analyse(
+    curves: Sequence[Curves], worlds: Mapping[str, Mapping[str, Any]], horizons: str | Sequence[int] = "auto"
+) -> list[dict[str, Any]]:
+    """One verdict per entry of `curves`, in that order.
+
+    Args:
+      curves: all learners and modes; one window per world is derived from them.
+      worlds: by name, `u` [steps] or None, `latency` [steps], `horizon` T_max [steps], `nominal` mode.
+      horizons: "auto", or increasing horizons to be used where they lie in the window.
+
+    Returns:
+      Dictionaries of JSON types; every number is finite or None. Nothing in them is random.
+
+    Raises:
+      ValueError: if a world is not described, or the horizons do not increase from 1 or more.
+    """
+    if not isinstance(horizons, str):
+        asked = np.asarray(horizons)
+        if asked.ndim != 1 or not np.array_equal(asked, asked.astype(int)) or np.any(asked < 1) or np.any(np.diff(asked) <= 0):
+            raise ValueError("horizons must be increasing whole numbers, from 1 or more")
+    elif horizons != "auto":
+        raise ValueError(f"horizons must be 'auto' or a list, not {horizons!r}")
+    missing = sorted({curve.env for curve in curves} - set(worlds))
+    if missing:
+        raise ValueError(f"no description of world {', '.join(missing)}")
+    by_world: dict[str, list[Curves]] = {}
+    for curve in curves:
+        by_world.setdefault(curve.env, []).append(curve)
+    windows = {env: find_window(group, worlds[env], horizons) for env, group in by_world.items()}
+    return [_analyse_one(curve, by_world[curve.env], worlds[curve.env], windows[curve.env]) for curve in curves]
+
+
+def _analyse_one(curves: Curves, group: list[Curves], world: Mapping[str, Any], window: Window) -> dict[str, Any]:
+    level_horizon = window.horizons[-1] if window.horizons else int(curves.T[-1])
+    figures = {
+        "env": curves.env,
+        "algo": curves.algo,
+        "mode": curves.mode,
+        "reference": curves.algo in REFERENCES,
+        "interactive": bool(curves.interactive),
+        **_seed_figures(curves, window.horizons[0] if window.horizons else window.low, world.get("u")),
+        **_rate_figures(curves, window),
+        **_error_figures(curves),
+        **_growth_figures(curves, window),
+        "level": _level(curves, level_horizon),
+        "level_horizon": level_horizon,
+        "untrained_level": _untrained_level(group, curves.mode, str(world["nominal"]), level_horizon),
+        "episodes": int(curves.episodes),
+        "expert_queries": int(curves.consumes[0]),
+        "env_steps": int(curves.consumes[1]),
+        "window": {
+            "low": window.low,
+            "high": window.high,
+            "source": window.source,
+            "reason": window.reason,
+            "dropped": list(window.dropped),
+        },
+    }
+    verdict, mechanism, reason = judge(figures)
+    return _plain({**figures, "verdict": verdict, "mechanism": mechanism, "reason": reason})
+
+
+def judge(figures: Mapping[str, Any]) -> tuple[str, str | None, str]:
+    """(verdict, mechanism, reason): the first row of the table that applies to the figures of `analyse`."""
+    f, window = figures, figures["window"]
+    if window["reason"]:
+        return "NO-WINDOW", None, window["reason"]
+    if f["usable_seeds"] == 0:
+        return "INCONCLUSIVE", None, "no usable seed"
+    for T, mean, (_, upper) in zip(f["horizons"], f["regret"], f["regret_ci"], strict=True):
+        if mean == 0 or (_known(upper) and upper <= 0):
+            bound = "is exactly zero" if mean == 0 else f"is at most {upper:.3g} (upper end of its interval)"
+            return "NO-REGRET", None, f"the mean regret at T = {T} {bound}"
+    if f["interactive"] and f["unrecovered_seeds"] > 0:
+        return "UNDERCOVERED", None, f"{f['unrecovered_seeds']} of {f['usable_seeds']} seeds never came back while off"
+    hT, a, rho_T = f["hazard_T_max"], f["stationary"], f["recovery_T_min"]
+    chain = f"h T_max = {_text(hT)}, a = {_text(a)}, rho T_min = {_text(rho_T)}"
+    if _known(hT) and _known(a) and saturates(hT) and a > 0.5:
+        return "SATURATED", None, chain
+    middle, low, high = f["slope"], f["ci_low"], f["ci_high"]
+    if not _known(middle):
+        worst = next(T for T, mean in zip(f["horizons"], f["regret"], strict=True) if not mean > 0)
+        return (
+            "INCONCLUSIVE",
+            None,
+            f"no slope: the mean regret at T = {worst} is negative, yet its interval reaches above zero",
+        )
+    if not (_known(low) and _known(high)):
+        return "INCONCLUSIVE", None, f"no interval for the slope with {f['usable_seeds']} usable seeds"
+    measured = f"slope {middle:.3f} [{low:.3f}, {high:.3f}]"
+    rise = f["slope_rise_ci"][0]
+    if f["best_model"] == "exponential" and _known(rise) and rise > 0:
+        return "SUPER-POLY", None, f"{measured}; local slopes rise by {f['slope_rise']:.2f} or so and the exponential fits best"
+    recovering = _known(rho_T) and _known(a) and rho_T > 10 and a < 0.5
+    passed = "QUADRATIC" if low > 1.7 and high >= 1.85 else "LINEAR" if low >= 0.85 and high <= 1.15 else None
+    if passed and f["usable_seeds"] < LEAST_SEEDS:
+        reason = f"fewer than {LEAST_SEEDS} seeds ({f['usable_seeds']}); the figures alone would read {passed}: {measured}"
+        return "INCONCLUSIVE", None, reason
+    if passed == "LINEAR":
+        return "LINEAR", "recovering" if recovering else "rare", f"{measured}; {chain}"
+    if passed:
+        return "QUADRATIC", None, f"{measured}; {chain}"
+    if recovering:
+        return "RECOVERABLE", None, f"{chain}; {measured}"
+    if _known(rho_T) and 1 < rho_T < 10:
+        return "CROSSOVER", None, f"{chain}; {measured}"
+    return "INCONCLUSIVE", None, f"{measured} fits no row; {chain}"
+
+
+def _seed_figures(curves: Curves, shortest: int, u: float | None) -> dict[str, Any]:
+    use = curves.usable
+    off, back = np.asarray(curves.off_steps, float)[use], np.asarray(curves.off_to_on, float)[use]
+    returns = back * shortest > off  # rho T_min > 1
+    recovering, absorbed = int(np.sum(returns & (off > 0))), int(np.sum(~returns & (off > 0)))
+    usable = int(use.sum())
+    seen = None if curves.departures is None else np.asarray(curves.departures, float)[use]
+    seen = seen[np.isfinite(seen)] if seen is not None else None
+    return {
+        "seeds": len(curves.seeds),
+        "usable_seeds": usable,
+        "failed_seeds": len(curves.seeds) - usable,
+        "recovering_seeds": recovering,
+        "absorbed_seeds": absorbed,
+        "mixed": usable > 0 and min(recovering, absorbed) >= MIXED_SHARE * usable,
+        # Without u the expert cannot undo a failure, so never coming back is no lack of coverage.
+        "unrecovered_seeds": int(np.sum((back == 0) & (off >= max(1.0, SETTLED * u)))) if u is not None else 0,
+        "departures_min": float(seen.min()) if seen is not None and len(seen) else None,
+        "sparse_departure_seeds": int(np.sum(seen < _EXPECTED_DEPARTURES)) if seen is not None else None,
+    }
+
+
+def _rate_figures(curves: Curves, window: Window) -> dict[str, Any]:
+    h, rho = curves.rates()
+    grid = np.array(window.horizons)
+    a = None if h is None else 0.0 if h == 0 else None if rho is None else h / (h + rho)
+    predicted = None
+    if h and rho is not None and len(grid):
+        predicted = slope(grid, chain_model.cost(grid, h, rho))
+    return {
+        "hazard": h,
+        "recovery": rho,
+        "stationary": a,
+        "hazard_T_max": h * float(grid[-1]) if h is not None and len(grid) else None,
+        "recovery_T_min": rho * float(grid[0]) if rho is not None and len(grid) else None,
+        "chain_slope": predicted,
+    }
+
+
+def _error_figures(curves: Curves) -> dict[str, Any]:
+    expert, own = (_mean_of_finite(rates[curves.usable]) for rates in (curves.eps_expert, curves.eps_own))
+    e, o = expert[TAU], own[TAU]
+    ratio = o / e if e is not None and o is not None and 0 < e < RATIO_BELOW else None
+    return {
+        "eps_expert": e,
+        "eps_own": o,
+        "eps_ratio": ratio,
+        # Arora et al. 2022: 100 (L - T eps) / (T eps) with the accumulated error L = T eps_own.
+        "exc_acc_err": None if ratio is None else 100.0 * (ratio - 1.0),
+        "eps_expert_by_tau": {str(tau): value for tau, value in zip(TOLERANCES, expert, strict=True)},
+        "eps_own_by_tau": {str(tau): value for tau, value in zip(TOLERANCES, own, strict=True)},
+    }
+
+
+def _growth_figures(curves: Curves, window: Window) -> dict[str, Any]:
+    grid = np.array(window.horizons, int)
+    nothing = (None, None, None)
+    figures: dict[str, Any] = {"horizons": list(window.horizons), "regret": [], "regret_ci": [], "local_slopes": []}
+    figures |= {"local_slope_horizons": list(np.sqrt(grid[:-1] * grid[1:]))}
+    exponent = graded = rise = nothing
+    models: dict[str, Any] = {}
+    if len(grid) and curves.usable.any():
+        regret = curves.regret(grid)
+        mean, low, high = jackknife_t(regret, lambda J: J)
+        figures |= {"regret": list(mean), "regret_ci": [list(pair) for pair in zip(low, high, strict=True)]}
+        graded = jackknife_t(curves.graded_regret(grid), lambda J: slope(grid, J))
+        if (mean > 0).all():
+            exponent = jackknife_t(regret, lambda J: slope(grid, J))
+            rise = jackknife_t(regret, lambda J: slope_rise(grid, J))
+            figures["local_slopes"] = list(local_slopes(grid, mean))
+            covariance = log_covariance(regret) if len(regret) > 1 else None
+            fitted = {} if covariance is None else fit_models(grid, mean, covariance)
+            models = {name: {"bic": fit.bic, "chi2": fit.chi2, "params": fit.params} for name, fit in fitted.items()}
+    return {
+        **figures,
+        "slope": exponent[0],
+        "ci_low": exponent[1],
+        "ci_high": exponent[2],
+        "graded_slope": graded[0],
+        "graded_ci_low": graded[1],
+        "graded_ci_high": graded[2],
+        "slope_rise": rise[0],
+        "slope_rise_ci": list(rise[1:]),
+        "models": models,
+        "best_model": min(models, key=lambda name: models[name]["bic"]) if models else None,
+    }
+
+
+def _level(curves: Curves, horizon: int) -> float | None:
+    """Mean regret per step over `horizon` steps."""
+    if not curves.usable.any() or horizon not in curves.T:
+        return None
+    return float(curves.regret(np.array([horizon])).mean()) / horizon
+
+
+def _untrained_level(group: list[Curves], mode: str, nominal: str, horizon: int) -> float | None:
+    untrained = {curve.mode: curve for curve in group if curve.algo == "untrained"}
+    reference = untrained.get(mode) or untrained.get(nominal)
+    return None if reference is None else _level(reference, horizon)
+
+
+def _mean_of_finite(rates: np.ndarray) -> list[float | None]:
+    columns = np.asarray(rates, float).reshape(-1, len(TOLERANCES)).T
+    return [float(column[np.isfinite(column)].mean()) if np.isfinite(column).any() else None for column in columns]
+
+
+def _known(value: Any) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _text(value: float | None) -> str:
+    return f"{value:.3g}" if _known(value) and value is not None else "unknown"
+
+
+def _plain(value: Any) -> Any:
+    """JSON types only; floats to 9 significant digits, and None for what is not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    if isinstance(value, (float, np.floating)):
+        return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
+    return value

@@ -1,0 +1,125 @@
+"""Small policies: a multilayer perceptron with a Gaussian or a categorical head, and input standardisation.
+
+Actions in [-1, 1] are tanh(mean); the Gaussian lies before the tanh and its log-standard deviation is one number per action
+component, independent of the state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from irl_bench.types import Spec
+
+ATANH_EDGE = 1.0 - 1e-3
+"""Demonstrated actions are clipped to this before atanh: at 1 a tanh-Gaussian's density is infinite."""
+MIN_LOG_STD, MAX_LOG_STD = -5.0, 1.0
+
+
+@struct.dataclass
+class Standardiser:
+    """x -> (x - mean) * scale. A feature that is constant in the data has scale 0: it carries no information there, and
+    dividing by its deviation would blow it up wherever it does vary."""
+
+    mean: jax.Array
+    scale: jax.Array
+
+    def __call__(self, observation: jax.Array) -> jax.Array:
+        return (observation - self.mean) * self.scale
+
+
+def standardiser(observation: jax.Array, weight: jax.Array, keep_constant: bool = False, floor: float = 1e-5) -> Standardiser:
+    """Statistics of float32[n, O] observations with weights float32[n].
+
+    Args:
+      keep_constant: pass constant features through unscaled instead of dropping them.
+      floor: a standard deviation at or below this counts as constant.
+    """
+    total = jnp.maximum(jnp.sum(weight), 1.0)
+    mean = weight @ observation / total
+    deviation = jnp.sqrt(weight @ jnp.square(observation - mean) / total)
+    varies = deviation > floor
+    dropped = jnp.full_like(deviation, 1.0 if keep_constant else 0.0)
+    return Standardiser(mean, jnp.where(varies, 1.0 / jnp.where(varies, deviation, 1.0), dropped))
+
+
+class MLP(nn.Module):
+    """Tanh multilayer perceptron; `first_scale` multiplies the first layer's initial weights, `head_scale` the last one's."""
+
+    hidden: Sequence[int]
+    out: int
+    first_scale: float = 1.0
+    head_scale: float = 0.1
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for i, width in enumerate(self.hidden):
+            scale = self.first_scale if i == 0 else 1.0
+            x = nn.tanh(nn.Dense(width, kernel_init=nn.initializers.variance_scaling(scale**2, "fan_in", "normal"))(x))
+        return nn.Dense(self.out, kernel_init=nn.initializers.variance_scaling(self.head_scale**2, "fan_in", "normal"))(x)
+
+
+class Policy:
+    """A head on an MLP: `init(key) -> weights`, `mode(weights, x)`, `sample(weights, x, key)`, `nll`, `squared_error`.
+
+    `x` is a standardised observation, float32[..., O]. Actions: int32[...] of a discrete world, float32[..., A] otherwise.
+    """
+
+    def __init__(self, spec: Spec, hidden: Sequence[int], first_scale: float = 1.0):
+        self.discrete = spec.n_actions is not None
+        self.size = spec.n_actions if spec.n_actions is not None else spec.action_size
+        self._inputs = spec.observation_size
+        self._net = MLP(tuple(hidden), self.size, first_scale)
+
+    def init(self, key: jax.Array) -> Any:
+        weights: dict[str, Any] = {"net": self._net.init(key, jnp.zeros(self._inputs))["params"]}
+        if not self.discrete:
+            weights["log_std"] = jnp.full(self.size, -1.0)
+        return weights
+
+    def _out(self, weights: Any, x: jax.Array) -> jax.Array:
+        return self._net.apply({"params": weights["net"]}, x)  # type: ignore[return-value]
+
+    def mode(self, weights: Any, x: jax.Array) -> jax.Array:
+        out = self._out(weights, x)
+        return jnp.argmax(out, -1).astype(jnp.int32) if self.discrete else jnp.tanh(out)
+
+    def sample(self, weights: Any, x: jax.Array, key: jax.Array) -> jax.Array:
+        out = self._out(weights, x)
+        if self.discrete:
+            return jax.random.categorical(key, out).astype(jnp.int32)
+        std = jnp.exp(jnp.clip(weights["log_std"], MIN_LOG_STD, MAX_LOG_STD))
+        return jnp.tanh(out + std * jax.random.normal(key, out.shape))
+
+    def nll(self, weights: Any, x: jax.Array, action: jax.Array) -> jax.Array:
+        """-log pi(a|s), float32[...]; summed over action components."""
+        out = self._out(weights, x)
+        if self.discrete:
+            return -jnp.take_along_axis(jax.nn.log_softmax(out), action[..., None], -1)[..., 0]
+        return tanh_gaussian_nll(out, jnp.clip(weights["log_std"], MIN_LOG_STD, MAX_LOG_STD), action)
+
+    def squared_error(self, weights: Any, x: jax.Array, action: jax.Array) -> jax.Array:
+        """Squared error of the mode (discrete: of the softmax against the one-hot action), summed over components."""
+        out = self._out(weights, x)
+        if self.discrete:
+            return jnp.sum(jnp.square(jax.nn.softmax(out) - jax.nn.one_hot(action, self.size)), -1)
+        return jnp.sum(jnp.square(jnp.tanh(out) - action), -1)
+
+    def loss(self, name: str) -> Callable[[Any, jax.Array, jax.Array], jax.Array]:
+        """The loss called `name`: "nll" or "mse"."""
+        return {"nll": self.nll, "mse": self.squared_error}[name]
+
+
+def tanh_gaussian_nll(mean: jax.Array, log_std: jax.Array, action: jax.Array) -> jax.Array:
+    """-log density of `action` = tanh(u), u ~ N(mean, exp(log_std)²), summed over the last axis.
+
+    With u = atanh(a): (u - mean)² / (2 std²) + log std + log(2 pi) / 2 + log(1 - a²) per component.
+    """
+    action = jnp.clip(action, -ATANH_EDGE, ATANH_EDGE)
+    z = (jnp.arctanh(action) - mean) * jnp.exp(-log_std)
+    return jnp.sum(0.5 * jnp.square(z) + log_std + 0.5 * jnp.log(2.0 * jnp.pi) + jnp.log1p(-jnp.square(action)), -1)

@@ -1,0 +1,326 @@
+"""From what is asked for to the list of cells that answers it, and the record of it in `<out>/plan.json`.
+
+Nothing here runs a cell. A value is taken from, the later one winning: the default beside the setting, the world's table and
+the budget's (`irl_bench.experiments.settings`), the request.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from irl_bench import algos, cells, plugins
+from irl_bench.algos.config import BadInput, nearest
+from irl_bench.cells import CellSpec
+from irl_bench.experiments import settings as table
+from irl_bench.types import Spec
+
+__all__ = ["Entry", "Plan", "Request", "build", "check_horizons", "document", "estimate", "merge"]
+
+VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a sweep is asked for; `None` is "as the table has it". One field per flag of `launch/sweep.py`."""
+
+    algo: Sequence[str] = ("bc", "dagger")
+    env: Sequence[str] = ("chain", "lane_keep")
+    mode: Sequence[str] | None = None
+    seeds: int | None = None
+    first_seed: int = 0
+    budget: str = "default"
+    horizons: Sequence[int] | str = "auto"
+    demos: int | None = None
+    demo_steps: int | None = None
+    episodes: int | None = None
+    settings: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    """{algorithm or world: {setting or dial: value}}, by the short names that prefix their flags."""
+    out: str = "runs/sweep"
+    tensorboard: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One curve of the report: an algorithm in a world and mode, over one or more groups of seeds."""
+
+    cells: tuple[CellSpec, ...]
+    seeds: int
+    """How many seeds the analysis uses, from the first; the groups may hold more."""
+    rounds: int
+    consumes: Mapping[str, Any]
+
+    @property
+    def id(self) -> tuple[str, str, str]:
+        return self.cells[0].env, self.cells[0].algo, self.cells[0].mode
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """All entries of a request, what the analysis must know of each world, and notes for whoever asked."""
+
+    entries: tuple[Entry, ...]
+    worlds: Mapping[str, Mapping[str, Any]]
+    horizons: tuple[int, ...] | str
+    budget: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def cells(self) -> tuple[CellSpec, ...]:
+        return tuple(cell for entry in self.entries for cell in entry.cells)
+
+
+def build(request: Request) -> Plan:
+    """The plan of a request.
+
+    Raises:
+      BadInput: anything in the request that is unknown, out of range or contradictory; one line that names it and the nearest
+        valid name or value.
+    """
+    if request.budget not in table.BUDGETS:
+        guess = nearest(request.budget, table.BUDGETS)
+        raise BadInput(f"unknown budget {request.budget!r} ({' | '.join(table.BUDGETS)}); did you mean {guess!r}?")
+    if not request.algo:
+        raise BadInput(f"no algorithm is given; known are {', '.join(algos.ALGORITHMS)}")
+    if not request.env:
+        raise BadInput("no world is given")
+    found = {ref: plugins.algorithm(ref) for ref in dict.fromkeys((*request.algo, *algos.REFERENCES))}
+    worlds = {ref: plugins.world(ref) for ref in dict.fromkeys(request.env)}
+    _check_owners(request, [found[ref] for ref in found], list(worlds.values()))
+    _check_modes(request, worlds)
+
+    entries: list[Entry] = []
+    records: dict[str, dict[str, Any]] = {}
+    notes: list[str] = []
+    for env, loaded in worlds.items():
+        dials = _checked(loaded, request.settings.get(loaded.name, {}))
+        loaded = plugins.world(env, dials)
+        row = table.budget_of(env, request.budget)
+        for name in ("seeds", "demos", "demo_steps", "episodes"):
+            if getattr(request, name) is not None:
+                row[name] = getattr(request, name)
+            if not isinstance(row[name], int) or row[name] < 1:
+                raise BadInput(f"{name}={row[name]} must be at least 1; nearest: 1")
+        horizon = row.get("horizon", loaded.world.horizon)
+        check_horizons(request.horizons, env, horizon)
+        block = _block(row["episodes"], row["block"], env)
+        groups = math.ceil(row["seeds"] / row["width"])
+        if request.first_seed < 0 or request.first_seed + groups * row["width"] > 2**31:
+            top = 2**31 - groups * row["width"]
+            raise BadInput(
+                f"first_seed={request.first_seed} must be in [0, {top}]; nearest: {0 if request.first_seed < 0 else top}"
+            )
+        references = max(block, min(row.get("reference_episodes", row["episodes"]), row["episodes"]) // block * block)
+        for algo, mode in _pairs(request, env, loaded):
+            changed = set(loaded.world.modes[mode]) & set(dials)
+            if changed:
+                notes.append(
+                    f"mode {mode} of {loaded.name} sets {', '.join(sorted(changed))} itself; the flag does not apply there"
+                )
+            config = _config(found[algo], request, env)
+            common = {
+                "algo": algo,
+                "env": env,
+                "mode": mode,
+                "config": config,
+                "dials": _dials(loaded, mode),
+                "demos": row["demos"],
+                "demo_steps": row["demo_steps"],
+                "horizon": horizon,
+                "episodes": references if algo in algos.REFERENCES else row["episodes"],
+                "block": block,
+                "eps_episodes": row["eps_episodes"],
+                "eps_steps": min(row["eps_steps"], horizon),
+                "eval_every": 0 if algo in algos.REFERENCES else row["eval_every"],
+                "width": row["width"],
+                "plugin": {**found[algo].source, **loaded.source},
+            }
+            spec = Spec(world=loaded.world, horizon=horizon, demos=row["demos"], demo_steps=row["demo_steps"])
+            learner = plugins.learner(algo, spec, config)
+            starts = [request.first_seed + group * row["width"] for group in range(groups)]
+            group = tuple(CellSpec(**common, first_seed=start) for start in starts)
+            entries.append(Entry(group, row["seeds"], learner.rounds, dataclasses.asdict(learner.consumes)))
+        records[env] = {
+            "u": loaded.world.recovery_steps,
+            "latency": loaded.world.latency,
+            "horizon": horizon,
+            "nominal": next(iter(loaded.world.modes)),
+            "closed_form": env == "chain",
+            "dials": {name: setting.default for name, setting in loaded.settings.items()},
+            "demos": row["demos"],
+            "demo_steps": row["demo_steps"],
+            "first_seed": request.first_seed,
+            "seeds": row["seeds"],
+            "source": dict(loaded.source),
+        }
+    horizons = request.horizons if isinstance(request.horizons, str) else tuple(request.horizons)
+    return Plan(tuple(entries), records, horizons, request.budget, tuple(dict.fromkeys(notes)))
+
+
+def document(plan: Plan, command: str, fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of plan.json for a plan that stands alone; `fingerprint` as `cells.fingerprint()` returns it."""
+    digest = hashlib.sha256(cells.canonical(dict(fingerprint)).encode()).hexdigest()[:20]
+    entries = []
+    for entry in plan.entries:
+        first = entry.cells[0]
+        shared = {k: v for k, v in first.to_dict().items() if k not in ("first_seed", "env", "algo", "mode")}
+        entries.append(
+            {
+                "env": first.env,
+                "algo": first.algo,
+                "mode": first.mode,
+                "cells": [cells.cell_key(cell, fingerprint) for cell in entry.cells],
+                "seeds": [first.first_seed, entry.seeds],
+                "settings": shared,
+                "rounds": entry.rounds,
+                "consumes": dict(entry.consumes),
+            }
+        )
+    return {
+        "version": VERSION,
+        "entries": entries,
+        "analysis": {"horizons": plan.horizons if isinstance(plan.horizons, str) else list(plan.horizons)},
+        "worlds": {env: {**record, "fingerprint": digest} for env, record in plan.worlds.items()},
+        "command": command,
+        "budget": plan.budget,
+    }
+
+
+def merge(earlier: Mapping[str, Any] | None, new: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """`new` together with what can stay of an earlier plan in the same folder, and one line for each entry that cannot.
+
+    Another (env, algo, mode) stays if its world is not in `new`, or is there with the same dials, demonstrations, horizon,
+    seeds, sources and versions: figures under different conditions never stand in one table. Cells are never deleted.
+    """
+    if not earlier:
+        return dict(new), []
+    taken = {(entry["env"], entry["algo"], entry["mode"]) for entry in new["entries"]}
+    kept, dropped = [], []
+    for entry in earlier["entries"]:
+        env = entry["env"]
+        if (env, entry["algo"], entry["mode"]) in taken:
+            continue
+        before, now = earlier["worlds"].get(env, {}), new["worlds"].get(env)
+        changed = [] if now is None else sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
+        if changed:
+            name = f"{entry['algo']} on {env} ({entry['mode']})"
+            dropped.append(
+                f"left out of the report: {name}, an earlier run with other {', '.join(changed)}; its cells are kept"
+            )
+        else:
+            kept.append(entry)
+    used = {entry["env"] for entry in kept}
+    worlds = {**{env: record for env, record in earlier["worlds"].items() if env in used}, **new["worlds"]}
+    return {**new, "entries": [*kept, *new["entries"]], "worlds": worlds}, dropped
+
+
+def estimate(missing: Sequence[CellSpec], log: Path) -> tuple[float, int]:
+    """Expected wall time [s] of the missing cells, and for how many of them nothing is known.
+
+    A cell is expected to take the mean time of those in `log` (the runner's log.jsonl) of the same algorithm, world, width,
+    horizon and number of episodes, compilation included.
+    """
+    alike = ("algo", "env", "width", "horizon", "episodes")
+    times: dict[tuple, list[float]] = {}
+    if log.is_file():
+        for line in log.read_text(errors="replace").splitlines():
+            try:
+                record = json.loads(line)
+                seconds = float(record["seconds"]) / record["cells_at_once"]
+                times.setdefault(tuple(record[name] for name in alike), []).append(seconds)
+            except (ValueError, KeyError, TypeError, ZeroDivisionError):
+                continue  # a line cut short by a crash says nothing about time
+    seen = [times.get(tuple(getattr(cell, name) for name in alike)) for cell in missing]
+    return sum(sum(found) / len(found) for found in seen if found), sum(not found for found in seen)
+
+
+def _pairs(request: Request, env: str, loaded: plugins.LoadedWorld) -> list[tuple[str, str]]:
+    """(algorithm, mode) in the order they are run: the references first, since the others are judged against them."""
+    names = tuple(loaded.world.modes)
+    asked = [algo for algo in dict.fromkeys(request.algo) if algo not in algos.REFERENCES]
+    chosen = tuple(name for name in names if name in request.mode) if request.mode else None
+    pairs = [(algo, mode) for algo in asked for mode in (chosen or table.modes(env, algo, names))]
+    used = {mode for _, mode in pairs} or set(chosen or names[:1])
+    experts = [("expert", mode) for mode in names if mode in used]
+    return [*experts, ("untrained", names[0]), *pairs]
+
+
+def _check_owners(request: Request, found: list[plugins.Algorithm], worlds: list[plugins.LoadedWorld]) -> None:
+    """Raises BadInput if two share a name, or settings are given for what is not in the sweep."""
+    names = [owner.name for owner in (*found, *worlds)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise BadInput(f"two algorithms or worlds of the sweep are called {twice[0]!r}; rename one's module")
+    for name in request.settings:
+        if name not in names:
+            raise BadInput(f"settings of {name!r} are given, which is not in the sweep ({', '.join(names)})")
+
+
+def _check_modes(request: Request, worlds: Mapping[str, plugins.LoadedWorld]) -> None:
+    known = list(dict.fromkeys(mode for loaded in worlds.values() for mode in loaded.world.modes))
+    for mode in request.mode or ():
+        if mode not in known:
+            raise BadInput(f"unknown mode {mode!r} ({' | '.join(known)}); did you mean {nearest(mode, known)!r}?")
+    for env, loaded in worlds.items():
+        if request.mode and not set(request.mode) & set(loaded.world.modes):
+            own = " | ".join(loaded.world.modes)
+            raise BadInput(f"{env} has none of the modes {', '.join(request.mode)}; it has {own}; nearest: leave {env} out")
+
+
+def check_horizons(horizons: Sequence[int] | str, env: str, top: int) -> None:
+    """Raises BadInput unless `horizons` is "auto" or at least two increasing integers in 1..top."""
+    if isinstance(horizons, str):
+        if horizons != "auto":
+            raise BadInput(f"horizons={horizons!r} must be 'auto' or increasing integers; nearest: 'auto'")
+        return
+    values = list(horizons)
+    sane = sorted({min(max(int(value), 1), top) for value in values})
+    text = ",".join(map(str, values[:12]))
+    if len(sane) < 2:
+        raise BadInput(f"horizons={text}: at least two different horizons in 1..{top} are needed for a slope; nearest: 'auto'")
+    if values != sane:
+        limit = f"in 1..{top} ({env}'s longest)"
+        raise BadInput(f"horizons={text} must be increasing and {limit}; nearest: {','.join(map(str, sane[:12]))}")
+
+
+def _checked(owner: plugins.Algorithm | plugins.LoadedWorld, values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` checked against the owner's settings; raises BadInput naming the setting."""
+    settings = owner.settings
+    checked = {}
+    for name, value in values.items():
+        if name not in settings:
+            guess = nearest(name, settings)
+            hint = f"did you mean {owner.name}.{guess}?" if guess else "it has none"
+            raise BadInput(f"{owner.name} has no setting {name!r}; {hint}")
+        try:
+            checked[name] = settings[name].check(value)
+        except ValueError as error:
+            raise BadInput(f"{owner.name}.{name} {error}") from None
+    return checked
+
+
+def _config(found: plugins.Algorithm, request: Request, env: str) -> dict[str, Any]:
+    """Every setting of the algorithm with its final value."""
+    defaults = {name: setting.default for name, setting in found.settings.items()}
+    differences = _checked(found, table.config_differences(env, found.ref, request.budget))
+    return {**defaults, **differences, **_checked(found, request.settings.get(found.name, {}))}
+
+
+def _dials(loaded: plugins.LoadedWorld, mode: str) -> dict[str, float]:
+    """Every dial with its final value in a mode."""
+    values = {name: setting.default for name, setting in loaded.settings.items()}
+    return {**values, **_checked(loaded, {name: float(value) for name, value in loaded.world.modes[mode].items()})}
+
+
+def _block(episodes: int, block: int, env: str) -> int:
+    """Episodes per jitted call: the largest divisor of `episodes` that is not above `block`. Raises BadInput if it is tiny."""
+    largest = max(size for size in range(1, min(block, episodes) + 1) if episodes % size == 0)
+    if largest < min(block, episodes) / 8:
+        near = max(block, round(episodes / block) * block)
+        raise BadInput(f"episodes={episodes} cannot be cut into equal blocks of about {block} on {env}; nearest: {near}")
+    return largest

@@ -1,0 +1,261 @@
+"""Finds algorithms, worlds and policies by name or, from outside the repository, as `package.module:attribute`.
+
+An outside file is identified by the SHA-256 of its source, which becomes part of every cell it takes part in: edit the file and
+its old results are not taken for new ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import numpy as np
+
+import envs
+from envs.core import World, dial_fields
+from irl_bench import algos
+from irl_bench.algos.config import BadInput, Setting, nearest, settings_of
+from irl_bench.learner import Consumes, Learner
+from irl_bench.types import Spec
+
+__all__ = ["POLICY", "Algorithm", "LoadedWorld", "algorithm", "as_learner", "config_of", "dialled", "known", "learner", "world"]
+
+NAME = re.compile(r"[A-Za-z0-9._-]+")
+REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+POLICY = "policy:"
+"""Marks a policy among the algorithms: `policy:package.module:act`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Algorithm:
+    """An algorithm as the sweep sees it.
+
+    Attributes:
+      ref: its name in cells and plans: a registered name, `package.module:make` or `policy:package.module:act`.
+      name: the prefix of its flags.
+      make: (Spec, config) -> Learner.
+      config: its `Config` class, None without settings.
+      help: the first line of its documentation.
+      source: {file name: SHA-256} of what an outside algorithm or policy consists of; {} for a registered one.
+    """
+
+    ref: str
+    name: str
+    make: Callable[[Spec, Any], Learner]
+    config: type | None
+    help: str
+    source: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        return settings_of(self.config)
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedWorld:
+    """A world as the sweep sees it: `ref` as in cells and plans, `world.name` the prefix of its dials, `source` as above."""
+
+    ref: str
+    world: World
+    help: str
+    source: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.world.name
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        """The dials as settings; a dial's default is its value in this world."""
+        return {
+            name: Setting.make(name, float(getattr(self.world.dials, name)), field.metadata)
+            for name, field in dial_fields(self.world.dials).items()
+        }
+
+
+def known(ref: str, registry: Mapping[str, str], kind: str) -> str | None:
+    """None if `ref` is registered or has the form of an outside reference, else what is wrong with it."""
+    if ref in registry or REFERENCE.fullmatch(ref):
+        return None
+    if ":" in ref:
+        return f"{ref!r} is not of the form package.module:attribute"
+    return f"unknown {kind} {ref!r}; did you mean {nearest(ref, registry)!r}?"
+
+
+def algorithm(ref: str) -> Algorithm:
+    """The algorithm that `ref` names.
+
+    Raises:
+      BadInput: nothing of that name, a module or attribute that does not exist, or a policy that is not one; one line.
+    """
+    if ref.startswith(POLICY):
+        return _policy(ref)
+    problem = known(ref, algos.ALGORITHMS, "algorithm")
+    if problem:
+        raise BadInput(problem)
+    if ref in algos.ALGORITHMS:
+        module = importlib.import_module(algos.ALGORITHMS[ref])
+        return Algorithm(ref, ref, module.make, getattr(module, "Config", None), _first_line(module))
+    module, make = _outside(ref)
+    try:
+        inspect.signature(make).bind("spec", "config")
+    except (TypeError, ValueError):
+        raise BadInput(f"{ref} must be callable as make(spec, config)") from None
+    config = getattr(module, "Config", None)
+    if config is not None and not dataclasses.is_dataclass(config):
+        raise BadInput(f"{ref}: its Config must be a dataclass")
+    return Algorithm(ref, _short(ref), make, config, _first_line(module), _source(module))
+
+
+def world(ref: str, dials: Mapping[str, float] | None = None) -> LoadedWorld:
+    """The world that `ref` names, with some dials changed.
+
+    Raises:
+      BadInput: nothing of that name, a dial that is unknown or out of range, or a factory that makes no world; one line.
+    """
+    problem = known(ref, envs.WORLDS, "world")
+    if problem:
+        raise BadInput(problem)
+    if ref in envs.WORLDS:
+        made, source = envs.make(ref), {}
+    else:
+        module, factory = _outside(ref)
+        made = factory()
+        if not isinstance(made, World) or not dataclasses.is_dataclass(getattr(made, "dials", None)):
+            raise BadInput(f"{ref} must return an envs.core.World with dials, not {type(made).__name__}")
+        if not NAME.fullmatch(getattr(made, "name", "")) or made.name in envs.WORLDS:
+            raise BadInput(f"{ref}: the world's name must be letters, digits, '.', '_', '-' and not one of {envs.names()}")
+        source = _source(module)
+    help = _first_line(sys.modules[type(made).__module__]) or _first_line(type(made))
+    return LoadedWorld(ref, dialled(made, dials or {}), help, source)
+
+
+def dialled(made: World, dials: Mapping[str, float]) -> World:
+    """`made` with some dials changed; raises BadInput for one that is unknown or out of range."""
+    try:
+        return envs.with_dials(made, **dials)
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+
+
+def config_of(found: Algorithm, values: Mapping[str, Any]) -> Any:
+    """The algorithm's config with `values` put in; None for an algorithm without settings."""
+    return None if found.config is None else found.config(**values)
+
+
+def learner(ref: str, spec: Spec, values: Mapping[str, Any]) -> Learner:
+    """The learner of the algorithm that `ref` names; raises BadInput as `algorithm` does."""
+    found = algorithm(ref)
+    settings = found.settings
+    made = found.make(spec, config_of(found, {name: settings[name].check(value) for name, value in values.items()}))
+    if not isinstance(made, Learner):
+        raise BadInput(f"{ref} must return an irl_bench.learner.Learner, not {type(made).__name__}")
+    return made
+
+
+def as_learner(act: Callable[..., jax.Array], params: Any = None) -> Callable[[Spec, Any], Learner]:
+    """`make` of a policy trained elsewhere: a learner without a round whose params are fixed.
+
+    Args:
+      act: (observation, key) -> action if `params` is None, else (params, observation, key) -> action; jit-able.
+      params: a pytree of arrays.
+
+    Raises:
+      BadInput: when made for a world, if the action's shape or type is not the world's.
+    """
+    called = (lambda _, observation, key: act(observation, key)) if params is None else act
+    held = {"policy": params}
+
+    def make(spec: Spec, config: Any) -> Learner:
+        del config
+        observation = jax.ShapeDtypeStruct((spec.observation_size,), np.float32)
+        key = jax.ShapeDtypeStruct((2,), np.uint32)
+        action = jax.eval_shape(called, params, observation, key)
+        shape = () if spec.n_actions is not None else (spec.action_size,)
+        kind = np.integer if spec.n_actions is not None else np.floating
+        if getattr(action, "shape", None) != shape or not np.issubdtype(action.dtype, kind):
+            got = f"{action.dtype}{list(action.shape)}" if hasattr(action, "shape") else type(action).__name__
+            raise BadInput(f"the policy's action must be {kind.__name__}{list(shape)} in {spec.world.name}, not {got}")
+        return Learner(
+            init=lambda key, task: held,
+            update=lambda state, task: (state, {}),
+            policy=lambda state: state["policy"],
+            act=called,
+            rounds=0,
+            consumes=Consumes(),
+        )
+
+    return make
+
+
+def _policy(ref: str) -> Algorithm:
+    target = ref.removeprefix(POLICY)
+    if not REFERENCE.fullmatch(target):
+        raise BadInput(f"{target!r} is not of the form package.module:attribute")
+    module, act = _outside(target)
+    arguments = len(inspect.signature(act).parameters)
+    if arguments not in (2, 3):
+        raise BadInput(f"{target} must be act(observation, key) or act(params, observation, key), not of {arguments} arguments")
+    params, source = None, _source(module)
+    if arguments == 3:
+        if hasattr(module, "load"):
+            params = module.load()
+        elif hasattr(module, "params"):
+            params = module.params
+        else:
+            raise BadInput(f"{target} takes params, but its module has neither `params` nor `load()`")
+        params = jax.tree.map(np.asarray, params)
+        digest = hashlib.sha256(str(jax.tree.structure(params)).encode())
+        for leaf in jax.tree.leaves(params):
+            digest.update(f"{leaf.dtype}{leaf.shape}".encode() + leaf.tobytes())
+        source = {**source, f"params of {target}": digest.hexdigest()}
+    return Algorithm(ref, _short(target), as_learner(act, params), None, _first_line(module), source)
+
+
+def _outside(ref: str) -> tuple[ModuleType, Callable]:
+    """The module and the attribute of `package.module:attribute`; the current directory is searched last."""
+    name, attribute = ref.split(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # the file is there and one of its own imports fails: its author needs the traceback
+        raise BadInput(f"{ref}: no module {error.name!r} among the installed ones or in the current directory") from None
+    if not hasattr(module, attribute):
+        public = [key for key in vars(module) if not key.startswith("_")]
+        raise BadInput(f"{ref}: {name} has no {attribute!r}; did you mean {nearest(attribute, public)!r}?")
+    found = getattr(module, attribute)
+    if not callable(found):
+        raise BadInput(f"{ref} is {type(found).__name__}, not a function or class")
+    return module, found
+
+
+def _source(module: ModuleType) -> dict[str, str]:
+    """{file name: SHA-256} of the module's file, or of every Python file of the package that it is in."""
+    if not getattr(module, "__file__", None):
+        raise BadInput(f"{module.__name__} has no source file, so its results could not be told apart")
+    own = Path(str(module.__file__))
+    files = {own.name: own}
+    if "." in module.__name__ or hasattr(module, "__path__"):
+        root = own.parents[module.__name__.count(".") - (own.name != "__init__.py")]
+        files = {path.relative_to(root.parent).as_posix(): path for path in root.rglob("*.py")}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in sorted(files.items())}
+
+
+def _short(ref: str) -> str:
+    return ref.split(":")[0].rsplit(".", 1)[-1]
+
+
+def _first_line(documented: Any) -> str:
+    return (inspect.getdoc(documented) or "").partition("\n")[0]

@@ -1,0 +1,109 @@
+"""A process that computes: its devices, its compilation cache, and how it ends when it is asked to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+
+EXIT_AGAIN = 75
+"""Exit status of a run that was interrupted and goes on when started again (EX_TEMPFAIL)."""
+
+GRACE = 8.0
+"""Seconds that the work has to come to its next checkpoint once it was asked to stop."""
+
+_Result = TypeVar("_Result")
+
+
+class Interrupted(SystemExit):
+    """The run stopped because it was asked to; everything is stored. Left alone, it ends the process with status 75."""
+
+    def __init__(self) -> None:
+        super().__init__(EXIT_AGAIN)
+
+
+def configure(devices: int | None = None) -> None:
+    """Sets JAX up for runs; call it before anything else uses JAX.
+
+    A CPU's cores become devices, so that several groups of seeds run at once, and compiled functions are kept in
+    `JAX_COMPILATION_CACHE_DIR`, by default `irl_bench/jax` under the user's cache folder.
+
+    Args:
+      devices: number of CPU devices; None is the number of cores this process may use, or what JAX has if it has started.
+
+    Raises:
+      ValueError: JAX has started with another number of CPU devices.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "") or "JAX_NUM_CPU_DEVICES" in os.environ
+    try:
+        if devices or not chosen:
+            jax.config.update("jax_num_cpu_devices", devices or cores)
+    except RuntimeError:
+        if devices is not None and devices != jax.local_device_count("cpu"):
+            raise ValueError(f"JAX has started with {jax.local_device_count('cpu')} CPU devices, not {devices}") from None
+    if not jax.config.jax_compilation_cache_dir:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "irl_bench" / "jax"
+        with contextlib.suppress(OSError):  # a home that cannot be written means no cache, not no run
+            folder.mkdir(parents=True, exist_ok=True)
+            jax.config.update("jax_compilation_cache_dir", str(folder))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def supervise(work: Callable[[threading.Event], _Result], grace: float = GRACE) -> _Result:
+    """Calls `work(stop)` in a thread of its own and returns its result; SIGTERM and SIGINT set the event `stop`.
+
+    If the work has not ended `grace` seconds after that (a long compilation cannot be interrupted), or at a second signal, the
+    process ends at once with status 75; checkpoints written before stay. Outside the main thread there is no handling of
+    signals. What `work` raises is raised here.
+    """
+    stop, asked, box = threading.Event(), [0.0, 0.0], {}
+
+    def body() -> None:
+        try:
+            box["result"] = work(stop)
+        except BaseException as error:  # raised again below, in the main thread
+            box["error"] = error
+
+    def on_signal(number: int, frame: Any) -> None:
+        del frame
+        if stop.is_set():
+            _leave("interrupted twice")
+        asked[0] = time.monotonic()
+        stop.set()
+        os.write(2, f"{signal.Signals(number).name}: stopping at the next checkpoint\n".encode())
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        thread = threading.Thread(target=body, daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(0.1)
+            if stop.is_set() and time.monotonic() - asked[0] > grace and thread.is_alive():
+                _leave("not at a checkpoint in time")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if "error" in box:
+        if isinstance(box["error"], Interrupted):
+            print("interrupted, and everything so far is stored: run me again", file=sys.stderr, flush=True)
+        raise box["error"]
+    return box["result"]
+
+
+def _leave(reason: str) -> None:
+    if sys.stdout.isatty():
+        os.write(1, b"\x1b[?25h\n")  # a progress bar hides the cursor, and nothing else will run to show it again
+    os.write(2, f"{reason}; what was checkpointed before is kept: run me again\n".encode())
+    os._exit(EXIT_AGAIN)

@@ -1,0 +1,219 @@
+"""The compiled functions of an algorithm on a world: one compilation each, whatever the modes, dials, seeds and horizons.
+
+Seeds are vmapped inside a group; groups are spread over the devices with `shard_map`, one whole group each, so a group's
+numbers do not depend on how many run beside it. All that varies between cells enters as data:
+
+    seeds uint32[G, W], dials float32[G] each, k int32[G], stream and block uint32[G]
+
+with G devices and W seeds per group. Every random number comes from `fold_in(PRNGKey(0), seed)` and one of the streams below.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from irl_bench import plugins, rollout
+from irl_bench.cells import CellSpec
+from irl_bench.types import Spec, Task
+
+DEMONSTRATIONS, INIT, EVALUATION, HELD_OUT, LEVEL = range(5)
+"""Streams of random numbers of a seed. They never depend on algorithm or mode, so cells share random numbers."""
+
+CAPACITY = 1024
+"""Most rounds in one call of `chunk`: the length of its buffer of metrics."""
+
+FINITE = "params"
+"""Name of the column of `chunk`'s buffer that holds 0 while all of the policy's params are finite, else NaN."""
+
+
+class Program:
+    """One algorithm on one world at fixed shapes, compiled ahead of time for this process's devices.
+
+    Attributes:
+      learner: what the algorithm's `make` returned.
+      metrics: names of the columns of the metrics buffer, those of `Learner.update` and FINITE at last.
+      groups: G, the number of groups computed at once.
+      compilations: {function: how often it was compiled}.
+      compile_seconds: summed over them.
+    """
+
+    def __init__(self, cell: CellSpec):
+        self.world = plugins.world(cell.env).world
+        spec = Spec(self.world, cell.horizon, cell.demos, cell.demo_steps)
+        self.learner = plugins.learner(cell.algo, spec, cell.config)
+        self.compilations: dict[str, int] = {}
+        self.compile_seconds = 0.0
+        self.groups = jax.local_device_count()
+        mesh = jax.make_mesh((self.groups,), ("group",), axis_types=(AxisType.Auto,), devices=jax.local_devices())
+        self._mesh, self._sharding = mesh, NamedSharding(mesh, P("group"))
+        self._cell, self._lock = cell, threading.Lock()
+        self._functions: dict[str, Future] = {}
+        self._pool: ThreadPoolExecutor | None = None
+
+        # Shapes of everything, found without computing anything.
+        seeds = self._shape((cell.width,), np.uint32)
+        scalar = self._shape((), np.uint32)
+        dials = jax.tree.map(lambda _: self._shape((), np.float32), self.world.dials)
+        demos = self._result(self._demonstrate, seeds, dials)
+        state = self._result(self._init, seeds, demos, dials)
+        self.state_shape = state
+        if any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(state)):
+            raise ValueError(f"{cell.algo} keeps a typed key in its state; keep jax.random.key_data(key), which can be stored")
+        self.metrics = (*self._metric_names(state, demos, dials), FINITE)
+        self._arguments: dict[str, tuple[Callable, tuple, tuple[int, ...]]] = {
+            "demonstrate": (self._demonstrate, (seeds, dials), ()),
+            "init": (self._init, (seeds, demos, dials), ()),
+            "chunk": (self._chunk, (state, demos, dials, self._shape((), np.int32)), (0,)),
+            "evaluate": (self._evaluate, (state, dials, seeds, scalar, scalar), ()),
+            "expert_errors": (self._expert_errors, (state, dials, seeds, scalar), ()),
+        }
+
+    # The functions of one group. Leaves have a leading axis W where they belong to a seed; dials, k, stream and block do not.
+
+    def _key(self, seed: jax.Array, stream: Any) -> jax.Array:
+        return jax.random.fold_in(jax.random.fold_in(jax.random.PRNGKey(0), seed), stream)
+
+    def _demonstrate(self, seeds: jax.Array, dials: Any) -> Any:
+        world, cell = self.world.bind(dials), self._cell
+        return jax.vmap(lambda s: rollout.collect(world, self._key(s, DEMONSTRATIONS), cell.demos, cell.demo_steps))(seeds)
+
+    def _init(self, seeds: jax.Array, demos: Any, dials: Any) -> Any:
+        return jax.vmap(lambda s, d: self.learner.init(self._key(s, INIT), Task(d, dials)))(seeds, demos)
+
+    def _chunk(self, state: Any, demos: Any, dials: Any, k: jax.Array) -> tuple[Any, jax.Array]:
+        """k rounds. Returns the state and the metrics float32[CAPACITY, W, M], the first k rows of it filled."""
+
+        def update(state: Any, demos: Any) -> tuple[Any, jax.Array]:
+            state, metrics = self.learner.update(state, Task(demos, dials))
+            row = [jnp.asarray(metrics[name], jnp.float32) for name in self.metrics[:-1]]
+            finite = jnp.where(_finite(self.learner.policy(state)), 0.0, jnp.nan)
+            return state, jnp.stack([*row, finite])
+
+        def round_(i: jax.Array, carry: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
+            state, rows = jax.vmap(update)(carry[0], demos)
+            return state, carry[1].at[i].set(rows)
+
+        length = max(1, min(CAPACITY, self.learner.rounds))
+        rows = jnp.zeros((length, self._cell.width, len(self.metrics)), jnp.float32)
+        return jax.lax.fori_loop(0, k, round_, (state, rows))
+
+    def _evaluate(self, state: Any, dials: Any, seeds: jax.Array, stream: jax.Array, block: jax.Array) -> dict[str, jax.Array]:
+        """Sums over `cell.block` episodes (the fields of `rollout.Evaluation`) and whether the params are finite."""
+        world, cell = self.world.bind(dials), self._cell
+
+        def one(state: Any, seed: jax.Array) -> dict[str, jax.Array]:
+            params, key = self.learner.policy(state), jax.random.fold_in(self._key(seed, stream), block)
+            sums = rollout.evaluate(world, self.learner.act, params, key, cell.block, cell.horizon)
+            fields = {field.name: jnp.asarray(getattr(sums, field.name)) for field in dataclasses.fields(sums)}
+            return {**fields, "broken": jnp.where(_finite(params), 0.0, 1.0)}
+
+        return jax.vmap(one)(state, seeds)
+
+    def _expert_errors(self, state: Any, dials: Any, seeds: jax.Array, block: jax.Array) -> dict[str, jax.Array]:
+        """The policy's errors on `cell.eps_block` held-out expert episodes, counted at each tolerance, and the steps."""
+        world, cell = self.world.bind(dials), self._cell
+
+        def one(state: Any, seed: jax.Array) -> dict[str, jax.Array]:
+            params, key = self.learner.policy(state), jax.random.fold_in(self._key(seed, HELD_OUT), block)
+            errors, steps = rollout.expert_errors(world, self.learner.act, params, key, cell.eps_block, cell.eps_steps)
+            return {"expert_errors": jnp.asarray(errors), "expert_steps": jnp.asarray(steps)}
+
+        return jax.vmap(one)(state, seeds)
+
+    # Compilation.
+
+    def _shape(self, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((self.groups, *shape), dtype, sharding=self._sharding)
+
+    def _result(self, function: Callable, *arguments: Any) -> Any:
+        """The shapes, with the group axis, of what `function` returns."""
+        return jax.tree.map(lambda x: self._shape(x.shape[1:], x.dtype), jax.eval_shape(self._sharded(function), *arguments))
+
+    def _metric_names(self, state: Any, demos: Any, dials: Any) -> tuple[str, ...]:
+        def update(state: Any, demos: Any, dials: Any) -> dict[str, jax.Array]:
+            return jax.vmap(lambda s, d: self.learner.update(s, Task(d, dials))[1])(state, demos)
+
+        metrics = self._result(update, state, demos, dials) if self.learner.rounds else {}
+        for name, leaf in metrics.items():
+            if leaf.shape != (self.groups, self._cell.width) or name == FINITE:
+                raise ValueError(f"metric {name!r} of {self._cell.algo} must be a scalar and not be called {FINITE!r}")
+        return tuple(sorted(metrics))
+
+    def _sharded(self, function: Callable) -> Callable:
+        """`function` of one group, over the group axis: each device computes one group and none waits for another."""
+
+        def group(*arguments: Any) -> Any:
+            result = function(*jax.tree.map(lambda leaf: leaf[0], arguments))
+            return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], result)
+
+        return jax.shard_map(group, mesh=self._mesh, in_specs=P("group"), out_specs=P("group"), check_vma=False)
+
+    def _compile(self, name: str) -> Callable:
+        function, shapes, donated = self._arguments[name]
+        start = time.monotonic()
+        jitted = jax.jit(self._sharded(function), donate_argnums=donated, out_shardings=self._sharding)
+        compiled = jitted.lower(*shapes).compile()
+        with self._lock:
+            self.compilations[name] = self.compilations.get(name, 0) + 1
+            self.compile_seconds += time.monotonic() - start
+        return compiled
+
+    def prepare(self) -> None:
+        """Starts compiling every function that a cell needs, two at a time, in the order of their use."""
+        names = [name for name in self._arguments if name not in self._functions and (name != "chunk" or self.learner.rounds)]
+        if names:
+            self._pool = ThreadPoolExecutor(2)
+            self._functions |= {name: self._pool.submit(self._compile, name) for name in names}
+
+    def settle(self) -> None:
+        """Waits for the compilations under way and forgets those that have not begun, so that the process can end."""
+        if self._pool:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+        self._functions = {name: future for name, future in self._functions.items() if not future.cancelled()}
+
+    def __call__(self, name: str, *arguments: Any) -> Any:
+        """Runs a compiled function once `prepare` has compiled it."""
+        return self._functions[name].result()(*arguments)
+
+    # Data on the devices.
+
+    def put(self, groups: Sequence[Any]) -> Any:
+        """G equal pytrees of arrays, one per group, as one pytree with a leading axis on the devices."""
+        return jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves), self._sharding), *groups)
+
+    def dials(self, cell: CellSpec) -> Any:
+        """The dials of a cell: its mode's, with those that the cell names replaced. Raises ValueError for an unknown mode."""
+        if cell.mode not in self.world.modes:
+            raise ValueError(f"world {cell.env} has no mode {cell.mode!r}, only {', '.join(self.world.modes)}")
+        # As `World.dials_for`, but in NumPy: turning a number into a device's array would be a compilation of its own.
+        dials = self.world.dials.replace(**{**self.world.modes[cell.mode], **cell.dials})
+        return jax.tree.map(np.float32, dials)
+
+
+def _finite(tree: Any) -> jax.Array:
+    """bool[]: whether no leaf holds a NaN or an infinity."""
+    checks = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
+    return jnp.stack(checks).all() if checks else jnp.asarray(True)
+
+
+_programs: dict[str, Program] = {}
+
+
+def program_for(cell: CellSpec) -> Program:
+    """The program of a cell, made once per process for all cells that can share it."""
+    key = cell.static_key()
+    if key not in _programs:
+        _programs[key] = Program(cell)
+    return _programs[key]

@@ -1,0 +1,34 @@
+"""The report of a run: verdicts.json, report.html, figures and the table on the terminal, all from the stored cells alone."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+from irl_bench.report.data import ReportData, load, verdicts_json
+from irl_bench.report.terminal import show
+
+__all__ = ["ReportData", "load", "rebuild", "show", "verdicts_json", "write"]
+
+
+def rebuild(out: str | os.PathLike[str]) -> ReportData:
+    """Reads a run's folder, recomputes its verdicts and writes the report into it; returns what was reported.
+
+    Raises:
+      ValueError: the folder holds no plan, a planned cell cannot be used, or nothing can be written; one line.
+    """
+    data = load(out)
+    write(data, out)
+    return data
+
+
+def write(data: ReportData, out: str | os.PathLike[str]) -> None:
+    """Writes verdicts.json, report.html and figures/*.png, *.pdf. Equal data give equal bytes."""
+    from irl_bench.report import figures, page
+    from irl_bench.store import write_atomic
+
+    folder = pathlib.Path(out)
+    write_atomic(folder / "verdicts.json", verdicts_json(data.verdicts).encode())
+    for name, content in figures.draw(data).items():
+        write_atomic(folder / "figures" / name, content)
+    write_atomic(folder / "report.html", page.build(data).encode())

@@ -1,0 +1,110 @@
+"""What a report is made of, and how it is read from a run's folder. Nothing here draws or formats."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+Entry = tuple[str, str, str]
+"""(env, algo, mode)"""
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportData:
+    """All that a report shows; `figures.draw` and `page.build` are pure functions of it."""
+
+    curves: list[Any]
+    """`horizon.Curves`, one per (env, algo, mode), references included."""
+    verdicts: list[dict[str, Any]]
+    """As `horizon.analyse` returns them."""
+    sentences: list[str]
+    """One plain sentence per world."""
+    plan: dict[str, Any]
+    """plan.json."""
+    manifests: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    """Cell key -> the manifest stored in its file."""
+    rounds: dict[Entry, dict[str, tuple[np.ndarray, np.ndarray]]] = dataclasses.field(default_factory=dict)
+    """Entry -> metric -> (round int[R], value float[S, R]); NaN where a seed has no value at a round."""
+    other_cells: int = 0
+    """Cells in the folder that this report does not use."""
+
+
+def load(out: str | os.PathLike[str]) -> ReportData:
+    """Reads a run's folder and recomputes the verdicts from its cells.
+
+    Raises:
+      ValueError: no plan in the folder, or a planned cell is missing, truncated, altered or foreign; one line naming the file.
+    """
+    from irl_bench import horizon, store
+
+    folder = pathlib.Path(out)
+    plan = store.read_plan(folder)
+    if not plan:
+        raise ValueError(f"{folder} is not the folder of a run: it holds no plan.json")
+    curves, manifests, rounds = [], {}, {}
+    for entry in plan["entries"]:
+        curve = store.curves(folder, entry)
+        curves.append(curve)
+        tables = []
+        for key in entry["cells"]:
+            manifests[key], table = store.read_cell(store.cell_path(folder, key))
+            tables.append({name: table[name].to_numpy(zero_copy_only=False) for name in ("seed", "round", "quantity", "value")})
+        rounds[entry["env"], entry["algo"], entry["mode"]] = _rounds(tables, curve.seeds)
+    analysis = plan.get("analysis", {})
+    verdicts = horizon.analyse(curves, plan["worlds"], horizons=analysis.get("horizons", "auto"))
+    stored = {path.stem for path in (folder / "cells").glob("*.parquet")}
+    return ReportData(
+        curves=curves,
+        verdicts=verdicts,
+        sentences=horizon.sentences(verdicts, plan["worlds"]),
+        plan=plan,
+        manifests=manifests,
+        rounds=rounds,
+        other_cells=len(stored - manifests.keys()),
+    )
+
+
+def _rounds(tables: list[dict[str, np.ndarray]], seeds: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """`train/<metric>`, `level` and `failed_round` of the given seeds."""
+    metrics: dict[str, dict[tuple[int, int], float]] = {}
+    for table in tables:
+        quantity = table["quantity"].astype(str)
+        for name in np.unique(quantity):
+            if name not in ("level", "failed_round") and not name.startswith("train/"):
+                continue
+            where = quantity == name
+            values = metrics.setdefault(str(name), {})
+            for seed, round_, value in zip(table["seed"][where], table["round"][where], table["value"][where], strict=True):
+                values[int(seed), int(round_)] = float(value)
+    found = {}
+    for name, values in metrics.items():
+        index = sorted({round_ for _, round_ in values})
+        grid = [[values.get((int(seed), round_), math.nan) for round_ in index] for seed in seeds]
+        found[name] = (np.array(index), np.array(grid, dtype=float).reshape(len(seeds), len(index)))
+    return found
+
+
+def plain(value: Any) -> Any:
+    """`value` in JSON's own types; NaN and infinities become None (missing)."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def verdicts_json(verdicts: list[dict[str, Any]]) -> str:
+    """The text of verdicts.json; equal verdicts give equal bytes."""
+    return json.dumps(plain(verdicts), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"

@@ -1,0 +1,277 @@
+"""The report's figures for print: PNG at 200 dpi and PDF, with equal bytes for equal data."""
+
+from __future__ import annotations
+
+import io
+import math
+import textwrap
+from collections.abc import Callable
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+
+from irl_bench.report import series
+from irl_bench.report.data import ReportData
+from irl_bench.report.series import Panel
+
+STYLE = {
+    "font.family": "DejaVu Sans", "font.size": 8, "axes.titlesize": 8.5, "axes.labelsize": 8, "legend.fontsize": 6.8,
+    "xtick.labelsize": 7, "ytick.labelsize": 7, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6, "ytick.major.width": 0.6, "lines.linewidth": 1.5, "pdf.fonttype": 42, "text.parse_math": False,
+}  # fmt: skip
+COLUMN = 3.5
+"""Width of a panel [inch], that of a column in print."""
+WINDOW = "#F0F0EA"
+UNDATED = {"png": {"Software": None}, "pdf": {"Creator": None, "Producer": None, "CreationDate": None}}
+"""Metadata to leave out: files of equal figures are equal."""
+
+
+def draw(data: ReportData) -> dict[str, bytes]:
+    """File name -> content of every figure that the data can fill."""
+    found = {}
+    for name, figure in FIGURES.items():
+        with matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": "agg", **STYLE}):
+            drawn = figure(data)
+            if drawn is None:
+                continue
+            for ending, metadata in UNDATED.items():
+                content = io.BytesIO()
+                drawn.savefig(content, format=ending, dpi=200, metadata=metadata)
+                found[f"{name}.{ending}"] = content.getvalue()
+                drawn.set_layout_engine("none")  # laid out once: the second format is the same picture
+    return found
+
+
+def _grid(panels: list[Panel], title: str, caption: str, paint: Callable[[Axes, Panel], None], height: float) -> Figure | None:
+    """Panels side by side: a new row for each world, at most two panels in a row; the caption stands below."""
+    if not panels:
+        return None
+    rows: list[list[Panel]] = []
+    for panel in panels:
+        if not rows or len(rows[-1]) == 2 or rows[-1][-1].env != panel.env:
+            rows.append([])
+        rows[-1].append(panel)
+    columns = max(map(len, rows))
+    caption = textwrap.fill(caption, 68 * columns)
+    figure = Figure(figsize=(COLUMN * columns, height * len(rows) + 0.3 + 0.13 * caption.count("\n")), layout="constrained")
+    figure.suptitle(title, fontsize=9.5, fontweight="bold", x=0.01, ha="left")
+    figure.supxlabel(caption, fontsize=6.8, x=0.01, ha="left", color="#444444")
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for line, row in zip(axes, rows, strict=True):
+        for axis in line[len(row) :]:
+            axis.set_axis_off()
+        for axis, panel in zip(line, row, strict=False):
+            axis.set_title(panel.title, loc="left")
+            paint(axis, panel)
+    return figure
+
+
+def _horizon_axis(axis: Axes, panel: Panel) -> None:
+    """Log T in powers of two, as the horizons are chosen; the window is shaded."""
+    low, high = series.horizon_range(panel)
+    axis.set_xscale("log")
+    axis.set_xlim(low, high * 1.06)
+    powers = [2**i for i in range(24) if low <= 2**i <= high]
+    axis.xaxis.set_major_locator(FixedLocator(powers[::-1][:: math.ceil(len(powers) / 7)]))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xlabel("horizon T [steps]")
+    if panel.window:
+        axis.axvspan(*panel.window, color=WINDOW, zorder=-10, lw=0)
+    else:
+        axis.text(0.99, 0.02, "no window", transform=axis.transAxes, ha="right", color=series.GREY, fontsize=7)
+
+
+def _log_axis(which: Axis) -> None:
+    which.axes.set(**{f"{which.axis_name}scale": "log"})
+    which.set_major_locator(LogLocator(10, numticks=8))
+    which.set_major_formatter(FuncFormatter(lambda x, _: series.power_of_ten(x)))
+    which.set_minor_locator(NullLocator())
+
+
+def _rail_axis(which: Axis, rail: series.Rail) -> None:
+    """A log axis over whole decades; a rate of exactly zero has a place of its own at the lower edge."""
+    _log_axis(which)
+    ticks = rail.ticks()
+    which.set_major_locator(FixedLocator(list(ticks)))
+    which.set_major_formatter(
+        FuncFormatter(lambda x, _: "0" if rail.zero and math.isclose(x, rail.floor) else series.power_of_ten(x))
+    )
+    which.axes.set(**{f"{which.axis_name}lim": rail.limits()})
+
+
+def regret(data: ReportData) -> Figure | None:
+    """The headline: regret against T, seeds thin, mean and 95 % jackknife interval, guide lines T and T²."""
+    looks = series.looks(data)
+
+    def paint(axis: Axes, panel: Panel) -> None:
+        means, lows = [], []
+        for curve in panel.curves:
+            look = looks[curve.algo]
+            horizons = np.asarray(curve.T)[series.thin(curve.T)]
+            mean, low, high = series.mean_regret(curve, horizons)
+            reference = curve.algo in series.REFERENCES
+            if not reference:
+                means.append((horizons, mean))
+                lows.append(mean[horizons >= series.horizon_range(panel)[0]])
+                values = curve.regret(horizons)
+                axis.plot(horizons, np.where(values > 0, values, np.nan).T, color=look.colour, lw=0.4, alpha=0.35, zorder=1)
+                axis.fill_between(horizons, low, high, color=look.colour, alpha=0.22, lw=0, zorder=2)
+            label = "untrained policy" if reference else f"{curve.algo}: {series.headline(series.verdict_of(data, curve))}"
+            axis.plot(horizons, mean, color=look.colour, ls=look.dash[0], lw=1.0 if reference else 1.7, label=label, zorder=3)
+        _log_axis(axis.yaxis)
+        _horizon_axis(axis, panel)
+        anchor = series.guide(panel, means)
+        if anchor:
+            ends, start = anchor
+            for power, name in ((1, "T"), (2, "T²")):
+                end = start * (ends[1] / ends[0]) ** power
+                axis.plot(ends, [start, end], color="#444444", lw=0.8, ls=(0, (4, 3)), zorder=2.5)
+                axis.annotate(name, (ends[1], end), xytext=(3, -2), textcoords="offset points", fontsize=7.5, color="#444444")
+        finite = np.concatenate([part[np.isfinite(part)] for part in lows]) if lows else np.array([])
+        if (finite > 0).any():
+            axis.set_ylim(bottom=finite[finite > 0].min() / 2, top=axis.get_ylim()[1] * 12)
+        axis.set_ylabel("regret J(T) − J*(T) [cost]")
+        axis.legend(loc="upper left", frameon=False, handlelength=1.6, borderaxespad=0.1, labelspacing=0.25)
+
+    caption = (
+        "Thin: seeds. Thick: mean over seeds, with a 95 % jackknife interval. Shaded: the window in which slopes are fitted. "
+        "Dashed: guide lines that grow as T and as T²."
+    )
+    return _grid(series.panels(data), "Regret against horizon", caption, paint, 2.75)
+
+
+def local_slopes(data: ReportData) -> Figure | None:
+    """d log regret / d log T over the octave around each T."""
+    looks = series.looks(data)
+
+    def paint(axis: Axes, panel: Panel) -> None:
+        for curve in panel.curves:
+            if curve.algo in series.REFERENCES:
+                continue
+            look = looks[curve.algo]
+            horizons, slope, low, high = series.local_slopes(curve, series.horizon_range(panel)[0])
+            axis.fill_between(horizons, low, high, color=look.colour, alpha=0.2, lw=0)
+            axis.plot(horizons, slope, color=look.colour, marker=look.marker[0], markevery=4, ms=3, label=curve.algo)
+        for power in (1, 2):
+            axis.axhline(power, color="#444444", lw=0.8, ls=(0, (4, 3)), zorder=0)
+        _horizon_axis(axis, panel)
+        axis.set_ylim(0, 3)
+        axis.set_ylabel("local slope")
+        axis.legend(loc="upper right", frameon=False, ncols=2)
+
+    caption = (
+        "Slope of log regret on log T over the octave around each T; 95 % jackknife interval over seeds. Shaded: the window."
+    )
+    return _grid(series.panels(data), "Local slopes", caption, paint, 2.3)
+
+
+def eps(data: ReportData) -> Figure | None:
+    """Error rates on the expert's states and on the learner's own."""
+    looks = series.looks(data)
+    panels = series.panels(data)
+    rail = series.Rail.of([seeds for panel in panels for c in series.learners(panel) for seeds in series.error_rates(c)])
+
+    def paint(axis: Axes, panel: Panel) -> None:
+        labels = []
+        learners = series.learners(panel)
+        for place, curve in enumerate(learners):
+            verdict, look = series.verdict_of(data, curve), looks[curve.algo]
+            for side, seeds in enumerate(series.error_rates(curve)):
+                row = place + (side - 0.5) * 0.4
+                if not len(seeds):
+                    continue
+                points, means = rail.place(seeds[:, 1]), rail.place(seeds.mean(axis=0))
+                axis.plot(
+                    points, np.full(len(points), row), ls="", marker=".", ms=4, alpha=0.35, color=look.colour, clip_on=False
+                )
+                axis.plot([means.min(), means.max()], [row, row], lw=1, color=look.colour, alpha=0.8)
+                fill = "white" if side else look.colour
+                axis.plot([means[1]], [row], marker=look.marker[0], ms=5, color=look.colour, mfc=fill, clip_on=False)
+            excess = verdict.get("exc_acc_err")
+            note = "" if excess is None or not math.isfinite(excess) else f"\n%ExAccErr {excess:.3g}"
+            labels.append(f"{curve.algo}{note}")
+        _rail_axis(axis.xaxis, rail)
+        axis.set_yticks(range(len(learners)), labels)
+        axis.set_ylim(len(learners) - 0.4, -0.6)
+        axis.tick_params(axis="y", length=0)
+        axis.set_xlabel("error rate ε")
+
+    caption = (
+        "Filled: on the expert's states. Open: on the learner's own. Both at a tolerance of 0.1; "
+        "the bar spans tolerances 0.05 to 0.2. Dots: seeds. %ExAccErr stands only where ε on the expert's states is below 0.2."
+    )
+    return _grid(panels, "Errors on the expert's and on the learner's own states", caption, paint, 1.9)
+
+
+def hazard_recovery(data: ReportData) -> Figure | None:
+    """Off-road hazard h against recovery rate ρ, one dot per seed; a rate of zero sits on a rail at the edge."""
+    looks = series.looks(data)
+
+    panels = series.panels(data)
+    rails = [
+        series.Rail.of([series.hazard_recovery(c)[side] for panel in panels for c in series.learners(panel)]) for side in (0, 1)
+    ]
+
+    def paint(axis: Axes, panel: Panel) -> None:
+        for curve in series.learners(panel):
+            pair, look = series.hazard_recovery(curve), looks[curve.algo]
+            gone = int(np.isnan(pair).any(axis=0).sum())
+            label = curve.algo + (f" ({gone} seeds have no ρ)" if gone else "")
+            points = [rail.place(rate) for rail, rate in zip(rails, pair, strict=True)]
+            axis.plot(
+                *points, ls="", marker=look.marker[0], ms=4, alpha=0.6, mew=0, color=look.colour, label=label, clip_on=False
+            )
+        _rail_axis(axis.xaxis, rails[0])
+        _rail_axis(axis.yaxis, rails[1])
+        if panel.window:
+            slow = 10 / panel.window[0]
+            axis.axhline(slow, color="#444444", lw=0.7, ls=(0, (4, 3)))
+            where = {"xycoords": ("axes fraction", "data"), "xytext": (3, -8), "textcoords": "offset points"}
+            axis.annotate("ρ T_min = 10", (0, slow), fontsize=6.5, **where)
+        axis.set_xlabel("hazard h, on → off [per step]")
+        axis.set_ylabel("recovery ρ, off → on [per step]")
+        axis.legend(loc="best", frameon=False)
+
+    caption = (
+        "Dots: seeds. Above the dashed line the learner recovers well within the shortest horizon of the window. "
+        "A seed that never left has no ρ."
+    )
+    return _grid(panels, "Hazard and recovery", caption, paint, 2.4)
+
+
+def learning(data: ReportData) -> Figure | None:
+    """Level (mean cost per step over T_max) by round; one thin line per seed, the mean thick."""
+    looks = series.looks(data)
+
+    def paint(axis: Axes, panel: Panel) -> None:
+        for curve in panel.curves:
+            metric = data.rounds.get((curve.env, curve.algo, curve.mode), {}).get("level")
+            if metric is None or curve.algo in series.REFERENCES:
+                continue
+            look = looks[curve.algo]
+            index, values = metric
+            values = values[curve.usable]
+            axis.plot(index, np.where(values > 0, values, np.nan).T, color=look.colour, lw=0.4, alpha=0.35)
+            if len(values):
+                axis.plot(index, values.mean(axis=0), color=look.colour, marker=look.marker[0], ms=3, label=curve.algo)
+        _log_axis(axis.yaxis)
+        axis.set_xlabel("round")
+        axis.set_ylabel("level [cost per step]")
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(loc="upper right", frameon=False)
+
+    here = [
+        panel
+        for panel in series.panels(data)
+        if any("level" in data.rounds.get((c.env, c.algo, c.mode), {}) for c in panel.curves)
+    ]
+    caption = "Mean cost per step over T_max after each round, from few episodes. Thin: seeds. Thick: mean over seeds."
+    return _grid(here, "Learning curves", caption, paint, 2.3)
+
+
+FIGURES = {"regret": regret, "local_slopes": local_slopes, "eps": eps, "hazard_recovery": hazard_recovery, "learning": learning}

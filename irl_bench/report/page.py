@@ -1,0 +1,107 @@
+"""The report as one HTML file that opens with no network: text, tables, interactive plots and one copy of plotly's script."""
+
+from __future__ import annotations
+
+import json
+
+import jinja2
+import markupsafe
+import plotly.offline
+
+from irl_bench.report import interactive, tables
+from irl_bench.report.data import ReportData
+
+MEANINGS = {
+    "NO-WINDOW": "No range of horizons exists in which an exponent means something; no slope is fitted.",
+    "NO-REGRET": "The learner is as good as the expert, or better, somewhere in the window; no logarithm is taken.",
+    "UNDERCOVERED": "An interactive learner with a seed that never came back from off-distribution states.",
+    "SATURATED": "Nearly every episode has failed: the linear growth of a policy that no longer changes.",
+    "SUPER-POLY": "Local slopes rise with the horizon and an exponential fits best.",
+    "QUADRATIC": "The interval of the slope lies above 1.7 and reaches 1.85: errors compound.",
+    "LINEAR": "The interval of the slope lies in [0.85, 1.15]; recovering: the learner comes back; rare: it seldom leaves.",
+    "RECOVERABLE": "The learner is brought back well within the shortest horizon, yet the slope is not within LINEAR.",
+    "CROSSOVER": "Recovery takes about as long as the horizons: between T² and T.",
+    "INCONCLUSIVE": "None of the above; the reason is given.",
+}
+
+
+def build(data: ReportData) -> str:
+    """The page's text. A pure function: equal data give equal text. Every name and value in it is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("irl_bench.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    sections = [
+        ("Regret against horizon", interactive.regret(data), REGRET),
+        (
+            "Local slopes",
+            interactive.local_slopes(data),
+            SLOPES,
+        ),
+        ("Errors on the expert's and on the learner's own states", interactive.eps(data), EPS),
+        ("Hazard and recovery", interactive.hazard_recovery(data), HAZARD),
+        (
+            "Learning curves",
+            interactive.learning(data),
+            LEARNING,
+        ),
+    ]
+    plots: list[dict] = []
+    shown = []
+    for title, panels, caption in sections:
+        for panel in panels:
+            plots.append(panel["figure"])
+        if panels:
+            shown.append({"title": title, "caption": caption, "panels": panels, "first": len(plots) - len(panels)})
+    given = {verdict["verdict"] for verdict in data.verdicts}
+    return environment.get_template("template.html").render(
+        sentences=data.sentences,
+        verdicts=tables.verdicts(data),
+        meanings={name: words for name, words in MEANINGS.items() if name in given},
+        mixed=any(verdict.get("mixed") for verdict in data.verdicts),
+        sections=shown,
+        growth=tables.growth(data),
+        regrets=tables.regrets(data),
+        errors=tables.errors(data),
+        models=tables.models(data),
+        worlds=tables.worlds(data),
+        budgets=tables.budgets(data),
+        seeds=tables.seeds(data),
+        settings=tables.settings(data),
+        versions=tables.versions(data),
+        cells=tables.cells(data),
+        command=data.plan.get("command") or tables.MISSING,
+        budget=data.plan.get("budget") or tables.MISSING,
+        horizons=data.plan.get("analysis", {}).get("horizons", "auto"),
+        used=len(data.manifests),
+        other_cells=data.other_cells,
+        figures=markupsafe.Markup(_json(plots)),
+        plotly=markupsafe.Markup(plotly.offline.get_plotlyjs()),
+    )
+
+
+REGRET = (
+    "Thin: seeds. Thick: mean over seeds, with a 95 % jackknife interval. Shaded: the window in which slopes are fitted. "
+    "Dashed: guide lines that grow as T and as T². Dotted: an untrained policy."
+)
+SLOPES = "The exponent over the octave around each T, with 95 % jackknife intervals over seeds."
+LEARNING = "Mean cost per step over T_max after each round (few episodes). Thin: seeds. Thick: their mean."
+EPS = (
+    "Filled: on held-out expert rollouts. Open: on the learner's own states, the expert asked there. An error is an action "
+    "further than 0.1 from the expert's; the bar spans tolerances 0.05 to 0.2. Dots: seeds."
+)
+HAZARD = (
+    "Rates of leaving (on → off) and of coming back (off → on), measured from transitions. Dots: seeds. Above the dashed line "
+    "a learner recovers well within the shortest horizon of the window. A seed that never left has no ρ."
+)
+
+
+def _json(value: object) -> str:
+    """JSON that can stand inside a <script> element whatever the strings in it say."""
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text

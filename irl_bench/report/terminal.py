@@ -1,0 +1,97 @@
+"""The verdicts on a terminal: a rich table where there is one, aligned plain text elsewhere, then one sentence per world."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+from irl_bench.report.tables import MISSING, exponent, is_reference, number, window
+
+WIDTH = 100
+HEADER = ("mode", "algorithm", "verdict", "slope [95 % CI]", "h", "ρ", "level", "untrained", "seeds")
+LIMITS = (14, 12, 14, 20, 8, 8, 8, 9, 6)
+"""Widest each column gets; a longer name is cut with an ellipsis. Sum and gaps are within WIDTH."""
+_WORDS = 3  # columns of words, set to the left
+
+
+def show(
+    verdicts: Sequence[Mapping[str, Any]],
+    sentences: Sequence[str],
+    compilations: Mapping[str, Mapping[str, int]] | None = None,
+    file: TextIO | None = None,
+) -> None:
+    """Prints one table per world, the reason for every verdict, what was compiled, and the sentences.
+
+    Args:
+      verdicts: as `horizon.analyse` returns them.
+      sentences: as `horizon.sentences` returns them.
+      compilations: `algo env` -> how often each function was compiled; None: not known, nothing is printed.
+      file: standard output unless given.
+    """
+    stream: TextIO = sys.stdout if file is None else file
+    worlds = list(dict.fromkeys(clean(verdict["env"]) for verdict in verdicts))
+    for env in worlds:
+        here = [v for v in verdicts if clean(v["env"]) == env and not is_reference(v)]
+        title = f"{env}: window {window(here[0])} steps" if here else env
+        rows = [_row(verdict) for verdict in here]
+        reasons = [(f"{clean(v['algo'])}, {clean(v['mode'])}", clean(v.get("reason") or MISSING)) for v in here]
+        if stream.isatty():
+            _rich(title, rows, reasons, stream)
+        else:
+            _plain(title, rows, reasons, stream)
+    for name, counts in (compilations or {}).items():
+        listed = ", ".join(f"{clean(function)} {count}" for function, count in counts.items())
+        print(textwrap.fill(f"compiled for {clean(name)}: {listed}", WIDTH, subsequent_indent="  "), file=stream)
+    for sentence in sentences:
+        print(textwrap.fill(clean(sentence), WIDTH), file=stream)
+
+
+def clean(text: Any) -> str:
+    """One line without control characters, so that no name can move the cursor or colour the screen."""
+    return "".join(character if character.isprintable() else " " for character in str(text))
+
+
+def _row(verdict: Mapping[str, Any]) -> list[str]:
+    usable, seeds = verdict.get("usable_seeds"), verdict.get("seeds")
+    cells = (
+        clean(verdict["mode"]),
+        clean(verdict["algo"]),
+        clean(verdict["verdict"]) + (" mix" if verdict.get("mixed") else ""),
+        exponent(verdict.get("slope"), verdict.get("ci_low"), verdict.get("ci_high"), 2),
+        *(number(verdict.get(key), 2) for key in ("hazard", "recovery", "level", "untrained_level")),
+        number(seeds) if usable == seeds else f"{number(usable)}/{number(seeds)}",
+    )
+    return [cell if len(cell) <= limit else cell[: limit - 1] + "…" for cell, limit in zip(cells, LIMITS, strict=True)]
+
+
+def _plain(title: str, rows: list[list[str]], reasons: list[tuple[str, str]], file: TextIO) -> None:
+    widths = [max(len(row[i]) for row in [HEADER, *rows]) for i in range(len(HEADER))]
+    print(title, file=file)
+    for row in [list(HEADER), *rows]:
+        cells = (
+            cell.ljust(width) if i < _WORDS else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        print("  " + " ".join(cells).rstrip(), file=file)
+    for name, reason in reasons:
+        print(textwrap.fill(f"{name}: {reason}", WIDTH, initial_indent="  ", subsequent_indent="    "), file=file)
+    print(file=file)
+
+
+def _rich(title: str, rows: list[list[str]], reasons: list[tuple[str, str]], file: TextIO) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=file)
+    table = Table(title=Text(title), title_justify="left", box=None, padding=(0, 1, 0, 0), header_style="dim")
+    for i, name in enumerate(HEADER):
+        table.add_column(name, justify="left" if i < _WORDS else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(cell, style="bold" if i == _WORDS - 1 else "") for i, cell in enumerate(row)))
+    console.print(table)
+    for name, reason in reasons:
+        console.print(Text(f"{name}: {reason}", style="dim"))
+    console.print()

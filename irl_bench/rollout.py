@@ -1,0 +1,129 @@
+"""Policy and world to trajectories: one scan over time inside, vmapped over episodes; costs are reduced before they leave jit.
+
+Every function takes a world whose dials are already bound (`world.bind(dials)`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from envs.core import State, World
+from irl_bench.types import Demonstrations
+
+Act = Callable[[Any, jax.Array, jax.Array], jax.Array]
+
+TOLERANCES = (0.05, 0.1, 0.2)
+"""An action is an error if a component is off by more than this; the protocol's is 0.1, the others show its sensitivity."""
+
+
+@struct.dataclass
+class Evaluation:
+    """Sums over the episodes of one block; `cost` and `graded_cost` are per step, not cumulative."""
+
+    cost: jax.Array
+    """float32[T]: episodes in failure after step t."""
+    graded_cost: jax.Array
+    """float32[T]."""
+    on_steps: jax.Array
+    """float32: steps taken from a state without failure."""
+    on_to_off: jax.Array
+    """float32: those that led into failure."""
+    off_steps: jax.Array
+    """float32: steps taken from a failed state."""
+    off_to_on: jax.Array
+    """float32: those that led out of it."""
+    own_errors: jax.Array
+    """float32[3]: steps at which the action was wrong by more than each tolerance, the expert asked at the policy's own states."""
+    episodes: jax.Array
+    """float32: episodes summed over."""
+
+
+def wrong(world: World, action: jax.Array, expert: jax.Array) -> jax.Array:
+    """float32[3]: whether `action` misses the expert's by more than each of TOLERANCES (in a discrete world: at all)."""
+    if world.n_actions is not None:
+        return jnp.broadcast_to(action != expert, (len(TOLERANCES),)).astype(jnp.float32)
+    gap = jnp.max(jnp.abs(action - expert))
+    return (gap > jnp.asarray(TOLERANCES)).astype(jnp.float32)
+
+
+def collect(world: World, key: jax.Array, episodes: int, steps: int) -> Demonstrations:
+    """`episodes` rollouts of the world's expert over `steps` steps, each from a fresh reset; `key` is consumed."""
+
+    def episode(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        reset_key, key = jax.random.split(key)
+
+        def step(state: State, key: jax.Array) -> tuple[State, tuple[jax.Array, jax.Array]]:
+            action = world.expert(state, key)
+            return world.step(state, action), (state.obs, action)
+
+        return jax.lax.scan(step, world.reset(reset_key), jax.random.split(key, steps))[1]
+
+    observation, action = jax.vmap(episode)(jax.random.split(key, episodes))
+    return Demonstrations(observation, action, jnp.ones((episodes, steps), jnp.float32))
+
+
+def evaluate(world: World, act: Act | None, params: Any, key: jax.Array, episodes: int, horizon: int) -> Evaluation:
+    """Sums over `episodes` rollouts of `horizon` steps; act None lets the world's expert drive. `key` is consumed.
+
+    Worlds draw from keys of their own, made at reset from `key`, so two policies under the same key meet the same episodes.
+    """
+    reset_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(episodes))
+    states = jax.vmap(world.reset)(reset_keys)
+
+    def one(state: State, key: jax.Array) -> tuple[State, jax.Array]:
+        expert = world.expert(state, key)
+        action = expert if act is None else act(params, state.obs, key)
+        return world.step(state, action), wrong(world, action, expert)
+
+    def step(carry: tuple[State, jax.Array], t: jax.Array) -> tuple[tuple[State, jax.Array], tuple[jax.Array, jax.Array]]:
+        states, counts = carry
+        keys = jax.vmap(jax.random.fold_in, (0, None))(reset_keys, episodes + t)
+        after, errors = jax.vmap(one)(states, keys)
+        before_off, after_off = states.metrics["cost"], after.metrics["cost"]
+        counted = jnp.stack(
+            [
+                jnp.sum(1 - before_off),
+                jnp.sum((1 - before_off) * after_off),
+                jnp.sum(before_off),
+                jnp.sum(before_off * (1 - after_off)),
+                *jnp.sum(errors, 0),
+            ]
+        )
+        return (after, counts + counted), (jnp.sum(after_off), jnp.sum(after.metrics["graded_cost"]))
+
+    start = (states, jnp.zeros(4 + len(TOLERANCES)))
+    (_, counts), (cost, graded) = jax.lax.scan(step, start, jnp.arange(horizon))
+    return Evaluation(cost, graded, *counts[:4], counts[4:], jnp.float32(episodes))
+
+
+def expert_errors(
+    world: World, act: Act | None, params: Any, key: jax.Array, episodes: int, steps: int
+) -> tuple[jax.Array, jax.Array]:
+    """Errors of a policy on the expert's own states, on fresh rollouts of the expert; `key` is consumed.
+
+    Returns:
+      float32[3], the steps at which the policy is off by more than each of TOLERANCES, and float32, the steps looked at.
+    """
+    total = jnp.float32(episodes * steps)
+    if act is None:
+        return jnp.zeros(len(TOLERANCES)), total
+
+    states = jax.vmap(world.reset)(jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(episodes)))
+
+    def one(state: State, key: jax.Array) -> tuple[State, jax.Array]:
+        expert = world.expert(state, key)
+        return world.step(state, expert), wrong(world, act(params, state.obs, key), expert)
+
+    def step(carry: tuple[State, jax.Array], key: jax.Array) -> tuple[tuple[State, jax.Array], None]:
+        states, errors = carry
+        states, new = jax.vmap(one)(states, jax.random.split(key, episodes))
+        return (states, errors + jnp.sum(new, 0)), None
+
+    keys = jax.random.split(jax.random.fold_in(key, episodes), steps)
+    (_, errors), _ = jax.lax.scan(step, (states, jnp.zeros(len(TOLERANCES))), keys)
+    return errors, total

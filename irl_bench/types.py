@@ -1,0 +1,58 @@
+"""The arrays that travel between worlds, learners and the runner. Shapes stand beside each field."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+from flax import struct
+
+from envs.core import World
+
+
+@struct.dataclass
+class Demonstrations:
+    """Expert rollouts; N episodes of at most T steps, O observation values, A action values."""
+
+    observation: jax.Array
+    """float32[N, T, O]: what the expert saw before each action."""
+    action: jax.Array
+    """float32[N, T, A] in [-1, 1], or int32[N, T] in a discrete world."""
+    mask: jax.Array
+    """float32[N, T]: 1 where the step counts, 0 past an episode's length."""
+
+
+@struct.dataclass
+class Task:
+    """All that a learner is given as data. Its leaves never cause a recompilation."""
+
+    demonstrations: Demonstrations
+    """The labelled steps the learner may train on (and split for early stopping)."""
+    dials: Any
+    """The world's dials; a learner that interacts uses `spec.world.bind(task.dials)`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """All that is static: shapes and the world's class. A change here is a new compilation."""
+
+    world: World
+    horizon: int
+    """T_max [steps] of the evaluation rollouts."""
+    demos: int
+    """N, demonstration episodes; the label budget is N * demo_steps."""
+    demo_steps: int
+    """Length of a demonstration [steps]."""
+
+    @property
+    def observation_size(self) -> int:
+        return int(self.world.observation_size)  # type: ignore[arg-type]
+
+    @property
+    def action_size(self) -> int:
+        return self.world.action_size
+
+    @property
+    def n_actions(self) -> int | None:
+        return self.world.n_actions

@@ -1,0 +1,48 @@
+"""The verdict table on a terminal and off it."""
+
+import io
+
+from irl_bench.report import show
+from tests.report import synthetic
+
+
+def printed(*arguments, tty=False):
+    class Stream(io.StringIO):
+        def isatty(self):
+            return tty
+
+    stream = Stream()
+    show(*arguments, file=stream)
+    return stream.getvalue()
+
+
+def test_plain_text_fits_and_ends_in_the_sentences():
+    data = synthetic.report_data()
+    text = printed(data.verdicts, data.sentences, {"bc chain": {"init": 1, "chunk": 1}})
+    assert max(map(len, text.splitlines())) <= 100
+    assert "\x1b" not in text
+    assert "QUADRATIC" in text and "9/10" in text
+    assert "compiled for bc chain: init 1, chunk 1" in text
+    assert " ".join(text.split()).endswith(" ".join(data.sentences[-1].split()))
+
+
+def test_missing_is_a_dash():
+    data = synthetic.report_data()
+    keys = ("slope", "hazard", "recovery", "level", "untrained_level")
+    text = printed([{**data.verdicts[3], **dict.fromkeys(keys)}], [])
+    assert text.splitlines()[2].split()[3:8] == ["–"] * 5
+
+
+def test_names_cannot_write_on_the_screen():
+    data = synthetic.report_data()
+    hostile = [{**data.verdicts[3], "mode": "\x1b[31mred\n[bold]x[/bold]", "algo": "long" * 40, "reason": "\x07\x1b]0;x"}]
+    for tty in (False, True):
+        text = printed(hostile, ["\x1b[2J"], tty=tty)
+        assert "\x1b[31m" not in text and "\x1b[2J" not in text and "\x07" not in text
+    assert max(map(len, printed(hostile, []).splitlines())) <= 100
+
+
+def test_markup_in_names_is_shown_as_it_is(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    data = synthetic.report_data()
+    assert "[bold]x" in printed([{**data.verdicts[3], "mode": "[bold]x"}], [], tty=True)

@@ -1,0 +1,107 @@
+"""Checkpoints: exact, two kept, and a damaged one is passed over with one line, never used."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from irl_bench import checkpoints
+from irl_bench.store import StoreError
+
+ARRAYS = {
+    "state.0": np.float32([[1.5, np.nan], [-0.0, np.inf]]),
+    "state.1": np.uint32([7, 2**32 - 1]),
+    "state.2": np.array([True, False]),
+    "state.3": np.zeros((0, 2), np.float32),
+    "state.4": np.int64(5),
+    "sums.cost": np.array([1 / 3, 1e300]),
+}
+
+
+def facts(serial):
+    return {"key": "k", "round": serial}
+
+
+def save(folder, *serials):
+    for serial in serials:
+        checkpoints.save(folder, serial, {**ARRAYS, "serial": np.float64(serial)}, facts(serial))
+
+
+def restored(folder):
+    notes = []
+    return checkpoints.restore(folder, notes.append), notes
+
+
+def test_round_trip_is_exact(tmp_path):
+    save(tmp_path / "a", 3)
+    (arrays, found), notes = restored(tmp_path / "a")
+    assert found == facts(3) and notes == []
+    for name, value in ARRAYS.items():
+        assert arrays[name].dtype == value.dtype and arrays[name].shape == np.shape(value)
+        assert arrays[name].tobytes() == value.tobytes()
+
+
+def test_nothing_there(tmp_path):
+    assert restored(tmp_path / "a") == (None, [])
+
+
+def test_two_are_kept_and_the_newest_is_used(tmp_path):
+    save(tmp_path / "a", 9, 10, 100)
+    assert len([path for path in (tmp_path / "a").iterdir() if path.is_dir()]) == 2
+    assert restored(tmp_path / "a")[0][1] == facts(100)
+    checkpoints.remove(tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_any_damage_falls_back_to_the_one_before_and_then_to_none(tmp_path):
+    save(tmp_path / "a", 1, 2)
+    newest = sorted((tmp_path / "a").glob("*.json"))[-1]
+    files = [newest, *sorted(path for path in newest.with_suffix("").rglob("*") if path.is_file())]
+    rng = np.random.default_rng(0)
+    assert len(files) > 3
+    for file in files:
+        sound = file.read_bytes()
+        damages = [sound[: len(sound) // 2], sound + b"x"] if sound else [b"x"]
+        for position in rng.integers(0, max(len(sound), 1), 3 if sound else 0):
+            flipped = bytearray(sound)
+            flipped[position] ^= 1 << rng.integers(8)
+            damages.append(bytes(flipped))
+        for damaged in damages:
+            file.write_bytes(damaged)
+            found, notes = restored(tmp_path / "a")
+            assert found[1] == facts(1) and float(found[0]["serial"]) == 1, file
+            assert len(notes) == 1 and "\n" not in notes[0] and newest.stem in notes[0] and "one before" in notes[0]
+        file.write_bytes(sound)
+    assert restored(tmp_path / "a")[0][1] == facts(2)
+    for folder in (tmp_path / "a").iterdir():
+        if folder.is_dir():
+            shutil.rmtree(folder)
+    found, notes = restored(tmp_path / "a")
+    assert found is None and len(notes) == 2 and "starts again" in notes[1]
+
+
+def test_one_that_was_not_finished_is_not_seen(tmp_path):
+    save(tmp_path / "a", 1, 2)
+    sorted((tmp_path / "a").glob("*.json"))[-1].unlink()
+    assert restored(tmp_path / "a")[0][1] == facts(1)
+    whole = next(path for path in (tmp_path / "a").iterdir() if path.is_dir())
+    shutil.copytree(whole, tmp_path / "a" / "9.orbax-checkpoint-tmp")
+    assert restored(tmp_path / "a")[0][1] == facts(1)
+
+
+def test_a_failed_write_names_the_folder_and_keeps_what_was_there(tmp_path, monkeypatch):
+    save(tmp_path / "a", 1)
+
+    class Full:
+        def save(self, *arguments, **options):
+            raise ValueError("RESOURCE_EXHAUSTED:\nno space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_orbax", Full)
+        with pytest.raises(StoreError, match="cannot write checkpoint") as caught:
+            save(tmp_path / "a", 2)
+        assert "\n" not in str(caught.value) and str(tmp_path / "a") in str(caught.value)
+    assert restored(tmp_path / "a")[0][1] == facts(1)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StoreError, match="cannot write"):
+        save(tmp_path / "file" / "a", 1)

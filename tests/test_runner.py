@@ -1,0 +1,207 @@
+"""The runner: results depend on neither chunks, neighbours nor interruptions, and one compilation serves all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+from irl_bench import programs, runner, store
+from irl_bench.cells import cell_key, fingerprint
+from irl_bench.progress import Silent
+from tests.toys import BAD_METRIC_ROUND, BAD_PARAMS_ROUND, BAD_SEED, ROUNDS, cell, closed_form
+
+
+def run(cells, out, **options):
+    return runner.run(cells, out, **{"progress": Silent(), "stop": threading.Event(), **options})
+
+
+def contents(out):
+    return {path.name: path.read_bytes() for path in sorted((out / "cells").glob("*.parquet"))}
+
+
+def value(out, spec, quantity, seed, horizon=0):
+    _, table = store.read_cell(store.cell_path(out, cell_key(spec, fingerprint())))
+    rows = table.to_pylist()
+    return [row["value"] for row in rows if (row["quantity"], row["seed"], row["T"]) == (quantity, seed, horizon)]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """(folder, cells) of an undisturbed run."""
+    out, cells = tmp_path_factory.mktemp("reference"), [cell(), cell(first_seed=3)]
+    run(cells, out)
+    return out, cells
+
+
+@contextlib.contextmanager
+def compilations():
+    """Counts all compilations by JAX, those the runner knows of and any other."""
+    seen = []
+
+    def listener(name, seconds, **_):
+        if name == "/jax/core/compile/backend_compile_duration":
+            seen.append(name)
+
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    yield seen
+    jax.monitoring.unregister_event_duration_listener(listener)
+
+
+class StopAt(Silent):
+    """Asks the run to stop once it is in `stage` for the `count`-th time."""
+
+    def __init__(self, stop, stage, count):
+        self.stop, self.stage, self.left = stop, stage, count
+
+    def advance(self, label, stage, fraction):
+        self.left -= stage == self.stage
+        if self.left == 0:
+            self.stop.set()
+
+
+def test_one_compilation_for_modes_dials_seeds_and_episodes(tmp_path):
+    programs._programs.clear()
+    cells = [cell(), cell(first_seed=6), cell(mode="recoverable"), cell(dials={"slip": 0.3}), cell(episodes=64, eval_every=0)]
+    with compilations() as seen:
+        summary = run(cells, tmp_path)
+    once = {"demonstrate": 1, "init": 1, "chunk": 1, "evaluate": 1, "expert_errors": 1}
+    assert summary.compilations == {f"{cells[0].algo} {cells[0].env}": once}
+    assert len(seen) == 5 and len(summary.done) == 5
+    with compilations() as seen:
+        summary = run([cell(first_seed=9)], tmp_path)
+    assert seen == [] and sum(summary.compilations[f"{cells[0].algo} {cells[0].env}"].values()) == 0
+
+
+def test_same_cells_again_do_nothing(reference):
+    out, cells = reference
+    before = contents(out)
+    summary = run(cells, out)
+    assert summary.done == [] and len(summary.present) == 2 and contents(out) == before
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert len(log) == 2 and all(line["wall"] > 0 and line["resumed"] is None for line in log)
+
+
+@pytest.mark.parametrize("rounds", [1, 4, ROUNDS])
+def test_bytes_do_not_depend_on_chunks(tmp_path, reference, rounds):
+    out, cells = reference
+    run(cells, tmp_path, chunk_rounds=rounds, checkpoint_seconds=0.0)
+    assert contents(tmp_path) == contents(out)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_bytes_do_not_depend_on_neighbours_or_order(tmp_path, reference):
+    out, cells = reference
+    run([cell(mode="recoverable"), cells[1], cell(first_seed=30), cells[0]], tmp_path)
+    assert contents(out).items() <= contents(tmp_path).items()
+
+
+@pytest.mark.parametrize(
+    ("stage", "count", "expected"),
+    [
+        ("training", 2, {"round": 5, "block": 0, "eps_block": 0}),
+        ("training", 5, {"round": ROUNDS, "block": 0, "eps_block": 0}),
+        ("evaluating", 3, {"round": ROUNDS, "block": 3, "eps_block": 0}),
+        ("measuring eps", 1, {"round": ROUNDS, "block": 4, "eps_block": 1}),
+    ],
+)
+def test_resume_is_exact(tmp_path, reference, stage, count, expected):
+    out, cells = reference
+    stop = threading.Event()
+    with pytest.raises(runner.Interrupted) as caught:
+        run(cells[:1], tmp_path, stop=stop, progress=StopAt(stop, stage, count), chunk_rounds=3)
+    assert caught.value.code == runner.EXIT_AGAIN and contents(tmp_path) == {}
+    summary = run(cells, tmp_path)
+    assert list(summary.resumed.values()) == [expected]
+    assert contents(tmp_path) == contents(out)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_damaged_checkpoints_fall_back_and_then_start_again(tmp_path, reference):
+    out, cells = reference
+    notes = []
+
+    class Noting(Silent):
+        def note(self, text):
+            notes.append(text)
+
+    stop = threading.Event()
+    with pytest.raises(runner.Interrupted):
+        run(cells[:1], tmp_path, stop=stop, progress=StopAt(stop, "evaluating", 2), checkpoint_seconds=0.0)
+    seals = sorted(tmp_path.glob("checkpoints/*/*.json"))
+    assert len(seals) == 2
+    for seal in seals:
+        seal.write_bytes(seal.read_bytes()[:-30])
+    run(cells[:1], tmp_path, progress=Noting())
+    assert len(notes) == 2 and "one before" in notes[0] and "starts again" in notes[1]
+    assert contents(tmp_path).items() <= contents(out).items()
+
+
+def test_failed_seeds_are_marked_and_the_others_go_on(tmp_path):
+    spec = cell(algo="tests.toys:make_failing", first_seed=BAD_SEED - 1, eval_every=0)
+    summary = run([spec], tmp_path)
+    (failures,) = summary.failures.values()
+    assert failures == [
+        {"seed": BAD_SEED, "round": BAD_METRIC_ROUND, "quantity": "loss"},
+        {"seed": BAD_SEED + 1, "round": BAD_PARAMS_ROUND, "quantity": "params"},
+    ]
+    for seed, failed in ((BAD_SEED - 1, False), (BAD_SEED, True), (BAD_SEED + 1, True)):
+        assert value(tmp_path, spec, "failed", seed) == [float(failed)]
+        assert np.isnan(value(tmp_path, spec, "cost", seed, 16)) == failed
+    good = value(tmp_path, spec, "cost", BAD_SEED - 1, 16)
+    run([cell(first_seed=BAD_SEED - 1, eval_every=0)], tmp_path)
+    assert good == value(tmp_path, cell(first_seed=BAD_SEED - 1, eval_every=0), "cost", BAD_SEED - 1, 16)
+
+
+def test_expert_costs_what_the_closed_form_says(tmp_path):
+    changes = {"algo": "tests.toys:make_expert", "eval_every": 0, "episodes": 4096, "block": 512, "dials": {"slip": 0.05}}
+    cells = [cell(**changes), cell(**changes, mode="recoverable")]
+    summary = run(cells, tmp_path)
+    assert "chunk" not in next(iter(summary.compilations.values()))
+    for spec, back in zip(cells, (0.0, 0.5), strict=True):
+        exact = closed_form(16, 0.05, back)
+        got = [np.mean([value(tmp_path, spec, "cost", seed, t)[0] for seed in spec.seeds]) for t in (1, 8, 16)]
+        # The steps of an episode vary together: at most T times the spread of independent ones, over 3 x 4096 episodes.
+        for horizon, mean in zip((1, 8, 16), got, strict=True):
+            assert abs(mean - exact[horizon - 1]) < 4 * horizon * 0.5 / np.sqrt(3 * 4096)
+        assert value(tmp_path, spec, "eps_own@0.1", 0) == [0.0]
+        on, off = value(tmp_path, spec, "on_steps", 0)[0], value(tmp_path, spec, "off_steps", 0)[0]
+        assert on + off == 4096 * 16
+
+
+def test_a_damaged_result_stops_the_run_and_stays(tmp_path, reference):
+    out, cells = reference
+    path = store.cell_path(tmp_path, cell_key(cells[0], fingerprint()))
+    path.parent.mkdir()
+    path.write_bytes(store.cell_path(out, path.stem).read_bytes()[:-1])
+    before = path.read_bytes()
+    with pytest.raises(store.StoreError, match=path.name):
+        run(cells, tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_one(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(store.StoreError, match="cannot write"):
+        run([cell()], tmp_path / "out")
+
+
+def test_an_unknown_mode_is_named(tmp_path):
+    with pytest.raises(ValueError, match="no mode 'stormy', only nominal, recoverable"):
+        run([cell(mode="stormy")], tmp_path)
+
+
+def test_tensorboard_files(tmp_path):
+    spec = cell(first_seed=12)
+    run([spec], tmp_path, tensorboard=True)
+    assert list((tmp_path / "tensorboard" / cell_key(spec, fingerprint())).iterdir())
+
+
+def test_supervise_returns_and_raises():
+    assert runner.supervise(lambda stop: 3) == 3
+    with pytest.raises(KeyError):
+        runner.supervise(lambda stop: {}["x"])
