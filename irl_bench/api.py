@@ -237,7 +237,7 @@ def _nested(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         elif isinstance(value, Mapping):
             nested.setdefault(name, {}).update(value)
         else:
-            guess = nearest(name, [*run.__kwdefaults__, "algo", "env"])
+            guess = nearest(name, [*(run.__kwdefaults__ or ()), "algo", "env"])
             raise BadInput(f"run() has no argument {name!r}; did you mean {guess!r}? (Settings are given as {name}={{...}})")
     return nested
 

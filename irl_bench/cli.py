@@ -164,7 +164,7 @@ def _chosen(values: flags.FlagValues) -> dict[str, Any]:
             raise BadInput(f"--policy: {ref.removeprefix(plugins.POLICY)!r} is not of the form package.module:act")
     asked = _names("algo", values["algo"].value)
     chosen = {
-        "algo": ((asked or ()) if policies else (asked or DEFAULTS.algo)) + policies,
+        "algo": (*(asked or (() if policies else DEFAULTS.algo)), *policies),
         "env": _names("env", values["env"].value) or DEFAULTS.env,
         "mode": _names("mode", values["mode"].value),
         "horizons": _horizons(values["horizons"].value),
@@ -313,8 +313,7 @@ def sweep(request: plans.Request, line: str = "", say: Callable[[str], None] = p
     store.write_plan(out, document)
     summary = runner.run(plan.cells, out, tensorboard=request.tensorboard)
     made = report.rebuild(out)
-    compilations = {tuple(name.split()): counts for name, counts in summary.compilations.items()}
-    report.show(made.verdicts, made.sentences, compilations)
+    report.show(made.verdicts, made.sentences, summary.compilations)
     say(f"report: {out / 'report.html'}")
     return made.verdicts
 

@@ -106,10 +106,7 @@ def algorithm(ref: str) -> Algorithm:
         module = importlib.import_module(algos.ALGORITHMS[ref])
         return Algorithm(ref, ref, module.make, getattr(module, "Config", None), _first_line(module))
     module, make = _outside(ref)
-    try:
-        inspect.signature(make).bind("spec", "config")
-    except (TypeError, ValueError):
-        raise BadInput(f"{ref} must be callable as make(spec, config)") from None
+    _check_call(ref, make, "spec", "config")
     config = getattr(module, "Config", None)
     if config is not None and not dataclasses.is_dataclass(config):
         raise BadInput(f"{ref}: its Config must be a dataclass")
@@ -129,6 +126,7 @@ def world(ref: str, dials: Mapping[str, float] | None = None) -> LoadedWorld:
         made, source = envs.make(ref), {}
     else:
         module, factory = _outside(ref)
+        _check_call(ref, factory)
         made = factory()
         if not isinstance(made, World) or not dataclasses.is_dataclass(getattr(made, "dials", None)):
             raise BadInput(f"{ref} must return an envs.core.World with dials, not {type(made).__name__}")
@@ -239,6 +237,15 @@ def _outside(ref: str) -> tuple[ModuleType, Callable]:
     if not callable(found):
         raise BadInput(f"{ref} is {type(found).__name__}, not a function or class")
     return module, found
+
+
+def _check_call(ref: str, function: Callable, *arguments: str) -> None:
+    """Raises BadInput unless `function` can be called with as many arguments."""
+    try:
+        inspect.signature(function).bind(*arguments)
+    except (TypeError, ValueError):
+        name = ref.split(":")[1]
+        raise BadInput(f"{ref} cannot be called as {name}({', '.join(arguments)})") from None
 
 
 def _source(module: ModuleType) -> dict[str, str]:

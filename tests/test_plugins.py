@@ -65,7 +65,7 @@ def test_an_unknown_world_names_the_nearest():
         envs.make("lane_keeping")
 
 
-def test_contributings_files_go_through_the_sweep(examples, capsys):
+def test_contributings_files_go_through_the_sweep(examples, capsys, monkeypatch):
     common = ["--seeds=2", "--demos=2", "--demo_steps=32", "--episodes=4", "--budget=smoke", "--out=run"]
     line = [
         "sweep.py",
@@ -88,8 +88,14 @@ def test_contributings_files_go_through_the_sweep(examples, capsys):
     assert entry["settings"]["config"] == {"penalty": 1e-4} and entry["settings"]["dials"]["gust"] == 0.5
     assert entry["settings"]["plugin"].keys() == {"ridge.py", "gusts.py"}
 
+    # What was run tells how long more would take.
+    assert cli.main(cli.parse_or_exit([*line, *common[1:], "--seeds=12", "--dry_run"])) == 0
+    told = capsys.readouterr().out
+    assert "12 cells, 4 done" in told and "unknown" not in told
+
     # The same by a call runs nothing and changes no byte; then the policy alone, without files.
     before = (examples / "run" / "verdicts.json").read_bytes()
+    monkeypatch.setattr("irl_bench.report.figures.draw", lambda data: {})  # they are there and take long
     again = irl_bench.run(
         "ridge:make", "gusts:make", policy="brake:act", seeds=2, demos=2, demo_steps=32, episodes=4, budget="smoke", out="run",
         gusts={"gust": 0.5}, **{"ridge.penalty": 1e-4},

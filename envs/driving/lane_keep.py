@@ -56,7 +56,7 @@ _ZIPF = np.cumsum(1.0 / _order)
 class LaneKeepDials:
     """What can be turned without recompiling."""
 
-    hazards: float = dial(64.0, "kinds of rut on the road, Zipf-distributed", unit="kinds", low=1, high=KINDS)
+    hazards: float = dial(48.0, "kinds of rut on the road, Zipf-distributed", unit="kinds", low=1, high=KINDS)
     hazard_rate: float = dial(0.01, "probability that a rut begins, per step on the lane", unit="1/step", low=0, high=1)
     noise: float = dial(0.0, "standard deviation of Gaussian noise added to each executed action", low=0, high=1)
     reacquisition: float = dial(0.0, "probability per step off the lane of being put back on it", unit="1/step", low=0, high=1)
@@ -93,7 +93,7 @@ class LaneKeep(World):
 
     name = "lane_keep"
     horizon = 1024
-    recovery_steps = 10
+    recovery_steps = 11
     latency = 10
     modes = {"nominal": {}, "recoverable": {"reacquisition": 0.25}}
     observation_layout = {"ego": (0, 7), "lane_points": (7, 17), "cue": (17, 17 + KINDS), "side": (17 + KINDS, 18 + KINDS)}
@@ -251,7 +251,7 @@ PREVIEW = 0.2
 """Time by which the demonstrator's feedforward leads, about the steering lag [s]."""
 LOOK_AHEAD, LANE_GAIN, YAW_GAIN = 7.0, 0.06, 0.1
 """Look-ahead distance [m], steering per metre of error there [rad/m], steering per yaw-rate error [s]."""
-HOME_HEADING, HOME_GAIN, HOME_DAMPING = 0.23, 1.3, 0.1
+HOME_HEADING, HOME_GAIN, HOME_DAMPING = 0.17, 1.3, 0.1
 """Off the lane: wanted heading towards it [rad], steering per heading error, steering per yaw-rate error [s]."""
 COMFORT, BRAKING = 3.0, 1.0
 """Lateral acceleration in curves and deceleration before them [m/s²]."""

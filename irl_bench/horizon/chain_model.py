@@ -30,7 +30,7 @@ def cost(T: ArrayLike, h: ArrayLike, rho: ArrayLike, *, after: bool = True) -> n
     """J(T), broadcast over T [steps], h and rho [1/step], both in [0, 1].
 
     Args:
-      T: horizon.
+      T: horizon, a whole number if h + rho > 1 (the chain then alternates).
       h: rate of leaving.
       rho: rate of coming back.
       after: count the state reached by each step (Brax), not the one before it.

@@ -8,10 +8,10 @@ big gap often means only that the Monte-Carlo error is tiny: the fits support a 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import numpy as np
-from scipy import linalg, optimize
 
 from irl_bench.horizon import chain_model
 
@@ -20,7 +20,9 @@ BOOTSTRAP_SEED = 20
 """Fixed: the same curves give the same bytes."""
 LEAST_SHRINKAGE = 0.05
 _LEAST_VARIANCE = 1e-10  # of log J: keeps curves without spread (a closed form) solvable
-_GRID = 160
+_GRID = 80
+_ZOOM_GRID = 41  # each zoom divides the spacing by 20
+_ZOOMS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +47,7 @@ def log_covariance(curves: np.ndarray) -> np.ndarray | None:
       None if half of the resamples or more had to be left out.
     """
     seeds = len(curves)
-    rng = np.random.default_rng(BOOTSTRAP_SEED)
-    weights = rng.multinomial(seeds, np.full(seeds, 1.0 / seeds), size=RESAMPLES) / seeds
-    means = weights @ curves
+    means = _resampling_weights(seeds) @ curves
     means = means[(means > 0).all(axis=1)]
     if 2 * len(means) <= RESAMPLES:
         return None
@@ -56,6 +56,12 @@ def log_covariance(curves: np.ndarray) -> np.ndarray | None:
     correlation = covariance / np.outer(scale, scale) * (1.0 - shrinkage(curves))
     np.fill_diagonal(correlation, 1.0)
     return correlation * np.outer(scale, scale)
+
+
+@functools.cache
+def _resampling_weights(seeds: int) -> np.ndarray:
+    rng = np.random.default_rng(BOOTSTRAP_SEED)
+    return rng.multinomial(seeds, np.full(seeds, 1.0 / seeds), size=RESAMPLES) / seeds
 
 
 def shrinkage(curves: np.ndarray) -> float:
@@ -90,10 +96,10 @@ def fit_models(T: np.ndarray, J: np.ndarray, covariance: np.ndarray) -> dict[str
       covariance: float[K, K] of log J, positive definite.
     """
     T = np.asarray(T, float)
-    factor = linalg.cholesky(covariance, lower=True)
+    whitening = np.linalg.inv(np.linalg.cholesky(covariance)).T
 
     def whiten(rows: np.ndarray) -> np.ndarray:
-        return linalg.solve_triangular(factor, np.asarray(rows, float).T, lower=True).T
+        return rows @ whitening
 
     y, ones, log_T = whiten(np.log(J)), whiten(np.ones(len(T))), np.log(T)
 
@@ -115,16 +121,12 @@ def fit_models(T: np.ndarray, J: np.ndarray, covariance: np.ndarray) -> dict[str
 
     def searched(shape: Callable[[np.ndarray], np.ndarray], grid: np.ndarray, most: float = np.inf) -> tuple[float, ...]:
         """(z, log a, chi²) at the best z; `shape` maps z[G] to float[G, K]."""
-        best = int(np.argmin(level(shape(grid), most)[1]))
-        bounds = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-        found = optimize.minimize_scalar(
-            lambda z: float(level(shape(np.array([z])), most)[1][0]), bounds=bounds, method="bounded", options={"xatol": 1e-7}
-        )
-        # The search never visits the ends of its interval, which are where a bound is active.
-        candidates = np.array([found.x, grid[best]])
-        log_a, chi2 = level(shape(candidates), most)
-        winner = int(np.argmin(chi2))
-        return float(candidates[winner]), float(log_a[winner]), float(chi2[winner])
+        for _ in range(_ZOOMS):
+            best = int(np.argmin(level(shape(grid), most)[1]))
+            grid = np.linspace(grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)], _ZOOM_GRID)
+        log_a, chi2 = level(shape(grid), most)
+        best = int(np.argmin(chi2))
+        return float(grid[best]), float(log_a[best]), float(chi2[best])
 
     def exponential() -> Fit:
         def shape(log_b: np.ndarray) -> np.ndarray:

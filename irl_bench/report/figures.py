@@ -193,7 +193,7 @@ def eps(data: ReportData) -> Figure | None:
                 fill = "white" if side else look.colour
                 axis.plot([means[1]], [row], marker=look.marker[0], ms=5, color=look.colour, mfc=fill, clip_on=False)
             excess = verdict.get("exc_acc_err")
-            note = "" if excess is None or not math.isfinite(excess) else f"\n%ExAccErr {excess:.3g}"
+            note = "" if excess is None or not math.isfinite(excess) else f"\n%ExAccErr {excess:.0f}"
             labels.append(f"{curve.algo}{note}")
         _rail_axis(axis.xaxis, rail)
         axis.set_yticks(range(len(learners)), labels)
@@ -260,6 +260,9 @@ def learning(data: ReportData) -> Figure | None:
             if len(values):
                 axis.plot(index, values.mean(axis=0), color=look.colour, marker=look.marker[0], ms=3, label=curve.algo)
         _log_axis(axis.yaxis)
+        low, high = axis.get_ylim()
+        if high < 20 * low:  # else hardly a power of ten, and so hardly a tick, would be in sight
+            axis.set_ylim(10.0 ** math.floor(math.log10(low)), 10.0 ** math.ceil(math.log10(high)))
         axis.set_xlabel("round")
         axis.set_ylabel("level [cost per step]")
         if axis.get_legend_handles_labels()[0]:

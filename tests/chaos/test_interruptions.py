@@ -155,7 +155,7 @@ def test_two_workers_on_the_same_cells(tmp_path, environment, undisturbed):
 @pytest.mark.slow
 def test_ten_kills_then_the_same_bytes(tmp_path, environment, undisturbed):
     draw = random.Random(0)
-    resumed = finished = 0
+    resumed = finished = after_checkpoint = 0
     for number in range(10):
         out = tmp_path / str(finished)
         if number % 2:
@@ -164,7 +164,8 @@ def test_ten_kills_then_the_same_bytes(tmp_path, environment, undisturbed):
             process.kill()
             process.communicate()
         else:
-            kill_after_checkpoint(environment, out, draw.uniform(0, 0.5))
+            kill_after_checkpoint(environment, out, draw.uniform(0, 0.2))
+        after_checkpoint += sealed(out)
         if out.is_dir() and len(contents(out)) == len(undisturbed):
             assert contents(out) == undisturbed
             finished += 1  # all of it came through: the next kills hit another run
@@ -173,4 +174,4 @@ def test_ten_kills_then_the_same_bytes(tmp_path, environment, undisturbed):
         resumed += sum(bool(line["resumed"]) for line in log)
         assert contents(out) == undisturbed
         shutil.rmtree(out)
-    assert resumed >= 1
+    assert resumed >= 1 and after_checkpoint >= 5

@@ -1,0 +1,55 @@
+"""The rules as a whole, by simulation: power on true exponents 2 and 1, false passes on 1.23.
+
+20 seeds, rates that vary between seeds as trained networks' do (sd of log h 0.3), horizons 80..1024. The interval of a slope
+near 1 is as wide as the number of departures is small. With 512 episodes per seed the bar on exponent 1 is met from h = 5e-4
+on; at h = 2.5e-4 (2,600 departures in all) LINEAR passes only about 3 times in 4, and 1024 episodes are needed.
+"""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from irl_bench.horizon import analyse
+
+REPEATS = 120
+SEEDS = 20
+
+
+@pytest.fixture(scope="module")
+def tally(chain, make_curves):
+    """How often each verdict falls on chains with median rates h and rho."""
+
+    def run(h, rho, *, rho_spread, episodes=512, algo="bc", first=0):
+        count = Counter()
+        world = {"w": {"u": 8, "latency": 1, "horizon": 1024, "nominal": "nominal"}}
+        for repeat in range(REPEATS):
+            rng = np.random.default_rng((first, repeat))
+            rates = [median * np.exp(spread * rng.standard_normal(SEEDS)) for median, spread in ((h, 0.3), (rho, rho_spread))]
+            curves = make_curves(chain(rng, *rates, episodes, 1024), algo, interactive=algo == "dagger")
+            count[analyse([curves], world)[0]["verdict"]] += 1
+        return count
+
+    return run
+
+
+def test_power_on_exponent_two(tally):
+    assert tally(2.5e-4, 6e-4, rho_spread=0.5)["QUADRATIC"] >= 0.95 * REPEATS
+
+
+@pytest.mark.parametrize("h, episodes", [(5e-4, 512), (2.5e-4, 1024)])
+def test_power_on_exponent_one(tally, h, episodes):
+    assert tally(h, 0.1, rho_spread=0.2, episodes=episodes, algo="dagger", first=1)["LINEAR"] >= 0.95 * REPEATS
+
+
+def test_too_few_departures_weaken_linear_but_never_turn_it_quadratic(tally):
+    count = tally(2.5e-4, 0.1, rho_spread=0.2, algo="dagger", first=2)
+    assert 0.6 * REPEATS <= count["LINEAR"] < 0.95 * REPEATS
+    assert count["QUADRATIC"] == 0 and count["SUPER-POLY"] <= 0.02 * REPEATS
+
+
+@pytest.mark.parametrize("h, episodes", [(2.5e-4, 512), (5e-4, 2048)])
+def test_false_passes_on_exponent_1_23(tally, h, episodes):
+    # rho = 0.0204 gives a finite-grid slope of 1.23 on 80..1024.
+    count = tally(h, 0.0204, rho_spread=0.3, episodes=episodes, algo="learner", first=3)
+    assert count["QUADRATIC"] + count["LINEAR"] <= 0.05 * REPEATS

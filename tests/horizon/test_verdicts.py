@@ -1,0 +1,280 @@
+"""Every row of the verdict table, the order of the rows, and figures that are finite and reproducible."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from irl_bench.horizon import VERDICTS, analyse, chain_model
+from irl_bench.horizon.verdicts import judge
+
+
+@pytest.fixture
+def verdict(make_curves, grow, world):
+    """The verdict on curves that grow like `shape`, alone in their world."""
+
+    def make(shape=lambda T: T**2, horizons="auto", **changes):
+        settings = {key: changes.pop(key) for key in ("seeds", "h", "rho", "spread", "level") if key in changes}
+        changes.setdefault("algo", "learner")
+        return analyse([make_curves(grow(shape, **settings), **changes)], world, horizons)[0]
+
+    return make
+
+
+def linear(T):
+    return T
+
+
+def test_no_window(verdict, world):
+    world["w"]["u"] = 1000
+    found = verdict()
+    assert found["verdict"] == "NO-WINDOW" and found["reason"] == found["window"]["reason"]
+    assert found["slope"] is None and found["horizons"] == [] and found["level"] > 0
+
+
+def test_no_regret_if_the_mean_is_exactly_zero_somewhere(verdict):
+    found = verdict(lambda T: np.maximum(T - 100, 0.0))
+    assert found["verdict"] == "NO-REGRET" and "T = 80 is exactly zero" in found["reason"] and found["slope"] is None
+
+
+def test_no_regret_if_better_than_the_expert(verdict):
+    expert = np.tile(1e-6 * np.arange(1, 1025) ** 2.2, (3, 1))
+    assert verdict(expert_cost=expert)["verdict"] == "NO-REGRET"
+
+
+def test_undercovered_is_for_interactive_learners(verdict, grow):
+    back = np.full(20, 10.0)
+    back[3] = 0
+    found = verdict(off_to_on=back, interactive=True)
+    assert found["verdict"] == "UNDERCOVERED" and found["unrecovered_seeds"] == 1
+    assert verdict(off_to_on=back)["verdict"] == "QUADRATIC"
+    # A few steps off, the last of an episode, are no evidence.
+    off = np.full(20, 1e5)
+    off[3] = 79
+    assert verdict(off_to_on=back, off_steps=off, interactive=True)["verdict"] == "QUADRATIC"
+
+
+def test_never_coming_back_is_no_lack_of_coverage_where_the_expert_cannot(verdict, world):
+    world["w"] |= {"u": None, "latency": 8}
+    assert verdict(off_to_on=np.zeros(20), interactive=True)["verdict"] == "QUADRATIC"
+
+
+def test_saturated_comes_before_linear(verdict):
+    assert verdict(linear, h=0.1, rho=0.01)["verdict"] == "SATURATED"
+    # The same slope, with everybody back at once, is not.
+    assert verdict(linear, h=0.1, rho=0.2)["verdict"] == "LINEAR"
+
+
+def test_super_poly(verdict):
+    found = verdict(lambda T: np.expm1(0.006 * T))
+    assert found["verdict"] == "SUPER-POLY" and found["best_model"] == "exponential" and found["slope_rise_ci"][0] > 0
+
+
+def test_quadratic(verdict):
+    found = verdict()
+    assert found["verdict"] == "QUADRATIC" and found["slope"] == pytest.approx(2, abs=0.02) and found["mechanism"] is None
+    np.testing.assert_allclose(found["local_slopes"], 2, atol=0.02)
+
+
+MECHANISMS = [(1e-3, 0.2, "recovering"), (1e-3, 0.1, "rare"), (1e-4, 1e-3, "rare"), (1e-5, 0.0, "rare")]
+
+
+@pytest.mark.parametrize("h, rho, mechanism", MECHANISMS)
+def test_linear_and_its_mechanism(verdict, h, rho, mechanism):
+    found = verdict(linear, h=h, rho=rho)
+    assert (found["verdict"], found["mechanism"]) == ("LINEAR", mechanism)
+
+
+def test_recoverable_crossover_and_inconclusive(verdict):
+    def between(T):
+        return T**1.4
+
+    assert verdict(between, h=1e-3, rho=0.2)["verdict"] == "RECOVERABLE"
+    assert verdict(between, h=1e-3, rho=0.05)["verdict"] == "CROSSOVER"
+    assert verdict(between, h=1e-4, rho=0.001)["verdict"] == "INCONCLUSIVE"
+
+
+def test_a_wide_interval_passes_nothing(make_curves, grow, world):
+    run = grow(lambda T: T**2)
+    exponents = np.linspace(1.0, 3.0, 20)[:, None]
+    run.cost = 1e-6 * (np.arange(1, 1025) / 1024.0) ** exponents
+    assert analyse([make_curves(run, "learner")], world)[0]["verdict"] not in ("QUADRATIC", "LINEAR")
+
+
+@pytest.mark.parametrize("shape, name", [(lambda T: T**2, "QUADRATIC"), (linear, "LINEAR")])
+def test_fewer_than_ten_usable_seeds_never_pass(verdict, shape, name):
+    failed = np.arange(12) < 3
+    found = verdict(shape, seeds=12, rho=0.2, failed=failed)
+    assert found["verdict"] == "INCONCLUSIVE" and "fewer than 10 seeds (9)" in found["reason"] and name in found["reason"]
+    assert (found["seeds"], found["usable_seeds"], found["failed_seeds"]) == (12, 9, 3)
+    assert verdict(shape, seeds=12, rho=0.2, failed=np.arange(12) < 2)["verdict"] == name
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_one_or_two_seeds(verdict, seeds):
+    found = verdict(seeds=seeds)
+    assert found["verdict"] == "INCONCLUSIVE" and found["slope"] == pytest.approx(2, abs=0.1)
+
+
+def test_failed_seeds_are_left_out_but_counted(make_curves, grow, world):
+    run = grow(lambda T: T**2)
+    run.cost[4] = np.nan
+    run.on_steps[7] = np.nan
+    found = analyse([make_curves(run, failed=np.arange(20) == 9)], world)[0]
+    assert (found["seeds"], found["usable_seeds"], found["failed_seeds"]) == (20, 17, 3)
+    keep = np.delete(np.arange(20), [4, 7, 9])
+    assert found["regret"][0] == pytest.approx(run.cost[keep, found["horizons"][0] - 1].mean(), rel=1e-8)
+    assert found["verdict"] == "QUADRATIC"
+
+
+def test_nothing_usable(verdict):
+    found = verdict(failed=np.ones(20, bool))
+    assert found["verdict"] == "INCONCLUSIVE" and found["reason"] == "no usable seed" and found["hazard"] is None
+
+
+def test_a_negative_mean_without_certainty_has_no_slope(make_curves, grow, world):
+    run = grow(linear)
+    run.cost = run.cost - 1e-4 * (np.arange(1, 1025) < 100) * np.linspace(-10, 12, 20)[:, None]
+    found = analyse([make_curves(run, "learner")], world)[0]
+    assert found["verdict"] == "INCONCLUSIVE" and found["slope"] is None and "T = 80 is negative" in found["reason"]
+    assert found["models"] == {}
+
+
+def test_mixed_seeds(verdict):
+    def mixed(absorbed):
+        return verdict(off_to_on=np.where(np.arange(20) < absorbed, 10.0, 1e4))
+
+    assert (mixed(4)["absorbed_seeds"], mixed(4)["recovering_seeds"], mixed(4)["mixed"]) == (4, 16, True)
+    assert not mixed(3)["mixed"] and not mixed(0)["mixed"]
+
+
+def test_regret_subtracts_the_expert_seed_by_seed_or_in_the_mean(make_curves, grow, world):
+    run = grow(lambda T: T**2)
+    expert = 1e-5 * np.arange(1, 1025) * np.arange(20)[:, None]
+    T = np.array([100, 1024])
+    paired = make_curves(run, expert_cost=expert).regret(T)
+    np.testing.assert_allclose(paired, run.cost[:, T - 1] - expert[:, T - 1])
+    unpaired = make_curves(run, expert_cost=expert[:5]).regret(T)
+    np.testing.assert_allclose(unpaired, run.cost[:, T - 1] - expert[:5, T - 1].mean(axis=0))
+    expert[2] = np.nan
+    holed = make_curves(run, expert_cost=expert).regret(T)
+    np.testing.assert_allclose(holed[2], run.cost[2, T - 1] - np.nanmean(expert[:, T - 1], axis=0))
+    assert not make_curves(run, "expert", expert_cost=None).regret(T).any()
+
+
+def test_error_rates_and_their_ratio(verdict):
+    found = verdict()
+    assert (found["eps_expert"], found["eps_own"]) == (0.02, 0.05)
+    assert found["eps_ratio"] == pytest.approx(2.5) and found["exc_acc_err"] == pytest.approx(150)
+    assert found["eps_expert_by_tau"] == {"0.05": 0.03, "0.1": 0.02, "0.2": 0.01}
+    for rate in (0.2, 0.0, np.nan):
+        found = verdict(eps_expert=np.full((20, 3), rate))
+        assert found["eps_ratio"] is None and found["exc_acc_err"] is None
+
+
+def test_rates_levels_and_the_chains_prediction(make_curves, grow, world):
+    curves = [make_curves(grow(linear, level=1.0), "untrained"), make_curves(grow(lambda T: T**2))]
+    untrained, bc = analyse(curves, world)
+    assert bc["hazard"] == pytest.approx(2.5e-4) and bc["recovery"] == pytest.approx(1e-5)
+    assert bc["stationary"] == pytest.approx(2.5e-4 / 2.6e-4)
+    assert bc["level_horizon"] == 1024 and bc["level"] == pytest.approx(bc["regret"][-1] / 1024, rel=1e-6)
+    assert bc["untrained_level"] == untrained["level"] == pytest.approx(1.0, rel=0.05)
+    T = np.array(bc["horizons"])
+    exact = np.polyfit(np.log(T), np.log(chain_model.cost(T, 2.5e-4, 1e-5)), 1)[0]
+    assert bc["chain_slope"] == pytest.approx(exact, rel=1e-7)
+    assert untrained["reference"] and not bc["reference"]
+
+
+def test_one_window_serves_every_learner_and_mode(make_curves, grow, world):
+    world["w"]["u"] = 2
+    curves = [
+        make_curves(grow(lambda T: T**2, h=1e-3)),
+        make_curves(grow(linear, h=1e-2, rho=0.3), "dagger"),
+        make_curves(grow(linear, h=1e-4, rho=0.3), mode="recoverable"),
+    ]
+    found = analyse(curves, world)
+    assert {tuple(entry["horizons"]) for entry in found} == {tuple(found[0]["horizons"])}
+    assert found[0]["horizons"][-1] == 300 and [entry["algo"] for entry in found] == ["bc", "dagger", "bc"]
+
+
+def test_departures(verdict):
+    found = verdict(departures=np.arange(5.0, 25.0))
+    assert (found["departures_min"], found["sparse_departure_seeds"]) == (5, 5)
+    assert verdict()["departures_min"] is None
+
+
+def finite(value):
+    if isinstance(value, dict):
+        return all(finite(item) for item in value.values())
+    if isinstance(value, list):
+        return all(finite(item) for item in value)
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def test_output_is_finite_json_and_the_same_twice(chain, make_curves, world):
+    rng = np.random.default_rng(1)
+    seeds = np.ones(20)
+    curves = [
+        make_curves(chain(rng, 2.5e-4 * seeds, 0 * seeds, 64, 1024)),
+        make_curves(
+            chain(rng, 1e-3 * seeds, 0.1 * seeds, 64, 1024), "dagger", interactive=True, graded=np.full((20, 1024), np.nan)
+        ),
+        make_curves(chain(rng, 0 * seeds, 0 * seeds, 64, 1024), "expert"),
+        make_curves(chain(rng, seeds, 0 * seeds, 64, 1024), "untrained", failed=seeds > 0),
+    ]
+    texts = [json.dumps(analyse(curves, world), allow_nan=False) for _ in range(2)]
+    assert texts[0] == texts[1]
+    assert finite(json.loads(texts[0]))
+    assert {entry["verdict"] for entry in json.loads(texts[0])} <= set(VERDICTS)
+
+
+def test_bad_input_is_refused(make_curves, grow, world):
+    curves = make_curves(grow(linear))
+    for horizons in ([64, 64], [128, 64], [0, 64], [1.5, 2], "all"):
+        with pytest.raises(ValueError, match="horizons"):
+            analyse([curves], world, horizons)
+    with pytest.raises(ValueError, match="no description of world w"):
+        analyse([curves], {})
+    with pytest.raises(ValueError, match=r"bc in w/nominal: on_steps has shape \(3,\), not \(20,\)"):
+        make_curves(grow(linear), on_steps=np.ones(3))
+    with pytest.raises(ValueError, match="horizons must increase"):
+        make_curves(grow(linear), T=np.zeros(1024, int))
+
+
+def test_judge_takes_the_first_row():
+    """A figure set to which every row but NO-WINDOW applies, stripped of the first one time after time."""
+    figures = {
+        "window": {"reason": None},
+        "usable_seeds": 20,
+        "horizons": [80],
+        "regret": [0.0],
+        "regret_ci": [[0.0, 0.0]],
+        "interactive": True,
+        "unrecovered_seeds": 1,
+        "hazard_T_max": 1.0,
+        "stationary": 0.9,
+        "recovery_T_min": 20.0,
+        "slope": 2.0,
+        "ci_low": 1.9,
+        "ci_high": 2.1,
+        "best_model": "exponential",
+        "slope_rise": 1.0,
+        "slope_rise_ci": [0.5, 1.5],
+    }
+    changes = [
+        {},
+        {"regret": [1.0], "regret_ci": [[0.5, 1.5]]},
+        {"unrecovered_seeds": 0},
+        {"stationary": 0.1},
+        {"best_model": "quadratic"},
+        {"slope": 1.0, "ci_low": 0.9, "ci_high": 1.1},
+        {"ci_high": 1.2},
+        {"recovery_T_min": 5.0},
+        {"recovery_T_min": 0.5},
+    ]
+    seen = []
+    for change in changes:
+        figures |= change
+        seen.append(judge(figures)[0])
+    assert tuple(seen) == VERDICTS[1:]
