@@ -1,7 +1,7 @@
 """Analytic worlds: a two-state chain (on or off the demonstrations' distribution) whose cost has a closed form.
 
-While on, one of 64 situations is drawn afresh at every step, Zipf-1 distributed, and one of three lane actions is right in
-it. A wrong action leaves the distribution with probability `hazard`. While off, every situation looks the same: a view that
+While on, one of 64 situations is drawn afresh at every step, and one of three lane actions is right in it. 99 steps in 100 are
+plain; the others hold one of 63 rare situations, Zipf-1 distributed. A wrong action leaves the distribution with probability `hazard`. While off, every situation looks the same: a view that
 demonstrations never contain, because the expert never errs. The fourth action, `recover`, then comes back with probability
 `recovery`. A deterministic policy thus leaves at a rate h and returns at a rate rho, both exact (`exact_rates`), and its
 cumulative cost is known at every horizon (`closed_form`). A behavioural clone's only errors are missing mass: situations that
@@ -9,11 +9,11 @@ its n independent labels did not hold, in expectation sum_k p_k (1 - p_k)^n (`mi
 
 Modes, each a change of dials:
 
-* `dagger_chain`, the nominal one: an error costs u = 1 / recovery steps if, and only if, the policy knows `recover`;
+* `dagger_chain`, the nominal one: an error costs 1 / recovery = 3 steps on average if, and only if, the policy knows `recover`;
 * `cliff`: nobody comes back;
 * `recoverable`: everybody comes back, whatever they do, at 1/4 per step;
-* `front_loaded`: only the first action matters. J(T) is linear in T at a fixed policy; the T² of the theory appears as J / eps
-  because the error rate averaged over an episode, eps, falls like 1/T. `hazard` is 1 there, as one step in T can go wrong.
+* `front_loaded`: only the first action matters, and it always meets a rare situation. J(T) is linear in T at a fixed policy; the
+  T² of the theory appears as J / eps because the error rate averaged over an episode, eps, falls like 1/T.
 
 Source: Ross and Bagnell 2010 (cliff, front-loaded errors); Ross, Gordon and Bagnell 2011, arXiv:1011.0686 (u).
 """
@@ -30,7 +30,9 @@ from flax import struct
 
 from envs.core import World, dial
 
-__all__ = ["OFF_VIEW", "RECOVER", "SITUATIONS", "Chain", "ChainDials", "closed_form", "exact_rates", "missing_mass"]
+__all__ = [
+    "OFF_VIEW", "RECOVER", "SITUATIONS", "Chain", "ChainDials", "closed_form", "exact_first", "exact_rates", "missing_mass",
+]  # fmt: skip
 
 SITUATIONS = 64
 """K, the number of situations."""
@@ -40,23 +42,25 @@ RECOVER = 3
 """The action that comes back; wrong in every situation. The actions before it are the lane actions."""
 ACTIONS = RECOVER + 1
 
-_weights = 1.0 / np.arange(1, SITUATIONS + 1)
-PROBABILITY = _weights / _weights.sum()
-"""float64[K]: Zipf-1, p_k = (1 / k) / sum_j (1 / j), most frequent first."""
+RARE = 0.01
+"""Share of the steps that hold a rare situation."""
+_weights = np.append(0.0, 1.0 / np.arange(1, SITUATIONS))
+ZIPF = _weights / _weights.sum()
+"""float64[K]: the rare situations 1, 2, ... among themselves, p_k = (1 / k) / sum_j (1 / j); situation 0 is the plain one."""
+PROBABILITY = np.append(1.0 - RARE, RARE * ZIPF[1:])
+"""float64[K]: of each situation at any step."""
 CORRECT = np.arange(SITUATIONS, dtype=np.int32) % RECOVER
-"""int32[K]: the right action of each situation; the three hold 0.44, 0.31 and 0.26 of the mass."""
+"""int32[K]: the right action of each situation; among the rare ones the three hold 0.20, 0.47 and 0.33 of the mass."""
 
 
 @struct.dataclass
 class ChainDials:
     """The dials of `Chain`."""
 
-    hazard: float = dial(1.0, "probability that a wrong action leaves the distribution", unit="1/step", low=0.0, high=1.0)
-    recovery: float = dial(0.125, "probability that `recover` comes back, per step off", unit="1/step", low=0.0, high=1.0)
+    hazard: float = dial(0.6, "probability that a wrong action leaves the distribution", unit="1/step", low=0.0, high=1.0)
+    recovery: float = dial(1 / 3, "probability that `recover` comes back, per step off", unit="1/step", low=0.0, high=1.0)
     reacquisition: float = dial(0.0, "probability of coming back whatever the action", unit="1/step", low=0.0, high=1.0)
-    front: float = dial(
-        0.0, "hazard of all steps but the first is scaled by 1 - front; 1: only the first matters", low=0.0, high=1.0
-    )
+    front: float = dial(0.0, "share of the hazard that is moved to the first step; 1: only the first matters", low=0.0, high=1.0)
 
 
 @struct.dataclass
@@ -77,9 +81,8 @@ class Chain(World):
     """The chain. Observation float32[65]: one-hot of the situation while on; all zeros but the last, the off flag, while off.
 
     The action is int32[]: 0, 1 and 2 are lane actions, 3 is `recover`. Cost and graded cost are both 1 if the state reached is
-    off, and the reward is 1 - cost. `recovery_steps` is the mean number of steps that the expert is off after one error at the
-    nominal dials, u = 1 / recovery = 8: the expected cost of one error if the expert takes over, as in DAgger's bound. (It is
-    not a 99 % bound: that many recoveries take at most 35 steps.)
+    off, and the reward is 1 - cost. `recovery_steps` is the number of steps
+    within which the expert is back in 99 % of cases at the nominal dials: log 0.01 / log(1 - recovery), 12.
     """
 
     name = "chain"
@@ -87,11 +90,11 @@ class Chain(World):
         "dagger_chain": {},
         "cliff": {"recovery": 0.0},
         "recoverable": {"reacquisition": 0.25},
-        "front_loaded": {"front": 1.0, "hazard": 1.0},
+        "front_loaded": {"front": 1.0},
     }
     horizon = 1024
     n_actions = ACTIONS
-    recovery_steps = 8
+    recovery_steps = 12
     latency = 1
 
     def __init__(self, **dials: float):
@@ -108,7 +111,10 @@ class Chain(World):
     def reset(self, rng: jax.Array) -> State:
         """A start on the distribution. rng: uint32[2], consumed."""
         key, draw = jax.random.split(rng)
-        situation = _situation(jax.random.uniform(draw))
+        place, rare = jax.random.uniform(draw, (2,))
+        # The inverse of the distribution function: its last RARE holds the rare situations, so `rare` picks among those alone.
+        place = jnp.where(rare < self.dials.front, 1.0 - RARE + RARE * place, place)
+        situation = _situation(place)
         return _state(ChainState(situation, jnp.zeros((), bool), jnp.zeros((), jnp.int32), key), jnp.float32(0.0))
 
     def step(self, state: State, action: jax.Array) -> State:
@@ -147,7 +153,7 @@ def _state(chain: ChainState, reward: jax.Array) -> State:
 def exact_rates(actions: np.ndarray, dials: ChainDials) -> tuple[float, float]:
     """(h, rho) [1/step] of the deterministic policy that plays `actions[i]` when entry i of its observation is 1.
 
-    h = hazard * sum_k p_k 1[a_k != a*_k], the rate of leaving (in the first step, whatever `front` is);
+    h = hazard * sum_k p_k 1[a_k != a*_k], the rate of leaving (of all steps but the first, scaled by 1 - front);
     rho = 1 - (1 - recovery 1[a_off = recover]) (1 - reacquisition), the rate of coming back.
 
     Args:
@@ -165,21 +171,30 @@ def exact_rates(actions: np.ndarray, dials: ChainDials) -> tuple[float, float]:
     return h, 1.0 - (1.0 - recovery) * (1.0 - float(dials.reacquisition))
 
 
-def closed_form(h: float, rho: float, horizons: np.ndarray, front: float = 0.0) -> np.ndarray:
+def exact_first(actions: np.ndarray, dials: ChainDials) -> float:
+    """The probability that the same policy leaves in the first step: situations are rare there with probability `front`."""
+    wrong = np.asarray(actions)[:SITUATIONS] != CORRECT
+    front = float(dials.front)
+    return float(dials.hazard) * float(((1.0 - front) * PROBABILITY + front * ZIPF) @ wrong)
+
+
+def closed_form(h: float, rho: float, horizons: np.ndarray, front: float = 0.0, first: float | None = None) -> np.ndarray:
     """J(T): the expected number of failures among the states reached by the first T steps, starting on.
 
-    With the first step's hazard h, the later steps' h' = (1 - front) h and q = 1 - h' - rho, the state after step t is off with
-    probability p_t = q^(t-1) h + h' (1 + q + ... + q^(t-2)), and J(T) = p_1 + ... + p_T. For front = 0 and k = h + rho this is
+    With the first step's hazard h_1, the later steps' h' = (1 - front) h and q = 1 - h' - rho, the state after step t is off
+    with probability p_t = q^(t-1) h_1 + h' (1 + q + ... + q^(t-2)), and J(T) = p_1 + ... + p_T. For front = 0, h_1 = h and
+    k = h + rho this is
 
         J(T) = (h / k) [T - (1 - k) (1 - (1 - k)^T) / k],
 
-    but the sums are evaluated term by term: the quotient cancels for small k. For front = 1, J(T) = h (1 - (1 - rho)^T) / rho.
+    but the sums are evaluated term by term: the quotient cancels for small k. For front = 1, J(T) = h_1 (1 - (1 - rho)^T) / rho.
 
     Args:
       h: rate of leaving [1/step].
       rho: rate of coming back [1/step].
       horizons: int[...], T >= 1.
       front: the dial.
+      first: h_1, from `exact_first`; h if None.
 
     Returns:
       float64[...], as `horizons`.
@@ -188,7 +203,7 @@ def closed_form(h: float, rho: float, horizons: np.ndarray, front: float = 0.0) 
     later = (1.0 - front) * h
     powers = (1.0 - later - rho) ** np.arange(horizons.max())
     entered_later = np.concatenate([[0.0], np.cumsum(powers)[:-1]])
-    return np.cumsum(h * powers + later * entered_later)[horizons - 1]
+    return np.cumsum((h if first is None else first) * powers + later * entered_later)[horizons - 1]
 
 
 def missing_mass(labels: int) -> tuple[float, float]:

@@ -174,6 +174,8 @@ def fingerprint() -> dict[str, Any]:
         "backend": backend,
         # A CPU's result is compared on one machine; an accelerator's kind selects other kernels.
         "device": "" if backend == "cpu" else jax.devices()[0].device_kind,
+        # XLA fuses a program for one device otherwise than one for several: training losses differ in the last bits.
+        "devices": jax.local_device_count(),
         "threefry_partitionable": bool(jax.config.jax_threefry_partitionable),
         "x64": bool(jax.config.jax_enable_x64),
         "matmul_precision": str(jax.config.jax_default_matmul_precision),

@@ -30,6 +30,10 @@ class Interrupted(SystemExit):
         super().__init__(EXIT_AGAIN)
 
 
+MOST_CPU_DEVICES = 4
+"""The default sweep has four groups of seeds; further devices would only repeat the last one."""
+
+
 def configure(devices: int | None = None) -> None:
     """Sets JAX up for runs; call it before anything else uses JAX.
 
@@ -37,7 +41,8 @@ def configure(devices: int | None = None) -> None:
     `JAX_COMPILATION_CACHE_DIR`, by default `irl_bench/jax` under the user's cache folder.
 
     Args:
-      devices: number of CPU devices; None is the number of cores this process may use, or what JAX has if it has started.
+      devices: number of CPU devices; None is the number of cores this process may use, up to MOST_CPU_DEVICES, or what JAX has
+        if it has started.
 
     Raises:
       ValueError: JAX has started with another number of CPU devices.
@@ -46,7 +51,7 @@ def configure(devices: int | None = None) -> None:
     chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "") or "JAX_NUM_CPU_DEVICES" in os.environ
     try:
         if devices or not chosen:
-            jax.config.update("jax_num_cpu_devices", devices or cores)
+            jax.config.update("jax_num_cpu_devices", devices or min(cores, MOST_CPU_DEVICES))
     except RuntimeError:
         if devices is not None and devices != jax.local_device_count("cpu"):
             raise ValueError(f"JAX has started with {jax.local_device_count('cpu')} CPU devices, not {devices}") from None

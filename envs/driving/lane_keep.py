@@ -30,9 +30,9 @@ MAX_STEER, MAX_ACCEL = 0.5, 5.0
 """Action 1 asks for this steering angle [rad] and acceleration [m/s²]."""
 EDGE, KERB = 1.0, 0.8
 """Off the lane beyond EDGE, back on it within KERB [m]."""
-RAIL = 2.0
+RAIL = 1.8
 """Guard rail [m]; touching it turns the car parallel to the lane."""
-SHOULDER = 1.0
+SHOULDER = 1.5
 """Outward acceleration by the shoulder's cross slope [m/s²]."""
 SPIN = 0.5
 """A slip angle beyond this [rad] counts as a failure: neither this tyre model nor its reference holds there."""
@@ -185,7 +185,7 @@ class LaneKeep(World):
         rut = jnp.maximum(inner.rut - 1, -REST_STEPS)
         begins = ~off & (rut == -REST_STEPS) & (u[0] < dials.hazard_rate)
         zipf = jnp.asarray(_ZIPF, jnp.float32)
-        total = zipf[jnp.clip(dials.hazards.astype(jnp.int32) - 1, 0, KINDS - 1)]
+        total = zipf[jnp.clip(jnp.asarray(dials.hazards, jnp.int32) - 1, 0, KINDS - 1)]
         kind = jnp.sum(u[1] * total > zipf).astype(jnp.int32)
 
         pull_back = jnp.exp(-DT / WIND_TIME)
@@ -249,9 +249,9 @@ class LaneKeep(World):
 
 PREVIEW = 0.2
 """Time by which the demonstrator's feedforward leads, about the steering lag [s]."""
-LOOK_AHEAD, LANE_GAIN, YAW_GAIN = 7.0, 0.06, 0.1
+LOOK_AHEAD, LANE_GAIN, YAW_GAIN = 6.5, 0.07, 0.1
 """Look-ahead distance [m], steering per metre of error there [rad/m], steering per yaw-rate error [s]."""
-HOME_HEADING, HOME_GAIN, HOME_DAMPING = 0.17, 1.3, 0.1
+HOME_HEADING, HOME_GAIN, HOME_DAMPING = 0.18, 1.1, 0.26
 """Off the lane: wanted heading towards it [rad], steering per heading error, steering per yaw-rate error [s]."""
 COMFORT, BRAKING = 3.0, 1.0
 """Lateral acceleration in curves and deceleration before them [m/s²]."""

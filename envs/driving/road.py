@@ -52,7 +52,7 @@ def turned(local: jax.Array, x: jax.Array) -> jax.Array:
 def points_ahead(local: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Lane points 4, 8, ..., 40 m ahead of x in the lane's frame there: forward and left coordinate, float32[POINTS] each [m].
 
-    Positions are the midpoint sums of the exact heading; the error is below 2 mm for curvatures up to MAX_CURVATURE.
+    Positions are the midpoint sums of the exact heading; the error is below 2 cm for curvatures up to MAX_CURVATURE.
     """
     middle = x + POINT_SPACING * (jnp.arange(POINTS) + 0.5)
     heading = turned(local, middle) - turned(local, x)

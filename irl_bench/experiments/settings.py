@@ -19,30 +19,30 @@ WORLDS: Mapping[str, Mapping[str, Mapping[str, int]]] = {
     # reference_episodes: of the expert and the untrained policy; eval_every: rounds between levels; width: seeds per group.
     "chain": {
         "smoke": {
-            "demos": 2, "demo_steps": 256, "episodes": 64, "block": 64, "reference_episodes": 64, "eps_episodes": 16,
+            "demos": 8, "demo_steps": 256, "episodes": 64, "block": 64, "reference_episodes": 64, "eps_episodes": 64,
             "eps_steps": 64, "eval_every": 0, "width": 5, "seeds": 5,
         },
         "default": {
-            "demos": 4, "demo_steps": 512, "episodes": 1024, "block": 256, "reference_episodes": 256, "eps_episodes": 512,
-            "eps_steps": 256, "eval_every": 0, "width": 10, "seeds": 20,
+            "demos": 80, "demo_steps": 512, "episodes": 512, "block": 128, "reference_episodes": 128, "eps_episodes": 512,
+            "eps_steps": 128, "eval_every": 0, "width": 5, "seeds": 20,
         },
         "full": {
-            "demos": 4, "demo_steps": 512, "episodes": 4096, "block": 256, "reference_episodes": 512, "eps_episodes": 1024,
-            "eps_steps": 256, "eval_every": 0, "width": 10, "seeds": 40,
+            "demos": 80, "demo_steps": 512, "episodes": 4096, "block": 128, "reference_episodes": 512, "eps_episodes": 1024,
+            "eps_steps": 256, "eval_every": 0, "width": 5, "seeds": 40,
         },
     },
     "lane_keep": {
         "smoke": {
-            "demos": 8, "demo_steps": 256, "episodes": 32, "block": 32, "reference_episodes": 32, "eps_episodes": 8,
-            "eps_steps": 128, "eval_every": 0, "width": 5, "seeds": 5,
+            "demos": 8, "demo_steps": 256, "episodes": 64, "block": 64, "reference_episodes": 64, "eps_episodes": 64,
+            "eps_steps": 64, "eval_every": 0, "width": 5, "seeds": 5,
         },
         "default": {
-            "demos": 80, "demo_steps": 500, "episodes": 1024, "block": 256, "reference_episodes": 256, "eps_episodes": 512,
+            "demos": 80, "demo_steps": 512, "episodes": 1024, "block": 128, "reference_episodes": 256, "eps_episodes": 512,
             "eps_steps": 256, "eval_every": 0, "width": 5, "seeds": 20,
         },
         "full": {
-            "demos": 80, "demo_steps": 500, "episodes": 4096, "block": 256, "reference_episodes": 512, "eps_episodes": 1024,
-            "eps_steps": 256, "eval_every": 0, "width": 5, "seeds": 40,
+            "demos": 80, "demo_steps": 512, "episodes": 4096, "block": 128, "reference_episodes": 512, "eps_episodes": 1024,
+            "eps_steps": 512, "eval_every": 4, "width": 5, "seeds": 40,
         },
     },
 }  # fmt: skip
@@ -50,10 +50,20 @@ WORLDS: Mapping[str, Mapping[str, Mapping[str, int]]] = {
 OUTSIDE: Mapping[str, Mapping[str, int]] = WORLDS["lane_keep"]
 """The budgets of a world that is not in the table."""
 
-CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {}
+CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
+    ("chain", "bc"): {"hidden": (16,), "learning_rate": 1e-2, "rounds": 10, "steps_per_round": 80},
+    ("chain", "dagger"): {"hidden": (16,), "learning_rate": 1e-2, "steps_per_round": 150, "batch_size": 256},
+    ("lane_keep", "bc"): {"hidden": (32, 32)},
+    ("lane_keep", "dagger"): {"hidden": (32, 32)},
+}
 """(world, algorithm) -> settings that differ from the algorithm's defaults."""
 
-BUDGET_CONFIGS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {}
+BUDGET_CONFIGS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {
+    ("smoke", "chain", "bc"): {"rounds": 4},
+    ("smoke", "chain", "dagger"): {"iterations": 2},
+    ("smoke", "lane_keep", "bc"): {"rounds": 6},
+    ("smoke", "lane_keep", "dagger"): {"iterations": 2, "steps_per_round": 200},
+}
 """(budget, world, algorithm) -> further differences."""
 
 

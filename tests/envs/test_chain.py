@@ -22,12 +22,12 @@ def table(wrong: tuple[int, ...] = (), off_action: int = 0) -> np.ndarray:
     return actions
 
 
-# h is 3e-3 and more: many departures, so a small spread; the cliff bends towards saturation over the grid, as it should.
+# h is 2e-3 and more: many departures, so a small spread; the cliff bends towards saturation over the grid, as it should.
 POLICIES = {
     "perfect": table(),
-    "clone": table(wrong=(SITUATIONS - 1,)),
-    "clone that recovers": table(wrong=(SITUATIONS - 1,), off_action=RECOVER),
-    "worse, recovers": table(wrong=(5, 20, 40), off_action=RECOVER),
+    "clone": table(wrong=(1,)),
+    "clone that recovers": table(wrong=(1,), off_action=RECOVER),
+    "worse, recovers": table(wrong=(1, 2, 20), off_action=RECOVER),
 }
 
 
@@ -67,7 +67,7 @@ def simulated():
 def exact(mode: str, name: str) -> tuple[float, float, np.ndarray]:
     dials = Chain().dials.replace(**Chain.modes[mode])
     h, rho = chain.exact_rates(POLICIES[name], dials)
-    return h, rho, chain.closed_form(h, rho, GRID, dials.front)
+    return h, rho, chain.closed_form(h, rho, GRID, dials.front, chain.exact_first(POLICIES[name], dials))
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -142,11 +142,11 @@ def test_exact_rates():
 
 
 def test_missing_mass_matches_draws():
-    draws = np.random.default_rng(0).choice(SITUATIONS, size=(2000, 300), p=chain.PROBABILITY)
+    draws = np.random.default_rng(0).choice(SITUATIONS, size=(200, 20000), p=chain.PROBABILITY)
     absent = np.array([np.bincount(row, minlength=SITUATIONS) == 0 for row in draws])
-    mass, number = chain.missing_mass(300)
+    mass, number = chain.missing_mass(20000)
     for sample, expected in ((absent @ chain.PROBABILITY, mass), (absent.sum(1), number)):
-        assert abs(sample.mean() - expected) < 3 * sample.std() / np.sqrt(2000)
+        assert abs(sample.mean() - expected) < 3 * sample.std() / np.sqrt(200)
 
 
 def test_situations_are_zipf():

@@ -62,7 +62,7 @@ def test_the_chain_stays_in_its_range():
 def test_bic_picks_the_true_model_through_noise():
     rng = np.random.default_rng(1)
     V = covariance(0.02)
-    noise = np.linalg.cholesky(V) @ rng.standard_normal((len(T), 40))
+    noise = np.linalg.cholesky(V) @ rng.standard_normal((len(T), 20))
     for name in ("linear", "quadratic"):
         picked = [fit_models(T, TRUTHS[name][0] * np.exp(column), V) for column in noise.T]
         wins = [min(fits, key=lambda model: fits[model].bic) == name for fits in picked]

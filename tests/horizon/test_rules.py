@@ -1,8 +1,17 @@
 """The rules as a whole, by simulation: power on true exponents 2 and 1, false passes on 1.23.
 
-20 seeds, rates that vary between seeds as trained networks' do (sd of log h 0.3), horizons 80..1024. The interval of a slope
-near 1 is as wide as the number of departures is small. With 512 episodes per seed the bar on exponent 1 is met from h = 5e-4
-on; at h = 2.5e-4 (2,600 departures in all) LINEAR passes only about 3 times in 4, and 1024 episodes are needed.
+20 seeds, rates that vary between seeds as trained networks' do (sd of log h 0.3), horizons 80..1024. The fewer departures, the
+wider the interval of a slope near 1, so the power of LINEAR at rho = 0.1 (1000 to 1500 repeats) depends on h and on episodes
+per seed:
+
+    h         episodes    LINEAR
+    2.5e-4    512         0.75 (400 repeats): below the bar of 0.95
+    2.5e-4    1024        0.965
+    2.5e-4    1280        0.981
+    5e-4      512         0.974
+    6e-4      512         0.987
+
+QUADRATIC at h = 2.5e-4, rho = 6e-4 and 512 episodes: 1000 of 1000. Passes on exponent 1.23: 0 of 1000.
 """
 
 from collections import Counter
@@ -37,7 +46,7 @@ def test_power_on_exponent_two(tally):
     assert tally(2.5e-4, 6e-4, rho_spread=0.5)["QUADRATIC"] >= 0.95 * REPEATS
 
 
-@pytest.mark.parametrize("h, episodes", [(5e-4, 512), (2.5e-4, 1024)])
+@pytest.mark.parametrize("h, episodes", [(6e-4, 512), (2.5e-4, 1280)])
 def test_power_on_exponent_one(tally, h, episodes):
     assert tally(h, 0.1, rho_spread=0.2, episodes=episodes, algo="dagger", first=1)["LINEAR"] >= 0.95 * REPEATS
 
