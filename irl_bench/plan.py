@@ -231,7 +231,7 @@ def estimate(missing: Sequence[CellSpec], log: Path) -> tuple[float, int]:
         for line in log.read_text(errors="replace").splitlines():
             try:
                 record = json.loads(line)
-                seconds = float(record["wall"]) / record["cells_at_once"]
+                seconds = float(record["wall"])  # the cell's own share of the time it was computed in
                 times.setdefault(tuple(record[name] for name in alike), []).append(seconds)
             except (ValueError, KeyError, TypeError, ZeroDivisionError):
                 continue  # a line cut short by a crash says nothing about time

@@ -38,7 +38,7 @@ class Evaluation:
     off_to_on: jax.Array
     """float32: those that led out of it."""
     own_errors: jax.Array
-    """float32[3]: steps at which the action was wrong by more than each tolerance, the expert asked at the policy's own states."""
+    """float32[3]: steps at which the action was off by more than each tolerance, the expert asked at the policy's states."""
     episodes: jax.Array
     """float32: episodes summed over."""
 

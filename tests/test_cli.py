@@ -216,7 +216,7 @@ def test_dry_run_estimates_from_the_folders_log(capsys, elsewhere):
     lines = []
     for cell in plans.build(request).cells:
         known = {name: getattr(cell, name) for name in ("algo", "env", "width", "horizon", "episodes")}
-        lines.append(json.dumps({**known, "wall": 120.0, "cells_at_once": 2}))
+        lines.append(json.dumps({**known, "wall": 60.0, "cells_at_once": 2}))
     count = len(lines)
     (elsewhere / "log.jsonl").write_text("\n".join([*lines, '{"cut short']))
     assert run("--algo=bc", "--env=chain", "--budget=smoke", "--out=.", "--dry_run") == 0

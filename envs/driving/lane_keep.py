@@ -1,16 +1,18 @@
 """Lane keeping with rare, long-tailed, signalled hazards: the world on which compounding error can be seen.
 
-A dynamic single-track car (`vehicle`) follows a new clothoid road (`road`) each episode at 10 m/s under a gusting crosswind. Ruts
-pull the steering for a few steps; each of up to 64 kinds pulls differently and is signalled by its own cue, and kinds are
-Zipf-distributed. A demonstrator answers every cue. A learner that never saw a kind is thrown off the lane by it.
+A dynamic single-track car (`vehicle`) follows a new clothoid road (`road`) each episode at 10 m/s under a gusting crosswind.
+Ruts pull the steering for a few steps; each of up to 64 kinds pulls differently and is signalled by its own cue, and kinds
+are Zipf-distributed. A demonstrator answers every cue. A learner that never saw a kind is thrown off the lane by it.
 
 Off the lane (beyond `EDGE`, until the car is back within `KERB`) the view changes: the lateral offset is hidden and only a
-side flag tells on which side the car is. Demonstrations never hold that view, yet it is enough for the expert's way back to be a
-function of the observation. The shoulder falls away from the road and a rail bounds the excursion, so that being lost is a state
-of its own with a measurable way back.
+side flag tells on which side the car is. Demonstrations never hold that view, yet it is enough for the expert's way back to
+be a function of the observation. The shoulder falls away from the road and a rail bounds the excursion, so that being lost is
+a state of its own with a measurable way back.
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -95,9 +97,14 @@ class LaneKeep(World):
     horizon = 1024
     recovery_steps = 11
     latency = 10
-    modes = {"nominal": {}, "recoverable": {"reacquisition": 0.25}}
-    observation_layout = {"ego": (0, 7), "lane_points": (7, 17), "cue": (17, 17 + KINDS), "side": (17 + KINDS, 18 + KINDS)}
-    """Slices of the observation by meaning."""
+    modes: ClassVar = {"nominal": {}, "recoverable": {"reacquisition": 0.25}}
+    observation_layout: ClassVar = {
+        "ego": (0, 7),
+        "lane_points": (7, 17),
+        "cue": (17, 17 + KINDS),
+        "side": (17 + KINDS, 18 + KINDS),
+    }
+    """Slices of the observation by meaning: first entry and the one after the last."""
 
     def __init__(self, **dials: float):
         self.dials = LaneKeepDials(**dials)
@@ -222,10 +229,10 @@ class LaneKeep(World):
         return jnp.concatenate([ego, lateral, cue.astype(jnp.float32), inner.side[None]])
 
     def expert(self, state: State, key: jax.Array) -> jax.Array:
-        """Feedforward of the previewed curvature plus look-ahead feedback (Kapania & Gerdes 2015); off the lane, a heading home.
+        """Feedforward of previewed curvature plus look-ahead feedback (Kapania & Gerdes 2015); off the lane, a heading home.
 
-        The tyres' stiffness is proportional to load on both axles, so the car is neutral and the understeer term vanishes. A cue is
-        answered by the opposite steering angle. Deterministic; `key` is not used.
+        The tyres' stiffness is proportional to load on both axles, so the car is neutral and the understeer term vanishes. A
+        cue is answered by the opposite steering angle. Deterministic; `key` is not used.
         """
         del key
         inner: LaneKeepState = state.pipeline_state
@@ -236,7 +243,8 @@ class LaneKeep(World):
         slip = (vehicle.FRONT - vehicle.WHEELBASE) * kappa + kappa * car.v_x**2 / (vehicle.GRAVITY * -vehicle.TYRE_K)
         error = car.e_y + LOOK_AHEAD * jnp.sin(car.e_psi + slip)
         keep = vehicle.WHEELBASE * kappa - LANE_GAIN * error - YAW_GAIN * (car.r - car.v_x * kappa)
-        home = vehicle.WHEELBASE * kappa + HOME_GAIN * (-HOME_HEADING * inner.side - car.e_psi) - HOME_DAMPING * (car.r - car.v_x * kappa)
+        heading_error = -HOME_HEADING * inner.side - car.e_psi
+        home = vehicle.WHEELBASE * kappa + HOME_GAIN * heading_error - HOME_DAMPING * (car.r - car.v_x * kappa)
         steer = jnp.where(inner.side == 0.0, keep, home)
         pull = jnp.where(inner.rut > 0, jnp.asarray(PULL, jnp.float32)[inner.kind], 0.0)
 

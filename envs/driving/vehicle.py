@@ -1,8 +1,8 @@
 """Dynamic single-track car with Magic-Formula tyres, in exact Frenet coordinates of the lane.
 
-Model and numbers: Althoff & Würsching, "CommonRoad: Vehicle Models" (2020), tables 6 and 7, vehicle 2 (BMW 320i). Angles are in
-rad, lengths in m, forces in N. The lane's centre line is parametrised by its arc length s; e_y is the offset to its left, e_psi the
-car's heading relative to it, kappa its curvature (positive turns left).
+Model and numbers: Althoff & Würsching, "CommonRoad: Vehicle Models" (2020), tables 6 and 7, vehicle 2 (BMW 320i). Angles are
+in rad, lengths in m, forces in N. The lane's centre line is parametrised by its arc length s; e_y is the offset to its left,
+e_psi the car's heading relative to it, kappa its curvature (positive turns left).
 """
 
 from __future__ import annotations

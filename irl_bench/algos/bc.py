@@ -2,9 +2,9 @@
 
     minimise E_D[-log pi(a|s)]   (or the squared error)            Pomerleau 1988; Ross & Bagnell 2010
 
-with Adam, on demonstrations alone. A share of the episodes is held out; the weights of the round with the lowest held-out loss are
-kept, and training stops changing them after `patience` rounds without a new one. Features that never vary in the demonstrations
-are dropped: a random weight on a value that was never seen would act by accident the first time it appears.
+with Adam, on demonstrations alone. A share of the episodes is held out; the weights of the round with the lowest held-out
+loss are kept, and training stops changing them after `patience` rounds without a new one. Features that never vary in the
+demonstrations are dropped: a random weight on a value that was never seen would act by accident the first time it appears.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """DAgger: behavioural cloning on the states that the learner itself visits, labelled by the expert.
 
-Ross, Gordon & Bagnell 2011 (arXiv 1011.0686), algorithm 3.1: roll out the mixture beta_i pi* + (1 - beta_i) pi_i, ask the expert
-for its action at every state visited, aggregate, refit. The first round fits the demonstrations (beta = 1); the rest of the label
-budget is spent online, so that DAgger never uses more labels than behavioural cloning with all demonstrations.
+Ross, Gordon & Bagnell 2011 (arXiv 1011.0686), algorithm 3.1: roll out the mixture beta_i pi* + (1 - beta_i) pi_i, ask the
+expert for its action at every state visited, aggregate, refit. The first round fits the demonstrations (beta = 1); the rest
+of the label budget is spent online, so that DAgger never uses more labels than behavioural cloning with all demonstrations.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Config:
     learning_rate: float = setting(3e-3, "Adam's step size at the start of each round's cosine to 0", low=1e-7, high=1.0)
     weight_decay: float = setting(1e-2, "decoupled weight decay on matrices", low=0.0, high=10.0)
     batch_size: int = setting(512, "rows per gradient step", unit="rows", low=1, high=65536)
-    iterations: int = setting(5, "rounds of rollout, labelling and refitting after the first fit", unit="rounds", low=1, high=1000)
+    iterations: int = setting(5, "rounds of rollout, labels and refitting after the first fit", unit="rounds", low=1, high=1000)
     steps_per_round: int = setting(400, "gradient steps in a round", unit="steps", low=1, high=1000000)
     initial: float = setting(0.5, "share of the label budget that is demonstrations", low=0.01, high=0.99)
     episode_steps: int = setting(128, "length of a labelled rollout", unit="steps", low=1, high=100000)
-    beta: str = setting("none", "schedule of beta_i, the expert's share of the driving", choices=("none", "linear", "exponential"))
+    beta: str = setting("none", "schedule of the expert's share of the driving", choices=("none", "linear", "exponential"))
     beta_decay: float = setting(0.5, "linear: beta_i = 1 - i * decay; exponential: (1 - decay)^i", low=0.0, high=1.0)
     first_scale: float = setting(1.0, "factor on the first layer's initial weights", low=0.0, high=10.0)
     keep_constant: bool = setting(False, "keep features that are constant in the data")
