@@ -1,15 +1,16 @@
 """Analytic worlds: a two-state chain (on or off the demonstrations' distribution) whose cost has a closed form.
 
 While on, one of 64 situations is drawn afresh at every step, and one of three lane actions is right in it. 99 steps in 100 are
-plain; the others hold one of 63 rare situations, Zipf-1 distributed. A wrong action leaves the distribution with probability `hazard`. While off, every situation looks the same: a view that
-demonstrations never contain, because the expert never errs. The fourth action, `recover`, then comes back with probability
-`recovery`. A deterministic policy thus leaves at a rate h and returns at a rate rho, both exact (`exact_rates`), and its
-cumulative cost is known at every horizon (`closed_form`). A behavioural clone's only errors are missing mass: situations that
-its n independent labels did not hold, in expectation sum_k p_k (1 - p_k)^n (`missing_mass`).
+plain; the others hold one of 63 rare situations, Zipf-1 distributed. A wrong action leaves the distribution with probability
+`hazard`. While off, every situation looks the same: a view that demonstrations never contain, because the expert never errs.
+The fourth action, `recover`, then comes back with probability `recovery`. A deterministic policy thus leaves at a rate h and
+returns at a rate rho, both exact (`exact_rates`), and its cumulative cost is known at every horizon (`closed_form`). A
+behavioural clone's only errors are missing mass: situations that its n independent labels did not hold, in expectation
+sum_k p_k (1 - p_k)^n (`missing_mass`).
 
 Modes, each a change of dials:
 
-* `dagger_chain`, the nominal one: an error costs 1 / recovery = 3 steps on average if, and only if, the policy knows `recover`;
+* `dagger_chain`, the nominal one: an error costs 1 / recovery = 3 steps on average if the policy knows `recover`, else all;
 * `cliff`: nobody comes back;
 * `recoverable`: everybody comes back, whatever they do, at 1/4 per step;
 * `front_loaded`: only the first action matters, and it always meets a rare situation. J(T) is linear in T at a fixed policy; the
@@ -20,7 +21,7 @@ Source: Ross and Bagnell 2010 (cliff, front-loaded errors); Ross, Gordon and Bag
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -57,10 +58,10 @@ CORRECT = np.arange(SITUATIONS, dtype=np.int32) % RECOVER
 class ChainDials:
     """The dials of `Chain`."""
 
-    hazard: float = dial(0.6, "probability that a wrong action leaves the distribution", unit="1/step", low=0.0, high=1.0)
+    hazard: float = dial(0.8, "probability that a wrong action leaves the distribution", unit="1/step", low=0.0, high=1.0)
     recovery: float = dial(1 / 3, "probability that `recover` comes back, per step off", unit="1/step", low=0.0, high=1.0)
     reacquisition: float = dial(0.0, "probability of coming back whatever the action", unit="1/step", low=0.0, high=1.0)
-    front: float = dial(0.0, "share of the hazard that is moved to the first step; 1: only the first matters", low=0.0, high=1.0)
+    front: float = dial(0.0, "share of the hazard that is moved to the first step; 1: all of it", low=0.0, high=1.0)
 
 
 @struct.dataclass
@@ -81,8 +82,8 @@ class Chain(World):
     """The chain. Observation float32[65]: one-hot of the situation while on; all zeros but the last, the off flag, while off.
 
     The action is int32[]: 0, 1 and 2 are lane actions, 3 is `recover`. Cost and graded cost are both 1 if the state reached is
-    off, and the reward is 1 - cost. `recovery_steps` is the number of steps
-    within which the expert is back in 99 % of cases at the nominal dials: log 0.01 / log(1 - recovery), 12.
+    off, and the reward is 1 - cost. `recovery_steps` is the number of steps within
+    which the expert is back in 99 % of cases at the nominal dials: log 0.01 / log(1 - recovery), 12.
     """
 
     name = "chain"
@@ -134,6 +135,22 @@ class Chain(World):
         del key
         chain = state.pipeline_state
         return jnp.where(chain.off, jnp.int32(RECOVER), jnp.asarray(CORRECT)[chain.situation])
+
+    def expected_cost(self, policy: Callable[[jax.Array], jax.Array], horizon: int) -> jax.Array:
+        """The recursion behind `closed_form` for the policy's action in every one of the K + 1 views."""
+        dials = self.dials
+        actions = jax.vmap(policy)(jnp.eye(SITUATIONS + 1))
+        wrong = (actions[:SITUATIONS] != jnp.asarray(CORRECT)).astype(jnp.float32)
+        share, rare = wrong @ jnp.asarray(PROBABILITY, jnp.float32), wrong @ jnp.asarray(ZIPF, jnp.float32)
+        first = dials.hazard * ((1.0 - dials.front) * share + dials.front * rare)
+        later = dials.hazard * share * (1.0 - dials.front)
+        stay = (1.0 - dials.recovery * (actions[OFF_VIEW] == RECOVER)) * (1.0 - dials.reacquisition)
+
+        def step(off: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+            off = off * stay + (1.0 - off) * jnp.where(t == 0, first, later)
+            return off, off
+
+        return jnp.cumsum(jax.lax.scan(step, jnp.zeros(()), jnp.arange(horizon))[1])
 
 
 def _situation(uniform: jax.Array) -> jax.Array:
@@ -187,7 +204,8 @@ def closed_form(h: float, rho: float, horizons: np.ndarray, front: float = 0.0, 
 
         J(T) = (h / k) [T - (1 - k) (1 - (1 - k)^T) / k],
 
-    but the sums are evaluated term by term: the quotient cancels for small k. For front = 1, J(T) = h_1 (1 - (1 - rho)^T) / rho.
+    but the sums are evaluated term by term: the quotient cancels for small k. For front = 1,
+    J(T) = h_1 (1 - (1 - rho)^T) / rho.
 
     Args:
       h: rate of leaving [1/step].

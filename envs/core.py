@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -75,3 +75,13 @@ class World(Env):
     def expert(self, state: State, key: jax.Array) -> jax.Array:
         """The demonstrator's action at `state`: int32[] for a discrete world, float32[action_size] otherwise."""
         raise NotImplementedError(f"{type(self).__name__} has no expert")
+
+    def expected_cost(self, policy: Callable[[jax.Array], jax.Array], horizon: int) -> jax.Array | None:
+        """J(T) for T = 1..horizon in closed form, float32[horizon]; None in a world that has none.
+
+        Args:
+          policy: observation -> action, deterministic. Called inside jit; the bound dials apply.
+          horizon: the longest T.
+        """
+        del policy, horizon
+        return None

@@ -169,6 +169,8 @@ class Lane:
         episodes, steps = sums["episodes"][:, None], np.arange(1, self.spec.horizon + 1)
         final("cost", np.cumsum(sums["cost"], axis=1) / episodes, steps)
         final("graded_cost", np.cumsum(sums["graded_cost"], axis=1) / episodes, steps)
+        if "expected_cost" in sums:
+            final("expected_cost", sums["expected_cost"], steps)
         for name in COUNTS:
             final(name, sums[name])
         own_steps, expert_steps = episodes * self.spec.horizon, np.maximum(sums["expert_steps"], 1)[:, None]

@@ -121,13 +121,17 @@ class Program:
         return jax.vmap(one)(state, seeds)
 
     def _expert_errors(self, state: Any, dials: Any, seeds: jax.Array, block: jax.Array) -> dict[str, jax.Array]:
-        """The policy's errors on `cell.eps_block` held-out expert episodes, counted at each tolerance, and the steps."""
+        """Errors on `cell.eps_block` held-out expert episodes at each tolerance, the steps, and J(T) in closed form."""
         world, cell = self.world.bind(dials), self._cell
 
         def one(state: Any, seed: jax.Array) -> dict[str, jax.Array]:
             params, key = self.learner.policy(state), jax.random.fold_in(self._key(seed, HELD_OUT), block)
-            errors, steps = rollout.expert_errors(world, self.learner.act, params, key, cell.eps_block, cell.eps_steps)
-            return {"expert_errors": jnp.asarray(errors), "expert_steps": jnp.asarray(steps)}
+            act = self.learner.act
+            errors, steps = rollout.expert_errors(world, act, params, key, cell.eps_block, cell.eps_steps)
+            sums = {"expert_errors": jnp.asarray(errors), "expert_steps": jnp.asarray(steps)}
+            exact = None if act is None else world.expected_cost(lambda x: act(params, x, key), cell.horizon)
+            # Given once, with the first block, as the host adds blocks up.
+            return sums if exact is None else {**sums, "expected_cost": jnp.where(block == 0, exact, 0.0)}
 
         return jax.vmap(one)(state, seeds)
 

@@ -158,7 +158,8 @@ class Setting:
         return self._check_number(value, self.kind)
 
     def _check_number(self, value: Any, kind: type) -> Any:
-        if isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and math.isfinite(value) and value % 1):
+        fraction = kind is int and isinstance(value, float) and math.isfinite(value) and value % 1
+        if isinstance(value, bool) or not isinstance(value, int | float) or fraction:
             raise BadInput(f"must be {self._article}{self.range}, not {_quote(value)}; nearest: {show(self.default)}")
         if value != value:
             raise BadInput(f"must be {self._article}{self.range}, not nan; nearest: {show(self.default)}")

@@ -59,6 +59,9 @@ class Curves:
     expert_graded: np.ndarray | None = None
     """float[S', K]: the expert's graded cost, subtracted like `expert_cost`; None: nothing is subtracted."""
 
+    expected: np.ndarray | None = None
+    """float[S, K]: J(T) of each seed's policy in closed form; None in a world without one."""
+
     def __post_init__(self) -> None:
         seeds, horizons = len(self.seeds), len(self.T)
         if horizons == 0 or self.T[0] < 1 or np.any(np.diff(self.T) <= 0):
@@ -68,6 +71,8 @@ class Curves:
         shapes |= {name: (seeds, len(TOLERANCES)) for name in ("eps_expert", "eps_own")}
         if self.departures is not None:
             shapes["departures"] = (seeds,)
+        if self.expected is not None:
+            shapes["expected"] = (seeds, horizons)
         for name in ("expert_cost", "expert_graded"):
             expert = getattr(self, name)
             if expert is not None:

@@ -89,6 +89,7 @@ def _analyse_one(curves: Curves, group: list[Curves], world: Mapping[str, Any], 
         **_rate_figures(curves, window),
         **_error_figures(curves),
         **_growth_figures(curves, window),
+        **_exact_figures(curves, window),
         "level": _level(curves, level_horizon),
         "level_horizon": level_horizon,
         "untrained_level": _untrained_level(group, curves.mode, str(world["nominal"]), level_horizon),
@@ -240,6 +241,27 @@ def _growth_figures(curves: Curves, window: Window) -> dict[str, Any]:
         "models": models,
         "best_model": min(models, key=lambda name: models[name]["bic"]) if models else None,
     }
+
+
+def _exact_figures(curves: Curves, window: Window) -> dict[str, Any]:
+    """Comparison with the closed form, where the world has one: J measured minus J of the very same policies.
+
+    z = mean over seeds of the difference / its standard error over seeds; `closed_form_z` is the largest |z| over the window's
+    horizons, `closed_form_z_T_max` that of the last one alone.
+    """
+    figures: dict[str, Any] = {"exact_slope": None, "closed_form_z": None, "closed_form_z_T_max": None}
+    if curves.expected is None or not window.horizons or curves.usable.sum() < 2:
+        return figures
+    columns = np.searchsorted(curves.T, window.horizons)
+    expected = np.asarray(curves.expected, float)[np.ix_(curves.usable, columns)]
+    difference = np.asarray(curves.cost, float)[np.ix_(curves.usable, columns)] - expected
+    error = difference.std(axis=0, ddof=1) / np.sqrt(len(difference))
+    if (expected.mean(axis=0) > 0).all():
+        figures["exact_slope"] = float(slope(np.array(window.horizons), expected.mean(axis=0)))
+    if (error > 0).all():
+        z = difference.mean(axis=0) / error
+        figures |= {"closed_form_z": float(np.abs(z).max()), "closed_form_z_T_max": float(z[-1])}
+    return figures
 
 
 def _level(curves: Curves, horizon: int) -> float | None:

@@ -111,6 +111,8 @@ def growth(data: ReportData) -> Table:
         "slope [95 % CI]": lambda v: exponent(v.get("slope"), v.get("ci_low"), v.get("ci_high")),
         "slope, graded cost": lambda v: exponent(v.get("graded_slope"), v.get("graded_ci_low"), v.get("graded_ci_high")),
         "chain's slope at these h, ρ": lambda v: exponent(v.get("chain_slope"), None, None),
+        "closed form's slope": lambda v: exponent(v.get("exact_slope"), None, None),
+        "|z| against it, at most": lambda v: number(v.get("closed_form_z")),
         "rise within the window": lambda v: exponent(v.get("slope_rise"), *(v.get("slope_rise_ci") or [None, None])[:2]),
         "h T_max": lambda v: number(v.get("hazard_T_max")),
         "ρ T_min": lambda v: number(v.get("recovery_T_min")),

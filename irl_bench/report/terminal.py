@@ -36,7 +36,7 @@ def show(
         here = [v for v in verdicts if clean(v["env"]) == env and not is_reference(v)]
         title = f"{env}: window {window(here[0])} steps" if here else env
         rows = [_row(verdict) for verdict in here]
-        reasons = [(f"{clean(v['algo'])}, {clean(v['mode'])}", clean(v.get("reason") or MISSING)) for v in here]
+        reasons = [(f"{clean(v['algo'])}, {clean(v['mode'])}", clean(v.get("reason") or MISSING) + _exact(v)) for v in here]
         if stream.isatty():
             _rich(title, rows, reasons, stream)
         else:
@@ -46,6 +46,15 @@ def show(
         print(textwrap.fill(f"compiled for {clean(name)}: {listed}", WIDTH, subsequent_indent="  "), file=stream)
     for sentence in sentences:
         print(textwrap.fill(clean(sentence), WIDTH), file=stream)
+
+
+def _exact(verdict: Mapping[str, Any]) -> str:
+    """The comparison with the closed form, where there is one."""
+    if verdict.get("closed_form_z") is None:
+        return ""
+    slopes = f"slope {number(verdict['slope'], 4)}, exactly {number(verdict['exact_slope'], 4)}"
+    worst, last = number(verdict["closed_form_z"], 2), number(verdict["closed_form_z_T_max"], 2)
+    return f"; closed form: {slopes}; |z| <= {worst} at any horizon, z = {last} at the longest"
 
 
 def clean(text: Any) -> str:

@@ -1,0 +1,30 @@
+"""Every sweep command that the documents show is one that the program accepts, and every link leads somewhere."""
+
+import pathlib
+import re
+import shlex
+
+import pytest
+
+from irl_bench import cli, plan
+
+ROOT = pathlib.Path(__file__).parents[1]
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+COMMANDS = sorted({c.strip() for path in DOCUMENTS for c in re.findall(r"launch/sweep\.py ([^`\n#)]+)", path.read_text())})
+EXAMPLES = re.findall(r"<!-- file: (\S+) -->\n```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_are_accepted(line, tmp_path, monkeypatch):
+    for name, text in EXAMPLES:
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    command = cli.parse(["launch/sweep.py", *shlex.split(line)])
+    if not (command.list or command.describe):
+        assert plan.build(command.request).cells
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    for target in re.findall(r"(?<!!)\[[^]]*\]\(([^)#]+)", path.read_text()):
+        assert target.startswith("https://") or (path.parent / target).exists(), target
