@@ -10,11 +10,11 @@ sum_k p_k (1 - p_k)^n (`missing_mass`).
 
 Modes, each a change of dials:
 
-* `dagger_chain`, the nominal one: an error costs 1 / recovery = 3 steps on average if the policy knows `recover`, else all;
+* `dagger_chain`, the nominal one: an error costs 1 / recovery = 3 steps on average if the policy knows `recover`;
 * `cliff`: nobody comes back;
 * `recoverable`: everybody comes back, whatever they do, at 1/4 per step;
-* `front_loaded`: only the first action matters, and it always meets a rare situation. J(T) is linear in T at a fixed policy; the
-  T² of the theory appears as J / eps because the error rate averaged over an episode, eps, falls like 1/T.
+* `front_loaded`: only the first action matters, and it always meets a rare situation. J(T) is linear in T at a fixed policy;
+  the T² of the theory appears as J / eps because the error rate averaged over an episode, eps, falls like 1/T.
 
 Source: Ross and Bagnell 2010 (cliff, front-loaded errors); Ross, Gordon and Bagnell 2011, arXiv:1011.0686 (u).
 """

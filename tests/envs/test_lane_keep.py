@@ -320,3 +320,15 @@ def test_a_rut_pulls_and_is_seen_while_it_does(calm):
         cue = np.asarray(state.obs[first:last])
         assert cue.sum() == cue[5] == (remaining > 0)
     assert float(state.metrics["cost"]) == 0.0
+
+
+def test_latency_from_rut_to_failure(by_deaf):
+    off, rut = cost(by_deaf) > 0, np.asarray(by_deaf.pipeline_state.rut)
+    first = [
+        int(np.argmax(off[t : t + 30, i]))
+        for t, i in zip(*np.nonzero(rut[:-30] == RUT_STEPS), strict=True)
+        if off[t : t + 30, i].any() and not off[:t, i].any()
+    ]
+    assert len(first) > 100
+    # The state in which a rut begins already shows its cue: the action there is the wrong one.
+    assert np.quantile(first, 0.95) <= LaneKeep.latency
