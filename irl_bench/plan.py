@@ -223,7 +223,7 @@ def estimate(missing: Sequence[CellSpec], log: Path) -> tuple[float, int]:
     """Expected wall time [s] of the missing cells, and for how many of them nothing is known.
 
     A cell is expected to take the mean time of those in `log` (the runner's log.jsonl) of the same algorithm, world, width,
-    horizon and number of episodes, compilation included.
+    horizon and number of episodes, compilation included; else what the table says of two CPU cores, in proportion to episodes.
     """
     alike = ("algo", "env", "width", "horizon", "episodes")
     times: dict[tuple, list[float]] = {}
@@ -236,7 +236,16 @@ def estimate(missing: Sequence[CellSpec], log: Path) -> tuple[float, int]:
             except (ValueError, KeyError, TypeError, ZeroDivisionError):
                 continue  # a line cut short by a crash says nothing about time
     seen = [times.get(tuple(getattr(cell, name) for name in alike)) for cell in missing]
-    return sum(sum(found) / len(found) for found in seen if found), sum(not found for found in seen)
+    total, unknown = 0.0, 0
+    for cell, found in zip(missing, seen, strict=True):
+        stored = table.SECONDS.get((cell.env, cell.algo))
+        if found:
+            total += sum(found) / len(found)
+        elif stored:
+            total += stored[0] * cell.episodes / stored[1]
+        else:
+            unknown += 1
+    return total, unknown
 
 
 def _pairs(request: Request, env: str, loaded: plugins.LoadedWorld) -> list[tuple[str, str]]:

@@ -204,7 +204,7 @@ def test_flags_become_a_request(line, field, value):
 def test_dry_run_prints_the_plan_and_writes_nothing(capsys, elsewhere):
     assert run("--dry_run", "--budget=smoke", "--seeds=7", "--out=runs/x") == 0
     out = capsys.readouterr().out
-    for word in ("budget smoke", "runs/x", "lane_keep", "recoverable", "expert", "untrained", "0..6", "unknown"):
+    for word in ("budget smoke", "runs/x", "lane_keep", "recoverable", "expert", "untrained", "0..6", "minutes"):
         assert word in out
     assert list(elsewhere.iterdir()) == []
 

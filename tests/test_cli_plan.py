@@ -69,12 +69,9 @@ def test_modes_are_the_tables_or_those_asked_for():
     plan = build("--algo=bc,dagger")
     ids = {entry.id for entry in plan.entries}
     assert ("lane_keep", "bc", "recoverable") in ids and ("lane_keep", "dagger", "recoverable") not in ids
-    assert {mode for env, algo, mode in ids if env == "chain" and algo == "dagger"} == {
-        "dagger_chain",
-        "cliff",
-        "recoverable",
-        "front_loaded",
-    }
+    chain = {"dagger_chain", "cliff", "recoverable", "front_loaded"}
+    assert {mode for env, algo, mode in ids if env == "chain" and algo == "bc"} == chain
+    assert {mode for env, algo, mode in ids if env == "chain" and algo == "dagger"} == {"dagger_chain"}
     ids = {entry.id for entry in build("--algo=dagger", "--env=lane_keep", "--mode=recoverable").entries}
     assert {mode for _, algo, mode in ids if algo == "dagger"} == {"recoverable"}
 
@@ -111,7 +108,8 @@ def test_an_earlier_plan_under_other_conditions_is_left_out_and_said(change):
     merged, dropped = plans.merge(first, document("--algo=dagger", "--env=chain", change))
     assert {entry["algo"] for entry in merged["entries"] if entry["env"] == "chain"} == {"dagger", "expert", "untrained"}
     assert {entry["algo"] for entry in merged["entries"] if entry["env"] == "lane_keep"} == {"bc", "expert", "untrained"}
-    assert dropped and all("bc on chain" in line and "its cells are kept" in line for line in dropped)
+    assert any("bc on chain" in line for line in dropped)
+    assert all("on chain" in line and "its cells are kept" in line for line in dropped)
 
 
 def test_the_document_is_what_the_store_reads():
@@ -122,4 +120,4 @@ def test_the_document_is_what_the_store_reads():
         assert record["cells"] == [cell_key(cell, fingerprint()) for cell in entry.cells]
         assert record["seeds"] == [0, 7] and record["rounds"] == entry.rounds
     world = made["worlds"]["chain"]
-    assert world["u"] == 8 and world["latency"] == 1 and world["horizon"] == 1024 and world["nominal"] == "dagger_chain"
+    assert world["u"] == 12 and world["latency"] == 1 and world["horizon"] == 1024 and world["nominal"] == "dagger_chain"

@@ -67,7 +67,7 @@ def test_weights_of_the_best_round_are_kept():
     states, metrics = follow(learner_of(patience=5), [task(0.5)] * 30)
     losses = [row["held_out_loss"] for row in metrics]
     best = int(np.argmin(losses))
-    assert 0 < best < 20 and losses[-1] > 2 * losses[best]  # the case is what it is meant to be
+    assert 0 < best < 20 and losses[-1] > 1.2 * losses[best]  # the case is what it is meant to be
     assert same(states[-1].best.weights, states[best + 1].weights)
     assert not same(states[-1].best.weights, states[-1].weights)
     assert metrics[-1]["best_held_out_loss"] == pytest.approx(losses[best])
@@ -135,11 +135,10 @@ def test_features_that_never_vary_play_no_part():
     assert (kept.act(params, jnp.asarray([0.2, 0.1, 9.0]), KEY) != kept.act(params, jnp.asarray([0.2, 0.1, 0.25]), KEY)).any()
 
 
-@pytest.mark.parametrize("loss", ["nll", "mse"])
-def test_chain_is_solved_up_to_the_missing_mass(loss):
+def test_chain_is_solved_up_to_the_missing_mass():
     """Right in every situation seen; in all others one action, so h is exact, and below hazard times the missing mass."""
     spec = Spec(Chain(), 64, 16, 64)
-    config = bc.Config(hidden=(64,), loss=loss, learning_rate=2e-2, rounds=10, steps_per_round=80, held_out=0.0)
+    config = bc.Config(hidden=(64,), learning_rate=2e-2, rounds=10, steps_per_round=80, held_out=0.0)
     learner, dials = bc.make(spec, config), Chain().dials_for("dagger_chain")
 
     def one(key):

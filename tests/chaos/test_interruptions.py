@@ -102,14 +102,14 @@ def test_kill_and_terminate_then_the_same_bytes(tmp_path, environment, undisturb
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_full_disk_then_two_devices_and_the_same_bytes(tmp_path, environment, undisturbed):
+def test_full_disk_then_the_same_bytes(tmp_path, environment, undisturbed):
     # 2,000 bytes hold no checkpoint and no result.
     process = start(environment, tmp_path, 1, "", 0, 2000)
     errors = process.communicate(timeout=300)[1]
     lines = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert process.returncode == 2 and len(lines) == 1 and "cannot write" in lines[0] and str(tmp_path) in lines[0]
     assert contents(tmp_path) == {}
-    process = start(environment, tmp_path, 2)
+    process = start(environment, tmp_path, 1)
     output = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert contents(tmp_path) == undisturbed
