@@ -495,7 +495,8 @@ def _dry_run(request: plans.Request) -> str:
             )
         )
     seconds, unknown = plans.estimate(missing, out / "log.jsonl")
-    known = f"{seconds / 60:.1f} minutes (as in this folder, else as on 2 CPU cores)" if len(missing) > unknown or not missing else ""
+    minutes = f"{seconds / 60:.1f} minutes (as in this folder, else as on 2 CPU cores)"
+    known = minutes if len(missing) > unknown or not missing else ""
     guess = f"unknown for {unknown} cells (nothing like them has run in this folder)" if unknown else ""
     lines = [
         f"plan: {len(plan.cells)} cells, {len(plan.cells) - len(missing)} done, budget {plan.budget}, results in {out}",

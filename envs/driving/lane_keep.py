@@ -12,7 +12,7 @@ a state of its own with a measurable way back.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -138,7 +138,7 @@ class LaneKeep(World):
         return State(inner, self._observe(inner), zero, zero, metrics, {})
 
     def step(self, state: State, action: jax.Array) -> State:
-        inner: LaneKeepState = state.pipeline_state
+        inner = cast(LaneKeepState, state.pipeline_state)
         dials: LaneKeepDials = self.dials
         key, draw = jax.random.split(inner.key)
         uniform_key, normal_key = jax.random.split(draw)
@@ -235,7 +235,7 @@ class LaneKeep(World):
         cue is answered by the opposite steering angle. Deterministic; `key` is not used.
         """
         del key
-        inner: LaneKeepState = state.pipeline_state
+        inner = cast(LaneKeepState, state.pipeline_state)
         car = inner.car
         local, origin = road.window(inner.knots, car.s)
         x = car.s - origin

@@ -37,7 +37,7 @@ WORLDS: Mapping[str, Mapping[str, Mapping[str, int]]] = {
             "eps_steps": 64, "eval_every": 0, "width": 5, "seeds": 5,
         },
         "default": {
-            "demos": 96, "demo_steps": 512, "episodes": 1024, "block": 128, "reference_episodes": 256, "eps_episodes": 512,
+            "demos": 96, "demo_steps": 512, "episodes": 1024, "block": 128, "reference_episodes": 128, "eps_episodes": 512,
             "eps_steps": 256, "eval_every": 0, "width": 5, "seeds": 20,
         },
         "full": {
