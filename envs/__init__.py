@@ -2,7 +2,7 @@
 
 import envs
 
-envs.names()                                  # ('chain', 'lane_keep')
+envs.names()                                  # ('chain', 'lane_keep', 'grid', 'coarse_lane')
 world = envs.make("lane_keep", friction=0.6)
 """
 
@@ -26,6 +26,8 @@ __all__ = ["WORLDS", "make", "names", "with_dials"]
 WORLDS = {
     "chain": "envs.chain:Chain",
     "lane_keep": "envs.driving.lane_keep:LaneKeep",
+    "grid": "envs.tabular:Grid",
+    "coarse_lane": "envs.tabular:CoarseLane",
 }
 """The one registry: name -> module:class. A module is imported only when its world is made."""
 

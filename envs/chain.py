@@ -97,6 +97,7 @@ class Chain(World):
     n_actions = ACTIONS
     recovery_steps = 12
     latency = 1
+    failure_flags = (OFF_VIEW,)
 
     def __init__(self, **dials: float):
         self.dials = ChainDials(**dials)

@@ -47,6 +47,8 @@ class World(Env):
         continuous one float32[action_size] in [-1, 1].
       recovery_steps: u, the steps within which the expert undoes a failure in at least 99 % of cases (None: it cannot).
       latency: L, the steps from a wrong action to the failure it causes.
+      failure_flags: entries of the observation that tell of a failure as such; demonstrations hold them constant. Reward
+        learners are kept from reading them unless told otherwise: they would only learn the flag.
     """
 
     name: str
@@ -56,6 +58,7 @@ class World(Env):
     n_actions: int | None = None
     recovery_steps: int | None = None
     latency: int = 1
+    failure_flags: tuple[int, ...] = ()
 
     @property
     def backend(self) -> str:
@@ -75,6 +78,16 @@ class World(Env):
     def expert(self, state: State, key: jax.Array) -> jax.Array:
         """The demonstrator's action at `state`: int32[] for a discrete world, float32[action_size] otherwise."""
         raise NotImplementedError(f"{type(self).__name__} has no expert")
+
+    def probe(self) -> dict[str, Any] | None:
+        """States in which a learned reward is looked at, on a grid of two quantities; None in a world without.
+
+        Returns:
+          observation: float32[P, O], row by row of y.
+          x, y: float32[P], the two quantities, and x_name, y_name: what they are, with units.
+          cost: float32[P], the graded cost there.
+        """
+        return None
 
     def expected_cost(self, policy: Callable[[jax.Array], jax.Array], horizon: int) -> jax.Array | None:
         """J(T) for T = 1..horizon in closed form, float32[horizon]; None in a world that has none.

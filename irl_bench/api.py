@@ -35,6 +35,8 @@ def run(
     demos: int | None = None,
     demo_steps: int | None = None,
     episodes: int | None = None,
+    given: str | None = None,
+    observation_only: bool = False,
     out: str = plans.Request.out,
     tensorboard: bool = False,
     **settings: Any,
@@ -57,6 +59,8 @@ def run(
       horizons: "auto" or increasing T [steps].
       demos, demo_steps: demonstration episodes per seed and their length [steps].
       episodes: evaluation episodes per seed.
+      given: file or folder of an earlier run whose learned policy or reward an algorithm takes.
+      observation_only: withhold the demonstrations' actions.
       out: folder of the run; verdicts.json and report.html are put there too.
       tensorboard: also write TensorBoard files.
       **settings: settings of an algorithm or dials of a world by its name: a dict, or `**{"bc.learning_rate": 1e-3}`.
@@ -84,6 +88,8 @@ def run(
         demos=demos,
         demo_steps=demo_steps,
         episodes=episodes,
+        given=given,
+        observation_only=observation_only,
         settings=_nested(settings),
         out=str(out),
         tensorboard=tensorboard,
@@ -182,6 +188,7 @@ def score(
                 interactive=False,
                 episodes=episodes,
                 consumes=(0, 0),
+                expected=found.get("expected_cost"),
             )
         )
     facts = {"u": world.recovery_steps, "latency": world.latency, "horizon": world.horizon, "nominal": modes[0]}
@@ -199,10 +206,12 @@ def _measure(
         key = jax.random.fold_in(jax.random.fold_in(own, EVALUATION), 0)
         sums = rollout.evaluate(world, act, params, key, episodes, world.horizon)
         errors, steps = jnp.zeros(len(rollout.TOLERANCES)), jnp.zeros(())
+        key = jax.random.fold_in(jax.random.fold_in(own, HELD_OUT), 0)
         if eps_episodes:
-            key = jax.random.fold_in(jax.random.fold_in(own, HELD_OUT), 0)
             errors, steps = rollout.expert_errors(world, act, params, key, eps_episodes, eps_steps)
-        return {**vars(sums), "expert_errors": errors, "expert_steps": steps}
+        exact = rollout.expected_cost(world, act, params, key, world.horizon)
+        measured = {**vars(sums), "expert_errors": errors, "expert_steps": steps}
+        return measured if exact is None else {**measured, "expected_cost": exact}
 
     # A group of seeds at a time bounds the memory; the last one is filled up so that all have one shape.
     width = min(SEEDS_AT_ONCE, len(seeds))

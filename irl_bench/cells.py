@@ -71,6 +71,10 @@ class CellSpec:
     """Final values of the world's dials; one that is absent has its mode's value."""
     plugin: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """SHA-256 of each outside source file the cell depends on, by name."""
+    observation_only: bool = False
+    """Whether the demonstrations' actions are withheld from the algorithm."""
+    given: str = ""
+    """SHA-256 of the earlier run's file from which an algorithm takes a policy or reward; empty for none."""
     experiment: str = "horizon"
 
     def __post_init__(self) -> None:
@@ -141,7 +145,8 @@ def numerical_sources() -> list[Path]:
 
     package, worlds = Path(__file__).parent, Path(envs.__file__).parent
     modules = [path for path in package.glob("*.py") if path.stem not in NOT_NUMERICAL]
-    return sorted(modules) + sorted((package / "algos").rglob("*.py")) + sorted(worlds.rglob("*.py"))
+    folders = [package / name for name in ("algos", "rewards", "rl")]
+    return sorted(modules) + [path for folder in (*folders, worlds) for path in sorted(folder.rglob("*.py"))]
 
 
 @functools.cache

@@ -34,10 +34,15 @@ BIG = 10**9
 
 TEXTS = {
     "algo": ("algorithms, separated by commas: names from --list or package.module:make", ",".join(DEFAULTS.algo)),
-    "env": ("worlds, separated by commas: names from --list or package.module:factory", ",".join(DEFAULTS.env)),
+    "env": (
+        "worlds, separated by commas: names from --list or package.module:factory",
+        f"{','.join(DEFAULTS.env)}; lane_keep for algorithms that drive by themselves; grid,coarse_lane for maxent_irl",
+    ),
     "policy": ("policies trained elsewhere, package.module:act; without --algo nothing else is run", None),
     "mode": ("only these modes of the worlds, separated by commas", "as in the table of the experiment"),
     "horizons": ("'auto' or increasing horizons T [steps], separated by commas", "auto"),
+    "given": ("file or folder of an earlier run whose learned policy or reward is taken (stored; ppo)", None),
+    "reward": ("the same for ppo, and --ppo.reward=learned", None),
     "out": ("folder of the run; the same folder again adds what is missing", DEFAULTS.out),
     "describe": ("print an algorithm's or world's settings and end", None),
 }
@@ -55,6 +60,7 @@ NUMBERS = {
 SWITCHES = {
     "list": "print the algorithms, worlds and budgets there are and end",
     "dry_run": "print the plan, what of it is done and the expected time, and end; writes nothing",
+    "observation_only": "withhold the demonstrations' actions from the algorithms",
     "tensorboard": "also write TensorBoard files to OUT/tensorboard",
     "help": "print this text and end",
 }
@@ -145,11 +151,20 @@ def parse(argv: Sequence[str]) -> Command:
             if values[f"{owner.name}.{name}"].value is not None:
                 settings.setdefault(owner.name, {})[name] = values[f"{owner.name}.{name}"].value
     given = {name: values[name].value for name in NUMBERS if values[name].value is not None}
+    reward, source = values["reward"].value, values["given"].value
+    if reward is not None:
+        if source is not None or "ppo" not in chosen["algo"]:
+            raise BadInput("--reward is for ppo and stands instead of --given; nearest: --algo=ppo --reward=" + reward)
+        if settings.setdefault("ppo", {}).setdefault("reward", "learned") != "learned":
+            raise BadInput(f"--reward and --ppo.reward={settings['ppo']['reward']} contradict; nearest: leave out --ppo.reward")
+        source = reward
     out = values["out"].value
     if out is not None and (not out.strip() or not out.isprintable()):
         raise BadInput(f"--out={out!r} must be a folder's name of printable characters; nearest: {DEFAULTS.out!r}")
     request = plans.Request(
-        **{**chosen, "settings": settings, "tensorboard": bool(values["tensorboard"].value), **given},
+        **{**chosen, "settings": settings, **given},
+        **{name: bool(values[name].value) for name in ("tensorboard", "observation_only")},
+        given=source,
         out=out or DEFAULTS.out,
     )
     modes = {name: bool(values[name].value) for name in ("list", "dry_run", "help")}
@@ -165,7 +180,7 @@ def _chosen(values: flags.FlagValues) -> dict[str, Any]:
     asked = _names("algo", values["algo"].value)
     chosen = {
         "algo": (*(asked or (() if policies else DEFAULTS.algo)), *policies),
-        "env": _names("env", values["env"].value) or DEFAULTS.env,
+        "env": _names("env", values["env"].value) or table.default_worlds(asked or (), DEFAULTS.env),
         "mode": _names("mode", values["mode"].value),
         "horizons": _horizons(values["horizons"].value),
     }

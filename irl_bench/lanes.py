@@ -171,6 +171,8 @@ class Lane:
         final("graded_cost", np.cumsum(sums["graded_cost"], axis=1) / episodes, steps)
         if "expected_cost" in sums:
             final("expected_cost", sums["expected_cost"], steps)
+        if "reward_map" in sums:  # `T` counts the world's probe observations
+            final("reward_map", sums["reward_map"], np.arange(sums["reward_map"].shape[1]))
         for name in COUNTS:
             final(name, sums[name])
         own_steps, expert_steps = episodes * self.spec.horizon, np.maximum(sums["expert_steps"], 1)[:, None]

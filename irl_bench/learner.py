@@ -43,6 +43,9 @@ class Learner:
       act: (params, observation[O], key) -> action of one world (no batch axis); None: the world's expert acts (`expert` only).
       rounds: number of calls of `update` that make up the training.
       consumes: budgets over all rounds, per seed.
+      reward: state -> params of the reward it has learned; None for an algorithm that learns none.
+      judge: (those params, observation[..., O], action[..., A] or [...], next_observation[..., O]) -> the learned reward of
+        such steps, float32[...]. What is stored of a finished cell is enough to call it: one can train on it again.
     """
 
     init: Callable[[jax.Array, Task], LearnerState]
@@ -51,3 +54,5 @@ class Learner:
     act: Callable[[Params, jax.Array, jax.Array], jax.Array] | None
     rounds: int
     consumes: Consumes
+    reward: Callable[[LearnerState], Params] | None = None
+    judge: Callable[[Params, jax.Array, jax.Array, jax.Array], jax.Array] | None = None

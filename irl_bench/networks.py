@@ -65,21 +65,21 @@ class MLP(nn.Module):
 
 
 class Policy:
-    """A head on an MLP: `init(key) -> weights`, `mode(weights, x)`, `sample(weights, x, key)`, `nll`, `squared_error`.
+    """A head on an MLP: `init(key) -> weights`, `mode(weights, x)`, `sample(weights, x, key)`, `log_prob`, `nll` and more.
 
     `x` is a standardised observation, float32[..., O]. Actions: int32[...] of a discrete world, float32[..., A] otherwise.
     """
 
-    def __init__(self, spec: Spec, hidden: Sequence[int], first_scale: float = 1.0):
+    def __init__(self, spec: Spec, hidden: Sequence[int], first_scale: float = 1.0, log_std: float = -1.0):
         self.discrete = spec.n_actions is not None
         self.size = spec.n_actions if spec.n_actions is not None else spec.action_size
-        self._inputs = spec.observation_size
+        self._inputs, self._log_std = spec.observation_size, log_std
         self._net = MLP(tuple(hidden), self.size, first_scale)
 
     def init(self, key: jax.Array) -> Any:
         weights: dict[str, Any] = {"net": self._net.init(key, jnp.zeros(self._inputs))["params"]}
         if not self.discrete:
-            weights["log_std"] = jnp.full(self.size, -1.0)
+            weights["log_std"] = jnp.full(self.size, self._log_std)
         return weights
 
     def _out(self, weights: Any, x: jax.Array) -> jax.Array:
@@ -90,18 +90,48 @@ class Policy:
         return jnp.argmax(out, -1).astype(jnp.int32) if self.discrete else jnp.tanh(out)
 
     def sample(self, weights: Any, x: jax.Array, key: jax.Array) -> jax.Array:
+        return self.squash(self.draw(weights, x, key))
+
+    def draw(self, weights: Any, x: jax.Array, key: jax.Array) -> jax.Array:
+        """A sample before the tanh, where its density is finite whatever the action; of a discrete world the action itself."""
         out = self._out(weights, x)
         if self.discrete:
             return jax.random.categorical(key, out).astype(jnp.int32)
-        std = jnp.exp(jnp.clip(weights["log_std"], MIN_LOG_STD, MAX_LOG_STD))
-        return jnp.tanh(out + std * jax.random.normal(key, out.shape))
+        return out + jnp.exp(_bounded(weights["log_std"])) * jax.random.normal(key, out.shape)
+
+    def squash(self, raw: jax.Array) -> jax.Array:
+        """The action of a raw one."""
+        return raw if self.discrete else jnp.tanh(raw)
+
+    def unsquash(self, action: jax.Array) -> jax.Array:
+        """The raw action of one; those within 1e-3 of +-1 are moved there, since atanh(1) is infinite."""
+        return action if self.discrete else jnp.arctanh(jnp.clip(action, -ATANH_EDGE, ATANH_EDGE))
+
+    def log_prob(self, weights: Any, x: jax.Array, raw: jax.Array) -> jax.Array:
+        """log pi(a|s) of the action (after the tanh) whose raw form is given, float32[...]; summed over components."""
+        out = self._out(weights, x)
+        if self.discrete:
+            return jnp.take_along_axis(jax.nn.log_softmax(out), raw[..., None], -1)[..., 0]
+        log_std = _bounded(weights["log_std"])
+        z = (raw - out) * jnp.exp(-log_std)
+        return jnp.sum(-0.5 * jnp.square(z) - log_std - 0.5 * jnp.log(2.0 * jnp.pi) - log_slope(raw), -1)
+
+    def entropy(self, weights: Any, x: jax.Array, key: jax.Array) -> jax.Array:
+        """Entropy of pi(.|s), float32[...]; of a tanh-Gaussian by one sample of the tanh's log-slope: H(u) + E log(1 - a²)."""
+        out = self._out(weights, x)
+        if self.discrete:
+            log_p = jax.nn.log_softmax(out)
+            return -jnp.sum(jnp.exp(log_p) * log_p, -1)
+        log_std = _bounded(weights["log_std"])
+        raw = out + jnp.exp(log_std) * jax.random.normal(key, out.shape)
+        return jnp.sum(0.5 + 0.5 * jnp.log(2.0 * jnp.pi) + log_std + log_slope(raw), -1)
 
     def nll(self, weights: Any, x: jax.Array, action: jax.Array) -> jax.Array:
         """-log pi(a|s), float32[...]; summed over action components."""
         out = self._out(weights, x)
         if self.discrete:
             return -jnp.take_along_axis(jax.nn.log_softmax(out), action[..., None], -1)[..., 0]
-        return tanh_gaussian_nll(out, jnp.clip(weights["log_std"], MIN_LOG_STD, MAX_LOG_STD), action)
+        return tanh_gaussian_nll(out, _bounded(weights["log_std"]), action)
 
     def squared_error(self, weights: Any, x: jax.Array, action: jax.Array) -> jax.Array:
         """Squared error of the mode (discrete: of the softmax against the one-hot action), summed over components."""
@@ -113,6 +143,15 @@ class Policy:
     def loss(self, name: str) -> Callable[[Any, jax.Array, jax.Array], jax.Array]:
         """The loss called `name`: "nll" or "mse"."""
         return {"nll": self.nll, "mse": self.squared_error}[name]
+
+
+def _bounded(log_std: jax.Array) -> jax.Array:
+    return jnp.clip(log_std, MIN_LOG_STD, MAX_LOG_STD)
+
+
+def log_slope(raw: jax.Array) -> jax.Array:
+    """log d tanh(u) / du = log(1 - tanh(u)²) = 2 (log 2 - u - softplus(-2u)), finite for every u."""
+    return 2.0 * (jnp.log(2.0) - raw - jax.nn.softplus(-2.0 * raw))
 
 
 def tanh_gaussian_nll(mean: jax.Array, log_std: jax.Array, action: jax.Array) -> jax.Array:

@@ -14,11 +14,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from irl_bench import algos, cells, plugins
+import jax
+import numpy as np
+
+from envs.core import World
+from irl_bench import algos, cells, learned, plugins
 from irl_bench.algos.config import BadInput, nearest
 from irl_bench.cells import CellSpec
 from irl_bench.experiments import settings as table
-from irl_bench.types import Spec
+from irl_bench.learner import Learner
+from irl_bench.types import Demonstrations, Spec, Task
 
 __all__ = ["Entry", "Plan", "Request", "build", "check_horizons", "document", "estimate", "merge"]
 
@@ -39,6 +44,10 @@ class Request:
     demos: int | None = None
     demo_steps: int | None = None
     episodes: int | None = None
+    given: str | None = None
+    """File or folder of an earlier run whose learned policy or reward an algorithm takes."""
+    observation_only: bool = False
+    """Whether the demonstrations' actions are withheld."""
     settings: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     """{algorithm or world: {setting or dial: value}}, by the short names that prefix their flags."""
     out: str = "runs/sweep"
@@ -97,6 +106,7 @@ def build(request: Request) -> Plan:
     entries: list[Entry] = []
     records: dict[str, dict[str, Any]] = {}
     notes: list[str] = []
+    taken = request.given is None
     for env, loaded in worlds.items():
         dials = _checked(loaded, request.settings.get(loaded.name, {}))
         loaded = plugins.world(env, dials)
@@ -123,6 +133,7 @@ def build(request: Request) -> Plan:
                     f"mode {mode} of {loaded.name} sets {', '.join(sorted(changed))} itself; the flag does not apply there"
                 )
             config = _config(found[algo], request, env)
+            given = _given(found[algo], config, request)
             common = {
                 "algo": algo,
                 "env": env,
@@ -138,11 +149,22 @@ def build(request: Request) -> Plan:
                 "eps_steps": min(row["eps_steps"], horizon),
                 "eval_every": 0 if algo in algos.REFERENCES else row["eval_every"],
                 "width": row["width"],
+                "observation_only": request.observation_only and algo not in algos.REFERENCES,
+                "given": "" if given is None else learned.hold(given),
                 "plugin": {**found[algo].source, **loaded.source},
             }
-            spec = Spec(world=loaded.world, horizon=horizon, demos=row["demos"], demo_steps=row["demo_steps"])
+            if algo == "untrained":
+                common |= {name: min(common[name], most) for name, most in table.UNTRAINED.items()}
+                common["episodes"] = common["episodes"] // common["block"] * common["block"]
+            spec = Spec(loaded.world, horizon=horizon, demos=row["demos"], demo_steps=row["demo_steps"], given=given)
             learner = plugins.learner(algo, spec, config)
             starts = [request.first_seed + group * row["width"] for group in range(groups)]
+            if given is not None:  # before anything is written: every seed must have been learned there
+                taken = True
+                for start in starts:
+                    given.of(_part(found[algo], config) or "", range(start, start + row["width"]))
+            if common["observation_only"]:
+                _check_blind(learner, spec, algo)
             group = tuple(CellSpec(**common, first_seed=start) for start in starts)
             entries.append(Entry(group, row["seeds"], learner.rounds, dataclasses.asdict(learner.consumes)))
         records[env] = {
@@ -157,7 +179,11 @@ def build(request: Request) -> Plan:
             "first_seed": request.first_seed,
             "seeds": row["seeds"],
             "source": dict(loaded.source),
+            "probe": _probe(loaded.world),
         }
+    if not taken:
+        asked = ", ".join(request.algo)
+        raise BadInput(f"{request.given} is given, but {asked} takes nothing; nearest: --algo=ppo --reward={request.given}")
     horizons = request.horizons if isinstance(request.horizons, str) else tuple(request.horizons)
     return Plan(tuple(entries), records, horizons, request.budget, tuple(dict.fromkeys(notes)))
 
@@ -324,6 +350,41 @@ def _dials(loaded: plugins.LoadedWorld, mode: str) -> dict[str, float]:
     """Every dial with its final value in a mode."""
     values = {name: setting.default for name, setting in loaded.settings.items()}
     return {**values, **_checked(loaded, {name: float(value) for name, value in loaded.world.modes[mode].items()})}
+
+
+def _part(found: plugins.Algorithm, config: Mapping[str, Any]) -> str | None:
+    """What the algorithm takes of an earlier run."""
+    return found.takes(plugins.config_of(found, config))
+
+
+def _given(found: plugins.Algorithm, config: Mapping[str, Any], request: Request) -> learned.Learned | None:
+    """What the algorithm takes of an earlier run. Raises BadInput if it takes something and nothing fit is given."""
+    part = _part(found, config)
+    if part is None:
+        return None
+    if request.given is None:
+        raise BadInput(f"{found.name} takes a learned {part}; nearest: --given=RUN, the folder of a run of gail or airl")
+    return learned.read(request.given, part)
+
+
+def _check_blind(learner: Learner, spec: Spec, algo: str) -> None:
+    """Raises BadInput if the algorithm cannot begin on demonstrations without actions."""
+    shape = lambda *size: jax.ShapeDtypeStruct(size, np.float32)  # noqa: E731
+    rows = (spec.demos, spec.demo_steps)
+    demos = Demonstrations(shape(*rows, spec.observation_size), None, shape(*rows))  # type: ignore[arg-type]
+    key = jax.ShapeDtypeStruct((2,), np.uint32)
+    try:
+        jax.eval_shape(lambda key, demos: learner.init(key, Task(demos, spec.world.dials)), key, demos)
+    except (AttributeError, TypeError):  # an outside algorithm that takes actions for granted
+        raise BadInput(f"{algo} cannot do without the demonstrations' actions; nearest: leave out --observation_only") from None
+
+
+def _probe(world: World) -> dict[str, Any] | None:
+    """Where a learned reward is looked at, without the observations; JSON values."""
+    probe = world.probe()
+    if probe is None:
+        return None
+    return {k: v if isinstance(v, str) else np.asarray(v).round(6).tolist() for k, v in probe.items() if k != "observation"}
 
 
 def _block(episodes: int, block: int, env: str) -> int:

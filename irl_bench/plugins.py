@@ -46,6 +46,7 @@ class Algorithm:
       config: its `Config` class, None without settings.
       help: the first line of its documentation.
       source: {file name: SHA-256} of what an outside algorithm or policy consists of; {} for a registered one.
+      takes: config -> "policy" or "reward", which of an earlier run's results `Task.given` must hold, as leaves; or None.
     """
 
     ref: str
@@ -54,6 +55,7 @@ class Algorithm:
     config: type | None
     help: str
     source: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    takes: Callable[[Any], str | None] = lambda config: None
 
     @property
     def settings(self) -> dict[str, Setting]:
@@ -104,7 +106,8 @@ def algorithm(ref: str) -> Algorithm:
         raise BadInput(problem)
     if ref in algos.ALGORITHMS:
         module = importlib.import_module(algos.ALGORITHMS[ref])
-        return Algorithm(ref, ref, module.make, getattr(module, "Config", None), _first_line(module))
+        takes = getattr(module, "takes", lambda config: None)
+        return Algorithm(ref, ref, module.make, getattr(module, "Config", None), _first_line(module), takes=takes)
     module, make = _outside(ref)
     _check_call(ref, make, "spec", "config")
     config = getattr(module, "Config", None)

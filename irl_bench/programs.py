@@ -23,7 +23,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from irl_bench import plugins, rollout
+from irl_bench import learned, plugins, rollout
 from irl_bench.cells import CellSpec
 from irl_bench.types import Spec, Task
 
@@ -50,8 +50,12 @@ class Program:
 
     def __init__(self, cell: CellSpec):
         self.world = plugins.world(cell.env).world
-        spec = Spec(self.world, cell.horizon, cell.demos, cell.demo_steps)
+        self._learned = learned.held(cell.given) if cell.given else None
+        found = plugins.algorithm(cell.algo)
+        self._takes = found.takes(plugins.config_of(found, cell.config))
+        spec = Spec(self.world, cell.horizon, cell.demos, cell.demo_steps, self._learned)
         self.learner = plugins.learner(cell.algo, spec, cell.config)
+        self.probe = self.world.probe() if self.learner.judge else None
         self.compilations: dict[str, int] = {}
         self.compile_seconds = 0.0
         self.groups = jax.local_device_count()
@@ -65,18 +69,21 @@ class Program:
         seeds = self._shape((cell.width,), np.uint32)
         scalar = self._shape((), np.uint32)
         dials = jax.tree.map(lambda _: self._shape((), np.float32), self.world.dials)
-        demos = self._result(self._demonstrate, seeds, dials)
-        state = self._result(self._init, seeds, demos, dials)
+        # Who does not train needs no demonstrations.
+        demos = self._result(self._demonstrate, seeds, dials) if self.learner.rounds else None
+        given = jax.tree.map(lambda x: self._shape(x.shape, x.dtype), self._given(cell.seeds))
+        state = self._result(self._init, seeds, demos, dials, given)
         self.state_shape = state
         if any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(state)):
             raise ValueError(f"{cell.algo} keeps a typed key in its state; keep jax.random.key_data(key), which can be stored")
-        self.metrics = (*self._metric_names(state, demos, dials), FINITE)
+        self.metrics = (*self._metric_names(state, demos, dials, given), FINITE)
         self._arguments: dict[str, tuple[Callable, tuple, tuple[int, ...]]] = {
             "demonstrate": (self._demonstrate, (seeds, dials), ()),
-            "init": (self._init, (seeds, demos, dials), ()),
-            "chunk": (self._chunk, (state, demos, dials, self._shape((), np.int32)), (0,)),
+            "init": (self._init, (seeds, demos, dials, given), ()),
+            "chunk": (self._chunk, (state, demos, dials, given, self._shape((), np.int32)), (0,)),
             "evaluate": (self._evaluate, (state, dials, seeds, scalar, scalar), ()),
             "expert_errors": (self._expert_errors, (state, dials, seeds, scalar), ()),
+            "keep": (self._keep, (state,), ()),
         }
 
     # The functions of one group. Leaves have a leading axis W where they belong to a seed; dials, k, stream and block do not.
@@ -86,22 +93,23 @@ class Program:
 
     def _demonstrate(self, seeds: jax.Array, dials: Any) -> Any:
         world, cell = self.world.bind(dials), self._cell
-        return jax.vmap(lambda s: rollout.collect(world, self._key(s, DEMONSTRATIONS), cell.demos, cell.demo_steps))(seeds)
+        demos = jax.vmap(lambda s: rollout.collect(world, self._key(s, DEMONSTRATIONS), cell.demos, cell.demo_steps))(seeds)
+        return demos.replace(action=None) if cell.observation_only else demos
 
-    def _init(self, seeds: jax.Array, demos: Any, dials: Any) -> Any:
-        return jax.vmap(lambda s, d: self.learner.init(self._key(s, INIT), Task(d, dials)))(seeds, demos)
+    def _init(self, seeds: jax.Array, demos: Any, dials: Any, given: Any) -> Any:
+        return jax.vmap(lambda s, d, g: self.learner.init(self._key(s, INIT), Task(d, dials, g)))(seeds, demos, given)
 
-    def _chunk(self, state: Any, demos: Any, dials: Any, k: jax.Array) -> tuple[Any, jax.Array]:
+    def _chunk(self, state: Any, demos: Any, dials: Any, given: Any, k: jax.Array) -> tuple[Any, jax.Array]:
         """k rounds. Returns the state and the metrics float32[CAPACITY, W, M], the first k rows of it filled."""
 
-        def update(state: Any, demos: Any) -> tuple[Any, jax.Array]:
-            state, metrics = self.learner.update(state, Task(demos, dials))
+        def update(state: Any, demos: Any, given: Any) -> tuple[Any, jax.Array]:
+            state, metrics = self.learner.update(state, Task(demos, dials, given))
             row = [jnp.asarray(metrics[name], jnp.float32) for name in self.metrics[:-1]]
             finite = jnp.where(_finite(self.learner.policy(state)), 0.0, jnp.nan)
             return state, jnp.stack([*row, finite])
 
         def round_(i: jax.Array, carry: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
-            state, rows = jax.vmap(update)(carry[0], demos)
+            state, rows = jax.vmap(update)(carry[0], demos, given)
             return state, carry[1].at[i].set(rows)
 
         length = max(1, min(CAPACITY, self.learner.rounds))
@@ -129,11 +137,28 @@ class Program:
             act = self.learner.act
             errors, steps = rollout.expert_errors(world, act, params, key, cell.eps_block, cell.eps_steps)
             sums = {"expert_errors": jnp.asarray(errors), "expert_steps": jnp.asarray(steps)}
-            exact = None if act is None else world.expected_cost(lambda x: act(params, x, key), cell.horizon)
+            exact = rollout.expected_cost(world, act, params, key, cell.horizon)
             # Given once, with the first block, as the host adds blocks up.
-            return sums if exact is None else {**sums, "expected_cost": jnp.where(block == 0, exact, 0.0)}
+            once = {} if exact is None else {"expected_cost": exact}
+            if self.probe is not None:
+                once["reward_map"] = self._reward_map(state, key)
+            return {**sums, **{name: jnp.where(block == 0, value, 0.0) for name, value in once.items()}}
 
         return jax.vmap(one)(state, seeds)
+
+    def _reward_map(self, state: Any, key: jax.Array) -> jax.Array:
+        """The learned reward of standing at each of the world's probe observations and acting as the policy does there."""
+        assert self.probe is not None and self.learner.judge and self.learner.reward and self.learner.act
+        observation, params = jnp.asarray(self.probe["observation"]), self.learner.policy(state)
+        action = jax.vmap(self.learner.act, (None, 0, None))(params, observation, key)
+        return self.learner.judge(self.learner.reward(state), observation, action, observation)
+
+    def _keep(self, state: Any) -> dict[str, Any]:
+        """What is stored of a finished cell beside its figures; leaves have the seeds' axis."""
+        parts = {"policy": jax.vmap(self.learner.policy)(state)}
+        if self.learner.reward is not None:
+            parts["reward"] = jax.vmap(self.learner.reward)(state)
+        return parts
 
     # Compilation.
 
@@ -144,11 +169,11 @@ class Program:
         """The shapes, with the group axis, of what `function` returns."""
         return jax.tree.map(lambda x: self._shape(x.shape[1:], x.dtype), jax.eval_shape(self._sharded(function), *arguments))
 
-    def _metric_names(self, state: Any, demos: Any, dials: Any) -> tuple[str, ...]:
-        def update(state: Any, demos: Any, dials: Any) -> dict[str, jax.Array]:
-            return jax.vmap(lambda s, d: self.learner.update(s, Task(d, dials))[1])(state, demos)
+    def _metric_names(self, state: Any, demos: Any, dials: Any, given: Any) -> tuple[str, ...]:
+        def update(state: Any, demos: Any, dials: Any, given: Any) -> dict[str, jax.Array]:
+            return jax.vmap(lambda s, d, g: self.learner.update(s, Task(d, dials, g))[1])(state, demos, given)
 
-        metrics = self._result(update, state, demos, dials) if self.learner.rounds else {}
+        metrics = self._result(update, state, demos, dials, given) if self.learner.rounds else {}
         for name, leaf in metrics.items():
             if leaf.shape != (self.groups, self._cell.width) or name == FINITE:
                 raise ValueError(f"metric {name!r} of {self._cell.algo} must be a scalar and not be called {FINITE!r}")
@@ -175,7 +200,8 @@ class Program:
 
     def prepare(self) -> None:
         """Starts compiling every function that a cell needs, two at a time, in the order of their use."""
-        names = [name for name in self._arguments if name not in self._functions and (name != "chunk" or self.learner.rounds)]
+        names = [name for name in self._arguments if name not in self._functions]
+        names = [name for name in names if self.learner.rounds or name not in ("demonstrate", "chunk", "keep")]
         if names:
             self._pool = ThreadPoolExecutor(2)
             self._functions |= {name: self._pool.submit(self._compile, name) for name in names}
@@ -192,6 +218,14 @@ class Program:
         return self._functions[name].result()(*arguments)
 
     # Data on the devices.
+
+    def _given(self, seeds: range) -> Any:
+        """What an earlier run has learned, for these seeds."""
+        return None if self._learned is None else self._learned.of(self._takes or "", seeds)
+
+    def given(self, cells: Sequence[CellSpec]) -> Any:
+        """`_given` of G cells on the devices."""
+        return self.put([self._given(cell.seeds) for cell in cells])
 
     def put(self, groups: Sequence[Any]) -> Any:
         """G equal pytrees of arrays, one per group, as one pytree with a leading axis on the devices."""

@@ -20,6 +20,10 @@ Act = Callable[[Any, jax.Array, jax.Array], jax.Array]
 TOLERANCES = (0.05, 0.1, 0.2)
 """An action is an error if a component is off by more than this; the protocol's is 0.1, the others show its sensitivity."""
 
+DRAWS = 64
+"""Keys under which a policy must cost the same to have a closed form. Two would miss one that draws an action now and then; a
+policy without use for its key is evaluated once all the same."""
+
 
 @struct.dataclass
 class Evaluation:
@@ -127,3 +131,14 @@ def expert_errors(
     keys = jax.random.split(jax.random.fold_in(key, episodes), steps)
     (_, errors), _ = jax.lax.scan(step, (states, jnp.zeros(len(TOLERANCES))), keys)
     return errors, total
+
+
+def expected_cost(world: World, act: Act | None, params: Any, key: jax.Array, horizon: int) -> jax.Array | None:
+    """J(T) of a policy in closed form, float32[horizon]; None for the expert and in a world without one. `key` is consumed.
+
+    NaN for a policy that draws its actions: `World.expected_cost` is for one that plays the same action at every visit.
+    """
+    if act is None:
+        return None
+    costs = jax.vmap(lambda k: world.expected_cost(lambda x: act(params, x, k), horizon))(jax.random.split(key, DRAWS))
+    return None if costs is None else jnp.where((costs == costs[0]).all(), costs[0], jnp.nan)

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from irl_bench import checkpoints, store
+from irl_bench import checkpoints, learned, store
 from irl_bench.cells import CellSpec, cell_key, fingerprint
 from irl_bench.lanes import Lane, checkpoint_folder
 from irl_bench.process import EXIT_AGAIN, Interrupted, configure, supervise
@@ -26,6 +26,10 @@ from irl_bench.programs import CAPACITY, EVALUATION, LEVEL, Program, program_for
 from irl_bench.progress import Progress, TensorBoard, reporter
 
 __all__ = ["EXIT_AGAIN", "Interrupted", "Summary", "configure", "run", "supervise"]
+
+
+SHOWN = ("cost", "disc_accuracy_expert", "disc_accuracy_policy", "kl", "std")
+"""Metrics shown while training."""
 
 
 @dataclasses.dataclass
@@ -165,6 +169,7 @@ class _Batch:
         specs = [lane.spec for lane in lanes] + [lanes[-1].spec] * (program.groups - len(lanes))
         self.seeds = program.put([np.asarray(spec.seeds, np.uint32) for spec in specs])
         self.dials = program.put([program.dials(spec) for spec in specs])
+        self.given = program.given(specs)
         self.label = lanes[0].spec.label + (f" and {len(lanes) - 1} more" if len(lanes) > 1 else "")
         self.demos: Any = None
         self.state: Any = None
@@ -174,7 +179,11 @@ class _Batch:
         self._train()
         self._evaluate()
         self._measure_eps()
-        for lane in self.lanes:
+        kept = jax.device_get(self.program("keep", self.state)) if self.program.learner.rounds else None
+        for group, lane in enumerate(self.lanes):
+            if kept is not None:
+                parts = jax.tree.map(lambda leaf, g=group: leaf[g], kept)
+                learned.write(self.session.out, lane.spec, lane.key, parts)
             self._finish(lane)
 
     # The phases.
@@ -186,13 +195,14 @@ class _Batch:
         if self.session.stop.is_set():
             raise Interrupted
         restored = [self._restore(lane) for lane in self.lanes]
-        if any(leaves is None for leaves in restored) or not all(lane.trained for lane in self.lanes):
+        untrained = any(leaves is None for leaves in restored) or not all(lane.trained for lane in self.lanes)
+        if self.program.learner.rounds and untrained:
             # Demonstrations are not in checkpoints: they are made again from the seed.
             self.demos = self.program("demonstrate", self.seeds, self.dials)
         if all(leaves is not None for leaves in restored):
             groups = restored
         else:
-            self.state = self.program("init", self.seeds, self.demos, self.dials)
+            self.state = self.program("init", self.seeds, self.demos, self.dials, self.given)
             if not any(restored):
                 return
             fresh = self._host_state()
@@ -204,12 +214,12 @@ class _Batch:
         """Rounds of training in chunks; stops at each evaluation that is due on the way."""
         most = self.session.chunk_rounds or 1
         while not all(lane.trained and not lane.level_due for lane in self.lanes):
-            self._show("training")
+            self._show("training" + self._detail())
             start, compiled = time.monotonic(), self.program.compile_seconds
             counts = [lane.rounds_ahead(min(most, CAPACITY)) for lane in self.lanes]
             if any(counts):
                 k = self.program.put([np.int32(count) for count in self._pad(counts, 0)])
-                self.state, buffer = self.program("chunk", self.state, self.demos, self.dials, k)
+                self.state, buffer = self.program("chunk", self.state, self.demos, self.dials, self.given, k)
                 rows = np.asarray(buffer)
                 for lane, count, own in zip(self.lanes, counts, rows, strict=False):
                     self._log(lane, own[:count])
@@ -343,6 +353,16 @@ class _Batch:
 
     def _show(self, stage: str) -> None:
         self.session.progress.advance(self.label, stage, sum(lane.fraction for lane in self.lanes) / len(self.lanes))
+
+    def _detail(self) -> str:
+        """The latest value of some metrics, mean over seeds; "" for an algorithm that reports none of them."""
+        lane = self.lanes[0]
+        names = [name for name in SHOWN if name in lane.metrics]
+        if not names or not lane.round:
+            return ""
+        last = lane.history[-1]
+        values = (f"{name.removeprefix('disc_')} {last[:, lane.metrics.index(name)].mean():.3g}" for name in names)
+        return f" ({', '.join(values)})"
 
     def _log(self, lane: Lane, rows: np.ndarray) -> None:
         if self.session.board:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from irl_bench.algos.config import BadInput
 from irl_bench.networks import Policy, Standardiser
 
 
@@ -78,7 +79,10 @@ def held_out_loss(policy: Policy, loss: str, params: PolicyParams, data: Data) -
     return jnp.sum(values * data.mask) / jnp.maximum(jnp.sum(data.mask), 1.0)
 
 
-def flatten(observation: jax.Array, action: jax.Array, mask: jax.Array) -> Data:
-    """[N, T, ...] arrays as rows."""
+def flatten(observation: jax.Array, action: jax.Array | None, mask: jax.Array) -> Data:
+    """[N, T, ...] arrays as rows. Raises BadInput for demonstrations without actions."""
+    if action is None:
+        hint = "gail with inputs=state, init=random"
+        raise BadInput(f"imitation by regression needs demonstrations with actions; nearest: {hint}")
     rows = mask.size
     return Data(observation.reshape(rows, -1), action.reshape(rows, *action.shape[2:]), mask.reshape(rows))

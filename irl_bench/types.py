@@ -17,8 +17,8 @@ class Demonstrations:
 
     observation: jax.Array
     """float32[N, T, O]: what the expert saw before each action."""
-    action: jax.Array
-    """float32[N, T, A] in [-1, 1], or int32[N, T] in a discrete world."""
+    action: jax.Array | None
+    """float32[N, T, A] in [-1, 1], or int32[N, T] in a discrete world; None where only observations were recorded."""
     mask: jax.Array
     """float32[N, T]: 1 where the step counts, 0 past an episode's length."""
 
@@ -31,6 +31,8 @@ class Task:
     """The labelled steps the learner may train on (and split for early stopping)."""
     dials: Any
     """The world's dials; a learner that interacts uses `spec.world.bind(task.dials)`."""
+    given: Any = None
+    """Params of a policy or reward that an earlier run has learned, for an algorithm that is handed one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Spec:
     """N, demonstration episodes; the label budget is N * demo_steps."""
     demo_steps: int
     """Length of a demonstration [steps]."""
+    given: Any = None
+    """`irl_bench.learned.Learned`: which algorithm made what `Task.given` holds, and with which settings."""
 
     @property
     def observation_size(self) -> int:

@@ -12,9 +12,11 @@ import pytest
 
 import envs
 import irl_bench
+from envs import chain
 from irl_bench import algos, cli, plugins
 from irl_bench import plan as plans
 from irl_bench.algos.config import BadInput
+from irl_bench.horizon.slopes import slope
 
 ROOT = pathlib.Path(__file__).parents[1]
 EXAMPLE = re.compile(r"<!-- file: (\S+) -->\n```python\n(.*?)```", re.DOTALL)
@@ -116,6 +118,20 @@ def test_the_expert_scores_itself_without_regret():
 
     figures = irl_bench.score(act, world, seeds=2, episodes=4, eps_episodes=4, eps_steps=16)
     assert figures["verdict"] in ("NO-REGRET", "NO-WINDOW") and figures["hazard"] == 0
+
+
+def test_score_compares_with_the_closed_form():
+    world, right = envs.make("chain"), np.append(chain.CORRECT, chain.RECOVER)
+    played = np.where(np.arange(len(right)) % 8 == 1, (right + 1) % 3, right)
+
+    def act(observation, key):
+        return jnp.asarray(played, jnp.int32)[jnp.argmax(observation)]
+
+    figures = irl_bench.score(act, world, seeds=4, episodes=32, eps_episodes=4, eps_steps=16)
+    grid = np.array(figures["horizons"])
+    exact = slope(grid, chain.closed_form(*chain.exact_rates(played, world.dials), grid))
+    assert figures["exact_slope"] == pytest.approx(exact, abs=1e-4)
+    assert 0 < figures["closed_form_z"] < 10
 
 
 @pytest.mark.parametrize(

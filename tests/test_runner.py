@@ -173,6 +173,15 @@ def test_expert_costs_what_the_closed_form_says(tmp_path):
         assert on + off == 4096 * 16
 
 
+@pytest.mark.parametrize(("policy", "exact"), [("stay", closed_form(16, 0.1, 0.5)[15]), ("draw", np.nan)])
+def test_a_policy_that_draws_has_no_closed_form_and_does_not_fail(tmp_path, policy, exact):
+    spec = cell(algo=f"policy:tests.toys:{policy}", env="tests.toys:Known", mode="recoverable", eval_every=0)
+    run([spec], tmp_path)
+    for seed in spec.seeds:
+        np.testing.assert_allclose(value(tmp_path, spec, "expected_cost", seed, 16), exact, rtol=1e-5)
+        assert np.isfinite(value(tmp_path, spec, "cost", seed, 16)) and value(tmp_path, spec, "failed", seed) == [0.0]
+
+
 def test_a_damaged_result_stops_the_run_and_stays(tmp_path, reference):
     out, cells = reference
     path = store.cell_path(tmp_path, cell_key(cells[0], fingerprint()))

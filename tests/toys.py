@@ -131,6 +131,29 @@ make_long = _maker(rounds=4000)
 make_failing = _maker(fails=True)
 
 
+class Known(TwoState):
+    """The same world, which knows the cost of policies that play one action everywhere."""
+
+    name = "known"
+
+    def expected_cost(self, policy: Callable[[jax.Array], jax.Array], horizon: int) -> jax.Array:
+        slip = jnp.where(policy(jnp.zeros(3)) == 1, 1.0, self.dials.slip)
+        k = slip + self.dials.back
+        return jnp.cumsum(slip / k * (1 - (1 - k) ** jnp.arange(1, horizon + 1)))
+
+
+def stay(observation: jax.Array, key: jax.Array) -> jax.Array:
+    """A policy that does what the expert does."""
+    del observation, key
+    return jnp.int32(0)
+
+
+def draw(observation: jax.Array, key: jax.Array) -> jax.Array:
+    """A policy that tosses a coin."""
+    del observation
+    return (key[1] & 1).astype(jnp.int32)
+
+
 def make_expert(spec: Spec, config: object) -> Learner:
     """The world's own expert: nothing to learn and no state."""
     del spec, config

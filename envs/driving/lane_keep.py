@@ -12,7 +12,7 @@ a state of its own with a measurable way back.
 
 from __future__ import annotations
 
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -97,6 +97,7 @@ class LaneKeep(World):
     horizon = 1024
     recovery_steps = 11
     latency = 10
+    failure_flags = (17 + KINDS,)
     modes: ClassVar = {"nominal": {}, "recoverable": {"reacquisition": 0.25}}
     observation_layout: ClassVar = {
         "ego": (0, 7),
@@ -227,6 +228,26 @@ class LaneKeep(World):
         ego = jnp.stack([e_y, car.e_psi, car.v_x - SPEED, car.v_y, car.r, car.delta, kappa / road.MAX_CURVATURE])
         cue = (jnp.arange(KINDS) == inner.kind) & (inner.rut > 0)
         return jnp.concatenate([ego, lateral, cue.astype(jnp.float32), inner.side[None]])
+
+    def probe(self) -> dict[str, Any]:
+        """A straight road at the wanted speed: lateral offset against heading, all else at rest."""
+        offset, heading = (x.ravel() for x in np.meshgrid(np.linspace(-RAIL, RAIL, 37), np.linspace(-0.3, 0.3, 13)))
+
+        def observe(e_y: jax.Array, e_psi: jax.Array) -> jax.Array:
+            start = cast(LaneKeepState, self.reset(jax.random.PRNGKey(0)).pipeline_state)
+            zero = jnp.zeros(())
+            car = vehicle.Car(zero, e_y, e_psi, jnp.float32(SPEED), zero, zero, zero)
+            side = jnp.where(jnp.abs(e_y) > EDGE, jnp.sign(e_y), 0.0)
+            return self._observe(start.replace(car=car, knots=jnp.zeros(road.KNOTS), side=side))
+
+        return {
+            "observation": np.asarray(jax.jit(jax.vmap(observe))(offset, heading)),
+            "x": offset,
+            "y": heading,
+            "x_name": "lateral offset [m]",
+            "y_name": "heading [rad]",
+            "cost": np.where(np.abs(offset) > EDGE, 1.0, np.abs(offset) / RAIL),
+        }
 
     def expert(self, state: State, key: jax.Array) -> jax.Array:
         """Feedforward of previewed curvature plus look-ahead feedback (Kapania & Gerdes 2015); off the lane, a heading home.

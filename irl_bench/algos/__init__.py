@@ -3,7 +3,12 @@
 ALGORITHMS = {
     "bc": "irl_bench.algos.bc",
     "dagger": "irl_bench.algos.dagger",
+    "gail": "irl_bench.algos.gail",
+    "airl": "irl_bench.algos.airl",
+    "maxent_irl": "irl_bench.algos.maxent_irl",
+    "ppo": "irl_bench.algos.ppo",
     "expert": "irl_bench.algos.expert",
+    "stored": "irl_bench.algos.stored",
     "untrained": "irl_bench.algos.untrained",
 }
 """The one registry: name -> module with `Config` (optional) and `make(spec, config) -> Learner`."""

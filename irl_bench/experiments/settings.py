@@ -38,14 +38,32 @@ WORLDS: Mapping[str, Mapping[str, Mapping[str, int]]] = {
         },
         "default": {
             "demos": 96, "demo_steps": 512, "episodes": 1024, "block": 128, "reference_episodes": 128, "eps_episodes": 512,
-            "eps_steps": 256, "eval_every": 0, "width": 5, "seeds": 20,
+            "eps_steps": 128, "eval_every": 0, "width": 5, "seeds": 20,
         },
         "full": {
             "demos": 96, "demo_steps": 512, "episodes": 4096, "block": 128, "reference_episodes": 512, "eps_episodes": 1024,
             "eps_steps": 512, "eval_every": 4, "width": 5, "seeds": 40,
         },
     },
+    "grid": {
+        "smoke": {
+            "demos": 16, "demo_steps": 64, "episodes": 64, "block": 64, "reference_episodes": 64, "eps_episodes": 64,
+            "eps_steps": 64, "eval_every": 0, "width": 5, "seeds": 5,
+        },
+        "default": {
+            "demos": 64, "demo_steps": 100, "episodes": 1024, "block": 256, "reference_episodes": 256, "eps_episodes": 512,
+            "eps_steps": 128, "eval_every": 0, "width": 5, "seeds": 10,
+        },
+        "full": {
+            "demos": 256, "demo_steps": 100, "episodes": 4096, "block": 256, "reference_episodes": 512, "eps_episodes": 1024,
+            "eps_steps": 256, "eval_every": 0, "width": 5, "seeds": 20,
+        },
+    },
 }  # fmt: skip
+WORLDS = {**WORLDS, "coarse_lane": WORLDS["grid"]}
+
+UNTRAINED = {"episodes": 32, "block": 32, "eps_episodes": 64}
+"""At most this much of the untrained policy: its level is near 1 and nothing is fitted to it."""
 
 SECONDS: Mapping[tuple[str, str], tuple[float, int]] = {
     ("chain", "expert"): (0.2, 256),
@@ -65,22 +83,52 @@ OUTSIDE: Mapping[str, Mapping[str, int]] = WORLDS["lane_keep"]
 TABULAR = {"hidden": (64,), "learning_rate": 3e-2, "weight_decay": 0.0, "batch_size": 512}
 """For one-hot observations: each rare one must be fitted from a few rows. Held-out loss would only tell what is missing."""
 
+TABULAR_IRL = {
+    "discount": 0.9, "init": "random", "episode_steps": 100, "rounds": 100, "learning_rate": 1e-3,
+    "policy_delay": 0, "disc_learning_rate": 1e-3, "penalty": 0.1,
+}  # fmt: skip
+"""For the tabular worlds, whose demonstrator has this discount."""
+
 CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
-    ("chain", "bc"): {**TABULAR, "rounds": 12, "steps_per_round": 200, "held_out": 0.0},
-    ("chain", "dagger"): {**TABULAR, "initial": 0.25},
+    ("chain", "bc"): {**TABULAR, "rounds": 6, "steps_per_round": 200, "held_out": 0.0},
+    ("chain", "dagger"): {**TABULAR, "initial": 0.25, "steps_per_round": 200},
     ("lane_keep", "bc"): {"hidden": (32, 32)},
     # Three quarters of the labels online: with half of them one seed in twenty saw too few departures to learn to stay back.
     ("lane_keep", "dagger"): {"hidden": (32, 32), "initial": 0.25},
+    ("chain", "gail"): {"discount": 0.9, "bc_steps": 600, "inputs": "state_action"},
+    ("chain", "airl"): {"discount": 0.9, "bc_steps": 600, "g": "state_action"},
+    ("grid", "gail"): {**TABULAR_IRL, "inputs": "state_action"},
+    ("grid", "airl"): {**TABULAR_IRL},
+    ("coarse_lane", "gail"): {**TABULAR_IRL, "inputs": "state_action"},
+    ("coarse_lane", "airl"): {**TABULAR_IRL},
 }
 """(world, algorithm) -> settings that differ from the algorithm's defaults."""
+
+SHORT = {"rounds": 4, "bc_steps": 300, "policy_delay": 1}
 
 BUDGET_CONFIGS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {
     ("smoke", "chain", "bc"): {"rounds": 4},
     ("smoke", "chain", "dagger"): {"iterations": 2},
     ("smoke", "lane_keep", "bc"): {"rounds": 6},
     ("smoke", "lane_keep", "dagger"): {"iterations": 2, "steps_per_round": 200},
+    **{(("smoke", env, algo)): SHORT for env in ("lane_keep", "chain") for algo in ("gail", "airl", "ppo")},
+    **{("full", "lane_keep", algo): {"rounds": 400} for algo in ("gail", "airl", "ppo")},
 }
 """(budget, world, algorithm) -> further differences."""
+
+
+DEFAULT_WORLDS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("gail", "airl", "ppo", "stored"), ("lane_keep",)),
+    "maxent_irl": ("grid", "coarse_lane"),
+}
+"""Algorithms that are not run on every default world unless asked to."""
+
+
+def default_worlds(algos: Iterable[str], otherwise: tuple[str, ...]) -> tuple[str, ...]:
+    """The worlds of a sweep that names none: those that all its algorithms have by default, else `otherwise`."""
+    sets = [DEFAULT_WORLDS.get(algo, otherwise) for algo in algos]
+    shared = tuple(world for world in (sets[0] if sets else otherwise) if all(world in own for own in sets))
+    return shared or otherwise
 
 
 def budget_of(env: str, budget: str) -> dict[str, int]:

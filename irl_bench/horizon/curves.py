@@ -60,7 +60,7 @@ class Curves:
     """float[S', K]: the expert's graded cost, subtracted like `expert_cost`; None: nothing is subtracted."""
 
     expected: np.ndarray | None = None
-    """float[S, K]: J(T) of each seed's policy in closed form; None in a world without one."""
+    """float[S, K]: J(T) of each seed's policy in closed form; NaN for one that draws its actions. None: the world has none."""
 
     def __post_init__(self) -> None:
         seeds, horizons = len(self.seeds), len(self.T)
@@ -106,6 +106,10 @@ class Curves:
     def graded_regret(self, horizons: np.ndarray) -> np.ndarray:
         """As `regret`, for the graded cost; NaN where that was not finite."""
         return self._less_expert(self.graded, self.expert_graded, horizons)
+
+    def exact_regret(self, horizons: np.ndarray) -> np.ndarray | None:
+        """As `regret`, for the closed form; None without one."""
+        return None if self.expected is None else self._less_expert(self.expected, self.expert_cost, horizons)
 
     def _less_expert(self, cost: np.ndarray, expert: np.ndarray | None, horizons: np.ndarray) -> np.ndarray:
         columns = np.searchsorted(self.T, horizons)

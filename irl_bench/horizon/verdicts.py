@@ -42,6 +42,7 @@ MIXED_SHARE = 0.2
 RATIO_BELOW = 0.2
 """eps_own / eps_expert says nothing about a policy that never resembled the expert: it is given only below this eps_expert."""
 _EXPECTED_DEPARTURES = 10
+_ROUNDING = 1e-4  # of J: the closed form is a float32 sum over the steps
 _DIGITS = 9  # significant; rounding in the last bits must not change a byte of verdicts.json
 
 
@@ -244,24 +245,30 @@ def _growth_figures(curves: Curves, window: Window) -> dict[str, Any]:
 
 
 def _exact_figures(curves: Curves, window: Window) -> dict[str, Any]:
-    """Comparison with the closed form, where the world has one: J measured minus J of the very same policies.
+    """Comparison with the closed form, where the world and every usable seed's policy have one: J measured minus J exact.
 
     z = mean over seeds of the difference / its standard error over seeds; `closed_form_z` is the largest |z| over the window's
-    horizons, `closed_form_z_T_max` that of the last one alone.
+    horizons, `closed_form_z_T_max` that of the last one alone. A horizon at which all seeds differ alike has no z: it is left
+    out if they do not differ at all, else it is one of `closed_form_unjudged`.
     """
     figures: dict[str, Any] = {"exact_slope": None, "closed_form_z": None, "closed_form_z_T_max": None}
-    if curves.expected is None or not window.horizons or curves.usable.sum() < 2:
+    figures["closed_form_unjudged"] = []
+    grid = np.array(window.horizons, int)
+    regret = curves.exact_regret(grid) if len(grid) else None
+    if regret is None or not len(regret) or not np.isfinite(regret).all():
         return figures
-    columns = np.searchsorted(curves.T, window.horizons)
-    expected = np.asarray(curves.expected, float)[np.ix_(curves.usable, columns)]
-    difference = np.asarray(curves.cost, float)[np.ix_(curves.usable, columns)] - expected
-    error = difference.std(axis=0, ddof=1) / np.sqrt(len(difference))
-    if (expected.mean(axis=0) > 0).all():
-        figures["exact_slope"] = float(slope(np.array(window.horizons), expected.mean(axis=0)))
-    if (error > 0).all():
-        z = difference.mean(axis=0) / error
-        figures |= {"closed_form_z": float(np.abs(z).max()), "closed_form_z_T_max": float(z[-1])}
-    return figures
+    figures["exact_slope"] = float(slope(grid, regret.mean(axis=0)))
+    if len(regret) == 1:
+        return figures
+    rows = np.ix_(curves.usable, np.searchsorted(curves.T, grid))
+    measured, expected = np.asarray(curves.cost, float)[rows], np.asarray(curves.expected, float)[rows]
+    difference = np.where(np.isclose(measured, expected, rtol=_ROUNDING, atol=0.0), 0.0, measured - expected)
+    spread = np.ptp(difference, axis=0) > 0
+    mean, error = difference.mean(axis=0), difference.std(axis=0, ddof=1) / np.sqrt(len(difference))
+    z = np.divide(mean, error, out=np.full(len(grid), np.nan), where=spread)
+    if spread.any():
+        figures |= {"closed_form_z": float(np.nanmax(np.abs(z))), "closed_form_z_T_max": float(z[-1])}
+    return {**figures, "closed_form_unjudged": list(grid[~spread & (difference[0] != 0)])}
 
 
 def _level(curves: Curves, horizon: int) -> float | None:

@@ -31,6 +31,8 @@ class ReportData:
     """Cell key -> the manifest stored in its file."""
     rounds: dict[Entry, dict[str, tuple[np.ndarray, np.ndarray]]] = dataclasses.field(default_factory=dict)
     """Entry -> metric -> (round int[R], value float[S, R]); NaN where a seed has no value at a round."""
+    maps: dict[Entry, np.ndarray] = dataclasses.field(default_factory=dict)
+    """Entry -> learned reward float[S', P] of the usable seeds over the world's probe."""
     other_cells: int = 0
     """Cells in the folder that this report does not use."""
 
@@ -47,15 +49,19 @@ def load(out: str | os.PathLike[str]) -> ReportData:
     plan = store.read_plan(folder)
     if not plan:
         raise ValueError(f"{folder} is not the folder of a run: it holds no plan.json")
-    curves, manifests, rounds = [], {}, {}
+    curves, manifests, rounds, maps = [], {}, {}, {}
     for entry in plan["entries"]:
         curve = store.curves(folder, entry)
         curves.append(curve)
         tables = []
         for key in entry["cells"]:
             manifests[key], table = store.read_cell(store.cell_path(folder, key))
-            tables.append({name: table[name].to_numpy(zero_copy_only=False) for name in ("seed", "round", "quantity", "value")})
+            columns = ("seed", "round", "T", "quantity", "value")
+            tables.append({name: table[name].to_numpy(zero_copy_only=False) for name in columns})
         rounds[entry["env"], entry["algo"], entry["mode"]] = _rounds(tables, curve.seeds)
+        learned = _map(tables, curve.seeds[curve.usable])
+        if learned is not None:
+            maps[entry["env"], entry["algo"], entry["mode"]] = learned
     analysis = plan.get("analysis", {})
     verdicts = horizon.analyse(curves, plan["worlds"], horizons=analysis.get("horizons", "auto"))
     stored = {path.stem for path in (folder / "cells").glob("*.parquet")}
@@ -66,6 +72,7 @@ def load(out: str | os.PathLike[str]) -> ReportData:
         plan=plan,
         manifests=manifests,
         rounds=rounds,
+        maps=maps,
         other_cells=len(stored - manifests.keys()),
     )
 
@@ -88,6 +95,18 @@ def _rounds(tables: list[dict[str, np.ndarray]], seeds: np.ndarray) -> dict[str,
         grid = [[values.get((int(seed), round_), math.nan) for round_ in index] for seed in seeds]
         found[name] = (np.array(index), np.array(grid, dtype=float).reshape(len(seeds), len(index)))
     return found
+
+
+def _map(tables: list[dict[str, np.ndarray]], seeds: np.ndarray) -> np.ndarray | None:
+    """`reward_map` of the given seeds, float[S', P]; None if nothing was learned that has one."""
+    found = {}
+    for table in tables:
+        where = table["quantity"].astype(str) == "reward_map"
+        order = np.argsort(table["T"][where], kind="stable")
+        seed, value = table["seed"][where][order], table["value"][where][order]
+        found |= {int(own): value[seed == own] for own in np.unique(seed)}
+    rows = [found[int(seed)] for seed in seeds if int(seed) in found]
+    return np.stack(rows) if rows else None
 
 
 def plain(value: Any) -> Any:

@@ -14,7 +14,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from irl_bench.report import series
+from irl_bench.report import series, training
 from irl_bench.report.data import ReportData
 from irl_bench.report.series import Panel
 
@@ -277,4 +277,49 @@ def learning(data: ReportData) -> Figure | None:
     return _grid(here, "Learning curves", caption, paint, 2.3)
 
 
-FIGURES = {"regret": regret, "local_slopes": local_slopes, "eps": eps, "hazard_recovery": hazard_recovery, "learning": learning}
+def reward_maps(data: ReportData) -> Figure | None:
+    """Learned rewards over the world's probe, beside minus the true cost."""
+    drawn = training.maps(data)
+    if not drawn:
+        return None
+    lookup = {one.title: one for one in drawn}
+    panels = [Panel(one.title.split(":")[0].split(",")[0], "", one.title, (), None) for one in drawn]
+
+    def paint(axis: Axes, panel: Panel) -> None:
+        one = lookup[panel.title]
+        mesh = axis.pcolormesh(one.x, one.y, one.values, cmap="viridis", shading="nearest", rasterized=True)
+        axis.figure.colorbar(mesh, ax=axis, pad=0.02)
+        axis.set(xlabel=one.x_name, ylabel=one.y_name)
+
+    caption = "The reward of standing still in a state, each seed's standardised, then averaged over seeds. Brighter is better."
+    return _grid(panels, "Learned rewards", caption, paint, 2.2)
+
+
+def diagnostics(data: ReportData) -> Figure | None:
+    """Training by round."""
+    looks, drawn = series.looks(data), list(training.panels(data))
+    lookup = {panel.title: (words, curves) for panel, words, curves in drawn}
+
+    def paint(axis: Axes, panel: Panel) -> None:
+        words, curves = lookup[panel.title]
+        for curve, rounds, values in curves:
+            look = looks[curve.algo]  # type: ignore[attr-defined]
+            low, high = np.quantile(values, (0.1, 0.9), axis=0)
+            axis.fill_between(rounds, low, high, color=look.colour, alpha=0.2, lw=0)
+            axis.plot(rounds, values.mean(axis=0), color=look.colour, lw=1.2, label=curve.algo)  # type: ignore[attr-defined]
+        axis.set(xlabel="round", ylabel=words)
+        axis.legend(loc="best", frameon=False)
+
+    caption = "From the rollouts trained on. Line: mean over seeds. Band: their middle 80 %."
+    return _grid([panel for panel, _, _ in drawn], "Training diagnostics", caption, paint, 1.8)
+
+
+FIGURES = {
+    "regret": regret,
+    "local_slopes": local_slopes,
+    "eps": eps,
+    "hazard_recovery": hazard_recovery,
+    "learning": learning,
+    "reward_maps": reward_maps,
+    "diagnostics": diagnostics,
+}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from irl_bench.report import series
+from irl_bench.report import series, training
 from irl_bench.report.data import ReportData, plain
 from irl_bench.report.series import Panel
 
@@ -147,6 +147,34 @@ def learning(data: ReportData) -> list[Plot]:
             traces.append(_line(index, values.mean(axis=0), looks[curve.algo], curve.algo, curve.algo, markers=True))
         if traces:
             found.append(_plot(panel, traces, {"xaxis": {"title": {"text": "round"}}, "yaxis": _log("level [cost per step]")}))
+    return found
+
+
+def diagnostics(data: ReportData) -> list[Plot]:
+    """Training by round, one small plot per quantity."""
+    looks, found = series.looks(data), []
+    for panel, words, curves in training.panels(data):
+        traces: list[dict[str, Any]] = []
+        for curve, rounds, values in curves:
+            name, thin = curve.algo, series.thin(rounds, 200)  # type: ignore[attr-defined]
+            low, high = np.quantile(values[:, thin], (0.1, 0.9), axis=0)
+            traces += _band(rounds[thin], low, high, looks[name].colour, name)
+            traces.append(_line(rounds[thin], values[:, thin].mean(axis=0), looks[name], name, name, width=2.0))
+        axes = {"xaxis": {"title": {"text": "round"}}, "yaxis": {"title": {"text": words}}}
+        found.append(_plot(panel, traces, axes, height=280))
+    return found
+
+
+def reward_maps(data: ReportData) -> list[Plot]:
+    """Learned rewards over the world's probe, beside the true one."""
+    found = []
+    for drawn in training.maps(data):
+        trace = {"type": "heatmap", "x": drawn.x, "y": drawn.y, "z": drawn.values, "colorscale": "Viridis"}
+        figure = {
+            "data": [trace | {"colorbar": {"thickness": 12}}],
+            "layout": {"xaxis": {"title": {"text": drawn.x_name}}, "yaxis": {"title": {"text": drawn.y_name}}, "height": 300},
+        }
+        found.append({"title": drawn.title, "note": "", "figure": _rounded(plain(figure))})
     return found
 
 

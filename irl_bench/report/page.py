@@ -48,6 +48,8 @@ def build(data: ReportData) -> str:
             interactive.learning(data),
             LEARNING,
         ),
+        ("Learned rewards", interactive.reward_maps(data), REWARDS),
+        ("Training diagnostics", interactive.diagnostics(data), DIAGNOSTICS),
     ]
     plots: list[dict] = []
     shown = []
@@ -88,6 +90,11 @@ REGRET = (
     "Dashed: guide lines that grow as T and as T². Dotted: an untrained policy."
 )
 SLOPES = "The exponent over the octave around each T, with 95 % jackknife intervals over seeds."
+REWARDS = (
+    "The reward of standing still in a state, each seed's standardised, then averaged: brighter is better. The first is minus "
+    "the true graded cost. What a learner could not see, it cannot have put into its reward."
+)
+DIAGNOSTICS = "By round of training, from the rollouts trained on. Line: mean over seeds. Band: their middle 80 %."
 LEARNING = "Mean cost per step over T_max after each round (few episodes). Thin: seeds. Thick: their mean."
 EPS = (
     "Filled: on held-out expert rollouts. Open: on the learner's own states, the expert asked there. An error is an action "

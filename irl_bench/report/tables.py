@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from irl_bench.report import series
+from irl_bench.report import series, training
 from irl_bench.report.data import ReportData
 
 MISSING = "–"
@@ -105,6 +105,12 @@ def verdicts(data: ReportData) -> Table:
     return _table(data, columns, ("verdict", "reason"))
 
 
+def closed_form(verdict: Verdict) -> str:
+    """The largest |z| against the closed form, and the horizons that have none although the seeds differ from it."""
+    horizons = ", ".join(map(str, verdict.get("closed_form_unjudged") or []))
+    return number(verdict.get("closed_form_z")) + (f"; no spread at T = {horizons}" if horizons else "")
+
+
 def growth(data: ReportData) -> Table:
     """Exponents beside each other, what the two-state chain with the measured rates would show, and those rates in horizons."""
     columns = {
@@ -112,7 +118,7 @@ def growth(data: ReportData) -> Table:
         "slope, graded cost": lambda v: exponent(v.get("graded_slope"), v.get("graded_ci_low"), v.get("graded_ci_high")),
         "chain's slope at these h, ρ": lambda v: exponent(v.get("chain_slope"), None, None),
         "closed form's slope": lambda v: exponent(v.get("exact_slope"), None, None),
-        "|z| against it, at most": lambda v: number(v.get("closed_form_z")),
+        "|z| against it, at most": closed_form,
         "rise within the window": lambda v: exponent(v.get("slope_rise"), *(v.get("slope_rise_ci") or [None, None])[:2]),
         "h T_max": lambda v: number(v.get("hazard_T_max")),
         "ρ T_min": lambda v: number(v.get("recovery_T_min")),
@@ -208,11 +214,12 @@ def seeds(data: ReportData) -> Table:
     columns = {
         "seeds": span,
         "failed": failed,
+        "collapsed in training": lambda v: MISSING if of(v) is None else training.collapsed(data, of(v)),
         "recovering": lambda v: number(v.get("recovering_seeds")),
         "absorbed": lambda v: number(v.get("absorbed_seeds")),
         "least departures seen in training": lambda v: number(v.get("departures_min")),
     }
-    return _table(data, columns, ("seeds", "failed"))
+    return _table(data, columns, ("seeds", "failed", "collapsed in training"))
 
 
 def settings(data: ReportData) -> list[tuple[str, Table]]:

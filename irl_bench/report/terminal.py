@@ -50,11 +50,13 @@ def show(
 
 def _exact(verdict: Mapping[str, Any]) -> str:
     """The comparison with the closed form, where there is one."""
-    if verdict.get("closed_form_z") is None:
+    unjudged = ", ".join(map(str, verdict.get("closed_form_unjudged") or []))
+    if verdict.get("closed_form_z") is None and not unjudged:
         return ""
     slopes = f"slope {number(verdict['slope'], 4)}, exactly {number(verdict['exact_slope'], 4)}"
     worst, last = number(verdict["closed_form_z"], 2), number(verdict["closed_form_z_T_max"], 2)
-    return f"; closed form: {slopes}; |z| <= {worst} at any horizon, z = {last} at the longest"
+    found = f"; closed form: {slopes}; |z| <= {worst} at any horizon, z = {last} at the longest"
+    return found + (f"; all seeds differ from it alike at T = {unjudged}" if unjudged else "")
 
 
 def clean(text: Any) -> str:

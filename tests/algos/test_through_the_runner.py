@@ -16,8 +16,9 @@ CONFIGS = {
 
 
 def cells():
-    fields = {"env": "chain", "mode": "dagger_chain", "horizon": 8, "demos": 4, "demo_steps": 16, "episodes": 8, "block": 4}
-    fields |= {"eps_episodes": 4, "eps_steps": 4, "eval_every": 2, "first_seed": 0, "width": 2, "dials": {"hazard": 1.0}}
+    fields = {"env": "tests.toys:TwoState", "mode": "recoverable", "horizon": 8, "demos": 4, "demo_steps": 16, "episodes": 8}
+    fields |= {"block": 4, "eps_episodes": 4, "eps_steps": 4, "eval_every": 2, "first_seed": 0, "width": 2}
+    fields |= {"dials": {"slip": 0.5}}
     return [CellSpec(algo=algo, config=config, **fields) for algo, config in CONFIGS.items()]
 
 

@@ -116,6 +116,14 @@ def test_plots_are_valid(data):
             json.dumps(plot["figure"], allow_nan=False)
 
 
+def test_the_closed_forms_columns_are_filled_and_explained(data):
+    found = {"exact_slope": 1.9876, "closed_form_z": 2.5, "closed_form_unjudged": [80, 113]}
+    text = page.build(dataclasses.replace(data, verdicts=[{**verdict, **found} for verdict in data.verdicts]))
+    everything = [cell for row in rows(own(text)) for cell in row]
+    assert "1.988" in everything and "2.5; no spread at T = 80, 113" in everything
+    assert "Closed form's slope: the same fit to the exact regret" in text and "the largest |z| at any" in text
+
+
 def test_missing_is_never_zero():
     data = synthetic.report_data()
     numbers = (

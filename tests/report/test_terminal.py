@@ -46,3 +46,11 @@ def test_markup_in_names_is_shown_as_it_is(monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     data = synthetic.report_data()
     assert "[bold]x" in printed([{**data.verdicts[3], "mode": "[bold]x"}], [], tty=True)
+
+
+def test_horizons_that_differ_from_the_closed_form_without_spread_are_named():
+    verdict = dict.fromkeys(("exact_slope", "closed_form_z", "closed_form_z_T_max"))
+    data = synthetic.report_data()
+    plain = " ".join(printed([{**data.verdicts[3], **verdict, "closed_form_unjudged": []}], []).split())
+    named = " ".join(printed([{**data.verdicts[3], **verdict, "closed_form_unjudged": [80, 113]}], []).split())
+    assert "closed form" not in plain and named.endswith("all seeds differ from it alike at T = 80, 113")

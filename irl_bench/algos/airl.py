@@ -1,0 +1,135 @@
+"""Adversarial inverse reinforcement learning: the discriminator's own form makes part of it a reward.
+
+    D = e^f / (e^f + pi(a|s)),   f = g(s) + gamma h(s') - h(s),   policy's reward log D - log(1 - D) = f - log pi(a|s)
+                                                                          Fu et al. 2018 (arXiv 1710.11248), eq. 4
+
+-log pi is the entropy bonus of maximum-entropy RL, so PPO's own is 0 and its log-deviation is bounded on both sides: else pi
+grows without bound and the reward with it. Where the deviation does not depend on the state and sits at its bound, that bonus
+is the same for every action: what is left of it is noise of unit variance in each step's reward. `reward=f` leaves it out. A
+categorical policy's entropy does depend on the state, so there it stays.
+At the optimum f is the soft advantage. The state-only g is a reward that can be trained on again; with `g=state_action`,
+g(s, a) fits the data as well but takes the dynamics in (their section 5).
+The world's `done` never ends an episode, as in GAIL.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from irl_bench.algos.config import BadInput, setting
+from irl_bench.learner import Consumes, Learner
+from irl_bench.networks import MAX_LOG_STD, MIN_LOG_STD
+from irl_bench.rewards import adversarial
+from irl_bench.rl import ppo
+from irl_bench.rl.experience import flat
+from irl_bench.types import Spec, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(adversarial.Config, ppo.Config):
+    """Settings of AIRL: PPO's, the discriminator's and two of its own."""
+
+    # A slow policy under a discriminator that keeps up: faster ones left the lane for good on some seeds (docs/inverse_rl.md).
+    rounds: int = setting(120, "rounds; each is one rollout and the updates from it", unit="rounds", low=1, high=10_000_000)
+    learning_rate: float = setting(1e-4, "Adam's step size in the first round", low=1e-8, high=1.0)
+    discount: float = setting(0.95, "gamma", low=0.0, high=1.0)
+    log_std: float = setting(-2.8, "log-deviation of raw actions in the first round", low=MIN_LOG_STD, high=MAX_LOG_STD)
+    log_std_min: float = setting(-3.5, "its lower bound", low=MIN_LOG_STD, high=MAX_LOG_STD)
+    log_std_max: float = setting(-2.5, "its upper bound", low=MIN_LOG_STD, high=MAX_LOG_STD)
+    policy_delay: int = setting(
+        10, "rounds at the start in which the policy is held and only what judges it is fitted",
+        unit="rounds", low=0, high=10**6,
+    )  # fmt: skip
+
+    g: str = setting("state", "what the reward depends on", choices=("state", "state_action"))
+    reward: str = setting(
+        "auto", "of the policy: log_ratio f - log pi(a|s), as published; f; auto: f for a Gaussian policy, else log_ratio",
+        choices=("auto", "f", "log_ratio"),
+    )  # fmt: skip
+
+
+@struct.dataclass
+class State:
+    policy: ppo.State
+    discriminator: adversarial.State
+    """params: {"g", "h"}."""
+    key: jax.Array
+
+
+def make(spec: Spec, config: Config) -> Learner:
+    for name in ("replay", "mixup"):
+        if getattr(config, name):
+            off = "0" if name == "replay" else "false"
+            raise BadInput(f"airl cannot use {name}: its logit holds log pi of the current policy; nearest: {name}={off}")
+    inner = ppo.PPO(spec, config, terminate=False)
+    f_alone = config.reward == "f" or (config.reward == "auto" and spec.n_actions is None)
+    g_net = adversarial.Network(tuple(config.disc_hidden), config.spectral_norm)
+    h_net = adversarial.Network(tuple(config.disc_hidden), config.spectral_norm)
+    with_action = config.g == "state_action"
+
+    def g(params: Any, steps: adversarial.Steps) -> jax.Array:
+        x = jnp.concatenate([steps.observation, steps.action], -1) if with_action else steps.observation
+        return g_net.apply({"params": params["g"]}, x)  # type: ignore[return-value]
+
+    def logit(params: Any, steps: adversarial.Steps) -> jax.Array:
+        """z = f - log pi, so that D = sigmoid(z)."""
+        h_next, h = (h_net.apply({"params": params["h"]}, x) for x in (steps.next_observation, steps.observation))
+        return g(params, steps) + config.discount * h_next - h - steps.log_prob  # type: ignore[operator]
+
+    # log pi(a|s) is read at the expert's actions even where g is not.
+    judge = adversarial.Discriminator(spec, config, logit, True, inner.steps_per_round)
+
+    def init(key: jax.Array, task: Task) -> State:
+        key, policy_key, g_key, h_key, entropy_key = jax.random.split(key, 5)
+        x = jnp.zeros(spec.observation_size)
+        params: dict[str, Any] = {
+            "g": g_net.init(g_key, jnp.zeros(len(x) + judge.action_width) if with_action else x)["params"],
+            "h": h_net.init(h_key, x)["params"],
+        }
+        policy = inner.init(policy_key, task)
+        # Undecided at first: a constant in g changes no policy, but while it climbs from 0 to log pi, all reward is -log pi.
+        x = ppo.view(inner.inputs(policy), task.demonstrations.observation)
+        entropy = jnp.mean(inner.policy.entropy(policy.weights["policy"], x, entropy_key))
+        last = f"bias_{len(config.disc_hidden)}"
+        params["g"] = {**params["g"], last: params["g"][last] - entropy}
+        return State(policy, judge.init(params, task.demonstrations), key)
+
+    def update(state: State, task: Task) -> tuple[State, dict[str, jax.Array]]:
+        key, fit_key, sample_key = jax.random.split(state.key, 3)
+        policy, batch = inner.collect(state.policy, task.dials)
+        inputs, weights = inner.inputs(policy), policy.weights["policy"]
+
+        def log_prob(observation: jax.Array, action: jax.Array) -> jax.Array:
+            return inner.policy.log_prob(weights, ppo.view(inputs, observation), inner.policy.unsquash(action))
+
+        steps = judge.steps(
+            state.discriminator.inputs, batch.observation, batch.action, batch.next_observation, batch.log_prob
+        )
+        rows = flat(steps)
+        discriminator, found = judge.fit(state.discriminator, task.demonstrations, rows, log_prob, policy.round, fit_key)
+        reward = logit(discriminator.params, rows) + (rows.log_prob if f_alone else 0.0)
+        reward = reward.reshape(batch.reward.shape)
+        found |= adversarial.compare(judge, discriminator.inputs, task.demonstrations, batch, reward, sample_key)
+        policy, more = inner.improve(policy, batch, reward)
+        return State(policy, discriminator, key), {**found, **more}
+
+    # What can be trained on again is g alone: h is shaping, which the dynamics it was learned under are part of.
+    def judged(params: Any, observation: jax.Array, action: jax.Array, next_observation: jax.Array) -> jax.Array:
+        steps = judge.steps(params["inputs"], observation, action, next_observation, jnp.zeros(observation.shape[:-1]))
+        return g(params["params"], steps)
+
+    return Learner(
+        init,
+        update,
+        lambda state: inner.params(state.policy),
+        inner.act,
+        config.rounds,
+        Consumes(expert_queries=spec.demos * spec.demo_steps, env_steps=inner.env_steps),
+        reward=lambda state: {"params": state.discriminator.params, "inputs": state.discriminator.inputs},
+        judge=judged,
+    )

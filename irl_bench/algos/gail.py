@@ -1,0 +1,107 @@
+"""Generative adversarial imitation learning: a policy trained to be taken for the expert.
+
+    max_D E_expert[log D] + E_policy[log(1 - D)],   policy: PPO on a reward that grows with D
+                                                                      Ho and Ermon 2016 (arXiv 1606.03476), algorithm 1
+
+The world's `done` never ends an episode here, so a discriminator that cannot tell anything rewards neither living nor dying,
+whatever the form of the reward (Kostrikov et al. 2019, arXiv 1809.02925, on that bias).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from irl_bench.algos.config import setting
+from irl_bench.learner import Consumes, Learner
+from irl_bench.networks import MAX_LOG_STD, MIN_LOG_STD
+from irl_bench.rewards import adversarial
+from irl_bench.rl import ppo
+from irl_bench.rl.experience import flat
+from irl_bench.types import Spec, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(adversarial.Config, ppo.Config):
+    """Settings of GAIL: PPO's, the discriminator's and two of its own."""
+
+    # A slow policy under a discriminator that keeps up: faster ones left the lane for good on some seeds (docs/inverse_rl.md).
+    rounds: int = setting(120, "rounds; each is one rollout and the updates from it", unit="rounds", low=1, high=10_000_000)
+    learning_rate: float = setting(1e-4, "Adam's step size in the first round", low=1e-8, high=1.0)
+    discount: float = setting(0.95, "gamma", low=0.0, high=1.0)
+    log_std: float = setting(-2.8, "log-deviation of raw actions in the first round", low=MIN_LOG_STD, high=MAX_LOG_STD)
+    log_std_min: float = setting(-4.0, "its lower bound", low=MIN_LOG_STD, high=MAX_LOG_STD)
+    log_std_max: float = setting(-2.0, "its upper bound", low=MIN_LOG_STD, high=MAX_LOG_STD)
+    policy_delay: int = setting(
+        5, "rounds at the start in which the policy is held and only what judges it is fitted", unit="rounds", low=0, high=10**6
+    )
+
+    inputs: str = setting(
+        "state_transition", "what the discriminator sees", choices=("state", "state_action", "state_transition")
+    )  # fmt: skip
+    reward: str = setting(
+        "softplus", "from logit z: softplus -log(1 - D), log_d log D, logit z, clipped_logit z within +-5",
+        choices=("softplus", "log_d", "logit", "clipped_logit"),
+    )  # fmt: skip
+
+
+@struct.dataclass
+class State:
+    policy: ppo.State
+    discriminator: adversarial.State
+    key: jax.Array
+
+
+def make(spec: Spec, config: Config) -> Learner:
+    inner = ppo.PPO(spec, config, terminate=False)
+    network = adversarial.Network(tuple(config.disc_hidden), config.spectral_norm)
+
+    def logit(params: Any, steps: adversarial.Steps) -> jax.Array:
+        parts = {
+            "state": (steps.observation,),
+            "state_action": (steps.observation, steps.action),
+            "state_transition": (steps.observation, steps.next_observation),
+        }[config.inputs]
+        return network.apply({"params": params}, jnp.concatenate(parts, -1))  # type: ignore[return-value]
+
+    reads_actions = config.inputs == "state_action"
+    judge = adversarial.Discriminator(spec, config, logit, reads_actions, inner.steps_per_round)
+
+    def init(key: jax.Array, task: Task) -> State:
+        key, policy_key, network_key = jax.random.split(key, 3)
+        width = spec.observation_size * (2 if config.inputs == "state_transition" else 1)
+        width += judge.action_width if reads_actions else 0
+        params = network.init(network_key, jnp.zeros(width))["params"]
+        return State(inner.init(policy_key, task), judge.init(params, task.demonstrations), key)
+
+    def update(state: State, task: Task) -> tuple[State, dict[str, jax.Array]]:
+        key, fit_key, sample_key = jax.random.split(state.key, 3)
+        policy, batch = inner.collect(state.policy, task.dials)
+        steps = judge.steps(
+            state.discriminator.inputs, batch.observation, batch.action, batch.next_observation, jnp.zeros_like(batch.reward)
+        )
+        rows = flat(steps)
+        discriminator, found = judge.fit(state.discriminator, task.demonstrations, rows, None, policy.round, fit_key)
+        reward = adversarial.reward_of(logit(discriminator.params, rows), config.reward).reshape(batch.reward.shape)
+        found |= adversarial.compare(judge, discriminator.inputs, task.demonstrations, batch, reward, sample_key)
+        policy, more = inner.improve(policy, batch, reward)
+        return State(policy, discriminator, key), {**found, **more}
+
+    def judged(params: Any, observation: jax.Array, action: jax.Array, next_observation: jax.Array) -> jax.Array:
+        steps = judge.steps(params["inputs"], observation, action, next_observation, jnp.zeros(observation.shape[:-1]))
+        return adversarial.reward_of(logit(params["params"], steps), config.reward)
+
+    return Learner(
+        init,
+        update,
+        lambda state: inner.params(state.policy),
+        inner.act,
+        config.rounds,
+        Consumes(expert_queries=spec.demos * spec.demo_steps, env_steps=inner.env_steps),
+        reward=lambda state: {"params": state.discriminator.params, "inputs": state.discriminator.inputs},
+        judge=judged,
+    )

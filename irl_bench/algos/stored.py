@@ -1,0 +1,78 @@
+"""A policy that an earlier run has learned, as it is: what becomes of it where the dials have changed. It learns nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from irl_bench.algos.config import BadInput
+from irl_bench.learner import Consumes, Learner
+from irl_bench.types import Spec, Task
+
+
+def maker(spec: Spec) -> tuple[Learner, Task]:
+    """The learner that made what is given, and a task with the shapes it was made for.
+
+    Raises:
+      BadInput: nothing is given, or it was learned in a world of other shapes.
+    """
+    from irl_bench import plugins
+    from irl_bench.types import Demonstrations
+
+    given = spec.given
+    if given is None:
+        raise BadInput("a learned policy or reward is needed; nearest: --given=RUN, the folder of a run of gail or airl")
+    world = plugins.world(given.env).world
+    shapes = (world.observation_size, world.action_size, world.n_actions)
+    if shapes != (spec.observation_size, spec.action_size, spec.n_actions):
+        raise BadInput(f"what {given.algo} learned on {given.env} does not fit {spec.world.name}; nearest: --env={given.env}")
+    there = Spec(world, given.horizon, given.demos, given.demo_steps)
+    rows = (given.demos, given.demo_steps)
+    discrete = world.n_actions is not None
+    action = jax.ShapeDtypeStruct(rows if discrete else (*rows, world.action_size), "int32" if discrete else "float32")
+    demos = Demonstrations(
+        jax.ShapeDtypeStruct((*rows, there.observation_size), "float32"),  # type: ignore[arg-type]
+        action,  # type: ignore[arg-type]
+        jax.ShapeDtypeStruct(rows, "float32"),  # type: ignore[arg-type]
+    )
+    found = plugins.algorithm(given.algo)
+    unknown = given.config.keys() - found.settings.keys()
+    if unknown:
+        raise BadInput(f"what {given.algo} learned is of another version: it had a setting {min(unknown)!r}")
+    # How a policy acts does not depend on the reward it was trained on.
+    changed = {"reward": "true"} if given.config.get("reward") == "learned" else {}
+    return plugins.learner(given.algo, there, {**given.config, **changed}), Task(demos, world.dials)
+
+
+def structure(part: Callable[[Any], Any] | None, learner: Learner, task: Task) -> Any:
+    """The tree whose leaves are stored."""
+    key = jax.ShapeDtypeStruct((2,), "uint32")
+    return jax.tree.structure(jax.eval_shape(lambda k, t: part(learner.init(k, t)), key, task))  # type: ignore[misc]
+
+
+def learned_reward(spec: Spec) -> tuple[Callable[..., jax.Array], Callable[[Any], Any]]:
+    """(judge, leaves -> its params) of the reward that is given. Raises BadInput as `maker` does."""
+    learner, task = maker(spec)
+    tree = structure(learner.reward, learner, task)
+    assert learner.judge
+    return learner.judge, lambda leaves: jax.tree.unflatten(tree, leaves)
+
+
+def takes(config: None) -> str:
+    """What of an earlier run `Task.given` holds."""
+    return "policy"
+
+
+def make(spec: Spec, config: None = None) -> Learner:
+    learner, task = maker(spec)
+    tree = structure(learner.policy, learner, task)
+
+    def init(key: jax.Array, task: Task) -> Any:
+        return jax.tree.unflatten(tree, task.given)
+
+    def update(state: Any, task: Task) -> tuple[Any, dict[str, jax.Array]]:
+        return state, {}
+
+    return Learner(init, update, lambda state: state, learner.act, 0, Consumes())

@@ -1,0 +1,124 @@
+"""Random search over an algorithm's numbers, all candidates trained side by side in one program.
+
+A candidate's numbers are data of the compiled functions, so candidates and seeds are two vmapped axes and there is one
+compilation whatever their count. Settings that change shapes or choices cannot be searched; they are given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from irl_bench import plugins, rollout
+from irl_bench.types import Spec, Task
+
+Space = Mapping[str, tuple[float, float, str]]
+"""{setting: (low, high, "log" or "linear")}"""
+
+
+def candidates(space: Space, count: int, seed: int) -> dict[str, np.ndarray]:
+    """`count` random points of the space, float32[count] by setting."""
+    rng, found = np.random.default_rng(seed), {}
+    for name, (low, high, scale) in space.items():
+        u = rng.uniform(size=count)
+        found[name] = (low * (high / low) ** u if scale == "log" else low + (high - low) * u).astype(np.float32)
+    return found
+
+
+def search(
+    algo: str,
+    env: str,
+    values: Mapping[str, np.ndarray],
+    *,
+    settings: Mapping[str, Any],
+    seeds: range,
+    demos: int = 64,
+    demo_steps: int = 512,
+    episodes: int = 64,
+    every: int = 25,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Trains every candidate on every seed and measures what it ends as.
+
+    Args:
+      algo, env: registered names.
+      values: numbers of the candidates, float32[C] by setting.
+      settings: what all of them have in common, `rounds` among it.
+      seeds: each candidate is trained on all.
+      demos, demo_steps: demonstrations per seed.
+      episodes: evaluation episodes to T_max.
+      every: rounds per compiled call at most; those in use divide the number of rounds.
+      say: told the progress.
+
+    Returns:
+      JSON values: the candidates with their level (mean cost per step), h and rho per seed, the best first.
+    """
+    world = plugins.world(env).world
+    spec = Spec(world, world.horizon, demos, demo_steps)
+    found = plugins.algorithm(algo)
+    base = found.config(**settings)  # type: ignore[misc]
+    every = max(size for size in range(1, min(every, base.rounds) + 1) if base.rounds % size == 0)
+    dials = world.dials_for(next(iter(world.modes)))
+    bound = world.bind(dials)
+    count = len(next(iter(values.values())))
+    lanes = {name: jnp.repeat(jnp.asarray(v), len(seeds)) for name, v in values.items()}
+    lane_seeds = jnp.tile(jnp.asarray(seeds), count)
+    learner_of = lambda numbers: found.make(spec, dataclasses.replace(base, **numbers))  # noqa: E731
+    key_of = lambda seed, stream: jax.random.fold_in(jax.random.fold_in(jax.random.PRNGKey(1), seed), stream)  # noqa: E731
+
+    def demonstrations(seed: jax.Array) -> Any:
+        return rollout.collect(bound, key_of(seed, 0), demos, demo_steps)
+
+    def init(numbers: Any, seed: jax.Array, demos: Any) -> Any:
+        return learner_of(numbers).init(key_of(seed, 1), Task(demos, dials))
+
+    def chunk(numbers: Any, state: Any, demos: Any) -> Any:
+        learner = learner_of(numbers)
+        return jax.lax.scan(lambda s, _: learner.update(s, Task(demos, dials)), state, None, length=every)
+
+    def measure(numbers: Any, state: Any, seed: jax.Array) -> Any:
+        learner = learner_of(numbers)
+        return rollout.evaluate(bound, learner.act, learner.policy(state), key_of(seed, 2), episodes, world.horizon)
+
+    demos_ = jax.jit(jax.vmap(demonstrations))(lane_seeds)
+    state = jax.jit(jax.vmap(init))(lanes, lane_seeds, demos_)
+    run = jax.jit(jax.vmap(chunk), donate_argnums=1)
+    history, start = [], time.monotonic()
+    for done in range(every, base.rounds + 1, every):
+        state, metrics = run(lanes, state, demos_)
+        costs = np.asarray(metrics["cost"])[:, -5:].mean(1).reshape(count, -1)
+        history.append({"round": done, "training_cost": costs.round(5).tolist()})
+        best = np.sort(costs.mean(1))[:5].round(4)
+        say(f"round {done}, {time.monotonic() - start:.0f} s: training cost of the best candidates {best}")
+    sums = jax.device_get(jax.jit(jax.vmap(measure))(lanes, state, lane_seeds))
+    shape = (count, len(seeds))
+    level = (np.asarray(sums.cost).sum(1) / episodes / world.horizon).reshape(shape)
+    hazard = (np.asarray(sums.on_to_off) / np.maximum(np.asarray(sums.on_steps), 1)).reshape(shape)
+    recovery = (np.asarray(sums.off_to_on) / np.maximum(np.asarray(sums.off_steps), 1)).reshape(shape)
+    rows = [
+        {
+            "settings": {name: float(v[c]) for name, v in values.items()},
+            "level": level[c].tolist(),
+            "hazard": hazard[c].tolist(),
+            "recovery": recovery[c].tolist(),
+        }
+        for c in range(count)
+    ]
+    rows.sort(key=lambda row: float(np.mean(row["level"])))
+    return {
+        "algo": algo,
+        "env": env,
+        "settings": {**settings},
+        "demos": demos,
+        "demo_steps": demo_steps,
+        "seeds": list(seeds),
+        "episodes": episodes,
+        "candidates": rows,
+        "history": history,
+    }

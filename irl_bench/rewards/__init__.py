@@ -1,0 +1,1 @@
+"""Learned rewards: networks and losses, and how they are fitted. Nothing here knows of policies or worlds."""

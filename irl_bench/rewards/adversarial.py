@@ -1,0 +1,313 @@
+"""Discriminators: told apart are the expert's steps (label 1) and the policy's (label 0), by a logit z with D = sigmoid(z).
+
+    minimise E_expert[softplus(-z)] + E_policy[softplus(z)] + penalty
+                                                      Goodfellow et al. 2014; Ho and Ermon 2016 (arXiv 1606.03476), eq. 16
+
+What the logit is, a free network (GAIL) or f - log pi (AIRL), is the caller's. Losses are pure functions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from irl_bench.algos.config import BadInput, setting
+from irl_bench.networks import Standardiser, standardiser
+from irl_bench.types import Demonstrations, Spec
+
+INPUT_LIMIT = 10.0
+"""Standardised inputs are cut here."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of a discriminator."""
+
+    disc_hidden: tuple[int, ...] = setting(
+        (64, 64), "widths of the discriminator's hidden layers", unit="units", low=1, high=4096
+    )
+    disc_learning_rate: float = setting(1e-3, "its Adam's step size", low=1e-8, high=1.0)
+    disc_steps: int = setting(8, "its gradient steps per round", unit="steps", low=1, high=100_000)
+    disc_batch: int = setting(256, "rows of either side in such a step", unit="rows", low=1, high=65536)
+    penalty: float = setting(1.0, "weight of the gradient penalty", low=0.0, high=1e6)
+    penalty_norm: float = setting(0.0, "norm that the penalty pulls the gradient to", low=0.0, high=1e3)
+    spectral_norm: bool = setting(False, "divide its matrices by their largest singular values")
+    smoothing: float = setting(0.0, "label smoothing: labels are 1 - s and s", low=0.0, high=0.49)
+    mixup: bool = setting(False, "train on mixtures of an expert's and a policy's row, with mixed labels")
+    replay: int = setting(0, "earlier rounds from which negatives are drawn too", unit="rounds", low=0, high=10_000)
+    mask_failure: bool = setting(True, "hide the world's failure flags from the discriminator")
+
+
+@struct.dataclass
+class Steps:
+    """Steps of either side, as rows."""
+
+    observation: jax.Array
+    """float32[n, O], standardised."""
+    action: jax.Array
+    """float32[n, K]: the action, one-hot in a discrete world; zeros where nothing reads it."""
+    next_observation: jax.Array
+    """float32[n, O]."""
+    log_prob: jax.Array
+    """float32[n]: log pi(a|s) under the current policy; zeros where nothing reads it."""
+
+
+Logit = Callable[[Any, Steps], jax.Array]
+"""(params, steps of n rows) -> float32[n]"""
+
+
+class Network(nn.Module):
+    """Tanh multilayer perceptron with one output; with `spectral`, every matrix has spectral norm 1 (Miyato et al. 2018)."""
+
+    hidden: tuple[int, ...]
+    spectral: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for i, width in enumerate((*self.hidden, 1)):
+            kernel = self.param(f"kernel_{i}", nn.initializers.variance_scaling(1.0, "fan_in", "normal"), (x.shape[-1], width))
+            bias = self.param(f"bias_{i}", nn.initializers.zeros, (width,))
+            x = x @ (kernel / largest_singular_value(kernel) if self.spectral else kernel) + bias
+            x = nn.tanh(x) if i < len(self.hidden) else x
+        return x[..., 0]
+
+
+def largest_singular_value(matrix: jax.Array, iterations: int = 12) -> jax.Array:
+    """By power iteration from a fixed start; the singular vectors are held constant in the gradient, float32[]."""
+    v = jnp.sin(1.0 + jnp.arange(matrix.shape[1], dtype=matrix.dtype))
+    for _ in range(iterations):
+        u = matrix @ v
+        u = u / (jnp.linalg.norm(u) + 1e-12)
+        v = matrix.T @ u
+        v = v / (jnp.linalg.norm(v) + 1e-12)
+    u, v = jax.lax.stop_gradient((u, v))
+    return u @ matrix @ v + 1e-12
+
+
+def cross_entropy(expert: jax.Array, policy: jax.Array, smoothing: float = 0.0) -> jax.Array:
+    """Binary cross-entropy of logits, half of each side; labels are 1 - s and s. float32[]."""
+    return 0.5 * (mean_bce(expert, 1.0 - smoothing) + mean_bce(policy, smoothing))
+
+
+def mean_bce(logit: jax.Array, label: Any) -> jax.Array:
+    """Mean of -l log D - (1 - l) log(1 - D) = softplus(z) - l z."""
+    return jnp.mean(jax.nn.softplus(logit) - label * logit)
+
+
+def gradient_penalty(logit: Logit, params: Any, steps: Steps, norm: float) -> jax.Array:
+    """E (|grad z| - norm)² over `steps`, z's gradient in observation, action and next one (Gulrajani et al. 2017, eq. 3)."""
+
+    def one(row: Steps) -> jax.Array:
+        gradient = jax.grad(lambda r: logit(params, jax.tree.map(lambda x: x[None], r))[0])(row)
+        parts = (gradient.observation, gradient.action, gradient.next_observation)
+        return jnp.sqrt(sum(jnp.sum(jnp.square(part)) for part in parts) + 1e-12)
+
+    return jnp.mean(jnp.square(jax.vmap(one)(steps) - norm))
+
+
+def reward_of(logit: jax.Array, form: str, limit: float = 5.0) -> jax.Array:
+    """Reward from a logit z: "softplus" -log(1 - D), "log_d" log D, "logit" z, "clipped_logit" z within +-limit."""
+    return {
+        "softplus": jax.nn.softplus(logit),
+        "log_d": -jax.nn.softplus(-logit),
+        "logit": logit,
+        "clipped_logit": jnp.clip(logit, -limit, limit),
+    }[form]
+
+
+@struct.dataclass
+class State:
+    """What a discriminator keeps between rounds."""
+
+    params: Any
+    opt_state: Any
+    inputs: Standardiser
+    """Both sides are standardised by the demonstrations' statistics; failure flags have scale 0 if they are masked."""
+    memory: Any
+    """Steps of the last `replay` rounds, [replay, n] rows; None without replay."""
+
+
+class Discriminator:
+    """Fits a logit to tell expert from policy. `logit` is read at standardised steps; `reads_actions`: actions too."""
+
+    def __init__(self, spec: Spec, config: Config, logit: Logit, reads_actions: bool, rows_per_round: int):
+        self.spec, self.config, self.logit = spec, config, logit
+        self.reads_actions, self.rows = reads_actions, rows_per_round
+        self.transform = optax.adam(config.disc_learning_rate, b1=0.5)
+
+    @property
+    def action_width(self) -> int:
+        return self.spec.n_actions or self.spec.action_size
+
+    def init(self, params: Any, demos: Demonstrations) -> State:
+        """A state around freshly initialised `params`.
+
+        Raises:
+          BadInput: demonstrations without actions for a logit that reads them.
+        """
+        if self.reads_actions and demos.action is None:
+            raise BadInput("its discriminator reads actions, which these demonstrations lack; nearest: --gail.inputs=state")
+        if demos.mask.shape[1] < 2:
+            raise BadInput("a discriminator reads steps with their successors; nearest: --demo_steps=2")
+        inputs = standardiser(
+            demos.observation.reshape(-1, self.spec.observation_size), demos.mask.reshape(-1), keep_constant=True
+        )
+        if self.config.mask_failure:
+            seen = jnp.ones(self.spec.observation_size).at[jnp.array(self.spec.world.failure_flags, int)].set(0.0)
+            inputs = inputs.replace(scale=inputs.scale * seen)
+        empty = jax.tree.map(lambda x: jnp.zeros((self.config.replay, self.rows, *x.shape[1:]), x.dtype), self.blank(1))
+        memory = empty if self.config.replay else None
+        return State(params, self.transform.init(params), inputs, memory)
+
+    def blank(self, rows: int) -> Steps:
+        zero = jnp.zeros((rows, self.spec.observation_size))
+        return Steps(zero, jnp.zeros((rows, self.action_width)), zero, jnp.zeros(rows))
+
+    def steps(
+        self, inputs: Standardiser, observation: jax.Array, action: Any, next_observation: jax.Array, log_prob: jax.Array
+    ) -> Steps:
+        """Standardised steps from raw ones; leading axes are free."""
+        see = lambda x: jnp.clip(inputs(x), -INPUT_LIMIT, INPUT_LIMIT)  # noqa: E731
+        if action is None or not self.reads_actions:
+            action = jnp.zeros((*observation.shape[:-1], self.action_width))
+        elif self.spec.n_actions is not None:
+            action = jax.nn.one_hot(action, self.action_width)
+        return Steps(see(observation), action, see(next_observation), log_prob)
+
+    def fit(
+        self,
+        state: State,
+        demos: Demonstrations,
+        policy: Steps,
+        log_prob: Callable[[jax.Array, jax.Array], jax.Array] | None,
+        round: jax.Array,
+        key: jax.Array,
+    ) -> tuple[State, dict[str, jax.Array]]:
+        """`disc_steps` gradient steps on the policy's rows (and those remembered) against the expert's; `key` is consumed.
+
+        Args:
+          state: the discriminator's.
+          demos: N episodes; the last step of each has no successor and is not used.
+          policy: the rows of this round.
+          log_prob: (observation[n, O], action[n, ...]) -> log pi(a|s) of the current policy; None if the logit reads none.
+          round: int32, how many rounds were fitted before.
+          key: for the batches.
+
+        Returns:
+          The state, and loss, penalty, accuracy on either side and mean logits of the last step, before it was taken.
+        """
+        config = self.config
+        length = demos.mask.shape[1]
+        memory = state.memory
+        if memory is not None:
+            slot = round % config.replay
+            memory = jax.tree.map(lambda m, x: jax.lax.dynamic_update_index_in_dim(m, x, slot, 0), memory, policy)
+            filled = jnp.minimum(round + 1, config.replay) * self.rows
+            remembered = jax.tree.map(lambda m: m.reshape(-1, *m.shape[2:]), memory)
+        # Only steps whose successor was recorded; drawing among them by rank keeps masked ones out.
+        usable = (demos.mask[:, :-1] * demos.mask[:, 1:]).reshape(-1)
+        order, count = jnp.argsort(-usable, stable=True), jnp.sum(usable)
+
+        def expert_batch(key: jax.Array) -> Steps:
+            drawn = order[(jax.random.uniform(key, (config.disc_batch,)) * count).astype(jnp.int32)]
+            episode, t = drawn // (length - 1), drawn % (length - 1)
+            observation = demos.observation[episode, t]
+            action = None if demos.action is None else demos.action[episode, t]
+            density = jnp.zeros(config.disc_batch) if log_prob is None else log_prob(observation, action)
+            return self.steps(state.inputs, observation, action, demos.observation[episode, t + 1], density)
+
+        def policy_batch(key: jax.Array) -> Steps:
+            if memory is None:
+                index = jax.random.randint(key, (config.disc_batch,), 0, self.rows)
+                return jax.tree.map(lambda x: x[index], policy)
+            index = (jax.random.uniform(key, (config.disc_batch,)) * filled).astype(jnp.int32)
+            return jax.tree.map(lambda x: x[index], remembered)
+
+        def step(carry: tuple[Any, Any], key: jax.Array) -> tuple[tuple[Any, Any], dict[str, jax.Array]]:
+            params, opt_state = carry
+            expert_key, policy_key, mix_key = jax.random.split(key, 3)
+            batches = expert_batch(expert_key), policy_batch(policy_key)
+            gradient, found = jax.grad(self.loss, has_aux=True)(params, *batches, mix_key)
+            updates, opt_state = self.transform.update(gradient, opt_state, params)
+            return (optax.apply_updates(params, updates), opt_state), found
+
+        keys = jax.random.split(key, config.disc_steps)
+        (params, opt_state), found = jax.lax.scan(step, (state.params, state.opt_state), keys)
+        return state.replace(params=params, opt_state=opt_state, memory=memory), jax.tree.map(lambda x: x[-1], found)
+
+    def loss(self, params: Any, expert: Steps, policy: Steps, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The loss of one batch of either side, and its parts."""
+        config = self.config
+        share = jax.random.uniform(key, (config.disc_batch,))
+        mixed = jax.tree.map(lambda a, b: _mix(share, a, b), expert, policy)
+        z_expert, z_policy = self.logit(params, expert), self.logit(params, policy)
+        if config.mixup:
+            labels = share * (1.0 - config.smoothing) + (1.0 - share) * config.smoothing
+            loss = mean_bce(self.logit(params, mixed), labels)
+        else:
+            loss = cross_entropy(z_expert, z_policy, config.smoothing)
+        zero = isinstance(config.penalty, int | float) and config.penalty == 0
+        penalty = jnp.zeros(()) if zero else gradient_penalty(self.logit, params, mixed, config.penalty_norm)
+        found = {
+            "disc_loss": loss,
+            "disc_penalty": penalty,
+            "disc_accuracy_expert": jnp.mean(z_expert > 0),
+            "disc_accuracy_policy": jnp.mean(z_policy <= 0),
+            "disc_logit_expert": jnp.mean(z_expert),
+            "disc_logit_policy": jnp.mean(z_policy),
+        }
+        return loss + config.penalty * penalty, found
+
+
+def _mix(share: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+    share = share.reshape(-1, *[1] * (a.ndim - 1))
+    return share * a + (1.0 - share) * b
+
+
+def energy_distance(x: jax.Array, y: jax.Array) -> jax.Array:
+    """2 E|x - y| - E|x - x'| - E|y - y'| of two samples float32[n, O]; 0 for equal distributions (Székely and Rizzo 2013)."""
+
+    def mean_distance(a: jax.Array, b: jax.Array) -> jax.Array:
+        squared = jnp.sum(a * a, -1)[:, None] + jnp.sum(b * b, -1)[None] - 2.0 * a @ b.T
+        return jnp.sum(jnp.sqrt(jnp.maximum(squared, 0.0)))
+
+    n, m = len(x), len(y)
+    within = mean_distance(x, x) / (n * (n - 1)) + mean_distance(y, y) / (m * (m - 1))
+    return 2.0 * mean_distance(x, y) / (n * m) - within
+
+
+def correlation(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Pearson's of two arrays; 0 where one of them does not vary."""
+    x, y = x - jnp.mean(x), y - jnp.mean(y)
+    scale = jnp.sqrt(jnp.mean(x * x) * jnp.mean(y * y))
+    return jnp.where(scale > 1e-8, jnp.mean(x * y) / jnp.maximum(scale, 1e-8), 0.0)
+
+
+SAMPLE = 128
+"""Rows of either side between which the distance of state distributions is taken."""
+
+
+def compare(
+    judge: Discriminator, inputs: Standardiser, demos: Demonstrations, batch: Any, reward: jax.Array, key: jax.Array
+) -> dict[str, jax.Array]:
+    """How far the policy's states are from the expert's, and the learned reward from the true one; `key` is consumed."""
+    expert_key, policy_key = jax.random.split(key)
+    size = judge.spec.observation_size
+    mine = batch.observation.reshape(-1, size)
+    theirs = demos.observation.reshape(-1, size)
+    order, count = jnp.argsort(-demos.mask.reshape(-1), stable=True), jnp.sum(demos.mask)
+    drawn = order[(jax.random.uniform(expert_key, (SAMPLE,)) * count).astype(jnp.int32)]
+    index = jax.random.randint(policy_key, (SAMPLE,), 0, len(mine))
+    see = lambda x: jnp.clip(inputs(x), -INPUT_LIMIT, INPUT_LIMIT)  # noqa: E731
+    return {
+        "state_distance": energy_distance(see(theirs[drawn]), see(mine[index])),
+        # The graded cost, since the cost itself is constant in most rollouts.
+        "reward_correlation": correlation(reward, -batch.graded_cost),
+    }

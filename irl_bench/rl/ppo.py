@@ -1,0 +1,356 @@
+"""Proximal policy optimisation with the reward as an argument.
+
+    L = E[min(w A, clip(w, 1 - c, 1 + c) A)] - 1/2 E[(V - R)²] + e H,   w = pi(a|s) / pi_old(a|s)
+                                                                Schulman et al. 2017 (arXiv 1707.06347), eq. 7 and 9
+
+Advantages A and returns R are generalised advantage estimates (Schulman et al. 2016, arXiv 1506.02438, eq. 16), computed once
+per rollout. An episode cut for its length is bootstrapped with the value of the true next state; one that the world ended is
+not.
+Generalised advantage estimation and running statistics are Brax's.
+
+`algos/ppo.py` makes a Learner of it; algorithms that learn a reward hold a `State` of their own and call `collect`, then
+`improve` with the rewards they give.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+from brax.training.acme import running_statistics
+from brax.training.agents.ppo.losses import compute_gae
+from flax import struct
+
+from irl_bench.algos.config import BadInput, setting
+from irl_bench.networks import MAX_LOG_STD, MIN_LOG_STD, MLP, Policy, Standardiser
+from irl_bench.rl.experience import Transition, Worlds, begin, flat, unroll
+from irl_bench.supervised import PolicyParams, fit, flatten, optimiser
+from irl_bench.types import Spec, Task
+
+OBSERVATION_LIMIT = 10.0
+"""Standardised observations are cut here: a feature that hardly ever varies has a huge scale."""
+REWARD_LIMIT = 10.0
+"""Normalised rewards are cut here."""
+CONSTANT = 1e-5
+"""A feature whose standard deviation is at or below this is not scaled."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of PPO, and of every algorithm whose policy is trained by it."""
+
+    rounds: int = setting(128, "rounds; each is one rollout and the updates from it", unit="rounds", low=1, high=10_000_000)
+    worlds: int = setting(32, "worlds side by side, per seed", low=1, high=65536)
+    unroll: int = setting(128, "steps of every world in a round", unit="steps", low=1, high=65536)
+    episode_steps: int = setting(512, "age at which a training episode is cut", unit="steps", low=1, high=1_000_000)
+    hidden: tuple[int, ...] = setting((64, 64), "widths of the policy's hidden layers", unit="units", low=1, high=4096)
+    value_hidden: tuple[int, ...] = setting((64, 64), "widths of the value's hidden layers", unit="units", low=1, high=4096)
+    epochs: int = setting(4, "passes over a rollout", low=1, high=1000)
+    minibatches: int = setting(8, "gradient steps per pass", low=1, high=65536)
+    learning_rate: float = setting(3e-4, "Adam's step size in the first round", low=1e-8, high=1.0)
+    learning_rate_end: float = setting(0.1, "its share that is left in the last round (linear)", low=0.0, high=1.0)
+    discount: float = setting(0.97, "gamma", low=0.0, high=1.0)
+    gae_lambda: float = setting(0.95, "lambda of the advantage estimates", low=0.0, high=1.0)
+    clip: float = setting(0.2, "largest change of the probability ratio that is rewarded", low=0.0, high=10.0)
+    entropy: float = setting(0.0, "weight of the entropy bonus in the first round", low=0.0, high=10.0)
+    entropy_end: float = setting(1.0, "its share that is left in the last round (linear)", low=0.0, high=1.0)
+    max_grad_norm: float = setting(0.5, "gradients are scaled down to this norm", low=1e-6, high=1e6)
+    log_std: float = setting(-2.0, "log-deviation of raw actions in the first round", low=MIN_LOG_STD, high=MAX_LOG_STD)
+    log_std_min: float = setting(-3.0, "its lower bound", low=MIN_LOG_STD, high=MAX_LOG_STD)
+    log_std_max: float = setting(-1.0, "its upper bound", low=MIN_LOG_STD, high=MAX_LOG_STD)
+    normalise_reward: bool = setting(True, "divide rewards by the running deviation of the discounted return")
+    statistics: str = setting(
+        "demonstrations", "what observations are standardised by: the demonstrations, or all seen so far",
+        choices=("demonstrations", "running"),
+    )  # fmt: skip
+    init: str = setting("bc", "how the policy begins: a clone of the demonstrations, or random", choices=("bc", "random"))
+    bc_steps: int = setting(2400, "gradient steps of that cloning", unit="steps", low=1, high=10_000_000)
+    policy_delay: int = setting(
+        0, "rounds at the start in which the policy is held and only what judges it is fitted", unit="rounds", low=0, high=10**6
+    )
+    reference_kl: float = setting(
+        0.0, "reward is lowered by this times log(pi / pi_ref); the reference is the policy at the start", low=0.0, high=100.0
+    )
+
+
+@struct.dataclass
+class State:
+    """Everything that PPO keeps between rounds."""
+
+    weights: Any
+    """{"policy", "value"}."""
+    opt_state: Any
+    statistics: running_statistics.RunningStatisticsState
+    """Of observations."""
+    reference: Any
+    """The policy's weights at the start."""
+    worlds: Worlds
+    returns: jax.Array
+    """float32[E]: discounted sum of rewards so far in each world, for their scale."""
+    return_variance: jax.Array
+    """float32: moving average of its variance."""
+    round: jax.Array
+    """int32."""
+    key: jax.Array
+
+
+class PPO:
+    """The functions of PPO on one world; pure, with `State` as their only memory.
+
+    `terminate`: whether the world's `done` ends an episode. Algorithms that learn a reward say no: where an end cuts off all
+    further reward, the sign of the reward alone would decide whether living or dying pays.
+    """
+
+    def __init__(self, spec: Spec, config: Config, terminate: bool = True):
+        _check_bounds(config)
+        if config.worlds * config.unroll % config.minibatches:
+            rows = config.worlds * config.unroll
+            raise BadInput(f"minibatches={config.minibatches} does not divide worlds * unroll = {rows}")
+        if config.policy_delay >= config.rounds:
+            raise BadInput(f"policy_delay={config.policy_delay} leaves none of rounds={config.rounds}; nearest: policy_delay="
+                           f"{config.rounds - 1}")  # fmt: skip
+        self.spec, self.config, self.terminate = spec, config, terminate
+        self.policy = Policy(spec, config.hidden, log_std=config.log_std)
+        self.value = MLP(tuple(config.value_hidden), 1, head_scale=1.0)
+        self.steps_per_round = config.worlds * config.unroll
+        steps = config.rounds * config.epochs * config.minibatches
+        rate = optax.linear_schedule(config.learning_rate, config.learning_rate * config.learning_rate_end, steps)
+        self.transform = optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optax.adam(rate, eps=1e-5))
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps over all rounds."""
+        return self.config.rounds * self.steps_per_round
+
+    # Observations and values.
+
+    def inputs(self, state: State) -> Standardiser:
+        """What the networks standardise observations with."""
+        std = jnp.asarray(state.statistics.std)
+        return Standardiser(state.statistics.mean, jnp.where(std > CONSTANT, 1.0 / jnp.maximum(std, CONSTANT), 1.0))  # type: ignore[arg-type]
+
+    def params(self, state: State) -> PolicyParams:
+        """The policy that is evaluated."""
+        return PolicyParams(state.weights["policy"], self.inputs(state))
+
+    def act(self, params: PolicyParams, observation: jax.Array, key: jax.Array) -> jax.Array:
+        """The policy's mode at observation[O]."""
+        del key
+        return self.policy.mode(params.weights, view(params.inputs, observation))
+
+    def values(self, weights: Any, x: jax.Array) -> jax.Array:
+        """V at standardised observations, float32[...]."""
+        return self.value.apply({"params": weights["value"]}, x)[..., 0]  # type: ignore[index]
+
+    # The life of a state.
+
+    def init(self, key: jax.Array, task: Task) -> State:
+        """A state before the first round; `key` is consumed."""
+        config = self.config
+        policy_key, value_key, world_key, fit_key, key = jax.random.split(key, 5)
+        demos = task.demonstrations
+        shape = jax.ShapeDtypeStruct((self.spec.observation_size,), jnp.float32)
+        statistics = running_statistics.init_state(shape)
+        if config.statistics == "demonstrations" or config.init == "bc":  # a clone must go on seeing what it was fitted to
+            rows = demos.observation.reshape(-1, self.spec.observation_size)
+            statistics = running_statistics.update(statistics, rows, weights=demos.mask.reshape(-1))
+        policy = self.policy.init(policy_key)
+        value = self.value.init(value_key, jnp.zeros(self.spec.observation_size))["params"]
+        world = self.spec.world.bind(task.dials)
+        state = State(
+            weights={"policy": policy, "value": value},
+            opt_state=None,
+            statistics=statistics,
+            reference=policy,
+            worlds=begin(world, world_key, config.worlds, config.episode_steps),
+            returns=jnp.zeros(config.worlds),
+            return_variance=jnp.zeros(()),
+            round=jnp.int32(0),
+            key=key,
+        )
+        if config.init == "bc":
+            policy = self._clone(state, task, fit_key)
+            state = state.replace(weights={"policy": policy, "value": value}, reference=policy)
+        return state.replace(opt_state=self.transform.init(state.weights))
+
+    def _clone(self, state: State, task: Task, key: jax.Array) -> Any:
+        """Behavioural cloning of the demonstrations with the policy's own inputs."""
+        demos, config = task.demonstrations, self.config
+        if demos.action is None:
+            raise BadInput("init=bc needs demonstrations with actions; nearest: init=random")
+        inputs = self.inputs(state)
+        data = flatten(view(inputs, demos.observation), demos.action, demos.mask)
+        transform = optimiser(3e-3, 1e-2, config.bc_steps)
+        weights = state.weights["policy"]
+        same = Standardiser(jnp.zeros(()), jnp.ones(()))
+        opt_state = transform.init(weights)
+        weights, _, _ = fit(self.policy, "nll", transform, weights, opt_state, same, data, key, config.bc_steps, 256)
+        # A feature that the demonstrations never vary starts without influence; training may give it one.
+        varies = jnp.std(data.observation, 0, where=data.mask[:, None] > 0) > 0
+        first = weights["net"]["Dense_0"]
+        net = {**weights["net"], "Dense_0": {**first, "kernel": first["kernel"] * varies[:, None]}}
+        begun = {**weights, "net": net}
+        return begun if self.policy.discrete else {**begun, "log_std": jnp.full(self.policy.size, config.log_std)}
+
+    def collect(self, state: State, dials: Any) -> tuple[State, Transition]:
+        """One rollout of the current policy: [L, E] transitions."""
+        key, rollout_key = jax.random.split(state.key)
+        inputs, policy = self.inputs(state), state.weights["policy"]
+
+        def act(observation: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+            x = view(inputs, observation)
+            raw = self.policy.draw(policy, x, key)
+            return self.policy.squash(raw), raw, self.policy.log_prob(policy, x, raw)
+
+        config = self.config
+        world = self.spec.world.bind(dials)
+        worlds, batch = unroll(world, act, state.worlds, rollout_key, config.unroll, config.episode_steps, self.terminate)
+        return state.replace(worlds=worlds, key=key), batch
+
+    def improve(self, state: State, batch: Transition, reward: jax.Array) -> tuple[State, dict[str, jax.Array]]:
+        """Updates policy and value from [L, E] transitions and their rewards float32[L, E]."""
+        config = self.config
+        key, loss_key = jax.random.split(state.key)
+        metrics = {"reward_mean": jnp.mean(reward), "reward_std": jnp.std(reward)}
+        if config.statistics == "running":
+            rows = batch.observation.reshape(-1, self.spec.observation_size)
+            state = state.replace(statistics=running_statistics.update(state.statistics, rows))
+            # The ratio compares policies: the old one must see what the new one sees.
+            x = view(self.inputs(state), batch.observation)
+            batch = batch.replace(log_prob=self.policy.log_prob(state.weights["policy"], x, batch.raw))
+        x, x_next = (view(self.inputs(state), o) for o in (batch.observation, batch.next_observation))
+        if not is_zero(config.reference_kl):
+            log_ratio = batch.log_prob - self.policy.log_prob(state.reference, x, batch.raw)
+            metrics["reference_kl"] = jnp.mean(log_ratio)
+            reward = reward - config.reference_kl * log_ratio
+        if config.normalise_reward:
+            reward, state = self._normalise(state, batch, reward)
+        value = self.values(state.weights, x)
+        target = returns(batch, reward, value, self.values(state.weights, x_next), config.discount, config.gae_lambda)
+        advantage = target - value
+        metrics["explained_variance"] = 1.0 - jnp.var(advantage) / (jnp.var(target) + 1e-8)
+        advantage = (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + 1e-8)
+        share = state.round / max(1, config.rounds - 1)
+        entropy = config.entropy * (1.0 - share * (1.0 - config.entropy_end))
+        rows = flat({"x": x, "raw": batch.raw, "log_prob": batch.log_prob, "advantage": advantage, "target": target})
+        # Without a gradient Adam's moments stay empty, so a held policy does not move, nor jump when it is let go.
+        free = (state.round >= config.policy_delay).astype(jnp.float32)
+        rows["advantage"] = rows["advantage"] * free
+        weights, opt_state, found = self._fit(state.weights, state.opt_state, rows, entropy * free, loss_key)
+        metrics |= found
+        if not self.policy.discrete:
+            metrics["std"] = jnp.mean(jnp.exp(weights["policy"]["log_std"]))
+        metrics |= {
+            "true_return": jnp.mean(batch.reward) * self.config.episode_steps,
+            "cost": jnp.mean(batch.cost),
+            "graded_cost": jnp.mean(batch.graded_cost),
+        }
+        return state.replace(weights=weights, opt_state=opt_state, round=state.round + 1, key=key), metrics
+
+    def _normalise(self, state: State, batch: Transition, reward: jax.Array) -> tuple[jax.Array, State]:
+        """Rewards over the deviation of the discounted return, a moving average over rounds."""
+        ended = jnp.maximum(batch.truncation, batch.termination)
+
+        def step(total: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+            total = total * self.config.discount + now[0]
+            return total * (1.0 - now[1]), total
+
+        carried, totals = jax.lax.scan(step, state.returns, (reward, ended))
+        variance = jnp.var(totals)
+        variance = jnp.where(state.round == 0, variance, 0.9 * state.return_variance + 0.1 * variance)
+        scaled = jnp.clip(reward / jnp.sqrt(variance + 1e-8), -REWARD_LIMIT, REWARD_LIMIT)
+        return scaled, state.replace(returns=carried, return_variance=variance)
+
+    def _fit(self, weights: Any, opt_state: Any, rows: Any, entropy: jax.Array, key: jax.Array) -> Any:
+        """Epochs of minibatches; returns weights, optimiser state and the last epoch's means."""
+        config = self.config
+        count = self.steps_per_round
+
+        def minibatch(carry: tuple[Any, Any], now: tuple[jax.Array, jax.Array]) -> tuple[tuple[Any, Any], dict[str, jax.Array]]:
+            weights, opt_state = carry
+            index, key = now
+            part = jax.tree.map(lambda x: x[index], rows)
+            gradient, found = jax.grad(self.loss, has_aux=True)(weights, part, entropy, key)
+            updates, opt_state = self.transform.update(gradient, opt_state, weights)
+            weights = cast(Any, optax.apply_updates(weights, updates))
+            if not self.policy.discrete:
+                # Projected, not clipped in the loss: there the gradient would vanish and the deviation never come back.
+                log_std = jnp.clip(weights["policy"]["log_std"], config.log_std_min, config.log_std_max)
+                weights = {**weights, "policy": {**weights["policy"], "log_std": log_std}}
+            return (weights, opt_state), found
+
+        def epoch(carry: tuple[Any, Any], key: jax.Array) -> tuple[tuple[Any, Any], dict[str, jax.Array]]:
+            order_key, loss_key = jax.random.split(key)
+            index = jax.random.permutation(order_key, count).reshape(config.minibatches, -1)
+            carry, found = jax.lax.scan(minibatch, carry, (index, jax.random.split(loss_key, config.minibatches)))
+            return carry, jax.tree.map(jnp.mean, found)
+
+        (weights, opt_state), found = jax.lax.scan(epoch, (weights, opt_state), jax.random.split(key, config.epochs))
+        return weights, opt_state, jax.tree.map(lambda x: x[-1], found)
+
+    def loss(self, weights: Any, part: Any, entropy: jax.Array, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The loss of one minibatch {x, raw, log_prob, advantage, target}, and its parts."""
+        log_ratio = self.policy.log_prob(weights["policy"], part["x"], part["raw"]) - part["log_prob"]
+        surrogate = clipped_surrogate(log_ratio, part["advantage"], self.config.clip)
+        value_loss = 0.5 * jnp.mean(jnp.square(self.values(weights, part["x"]) - part["target"]))
+        bonus = jnp.mean(self.policy.entropy(weights["policy"], part["x"], key))
+        found = {
+            "policy_loss": -surrogate,
+            "value_loss": value_loss,
+            "entropy": bonus,
+            # k3 of Schulman's note on approximating KL: unbiased and never negative.
+            "kl": jnp.mean(jnp.expm1(log_ratio) - log_ratio),
+            "clipped": jnp.mean(jnp.abs(jnp.expm1(log_ratio)) > self.config.clip),
+        }
+        return -surrogate + value_loss - entropy * bonus, found
+
+
+def _check_bounds(config: Config) -> None:
+    low, first, high = config.log_std_min, config.log_std, config.log_std_max
+    if all(isinstance(bound, float) for bound in (low, first, high)) and not low <= first <= high:
+        raise BadInput(f"log_std={first:g} must be in [log_std_min, log_std_max] = [{low:g}, {high:g}]; nearest: "
+                       f"{min(max(first, low), max(low, high)):g}")  # fmt: skip
+
+
+def is_zero(weight: Any) -> bool:
+    """Whether a term is left out of the program; a weight that a search varies is data and never is."""
+    return isinstance(weight, int | float) and weight == 0
+
+
+def view(inputs: Standardiser, observation: jax.Array) -> jax.Array:
+    """Standardised observations within +-OBSERVATION_LIMIT."""
+    return jnp.clip(inputs(observation), -OBSERVATION_LIMIT, OBSERVATION_LIMIT)
+
+
+def clipped_surrogate(log_ratio: jax.Array, advantage: jax.Array, clip: float) -> jax.Array:
+    """E[min(w A, clip(w, 1 - c, 1 + c) A)], eq. 7 of the paper; float32."""
+    ratio = jnp.exp(log_ratio)
+    return jnp.mean(jnp.minimum(ratio * advantage, jnp.clip(ratio, 1.0 - clip, 1.0 + clip) * advantage))
+
+
+def returns(
+    batch: Transition, reward: jax.Array, value: jax.Array, next_value: jax.Array, discount: float, gae_lambda: float
+) -> jax.Array:
+    """R = V + A of generalised advantage estimation, float32[L, E].
+
+    delta = r + gamma (1 - termination) V(s') - V(s) with the true s', and the sum of (gamma lambda)^k delta stops where an
+    episode ends, for whatever reason. Brax's estimator drops the truncated step instead, so here such a step is handed to it
+    as an end whose reward holds gamma V(s').
+
+    Args:
+      reward, value, next_value: float32[L, E]; V at the observation and at the true next observation.
+    """
+    ended = jnp.maximum(batch.truncation, batch.termination)
+    bootstrapped = reward + discount * batch.truncation * next_value
+    return compute_gae(
+        truncation=jnp.zeros_like(ended),
+        termination=ended,
+        rewards=bootstrapped,
+        values=value,
+        bootstrap_value=next_value[-1],
+        lambda_=gae_lambda,
+        discount=discount,
+    )[0]

@@ -1,0 +1,24 @@
+"""Trains one algorithm on one world and leaves its policy, and the reward it learned, in OUT/learned.
+
+python launch/train.py --algo=airl --env=lane_keep --seeds=5 --out=runs/airl
+python launch/train.py --algo=ppo --reward=runs/airl --lane_keep.friction=0.6 --out=runs/again
+"""
+
+import sys
+
+import _venv
+
+if __name__ == "__main__":
+    _venv.ensure()
+    from irl_bench import cli
+
+    given = {argument.lstrip("-").partition("=")[0]: argument.partition("=")[2] for argument in sys.argv[1:]}
+    for name, default in (("algo", "airl"), ("env", "lane_keep"), ("seeds", "5")):
+        if name not in given and not {"help", "h", "list", "describe"} & given.keys():
+            sys.argv.append(f"--{name}={default}")
+    for name in ("algo", "env"):
+        if "," in given.get(name, ""):
+            first = given[name].partition(",")[0]
+            sys.stderr.write(f"error: --{name}={given[name]}: one at a time here; nearest: {first}\n")
+            sys.exit(2)
+    cli.start()

@@ -1,0 +1,13 @@
+"""Fixtures of all tests."""
+
+import jax
+import pytest
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """Compiles in about half the time: for promises that do not rest on XLA's optimiser."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

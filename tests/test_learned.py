@@ -1,0 +1,190 @@
+"""What a run leaves of its learners: stored exactly, refused if damaged, and used again as it is."""
+
+import dataclasses
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from irl_bench import learned, plugins, rollout, runner, store
+from irl_bench.algos.config import BadInput
+from irl_bench.cells import CellSpec
+from irl_bench.progress import Silent
+from irl_bench.rl import ppo
+from irl_bench.types import Spec, Task
+
+EVALUATED = ("cost", "graded_cost")
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+TINY = {"hidden": [4], "value_hidden": [4], "worlds": 4, "unroll": 8, "minibatches": 2, "epochs": 1, "rounds": 2,
+        "episode_steps": 8}  # fmt: skip
+GAIL = {**TINY, "disc_hidden": [4], "disc_batch": 4, "disc_steps": 1, "bc_steps": 2, "policy_delay": 0}
+FIELDS = {"env": "tests.algos.helpers:Line", "mode": "nominal", "horizon": 8, "demos": 4, "demo_steps": 8, "episodes": 4,
+          "block": 4, "eps_episodes": 2, "eps_steps": 4, "width": 2}  # fmt: skip
+
+
+def cell(algo="gail", first_seed=0, **fields):
+    return CellSpec(**{**FIELDS, "algo": algo, "first_seed": first_seed, **fields})
+
+
+def parts(seed=0):
+    rng = np.random.default_rng(seed)
+    draw = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
+    return {"policy": {"w": draw(2, 3, 4), "b": draw(2)}, "reward": [draw(2, 5), rng.integers(0, 9, (2, 1))]}
+
+
+def equal(found, parts, row):
+    for part, tree in parts.items():
+        for mine, leaf in zip(found[part], jax.tree.leaves(tree), strict=True):
+            np.testing.assert_array_equal(mine, leaf[row])
+            assert mine.dtype == leaf.dtype
+
+
+def refused(path, *names):
+    with pytest.raises(BadInput) as caught:
+        learned.read(path)
+    text = str(caught.value)
+    assert "\n" not in text and all(str(name) in text for name in names)
+
+
+# Files.
+
+
+@pytest.mark.parametrize("of", ["file", "run", "folder"])
+def test_round_trip(tmp_path, of):
+    path = learned.write(tmp_path, cell(first_seed=3), "key", parts())
+    found = learned.read({"file": path, "run": tmp_path, "folder": path.parent}[of])
+    assert (found.algo, found.env, found.demos, found.demo_steps, found.horizon) == ("gail", FIELDS["env"], 4, 8, 8)
+    assert list(found.arrays) == [3, 4]
+    for row, seed in enumerate((3, 4)):
+        equal(found.arrays[seed], parts(), row)
+    for mine, leaf in zip(found.of("policy", range(3, 5)), jax.tree.leaves(parts()["policy"]), strict=True):
+        np.testing.assert_array_equal(mine, leaf)
+
+
+def test_groups_of_a_folder_are_merged(tmp_path):
+    for first in (0, 2):
+        learned.write(tmp_path, cell(first_seed=first), f"key{first}", parts(first))
+    found = learned.read(tmp_path)
+    assert sorted(found.arrays) == [0, 1, 2, 3]
+    for first in (0, 2):
+        for row in (0, 1):
+            equal(found.arrays[first + row], parts(first), row)
+
+
+def test_a_missing_seed_is_named(tmp_path):
+    found = learned.read(learned.write(tmp_path, cell(), "key", parts()))
+    with pytest.raises(BadInput, match="seed 2 "):
+        found.of("reward", range(1, 3))
+
+
+def test_every_flipped_bit_and_every_truncation_is_noticed(tmp_path):
+    path = learned.write(tmp_path, cell(), "key", parts())
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for position in rng.integers(0, len(whole), 60):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        refused(path, path)
+    for length in (0, 7, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        refused(path, path)
+
+
+def test_foreign_and_absent_files_are_named(tmp_path):
+    from safetensors.numpy import save
+
+    path = tmp_path / "foreign.safetensors"
+    for content in (b"not at all", save({"x": np.zeros(3)}), save({"x": np.zeros(3)}, {"irl_bench": "[]"})):
+        path.write_bytes(content)
+        refused(path, path)
+    refused(tmp_path / "absent.safetensors", tmp_path / "absent.safetensors")
+    refused(tmp_path, tmp_path)
+
+
+def test_two_algorithms_two_modes_or_a_seed_twice_are_refused(tmp_path):
+    others = {"algo": {"algo": "airl"}, "mode": {"mode": "other"}, "dials": {"dials": {"gust": 0.5}}, "seed": {"first_seed": 1}}
+    for name, other in others.items():
+        out = tmp_path / name
+        learned.write(out, cell(), "one", parts())
+        learned.write(out, dataclasses.replace(cell(), **other), "two", parts())
+        refused(out, out)
+
+
+# From a run into another one.
+
+
+def run(cells, out):
+    summary = runner.run(cells, out, progress=Silent(), stop=threading.Event())
+    assert not any(summary.failures.values())
+    return summary.done
+
+
+@pytest.fixture(scope="module")
+def gail_run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("gail")
+    run([cell(config=GAIL)], out)
+    return out
+
+
+def rebuilt(found, part, row, learner, task):
+    """The pytree of a part of one seed."""
+    shapes = jax.eval_shape(lambda key: getattr(learner, part)(learner.init(key, task)), jax.random.PRNGKey(0))
+    tree = jax.tree.structure(shapes)
+    return jax.tree.unflatten(tree, found.arrays[row][part])
+
+
+def gail_and(found):
+    """(learner of the run's algorithm, a task of its shapes)."""
+    world = plugins.world(found.env).world
+    spec = Spec(world, found.horizon, found.demos, found.demo_steps)
+    task = Task(rollout.collect(world, jax.random.PRNGKey(5), found.demos, found.demo_steps), world.dials)
+    return spec, plugins.learner(found.algo, spec, found.config), task
+
+
+def test_stored_plays_exactly_that_policy(gail_run, tmp_path):
+    found = learned.read(gail_run, "policy")
+    spec, learner, task = gail_and(found)
+    stored = plugins.learner("stored", dataclasses.replace(spec, given=found), {})
+    observation = jax.random.normal(jax.random.PRNGKey(1), (16, 3))
+    for seed in found.arrays:
+        state = stored.init(jax.random.PRNGKey(9), dataclasses.replace(task, given=found.arrays[seed]["policy"]))
+        theirs, mine = rebuilt(found, "policy", seed, learner, task), stored.policy(state)
+        assert jax.tree.structure(theirs) == jax.tree.structure(mine)
+        act = jax.vmap(learner.act, (None, 0, None)), jax.vmap(stored.act, (None, 0, None))
+        first, second = act[0](theirs, observation, jax.random.PRNGKey(2)), act[1](mine, observation, jax.random.PRNGKey(2))
+        np.testing.assert_array_equal(first, second)
+    # In the frame its episodes are those of the run that learned it.
+    run([cell("stored", given=learned.hold(found))], tmp_path)
+    tables = [store.read_cell(next(out.glob("cells/*.parquet")))[1].to_pandas() for out in (gail_run, tmp_path)]
+    kept = (table[table.quantity.isin(EVALUATED)].drop(columns="round") for table in tables)
+    before, after = (table.reset_index(drop=True) for table in kept)
+    assert set(after.quantity) == set(EVALUATED)
+    assert before.equals(after)
+
+
+def test_ppo_sees_exactly_the_learned_reward(gail_run, monkeypatch):
+    found = learned.read(gail_run, "reward")
+    spec, learner, task = gail_and(found)
+    task = dataclasses.replace(task, given=found.arrays[1]["reward"])
+    seen = []
+    improve = ppo.PPO.improve
+
+    def spy(self, state, batch, reward):
+        seen.append((batch, reward))
+        return improve(self, state, batch, reward)
+
+    monkeypatch.setattr(ppo.PPO, "improve", spy)
+    config = {**TINY, "reward": "learned"}
+    agent = plugins.learner("ppo", dataclasses.replace(spec, given=found), config)
+    agent.update(agent.init(jax.random.PRNGKey(0), task), task)
+    ((batch, reward),) = seen
+    params = rebuilt(found, "reward", 1, learner, task)
+    expected = learner.judge(params, batch.observation, batch.action, batch.next_observation)
+    np.testing.assert_array_equal(reward, expected)
+    assert reward.shape == (8, 4) and jnp.std(reward) > 0
+    assert not batch.termination.any()
