@@ -41,7 +41,7 @@ class Learner:
       update: (state, task) -> (state, metrics); one round, the same shapes every time, metrics a flat dict of scalars.
       policy: state -> params of the policy that is evaluated.
       act: (params, observation[O], key) -> action of one world (no batch axis); None: the world's expert acts (`expert` only).
-      rounds: number of calls of `update` that make up the training.
+      rounds: number of calls of `update` that make up the training. With 0, `init` gets a task without demonstrations.
       consumes: budgets over all rounds, per seed.
       reward: state -> params of the reward it has learned; None for an algorithm that learns none.
       judge: (those params, observation[..., O], action[..., A] or [...], next_observation[..., O]) -> the learned reward of

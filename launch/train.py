@@ -13,12 +13,11 @@ if __name__ == "__main__":
     from irl_bench import cli
 
     given = {argument.lstrip("-").partition("=")[0]: argument.partition("=")[2] for argument in sys.argv[1:]}
-    for name, default in (("algo", "airl"), ("env", "lane_keep"), ("seeds", "5")):
+    for name, default in (("algo", "airl"), ("seeds", "5")):
         if name not in given and not {"help", "h", "list", "describe"} & given.keys():
             sys.argv.append(f"--{name}={default}")
-    for name in ("algo", "env"):
-        if "," in given.get(name, ""):
-            first = given[name].partition(",")[0]
-            sys.stderr.write(f"error: --{name}={given[name]}: one at a time here; nearest: {first}\n")
-            sys.exit(2)
+    if "," in given.get("algo", ""):
+        first = given["algo"].partition(",")[0]
+        sys.stderr.write(f"error: --algo={given['algo']}: one at a time here; nearest: {first}\n")
+        sys.exit(2)
     cli.start()

@@ -161,7 +161,7 @@ def test_stored_plays_exactly_that_policy(gail_run, tmp_path):
     # In the frame its episodes are those of the run that learned it.
     run([cell("stored", given=learned.hold(found))], tmp_path)
     tables = [store.read_cell(next(out.glob("cells/*.parquet")))[1].to_pandas() for out in (gail_run, tmp_path)]
-    kept = (table[table.quantity.isin(EVALUATED)].drop(columns="round") for table in tables)
+    kept = (table[table.quantity.isin(EVALUATED)].drop(columns=["cell", "round"]) for table in tables)
     before, after = (table.reset_index(drop=True) for table in kept)
     assert set(after.quantity) == set(EVALUATED)
     assert before.equals(after)

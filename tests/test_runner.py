@@ -69,9 +69,9 @@ def test_one_compilation_for_modes_dials_seeds_and_episodes(tmp_path):
     cells = [cell(), cell(first_seed=6), cell(mode="recoverable"), cell(dials={"slip": 0.3}), cell(episodes=64, eval_every=0)]
     with compilations() as seen:
         summary = run(cells, tmp_path)
-    once = {"demonstrate": 1, "init": 1, "chunk": 1, "evaluate": 1, "expert_errors": 1}
+    once = {"demonstrate": 1, "init": 1, "chunk": 1, "evaluate": 1, "expert_errors": 1, "keep": 1}
     assert summary.compilations == {f"{cells[0].algo} {cells[0].env}": once}
-    assert len(seen) == 5 and len(summary.done) == 5
+    assert len(seen) == len(once) and len(summary.done) == 5
     with compilations() as seen:
         summary = run([cell(first_seed=9)], tmp_path)
     assert seen == [] and sum(summary.compilations[f"{cells[0].algo} {cells[0].env}"].values()) == 0

@@ -156,7 +156,8 @@ def diagnostics(data: ReportData) -> list[Plot]:
     for panel, words, curves in training.panels(data):
         traces: list[dict[str, Any]] = []
         for curve, rounds, values in curves:
-            name, thin = curve.algo, series.thin(rounds, 200)  # type: ignore[attr-defined]
+            name = curve.algo  # type: ignore[attr-defined]
+            thin = np.unique(np.linspace(0, len(rounds) - 1, 200).round().astype(int))
             low, high = np.quantile(values[:, thin], (0.1, 0.9), axis=0)
             traces += _band(rounds[thin], low, high, looks[name].colour, name)
             traces.append(_line(rounds[thin], values[:, thin].mean(axis=0), looks[name], name, name, width=2.0))

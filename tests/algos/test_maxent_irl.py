@@ -71,7 +71,7 @@ def test_the_true_reward_is_recovered_up_to_shaping(name, monkeypatch):
     target = exact_demonstrations(world) @ jnp.asarray(world.features, jnp.float32)
     monkeypatch.setattr(maxent_irl, "demonstrated", lambda demos, features: target)
     demos = rollout.collect(world, KEY, 1, 4)
-    state, _ = solved(world, demos, rounds=10)
+    state, _ = solved(world, demos, rounds=40)
     difference = np.asarray(state.weights) - world.weights
     np.testing.assert_allclose(difference - difference.mean(), 0, atol=0.05)
     true = soft_advantage(world, jnp.asarray(world.weights, jnp.float32))

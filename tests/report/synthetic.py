@@ -85,6 +85,13 @@ def report_data(
     return with_curves(found)
 
 
+PROBE = {
+    "x": [0.0, 1.0, 2.0, 0.0, 1.0, 2.0], "y": [0.0, 0.0, 0.0, 1.0, 1.0, 1.0], "cost": [0.0, 0.5, 1.0, 0.0, 0.5, 1.0],
+    "x_name": "offset [m]", "y_name": "heading [rad]",
+}  # fmt: skip
+"""Where the synthetic worlds' learned rewards are looked at, row by row of y."""
+
+
 def with_curves(found: list[Curves]) -> ReportData:
     """The report of the given curves, with a plan and manifests to match."""
     entries = []
@@ -104,7 +111,7 @@ def with_curves(found: list[Curves]) -> ReportData:
         identity = {"env": curve.env, "algo": curve.algo, "mode": curve.mode}
         seeds = [int(curve.seeds[0]), len(curve.seeds)]
         entries.append({**identity, "cells": [f"{len(entries):020x}"], "seeds": seeds, "settings": settings, "rounds": 30})
-    described = {"u": 8, "latency": 2, "horizon": 1024, "nominal": "nominal", "closed_form": False}
+    described = {"u": 8, "latency": 2, "horizon": 1024, "nominal": "nominal", "closed_form": False, "probe": PROBE}
     plan = {
         "version": 1,
         "entries": entries,
@@ -117,13 +124,21 @@ def with_curves(found: list[Curves]) -> ReportData:
     manifests = {entry["cells"][0]: {"fingerprint": fingerprint, "key": entry["cells"][0]} for entry in entries}
     verdicts = horizon.analyse(found, plan["worlds"])
     rounds = {(c.env, c.algo, c.mode): training(c) for c in found if c.algo in ("bc", "dagger")}
-    return ReportData(found, verdicts, horizon.sentences(verdicts, plan["worlds"]), plan, manifests, rounds, other_cells=3)
+    sentences = horizon.sentences(verdicts, plan["worlds"])
+    maps = {(c.env, c.algo, c.mode): learned_map(c) for c in found if c.algo == "dagger"}
+    return ReportData(found, verdicts, sentences, plan, manifests, rounds, maps, other_cells=3)
+
+
+def learned_map(curve: Curves) -> np.ndarray:
+    """A reward that falls with x, the same in every usable seed up to scale."""
+    return np.outer(1.0 + np.arange(curve.usable.sum()), -np.asarray(PROBE["x"]))
 
 
 def training(curve: Curves) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """A level that falls with the round, and a loss."""
+    """A level that falls with the round, and a loss; of DAgger, which drives while it learns, diagnostics too."""
     index = np.arange(0, 31, 5)
     scale = {"bc": 5.0, "dagger": 4.0}[curve.algo]
     level = 0.9 * np.exp(-index / scale)[None] * (1 + np.arange(len(curve.seeds))[:, None] / 20) + 1e-4
     level[curve.failed] = math.nan
-    return {"level": (index, level), "train/loss": (index, level / 3)}
+    found = {"level": (index, level), "train/loss": (index, level / 3)}
+    return found if curve.algo == "bc" else {**found, "train/cost": (index, level), "train/kl": (index, level / 9)}

@@ -186,7 +186,7 @@ def test_both_sides_are_standardised_alike_and_flags_are_hidden():
 # The algorithms.
 
 SMALL = {"hidden": (8,), "value_hidden": (8,), "disc_hidden": (8,), "worlds": 8, "unroll": 16, "minibatches": 2, "bc_steps": 20,
-         "episode_steps": 16, "rounds": 3, "disc_batch": 32}  # fmt: skip
+         "episode_steps": 16, "rounds": 3, "disc_batch": 32, "policy_delay": 0}  # fmt: skip
 
 
 @pytest.mark.parametrize("algo", [gail, airl])
@@ -195,9 +195,9 @@ def test_reward_changes_after_a_discriminator_update(algo):
     spec, task = Spec(Line(), 16, 4, 16), task_of()
     for rate, same in ((1e-8, True), (1e-1, False)):
         learner = algo.make(spec, algo.Config(**SMALL, disc_learning_rate=rate))
-        _, first = jax.jit(learner.update)(learner.init(KEY, task), task)
+        _, first = jax.jit(learner.update)(jax.jit(learner.init)(KEY, task), task)
         frozen = algo.make(spec, algo.Config(**SMALL, disc_learning_rate=1e-8))
-        _, reference = jax.jit(frozen.update)(frozen.init(KEY, task), task)
+        _, reference = jax.jit(frozen.update)(jax.jit(frozen.init)(KEY, task), task)
         assert np.isclose(first["reward_mean"], reference["reward_mean"], atol=1e-4) == same
 
 
@@ -231,7 +231,7 @@ def test_actions_are_needed_where_they_are_read():
         airl.make(spec, airl.Config(**SMALL, init="random")).init(KEY, blind)
     for inputs in ("state", "state_transition"):
         learner = gail.make(spec, gail.Config(**SMALL, init="random", inputs=inputs))
-        _, metrics = jax.jit(learner.update)(learner.init(KEY, blind), blind)
+        _, metrics = jax.jit(learner.update)(jax.jit(learner.init)(KEY, blind), blind)
         assert np.isfinite(metrics["disc_loss"])
 
 
@@ -239,7 +239,7 @@ def test_airl_reads_the_current_density_of_both_sides():
     """z = f - log pi: with f fixed at 0, the mean logits are minus the mean log-probabilities, the expert's included."""
     spec, task = Spec(Line(), 16, 4, 16), task_of()
     learner = airl.make(spec, airl.Config(**SMALL, disc_learning_rate=1e-8, disc_steps=1, penalty=0.0))
-    state = learner.init(KEY, task)
+    state = jax.jit(learner.init)(KEY, task)
     zero = jax.tree.map(jnp.zeros_like, state.discriminator.params)
     state = state.replace(discriminator=state.discriminator.replace(params=zero))
     _, metrics = jax.jit(learner.update)(state, task)

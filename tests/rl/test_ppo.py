@@ -89,7 +89,7 @@ def test_loss_against_numpy():
         "x": rng.normal(size=(7, 3)), "raw": rng.normal(size=(7, 2)), "log_prob": rng.normal(size=7) - 2.0,
         "advantage": rng.normal(size=7), "target": rng.normal(size=7),
     }  # fmt: skip
-    state = inner.init(KEY, Task(rollout.collect(world, KEY, 2, 4), world.dials))
+    state = jax.jit(lambda key: inner.init(key, Task(rollout.collect(world, key, 2, 4), world.dials)))(KEY)
     loss, found = inner.loss(state.weights, jax.tree.map(jnp.asarray, part), jnp.float32(0.3), KEY)
 
     def network(params, x, activation_last=False):
@@ -239,7 +239,7 @@ def test_statistics_of_the_demonstrations_are_frozen():
         world = Line()
         learner = algo.make(Spec(world, 16, 2, 4), algo.Config(**{**SMALL, "statistics": statistics, "rounds": 2}))
         task = Task(rollout.collect(world, KEY, 2, 4), world.dials)
-        state = learner.init(KEY, task)
+        state = jax.jit(learner.init)(KEY, task)
         after, _ = jax.jit(learner.update)(state, task)
         assert bool(jnp.any(state.statistics.mean != after.statistics.mean)) == changes
 
