@@ -193,12 +193,12 @@ SMALL = {"hidden": (8,), "value_hidden": (8,), "disc_hidden": (8,), "worlds": 8,
 def test_reward_changes_after_a_discriminator_update(algo):
     """The policy is trained on the reward of the discriminator just fitted, not of the first one."""
     spec, task = Spec(Line(), 16, 4, 16), task_of()
-    for rate, same in ((1e-8, True), (1e-1, False)):
+    start = algo.make(spec, algo.Config(**SMALL))
+    state, rewards = jax.jit(start.init)(KEY, task), []  # it does not depend on the rate
+    for rate in (1e-8, 1e-1):  # as good as frozen, and not
         learner = algo.make(spec, algo.Config(**SMALL, disc_learning_rate=rate))
-        _, first = jax.jit(learner.update)(jax.jit(learner.init)(KEY, task), task)
-        frozen = algo.make(spec, algo.Config(**SMALL, disc_learning_rate=1e-8))
-        _, reference = jax.jit(frozen.update)(jax.jit(frozen.init)(KEY, task), task)
-        assert np.isclose(first["reward_mean"], reference["reward_mean"], atol=1e-4) == same
+        rewards.append(float(jax.jit(learner.update)(state, task)[1]["reward_mean"]))
+    assert abs(rewards[0] - rewards[1]) > 1e-3
 
 
 @pytest.mark.parametrize("form", ["softplus", "log_d", "logit", "clipped_logit"])
