@@ -26,14 +26,9 @@ from irl_bench.types import Spec, Task
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(adversarial.Config, ppo.Config):
+class Config(adversarial.Config, ppo.AdversarialConfig):
     """Settings of GAIL: PPO's, the discriminator's and two of its own."""
 
-    # A slow policy under a discriminator that keeps up: faster ones left the lane for good on some seeds (docs/inverse_rl.md).
-    rounds: int = setting(120, "rounds; each is one rollout and the updates from it", unit="rounds", low=1, high=10_000_000)
-    learning_rate: float = setting(1e-4, "Adam's step size in the first round", low=1e-8, high=1.0)
-    discount: float = setting(0.95, "gamma", low=0.0, high=1.0)
-    log_std: float = setting(-2.8, "log-deviation of raw actions in the first round", low=MIN_LOG_STD, high=MAX_LOG_STD)
     log_std_min: float = setting(-4.0, "its lower bound", low=MIN_LOG_STD, high=MAX_LOG_STD)
     log_std_max: float = setting(-2.0, "its upper bound", low=MIN_LOG_STD, high=MAX_LOG_STD)
     policy_delay: int = setting(

@@ -76,6 +76,17 @@ class Config:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class AdversarialConfig(Config):
+    """PPO's settings where the reward is learned meanwhile: a slow policy under a discriminator that keeps up. Faster ones left
+    the lane for good on some seeds (docs/inverse_rl.md)."""
+
+    rounds: int = setting(120, "rounds; each is one rollout and the updates from it", unit="rounds", low=1, high=10_000_000)
+    learning_rate: float = setting(1e-4, "Adam's step size in the first round", low=1e-8, high=1.0)
+    discount: float = setting(0.95, "gamma", low=0.0, high=1.0)
+    log_std: float = setting(-2.8, "log-deviation of raw actions in the first round", low=MIN_LOG_STD, high=MAX_LOG_STD)
+
+
 @struct.dataclass
 class State:
     """Everything that PPO keeps between rounds."""
