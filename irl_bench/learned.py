@@ -22,6 +22,7 @@ from irl_bench.algos.config import BadInput
 from irl_bench.cells import CellSpec, canonical
 from irl_bench.store import write_atomic
 
+
 @dataclasses.dataclass(frozen=True)
 class Learned:
     """The content of one or more files of the same algorithm, settings and world.
