@@ -24,6 +24,7 @@ from irl_bench import plan as plans
 from irl_bench.algos.config import BadInput, Setting, nearest, show
 from irl_bench.cells import fingerprint
 from irl_bench.experiments import settings as table
+from irl_bench.experiments import study
 
 __all__ = ["Command", "main", "parse", "start", "sweep"]
 
@@ -39,6 +40,7 @@ TEXTS = {
         f"{','.join(DEFAULTS.env)}; lane_keep for algorithms that drive by themselves; grid,coarse_lane for maxent_irl",
     ),
     "policy": ("policies trained elsewhere, package.module:act; without --algo nothing else is run", None),
+    "experiment": ("a study of several sweeps: " + " or ".join(study.NAMES), None),
     "mode": ("only these modes of the worlds, separated by commas", "as in the table of the experiment"),
     "horizons": ("'auto' or increasing horizons T [steps], separated by commas", "auto"),
     "given": ("file or folder of an earlier run whose learned policy or reward is taken (stored; ppo)", None),
@@ -76,6 +78,10 @@ class Command:
     dry_run: bool = False
     help: bool = False
     line: str = ""
+    experiment: str | None = None
+    """Name of a study to run on `request`."""
+    demos: tuple[int, ...] = ()
+    """Of the study: its numbers of demonstrations."""
 
 
 class _Parser(flags.ArgumentParser):
@@ -87,6 +93,16 @@ class _Parser(flags.ArgumentParser):
 
     def parse(self, argument: Any) -> Any:
         return self.setting.parse(argument)
+
+
+class _Counts(_Parser):
+    """One number or several, separated by commas: int or tuple."""
+
+    def parse(self, argument: Any) -> Any:
+        counts = tuple(self.setting.parse(part) for part in str(argument).split(","))
+        if len(set(counts)) < len(counts):
+            raise ValueError(f"{argument} holds a number twice; nearest: {','.join(map(str, dict.fromkeys(counts)))}")
+        return counts if len(counts) > 1 else counts[0]
 
 
 def _flags(owners: Iterable[plugins.Algorithm | plugins.LoadedWorld]) -> flags.FlagValues:
@@ -109,7 +125,8 @@ def _flags(owners: Iterable[plugins.Algorithm | plugins.LoadedWorld]) -> flags.F
         if setting.kind is bool:
             add(flags.BooleanFlag(name, None, setting.help, allow_overwrite=False))
         else:
-            add(flags.Flag(_Parser(setting), None, name, None, setting.help, allow_overwrite=False))
+            parser = _Counts(setting) if name == "demos" else _Parser(setting)
+            add(flags.Flag(parser, None, name, None, setting.help, allow_overwrite=False))
     return values
 
 
@@ -127,7 +144,10 @@ def parse(argv: Sequence[str]) -> Command:
         first(list(argv), known_only=True)
     except (flags.Error, ValueError) as error:
         raise BadInput(str(error)) from None
-    chosen = _chosen(first)
+    chosen, found = _chosen(first), None
+    if first["experiment"].value is not None:
+        found = study.find(first["experiment"].value)
+        chosen |= _of_study(found, first, chosen)
     if first["list"].value or first["describe"].value is not None:
         owners = []
     else:
@@ -158,6 +178,20 @@ def parse(argv: Sequence[str]) -> Command:
         if settings.setdefault("ppo", {}).setdefault("reward", "learned") != "learned":
             raise BadInput(f"--reward and --ppo.reward={settings['ppo']['reward']} contradict; nearest: leave out --ppo.reward")
         source = reward
+    demos: tuple[int, ...] = ()
+    if found:
+        filled = _filled(found, given)
+        counts = filled.pop("demos")
+        demos = counts if isinstance(counts, tuple) else (counts,)
+        if len(demos) > 1 and len(found.defaults["default"]["demos"]) == 1:
+            raise BadInput(f"--demos: {found.name} takes one number of demonstrations; nearest: --demos={demos[-1]}")
+        if source is not None:
+            raise BadInput(f"--experiment={found.name} takes nothing of an earlier run; nearest: leave out --given")
+        chosen |= {name: filled.pop(name) for name in ("algo", "env") if name in filled and values[name].value is None}
+        given = {**filled, **given, "demos": None}
+    elif isinstance(given.get("demos"), tuple):
+        last = given["demos"][-1]
+        raise BadInput(f"--demos: several numbers need --experiment=demo_efficiency; nearest: --demos={last}")
     out = values["out"].value
     if out is not None and (not out.strip() or not out.isprintable()):
         raise BadInput(f"--out={out!r} must be a folder's name of printable characters; nearest: {DEFAULTS.out!r}")
@@ -165,10 +199,40 @@ def parse(argv: Sequence[str]) -> Command:
         **{**chosen, "settings": settings, **given},
         **{name: bool(values[name].value) for name in ("tensorboard", "observation_only")},
         given=source,
-        out=out or DEFAULTS.out,
+        out=out or (f"runs/{found.name}" if found else DEFAULTS.out),
     )
+    if found:
+        plans.build(dataclasses.replace(request, demos=max(demos), algo=found.probe(request.algo)))  # bad input is found now
     modes = {name: bool(values[name].value) for name in ("list", "dry_run", "help")}
-    return Command(request, describe=values["describe"].value, line=shlex.join(["launch/sweep.py", *argv[1:]]), **modes)
+    return Command(
+        request,
+        describe=values["describe"].value,
+        line=shlex.join(["launch/sweep.py", *argv[1:]]),
+        experiment=found and found.name,
+        demos=demos,
+        **modes,
+    )
+
+
+def _of_study(found: study.Study, values: flags.FlagValues, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """The algorithms and worlds of a study: its own where none is named."""
+    defaults = found.defaults["default"]
+    for name in ("policy", "mode", "reward"):
+        if values[name].value is not None:
+            raise BadInput(f"--{name} is not for studies; nearest: leave it out, or --experiment")
+    if found.algos:
+        if values["algo"].value is not None and set(chosen["algo"]) != set(found.algos):
+            raise BadInput(f"--experiment={found.name} runs {','.join(found.algos)}; nearest: leave out --algo")
+        if chosen["env"] != defaults["env"] and values["env"].value is not None:
+            raise BadInput(f"--experiment={found.name} is about {','.join(defaults['env'])}; nearest: leave out --env")
+    algo = found.algos or (chosen["algo"] if values["algo"].value is not None else defaults["algo"])
+    return {"algo": algo, "env": chosen["env"] if values["env"].value is not None else defaults["env"]}
+
+
+def _filled(found: study.Study, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The study's defaults at the budget, under what is given."""
+    budget = given.get("budget", DEFAULTS.budget)
+    return {**found.defaults[budget], **given}
 
 
 def _chosen(values: flags.FlagValues) -> dict[str, Any]:
@@ -282,7 +346,10 @@ def main(command: Command) -> int:
         elif command.describe is not None:
             print(_describe(command.describe))
         elif command.dry_run:
-            print(_dry_run(command.request))
+            print(_dry_study(command) if command.experiment else _dry_run(command.request))
+        elif command.experiment:
+            found = study.find(command.experiment)
+            study.run(found, command.request, command.demos, (compute, sweep), command.line, print)
         else:
             sweep(command.request, command.line)
     except (BadInput, StoreError) as error:
@@ -316,7 +383,18 @@ def sweep(request: plans.Request, line: str = "", say: Callable[[str], None] = p
       BadInput, StoreError: as `main` reports them.
       runner.Interrupted: SIGTERM or SIGINT came; it is a SystemExit with status 75.
     """
-    from irl_bench import report, runner, store
+    from irl_bench import report
+
+    out, compilations = compute(request, line, say)
+    made = report.rebuild(out)
+    report.show(made.verdicts, made.sentences, compilations)
+    say(f"report: {out / 'report.html'}")
+    return made.verdicts
+
+
+def compute(request: plans.Request, line: str, say: Callable[[str], None]) -> tuple[Path, dict[str, dict[str, int]]]:
+    """`sweep` without its report: the run's folder and what was compiled."""
+    from irl_bench import runner, store
 
     plan = plans.build(request)
     out = _folder(request.out)
@@ -326,11 +404,7 @@ def sweep(request: plans.Request, line: str = "", say: Callable[[str], None] = p
     for text in dropped:
         say(text)
     store.write_plan(out, document)
-    summary = runner.run(plan.cells, out, tensorboard=request.tensorboard)
-    made = report.rebuild(out)
-    report.show(made.verdicts, made.sentences, summary.compilations)
-    say(f"report: {out / 'report.html'}")
-    return made.verdicts
+    return out, runner.run(plan.cells, out, tensorboard=request.tensorboard).compilations
 
 
 def _folder(name: str) -> Path:
@@ -387,6 +461,8 @@ def _list() -> str:
     lines += ["", "worlds (--env):"]
     found = [plugins.world(name) for name in envs.names()]
     lines += _table([(world.ref, f"{world.help} Modes: {', '.join(world.world.modes)}.") for world in found])
+    lines += ["", "studies (--experiment):"]
+    lines += _table([(name, study.find(name).help) for name in study.NAMES])
     lines += ["", f"budgets (--budget): {', '.join(table.BUDGETS)}"]
     lines += ["", "--describe=NAME prints a world's or an algorithm's settings; your own go in as package.module:attribute."]
     return "\n".join(lines)
@@ -474,6 +550,19 @@ def _wrapped(prefix: str, names: Iterable[str]) -> list[str]:
             line = " "
         line += f" {prefix}{name}"
     return [*lines, line] if line.strip() else lines
+
+
+def _dry_study(command: Command) -> str:
+    """The plans of a study's parts; writes nothing."""
+    found, out = study.find(command.experiment or ""), Path(command.request.out).expanduser()
+    lines = []
+    for part in found.parts(command.request, command.demos, out):
+        lines.append(f"{part.name}:")
+        if part.after and not (out / part.after / "learned").is_dir():
+            lines += [f"  planned once {part.after} has been run", ""]
+        else:
+            lines += [_dry_run(part.request), ""]
+    return "\n".join(lines)
 
 
 def _dry_run(request: plans.Request) -> str:

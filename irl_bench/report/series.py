@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -47,17 +47,28 @@ class Panel:
 
 def looks(data: ReportData) -> dict[str, Look]:
     """algo -> Look."""
-    names = list(dict.fromkeys(curve.algo for curve in data.curves if curve.algo not in REFERENCES))
-    names.sort(key=lambda name: ("bc", "dagger").index(name) if name in ("bc", "dagger") else 2)
-    free = [i for i in range(len(PALETTE)) if not (i == 0 and "bc" in names) and not (i == 1 and "dagger" in names)]
     found: dict[str, Look] = {}
-    for name in names:
-        index = {"bc": 0, "dagger": 1}.get(name)
-        if index is None:
-            index = free.pop(0) if free else len(found) % len(PALETTE)
+    for name, index in _places([curve.algo for curve in data.curves if curve.algo not in REFERENCES]).items():
         found[name] = Look(PALETTE[index], _MARKERS[index], ("-", "solid"))
     for name in REFERENCES:
         found[name] = Look(GREY, ("x", "x"), (":", "dot"))
+    return found
+
+
+def colours(names: Iterable[str]) -> dict[str, str]:
+    """algo -> colour, as in every report."""
+    return {name: PALETTE[index] for name, index in _places(names).items()}
+
+
+def _places(algos: Iterable[str]) -> dict[str, int]:
+    """algo -> its place in the palette."""
+    names = list(dict.fromkeys(algos))
+    names.sort(key=lambda name: ("bc", "dagger").index(name) if name in ("bc", "dagger") else 2)
+    free = [i for i in range(len(PALETTE)) if not (i == 0 and "bc" in names) and not (i == 1 and "dagger" in names)]
+    found: dict[str, int] = {}
+    for name in names:
+        index = {"bc": 0, "dagger": 1}.get(name)
+        found[name] = index if index is not None else free.pop(0) if free else len(found) % len(PALETTE)
     return found
 
 

@@ -1,0 +1,153 @@
+"""What an algorithm makes of N demonstrations: normalised score and regret over N, all algorithms on the same demonstrations.
+
+Each N is a whole sweep, so its folder also holds the horizon verdicts of all learners at equal demonstrations. Seed by seed,
+algorithms share demonstrations and evaluation episodes, so ratios to BC are paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from irl_bench import plugins
+from irl_bench.experiments.study import Part, Study, narrowed, scores
+from irl_bench.horizon import slopes
+from irl_bench.plan import Request
+from irl_bench.report import ReportData, series, training
+
+
+def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
+    modes = tuple(dict.fromkeys(next(iter(plugins.world(env).world.modes)) for env in request.env))
+    return [
+        Part(f"demos-{count}", narrowed(request, demos=count, mode=modes, out=str(out / f"demos-{count}")))
+        for count in sorted(demos)
+    ]
+
+
+def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
+    rows: dict[str, list[dict[str, Any]]] = {}
+    points: list[dict[str, Any]] = []
+    for name, data in found.items():
+        count = int(name.removeprefix("demos-"))
+        bc = {c.env: c for c in data.curves if c.algo == "bc"}
+        for curve in data.curves:
+            nominal = data.plan["worlds"][curve.env]["nominal"]
+            score = scores(data, curve.env, curve.algo, curve.mode)
+            if curve.algo in series.REFERENCES or curve.mode != nominal or score is None:
+                continue
+            last = curve.T[-1:]
+            regret = curve.regret(last)[:, 0]
+            verdict = series.verdict_of(data, curve)
+            mean, low, high = (float(x) for x in slopes.jackknife_t(score, lambda m: m))
+            r, r_low, r_high = (float(x) for x in slopes.jackknife_t(regret, lambda m: m))
+            ratio = paired_ratio(regret, bc[curve.env], last) if curve.algo != "bc" and curve.env in bc else None
+            collapsed = training.collapsed(data, curve)
+            points.append(
+                {
+                    "env": curve.env, "algo": curve.algo, "demos": count, "score": mean, "score_ci": [low, high],
+                    "scores": score.tolist(), "regret": r, "regret_ci": [r_low, r_high], "regrets": regret.tolist(),
+                    "ratio": ratio,
+                }
+            )  # fmt: skip
+            rows.setdefault(f"{curve.env}: at T = {int(last[0])} steps, mean over seeds [95 % interval]", []).append(
+                {
+                    "demos": count,
+                    "algorithm": curve.algo,
+                    "score": spread(mean, low, high),
+                    "worst seed": float(score.min()),
+                    "regret": spread(r, r_low, r_high),
+                    "regret / BC's": spread(*ratio) if ratio else "–",
+                    "collapsed": collapsed,
+                    "verdict": verdict.get("verdict", "–"),
+                    "slope": verdict.get("slope"),
+                    "h": verdict.get("hazard"),
+                    "ρ": verdict.get("recovery"),
+                    "seeds": len(score),
+                    "labels": curve.consumes[0],
+                    "env steps": curve.consumes[1],
+                }
+            )
+    for own in rows.values():
+        own.sort(key=lambda row: row["demos"])
+    text = [
+        "Score: 1 is the expert, 0 a random policy, (J_0 - J) / (J_0 - J*) with J the expected number of failed steps of an "
+        "episode. Intervals: jackknife-t over seeds; ratios paired by seed, on their logarithm.",
+    ]
+    return {"title": "Score over demonstrations", "text": text, "tables": rows, "points": points}
+
+
+def paired_ratio(regret: np.ndarray, bc: Any, last: np.ndarray) -> list[float] | None:
+    """[ratio of mean regrets, low, high]; None where it has no logarithm or seeds are not the same."""
+    other = bc.regret(last)[:, 0]
+    if len(other) != len(regret):
+        return None
+    pairs = np.stack([regret, other], axis=1)
+    if not (pairs.mean(axis=0) > 0).all():
+        return None
+    with np.errstate(invalid="ignore", divide="ignore"):
+        estimate = slopes.jackknife_t(pairs, lambda mean: np.log(mean[..., 0] / mean[..., 1]))
+    return [float(np.exp(x)) for x in estimate]
+
+
+def spread(value: float, low: float, high: float) -> str:
+    return f"{value:.3g} [{low:.3g}, {high:.3g}]"
+
+
+LABELS = {"score": "normalised score", "regret": "regret at the longest horizon [steps]"}
+
+
+def draw(found: Mapping[str, Any]) -> dict[str, Figure]:
+    points = found["points"]
+    worlds = list(dict.fromkeys(point["env"] for point in points))
+    if not worlds:
+        return {}
+    names = list(dict.fromkeys(point["algo"] for point in points))
+    colours = series.colours(names)
+    counts = sorted({point["demos"] for point in points})
+    figure = Figure(figsize=(7.0, 2.6 * len(worlds)), layout="constrained")
+    axes = figure.subplots(len(worlds), 2, squeeze=False)
+    for line, env in zip(axes, worlds, strict=True):
+        for axis, quantity in zip(line, LABELS, strict=True):
+            for algo in names:
+                own = sorted((p for p in points if (p["env"], p["algo"]) == (env, algo)), key=lambda p: p["demos"])
+                if not own:
+                    continue
+                x = np.array([p["demos"] for p in own], float) * 1.06 ** (names.index(algo) - (len(names) - 1) / 2)
+                y = np.array([p[quantity] for p in own])
+                ends = np.array([[np.nan if e is None else e for e in p[f"{quantity}_ci"]] for p in own]).T
+                bars = np.nan_to_num(np.stack([y - ends[0], ends[1] - y]).clip(0))
+                axis.errorbar(x, y, bars, color=colours[algo], marker="o", ms=3, lw=1.2, capsize=2, label=algo)
+                for place, p in zip(x, own, strict=True):
+                    seeds = p[f"{quantity}s"]
+                    axis.plot([place] * len(seeds), seeds, ".", color=colours[algo], ms=2, alpha=0.4)
+            axis.set_xscale("log")
+            axis.xaxis.set_major_locator(FixedLocator(counts))
+            axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+            axis.xaxis.set_minor_locator(NullLocator())
+            axis.set(xlabel="demonstrations", ylabel=LABELS[quantity], title=env)
+            if quantity == "score":
+                axis.axhline(1.0, color="#444444", lw=0.7, ls=(0, (4, 3)))
+                axis.legend(loc="best", frameon=False)
+            else:
+                axis.set_yscale("symlog", linthresh=1.0)
+    return {"demo_efficiency": figure}
+
+
+STUDY = Study(
+    name="demo_efficiency",
+    help="score and regret over the number of demonstrations (--demos=1,4,16,64), with verdicts at each number",
+    defaults={
+        "smoke": {"algo": ("bc", "dagger", "gail", "airl"), "env": ("lane_keep",), "demos": (2, 8)},
+        "default": {"algo": ("bc", "dagger", "gail", "airl"), "env": ("lane_keep",), "seeds": 10, "demos": (1, 4, 16, 64)},
+        "full": {"algo": ("bc", "dagger", "gail", "airl"), "env": ("lane_keep",), "seeds": 20, "demos": (1, 4, 16, 64, 256)},
+    },
+    algos=(),
+    parts=parts,
+    read=read,
+    draw=draw,
+)

@@ -1,0 +1,132 @@
+"""Studies: their figures against hand-made curves, their parts, and one run through to its files."""
+
+import json
+
+import numpy as np
+import pytest
+
+from irl_bench import cli, plan
+from irl_bench.algos.config import BadInput
+from irl_bench.experiments import demo_efficiency, study, transfer
+from irl_bench.horizon import Curves
+from irl_bench.report import ReportData
+
+
+def curves(algo: str, cost: np.ndarray, env: str = "w") -> Curves:
+    """Seeds with constant cost per step [S]."""
+    seeds, steps = len(cost), np.arange(1, 9)
+    ones = np.ones(seeds)
+    return Curves(
+        env=env, algo=algo, mode="m", seeds=np.arange(seeds), T=steps, cost=cost[:, None] * steps, graded=cost[:, None] * steps,
+        expert_cost=None, on_steps=ones, on_to_off=0 * ones, off_steps=ones, off_to_on=0 * ones,
+        eps_expert=np.zeros((seeds, 3)), eps_own=np.zeros((seeds, 3)), departures=None, failed=np.zeros(seeds, bool),
+        interactive=False, episodes=4, consumes=(7, 11),
+    )  # fmt: skip
+
+
+def report(**costs: np.ndarray) -> ReportData:
+    made = [curves(name, np.asarray(cost, float)) for name, cost in costs.items()]
+    return ReportData(made, [], [], {"worlds": {"w": {"nominal": "m"}}})
+
+
+def test_score_is_one_for_the_expert_and_zero_for_a_random_policy():
+    data = report(expert=[0.1, 0.1], untrained=[0.5, 0.7], bc=[0.1, 0.35, 0.6])
+    np.testing.assert_allclose(study.scores(data, "w", "bc", "m"), [1.0, 0.5, 0.0], atol=1e-12)
+    assert study.scores(report(expert=[0.1], bc=[0.1]), "w", "bc", "m") is None
+
+
+def test_ratio_of_regrets_is_paired_by_seed():
+    rng = np.random.default_rng(0)
+    other = np.exp(rng.normal(size=12))
+    last = np.array([8])
+    estimate, low, high = demo_efficiency.paired_ratio(other * 8 * 0.25, curves("bc", other), last)
+    assert estimate == pytest.approx(0.25) and low == pytest.approx(0.25) and high == pytest.approx(0.25)
+    noisy = other * 8 * np.exp(rng.normal(size=12))
+    estimate, low, high = demo_efficiency.paired_ratio(noisy, curves("bc", other), last)
+    assert estimate == pytest.approx(noisy.mean() / (8 * other.mean())) and low < estimate < high
+    assert demo_efficiency.paired_ratio(-noisy, curves("bc", other), last) is None
+
+
+def test_demo_efficiency_reads_every_number():
+    found = {
+        f"demos-{n}": report(expert=[0.0] * 4, untrained=[1.0] * 4, bc=[0.4, 0.5, 0.5, 0.6], gail=[0.04, 0.05, 0.05, 0.06])
+        for n in (16, 2)
+    }
+    read = demo_efficiency.read(found)
+    (rows,) = read["tables"].values()
+    assert [(row["demos"], row["algorithm"]) for row in rows] == [(2, "bc"), (2, "gail"), (16, "bc"), (16, "gail")]
+    assert rows[1]["score"].startswith("0.95 [") and rows[1]["regret / BC's"].startswith("0.1 [")
+    assert rows[0]["regret / BC's"] == "–" and rows[1]["worst seed"] == pytest.approx(0.94)
+    assert set(demo_efficiency.draw(read)) == {"demo_efficiency"}
+
+
+def test_transfer_compares_each_method_under_each_change(tmp_path):
+    request = cli.parse(["sweep.py", "--experiment=transfer", "--airl.rounds=30", f"--out={tmp_path}"])
+    parts = transfer.parts(request.request, request.demos, tmp_path)
+    assert request.demos == (64,) and request.request.seeds == 10
+    named = {part.name: part for part in parts}
+    assert len(named) == len(parts) == 3 + len(transfer.CHANGES) * len(transfer.METHODS)
+    again = named["friction/AIRL_g_s_a"]
+    assert again.request.algo == ("ppo",) and again.request.given == str(tmp_path / "learn/airl_state_action")
+    assert again.request.settings == {"ppo": {"reward": "learned"}, "lane_keep": {"friction": 0.5}}
+    assert named["learn/airl_state_action"].request.settings == {"airl": {"rounds": 30, "g": "state_action"}}
+    order = [part.name for part in parts]
+    assert all(order.index(part.after) < order.index(part.name) for part in parts if part.after)
+
+    found = {}
+    for part in parts:
+        if not part.name.startswith("learn"):
+            made = report(**{"expert": [0.0] * 3, "untrained": [1.0] * 3, part.request.algo[0]: [0.1, 0.2, 0.3]})
+            found[part.name] = made
+    read = transfer.read(found)
+    assert len(read["tables"]) == len(transfer.CHANGES)
+    row = next(row for row in read["tables"]["lane_keep, friction = 0.5"] if row["method"] == "AIRL's g(s)")
+    assert row["less AIRL's policy"] == "0 [0, 0]" and row["score"].startswith("0.8 [")
+    assert set(transfer.draw(read)) == {"transfer"}
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--experiment=demo_eficiency", "demo_efficiency"),
+        ("--experiment=transfer --algo=bc", "leave out --algo"),
+        ("--experiment=transfer --env=chain", "leave out --env"),
+        ("--experiment=transfer --demos=1,2", "--demos=2"),
+        ("--experiment=transfer --given=runs/x", "--given"),
+        ("--experiment=demo_efficiency --demos=4,4", "twice"),
+        ("--experiment=demo_efficiency --bc.lr=1", "no setting"),
+        ("--experiment=demo_efficiency --mode=nominal", "--mode"),
+        ("--demos=1,4", "--experiment=demo_efficiency"),
+    ],
+)
+def test_bad_input_is_one_line_with_the_nearest(line, words):
+    with pytest.raises(BadInput, match=words):
+        cli.parse(["sweep.py", *line.split()])
+
+
+def test_a_study_runs_to_its_files_and_again_to_the_same_bytes(tmp_path, capsys):
+    line = f"--experiment=demo_efficiency --env=chain --algo=bc,dagger --budget=smoke --demos=2,4 --out={tmp_path}"
+    command = cli.parse(["sweep.py", *line.split()])
+    assert cli.main(command) == 0
+    names = ("demo_efficiency.json", "demo_efficiency.html", "figures/demo_efficiency.png", "figures/demo_efficiency.pdf")
+    first = {name: (tmp_path / name).read_bytes() for name in names}
+    found = json.loads(first["demo_efficiency.json"])
+    assert {(p["algo"], p["demos"]) for p in found["points"]} == {(a, n) for a in ("bc", "dagger") for n in (2, 4)}
+    assert all(0.0 < p["score"] <= 1.0 for p in found["points"])
+    cells = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/cells/*.parquet")}
+    assert cli.main(command) == 0
+    assert first == {name: (tmp_path / name).read_bytes() for name in names}
+    assert cells == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/cells/*.parquet")}
+
+
+def test_dry_run_of_a_study_says_what_waits_for_what(tmp_path, capsys):
+    command = cli.parse(["sweep.py", "--experiment=transfer", "--budget=smoke", "--dry_run", f"--out={tmp_path}/new"])
+    assert cli.main(command) == 0
+    text = capsys.readouterr().out
+    assert "planned once learn/gail has been run" in text and "learn/airl_state_action" in text
+    assert not (tmp_path / "new").exists()
+
+
+def test_narrowed_drops_settings_of_what_is_not_in_the_sweep():
+    request = plan.Request(algo=("bc", "dagger"), env=("chain",), settings={"bc": {"rounds": 2}, "dagger": {"loss": "mse"}})
+    assert study.narrowed(request, algo=("bc",)).settings == {"bc": {"rounds": 2}}
