@@ -25,6 +25,8 @@ STYLE = {
 }  # fmt: skip
 COLUMN = 3.5
 """Width of a panel [inch], that of a column in print."""
+TITLE = 48
+"""Characters of a panel's title that fit on a line."""
 WINDOW = "#F0F0EA"
 UNDATED = {"png": {"Software": None}, "pdf": {"Creator": None, "Producer": None, "CreationDate": None}}
 """Metadata to leave out: files of equal figures are equal."""
@@ -65,7 +67,7 @@ def _grid(panels: list[Panel], title: str, caption: str, paint: Callable[[Axes, 
         for axis in line[len(row) :]:
             axis.set_axis_off()
         for axis, panel in zip(line, row, strict=False):
-            axis.set_title(panel.title, loc="left")
+            axis.set_title(textwrap.fill(panel.title, TITLE), loc="left")
             paint(axis, panel)
     return figure
 
@@ -221,7 +223,7 @@ def hazard_recovery(data: ReportData) -> Figure | None:
         for curve in series.learners(panel):
             pair, look = series.hazard_recovery(curve), looks[curve.algo]
             gone = int(np.isnan(pair).any(axis=0).sum())
-            label = curve.algo + (f" ({gone} seeds have no ρ)" if gone else "")
+            label = curve.algo + (f" ({gone} {'seeds have' if gone > 1 else 'seed has'} no ρ)" if gone else "")
             points = [rail.place(rate) for rail, rate in zip(rails, pair, strict=True)]
             axis.plot(
                 *points, ls="", marker=look.marker[0], ms=4, alpha=0.6, mew=0, color=look.colour, label=label, clip_on=False
@@ -298,20 +300,19 @@ def reward_maps(data: ReportData) -> Figure | None:
 def diagnostics(data: ReportData) -> Figure | None:
     """Training by round."""
     looks, drawn = series.looks(data), list(training.panels(data))
-    lookup = {panel.title: (words, curves) for panel, words, curves in drawn}
+    lookup = {panel.title: curves for panel, curves in drawn}
 
     def paint(axis: Axes, panel: Panel) -> None:
-        words, curves = lookup[panel.title]
-        for curve, rounds, values in curves:
+        for curve, rounds, values in lookup[panel.title]:
             look = looks[curve.algo]  # type: ignore[attr-defined]
             low, high = np.quantile(values, (0.1, 0.9), axis=0)
             axis.fill_between(rounds, low, high, color=look.colour, alpha=0.2, lw=0)
             axis.plot(rounds, values.mean(axis=0), color=look.colour, lw=1.2, label=curve.algo)  # type: ignore[attr-defined]
-        axis.set(xlabel="round", ylabel=words)
+        axis.set(xlabel="round")
         axis.legend(loc="best", frameon=False)
 
     caption = "From the rollouts trained on. Line: mean over seeds. Band: their middle 80 %."
-    return _grid([panel for panel, _, _ in drawn], "Training diagnostics", caption, paint, 1.8)
+    return _grid([panel for panel, _ in drawn], "Training diagnostics", caption, paint, 1.8)
 
 
 FIGURES = {

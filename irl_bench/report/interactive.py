@@ -44,7 +44,7 @@ def regret(data: ReportData) -> list[Plot]:
                         "y": values,
                         "mode": "lines+text",
                         "line": line,
-                        "text": ["", name],
+                        "text": ["", f"\u00a0{name}"],  # a space between the line's end and its name
                         "textposition": "middle right",
                     }
                     | {"hoverinfo": "skip", "showlegend": False, "cliponaxis": False}
@@ -119,7 +119,7 @@ def hazard_recovery(data: ReportData) -> list[Plot]:
             seeds = np.asarray(curve.seeds)[curve.usable]
             text = [f"seed {seed}: h {_rate(h)}, ρ {_rate(rho)}" for seed, h, rho in zip(seeds, *pair, strict=True)]
             mark = {"color": look.colour, "size": 8, "symbol": look.marker[1], "opacity": 0.65}
-            name = html.escape(curve.algo) + (f" ({gone} seeds have no ρ)" if gone else "")
+            name = html.escape(curve.algo) + (f" ({gone} {'seeds have' if gone > 1 else 'seed has'} no ρ)" if gone else "")
             traces.append(
                 {"x": rails[0].place(pair[0]), "y": rails[1].place(pair[1]), "mode": "markers", "marker": mark, "name": name}
                 | {"hovertext": text, "hoverinfo": "text", "cliponaxis": False}
@@ -153,7 +153,7 @@ def learning(data: ReportData) -> list[Plot]:
 def diagnostics(data: ReportData) -> list[Plot]:
     """Training by round, one small plot per quantity."""
     looks, found = series.looks(data), []
-    for panel, words, curves in training.panels(data):
+    for panel, curves in training.panels(data):
         traces: list[dict[str, Any]] = []
         for curve, rounds, values in curves:
             name = curve.algo  # type: ignore[attr-defined]
@@ -161,8 +161,7 @@ def diagnostics(data: ReportData) -> list[Plot]:
             low, high = np.quantile(values[:, thin], (0.1, 0.9), axis=0)
             traces += _band(rounds[thin], low, high, looks[name].colour, name)
             traces.append(_line(rounds[thin], values[:, thin].mean(axis=0), looks[name], name, name, width=2.0))
-        axes = {"xaxis": {"title": {"text": "round"}}, "yaxis": {"title": {"text": words}}}
-        found.append(_plot(panel, traces, axes, height=280))
+        found.append(_plot(panel, traces, {"xaxis": {"title": {"text": "round"}}, "yaxis": {}}, height=300))
     return found
 
 
@@ -171,10 +170,10 @@ def reward_maps(data: ReportData) -> list[Plot]:
     found = []
     for drawn in training.maps(data):
         trace = {"type": "heatmap", "x": drawn.x, "y": drawn.y, "z": drawn.values, "colorscale": "Viridis"}
-        figure = {
-            "data": [trace | {"colorbar": {"thickness": 12}}],
-            "layout": {"xaxis": {"title": {"text": drawn.x_name}}, "yaxis": {"title": {"text": drawn.y_name}}, "height": 300},
+        axes = {
+            axis: {"title": {"text": html.escape(name)}} for axis, name in (("xaxis", drawn.x_name), ("yaxis", drawn.y_name))
         }
+        figure = {"data": [trace | {"colorbar": {"thickness": 12}}], "layout": axes | {"height": 300}}
         found.append({"title": drawn.title, "note": "", "figure": _rounded(plain(figure))})
     return found
 
@@ -187,7 +186,10 @@ def _plot(
         shade = {"type": "rect", "xref": "x", "yref": "paper", "x0": low, "x1": high, "y0": 0, "y1": 1, "layer": "below"}
         layout["shapes"] = [shade | {"fillcolor": "rgba(128,128,110,0.13)", "line": {"width": 0}}, *layout.get("shapes", [])]
     note = "" if panel.window or not window else "no window: no slope is fitted"
-    figure = {"data": [{"type": "scatter", **trace} for trace in traces], "layout": layout | {"height": height}}
+    figure = {
+        "data": [{"type": "scatter", **trace} for trace in traces],
+        "layout": layout | {"height": height, "showlegend": True},
+    }
     return {"title": panel.title, "note": note, "figure": _rounded(plain(figure))}
 
 

@@ -54,10 +54,12 @@ def build(data: ReportData) -> str:
     plots: list[dict] = []
     shown = []
     for title, panels, caption in sections:
+        caption = caption.replace(" %", "\u00a0%")  # a number and its sign stay on one line
         for panel in panels:
             plots.append(panel["figure"])
         if panels:
             shown.append({"title": title, "caption": caption, "panels": panels, "first": len(plots) - len(panels)})
+    command = data.plan.get("command") or tables.MISSING
     given = {verdict["verdict"] for verdict in data.verdicts}
     return environment.get_template("template.html").render(
         sentences=data.sentences,
@@ -75,7 +77,7 @@ def build(data: ReportData) -> str:
         settings=tables.settings(data),
         versions=tables.versions(data),
         cells=tables.cells(data),
-        command=data.plan.get("command") or tables.MISSING,
+        command=f"python {command}" if command.startswith("launch/") else command,
         budget=data.plan.get("budget") or tables.MISSING,
         horizons=data.plan.get("analysis", {}).get("horizons", "auto"),
         used=len(data.manifests),
@@ -91,8 +93,8 @@ REGRET = (
 )
 SLOPES = "The exponent over the octave around each T, with 95 % jackknife intervals over seeds."
 REWARDS = (
-    "The reward of standing still in a state, each seed's standardised, then averaged: brighter is better. The first is minus "
-    "the true graded cost. What a learner could not see, it cannot have put into its reward."
+    "The reward of standing still in a state, each seed's standardised, then averaged: brighter is better. Each world's first "
+    "map is minus the true graded cost. What a learner could not see, it cannot have put into its reward."
 )
 DIAGNOSTICS = "By round of training, from the rollouts trained on. Line: mean over seeds. Band: their middle 80 %."
 LEARNING = "Mean cost per step over T_max after each round (few episodes). Thin: seeds. Thick: their mean."

@@ -51,8 +51,12 @@ def interval(middle: Any, low: Any, high: Any, show: Callable[[Any], str] = numb
 
 
 def exponent(middle: Any, low: Any, high: Any, decimals: int = 3) -> str:
-    """A slope and its interval, all to the same number of decimals."""
-    return interval(middle, low, high, lambda value: f"{value:.{decimals}f}" if math.isfinite(value) else MISSING)
+    """A slope and its interval, all to the same number of decimals; what rounds to zero has no sign."""
+
+    def show(value: float) -> str:
+        return f"{round(value, decimals) + 0.0:.{decimals}f}" if math.isfinite(value) else MISSING
+
+    return interval(middle, low, high, show)
 
 
 def window(verdict: Verdict) -> str:
@@ -278,6 +282,7 @@ def versions(data: ReportData) -> Table:
     for manifest in data.manifests.values():
         for name, value in _flat(manifest.get("fingerprint", {})):
             text = f"{value[:16]}…" if isinstance(value, str) and len(value) == 64 else str(value)
+            text = "none" if text in ("", "[]", "None") else text
             texts = found.setdefault(name, [])
             if text not in texts:
                 texts.append(text)

@@ -34,7 +34,8 @@ def show(
     worlds = list(dict.fromkeys(clean(verdict["env"]) for verdict in verdicts))
     for env in worlds:
         here = [v for v in verdicts if clean(v["env"]) == env and not is_reference(v)]
-        title = f"{env}: window {window(here[0])} steps" if here else env
+        found = window(here[0]) if here else MISSING
+        title = env if not here else f"{env}: no window" if found == MISSING else f"{env}: window {found} steps"
         rows = [_row(verdict) for verdict in here]
         reasons = [(f"{clean(v['algo'])}, {clean(v['mode'])}", clean(v.get("reason") or MISSING) + _exact(v)) for v in here]
         if stream.isatty():

@@ -43,15 +43,15 @@ def metric(data: ReportData, curve: object, name: str) -> tuple[np.ndarray, np.n
     return found[0], found[1][curve.usable]  # type: ignore[attr-defined]
 
 
-def panels(data: ReportData) -> Iterator[tuple[Panel, str, list[tuple[object, np.ndarray, np.ndarray]]]]:
-    """One panel per world, mode and diagnostic: (panel, axis title, [(curve, rounds, values)]). Only of learners that have a
-    training cost: those that drive while they learn."""
+def panels(data: ReportData) -> Iterator[tuple[Panel, list[tuple[object, np.ndarray, np.ndarray]]]]:
+    """One panel per world, mode and diagnostic, which its title names: (panel, [(curve, rounds, values)]). Only of learners
+    that have a training cost: those that drive while they learn."""
     for panel in series.panels(data):
         drivers = [curve for curve in series.learners(panel) if metric(data, curve, "cost")]
         for name, words in DIAGNOSTICS.items():
             found = [(curve, *values) for curve in drivers if (values := metric(data, curve, name))]
             if found:
-                yield dataclasses.replace(panel, title=f"{panel.title}: {words}", window=None), words, found
+                yield dataclasses.replace(panel, title=f"{panel.title}: {words}", window=None), found
 
 
 def collapse_round(cost: np.ndarray) -> int | None:

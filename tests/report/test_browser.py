@@ -61,5 +61,5 @@ def test_nothing_spills_and_nothing_is_loaded(tmp_path, width):
     assert found["scroll"] <= found["client"] <= width
     assert found["right"] <= found["client"]
     assert found["spill"] <= 0
-    assert found["plots"] == 10 and found["drawn"] > 20
+    assert found["plots"] == 14 and found["drawn"] > 20
     assert found["broken"] == [] and found["loaded"] == []

@@ -108,6 +108,8 @@ def test_plots_are_valid(data):
         interactive.eps,
         interactive.hazard_recovery,
         interactive.learning,
+        interactive.diagnostics,
+        interactive.reward_maps,
     ):
         found = make(data)
         assert found
@@ -151,6 +153,7 @@ def test_missing_is_never_zero():
     for value in (None, float("nan"), float("inf"), np.nan):
         assert tables.number(value) == tables.MISSING
     assert tables.number(0) == tables.number(0.0) == "0"
+    assert tables.exponent(-1e-5, -0.2, 0.0) == "0.000 [-0.200, 0.000]"
 
 
 def test_only_the_keys_of_a_verdict_that_are_promised_are_needed():
@@ -200,3 +203,25 @@ def test_settings_name_what_differs():
     assert values["demos"] == "80"
     assert values["bc.learning_rate"] == "0.001"
     assert values["chain.recoverability"] == "mode nominal: 0; mode recoverable: 1"
+
+
+def test_a_learner_that_is_alone_is_named_in_every_legend():
+    data = synthetic.with_curves([synthetic.curves("chain", "bc", "nominal", 1e-3, 0.0)])
+    for make in (interactive.regret, interactive.local_slopes, interactive.eps, interactive.hazard_recovery):
+        (plot,) = make(data)
+        assert plot["figure"]["layout"]["showlegend"]  # plotly leaves it out where there is one trace
+        assert any(trace.get("name", "").startswith("bc") for trace in plot["figure"]["data"])
+
+
+def test_the_command_can_be_pasted():
+    data = synthetic.report_data(("chain",))
+    for line in ("launch/sweep.py --env=chain", "python launch/sweep.py --env=chain"):
+        text = page.build(dataclasses.replace(data, plan={**data.plan, "command": line}))
+        assert "<pre>python launch/sweep.py --env=chain</pre>" in text
+
+
+def test_what_is_not_set_reads_none():
+    data = synthetic.report_data(("chain",))
+    found = {"device": "", "matmul_precision": "None", "xla_flags": [], "devices": 2}
+    table = tables.versions(dataclasses.replace(data, manifests={"k": {"fingerprint": found}}))
+    assert [list(row) for row in table.rows] == [[name, "none"] for name in list(found)[:3]] + [["devices", "2"]]

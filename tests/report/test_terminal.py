@@ -54,3 +54,8 @@ def test_horizons_that_differ_from_the_closed_form_without_spread_are_named():
     plain = " ".join(printed([{**data.verdicts[3], **verdict, "closed_form_unjudged": []}], []).split())
     named = " ".join(printed([{**data.verdicts[3], **verdict, "closed_form_unjudged": [80, 113]}], []).split())
     assert "closed form" not in plain and named.endswith("all seeds differ from it alike at T = 80, 113")
+
+
+def test_a_world_without_a_window_says_so():
+    data = synthetic.report_data(("lane_keep",), h=0.05)
+    assert printed(data.verdicts, []).splitlines()[0] == "lane_keep: no window"

@@ -3,8 +3,9 @@
 import dataclasses
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from irl_bench.report import interactive, tables, training
+from irl_bench.report import figures, interactive, tables, training
 from tests.report import synthetic
 
 
@@ -35,9 +36,9 @@ def test_collapsed_seeds_stand_in_the_table():
 
 
 def test_only_drivers_have_diagnostics():
-    names = {panel.title for panel, _, _ in training.panels(synthetic.report_data())}
+    names = {panel.title for panel, _ in training.panels(synthetic.report_data())}
     assert any(training.DIAGNOSTICS["kl"] in name for name in names)
-    for _, _, found in training.panels(synthetic.report_data()):
+    for _, found in training.panels(synthetic.report_data()):
         assert [curve.algo for curve, _, _ in found] == ["dagger"]
 
 
@@ -49,3 +50,31 @@ def test_a_reward_map_is_laid_out_as_it_was_probed():
     np.testing.assert_allclose(learned.values.mean(), 0, atol=1e-9)  # each seed's was standardised
     heat = interactive.reward_maps(synthetic.report_data())[0]["figure"]
     assert heat["data"][0]["type"] == "heatmap" and heat["layout"]["xaxis"]["title"]["text"] == "offset [m]"
+
+
+def test_a_probes_names_are_escaped():
+    data = synthetic.report_data(("lane_keep",))
+    probe = {**synthetic.PROBE, "x_name": "<b>x</b>", "y_name": "a & b"}
+    plan = {**data.plan, "worlds": {"lane_keep": {**data.plan["worlds"]["lane_keep"], "probe": probe}}}
+    for plot in interactive.reward_maps(dataclasses.replace(data, plan=plan)):
+        layout = plot["figure"]["layout"]
+        assert layout["xaxis"]["title"]["text"] == "&lt;b&gt;x&lt;/b&gt;"
+        assert layout["yaxis"]["title"]["text"] == "a &amp; b"
+
+
+def test_titles_in_print_stay_within_their_panels(monkeypatch):
+    long = "lane_keep, nominal: " + max(training.DIAGNOSTICS.values(), key=len)
+    assert len(long) > figures.TITLE
+    drawn = []
+    grid = figures._grid
+    monkeypatch.setattr(figures, "_grid", lambda *given: drawn.append(grid(*given)) or drawn[-1])
+    data = synthetic.report_data(("lane_keep",))
+    entry = ("lane_keep", "dagger", "nominal")
+    rounds = {**data.rounds, entry: {f"train/{name}": data.rounds[entry]["level"] for name in training.DIAGNOSTICS}}
+    figures.draw(dataclasses.replace(data, rounds=rounds))
+    assert any(axis.get_title("left").replace("\n", " ") == long for figure in drawn if figure for axis in figure.axes)
+    for figure in filter(None, drawn):
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        boxes = [axis._left_title.get_window_extent(renderer) for axis in figure.axes if axis.get_title("left")]
+        assert all(box.x1 <= figure.bbox.x1 for box in boxes)
+        assert not any(one.overlaps(two) for i, one in enumerate(boxes) for two in boxes[:i])
