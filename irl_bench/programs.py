@@ -255,3 +255,8 @@ def program_for(cell: CellSpec) -> Program:
     if key not in _programs:
         _programs[key] = Program(cell)
     return _programs[key]
+
+
+def forget() -> None:
+    """Drops all programs, so that their memory is free for others."""
+    _programs.clear()

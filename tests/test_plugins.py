@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import subprocess
 import sys
 
 import jax
@@ -65,6 +66,16 @@ def test_a_world_is_made_by_name_with_dials(name):
 def test_an_unknown_world_names_the_nearest():
     with pytest.raises(ValueError, match="did you mean 'lane_keep'"):
         envs.make("lane_keeping")
+
+
+def test_contributings_algorithm_runs_on_several_devices(examples):
+    """The command that README and CONTRIBUTING print, smaller: on as many devices as there are cores, at the chain's size."""
+    line = "--algo=ridge:make --env=chain --mode=dagger_chain --ridge.penalty=1e-4 --budget=smoke --seeds=10 --episodes=8 --out=two"
+    done = subprocess.run(
+        [sys.executable, ROOT / "launch" / "sweep.py", *line.split()], cwd=examples, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ridge:make" in done.stdout
 
 
 def test_contributings_files_go_through_the_sweep(examples, capsys, monkeypatch):

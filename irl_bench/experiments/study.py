@@ -24,6 +24,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from irl_bench import programs
 from irl_bench.algos.config import BadInput, nearest
 from irl_bench.plan import Request
 from irl_bench.report import ReportData, load
@@ -108,8 +109,12 @@ def run(
     """
     out = Path(request.out).expanduser()
     parts = study.parts(request, demos, out)
+    shapes = None
     for number, part in enumerate(parts, 1):
         say(f"part {number} of {len(parts)}: {part.name}")
+        previous, shapes = shapes, (part.request.algo, part.request.demos, part.request.given)
+        if shapes != previous:  # nothing that was compiled for the part before serves this one
+            programs.forget()
         ways[part.report](part.request, line, say)
     return rebuild(study, parts, out, line, say)
 

@@ -31,9 +31,9 @@ trained on it from scratch stays there."""
 
 CHANGES: Mapping[str, Mapping[str, float]] = {
     "none": {},
-    "friction": {"friction": 0.5},
-    "mass": {"mass": 2.0},
-    "crosswind": {"crosswind": 12.0},
+    "friction": {"friction": 0.25},
+    "mass": {"mass": 3.0},
+    "crosswind": {"crosswind": 15.0},
 }
 """Changed dials of lane_keep; "none" shows what training again costs where nothing has changed."""
 

@@ -68,7 +68,7 @@ def test_transfer_compares_each_method_under_each_change(tmp_path):
     assert len(named) == len(parts) == 3 + len(transfer.CHANGES) * len(transfer.METHODS)
     again = named["friction/AIRL_g_s_a"]
     assert again.request.algo == ("ppo",) and again.request.given == str(tmp_path / "learn/airl_state_action")
-    assert again.request.settings == {"ppo": {"reward": "learned"}, "lane_keep": {"friction": 0.5}}
+    assert again.request.settings == {"ppo": {"reward": "learned"}, "lane_keep": {"friction": 0.25}}
     assert named["learn/airl_state_action"].request.settings == {"airl": {"rounds": 30, "g": "state_action"}}
     order = [part.name for part in parts]
     assert all(order.index(part.after) < order.index(part.name) for part in parts if part.after)
@@ -80,7 +80,7 @@ def test_transfer_compares_each_method_under_each_change(tmp_path):
             found[part.name] = made
     read = transfer.read(found)
     assert len(read["tables"]) == len(transfer.CHANGES)
-    row = next(row for row in read["tables"]["lane_keep, friction = 0.5"] if row["method"] == "AIRL's g(s)")
+    row = next(row for row in read["tables"]["lane_keep, friction = 0.25"] if row["method"] == "AIRL's g(s)")
     assert row["less AIRL's policy"] == "0 [0, 0]" and row["score"].startswith("0.8 [")
     assert set(transfer.draw(read)) == {"transfer"}
 
