@@ -99,10 +99,10 @@ class _Counts(_Parser):
     """One number or several, separated by commas: int or tuple."""
 
     def parse(self, argument: Any) -> Any:
-        counts = tuple(self.setting.parse(part) for part in str(argument).split(","))
+        counts: list[int] = [self.setting.parse(part) for part in str(argument).split(",")]
         if len(set(counts)) < len(counts):
             raise ValueError(f"{argument} holds a number twice; nearest: {','.join(map(str, dict.fromkeys(counts)))}")
-        return counts if len(counts) > 1 else counts[0]
+        return tuple(counts) if len(counts) > 1 else counts[0]
 
 
 def _flags(owners: Iterable[plugins.Algorithm | plugins.LoadedWorld]) -> flags.FlagValues:
@@ -189,9 +189,8 @@ def parse(argv: Sequence[str]) -> Command:
             raise BadInput(f"--experiment={found.name} takes nothing of an earlier run; nearest: leave out --given")
         chosen |= {name: filled.pop(name) for name in ("algo", "env") if name in filled and values[name].value is None}
         given = {**filled, **given, "demos": None}
-    elif isinstance(given.get("demos"), tuple):
-        last = given["demos"][-1]
-        raise BadInput(f"--demos: several numbers need --experiment=demo_efficiency; nearest: --demos={last}")
+    elif isinstance(several := given.get("demos"), tuple):
+        raise BadInput(f"--demos: several numbers need --experiment=demo_efficiency; nearest: --demos={several[-1]}")
     out = values["out"].value
     if out is not None and (not out.strip() or not out.isprintable()):
         raise BadInput(f"--out={out!r} must be a folder's name of printable characters; nearest: {DEFAULTS.out!r}")

@@ -70,7 +70,7 @@ def test_an_unknown_world_names_the_nearest():
 
 def test_contributings_algorithm_runs_on_several_devices(examples):
     """The command that README and CONTRIBUTING print, smaller: on as many devices as there are cores, at the chain's size."""
-    line = "--algo=ridge:make --env=chain --mode=dagger_chain --ridge.penalty=1e-4 --budget=smoke --seeds=10 --episodes=8 --out=two"
+    line = "--algo=ridge:make --env=chain --mode=dagger_chain --ridge.penalty=1e-4 --budget=smoke --seeds=10 --out=two"
     done = subprocess.run(
         [sys.executable, ROOT / "launch" / "sweep.py", *line.split()], cwd=examples, capture_output=True, text=True, timeout=300
     )

@@ -98,7 +98,7 @@ def spread(value: float, low: float, high: float) -> str:
     return f"{value:.3g} [{low:.3g}, {high:.3g}]"
 
 
-LABELS = {"score": "normalised score", "regret": "regret at the longest horizon [steps]"}
+LABELS = {"score": "normalised score", "regret": "regret at T_max [steps]"}
 
 
 def draw(found: Mapping[str, Any]) -> dict[str, Figure]:
@@ -134,7 +134,9 @@ def draw(found: Mapping[str, Any]) -> dict[str, Figure]:
                 axis.axhline(1.0, color="#444444", lw=0.7, ls=(0, (4, 3)))
                 axis.legend(loc="best", frameon=False)
             else:
-                axis.set_yscale("symlog", linthresh=1.0)
+                axis.set_yscale("log")
+                axis.yaxis.set_major_formatter(FuncFormatter(lambda v, _: series.power_of_ten(v)))
+                axis.yaxis.set_minor_locator(NullLocator())
     return {"demo_efficiency": figure}
 
 

@@ -70,12 +70,14 @@ SECONDS: Mapping[tuple[str, str], tuple[float, int]] = {
     ("chain", "untrained"): (0.6, 256),
     ("chain", "bc"): (3.9, 2048),
     ("chain", "dagger"): (4.0, 2048),
-    ("lane_keep", "expert"): (3.8, 256),
-    ("lane_keep", "untrained"): (8.0, 256),
-    ("lane_keep", "bc"): (17.7, 1024),
-    ("lane_keep", "dagger"): (23.1, 1024),
+    ("lane_keep", "expert"): (2.4, 128),
+    ("lane_keep", "untrained"): (2.4, 32),
+    ("lane_keep", "bc"): (22.0, 1024),
+    ("lane_keep", "dagger"): (25.0, 1024),
+    ("lane_keep", "gail"): (67.0, 1024),
+    ("lane_keep", "airl"): (77.0, 1024),
 }
-"""Wall time of a cell [s] and its episodes, means over two sweeps of the default budget on 2 CPU cores; for --dry_run alone."""
+"""Wall time of a cell [s] and its episodes, of sweeps at the default budget on 2 CPU cores; for --dry_run alone."""
 
 OUTSIDE: Mapping[str, Mapping[str, int]] = WORLDS["lane_keep"]
 """The budgets of a world that is not in the table."""

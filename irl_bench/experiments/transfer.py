@@ -122,8 +122,8 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
             )
     text = [
         "Score: 1 is the expert, 0 a random policy, both in the changed world. Rewards and policies were learned in the "
-        "unchanged world; 'trained again': PPO from a random policy in the changed one. Intervals: jackknife-t over seeds; differences "
-        "paired by seed.",
+        "unchanged world; 'trained again': PPO from a random policy in the changed one. Intervals: jackknife-t over seeds; "
+        "differences paired by seed.",
     ]
     return {"title": "Reward transfer", "text": text, "tables": rows, "points": points}
 

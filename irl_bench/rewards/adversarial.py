@@ -211,12 +211,11 @@ class Discriminator:
             memory = jax.tree.map(lambda m, x: jax.lax.dynamic_update_index_in_dim(m, x, slot, 0), memory, policy)
             filled = jnp.minimum(round + 1, config.replay) * self.rows
             remembered = jax.tree.map(lambda m: m.reshape(-1, *m.shape[2:]), memory)
-        # Only steps whose successor was recorded; drawing among them by rank keeps masked ones out.
-        usable = (demos.mask[:, :-1] * demos.mask[:, 1:]).reshape(-1)
-        order, count = jnp.argsort(-usable, stable=True), jnp.sum(usable)
+        # Only steps whose successor was recorded.
+        upto = jnp.cumsum((demos.mask[:, :-1] * demos.mask[:, 1:]).reshape(-1))
 
         def expert_batch(key: jax.Array) -> Steps:
-            drawn = order[(jax.random.uniform(key, (config.disc_batch,)) * count).astype(jnp.int32)]
+            drawn = draw(upto, key, config.disc_batch)
             episode, t = drawn // (length - 1), drawn % (length - 1)
             observation = demos.observation[episode, t]
             action = None if demos.action is None else demos.action[episode, t]
@@ -271,6 +270,15 @@ def _mix(share: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
     return share * a + (1.0 - share) * b
 
 
+def draw(upto: jax.Array, key: jax.Array, count: int) -> jax.Array:
+    """Rows in use drawn uniformly with replacement, int32[count]; `upto`: how many are in use up to each, itself counted.
+
+    Found by bisection of that running count: a sort of all rows by use took a third of a fit's time on a CPU.
+    """
+    rank = (jax.random.uniform(key, (count,)) * upto[-1]).astype(jnp.int32).astype(upto.dtype)
+    return jnp.searchsorted(upto, rank, side="right").astype(jnp.int32)
+
+
 def energy_distance(x: jax.Array, y: jax.Array) -> jax.Array:
     """2 E|x - y| - E|x - x'| - E|y - y'| of two samples float32[n, O]; 0 for equal distributions (Székely and Rizzo 2013)."""
 
@@ -302,8 +310,7 @@ def compare(
     size = judge.spec.observation_size
     mine = batch.observation.reshape(-1, size)
     theirs = demos.observation.reshape(-1, size)
-    order, count = jnp.argsort(-demos.mask.reshape(-1), stable=True), jnp.sum(demos.mask)
-    drawn = order[(jax.random.uniform(expert_key, (SAMPLE,)) * count).astype(jnp.int32)]
+    drawn = draw(jnp.cumsum(demos.mask.reshape(-1)), expert_key, SAMPLE)
     index = jax.random.randint(policy_key, (SAMPLE,), 0, len(mine))
     see = lambda x: jnp.clip(inputs(x), -INPUT_LIMIT, INPUT_LIMIT)  # noqa: E731
     return {
