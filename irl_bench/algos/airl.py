@@ -102,9 +102,7 @@ def make(spec: Spec, config: Config) -> Learner:
         def log_prob(observation: jax.Array, action: jax.Array) -> jax.Array:
             return inner.policy.log_prob(weights, ppo.view(inputs, observation), inner.policy.unsquash(action))
 
-        steps = judge.steps(
-            state.discriminator.inputs, batch.observation, batch.action, batch.next_observation, batch.log_prob
-        )
+        steps = judge.steps(state.discriminator.inputs, batch.observation, batch.action, batch.next_observation, batch.log_prob)
         rows = flat(steps)
         discriminator, found = judge.fit(state.discriminator, task.demonstrations, rows, log_prob, policy.round, fit_key)
         reward = logit(discriminator.params, rows) + (rows.log_prob if f_alone else 0.0)

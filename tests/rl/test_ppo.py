@@ -262,5 +262,3 @@ def test_impossible_settings_are_one_line():
         ppo.PPO(spec, ppo.Config(log_std_min=0.0))
     with pytest.raises(BadInput, match="minibatches=7"):
         ppo.PPO(spec, ppo.Config(minibatches=7))
-
-
