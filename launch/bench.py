@@ -1,6 +1,6 @@
 """Measures this machine's speed, stores it as JSON and rewrites BENCHMARKS.md from the JSON files in benchmarks/.
 
-python launch/bench.py --what=worlds,horizons,seeds
+python launch/bench.py --what=worlds,horizons,seeds,learners,vmapped_learners
 """
 
 import json
@@ -14,10 +14,14 @@ FOLDER = ROOT / "benchmarks"
 
 
 def define(flags):
-    flags.DEFINE_list("what", ["worlds", "horizons", "seeds"], "parts to measure; empty: only rewrite BENCHMARKS.md")
-    flags.DEFINE_string("env", "lane_keep", "world whose speed is measured")
+    flags.DEFINE_list(
+        "what", ["worlds", "horizons", "seeds", "learners", "vmapped_learners"],
+        "parts to measure: worlds with their expert; horizons and seeds, what more of them cost; learners, a round of ppo, "
+        "gail and airl beside the bare rollout; vmapped_learners, seeds in one program; empty: only rewrite BENCHMARKS.md",
+    )  # fmt: skip
+    flags.DEFINE_string("env", "lane_keep", "world whose speed is measured, and which learners train on")
     flags.DEFINE_list("worlds", ["256", "1024", "4096"], "numbers of worlds")
-    flags.DEFINE_integer("steps", 256, "steps of an episode", lower_bound=1)
+    flags.DEFINE_integer("steps", 256, "steps of an episode of the expert; learners have their own", lower_bound=1)
     flags.DEFINE_integer("repeats", 7, "timed calls after the first", lower_bound=1)
     flags.DEFINE_string("out", None, "JSON file; default: benchmarks/BACKEND-CORES-cores.json. Elsewhere, no page is written")
 

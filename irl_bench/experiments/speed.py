@@ -1,4 +1,4 @@
-"""How fast a world runs, and what horizons and seeds cost: the figures of BENCHMARKS.md, taken by `launch/bench.py`.
+"""How fast worlds and learners run, and what horizons and seeds cost: the figures of BENCHMARKS.md, by `launch/bench.py`.
 
 Nothing here is a test, and no figure of the sweep depends on it. Wall times, `time.perf_counter`, results waited for.
 """
@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +28,11 @@ import envs
 import irl_bench
 from envs.core import World
 from irl_bench import cells, plugins, rollout
+from irl_bench.experiments.settings import budget_of, config_differences
 from irl_bench.horizon.slopes import log_spaced
-from irl_bench.types import Spec, Task
+from irl_bench.rewards import adversarial
+from irl_bench.rl import ppo
+from irl_bench.types import Demonstrations, Spec, Task
 
 __all__ = ["PARTS", "measure", "page"]
 
@@ -44,6 +48,14 @@ def seconds(call: Callable[[], Any], repeats: int) -> list[float]:
         jax.block_until_ready(call())
         times.append(time.perf_counter() - start)
     return times
+
+
+def in_turn(calls: Mapping[str, Callable[[], Any]], repeats: int) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """First call [s] of each, then float64[repeats] wall times [s]. One call of each makes a turn: a slow spell of the machine
+    falls on all of them, so quotients within a turn are steadier than the times themselves."""
+    first = {name: seconds(call, 1)[0] for name, call in calls.items()}
+    turns = [[seconds(call, 1)[0] for call in calls.values()] for _ in range(repeats)]
+    return first, dict(zip(calls, np.array(turns).T))
 
 
 def expert_rollout(world: World, steps: int, chunk: int) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
@@ -114,11 +126,7 @@ def horizons(env: str, counts: Sequence[int], steps: int, repeats: int) -> list[
         grid = log_spaced(1, T_max, count)[-count:] if count > 1 else np.array([T_max])
         return np.cumsum(np.asarray(evaluate(key)))[grid - 1] / episodes
 
-    seconds(lambda: read(1), 1)
-    times = {1: [], 20: []}
-    for _ in range(repeats):
-        for count, found in times.items():
-            found += seconds(lambda count=count: read(count), 1)
+    _, times = in_turn({"one": lambda: read(1), "many": lambda: read(20)}, repeats)
     one, many = (statistics.median(found) for found in times.values())
     return [{"episodes": episodes, "T_max": T_max, "one_horizon_s": one, "twenty_horizons_s": many, "ratio": many / one}]
 
@@ -147,7 +155,141 @@ def seeds(env: str, counts: Sequence[int], steps: int, repeats: int) -> list[dic
     return rows
 
 
-PARTS = {"worlds": worlds, "horizons": horizons, "seeds": seeds}
+POLICY_TRAINERS = ("ppo", "gail", "airl")
+"""Their rounds are compared; `ppo`, on the true reward, is the one without a discriminator."""
+
+ALIKE = ("worlds", "unroll", "episode_steps", "hidden", "value_hidden", "epochs", "minibatches")
+"""What sets the work of a round beside the reward: all are given the values of `ppo`."""
+
+
+class Unfitted(adversarial.Discriminator):
+    """Judges with the params that it was given."""
+
+    def fit(self, state: adversarial.State, *rest: Any, **named: Any) -> tuple[adversarial.State, dict[str, jax.Array]]:
+        del rest, named
+        return state, {}
+
+
+class Rounds:
+    """Rounds of `POLICY_TRAINERS` on one world, for S seeds vmapped on one device, each from its initial state.
+
+    Settings are the library's for that world. Only the start differs, alike for all: from a random policy that nothing holds,
+    so that no cloning has to be waited for; neither changes what a round computes.
+
+    Args:
+      env: a registered world, in its first mode.
+      seeds: S.
+      changes: settings of PPO that replace those of all of them.
+      budget: demonstrations, {"demos", "demo_steps"}; by default those of the world's default budget.
+    """
+
+    def __init__(self, env: str, seeds: int, changes: Mapping[str, Any] | None = None, budget: Mapping[str, int] | None = None):
+        self.env, self.seeds = env, seeds
+        world, sizes = envs.make(env), budget or budget_of(env, "default")
+        self.spec = Spec(world, world.horizon, sizes["demos"], sizes["demo_steps"])
+        self.dials = world.dials_for(next(iter(world.modes)))
+        own = plugins.config_of(plugins.algorithm("ppo"), config_differences(env, "ppo", "default"))
+        alike = {name: getattr(own, name) for name in ALIKE}
+        self._changes = {**alike, "init": "random", "policy_delay": 0, **(changes or {})}
+        self.steps = seeds * self._changes["worlds"] * self._changes["unroll"]
+        self._keys = jax.random.split(jax.random.PRNGKey(1), seeds)
+        self._programs: dict[tuple[str, bool], Callable[..., Any]] = {}
+        self._states: dict[str, Any] = {}
+
+        def demonstrate(key: jax.Array, dials: Any) -> Demonstrations:
+            return rollout.collect(world.bind(dials), key, self.spec.demos, self.spec.demo_steps)
+
+        self._demos = jax.block_until_ready(jax.jit(jax.vmap(demonstrate, (0, None)))(self._keys, self.dials))
+
+    def settings(self, algo: str) -> dict[str, Any]:
+        """What is handed to an algorithm; its defaults hold for the rest."""
+        return {**config_differences(self.env, algo, "default"), **self._changes}
+
+    def _program(self, algo: str, fitted: bool = True) -> Callable[..., Any]:
+        """(state, demonstrations, dials) -> (state, metrics) of seeds side by side, compiled once for each number of them."""
+        if (algo, fitted) not in self._programs:
+            with mock.patch.object(adversarial, "Discriminator", adversarial.Discriminator if fitted else Unfitted):
+                learner = plugins.learner(algo, self.spec, self.settings(algo))
+            update = jax.vmap(lambda state, demos, dials: learner.update(state, Task(demos, dials)), (0, 0, None))
+            self._programs[algo, fitted] = jax.jit(update)
+        return self._programs[algo, fitted]
+
+    def state(self, algo: str) -> Any:
+        """Where the rounds of an algorithm begin; leaves [S, ...]."""
+        if algo not in self._states:
+            learner = plugins.learner(algo, self.spec, self.settings(algo))
+            init = jax.jit(jax.vmap(lambda key, demos, dials: learner.init(key, Task(demos, dials)), (0, 0, None)))
+            self._states[algo] = jax.block_until_ready(init(self._keys, self._demos, self.dials))
+        return self._states[algo]
+
+    def round(self, algo: str, fitted: bool = True) -> Callable[[], Any]:
+        """A call that computes a round, (state, metrics); `fitted`: whether a discriminator takes its gradient steps in it."""
+        run, state = self._program(algo, fitted), self.state(algo)
+        return lambda: run(state, self._demos, self.dials)
+
+    def separate(self, algo: str) -> Callable[[], Any]:
+        """A call that computes the same one seed after the other, by the program for one seed: S of (state, metrics)."""
+        run, both = self._program(algo), (self.state(algo), self._demos)
+        parts = [jax.block_until_ready(jax.tree.map(lambda x, i=i: x[i : i + 1], both)) for i in range(self.seeds)]
+        return lambda: [jax.block_until_ready(run(state, demos, self.dials)) for state, demos in parts]
+
+    def rollout(self) -> Callable[[], Any]:
+        """A call that computes the rollout of a round of `ppo` and nothing else, (state, transitions)."""
+        inner = ppo.PPO(self.spec, plugins.config_of(plugins.algorithm("ppo"), self.settings("ppo")))
+        run, state = jax.jit(jax.vmap(inner.collect, (0, None))), self.state("ppo")
+        return lambda: run(state, self.dials)
+
+
+def learners(env: str, counts: Sequence[int], steps: int, repeats: int, rounds: Rounds | None = None) -> list[dict[str, Any]]:
+    """Steps/s of a round of each of `POLICY_TRAINERS` beside the bare rollout, by default for 5 seeds."""
+    del counts, steps
+    rounds = rounds or Rounds(env, 5)
+    calls = {"rollout": rounds.rollout(), **{algo: rounds.round(algo) for algo in POLICY_TRAINERS}}
+    unfitted = {algo: f"{algo} unfitted" for algo in POLICY_TRAINERS if algo != "ppo"}
+    first, times = in_turn(calls | {name: rounds.round(algo, fitted=False) for algo, name in unfitted.items()}, repeats)
+    return [
+        {
+            "algorithm": name,
+            "seeds": rounds.seeds,
+            "steps_per_round": rounds.steps,
+            "first_call_s": first[name],
+            "median_steps_per_s": rounds.steps / float(np.median(times[name])),
+            "ratio_to_rollout": float(np.median(times["rollout"] / times[name])),
+            "ratio_to_ppo": float(np.median(times["ppo"] / times[name])),
+            "discriminator_share": float(np.median(1.0 - times[unfitted[name]] / times[name])) if name in unfitted else 0.0,
+        }
+        for name in calls
+    ]
+
+
+def vmapped_learners(
+    env: str, counts: Sequence[int], steps: int, repeats: int, rounds: Sequence[Rounds] | None = None
+) -> list[dict[str, Any]]:
+    """A round of `airl` for S seeds in one program against S rounds of one seed, by default for 1, 5 and 10 seeds."""
+    del counts, steps
+    rows = []
+    for each in rounds or (Rounds(env, count) for count in (1, 5, 10)):
+        first, times = in_turn({"vmapped": each.round("airl"), "separate": each.separate("airl")}, repeats)
+        rows.append(
+            {
+                "seeds": each.seeds,
+                "steps_per_round": each.steps,
+                "first_call_s": first["vmapped"],
+                "vmapped_s": float(np.median(times["vmapped"])),
+                "separate_s": float(np.median(times["separate"])),
+                "ratio": float(np.median(times["vmapped"] / times["separate"])),
+            }
+        )
+    return rows
+
+
+PARTS = {
+    "worlds": worlds,
+    "horizons": horizons,
+    "seeds": seeds,
+    "learners": learners,
+    "vmapped_learners": vmapped_learners,
+}
 
 
 def measure(parts: Sequence[str], env: str, counts: Sequence[int], steps: int, repeats: int) -> dict[str, Any]:
@@ -173,6 +315,15 @@ TITLES = {
     "compiles (no cache) and runs",
     "horizons": "One evaluation with 1 and with 20 horizons read off: medians of runs taken in turn",
     "seeds": "Training `bc` on `chain` for S seeds, vmapped on one device, against one seed",
+    "learners": "One round (rollout and updates) of `ppo` on the true reward, `gail` and `airl`, and the rollout of `ppo` "
+    "alone; seeds vmapped on one device, steps those of all seeds. Default settings, with the sizes of rollout, networks and "
+    "minibatches of `ppo` for all, policy_delay 0 and a random policy to begin with. Medians of calls taken in turn; a ratio "
+    "is the median of the turns' ratios. The discriminator's share is what a round takes less when it is compiled without "
+    "the discriminator's fitting and judges with the params it began with; `ratio to ppo` also holds what judging and its "
+    "diagnostics cost",
+    "vmapped_learners": "One round of `airl` for S seeds vmapped in one program on one device, against the same S rounds one "
+    "after the other by the program for one seed, its compilation not counted; medians of calls taken in turn, the ratio is "
+    "that of vmapped to separate",
 }
 
 
@@ -204,7 +355,9 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _show(value: Any) -> str:
-    """A number with its thousands apart, three significant digits if it is no integer."""
+    """A number with its thousands apart, three significant digits if it is no integer; a name as it is."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, int) or value == 0:
         return f"{value:,.0f}"
     return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"

@@ -1,8 +1,37 @@
 """The bench: that it measures what it says at tiny sizes, and that its page holds what was measured."""
 
 import json
+import time
 
+import jax
+import numpy as np
+import pytest
+
+from irl_bench import plugins
 from irl_bench.experiments import speed
+
+TINY = {"worlds": 2, "unroll": 4, "epochs": 1, "minibatches": 2, "hidden": (4,), "value_hidden": (4,)}
+DEMOS = {"demos": 2, "demo_steps": 4}
+
+
+class Stub:
+    """Rounds that compute nothing but take as long as they are told [ms]."""
+
+    seeds, steps = 3, 24
+
+    def rollout(self):
+        return lambda: time.sleep(2e-3)
+
+    def round(self, algo, fitted=True):
+        return lambda: time.sleep({"ppo": 4e-3, "gail": 5e-3, "airl": 8e-3}[algo] if fitted else 4e-3)
+
+    def separate(self, algo):
+        return lambda: time.sleep(16e-3)
+
+
+@pytest.fixture(scope="module")
+def rounds(quick_compilation):
+    return speed.Rounds("grid", 1, TINY, DEMOS)
 
 
 def test_the_record_becomes_the_page(tmp_path):
@@ -17,3 +46,67 @@ def test_the_record_becomes_the_page(tmp_path):
 
 def test_nothing_measured(tmp_path):
     assert "Nothing has been measured yet." in speed.page(tmp_path)
+
+
+def test_learners_beside_their_rollout(tmp_path):
+    rows = speed.learners("", [], 0, 9, Stub())
+    rollout, ppo, gail, airl = rows
+    assert [row["algorithm"] for row in rows] == ["rollout", "ppo", "gail", "airl"]
+    assert all(row["seeds"] == 3 and row["steps_per_round"] == 24 for row in rows)
+    assert rollout["median_steps_per_s"] > ppo["median_steps_per_s"] > airl["median_steps_per_s"] > 0
+    assert rollout["ratio_to_rollout"] == ppo["ratio_to_ppo"] == 1.0 > airl["ratio_to_ppo"] > airl["ratio_to_rollout"]
+    assert rollout["discriminator_share"] == ppo["discriminator_share"] == 0.0
+    assert gail["discriminator_share"] < airl["discriminator_share"] < 1.0
+    (row,) = speed.vmapped_learners("", [], 0, 9, [Stub()])
+    assert row["vmapped_s"] < row["separate_s"] and 0 < row["ratio"] < 1
+    record = speed.measure([], "grid", [], 0, 9) | {"parts": {"learners": rows, "vmapped_learners": [row]}}
+    (tmp_path / "here.json").write_text(json.dumps(record))
+    text = speed.page(tmp_path)
+    assert "| discriminator share |" in text and "| airl | 3 | 24 |" in text and "### vmapped_learners" in text
+
+
+def test_rounds_do_equal_work(rounds):
+    for algo in speed.POLICY_TRAINERS:
+        config = plugins.config_of(plugins.algorithm(algo), rounds.settings(algo))
+        assert {name: getattr(config, name) for name in TINY} == TINY
+        assert config.init == "random" and config.policy_delay == 0
+    untouched = speed.Rounds("grid", 1, budget=DEMOS)
+    sizes = [[untouched.settings(algo)[name] for name in speed.ALIKE] for algo in speed.POLICY_TRAINERS]
+    assert sizes[0] == sizes[1] == sizes[2]
+
+
+def test_a_round_without_fitting_is_made_with_a_discriminator_that_never_fits(rounds, monkeypatch):
+    state = object()
+    assert speed.Unfitted.fit(None, state, None, key=None) == (state, {})
+
+    def made(*arguments):
+        raise LookupError(arguments[0].world.name)
+
+    monkeypatch.setattr(speed, "Unfitted", made)
+    for algo in speed.POLICY_TRAINERS[1:]:
+        with pytest.raises(LookupError, match="grid"):
+            rounds.round(algo, fitted=False)
+
+
+@pytest.mark.slow
+def test_rounds_compute_what_they_say():
+    """Half a minute of compilation."""
+
+    def same(part):
+        before = part(rounds.state("airl"))
+        return [jax.tree.all(jax.tree.map(np.array_equal, before, part(after))) for after in (fitted, unfitted)]
+
+    rounds = speed.Rounds("grid", 2, TINY, DEMOS)
+    (fitted, metrics), (unfitted, fewer) = rounds.round("airl")(), rounds.round("airl", fitted=False)()
+    assert same(lambda state: state.discriminator) == [False, True]
+    assert (
+        same(lambda state: state.policy.weights["policy"]) == same(lambda state: state.policy.weights["value"]) == [False] * 2
+    )
+    assert set(metrics) - set(fewer) == {name for name in metrics if name.startswith("disc_")} and set(fewer) < set(metrics)
+    apart = jax.tree.map(lambda *parts: np.concatenate(parts), *(state for state, _ in rounds.separate("airl")()))
+    close = jax.tree.map(lambda x, y: np.allclose(x, y, rtol=1e-3, atol=1e-4), apart, fitted)
+    assert jax.tree.all(close)
+
+
+def test_every_part_has_a_title():
+    assert speed.TITLES.keys() == speed.PARTS.keys()
