@@ -90,7 +90,7 @@ def compared(algo, env, seeds, rounds):
     return found
 
 
-@pytest.mark.parametrize("algo", ["gail", "airl"])
+@pytest.mark.parametrize("algo", [pytest.param("gail", marks=pytest.mark.slow), "airl"])
 def test_goes_where_the_exact_answer_goes(algo):
     """In half of the default rounds."""
     found = compared(algo, "coarse_lane", (200, 201), 50)

@@ -38,7 +38,13 @@ def worlds_of(algo):
     return ("grid",) if algo == "maxent_irl" else ("line", "chain")
 
 
-each = pytest.mark.parametrize(("algo", "world"), [(algo, world) for algo in LEARNT_ALONE for world in worlds_of(algo)])
+def pair(algo, world):
+    """With a mark where it takes long and another algorithm goes through the same code."""
+    alike = world == "chain" and algo in ("gail", "ppo")
+    return pytest.param(algo, world, marks=pytest.mark.slow if alike else ())
+
+
+each = pytest.mark.parametrize(("algo", "world"), [pair(algo, world) for algo in LEARNT_ALONE for world in worlds_of(algo)])
 
 
 @functools.cache
