@@ -69,7 +69,9 @@ def test_transfer_compares_each_method_under_each_change(tmp_path):
     again = named["friction/AIRL_g_s_a"]
     assert again.request.algo == ("ppo",) and again.request.given == str(tmp_path / "learn/airl_state_action")
     assert again.request.settings == {"ppo": {"reward": "learned"}, "lane_keep": {"friction": 0.25}}
-    assert named["learn/airl_state_action"].request.settings == {"airl": {"rounds": 30, "g": "state_action"}}
+    assert named["learn/airl_state_action"].request.settings == {
+        "airl": {"rounds": 30, "g": "state_action", "mask_failure": False}
+    }
     order = [part.name for part in parts]
     assert all(order.index(part.after) < order.index(part.name) for part in parts if part.after)
 
