@@ -26,6 +26,7 @@ def levels(algo, seeds, rounds, **changes):
     return rows[True], rows[False]
 
 
+@pytest.mark.slow
 def test_airl_mends_its_clone():
     trained, clone = levels("airl", range(200, 202), 48)
     assert clone.mean() > 0.03, "the clone is too good to tell"
