@@ -187,7 +187,8 @@ def parse(argv: Sequence[str]) -> Command:
             raise BadInput(f"--demos: {found.name} takes one number of demonstrations; nearest: --demos={demos[-1]}")
         if source is not None:
             raise BadInput(f"--experiment={found.name} takes nothing of an earlier run; nearest: leave out --given")
-        chosen |= {name: filled.pop(name) for name in ("algo", "env") if name in filled and values[name].value is None}
+        own = {name: filled.pop(name) for name in ("algo", "env") if name in filled}
+        chosen |= {name: value for name, value in own.items() if values[name].value is None}
         given = {**filled, **given, "demos": None}
     elif isinstance(several := given.get("demos"), tuple):
         raise BadInput(f"--demos: several numbers need --experiment=demo_efficiency; nearest: --demos={several[-1]}")
