@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.core import World
-from irl_bench import cli, plugins, rollout, runner
 from irl_bench import plan as plans
+from irl_bench import plugins, rollout, runner, sweep
 from irl_bench.algos.config import BadInput, nearest
 from irl_bench.horizon import Curves, analyse
 from irl_bench.programs import EVALUATION, HELD_OUT
@@ -94,7 +94,7 @@ def run(
         out=str(out),
         tensorboard=tensorboard,
     )
-    return cli.sweep(request, f"irl_bench.run(**{_arguments(request)})")
+    return sweep.sweep(request, f"irl_bench.run(**{_arguments(request)})")
 
 
 def score(

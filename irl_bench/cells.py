@@ -26,7 +26,7 @@ NAME = re.compile(r"[A-Za-z0-9._:-]+")
 PACKAGES = ("brax", "flax", "jax", "jaxlib", "mujoco", "numpy", "optax")
 """The packages whose versions may change a result."""
 
-NOT_NUMERICAL = frozenset({"__init__", "api", "cli", "plan", "plugins", "process", "progress"})
+NOT_NUMERICAL = frozenset({"__init__", "api", "cli", "plan", "plugins", "process", "progress", "sweep", "texts"})
 """Modules of `irl_bench` that choose, name or show cells but never compute what is stored in one."""
 
 HARMLESS_XLA_FLAGS = ("--xla_dump", "--xla_force_host_platform_device_count")

@@ -11,10 +11,8 @@ import os
 import shlex
 import signal
 import sys
-import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NoReturn
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from absl import app, flags, logging
 
@@ -22,11 +20,13 @@ import envs
 from irl_bench import algos, plugins
 from irl_bench import plan as plans
 from irl_bench.algos.config import BadInput, Setting, nearest, show
-from irl_bench.cells import fingerprint
+from irl_bench.experiments import STUDIES
 from irl_bench.experiments import settings as table
-from irl_bench.experiments import study
 
-__all__ = ["Command", "main", "parse", "start", "sweep"]
+if TYPE_CHECKING:  # it draws, and what draws is slow to import
+    from irl_bench.experiments.study import Study
+
+__all__ = ["Command", "main", "parse", "start"]
 
 BAD_INPUT = 2
 INTERRUPTED = 75
@@ -40,7 +40,7 @@ TEXTS = {
         f"{','.join(DEFAULTS.env)}; lane_keep for algorithms that drive by themselves; grid,coarse_lane for maxent_irl",
     ),
     "policy": ("policies trained elsewhere, package.module:act; without --algo nothing else is run", None),
-    "experiment": ("a study of several sweeps: " + " or ".join(study.NAMES), None),
+    "experiment": ("a study of several sweeps: " + " or ".join(STUDIES), None),
     "mode": ("only these modes of the worlds, separated by commas", "as in the table of the experiment"),
     "horizons": ("'auto' or increasing horizons T [steps], separated by commas", "auto"),
     "given": ("file or folder of an earlier run whose learned policy or reward is taken (stored; ppo)", None),
@@ -78,10 +78,9 @@ class Command:
     dry_run: bool = False
     help: bool = False
     line: str = ""
-    experiment: str | None = None
-    """Name of a study to run on `request`."""
+    study: Study | None = None
+    """A study to run on `request` with `demos`, its numbers of demonstrations."""
     demos: tuple[int, ...] = ()
-    """Of the study: its numbers of demonstrations."""
 
 
 class _Parser(flags.ArgumentParser):
@@ -96,13 +95,13 @@ class _Parser(flags.ArgumentParser):
 
 
 class _Counts(_Parser):
-    """One number or several, separated by commas: int or tuple."""
+    """Numbers separated by commas, as a tuple."""
 
     def parse(self, argument: Any) -> Any:
         counts: list[int] = [self.setting.parse(part) for part in str(argument).split(",")]
         if len(set(counts)) < len(counts):
             raise ValueError(f"{argument} holds a number twice; nearest: {','.join(map(str, dict.fromkeys(counts)))}")
-        return tuple(counts) if len(counts) > 1 else counts[0]
+        return tuple(counts)
 
 
 def _flags(owners: Iterable[plugins.Algorithm | plugins.LoadedWorld]) -> flags.FlagValues:
@@ -146,6 +145,8 @@ def parse(argv: Sequence[str]) -> Command:
         raise BadInput(str(error)) from None
     chosen, found = _chosen(first), None
     if first["experiment"].value is not None:
+        from irl_bench.experiments import study
+
         found = study.find(first["experiment"].value)
         chosen |= _of_study(found, first, chosen)
     if first["list"].value or first["describe"].value is not None:
@@ -178,61 +179,46 @@ def parse(argv: Sequence[str]) -> Command:
         if settings.setdefault("ppo", {}).setdefault("reward", "learned") != "learned":
             raise BadInput(f"--reward and --ppo.reward={settings['ppo']['reward']} contradict; nearest: leave out --ppo.reward")
         source = reward
-    demos: tuple[int, ...] = ()
     if found:
-        filled = _filled(found, given)
-        counts = filled.pop("demos")
-        demos = counts if isinstance(counts, tuple) else (counts,)
-        if len(demos) > 1 and len(found.defaults["default"]["demos"]) == 1:
-            raise BadInput(f"--demos: {found.name} takes one number of demonstrations; nearest: --demos={demos[-1]}")
+        given = {**found.sizes[given.get("budget", DEFAULTS.budget)], **given}
         if source is not None:
             raise BadInput(f"--experiment={found.name} takes nothing of an earlier run; nearest: leave out --given")
-        own = {name: filled.pop(name) for name in ("algo", "env") if name in filled}
-        chosen |= {name: value for name, value in own.items() if values[name].value is None}
-        given = {**filled, **given, "demos": None}
-    elif isinstance(several := given.get("demos"), tuple):
-        raise BadInput(f"--demos: several numbers need --experiment=demo_efficiency; nearest: --demos={several[-1]}")
+    demos: tuple[int, ...] = given.pop("demos", None) or ()
+    if len(demos) > 1 and (found is None or found.fixed):
+        hint = "--experiment=demo_efficiency" if found is None else f"--demos={demos[-1]}"
+        raise BadInput(f"--demos: {found.name if found else 'a sweep'} takes one number of demonstrations; nearest: {hint}")
     out = values["out"].value
     if out is not None and (not out.strip() or not out.isprintable()):
         raise BadInput(f"--out={out!r} must be a folder's name of printable characters; nearest: {DEFAULTS.out!r}")
     request = plans.Request(
         **{**chosen, "settings": settings, **given},
+        demos=demos[0] if len(demos) == 1 else None,
         **{name: bool(values[name].value) for name in ("tensorboard", "observation_only")},
         given=source,
         out=out or (f"runs/{found.name}" if found else DEFAULTS.out),
     )
-    if found:
-        plans.build(dataclasses.replace(request, demos=max(demos), algo=found.probe(request.algo)))  # bad input is found now
     modes = {name: bool(values[name].value) for name in ("list", "dry_run", "help")}
     return Command(
         request,
         describe=values["describe"].value,
         line=shlex.join(["launch/sweep.py", *argv[1:]]),
-        experiment=found and found.name,
+        study=found,
         demos=demos,
         **modes,
     )
 
 
-def _of_study(found: study.Study, values: flags.FlagValues, chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """The algorithms and worlds of a study: its own where none is named."""
-    defaults = found.defaults["default"]
+def _of_study(found: Study, values: flags.FlagValues, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """The algorithms and worlds of a study: its own where none is named, or where it allows no others."""
     for name in ("policy", "mode", "reward"):
         if values[name].value is not None:
             raise BadInput(f"--{name} is not for studies; nearest: leave it out, or --experiment")
-    if found.algos:
-        if values["algo"].value is not None and set(chosen["algo"]) != set(found.algos):
-            raise BadInput(f"--experiment={found.name} runs {','.join(found.algos)}; nearest: leave out --algo")
-        if chosen["env"] != defaults["env"] and values["env"].value is not None:
-            raise BadInput(f"--experiment={found.name} is about {','.join(defaults['env'])}; nearest: leave out --env")
-    algo = found.algos or (chosen["algo"] if values["algo"].value is not None else defaults["algo"])
-    return {"algo": algo, "env": chosen["env"] if values["env"].value is not None else defaults["env"]}
-
-
-def _filled(found: study.Study, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The study's defaults at the budget, under what is given."""
-    budget = given.get("budget", DEFAULTS.budget)
-    return {**found.defaults[budget], **given}
+    own = {"algo": found.algo, "env": found.env}
+    asked = {name: chosen[name] for name in own if values[name].value is not None}
+    for name, refs in asked.items():
+        if found.fixed and set(refs) != set(own[name]):
+            raise BadInput(f"--experiment={found.name} is about {','.join(own[name])}; nearest: leave out --{name}")
+    return own | asked
 
 
 def _chosen(values: flags.FlagValues) -> dict[str, Any]:
@@ -336,22 +322,26 @@ def parse_or_exit(argv: list[str]) -> Command:
 
 def main(command: Command) -> int:
     """Carries out a command and returns the exit status."""
+    from irl_bench import sweep, texts
     from irl_bench.store import StoreError
 
     try:
         if command.help:
-            print(_help(command.request))
+            print(texts.usage(command.request, _options()))
         elif command.list:
-            print(_list())
+            print(texts.listing())
         elif command.describe is not None:
-            print(_describe(command.describe))
+            print(texts.describe(command.describe))
+        elif command.study and command.dry_run:
+            print(texts.dry_study(command.study, command.request, command.demos))
+        elif command.study:
+            from irl_bench.experiments import study
+
+            study.run(command.study, command.request, command.demos, command.line)
         elif command.dry_run:
-            print(_dry_study(command) if command.experiment else _dry_run(command.request))
-        elif command.experiment:
-            found = study.find(command.experiment)
-            study.run(found, command.request, command.demos, (compute, sweep), command.line, print)
+            print(texts.dry_run(command.request))
         else:
-            sweep(command.request, command.line)
+            sweep.sweep(command.request, command.line)
     except (BadInput, StoreError) as error:
         _complain(error)
         return BAD_INPUT
@@ -368,245 +358,11 @@ def _complain(error: Exception) -> None:
     print(f"error: {text}", file=sys.stderr)
 
 
-def sweep(request: plans.Request, line: str = "", say: Callable[[str], None] = print) -> list[dict[str, Any]]:
-    """Runs what is missing of a request, then writes `verdicts.json` and the report.
-
-    Args:
-      request: what to run.
-      line: the command to note down in the report.
-      say: takes each line that is meant for the user.
-
-    Returns:
-      The verdicts of everything in the folder's plan.
-
-    Raises:
-      BadInput, StoreError: as `main` reports them.
-      runner.Interrupted: SIGTERM or SIGINT came; it is a SystemExit with status 75.
-    """
-    from irl_bench import report
-
-    out, compilations = compute(request, line, say)
-    made = report.rebuild(out)
-    report.show(made.verdicts, made.sentences, compilations)
-    say(f"report: {out / 'report.html'}")
-    return made.verdicts
-
-
-def compute(request: plans.Request, line: str, say: Callable[[str], None]) -> tuple[Path, dict[str, dict[str, int]]]:
-    """`sweep` without its report: the run's folder and what was compiled."""
-    from irl_bench import runner, store
-
-    plan = plans.build(request)
-    out = _folder(request.out)
-    for note in plan.notes:
-        say(f"note: {note}")
-    document, dropped = plans.merge(store.read_plan(out), plans.document(plan, line, fingerprint()))
-    for text in dropped:
-        say(text)
-    store.write_plan(out, document)
-    return out, runner.run(plan.cells, out, tensorboard=request.tensorboard).compilations
-
-
-def _folder(name: str) -> Path:
-    """The run's folder, made if need be. Raises BadInput if it cannot be one or nothing can be written there."""
-    out = Path(name).expanduser()
-    _check_folder(out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise BadInput(f"--out={name} cannot be written to ({error.strerror}); nearest: {DEFAULTS.out}") from None
-    return out
-
-
-def _check_folder(out: Path) -> None:
-    """Raises BadInput if `out`, or a folder it would lie in, is a file."""
-    try:
-        for path in (out, *out.parents):
-            if path.exists():
-                if not path.is_dir():
-                    raise BadInput(f"--out={out}: {path} is a file, not a folder; nearest: {path}.run")
-                return
-    except OSError as error:
-        raise BadInput(f"--out={out} cannot be used ({error.strerror}); nearest: {DEFAULTS.out}") from None
-
-
-def _help(request: plans.Request) -> str:
-    owners = [*map(plugins.algorithm, request.algo), *map(plugins.world, request.env)]
+def _options() -> list[tuple[str, str]]:
+    """Every flag and what it does."""
     rows = [(f"--{name}=...", f"{help}; default: {default or 'none'}") for name, (help, default) in TEXTS.items()]
     for name, setting in NUMBERS.items():
         default = show(setting.default) if name in ("budget", "first_seed") else "by world and budget, see --describe"
         rows.append((f"--{name}=...", f"{setting.help} ({setting.range}); default: {default}"))
     rows += [(f"--{name}", help) for name, help in SWITCHES.items()]
-    lines = [
-        "Does regret grow like T² or like T? Runs algorithms on worlds and prints a verdict for each.",
-        "",
-        "  python launch/sweep.py --algo=bc,dagger --env=chain,lane_keep --seeds=20 --budget=smoke --out=runs/first",
-        "",
-        *_table(rows),
-        "",
-        "Settings and dials, --OWNER.NAME=VALUE (--describe=OWNER for units, defaults and meaning):",
-        "",
-    ]
-    for owner in owners:
-        lines += _wrapped(f"--{owner.name}.", owner.settings)
-    lines += ["", "Exit status: 0 done, 2 bad input, 75 interrupted (run the same command again to go on)."]
-    return "\n".join(lines)
-
-
-def _list() -> str:
-    lines = ["algorithms (--algo):"]
-    lines += _table([(name, plugins.algorithm(name).help) for name in algos.ALGORITHMS])
-    lines += ["", "worlds (--env):"]
-    found = [plugins.world(name) for name in envs.names()]
-    lines += _table([(world.ref, f"{world.help} Modes: {', '.join(world.world.modes)}.") for world in found])
-    lines += ["", "studies (--experiment):"]
-    lines += _table([(name, study.find(name).help) for name in study.NAMES])
-    lines += ["", f"budgets (--budget): {', '.join(table.BUDGETS)}"]
-    lines += ["", "--describe=NAME prints a world's or an algorithm's settings; your own go in as package.module:attribute."]
-    return "\n".join(lines)
-
-
-def _describe(name: str) -> str:
-    """Every setting of an algorithm or dial of a world, with unit, default, range and meaning."""
-    for ref, kind in ((name, "world"), (name, "algorithm")):
-        registry = envs.WORLDS if kind == "world" else algos.ALGORITHMS
-        if ref in registry:
-            return _describe_world(plugins.world(ref)) if kind == "world" else _describe_algorithm(plugins.algorithm(ref))
-    if name.startswith(plugins.POLICY):
-        return _describe_algorithm(plugins.algorithm(name))
-    if not plugins.REFERENCE.fullmatch(name):
-        everything = [*algos.ALGORITHMS, *envs.WORLDS]
-        raise BadInput(f"--describe={name}: no such algorithm or world; did you mean {nearest(name, everything)!r}?")
-    try:
-        return _describe_world(plugins.world(name))
-    except BadInput as no_world:
-        try:
-            return _describe_algorithm(plugins.algorithm(name))
-        except BadInput:
-            raise no_world from None
-
-
-def _describe_world(found: plugins.LoadedWorld) -> str:
-    world = found.world
-    kind = f"{world.n_actions} discrete actions" if world.n_actions else f"float32[{world.action_size}] in [-1, 1]"
-    comes_back = "never for sure" if world.recovery_steps is None else f"{world.recovery_steps} steps"
-    lines = [
-        f"{found.ref} (world): {found.help}",
-        "",
-        f"  observation float32[{world.observation_size}], action {kind}",
-        f"  T_max = {world.horizon} steps; recovery u = {comes_back}; latency L = {world.latency} steps",
-        "",
-        f"dials, --{found.name}.NAME=VALUE (no recompilation):",
-        *_settings_table(found.settings),
-        "",
-        "modes (the first is the world as it is):",
-    ]
-    for mode, changes in world.modes.items():
-        lines.append(
-            f"  {mode}: " + (", ".join(f"{dial}={show(float(value))}" for dial, value in changes.items()) or "no change")
-        )
-    lines += ["", "budgets:"]
-    lines += _table([("", *table.BUDGETS), *_budget_rows(found.ref)])
-    return "\n".join(lines)
-
-
-def _budget_rows(ref: str) -> list[tuple[str, ...]]:
-    rows = [table.budget_of(ref, budget) for budget in table.BUDGETS]
-    return [(name, *(show(row.get(name, "")) for row in rows)) for name in dict.fromkeys(key for row in rows for key in row)]
-
-
-def _describe_algorithm(found: plugins.Algorithm) -> str:
-    lines = [f"{found.ref} (algorithm): {found.help}", ""]
-    if not found.settings:
-        return "\n".join([*lines, "It has no settings."])
-    lines += [f"settings, --{found.name}.NAME=VALUE:", *_settings_table(found.settings)]
-    for env in envs.names():
-        for budget in table.BUDGETS:
-            changes = table.config_differences(env, found.ref, budget)
-            if changes:
-                text = ", ".join(f"{name}={show(value)}" for name, value in changes.items())
-                lines += ["", f"on {env}, budget {budget}: {text}"]
-    return "\n".join(lines)
-
-
-def _settings_table(settings: Mapping[str, Setting]) -> list[str]:
-    rows = [("name", "default", "unit", "valid", "meaning")]
-    rows += [(s.name, show(s.default), "" if s.unit == "1" else s.unit, s.range, s.help) for s in settings.values()]
-    return _table(rows) if settings else ["  none"]
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _wrapped(prefix: str, names: Iterable[str]) -> list[str]:
-    lines, line = [], " "
-    for name in names:
-        if len(line) + len(prefix) + len(name) > 110:
-            lines.append(line)
-            line = " "
-        line += f" {prefix}{name}"
-    return [*lines, line] if line.strip() else lines
-
-
-def _dry_study(command: Command) -> str:
-    """The plans of a study's parts; writes nothing."""
-    found, out = study.find(command.experiment or ""), Path(command.request.out).expanduser()
-    lines = []
-    for part in found.parts(command.request, command.demos, out):
-        lines.append(f"{part.name}:")
-        if part.after and not (out / part.after / "learned").is_dir():
-            lines += [f"  planned once {part.after} has been run", ""]
-        else:
-            lines += [_dry_run(part.request), ""]
-    return "\n".join(lines)
-
-
-def _dry_run(request: plans.Request) -> str:
-    """The plan in words; writes nothing."""
-    from irl_bench import store
-
-    plan = plans.build(request)
-    out = Path(request.out).expanduser()
-    _check_folder(out)
-    document = plans.document(plan, "", fingerprint())
-    _, dropped = plans.merge(store.read_plan(out), document)
-    rows = [
-        ("world", "mode", "algorithm", "cells", "done", "seeds", "demos", "episodes", "rounds", "expert labels", "env steps")
-    ]
-    missing = []
-    for entry, record in zip(plan.entries, document["entries"], strict=True):
-        todo = [cell for cell, key in zip(entry.cells, record["cells"], strict=True) if not store.is_done(out, key)]
-        missing += todo
-        first = entry.cells[0]
-        env, algo, mode = entry.id
-        rows.append(
-            (
-                env,
-                mode,
-                algo,
-                str(len(entry.cells)),
-                str(len(entry.cells) - len(todo)),
-                f"{first.first_seed}..{first.first_seed + entry.seeds - 1}",
-                f"{first.demos} x {first.demo_steps}",
-                str(first.episodes),
-                str(entry.rounds),
-                f"{entry.consumes['expert_queries']:,}",
-                f"{entry.consumes['env_steps']:,}",
-            )
-        )
-    seconds, unknown = plans.estimate(missing, out / "log.jsonl")
-    minutes = f"{seconds / 60:.1f} minutes (as in this folder, else as on 2 CPU cores)"
-    known = minutes if len(missing) > unknown or not missing else ""
-    guess = f"unknown for {unknown} cells (nothing like them has run in this folder)" if unknown else ""
-    lines = [
-        f"plan: {len(plan.cells)} cells, {len(plan.cells) - len(missing)} done, budget {plan.budget}, results in {out}",
-        "",
-    ]
-    lines += _table(rows)
-    lines += ["", "expected time: " + " + ".join(filter(None, (known, guess)))]
-    lines += [f"note: {note}" for note in plan.notes] + dropped
-    return "\n".join(lines)
+    return rows

@@ -1,20 +1,28 @@
-"""Rebuilds verdicts.json, report.html and the figures of a run from its stored cells alone.
+"""Rebuilds verdicts.json, report.html and the figures of a run, or the files of a study, from the stored cells alone.
 
 python launch/report.py runs/first
 """
 
 import sys
+from pathlib import Path
 
 import _venv
 
 
 def main(argv: list[str]) -> int:
-    from irl_bench import report
+    from absl import logging
 
+    from irl_bench import report
+    from irl_bench.experiments import study
+
+    logging.set_verbosity(logging.WARNING)
     if len(argv) != 2:
         print("usage: python launch/report.py OUTPUT_FOLDER", file=sys.stderr)
         return 2
     try:
+        if (Path(argv[1]) / study.INDEX).exists():
+            study.rebuild(Path(argv[1]))
+            return 0
         made = report.rebuild(argv[1])
     except ValueError as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)

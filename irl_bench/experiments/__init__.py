@@ -1,0 +1,7 @@
+"""Studies, one file each. Adding one is its file and its line here."""
+
+STUDIES = {
+    "demo_efficiency": "irl_bench.experiments.demo_efficiency",
+    "transfer": "irl_bench.experiments.transfer",
+}
+"""The one registry: name of --experiment -> module with `STUDY`, an `irl_bench.experiments.study.Study`."""

@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from irl_bench import plugins
-from irl_bench.experiments.study import Part, Study, narrowed, scores
+from irl_bench.experiments.study import Part, Study, mean, narrowed, scores
 from irl_bench.horizon import slopes
 from irl_bench.plan import Request
-from irl_bench.report import ReportData, series, training
+from irl_bench.report import ReportData, series, tables, training
 
 
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
@@ -43,27 +43,30 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
             last = curve.T[-1:]
             regret = curve.regret(last)[:, 0]
             verdict = series.verdict_of(data, curve)
-            mean, low, high = (float(x) for x in slopes.jackknife_t(score, lambda m: m))
-            r, r_low, r_high = (float(x) for x in slopes.jackknife_t(regret, lambda m: m))
+            score_mean, regret_mean = mean(score), mean(regret)
             ratio = paired_ratio(regret, bc[curve.env], last) if curve.algo != "bc" and curve.env in bc else None
-            collapsed = training.collapsed(data, curve)
             points.append(
                 {
-                    "env": curve.env, "algo": curve.algo, "demos": count, "score": mean, "score_ci": [low, high],
-                    "scores": score.tolist(), "regret": r, "regret_ci": [r_low, r_high], "regrets": regret.tolist(),
+                    "env": curve.env,
+                    "algo": curve.algo,
+                    "demos": count,
+                    "score": score_mean,
+                    "scores": score.tolist(),
+                    "regret": regret_mean,
+                    "regrets": regret.tolist(),
                     "ratio": ratio,
                 }
-            )  # fmt: skip
+            )
             rows.setdefault(f"{curve.env}: at T = {int(last[0])} steps, mean over seeds [95 % interval]", []).append(
                 {
                     "demos": count,
                     "algorithm": curve.algo,
-                    "score": spread(mean, low, high),
+                    "score": spread(score_mean),
                     "worst seed": float(score.min()),
-                    "regret": spread(r, r_low, r_high),
-                    "regret / BC's": spread(*ratio) if ratio else "–",
-                    "collapsed": collapsed,
-                    "verdict": verdict.get("verdict", "–"),
+                    "regret": spread(regret_mean),
+                    "regret / BC's": spread(ratio) if ratio else tables.MISSING,
+                    "collapsed": training.collapsed(data, curve),
+                    "verdict": verdict.get("verdict", tables.MISSING),
                     "slope": verdict.get("slope"),
                     "h": verdict.get("hazard"),
                     "ρ": verdict.get("recovery"),
@@ -94,18 +97,17 @@ def paired_ratio(regret: np.ndarray, bc: Any, last: np.ndarray) -> list[float] |
     return [float(np.exp(x)) for x in estimate]
 
 
-def spread(value: float, low: float, high: float) -> str:
-    return f"{value:.3g} [{low:.3g}, {high:.3g}]"
+def spread(values: list[float]) -> str:
+    """[value, low, high] as text."""
+    return tables.interval(*values, lambda value: tables.number(value, 3))
 
 
 LABELS = {"score": "normalised score", "regret": "regret at T_max [steps]"}
 
 
-def draw(found: Mapping[str, Any]) -> dict[str, Figure]:
+def draw(found: Mapping[str, Any]) -> Figure:
     points = found["points"]
     worlds = list(dict.fromkeys(point["env"] for point in points))
-    if not worlds:
-        return {}
     names = list(dict.fromkeys(point["algo"] for point in points))
     colours = series.colours(names)
     counts = sorted({point["demos"] for point in points})
@@ -118,9 +120,8 @@ def draw(found: Mapping[str, Any]) -> dict[str, Figure]:
                 if not own:
                     continue
                 x = np.array([p["demos"] for p in own], float) * 1.06 ** (names.index(algo) - (len(names) - 1) / 2)
-                y = np.array([p[quantity] for p in own])
-                ends = np.array([[np.nan if e is None else e for e in p[f"{quantity}_ci"]] for p in own]).T
-                bars = np.nan_to_num(np.stack([y - ends[0], ends[1] - y]).clip(0))
+                y, low, high = np.array([p[quantity] for p in own], float).T  # an end that is missing reads as NaN
+                bars = np.nan_to_num(np.stack([y - low, high - y]).clip(0))
                 axis.errorbar(x, y, bars, color=colours[algo], marker="o", ms=3, lw=1.2, capsize=2, label=algo)
                 for place, p in zip(x, own, strict=True):
                     seeds = p[f"{quantity}s"]
@@ -137,18 +138,20 @@ def draw(found: Mapping[str, Any]) -> dict[str, Figure]:
                 axis.set_yscale("log")
                 axis.yaxis.set_major_formatter(FuncFormatter(lambda v, _: series.power_of_ten(v)))
                 axis.yaxis.set_minor_locator(NullLocator())
-    return {"demo_efficiency": figure}
+    return figure
 
 
 STUDY = Study(
     name="demo_efficiency",
     help="score and regret over the number of demonstrations (--demos=1,4,16,64), with verdicts at each number",
-    defaults={
-        "smoke": {"algo": ("bc", "dagger", "gail", "airl"), "env": ("lane_keep",), "demos": (2, 8)},
-        "default": {"algo": ("bc", "dagger", "gail", "airl"), "env": ("lane_keep",), "seeds": 10, "demos": (1, 4, 16, 64)},
-        "full": {"algo": ("bc", "dagger", "gail", "airl"), "env": ("lane_keep",), "seeds": 20, "demos": (1, 4, 16, 64, 256)},
+    algo=("bc", "dagger", "gail", "airl"),
+    env=("lane_keep",),
+    fixed=False,
+    sizes={
+        "smoke": {"demos": (2, 8)},
+        "default": {"seeds": 10, "demos": (1, 4, 16, 64)},
+        "full": {"seeds": 20, "demos": (1, 4, 16, 64, 256)},
     },
-    algos=(),
     parts=parts,
     read=read,
     draw=draw,

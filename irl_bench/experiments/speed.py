@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +29,6 @@ from envs.core import World
 from irl_bench import cells, plugins, rollout
 from irl_bench.experiments.settings import budget_of, config_differences
 from irl_bench.horizon.slopes import log_spaced
-from irl_bench.rewards import adversarial
 from irl_bench.rl import ppo
 from irl_bench.types import Demonstrations, Spec, Task
 
@@ -162,14 +160,6 @@ ALIKE = ("worlds", "unroll", "episode_steps", "hidden", "value_hidden", "epochs"
 """What sets the work of a round beside the reward: all are given the values of `ppo`."""
 
 
-class Unfitted(adversarial.Discriminator):
-    """Judges with the params that it was given."""
-
-    def fit(self, state: adversarial.State, *rest: Any, **named: Any) -> tuple[adversarial.State, dict[str, jax.Array]]:
-        del rest, named
-        return state, {}
-
-
 class Rounds:
     """Rounds of `POLICY_TRAINERS` on one world, for S seeds vmapped on one device, each from its initial state.
 
@@ -193,7 +183,7 @@ class Rounds:
         self._changes = {**alike, "init": "random", "policy_delay": 0, **(changes or {})}
         self.steps = seeds * self._changes["worlds"] * self._changes["unroll"]
         self._keys = jax.random.split(jax.random.PRNGKey(1), seeds)
-        self._programs: dict[tuple[str, bool], Callable[..., Any]] = {}
+        self._programs: dict[tuple[str, int], Callable[..., Any]] = {}
         self._states: dict[str, Any] = {}
 
         def demonstrate(key: jax.Array, dials: Any) -> Demonstrations:
@@ -201,18 +191,20 @@ class Rounds:
 
         self._demos = jax.block_until_ready(jax.jit(jax.vmap(demonstrate, (0, None)))(self._keys, self.dials))
 
-    def settings(self, algo: str) -> dict[str, Any]:
-        """What is handed to an algorithm; its defaults hold for the rest."""
-        return {**config_differences(self.env, algo, "default"), **self._changes}
+    def settings(self, algo: str, fits: int = 1) -> dict[str, Any]:
+        """What is handed to an algorithm; its defaults hold for the rest. `fits`: factor on the discriminator's steps."""
+        found = {**config_differences(self.env, algo, "default"), **self._changes}
+        if fits != 1:
+            found["disc_steps"] = fits * plugins.config_of(plugins.algorithm(algo), found).disc_steps
+        return found
 
-    def _program(self, algo: str, fitted: bool = True) -> Callable[..., Any]:
+    def _program(self, algo: str, fits: int = 1) -> Callable[..., Any]:
         """(state, demonstrations, dials) -> (state, metrics) of seeds side by side, compiled once for each number of them."""
-        if (algo, fitted) not in self._programs:
-            with mock.patch.object(adversarial, "Discriminator", adversarial.Discriminator if fitted else Unfitted):
-                learner = plugins.learner(algo, self.spec, self.settings(algo))
+        if (algo, fits) not in self._programs:
+            learner = plugins.learner(algo, self.spec, self.settings(algo, fits))
             update = jax.vmap(lambda state, demos, dials: learner.update(state, Task(demos, dials)), (0, 0, None))
-            self._programs[algo, fitted] = jax.jit(update)
-        return self._programs[algo, fitted]
+            self._programs[algo, fits] = jax.jit(update)
+        return self._programs[algo, fits]
 
     def state(self, algo: str) -> Any:
         """Where the rounds of an algorithm begin; leaves [S, ...]."""
@@ -222,9 +214,9 @@ class Rounds:
             self._states[algo] = jax.block_until_ready(init(self._keys, self._demos, self.dials))
         return self._states[algo]
 
-    def round(self, algo: str, fitted: bool = True) -> Callable[[], Any]:
-        """A call that computes a round, (state, metrics); `fitted`: whether a discriminator takes its gradient steps in it."""
-        run, state = self._program(algo, fitted), self.state(algo)
+    def round(self, algo: str, fits: int = 1) -> Callable[[], Any]:
+        """A call that computes a round, (state, metrics); `fits`: factor on the discriminator's steps."""
+        run, state = self._program(algo, fits), self.state(algo)
         return lambda: run(state, self._demos, self.dials)
 
     def separate(self, algo: str) -> Callable[[], Any]:
@@ -245,8 +237,8 @@ def learners(env: str, counts: Sequence[int], steps: int, repeats: int, rounds: 
     del counts, steps
     rounds = rounds or Rounds(env, 5)
     calls = {"rollout": rounds.rollout(), **{algo: rounds.round(algo) for algo in POLICY_TRAINERS}}
-    unfitted = {algo: f"{algo} unfitted" for algo in POLICY_TRAINERS if algo != "ppo"}
-    first, times = in_turn(calls | {name: rounds.round(algo, fitted=False) for algo, name in unfitted.items()}, repeats)
+    twice = {algo: f"{algo} twice" for algo in POLICY_TRAINERS if algo != "ppo"}
+    first, times = in_turn(calls | {name: rounds.round(algo, 2) for algo, name in twice.items()}, repeats)
     return [
         {
             "algorithm": name,
@@ -256,7 +248,7 @@ def learners(env: str, counts: Sequence[int], steps: int, repeats: int, rounds: 
             "median_steps_per_s": rounds.steps / float(np.median(times[name])),
             "ratio_to_rollout": float(np.median(times["rollout"] / times[name])),
             "ratio_to_ppo": float(np.median(times["ppo"] / times[name])),
-            "discriminator_share": float(np.median(1.0 - times[unfitted[name]] / times[name])) if name in unfitted else 0.0,
+            "discriminator_share": float(np.median(times[twice[name]] / times[name] - 1.0)) if name in twice else 0.0,
         }
         for name in calls
     ]
@@ -318,9 +310,8 @@ TITLES = {
     "learners": "One round (rollout and updates) of `ppo` on the true reward, `gail` and `airl`, and the rollout of `ppo` "
     "alone; seeds vmapped on one device, steps those of all seeds. Default settings, with the sizes of rollout, networks and "
     "minibatches of `ppo` for all, policy_delay 0 and a random policy to begin with. Medians of calls taken in turn; a ratio "
-    "is the median of the turns' ratios. The discriminator's share is what a round takes less when it is compiled without "
-    "the discriminator's fitting and judges with the params it began with; `ratio to ppo` also holds what judging and its "
-    "diagnostics cost",
+    "is the median of the turns' ratios. The discriminator's share is what twice its gradient steps add to a round; `ratio to "
+    "ppo` also holds what judging and its diagnostics cost",
     "vmapped_learners": "One round of `airl` for S seeds vmapped in one program on one device, against the same S rounds one "
     "after the other by the program for one seed, its compilation not counted; medians of calls taken in turn, the ratio is "
     "that of vmapped to separate",

@@ -15,10 +15,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from irl_bench.experiments.demo_efficiency import spread
-from irl_bench.experiments.study import Part, Study, narrowed, scores
-from irl_bench.horizon import slopes
+from irl_bench.experiments.study import Part, Study, mean, narrowed, scores
 from irl_bench.plan import Request
-from irl_bench.report import ReportData, series
+from irl_bench.report import ReportData, series, tables
 
 SOURCES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "airl": ("airl", {"g": "state", "mask_failure": False}),
@@ -37,79 +36,70 @@ CHANGES: Mapping[str, Mapping[str, float]] = {
 }
 """Changed dials of lane_keep; "none" shows what training again costs where nothing has changed."""
 
-METHODS: Mapping[str, tuple[str, str | None, Mapping[str, Any]]] = {
-    "AIRL's policy": ("stored", "airl", {}),
-    "GAIL's policy": ("stored", "gail", {}),
-    "AIRL's g(s)": ("ppo", "airl", {"reward": "learned"}),
-    "AIRL's g(s, a)": ("ppo", "airl_state_action", {"reward": "learned"}),
-    "GAIL's reward": ("ppo", "gail", {"reward": "learned"}),
-    "true reward": ("ppo", None, {"reward": "true"}),
+METHODS: Mapping[str, tuple[str, str, str | None]] = {
+    "policy_airl": ("AIRL's policy", "stored", "airl"),
+    "policy_gail": ("GAIL's policy", "stored", "gail"),
+    "reward_airl": ("AIRL's g(s)", "ppo", "airl"),
+    "reward_airl_state_action": ("AIRL's g(s, a)", "ppo", "airl_state_action"),
+    "reward_gail": ("GAIL's reward", "ppo", "gail"),
+    "reward_true": ("true reward", "ppo", None),
 }
-"""What is compared: title -> (algorithm, source, settings)."""
-
-
-def folder(title: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in title.replace("'s", "")).strip("_").replace("__", "_")
+"""What is compared: folder -> (title, algorithm, source of what it is given)."""
 
 
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     (count,) = demos
     changes = ("none", "friction") if request.budget == "smoke" else CHANGES
-    base = narrowed(request, demos=count)
+
+    def one(
+        place: str, algo: str, settings: Mapping[str, Any], dials: Mapping[str, float], given: str | None = None
+    ) -> Request:
+        """What is compared is set here; the command line's other settings hold."""
+        merged = {algo: settings, "lane_keep": dials}
+        merged = {name: {**request.settings.get(name, {}), **own} for name, own in merged.items()}
+        merged = {name: own for name, own in merged.items() if own}
+        return narrowed(
+            request, algo=(algo,), mode=("nominal",), demos=count, settings=merged, given=given, out=str(out / place)
+        )
+
     found = []
     for name, (algo, settings) in SOURCES.items():
-        found.append(Part(f"learn/{name}", _with(request, base, algo, settings, {}, out / "learn" / name)))
-    for title, (algo, source, settings) in METHODS.items():  # the program of a method serves all changes
+        found.append(Part(f"learn/{name}", one(f"learn/{name}", algo, settings, {})))
+    for method, (_, algo, source) in METHODS.items():  # the program of a method serves all changes
+        settings = {"reward": "learned" if source else "true"} if algo == "ppo" else {}
+        after = f"learn/{source}" if source else None
         for change in changes:
-            dials = CHANGES[change]
-            place = f"{change}/{folder(title)}"
-            own = _with(request, base, algo, settings, dials, out / place)
-            if source is None:
-                found.append(Part(place, own, report=False))
-            else:
-                given = str(out / "learn" / source)
-                found.append(Part(place, narrowed(own, given=given), report=False, after=f"learn/{source}"))
+            place = f"{change}/{method}"
+            asked = one(place, algo, settings, CHANGES[change], str(out / after) if after else None)
+            found.append(Part(place, asked, report=False, after=after))
     return found
-
-
-def _with(
-    request: Request, base: Request, algo: str, settings: Mapping[str, Any], dials: Mapping[str, float], out: Path
-) -> Request:
-    """One algorithm with settings under changed dials; the command line's settings hold, but for those that are compared."""
-    merged = {name: dict(values) for name, values in request.settings.items()}
-    merged[algo] = {**merged.get(algo, {}), **settings}
-    if dials:
-        merged["lane_keep"] = {**merged.get("lane_keep", {}), **dials}
-    return narrowed(base, algo=(algo,), mode=("nominal",), settings={k: v for k, v in merged.items() if v}, out=str(out))
 
 
 def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
     rows: dict[str, list[dict[str, Any]]] = {}
     points = []
     for change, dials in CHANGES.items():
-        if not any(name.startswith(f"{change}/") for name in found):
-            continue
+        if f"{change}/{min(METHODS)}" not in found:
+            continue  # the smallest budget leaves some out
         name = ", ".join(f"{dial} = {value:g}" for dial, value in dials.items()) or "nothing changed"
         policy = None
-        for title, (algo, _, _) in METHODS.items():
-            data = found[f"{change}/{folder(title)}"]
+        for method, (title, algo, source) in METHODS.items():
+            data = found[f"{change}/{method}"]
             (curve,) = (c for c in data.curves if c.algo == algo)
             score = scores(data, curve.env, algo, curve.mode)
             assert score is not None
             policy = score if policy is None else policy
-            mean, low, high = (float(x) for x in slopes.jackknife_t(score, lambda m: m))
-            paired = len(score) == len(policy) and title not in ("AIRL's policy", "true reward")
-            gain = [float(x) for x in slopes.jackknife_t(score - policy, lambda m: m)] if paired else None
+            paired = len(score) == len(policy) and method != "policy_airl" and source
+            gain = mean(score - policy) if paired else None
             level = {c.algo: float(np.mean(c.cost[c.usable, -1]) / c.T[-1]) for c in data.curves}
             verdict = series.verdict_of(data, curve)
-            points.append({"change": name, "method": title, "score": mean, "score_ci": [low, high], "scores": score.tolist(),
-                           "gain_on_policy": gain})  # fmt: skip
+            points.append({"change": name, "method": title, "score": mean(score), "scores": score.tolist(), "gain": gain})
             rows.setdefault(f"lane_keep, {name}", []).append(
                 {
                     "method": title,
                     "trained again": "no" if algo == "stored" else "yes",
-                    "score": spread(mean, low, high),
-                    "less AIRL's policy": spread(*gain) if gain else "–",
+                    "score": spread(mean(score)),
+                    "less AIRL's policy": spread(gain) if gain else tables.MISSING,
                     "worst seed": float(score.min()),
                     "level": level[algo],
                     "expert's": level["expert"],
@@ -128,7 +118,7 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
     return {"title": "Reward transfer", "text": text, "tables": rows, "points": points}
 
 
-def draw(found: Mapping[str, Any]) -> dict[str, Figure]:
+def draw(found: Mapping[str, Any]) -> Figure:
     points = found["points"]
     changes = list(dict.fromkeys(point["change"] for point in points))
     figure = Figure(figsize=(7.0, 1.9 * ((len(changes) + 1) // 2)), layout="constrained")
@@ -139,24 +129,26 @@ def draw(found: Mapping[str, Any]) -> dict[str, Figure]:
         own = [point for point in points if point["change"] == change][::-1]
         for y, point in enumerate(own):
             axis.plot(point["scores"], [y] * len(point["scores"]), ".", color="#999999", ms=2.5)
-            low, high = (np.nan if end is None else end for end in point["score_ci"])
+            middle, low, high = np.array(point["score"], float)  # an end that is missing reads as NaN
             axis.plot([low, high], [y, y], color="#0072B2", lw=1.5)
-            axis.plot([point["score"]], [y], "o", color="#0072B2", ms=4)
+            axis.plot([middle], [y], "o", color="#0072B2", ms=4)
         axis.axvline(1.0, color="#444444", lw=0.7, ls=(0, (4, 3)))
         axis.set_yticks(range(len(own)), [point["method"] for point in own])
         axis.set(title=change, xlabel="normalised score")
-    return {"transfer": figure}
+    return figure
 
 
 STUDY = Study(
     name="transfer",
     help="rewards and policies of AIRL and GAIL under changed friction, mass and crosswind, trained on again from scratch",
-    defaults={
-        "smoke": {"env": ("lane_keep",), "demos": (8,)},
-        "default": {"env": ("lane_keep",), "seeds": 10, "demos": (64,), "episodes": 256},
-        "full": {"env": ("lane_keep",), "seeds": 20, "demos": (64,), "episodes": 1024},
+    algo=("airl", "gail", "ppo", "stored"),
+    env=("lane_keep",),
+    fixed=True,
+    sizes={
+        "smoke": {"demos": (8,)},
+        "default": {"seeds": 10, "demos": (64,), "episodes": 256},
+        "full": {"seeds": 20, "demos": (64,), "episodes": 1024},
     },
-    algos=("airl", "gail", "ppo", "stored"),
     parts=parts,
     read=read,
     draw=draw,

@@ -34,17 +34,21 @@ UNDATED = {"png": {"Software": None}, "pdf": {"Creator": None, "Producer": None,
 
 def draw(data: ReportData) -> dict[str, bytes]:
     """File name -> content of every figure that the data can fill."""
+    return {
+        name: content for stem, figure in FIGURES.items() for name, content in files(stem, lambda f=figure: f(data)).items()
+    }
+
+
+def files(stem: str, draw: Callable[[], Figure | None]) -> dict[str, bytes]:
+    """File name -> content of a figure that is drawn in the house style; nothing if there is none."""
     found = {}
-    for name, figure in FIGURES.items():
-        with matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": "agg", **STYLE}):
-            drawn = figure(data)
-            if drawn is None:
-                continue
-            for ending, metadata in UNDATED.items():
-                content = io.BytesIO()
-                drawn.savefig(content, format=ending, dpi=200, metadata=metadata)
-                found[f"{name}.{ending}"] = content.getvalue()
-                drawn.set_layout_engine("none")  # laid out once: the second format is the same picture
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": "agg", **STYLE}):
+        drawn = draw()
+        for ending, metadata in UNDATED.items() if drawn else ():
+            content = io.BytesIO()
+            drawn.savefig(content, format=ending, dpi=200, metadata=metadata)
+            found[f"{stem}.{ending}"] = content.getvalue()
+            drawn.set_layout_engine("none")  # laid out once: the second format is the same picture
     return found
 
 

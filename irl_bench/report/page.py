@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jinja2
 import markupsafe
@@ -27,13 +30,6 @@ MEANINGS = {
 
 def build(data: ReportData) -> str:
     """The page's text. A pure function: equal data give equal text. Every name and value in it is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("irl_bench.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     sections = [
         ("Regret against horizon", interactive.regret(data), REGRET),
         (
@@ -59,9 +55,8 @@ def build(data: ReportData) -> str:
             plots.append(panel["figure"])
         if panels:
             shown.append({"title": title, "caption": caption, "panels": panels, "first": len(plots) - len(panels)})
-    command = data.plan.get("command") or tables.MISSING
     given = {verdict["verdict"] for verdict in data.verdicts}
-    return environment.get_template("template.html").render(
+    return _template("template.html").render(
         sentences=data.sentences,
         verdicts=tables.verdicts(data),
         meanings={name: words for name, words in MEANINGS.items() if name in given},
@@ -77,7 +72,7 @@ def build(data: ReportData) -> str:
         settings=tables.settings(data),
         versions=tables.versions(data),
         cells=tables.cells(data),
-        command=f"python {command}" if command.startswith("launch/") else command,
+        command=shown_command(data.plan.get("command")),
         budget=data.plan.get("budget") or tables.MISSING,
         horizons=data.plan.get("analysis", {}).get("horizons", "auto"),
         used=len(data.manifests),
@@ -85,6 +80,34 @@ def build(data: ReportData) -> str:
         figures=markupsafe.Markup(_json(plots)),
         plotly=markupsafe.Markup(plotly.offline.get_plotlyjs()),
     )
+
+
+def study(found: Mapping[str, Any], pictures: Mapping[str, bytes], parts: Sequence[str]) -> str:
+    """The page of a study's figures: PNG files by name, and the parts that have reports of their own."""
+    return _template("study.html").render(
+        title=found["title"],
+        text=found["text"],
+        pictures={name: base64.b64encode(content).decode() for name, content in pictures.items()},
+        tables={heading: tables.of(rows) for heading, rows in found["tables"].items()},
+        parts=parts,
+        command=shown_command(found["command"]),
+    )
+
+
+def shown_command(command: str | None) -> str:
+    """As one would type it."""
+    return f"python {command}" if command and command.startswith("launch/") else command or tables.MISSING
+
+
+def _template(name: str) -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("irl_bench.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
 
 
 REGRET = (

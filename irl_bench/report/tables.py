@@ -59,6 +59,14 @@ def exponent(middle: Any, low: Any, high: Any, decimals: int = 3) -> str:
     return interval(middle, low, high, show)
 
 
+def of(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A table of equal dicts: keys are the header; what is no number already is text."""
+    names = list(rows[0]) if rows else []
+    cells_ = [[row[name] if isinstance(row[name], str) else number(row[name], 3) for name in names] for row in rows]
+    words = frozenset(i for i, name in enumerate(names) if any(isinstance(row[name], str) for row in rows))
+    return Table([name.replace("_", " ") for name in names], cells_, words)
+
+
 def window(verdict: Verdict) -> str:
     """`80 to 1024`, or a dash if no horizon can be used."""
     limits = series.window_of(verdict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, TextIO
 
 from irl_bench.report.tables import MISSING, exponent, is_reference, number, window
@@ -78,15 +78,20 @@ def _row(verdict: Mapping[str, Any]) -> list[str]:
     return [cell if len(cell) <= limit else cell[: limit - 1] + "…" for cell, limit in zip(cells, LIMITS, strict=True)]
 
 
+def aligned(rows: Sequence[Sequence[str]], words: Container[int] | None = None, gap: str = "  ") -> list[str]:
+    """Lines of cells in columns; `words`: columns that are set to the left (None: all), the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    left = words if words is not None else range(len(widths))
+    lines = []
+    for row in rows:
+        cells = zip(row, widths, strict=True)
+        placed = (cell.ljust(width) if i in left else cell.rjust(width) for i, (cell, width) in enumerate(cells))
+        lines.append("  " + gap.join(placed).rstrip())
+    return lines
+
+
 def _plain(title: str, rows: list[list[str]], reasons: list[tuple[str, str]], file: TextIO) -> None:
-    widths = [max(len(row[i]) for row in [HEADER, *rows]) for i in range(len(HEADER))]
-    print(title, file=file)
-    for row in [list(HEADER), *rows]:
-        cells = (
-            cell.ljust(width) if i < _WORDS else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        print("  " + " ".join(cells).rstrip(), file=file)
+    print(title, *aligned([HEADER, *rows], range(_WORDS), " "), sep="\n", file=file)
     for name, reason in reasons:
         print(textwrap.fill(f"{name}: {reason}", WIDTH, initial_indent="  ", subsequent_indent="    "), file=file)
     print(file=file)

@@ -20,6 +20,7 @@ from flax import struct
 
 from irl_bench.algos.config import BadInput, setting
 from irl_bench.networks import Standardiser, standardiser
+from irl_bench.supervised import draw
 from irl_bench.types import Demonstrations, Spec
 
 INPUT_LIMIT = 10.0
@@ -268,15 +269,6 @@ class Discriminator:
 def _mix(share: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
     share = share.reshape(-1, *[1] * (a.ndim - 1))
     return share * a + (1.0 - share) * b
-
-
-def draw(upto: jax.Array, key: jax.Array, count: int) -> jax.Array:
-    """Rows in use drawn uniformly with replacement, int32[count]; `upto`: how many are in use up to each, itself counted.
-
-    Found by bisection of that running count, which is quicker than a sort of all rows by use.
-    """
-    rank = (jax.random.uniform(key, (count,)) * upto[-1]).astype(jnp.int32).astype(upto.dtype)
-    return jnp.searchsorted(upto, rank, side="right").astype(jnp.int32)
 
 
 def energy_distance(x: jax.Array, y: jax.Array) -> jax.Array:

@@ -1,5 +1,6 @@
 """The bench: that it measures what it says at tiny sizes, and that its page holds what was measured."""
 
+import dataclasses
 import json
 import time
 
@@ -22,8 +23,8 @@ class Stub:
     def rollout(self):
         return lambda: time.sleep(2e-3)
 
-    def round(self, algo, fitted=True):
-        return lambda: time.sleep({"ppo": 4e-3, "gail": 5e-3, "airl": 8e-3}[algo] if fitted else 4e-3)
+    def round(self, algo, fits=1):
+        return lambda: time.sleep(4e-3 + fits * {"ppo": 0.0, "gail": 1e-3, "airl": 4e-3}[algo])
 
     def separate(self, algo):
         return lambda: time.sleep(16e-3)
@@ -75,36 +76,22 @@ def test_rounds_do_equal_work(rounds):
     assert sizes[0] == sizes[1] == sizes[2]
 
 
-def test_a_round_without_fitting_is_made_with_a_discriminator_that_never_fits(rounds, monkeypatch):
-    state = object()
-    assert speed.Unfitted.fit(None, state, None, key=None) == (state, {})
-
-    def made(*arguments):
-        raise LookupError(arguments[0].world.name)
-
-    monkeypatch.setattr(speed, "Unfitted", made)
+def test_twice_the_fitting_is_twice_the_steps_and_nothing_else(rounds):
     for algo in speed.POLICY_TRAINERS[1:]:
-        with pytest.raises(LookupError, match="grid"):
-            rounds.round(algo, fitted=False)
+        once, twice = (plugins.config_of(plugins.algorithm(algo), rounds.settings(algo, fits)) for fits in (1, 2))
+        assert dataclasses.replace(once, disc_steps=2 * once.disc_steps) == twice
 
 
 @pytest.mark.slow
 def test_rounds_compute_what_they_say():
     """Half a minute of compilation."""
-
-    def same(part):
-        before = part(rounds.state("airl"))
-        return [jax.tree.all(jax.tree.map(np.array_equal, before, part(after))) for after in (fitted, unfitted)]
-
     rounds = speed.Rounds("grid", 2, TINY, DEMOS)
-    (fitted, metrics), (unfitted, fewer) = rounds.round("airl")(), rounds.round("airl", fitted=False)()
-    assert same(lambda state: state.discriminator) == [False, True]
-    assert (
-        same(lambda state: state.policy.weights["policy"]) == same(lambda state: state.policy.weights["value"]) == [False] * 2
-    )
-    assert set(metrics) - set(fewer) == {name for name in metrics if name.startswith("disc_")} and set(fewer) < set(metrics)
+    before = rounds.state("airl")
+    after, _ = rounds.round("airl")()
+    for part in (lambda state: state.discriminator.params, lambda state: state.policy.weights):
+        assert not jax.tree.all(jax.tree.map(np.array_equal, part(before), part(after)))
     apart = jax.tree.map(lambda *parts: np.concatenate(parts), *(state for state, _ in rounds.separate("airl")()))
-    close = jax.tree.map(lambda x, y: np.allclose(x, y, rtol=1e-3, atol=1e-4), apart, fitted)
+    close = jax.tree.map(lambda x, y: np.allclose(x, y, rtol=1e-3, atol=1e-4), apart, after)
     assert jax.tree.all(close)
 
 
