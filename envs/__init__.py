@@ -2,8 +2,9 @@
 
 import envs
 
-envs.names()                                  # ('chain', 'lane_keep', 'grid', 'coarse_lane')
+envs.names()                                  # ('chain', 'lane_keep', 'grid', ...)
 world = envs.make("lane_keep", friction=0.6)
+world = envs.make("hopper", backend="positional")
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import difflib
 import importlib
 import io
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 with contextlib.redirect_stdout(io.StringIO()):  # Brax's MuJoCo prints that its optional part `warp` is not installed
     import brax.envs.base  # noqa: F401
@@ -21,15 +23,27 @@ with contextlib.redirect_stdout(io.StringIO()):  # Brax's MuJoCo prints that its
 if TYPE_CHECKING:
     from envs.core import World
 
-__all__ = ["WORLDS", "make", "names", "with_dials"]
+__all__ = ["WORLDS", "build", "kind", "make", "names", "with_dials"]
 
 WORLDS = {
     "chain": "envs.chain:Chain",
     "lane_keep": "envs.driving.lane_keep:LaneKeep",
     "grid": "envs.tabular:Grid",
     "coarse_lane": "envs.tabular:CoarseLane",
+    "hopper": "envs.locomotion:Hopper",
+    "halfcheetah": "envs.locomotion:HalfCheetah",
+    "ant": "envs.locomotion:Ant",
+    "walker2d": "envs.locomotion:Walker2d",
+    "humanoid": "envs.locomotion:Humanoid",
+    "reacher": "envs.locomotion:Reacher",
+    "pusher": "envs.locomotion:Pusher",
+    "inverted_pendulum": "envs.locomotion:InvertedPendulum",
+    "inverted_double_pendulum": "envs.locomotion:InvertedDoublePendulum",
 }
 """The one registry: name -> module:class. A module is imported only when its world is made."""
+
+BROKEN = {"swimmer": "swimmer is broken in Brax 0.14.2, on every backend; nearest: halfcheetah"}
+"""Worlds one may expect and cannot have, with what to say of them."""
 
 
 def names() -> tuple[str, ...]:
@@ -37,24 +51,43 @@ def names() -> tuple[str, ...]:
     return tuple(WORLDS)
 
 
-def make(name: str, **dials: float) -> World:
-    """A world by name, with the given dials and all others at their defaults.
+def make(name: str, **values: float | str) -> World:
+    """A world by name, with the given dials and options and all others at their defaults.
 
     Args:
       name: one of `names()`.
-      **dials: new values by dial name; `launch/sweep.py --describe=NAME` prints them with units and ranges.
+      **values: new values by name of dial or option; `launch/sweep.py --describe=NAME` prints them with units and ranges.
 
     Raises:
-      ValueError: an unknown world or dial (the nearest name is given), or a value that is not finite or out of range.
+      ValueError: an unknown world or dial (the nearest name is given), a value that is not finite or out of range, or an option
+        that the world does not have.
     """
+    return build(kind(name), name, **values)
+
+
+def kind(name: str) -> type[World]:
+    """The class of a world by name, without making one. Raises ValueError as `make` does."""
     if name not in WORLDS:
         near = difflib.get_close_matches(name, WORLDS, 1, 0.0)
-        raise ValueError(f"unknown world {name!r}; did you mean {near[0]!r}?")
+        raise ValueError(BROKEN.get(name, f"unknown world {name!r}; did you mean {near[0]!r}?"))
     module, attribute = WORLDS[name].split(":")
-    return with_dials(getattr(importlib.import_module(module), attribute)(), **dials)
+    return getattr(importlib.import_module(module), attribute)
 
 
-def with_dials(world: World, **dials: float) -> World:
+def build(factory: Callable[..., World], name: str, **values: float | str) -> World:
+    """`factory(**options)` with dials; `factory.options` says which of the values are options. Raises ValueError as `make`."""
+    valid = getattr(factory, "options", {})
+    options = {option: values.pop(option) for option in valid if option in values}
+    for option, value in options.items():
+        if value not in valid[option]:
+            near = difflib.get_close_matches(str(value), valid[option], 1, 0.0)
+            known = " | ".join(valid[option])
+            raise ValueError(f"{name}.{option}={value} must be one of {known}; nearest: {near[0]}")
+    made = factory(**options)
+    return with_dials(made, **values) if values else made
+
+
+def with_dials(world: World, **dials: Any) -> World:
     """`world` with some dials replaced by checked values; raises ValueError as `make` does."""
     from envs.core import dial_fields
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +47,10 @@ class World(Env):
         continuous one float32[action_size] in [-1, 1].
       recovery_steps: u, the steps within which the expert undoes a failure in at least 99 % of cases (None: it cannot).
       latency: L, the steps from a wrong action to the failure it causes.
+      options: {name: valid values, the default first} of what is chosen when a world is made and cannot be turned later, such
+        as a backend; its constructor takes them by name.
+      chosen: the options in use.
+      source: {file name: SHA-256} of files that determine the world's numbers, such as a demonstrator's weights.
       failure_flags: entries of the observation that tell of a failure as such; demonstrations hold them constant. Reward
         learners are kept from reading them unless told otherwise: they would only learn the flag.
     """
@@ -59,6 +63,14 @@ class World(Env):
     recovery_steps: int | None = None
     latency: int = 1
     failure_flags: tuple[int, ...] = ()
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    chosen: Mapping[str, str] = {}
+    source: Mapping[str, str] = {}
+
+    @property
+    def has_expert(self) -> bool:
+        """Whether `expert` can be asked."""
+        return True
 
     @property
     def backend(self) -> str:

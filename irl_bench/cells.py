@@ -69,6 +69,8 @@ class CellSpec:
     """Every setting of the algorithm; JSON values."""
     dials: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """Final values of the world's dials; one that is absent has its mode's value."""
+    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """The world's options in use, such as its backend."""
     plugin: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """SHA-256 of each outside source file the cell depends on, by name."""
     observation_only: bool = False
@@ -96,6 +98,7 @@ class CellSpec:
         # -0.0 and 1 hash as 0.0 and 1.0: they are the same dial.
         object.__setattr__(self, "dials", {name: float(value) + 0.0 for name, value in sorted(self.dials.items())})
         object.__setattr__(self, "config", json.loads(canonical(dict(self.config))))
+        object.__setattr__(self, "options", dict(self.options))
         object.__setattr__(self, "plugin", dict(self.plugin))
 
     @property

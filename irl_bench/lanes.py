@@ -175,6 +175,7 @@ class Lane:
             final("reward_map", sums["reward_map"], np.arange(sums["reward_map"].shape[1]))
         for name in COUNTS:
             final(name, sums[name])
+        final("return", sums["reward"] / sums["episodes"])
         own_steps, expert_steps = episodes * self.spec.horizon, np.maximum(sums["expert_steps"], 1)[:, None]
         for index, tolerance in enumerate(TOLERANCES):
             final(f"eps_expert@{tolerance}", sums["expert_errors"][:, index : index + 1] / expert_steps)

@@ -110,6 +110,10 @@ def build(request: Request) -> Plan:
     for env, loaded in worlds.items():
         dials = _checked(loaded, request.settings.get(loaded.name, {}))
         loaded = plugins.world(env, dials)
+        if not loaded.world.has_expert:
+            wanted = " and ".join(f"{name}={value}" for name, value in loaded.world.chosen.items())
+            hint = f"--{loaded.name}.backend=spring --{loaded.name}.demonstrator=expert"
+            raise BadInput(f"{loaded.name} has no demonstrator for {wanted}; nearest: {hint}, or launch/expert.py to train one")
         row = table.budget_of(env, request.budget)
         for name in ("seeds", "demos", "demo_steps", "episodes"):
             if getattr(request, name) is not None:
@@ -140,6 +144,7 @@ def build(request: Request) -> Plan:
                 "mode": mode,
                 "config": config,
                 "dials": _dials(loaded, mode),
+                "options": dict(loaded.world.chosen),
                 "demos": row["demos"],
                 "demo_steps": row["demo_steps"],
                 "horizon": horizon,
@@ -173,7 +178,8 @@ def build(request: Request) -> Plan:
             "horizon": horizon,
             "nominal": next(iter(loaded.world.modes)),
             "closed_form": env == "chain",
-            "dials": {name: setting.default for name, setting in loaded.settings.items()},
+            "dials": {name: setting.default for name, setting in loaded.dials.items()},
+            "options": dict(loaded.world.chosen),
             "demos": row["demos"],
             "demo_steps": row["demo_steps"],
             "first_seed": request.first_seed,
@@ -348,7 +354,7 @@ def _config(found: plugins.Algorithm, request: Request, env: str) -> dict[str, A
 
 def _dials(loaded: plugins.LoadedWorld, mode: str) -> dict[str, float]:
     """Every dial with its final value in a mode."""
-    values = {name: setting.default for name, setting in loaded.settings.items()}
+    values = {name: setting.default for name, setting in loaded.dials.items()}
     return {**values, **_checked(loaded, {name: float(value) for name, value in loaded.world.modes[mode].items()})}
 
 

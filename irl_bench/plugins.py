@@ -76,16 +76,30 @@ class LoadedWorld:
         return self.world.name
 
     @property
-    def settings(self) -> dict[str, Setting]:
+    def dials(self) -> dict[str, Setting]:
         """The dials as settings; a dial's default is its value in this world."""
         return {
             name: Setting.make(name, float(getattr(self.world.dials, name)), field.metadata)
             for name, field in dial_fields(self.world.dials).items()
         }
 
+    @property
+    def options(self) -> dict[str, Setting]:
+        """The options as settings; an option's default is what is chosen in this world."""
+        return {
+            name: Setting.make(name, self.world.chosen.get(name, valid[0]), {"help": f"the world's {name}", "choices": valid})
+            for name, valid in self.world.options.items()
+        }
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        return {**self.options, **self.dials}
+
 
 def known(ref: str, registry: Mapping[str, str], kind: str) -> str | None:
     """None if `ref` is registered or has the form of an outside reference, else what is wrong with it."""
+    if kind == "world" and ref in envs.BROKEN:
+        return envs.BROKEN[ref]
     if ref in registry or REFERENCE.fullmatch(ref):
         return None
     if ":" in ref:
@@ -116,28 +130,40 @@ def algorithm(ref: str) -> Algorithm:
     return Algorithm(ref, _short(ref), make, config, _first_line(module), _source(module))
 
 
-def world(ref: str, dials: Mapping[str, float] | None = None) -> LoadedWorld:
-    """The world that `ref` names, with some dials changed.
+def world(ref: str, values: Mapping[str, float | str] | None = None) -> LoadedWorld:
+    """The world that `ref` names, with some dials and options changed.
 
     Raises:
-      BadInput: nothing of that name, a dial that is unknown or out of range, or a factory that makes no world; one line.
+      BadInput: nothing of that name, a dial or option that is unknown or out of range, a demonstrator's file that is damaged,
+        or a factory that makes no world; one line.
     """
     problem = known(ref, envs.WORLDS, "world")
     if problem:
         raise BadInput(problem)
     if ref in envs.WORLDS:
-        made, source = envs.make(ref), {}
+        factory, source = envs.kind(ref), {}
     else:
         module, factory = _outside(ref)
         _check_call(ref, factory)
-        made = factory()
+        source = _source(module)
+    values = dict(values or {})
+    options = {name: values.pop(name) for name in getattr(factory, "options", {}) if name in values}
+    try:
+        made = envs.build(factory, ref, **options)
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+    if ref not in envs.WORLDS:
         if not isinstance(made, World) or not dataclasses.is_dataclass(getattr(made, "dials", None)):
             raise BadInput(f"{ref} must return an envs.core.World with dials, not {type(made).__name__}")
         if not NAME.fullmatch(getattr(made, "name", "")) or made.name in envs.WORLDS:
             raise BadInput(f"{ref}: the world's name must be letters, digits, '.', '_', '-' and not one of {envs.names()}")
-        source = _source(module)
-    help = _first_line(sys.modules[type(made).__module__]) or _first_line(type(made))
-    return LoadedWorld(ref, dialled(made, dials or {}), help, source)
+    return LoadedWorld(ref, dialled(made, values), _help(type(made)), {**source, **made.source})
+
+
+def summary(ref: str) -> tuple[str, tuple[str, ...]]:
+    """(first line of documentation, modes) of a registered world, without making it."""
+    kind = envs.kind(ref)
+    return _help(kind), tuple(kind.modes)
 
 
 def dialled(made: World, dials: Mapping[str, float]) -> World:
@@ -261,6 +287,13 @@ def _source(module: ModuleType) -> dict[str, str]:
         root = own.parents[module.__name__.count(".") - (own.name != "__init__.py")]
         files = {path.relative_to(root.parent).as_posix(): path for path in root.rglob("*.py")}
     return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in sorted(files.items())}
+
+
+def _help(kind: type) -> str:
+    """What a world's class says of itself: the class where its module holds several, else the module."""
+    own = _first_line(kind)
+    module = _first_line(sys.modules[kind.__module__])
+    return module if not own or own.startswith("See the module") else own
 
 
 def _short(ref: str) -> str:

@@ -49,7 +49,7 @@ class Program:
     """
 
     def __init__(self, cell: CellSpec):
-        self.world = plugins.world(cell.env).world
+        self.world = plugins.world(cell.env, cell.options).world
         self._learned = learned.held(cell.given) if cell.given else None
         found = plugins.algorithm(cell.algo)
         self._takes = found.takes(plugins.config_of(found, cell.config))

@@ -43,6 +43,8 @@ class Evaluation:
     """float32: those that led out of it."""
     own_errors: jax.Array
     """float32[3]: steps at which the action was off by more than each tolerance, the expert asked at the policy's states."""
+    reward: jax.Array
+    """float32: all rewards of all steps."""
     episodes: jax.Array
     """float32: episodes summed over."""
 
@@ -96,13 +98,14 @@ def evaluate(world: World, act: Act | None, params: Any, key: jax.Array, episode
                 jnp.sum(before_off),
                 jnp.sum(before_off * (1 - after_off)),
                 *jnp.sum(errors, 0),
+                jnp.sum(after.reward),
             ]
         )
         return (after, counts + counted), (jnp.sum(after_off), jnp.sum(after.metrics["graded_cost"]))
 
-    start = (states, jnp.zeros(4 + len(TOLERANCES)))
+    start = (states, jnp.zeros(5 + len(TOLERANCES)))
     (_, counts), (cost, graded) = jax.lax.scan(step, start, jnp.arange(horizon))
-    return Evaluation(cost, graded, *counts[:4], counts[4:], jnp.float32(episodes))
+    return Evaluation(cost, graded, *counts[:4], counts[4:-1], counts[-1], jnp.float32(episodes))
 
 
 def expert_errors(

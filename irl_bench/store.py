@@ -281,4 +281,5 @@ def curves(out: Path | str, entry: Mapping[str, Any]) -> Any:
         consumes=(consumes["expert_queries"], consumes["env_steps"]),
         expert_graded=expert_graded,
         expected=_matrix(table, "expected_cost", seeds, grid),
+        returns=scalar("return"),
     )

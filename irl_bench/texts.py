@@ -39,8 +39,8 @@ def listing() -> str:
     lines = ["algorithms (--algo):"]
     lines += aligned([(name, plugins.algorithm(name).help) for name in algos.ALGORITHMS])
     lines += ["", "worlds (--env):"]
-    found = [plugins.world(name) for name in envs.names()]
-    lines += aligned([(world.ref, f"{world.help} Modes: {', '.join(world.world.modes)}.") for world in found])
+    found = [(name, *plugins.summary(name)) for name in envs.names()]
+    lines += aligned([(name, f"{help} Modes: {', '.join(modes)}.") for name, help, modes in found])
     lines += ["", "studies (--experiment):"]
     lines += aligned([(name, study.find(name).help) for name in STUDIES])
     lines += ["", f"budgets (--budget): {', '.join(table.BUDGETS)}"]
@@ -78,8 +78,9 @@ def _describe_world(found: plugins.LoadedWorld) -> str:
         f"  observation float32[{world.observation_size}], action {kind}",
         f"  T_max = {world.horizon} steps; recovery u = {comes_back}; latency L = {world.latency} steps",
         "",
+        *([f"options, --{found.name}.NAME=VALUE:", *_settings_table(found.options), ""] if found.options else []),
         f"dials, --{found.name}.NAME=VALUE (no recompilation):",
-        *_settings_table(found.settings),
+        *_settings_table(found.dials),
         "",
         "modes (the first is the world as it is):",
     ]

@@ -20,7 +20,8 @@ def sums(cost=2.0):
     wide = {name: np.full(WIDTH, 3.0, np.float32) for name in ("on_steps", "on_to_off", "off_steps", "off_to_on")}
     curves = {name: np.full((WIDTH, HORIZON), cost, np.float32) for name in ("cost", "graded_cost")}
     errors = np.tile(np.float32([4, 2, 1]), (WIDTH, 1))
-    return {**wide, **curves, "own_errors": errors, "episodes": np.full(WIDTH, 8, np.float32), "broken": np.zeros(WIDTH)}
+    whole = {"episodes": np.full(WIDTH, 8, np.float32), "broken": np.zeros(WIDTH), "reward": np.full(WIDTH, 20.0)}
+    return {**wide, **curves, **whole, "own_errors": errors}
 
 
 def eps():
@@ -53,6 +54,7 @@ def test_rows_of_a_finished_cell():
     assert values(own, "level") == ([0.25], [4], [HORIZON])
     assert values(own, "train/loss") == ([1.0] * 6, [1, 2, 3, 4, 5, 6], [0] * 6)
     assert values(own, "departures")[0] == [6.0]
+    assert values(own, "return")[0] == [2.5]
     assert values(own, "episodes")[0] == [16.0] and values(own, "on_to_off")[0] == [6.0]
     assert [values(own, f"eps_expert@{tau}")[0] for tau in ("0.05", "0.1", "0.2")] == [[0.25], [0.125], [0.0625]]
     assert [values(own, f"eps_own@{tau}")[0] for tau in ("0.05", "0.1", "0.2")] == [[0.125], [0.0625], [0.03125]]

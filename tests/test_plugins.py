@@ -42,25 +42,27 @@ def test_the_registries_are_the_folders():
     files = {path.stem for path in (ROOT / "irl_bench" / "algos").glob("*.py") if not path.stem.startswith("_")}
     assert {module.rpartition(".")[2] for module in algos.ALGORITHMS.values()} == files - {"config"}
     assert set(algos.REFERENCES) < algos.ALGORITHMS.keys()
+    shared = ("Tabular", "Robot", "Planar", "Free", "Reaching", "InvertedPendulum")  # what several worlds have in common
     defined = {
         f"envs.{path.relative_to(ROOT / 'envs').with_suffix('').as_posix().replace('/', '.')}:{name}"
         for path in (ROOT / "envs").rglob("*.py")
-        for name in re.findall(r"^class (\w+)\((?:World|Tabular)\):", path.read_text(), re.MULTILINE)
+        for name in re.findall(rf"^class (\w+)\((?:World|{'|'.join(shared)})\):", path.read_text(), re.MULTILINE)
     }
-    assert set(envs.WORLDS.values()) == defined - {"envs.tabular:Tabular"}  # what the tabular worlds have in common
+    abstract = {"envs.tabular:Tabular", *(f"envs.locomotion:{name}" for name in shared[1:5])}
+    assert set(envs.WORLDS.values()) == defined - abstract
 
 
 @pytest.mark.parametrize("name", [*envs.WORLDS])
 def test_a_world_is_made_by_name_with_dials(name):
     world = envs.make(name)
     assert world.name == name
-    for dial in plugins.world(name).settings.values():
+    for dial in plugins.world(name).dials.values():
         value = 0.5 * (max(dial.low, -1.0) + min(dial.high, max(dial.low, -1.0) + 1.0))
         assert getattr(envs.make(name, **{dial.name: value}).dials, dial.name) == value
     with pytest.raises(ValueError, match="did you mean"):
         envs.make(name, frictoin=1.0)
     with pytest.raises(ValueError, match="finite"):
-        envs.make(name, **{next(iter(plugins.world(name).settings)): float("nan")})
+        envs.make(name, **{next(iter(plugins.world(name).dials)): float("nan")})
 
 
 def test_an_unknown_world_names_the_nearest():

@@ -48,7 +48,7 @@ def slow(world, act, params, key, episodes, horizon):
     """What `evaluate` counts, one episode and one step at a time."""
     reset, step, ask = jax.jit(world.reset), jax.jit(world.step), jax.jit(world.expert)
     counts = dict.fromkeys(("on_steps", "on_to_off", "off_steps", "off_to_on"), 0.0)
-    cost, graded, errors = np.zeros(horizon), np.zeros(horizon), np.zeros(len(TOLERANCES))
+    reward, cost, graded, errors = 0.0, np.zeros(horizon), np.zeros(horizon), np.zeros(len(TOLERANCES))
     for i in range(episodes):
         state = reset(jax.random.fold_in(key, i))
         for t in range(horizon):
@@ -61,13 +61,14 @@ def slow(world, act, params, key, episodes, horizon):
             counts["on_to_off"] += before == 0 and after == 1
             counts["off_to_on"] += before == 1 and after == 0
             cost[t] += after
+            reward += float(state.reward)
             graded[t] += float(state.metrics["graded_cost"])
             for j, tolerance in enumerate(TOLERANCES):
                 if world.n_actions is None:
                     errors[j] += np.abs(action.astype(np.float64) - expert).max() > tolerance
                 else:
                     errors[j] += action != expert
-    return {**counts, "cost": cost, "graded_cost": graded, "own_errors": errors, "episodes": episodes}
+    return {**counts, "cost": cost, "graded_cost": graded, "own_errors": errors, "episodes": episodes, "reward": reward}
 
 
 @pytest.mark.parametrize("case", ["line expert", "line drifting", "chain"])

@@ -78,8 +78,8 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
     for own in rows.values():
         own.sort(key=lambda row: row["demos"])
     text = [
-        "Score: 1 is the expert, 0 a random policy, (J_0 - J) / (J_0 - J*) with J the expected number of failed steps of an "
-        "episode. Intervals: jackknife-t over seeds; ratios paired by seed, on their logarithm.",
+        "Score: 1 is the expert, 0 a random policy, (G - G_0) / (G* - G_0) with G the mean return of an episode. Intervals: "
+        "jackknife-t over seeds; ratios paired by seed, on their logarithm.",
     ]
     return {"title": "Score over demonstrations", "text": text, "tables": rows, "points": points}
 

@@ -60,7 +60,26 @@ WORLDS: Mapping[str, Mapping[str, Mapping[str, int]]] = {
         },
     },
 }  # fmt: skip
-WORLDS = {**WORLDS, "coarse_lane": WORLDS["grid"]}
+ROBOT: Mapping[str, Mapping[str, int]] = {
+    "smoke": {
+        "demos": 4, "demo_steps": 128, "episodes": 16, "block": 16, "reference_episodes": 16, "eps_episodes": 16,
+        "eps_steps": 32, "eval_every": 0, "width": 5, "seeds": 5,
+    },
+    "default": {
+        "demos": 50, "demo_steps": 1000, "episodes": 128, "block": 64, "reference_episodes": 64, "eps_episodes": 64,
+        "eps_steps": 250, "eval_every": 0, "width": 5, "seeds": 10,
+    },
+    "full": {
+        "demos": 50, "demo_steps": 1000, "episodes": 512, "block": 128, "reference_episodes": 256, "eps_episodes": 128,
+        "eps_steps": 1000, "eval_every": 0, "width": 5, "seeds": 20,
+    },
+}  # fmt: skip
+"""Robots cost ten to a hundred times the car's time per step."""
+ROBOTS = (
+    "hopper", "halfcheetah", "ant", "walker2d", "humanoid",
+    "reacher", "pusher", "inverted_pendulum", "inverted_double_pendulum",
+)  # fmt: skip
+WORLDS = {**WORLDS, "coarse_lane": WORLDS["grid"], **dict.fromkeys(ROBOTS, ROBOT)}
 
 UNTRAINED = {"episodes": 32, "block": 32, "eps_episodes": 64}
 """At most this much of the untrained policy: its level is near 1 and nothing is fitted to it."""
@@ -91,6 +110,13 @@ TABULAR_IRL = {
 }  # fmt: skip
 """For the tabular worlds, whose demonstrator has this discount."""
 
+RUNNER = {
+    "init": "random", "statistics": "running", "episode_steps": 1000,
+    "worlds": 256, "unroll": 128, "minibatches": 32, "epochs": 5, "discount": 0.997, "entropy": 3e-3,
+    "log_std": -0.5, "log_std_min": -1.6, "log_std_max": 0.5,
+}  # fmt: skip
+"""PPO on a robot's own reward, from nothing."""
+
 CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("chain", "bc"): {**TABULAR, "rounds": 6, "steps_per_round": 200, "held_out": 0.0},
     ("chain", "dagger"): {**TABULAR, "initial": 0.25, "steps_per_round": 200},
@@ -103,6 +129,18 @@ CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("grid", "airl"): {**TABULAR_IRL},
     ("coarse_lane", "gail"): {**TABULAR_IRL, "inputs": "state_action"},
     ("coarse_lane", "airl"): {**TABULAR_IRL},
+    ("hopper", "ppo"): {**RUNNER, "rounds": 800},
+    ("walker2d", "ppo"): {**RUNNER, "rounds": 800},
+    ("ant", "ppo"): {
+        **RUNNER,
+        "unroll": 64,
+        "epochs": 4,
+        "discount": 0.97,
+        "entropy": 5e-3,
+        "log_std_min": -3.0,
+        "rounds": 400,
+    },
+    ("halfcheetah", "ppo"): {**RUNNER, "unroll": 64, "discount": 0.97, "log_std_min": -3.0, "rounds": 800},
 }
 """(world, algorithm) -> settings that differ from the algorithm's defaults."""
 

@@ -145,15 +145,15 @@ def mean(values: np.ndarray) -> list[float]:
 
 
 def scores(data: ReportData, env: str, algo: str, mode: str) -> np.ndarray | None:
-    """float[S]: normalised score of each usable seed at the longest horizon, (J_0 - J) / (J_0 - J*).
+    """float[S]: normalised score of each usable seed over the longest horizon, (G - G_0) / (G* - G_0).
 
-    J* is the expert's mean cost in the same world and mode, J_0 that of a random policy (the untrained network): the score is
-    1 for the expert and 0 for a policy that knows nothing. None if one of the three was not run.
+    G is the return, G* the expert's mean one in the same world and mode, G_0 that of a random policy (the untrained network):
+    the score is 1 for the expert and 0 for a policy that knows nothing. None if one of the three was not run.
     """
     curves = {(c.env, c.algo, c.mode): c for c in data.curves}
     own, expert = curves.get((env, algo, mode)), curves.get((env, "expert", mode))
     untrained = curves.get((env, "untrained", mode))
     if own is None or expert is None or untrained is None:
         return None
-    best, worst = (float(np.mean(c.cost[c.usable, -1])) for c in (expert, untrained))
-    return (worst - own.cost[own.usable, -1]) / (worst - best)
+    best, worst = (float(np.mean(c.returns[c.usable])) for c in (expert, untrained))
+    return (own.returns[own.usable] - worst) / (best - worst)

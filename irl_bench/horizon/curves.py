@@ -62,6 +62,9 @@ class Curves:
     expected: np.ndarray | None = None
     """float[S, K]: J(T) of each seed's policy in closed form; NaN for one that draws its actions. None: the world has none."""
 
+    returns: np.ndarray | None = None
+    """float[S]: mean over episodes of the sum of all T_max rewards. None: not recorded."""
+
     def __post_init__(self) -> None:
         seeds, horizons = len(self.seeds), len(self.T)
         if horizons == 0 or self.T[0] < 1 or np.any(np.diff(self.T) <= 0):
@@ -73,6 +76,8 @@ class Curves:
             shapes["departures"] = (seeds,)
         if self.expected is not None:
             shapes["expected"] = (seeds, horizons)
+        if self.returns is not None:
+            shapes["returns"] = (seeds,)
         for name in ("expert_cost", "expert_graded"):
             expert = getattr(self, name)
             if expert is not None:

@@ -23,7 +23,7 @@ def curves(algo: str, cost: np.ndarray, env: str = "w") -> Curves:
         env=env, algo=algo, mode="m", seeds=np.arange(seeds), T=steps, cost=cost[:, None] * steps, graded=cost[:, None] * steps,
         expert_cost=None, on_steps=ones, on_to_off=0 * ones, off_steps=ones, off_to_on=0 * ones,
         eps_expert=np.zeros((seeds, 3)), eps_own=np.zeros((seeds, 3)), departures=None, failed=np.zeros(seeds, bool),
-        interactive=False, episodes=4, consumes=(7, 11),
+        interactive=False, episodes=4, consumes=(7, 11), returns=8 * (1 - cost),
     )  # fmt: skip
 
 

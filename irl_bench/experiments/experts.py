@@ -1,0 +1,244 @@
+"""Trains the demonstrators that ship with the robots: PPO on the true reward, then what is good enough is kept with a card.
+
+    OUT/curve.jsonl          one line per evaluation: steps, return of the policy's mode over 1000 steps, cost
+    OUT/policies/*.safetensors   the policy at each evaluation
+    OUT/checkpoints          where a stopped training goes on
+
+Episodes end at a fall and after 1000 steps. The robots' settings stand in `settings.CONFIGS` under ppo.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors.numpy import load, save
+
+import envs
+from envs import experts
+from envs.core import World
+from irl_bench import checkpoints, plugins
+from irl_bench.algos.config import BadInput
+from irl_bench.experiments import settings as table
+from irl_bench.experiments.study import mean
+from irl_bench.rl import ppo
+from irl_bench.store import write_atomic
+from irl_bench.types import Spec, Task
+
+EPISODES, STEPS = 128, 1000
+"""Episodes of a card, and their length [steps]."""
+QUICK = 32
+"""Episodes of an evaluation while training."""
+CHUNK = 200_000
+"""Environment steps between two checkpoints, about."""
+
+Act = Callable[[Any, jax.Array, jax.Array], jax.Array]
+"""(weights, observation[O], key) -> action[A]"""
+
+
+def returns(world: World, act: Act, weights: Any, key: jax.Array, episodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """(return float[E], share of failed steps float[E]) of fresh episodes of STEPS steps; `key` is consumed."""
+
+    def run(weights: Any, dials: Any) -> tuple[jax.Array, jax.Array]:
+        bound = world.bind(dials)
+        start_key, step_key = jax.random.split(key)
+        states = jax.vmap(bound.reset)(jax.random.split(start_key, episodes))
+
+        def step(carry: Any, key: jax.Array) -> tuple[Any, None]:
+            states, total, cost = carry
+            action = jax.vmap(act, (None, 0, 0))(weights, states.obs, jax.random.split(key, episodes))
+            states = jax.vmap(bound.step)(states, action)
+            return (states, total + states.reward, cost + states.metrics["cost"]), None
+
+        start = (states, jnp.zeros(episodes), jnp.zeros(episodes))
+        (_, total, cost), _ = jax.lax.scan(step, start, jax.random.split(step_key, STEPS))
+        return total, cost / STEPS
+
+    total, cost = jax.jit(run)(weights, jax.tree.map(jnp.float32, world.dials))
+    return np.asarray(total, np.float64), np.asarray(cost, np.float64)
+
+
+def at_random(world: World) -> Act:
+    """Uniformly random actions."""
+    return lambda weights, observation, key: jax.random.uniform(key, (world.action_size,), minval=-1.0, maxval=1.0)
+
+
+def mode_of(weights: Any, observation: jax.Array, key: jax.Array) -> jax.Array:
+    """A stored network's action."""
+    del key
+    return experts.act(weights, observation)
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What a training is; equal ones continue each other."""
+
+    env: str
+    seed: int
+    values: Mapping[str, Any]
+    """Dials and options of the world."""
+    settings: Mapping[str, Any]
+    """Settings of PPO that differ from the world's."""
+    terminate: bool = True
+
+    @property
+    def world(self) -> World:
+        return plugins.world(self.env, self.values).world
+
+    @property
+    def config(self) -> ppo.Config:
+        found = plugins.algorithm("ppo")
+        known = found.settings
+        merged = {**TRAINING, **table.CONFIGS.get((self.env, "ppo"), {}), **self.settings}
+        for name in merged:
+            if name not in known:
+                raise BadInput(f"ppo has no setting {name!r}")
+        return plugins.config_of(found, {name: known[name].check(value) for name, value in merged.items()})
+
+    def facts(self) -> dict[str, Any]:
+        chosen = {**self.values, **self.world.chosen}
+        return {"env": self.env, "seed": self.seed, "world": chosen, "ppo": dataclasses.asdict(self.config),
+                "terminate": self.terminate}  # fmt: skip
+
+
+TRAINING = {"init": "random", "statistics": "running", "episode_steps": STEPS}
+"""A demonstrator cannot begin from demonstrations."""
+
+
+def train(training: Training, out: Path, say: Callable[[str], None] = print, every: int = 1) -> list[dict[str, Any]]:
+    """Trains to the end, or goes on with what `out` holds; returns the evaluations, as in curve.jsonl.
+
+    Args:
+      training: what is trained.
+      out: its folder.
+      say: told each evaluation.
+      every: checkpoints between two evaluations.
+
+    Raises:
+      BadInput: `out` holds another training.
+    """
+    world, config = training.world, training.config
+    learner = ppo.PPO(Spec(world, STEPS, 1, 1), config, terminate=training.terminate)
+    dials = jax.tree.map(jnp.float32, world.dials)
+    facts = json.loads(json.dumps(training.facts()))
+    record = out / "training.json"
+    if record.exists() and json.loads(record.read_text()) != facts:
+        raise BadInput(f"{out} holds another training; nearest: --out={out}-2")
+    write_atomic(record, json.dumps(facts, indent=1).encode())
+    rounds = max(1, CHUNK // learner.steps_per_round)
+
+    def chunk(state: ppo.State, count: jax.Array) -> tuple[ppo.State, dict[str, jax.Array]]:
+        def one(_: jax.Array, carry: tuple[ppo.State, Any]) -> tuple[ppo.State, Any]:
+            state, batch = learner.collect(carry[0], dials)
+            return learner.improve(state, batch, batch.reward)
+
+        shape = jax.eval_shape(lambda s: one(jnp.int32(0), (s, None))[1], state)
+        return jax.lax.fori_loop(0, count, one, (state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)))
+
+    run = jax.jit(chunk, donate_argnums=0)
+    # A world without its dials in demonstrations: nothing here is imitated.
+    state = jax.jit(lambda key: learner.init(key, Task(None, dials)))(jax.random.PRNGKey(training.seed))  # type: ignore[arg-type]
+    leaves, treedef = jax.tree.flatten(state)
+    kept = checkpoints.restore(out / "checkpoints", say)
+    done = 0
+    if kept:
+        arrays, more = kept
+        state = jax.tree.unflatten(treedef, [jnp.asarray(arrays[f"{i:03d}"]) for i in range(len(leaves))])
+        done = int(more["round"])
+    path = out / "curve.jsonl"
+    curve = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    curve = [line for line in curve if line["round"] <= done]
+    while done < config.rounds:
+        count = min(rounds, config.rounds - done)
+        state, metrics = run(state, jnp.int32(count))
+        done += count
+        arrays = {f"{i:03d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
+        if (done // rounds) % every == 0 or done == config.rounds:
+            weights = exported(learner, state)
+            own, cost = returns(world, mode_of, weights, jax.random.PRNGKey(1_000_000 + training.seed), QUICK)
+            line = {"round": done, "steps": done * learner.steps_per_round, "return": own.mean(), "worst": own.min(),
+                    "cost": cost.mean(), "std": float(metrics.get("std", 0.0)), "kl": float(metrics["kl"])}  # fmt: skip
+            curve.append({name: round(float(value), 5) for name, value in line.items()})
+            write_atomic(out / "policies" / f"{done:06d}.safetensors", save(weights))
+            write_atomic(path, "".join(json.dumps(one) + "\n" for one in curve).encode())
+            say(f"{line['steps'] / 1e6:.2f}M steps: return {own.mean():.0f} (worst {own.min():.0f}), cost {cost.mean():.3f}, "
+                f"std {line['std']:.2f}, kl {line['kl']:.4f}")  # fmt: skip
+        checkpoints.save(out / "checkpoints", done, arrays, {"round": done})
+    return curve
+
+
+def exported(learner: ppo.PPO, state: ppo.State) -> dict[str, np.ndarray]:
+    """The policy as a demonstrator's file holds it (`envs.experts`)."""
+    params = jax.device_get(learner.params(state))
+    net = params.weights["net"]
+    weights = {"mean": params.inputs.mean, "scale": params.inputs.scale}
+    for index in range(len(net)):
+        weights |= {f"kernel_{index}": net[f"Dense_{index}"]["kernel"], f"bias_{index}": net[f"Dense_{index}"]["bias"]}
+    return {name: np.asarray(value, np.float32) for name, value in weights.items()}
+
+
+def ship(training: Training, out: Path, qualities: tuple[str, ...], command: str, folder: Path = experts.FOLDER) -> list[dict]:
+    """Puts the best policy of `out` and, for each other quality, the one nearest to it into `folder`; returns their cards.
+
+    Policies are compared by the evaluations made while training; a card's figures come from fresh episodes.
+    """
+    world = training.world
+    if not (out / "curve.jsonl").exists():
+        raise BadInput(f"{out} holds no policies yet; run the same without --ship first")
+    curve = [json.loads(line) for line in (out / "curve.jsonl").read_text().splitlines()]
+    key = jax.random.PRNGKey(2_000_000 + training.seed)
+    random, _ = returns(world, at_random(world), None, key, EPISODES)
+    best = max(curve, key=lambda line: line["return"])
+    span = best["return"] - random.mean()
+    cards = []
+    for quality in qualities:
+        wanted = 1.0 if quality == "expert" else float(quality) / 100.0
+        line = min(curve, key=lambda one: abs((one["return"] - random.mean()) / span - wanted))
+        content = (out / "policies" / f"{line['round']:06d}.safetensors").read_bytes()
+        own, cost = returns(world, mode_of, load(content), key, EPISODES)
+        name = experts.name_of(training.env, world.backend, quality)
+        card = {
+            "world": training.env,
+            "backend": world.backend,
+            "quality": quality,
+            "return": [round(x, 1) for x in mean(own)],
+            "worst_return": round(float(own.min()), 1),
+            "cost": round(float(cost.mean()), 5),
+            "random_return": round(float(random.mean()), 1),
+            "episodes": EPISODES,
+            "steps": STEPS,
+            "env_steps": int(line["steps"]),
+            "seed": training.seed,
+            "command": command,
+            "training": training.facts(),
+            "versions": {name: importlib.metadata.version(name) for name in ("brax", "jax", "mujoco", "mujoco-mjx")},
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "licence": "Apache-2.0",
+        }
+        write_atomic(folder / f"{name}.safetensors", content)
+        write_atomic(folder / f"{name}.json", (json.dumps(card, indent=1) + "\n").encode())
+        cards.append(card)
+    return cards
+
+
+def measured(seed: int = 0, names: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """Every shipped demonstrator measured again: its card's return beside that of fresh episodes."""
+    rows = []
+    for name in names or experts.shipped():
+        found = experts.read(experts.FOLDER / f"{name}.safetensors")
+        card = found.card
+        world = envs.make(card["world"], backend=card["backend"])
+        key = jax.random.PRNGKey(3_000_000 + seed)
+        own, cost = returns(world, mode_of, dict(found.weights), key, EPISODES)
+        random, _ = returns(world, at_random(world), None, key, EPISODES)
+        rows.append({"demonstrator": name, "return": mean(own), "worst": float(own.min()), "random": float(random.mean()),
+                     "cost": float(cost.mean()), "card": card["return"], "env steps": card["env_steps"]})  # fmt: skip
+    return rows

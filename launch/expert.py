@@ -1,0 +1,97 @@
+"""Trains a robot's demonstrator with PPO on the true reward, resumable; --ship keeps it, --table measures all that ship.
+
+python launch/expert.py --env=hopper                                    # trains in runs/experts/hopper-spring, or goes on there
+python launch/expert.py --env=hopper --ship --qualities=expert,75,50    # puts its best policies into envs/experts with cards
+python launch/expert.py --table                                         # every shipped demonstrator on fresh episodes
+"""
+
+import shlex
+import sys
+from pathlib import Path
+
+import _venv
+
+
+def define(flags):
+    flags.DEFINE_string("env", "hopper", "a robot")
+    flags.DEFINE_integer("seed", 0, "of the training", lower_bound=0)
+    flags.DEFINE_list("set", [], "NAME=VALUE, settings of ppo that differ from the robot's")
+    flags.DEFINE_list("world", [], "NAME=VALUE, dials and options of the world, as backend=positional or fallen_start=0.3")
+    flags.DEFINE_bool("terminate", True, "end training episodes at a fall")
+    flags.DEFINE_list("qualities", ["expert"], "what is shipped: expert, 75, 50, 25")
+    flags.DEFINE_bool("ship", False, "put the best policy of OUT so far into envs/experts, with its card, and end")
+    flags.DEFINE_bool("table", False, "measure the shipped demonstrators and end")
+    flags.DEFINE_string("out", None, "folder of the training; by default runs/experts/ENV-BACKEND")
+
+
+def pairs(flag, items, settings):
+    """{name: value} of NAME=VALUE items; raises BadInput, one line, for what no setting is or can be."""
+    from irl_bench.algos.config import BadInput, nearest
+
+    found = {}
+    for name, equal, text in (item.partition("=") for item in items):
+        if not equal or name not in settings:
+            raise BadInput(f"--{flag}={name}: no such setting; did you mean {nearest(name, settings)}=...?")
+        try:
+            found[name] = settings[name].parse(text)
+        except ValueError as error:
+            raise BadInput(f"--{flag}={name}={text}: {error}") from None
+    return found
+
+
+def main(argv):
+    from absl import flags
+
+    from irl_bench import plugins, process
+    from irl_bench.algos.config import BadInput, nearest
+    from irl_bench.experiments import experts
+    from irl_bench.report.tables import interval, number
+    from irl_bench.report.terminal import aligned
+
+    values = flags.FLAGS
+    process.configure()
+    try:
+        if len(argv) > 1:
+            raise BadInput(f"stray argument {argv[1]!r}: every option is a flag")
+        if values.table:
+            rows = experts.measured()
+            short = lambda three: interval(*three, lambda x: number(x, 4))  # noqa: E731
+            header = ("demonstrator", "return, 1000 steps", "worst of 128", "random", "failed steps", "its card", "env steps")
+            body = [
+                (r["demonstrator"], short(r["return"]), f"{r['worst']:.0f}", f"{r['random']:.0f}", f"{r['cost']:.3f}",
+                 short(r["card"]), f"{r['env steps']:,}")
+                for r in rows
+            ]  # fmt: skip
+            print("\n".join(aligned([header, *body])))
+            return 0
+        for quality in values.qualities:
+            if quality not in experts.experts.QUALITIES:
+                raise BadInput(f"--qualities={quality}: known are {', '.join(experts.experts.QUALITIES)}; nearest: "
+                               f"{nearest(quality, experts.experts.QUALITIES)}")  # fmt: skip
+        world = pairs("world", values.world, plugins.world(values.env).settings)
+        training = experts.Training(
+            values.env, values.seed, world, pairs("set", values.set, plugins.algorithm("ppo").settings), values.terminate
+        )
+        out = Path(values.out or f"runs/experts/{values.env}-{training.world.backend}")
+        if not values.ship:
+            experts.train(training, out)
+        else:
+            skip = {"--ship", "--qualities", "--out"}
+            line = [argument for argument in sys.argv[1:] if argument.partition("=")[0] not in skip]
+            command = shlex.join(["python", "launch/expert.py", *line])
+            for card in experts.ship(training, out, tuple(values.qualities), command):
+                print(
+                    card["world"], card["backend"], card["quality"], "return", card["return"], "random", card["random_return"]
+                )
+    except (BadInput, experts.checkpoints.StoreError) as error:
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    _venv.ensure()
+    from absl import app, flags
+
+    define(flags)
+    app.run(main)
