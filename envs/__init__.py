@@ -9,16 +9,11 @@ world = envs.make("hopper", backend="positional")
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import importlib
-import io
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-
-with contextlib.redirect_stdout(io.StringIO()):  # Brax's MuJoCo prints that its optional part `warp` is not installed
-    import brax.envs.base  # noqa: F401
 
 if TYPE_CHECKING:
     from envs.core import World

@@ -12,15 +12,19 @@ Failure never ends an episode. It is absorbed or recovered from until the horizo
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
+import io
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from brax.envs.base import Env, State
 from flax import struct
+
+with contextlib.redirect_stdout(io.StringIO()):  # Brax's MuJoCo prints that its optional part `warp` is not installed
+    from brax.envs.base import Env, State
 
 __all__ = ["State", "World", "dial", "dial_fields"]
 

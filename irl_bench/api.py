@@ -36,6 +36,7 @@ def run(
     demo_steps: int | None = None,
     episodes: int | None = None,
     given: str | None = None,
+    demos_from: str | None = None,
     observation_only: bool = False,
     out: str = plans.Request.out,
     tensorboard: bool = False,
@@ -60,6 +61,7 @@ def run(
       demos, demo_steps: demonstration episodes per seed and their length [steps].
       episodes: evaluation episodes per seed.
       given: file or folder of an earlier run whose learned policy or reward an algorithm takes.
+      demos_from: npz file or Minari dataset's folder of demonstrations to use instead of the world's expert's.
       observation_only: withhold the demonstrations' actions.
       out: folder of the run; verdicts.json and report.html are put there too.
       tensorboard: also write TensorBoard files.
@@ -89,6 +91,7 @@ def run(
         demo_steps=demo_steps,
         episodes=episodes,
         given=given,
+        demos_from=None if demos_from is None else str(demos_from),
         observation_only=observation_only,
         settings=_nested(settings),
         out=str(out),

@@ -26,7 +26,7 @@ NAME = re.compile(r"[A-Za-z0-9._:-]+")
 PACKAGES = ("brax", "flax", "jax", "jaxlib", "mujoco", "numpy", "optax")
 """The packages whose versions may change a result."""
 
-NOT_NUMERICAL = frozenset({"__init__", "api", "cli", "plan", "plugins", "process", "progress", "sweep", "texts"})
+NOT_NUMERICAL = frozenset({"__init__", "api", "cli", "demos", "plan", "plugins", "process", "progress", "sweep", "texts"})
 """Modules of `irl_bench` that choose, name or show cells but never compute what is stored in one."""
 
 HARMLESS_XLA_FLAGS = ("--xla_dump", "--xla_force_host_platform_device_count")
@@ -75,6 +75,8 @@ class CellSpec:
     """SHA-256 of each outside source file the cell depends on, by name."""
     observation_only: bool = False
     """Whether the demonstrations' actions are withheld from the algorithm."""
+    recorded: str = ""
+    """SHA-256 of the demonstrations that were read from a file; empty where the world's expert makes them."""
     given: str = ""
     """SHA-256 of the earlier run's file from which an algorithm takes a policy or reward; empty for none."""
     experiment: str = "horizon"

@@ -43,6 +43,7 @@ TEXTS = {
     "experiment": ("a study of several sweeps: " + " or ".join(STUDIES), None),
     "mode": ("only these modes of the worlds, separated by commas", "as in the table of the experiment"),
     "horizons": ("'auto' or increasing horizons T [steps], separated by commas", "auto"),
+    "demos_from": ("demonstrations to use instead of the world's expert's: FILE.npz or a Minari dataset's folder", None),
     "given": ("file or folder of an earlier run whose learned policy or reward is taken (stored; ppo)", None),
     "reward": ("the same for ppo, and --ppo.reward=learned", None),
     "out": ("folder of the run; the same folder again adds what is missing", DEFAULTS.out),
@@ -195,6 +196,7 @@ def parse(argv: Sequence[str]) -> Command:
         demos=demos[0] if len(demos) == 1 else None,
         **{name: bool(values[name].value) for name in ("tensorboard", "observation_only")},
         given=source,
+        demos_from=values["demos_from"].value,
         out=out or (f"runs/{found.name}" if found else DEFAULTS.out),
     )
     modes = {name: bool(values[name].value) for name in ("list", "dry_run", "help")}

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from envs.core import World
-from irl_bench import algos, cells, learned, plugins
+from irl_bench import algos, cells, demos, learned, plugins
 from irl_bench.algos.config import BadInput, nearest
 from irl_bench.cells import CellSpec
 from irl_bench.experiments import settings as table
@@ -46,6 +46,8 @@ class Request:
     episodes: int | None = None
     given: str | None = None
     """File or folder of an earlier run whose learned policy or reward an algorithm takes."""
+    demos_from: str | None = None
+    """File or folder of demonstrations that are used instead of the world's expert's."""
     observation_only: bool = False
     """Whether the demonstrations' actions are withheld."""
     settings: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
@@ -115,14 +117,16 @@ def build(request: Request) -> Plan:
             hint = f"--{loaded.name}.backend=spring --{loaded.name}.demonstrator=expert"
             raise BadInput(f"{loaded.name} has no demonstrator for {wanted}; nearest: {hint}, or launch/expert.py to train one")
         row = table.budget_of(env, request.budget)
+        file = _recorded(request, loaded.world, row)
         for name in ("seeds", "demos", "demo_steps", "episodes"):
-            if getattr(request, name) is not None:
+            if getattr(request, name) is not None and not (file and name in ("demos", "demo_steps")):
                 row[name] = getattr(request, name)
             if not isinstance(row[name], int) or row[name] < 1:
                 raise BadInput(f"{name}={row[name]} must be at least 1; nearest: 1")
         horizon = row.get("horizon", loaded.world.horizon)
         check_horizons(request.horizons, env, horizon)
         block = _block(row["episodes"], row["block"], env)
+        blind = request.observation_only or (file is not None and file.action is None)
         groups = math.ceil(row["seeds"] / row["width"])
         if request.first_seed < 0 or request.first_seed + groups * row["width"] > 2**31:
             top = 2**31 - groups * row["width"]
@@ -154,7 +158,8 @@ def build(request: Request) -> Plan:
                 "eps_steps": min(row["eps_steps"], horizon),
                 "eval_every": 0 if algo in algos.REFERENCES else row["eval_every"],
                 "width": row["width"],
-                "observation_only": request.observation_only and algo not in algos.REFERENCES,
+                "observation_only": blind and algo not in algos.REFERENCES,
+                "recorded": demos.hold(file) if file and algo not in algos.REFERENCES else "",
                 "given": "" if given is None else learned.hold(given),
                 "plugin": {**found[algo].source, **loaded.source},
             }
@@ -182,6 +187,7 @@ def build(request: Request) -> Plan:
             "options": dict(loaded.world.chosen),
             "demos": row["demos"],
             "demo_steps": row["demo_steps"],
+            "recorded": file.sha256 if file else "",
             "first_seed": request.first_seed,
             "seeds": row["seeds"],
             "source": dict(loaded.source),
@@ -356,6 +362,23 @@ def _dials(loaded: plugins.LoadedWorld, mode: str) -> dict[str, float]:
     """Every dial with its final value in a mode."""
     values = {name: setting.default for name, setting in loaded.dials.items()}
     return {**values, **_checked(loaded, {name: float(value) for name, value in loaded.world.modes[mode].items()})}
+
+
+def _recorded(request: Request, world: World, row: dict[str, int]) -> demos.Recorded | None:
+    """The demonstrations of `request.demos_from`, if any; puts their number and length into the row of budgets."""
+    if request.demos_from is None:
+        return None
+    found = demos.read(request.demos_from, world)
+    count = len(found.mask) if request.demos is None else request.demos
+    if not 1 <= count <= len(found.mask):
+        raise BadInput(
+            f"{request.demos_from} holds {len(found.mask)} demonstrations, not {count}; nearest: --demos={len(found.mask)}"
+        )
+    if request.demo_steps is not None:
+        raise BadInput("--demo_steps is not for demonstrations from a file, which have their own; nearest: leave it out")
+    found = found.first(count)
+    row |= {"demos": count, "demo_steps": found.mask.shape[1]}
+    return found
 
 
 def _part(found: plugins.Algorithm, config: Mapping[str, Any]) -> str | None:

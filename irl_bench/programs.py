@@ -23,7 +23,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from irl_bench import learned, plugins, rollout
+from irl_bench import demos, learned, plugins, rollout
 from irl_bench.cells import CellSpec
 from irl_bench.types import Spec, Task
 
@@ -51,6 +51,7 @@ class Program:
     def __init__(self, cell: CellSpec):
         self.world = plugins.world(cell.env, cell.options).world
         self._learned = learned.held(cell.given) if cell.given else None
+        self._recorded = demos.held(cell.recorded) if cell.recorded else None
         found = plugins.algorithm(cell.algo)
         self._takes = found.takes(plugins.config_of(found, cell.config))
         spec = Spec(self.world, cell.horizon, cell.demos, cell.demo_steps, self._learned)
@@ -70,17 +71,17 @@ class Program:
         scalar = self._shape((), np.uint32)
         dials = jax.tree.map(lambda _: self._shape((), np.float32), self.world.dials)
         # Who does not train needs no demonstrations.
-        demos = self._result(self._demonstrate, seeds, dials) if self.learner.rounds else None
+        shown = self._result(self._demonstrate, seeds, dials) if self.learner.rounds else None
         given = jax.tree.map(lambda x: self._shape(x.shape, x.dtype), self._given(cell.seeds))
-        state = self._result(self._init, seeds, demos, dials, given)
+        state = self._result(self._init, seeds, shown, dials, given)
         self.state_shape = state
         if any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(state)):
             raise ValueError(f"{cell.algo} keeps a typed key in its state; keep jax.random.key_data(key), which can be stored")
-        self.metrics = (*self._metric_names(state, demos, dials, given), FINITE)
+        self.metrics = (*self._metric_names(state, shown, dials, given), FINITE)
         self._arguments: dict[str, tuple[Callable, tuple, tuple[int, ...]]] = {
             "demonstrate": (self._demonstrate, (seeds, dials), ()),
-            "init": (self._init, (seeds, demos, dials, given), ()),
-            "chunk": (self._chunk, (state, demos, dials, given, self._shape((), np.int32)), (0,)),
+            "init": (self._init, (seeds, shown, dials, given), ()),
+            "chunk": (self._chunk, (state, shown, dials, given, self._shape((), np.int32)), (0,)),
             "evaluate": (self._evaluate, (state, dials, seeds, scalar, scalar), ()),
             "expert_errors": (self._expert_errors, (state, dials, seeds, scalar), ()),
             "keep": (self._keep, (state,), ()),
@@ -93,8 +94,8 @@ class Program:
 
     def _demonstrate(self, seeds: jax.Array, dials: Any) -> Any:
         world, cell = self.world.bind(dials), self._cell
-        demos = jax.vmap(lambda s: rollout.collect(world, self._key(s, DEMONSTRATIONS), cell.demos, cell.demo_steps))(seeds)
-        return demos.replace(action=None) if cell.observation_only else demos
+        made = jax.vmap(lambda s: rollout.collect(world, self._key(s, DEMONSTRATIONS), cell.demos, cell.demo_steps))(seeds)
+        return made.replace(action=None) if cell.observation_only else made
 
     def _init(self, seeds: jax.Array, demos: Any, dials: Any, given: Any) -> Any:
         return jax.vmap(lambda s, d, g: self.learner.init(self._key(s, INIT), Task(d, dials, g)))(seeds, demos, given)
@@ -202,6 +203,7 @@ class Program:
         """Starts compiling every function that a cell needs, two at a time, in the order of their use."""
         names = [name for name in self._arguments if name not in self._functions]
         names = [name for name in names if self.learner.rounds or name not in ("demonstrate", "chunk", "keep")]
+        names = [name for name in names if name != "demonstrate" or self._recorded is None]
         if names:
             self._pool = ThreadPoolExecutor(2)
             self._functions |= {name: self._pool.submit(self._compile, name) for name in names}
@@ -226,6 +228,13 @@ class Program:
     def given(self, cells: Sequence[CellSpec]) -> Any:
         """`_given` of G cells on the devices."""
         return self.put([self._given(cell.seeds) for cell in cells])
+
+    def demonstrations(self, seeds: Any, dials: Any) -> Any:
+        """Of all groups: those that the cells' file holds, the same for every seed, or made by the world's expert."""
+        if self._recorded is None:
+            return self("demonstrate", seeds, dials)
+        shown = self._recorded.tiled(self._cell.width)
+        return self.put([shown.replace(action=None) if self._cell.observation_only else shown] * self.groups)
 
     def put(self, groups: Sequence[Any]) -> Any:
         """G equal pytrees of arrays, one per group, as one pytree with a leading axis on the devices."""

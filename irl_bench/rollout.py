@@ -73,6 +73,48 @@ def collect(world: World, key: jax.Array, episodes: int, steps: int) -> Demonstr
     return Demonstrations(observation, action, jnp.ones((episodes, steps), jnp.float32))
 
 
+@struct.dataclass
+class Recording:
+    """Demonstrations with all that a file of them may hold."""
+
+    demonstrations: Demonstrations
+    reward: jax.Array
+    """float32[N, T]."""
+    last: jax.Array
+    """float32[N, O]: the observation after the last step."""
+
+
+def record(world: World, seed: int, episodes: int, steps: int, noise: float = 0.0) -> Recording:
+    """`episodes` rollouts of the world's expert from fresh resets; the same seed gives the same recording.
+
+    Actions are recorded as they were meant and executed with Gaussian noise of deviation `noise` (none in a discrete world).
+    """
+
+    @jax.jit
+    def run(key: jax.Array, dials: Any, noise: jax.Array) -> Recording:
+        bound = world.bind(dials)
+
+        def episode(key: jax.Array) -> tuple[State, Any]:
+            reset_key, key = jax.random.split(key)
+
+            def step(state: State, key: jax.Array) -> tuple[State, Any]:
+                expert_key, noise_key = jax.random.split(key)
+                action = bound.expert(state, expert_key)
+                done = action
+                if world.n_actions is None:
+                    done = jnp.clip(action + noise * jax.random.normal(noise_key, action.shape), -1.0, 1.0)
+                after = bound.step(state, done)
+                return after, (state.obs, action, after.reward)
+
+            return jax.lax.scan(step, bound.reset(reset_key), jax.random.split(key, steps))
+
+        last, (observation, action, reward) = jax.vmap(episode)(jax.random.split(key, episodes))
+        demos = Demonstrations(observation, action, jnp.ones((episodes, steps), jnp.float32))
+        return Recording(demos, reward, last.obs)
+
+    return run(jax.random.PRNGKey(seed), jax.tree.map(jnp.float32, world.dials), jnp.float32(noise))
+
+
 def evaluate(world: World, act: Act | None, params: Any, key: jax.Array, episodes: int, horizon: int) -> Evaluation:
     """Sums over `episodes` rollouts of `horizon` steps; act None lets the world's expert drive. `key` is consumed.
 

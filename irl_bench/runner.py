@@ -198,7 +198,7 @@ class _Batch:
         untrained = any(leaves is None for leaves in restored) or not all(lane.trained for lane in self.lanes)
         if self.program.learner.rounds and untrained:
             # Demonstrations are not in checkpoints: they are made again from the seed.
-            self.demos = self.program("demonstrate", self.seeds, self.dials)
+            self.demos = self.program.demonstrations(self.seeds, self.dials)
         if all(leaves is not None for leaves in restored):
             groups = restored
         else:

@@ -24,26 +24,11 @@ def define(flags):
     flags.DEFINE_string("out", None, "folder of the training; by default runs/experts/ENV-BACKEND")
 
 
-def pairs(flag, items, settings):
-    """{name: value} of NAME=VALUE items; raises BadInput, one line, for what no setting is or can be."""
-    from irl_bench.algos.config import BadInput, nearest
-
-    found = {}
-    for name, equal, text in (item.partition("=") for item in items):
-        if not equal or name not in settings:
-            raise BadInput(f"--{flag}={name}: no such setting; did you mean {nearest(name, settings)}=...?")
-        try:
-            found[name] = settings[name].parse(text)
-        except ValueError as error:
-            raise BadInput(f"--{flag}={name}={text}: {error}") from None
-    return found
-
-
 def main(argv):
     from absl import flags
 
     from irl_bench import plugins, process
-    from irl_bench.algos.config import BadInput, nearest
+    from irl_bench.algos.config import BadInput, nearest, parsed
     from irl_bench.experiments import experts
     from irl_bench.report.tables import interval, number
     from irl_bench.report.terminal import aligned
@@ -68,9 +53,9 @@ def main(argv):
             if quality not in experts.experts.QUALITIES:
                 raise BadInput(f"--qualities={quality}: known are {', '.join(experts.experts.QUALITIES)}; nearest: "
                                f"{nearest(quality, experts.experts.QUALITIES)}")  # fmt: skip
-        world = pairs("world", values.world, plugins.world(values.env).settings)
+        world = parsed("world", values.world, plugins.world(values.env).settings)
         training = experts.Training(
-            values.env, values.seed, world, pairs("set", values.set, plugins.algorithm("ppo").settings), values.terminate
+            values.env, values.seed, world, parsed("set", values.set, plugins.algorithm("ppo").settings), values.terminate
         )
         out = Path(values.out or f"runs/experts/{values.env}-{training.world.backend}")
         if not values.ship:

@@ -30,7 +30,7 @@ def points(values, settings):
     """({name: float32[C]}, settings) of the flags; raises BadInput, one line, for what no setting is or can be."""
     import numpy as np
 
-    from irl_bench.algos.config import BadInput, nearest
+    from irl_bench.algos.config import BadInput, nearest, parsed
     from irl_bench.experiments import search
 
     def known(name):
@@ -43,7 +43,7 @@ def points(values, settings):
             raise BadInput(f"{name} is no number that can be searched; nearest: --set={name}={text}")
         return known(name).parse(text)
 
-    common = {name: known(name).parse(text) for name, _, text in (item.partition("=") for item in values.set)}
+    common = parsed("set", values.set, settings)
     if bool(values.space) == bool(values.grid):
         raise BadInput("one of --space and --grid is needed; nearest: --space=learning_rate:1e-4:1e-3:log")
     if values.grid:

@@ -13,10 +13,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["BadInput", "Setting", "nearest", "setting", "settings_of"]
+__all__ = ["BadInput", "Setting", "nearest", "parsed", "setting", "settings_of"]
 
 INF = float("inf")
 
@@ -63,6 +63,19 @@ def nearest(name: str, names: Any) -> str:
     """The member of `names` that is spelt most like `name`; "" if there is none."""
     found = difflib.get_close_matches(name, list(names), 1, 0.0)
     return found[0] if found else ""
+
+
+def parsed(flag: str, items: Iterable[str], settings: Mapping[str, Setting]) -> dict[str, Any]:
+    """{name: value} of the NAME=VALUE items of a flag; raises BadInput, one line, for what no setting is or can be."""
+    found = {}
+    for name, equal, text in (item.partition("=") for item in items):
+        if not equal or name not in settings:
+            raise BadInput(f"--{flag}={name}: no such setting; did you mean {nearest(name, settings)}=...?")
+        try:
+            found[name] = settings[name].parse(text)
+        except ValueError as error:
+            raise BadInput(f"--{flag}={name}={text}: {error}") from None
+    return found
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,70 @@
+"""Writes a world's demonstrations as npz or Minari, and checks such files.
+
+python launch/demos.py --env=lane_keep --demos=20 --out=demos/lane_keep.npz
+python launch/demos.py --env=hopper --demos=50 --noise=0.1 --out=demos/hopper-expert-v0     # a Minari dataset, its folder
+python launch/demos.py --env=hopper --check=demos/hopper-expert-v0
+python launch/sweep.py --algo=bc,gail --env=hopper --demos_from=demos/hopper-expert-v0
+"""
+
+import sys
+from pathlib import Path
+
+import _venv
+
+
+def define(flags):
+    flags.DEFINE_string("env", "lane_keep", "a registered world")
+    flags.DEFINE_list("world", [], "NAME=VALUE, dials and options of the world")
+    flags.DEFINE_integer("demos", 50, "episodes", lower_bound=1)
+    flags.DEFINE_integer("steps", None, "length of an episode; by default the world's horizon", lower_bound=1)
+    flags.DEFINE_integer("seed", 0, "of the starts and of the noise", lower_bound=0)
+    flags.DEFINE_float("noise", 0.0, "standard deviation of Gaussian noise on the actions that are executed", lower_bound=0.0)
+    flags.DEFINE_bool("observation_only", False, "leave the actions out (npz)")
+    flags.DEFINE_string("out", None, "FILE.npz, or the folder of a Minari dataset, NAME-v0")
+    flags.DEFINE_string("check", None, "read this file or folder, say what it holds, and end")
+
+
+def main(argv):
+    from absl import flags
+
+    from irl_bench import demos, plugins, process, rollout
+    from irl_bench.algos.config import BadInput, parsed
+    from irl_bench.store import StoreError
+
+    values = flags.FLAGS
+    process.configure()
+    try:
+        if len(argv) > 1:
+            raise BadInput(f"stray argument {argv[1]!r}: every option is a flag")
+        loaded = plugins.world(values.env, parsed("world", values.world, plugins.world(values.env).settings))
+        world = loaded.world
+        if values.check:
+            found = demos.summary(demos.read(values.check, world))
+            print(", ".join(f"{name} {value}" for name, value in found.items()))
+            return 0
+        if not values.out:
+            raise BadInput(f"--out is needed; nearest: --out=demos/{values.env}.npz")
+        if not world.has_expert:
+            raise BadInput(f"{world.name} has no demonstrator with these options; nearest: launch/expert.py trains one")
+        out = Path(values.out).expanduser()
+        made = rollout.record(world, values.seed, values.demos, values.steps or world.horizon, values.noise)
+        taken = made.demonstrations
+        if out.suffix == ".npz":
+            demos.write_npz(out, taken.replace(action=None) if values.observation_only else taken, world)
+        elif values.observation_only:
+            raise BadInput(f"--observation_only is for npz; nearest: --out={out}.npz")
+        else:
+            demos.write_minari(out, taken, made.reward, made.last, world)
+        print(f"{values.demos} demonstrations of {world.name}, mean return {made.reward.sum(1).mean():.1f}: {out}")
+    except (BadInput, StoreError) as error:
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    _venv.ensure()
+    from absl import app, flags
+
+    define(flags)
+    app.run(main)
