@@ -25,13 +25,14 @@ def define(flags):
 
 
 def main(argv):
-    from absl import flags
+    from absl import flags, logging
 
     from irl_bench import demos, plugins, process, rollout
     from irl_bench.algos.config import BadInput, parsed
     from irl_bench.store import StoreError
 
     values = flags.FLAGS
+    logging.set_verbosity(logging.WARNING)
     process.configure()
     try:
         if len(argv) > 1:

@@ -25,7 +25,7 @@ def define(flags):
 
 
 def main(argv):
-    from absl import flags
+    from absl import flags, logging
 
     from irl_bench import plugins, process
     from irl_bench.algos.config import BadInput, nearest, parsed
@@ -34,6 +34,7 @@ def main(argv):
     from irl_bench.report.terminal import aligned
 
     values = flags.FLAGS
+    logging.set_verbosity(logging.WARNING)
     process.configure()
     try:
         if len(argv) > 1:

@@ -64,13 +64,14 @@ def points(values, settings):
 
 
 def main(argv):
-    from absl import flags
+    from absl import flags, logging
 
     from irl_bench import plugins, process
     from irl_bench.algos.config import BadInput
     from irl_bench.experiments import search
 
     values = flags.FLAGS
+    logging.set_verbosity(logging.WARNING)
     process.configure()
     try:
         if len(argv) > 1:

@@ -166,7 +166,7 @@ def train(training: Training, out: Path, say: Callable[[str], None] = print, eve
             own, cost = returns(world, mode_of, weights, jax.random.PRNGKey(1_000_000 + training.seed), QUICK)
             line = {"round": done, "steps": done * learner.steps_per_round, "return": own.mean(), "worst": own.min(),
                     "cost": cost.mean(), "std": float(metrics.get("std", 0.0)), "kl": float(metrics["kl"])}  # fmt: skip
-            curve.append({name: round(float(value), 5) for name, value in line.items()})
+            curve.append({name: value if isinstance(value, int) else round(float(value), 5) for name, value in line.items()})
             write_atomic(out / "policies" / f"{done:06d}.safetensors", save(weights))
             write_atomic(path, "".join(json.dumps(one) + "\n" for one in curve).encode())
             say(f"{line['steps'] / 1e6:.2f}M steps: return {own.mean():.0f} (worst {own.min():.0f}), cost {cost.mean():.3f}, "
@@ -202,7 +202,7 @@ def ship(training: Training, out: Path, qualities: tuple[str, ...], command: str
     for quality in qualities:
         wanted = 1.0 if quality == "expert" else float(quality) / 100.0
         line = min(curve, key=lambda one: abs((one["return"] - random.mean()) / span - wanted))
-        content = (out / "policies" / f"{line['round']:06d}.safetensors").read_bytes()
+        content = (out / "policies" / f"{int(line['round']):06d}.safetensors").read_bytes()
         own, cost = returns(world, mode_of, load(content), key, EPISODES)
         name = experts.name_of(training.env, world.backend, quality)
         card = {

@@ -129,6 +129,9 @@ CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("grid", "airl"): {**TABULAR_IRL},
     ("coarse_lane", "gail"): {**TABULAR_IRL, "inputs": "state_action"},
     ("coarse_lane", "airl"): {**TABULAR_IRL},
+    **{(robot, "bc"): {"rounds": 40, "steps_per_round": 250} for robot in ROBOTS},
+    # Rollouts of whole episodes: a robot starts at rest, and most of its states come later.
+    **{(robot, "dagger"): {"episode_steps": 1000, "steps_per_round": 1600} for robot in ROBOTS},
     ("hopper", "ppo"): {**RUNNER, "rounds": 800},
     ("walker2d", "ppo"): {**RUNNER, "rounds": 800},
     ("ant", "ppo"): {
@@ -151,7 +154,9 @@ BUDGET_CONFIGS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {
     ("smoke", "chain", "dagger"): {"iterations": 2},
     ("smoke", "lane_keep", "bc"): {"rounds": 6},
     ("smoke", "lane_keep", "dagger"): {"iterations": 2, "steps_per_round": 200},
-    **{(("smoke", env, algo)): SHORT for env in ("lane_keep", "chain") for algo in ("gail", "airl", "ppo")},
+    **{(("smoke", env, algo)): SHORT for env in ("lane_keep", "chain", *ROBOTS) for algo in ("gail", "airl", "ppo")},
+    **{("smoke", robot, "bc"): {"rounds": 4, "steps_per_round": 50} for robot in ROBOTS},
+    **{("smoke", robot, "dagger"): {"iterations": 2, "steps_per_round": 50} for robot in ROBOTS},
     **{("full", "lane_keep", algo): {"rounds": 400} for algo in ("gail", "airl", "ppo")},
 }
 """(budget, world, algorithm) -> further differences."""
