@@ -1,6 +1,6 @@
 """Measures this machine's speed, stores it as JSON and rewrites BENCHMARKS.md from the JSON files in benchmarks/.
 
-python launch/bench.py --what=worlds,horizons,seeds,learners,vmapped_learners
+python launch/bench.py --what=worlds,horizons,seeds,learners,vmapped_learners,robots
 """
 
 import json
@@ -15,9 +15,10 @@ FOLDER = ROOT / "benchmarks"
 
 def define(flags):
     flags.DEFINE_list(
-        "what", ["worlds", "horizons", "seeds", "learners", "vmapped_learners"],
+        "what", ["worlds", "horizons", "seeds", "learners", "vmapped_learners", "robots"],
         "parts to measure: worlds with their expert; horizons and seeds, what more of them cost; learners, a round of ppo, "
-        "gail and airl beside the bare rollout; vmapped_learners, seeds in one program; empty: only rewrite BENCHMARKS.md",
+        "gail and airl beside the bare rollout; vmapped_learners, seeds in one program; robots, ppo beside Brax's trainer; "
+        "empty: only rewrite BENCHMARKS.md",
     )  # fmt: skip
     flags.DEFINE_string("env", "lane_keep", "world whose speed is measured, and which learners train on")
     flags.DEFINE_list("worlds", ["256", "1024", "4096"], "numbers of worlds")

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from irl_bench import plugins
+from irl_bench.experiments import aggregate
 from irl_bench.experiments.study import Part, Study, mean, narrowed, scores
 from irl_bench.horizon import slopes
 from irl_bench.plan import Request
@@ -81,7 +82,38 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
         "Score: 1 is the expert, 0 a random policy, (G - G_0) / (G* - G_0) with G the mean return of an episode. Intervals: "
         "jackknife-t over seeds; ratios paired by seed, on their logarithm.",
     ]
-    return {"title": "Score over demonstrations", "text": text, "tables": rows, "points": points}
+    rows |= together(points)
+    top = max(point["demos"] for point in points) if points else 0
+    profiles = aggregate.profiles(by_algorithm(points, top)) if points else {}
+    found_ = {"title": "Score over demonstrations", "text": text, "tables": rows, "points": points}
+    return {**found_, "profiles": {"demos": top, "thresholds": aggregate.THRESHOLDS.tolist(), "shares": profiles}}
+
+
+def by_algorithm(points: list[dict[str, Any]], demos: int) -> dict[str, np.ndarray]:
+    """{algorithm: scores float[S, W]} at a number of demonstrations, of algorithms run in all worlds; S is the fewest seeds."""
+    own = [point for point in points if point["demos"] == demos]
+    worlds = dict.fromkeys(point["env"] for point in own)
+    found = {}
+    for algo in dict.fromkeys(point["algo"] for point in own):
+        columns = {point["env"]: point["scores"] for point in own if point["algo"] == algo}
+        if columns.keys() == worlds.keys():
+            seeds = min(map(len, columns.values()))
+            found[algo] = np.array([columns[env][:seeds] for env in worlds]).T
+    return found
+
+
+def together(points: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The table of interquartile means over seeds and worlds."""
+    lines = []
+    for demos in sorted({point["demos"] for point in points}):
+        scores = by_algorithm(points, demos)
+        for algo, value in aggregate.iqm(scores).items():
+            seeds, worlds = scores[algo].shape
+            lines.append(
+                {"demos": demos, "algorithm": algo, "IQM of the score": spread(value), "worlds": worlds, "seeds": seeds}
+            )
+    heading = "Interquartile mean of the score over seeds and worlds [95 % stratified bootstrap interval]"
+    return {heading: lines} if lines else {}
 
 
 def paired_ratio(regret: np.ndarray, bc: Any, last: np.ndarray) -> list[float] | None:
@@ -111,9 +143,10 @@ def draw(found: Mapping[str, Any]) -> Figure:
     names = list(dict.fromkeys(point["algo"] for point in points))
     colours = series.colours(names)
     counts = sorted({point["demos"] for point in points})
-    figure = Figure(figsize=(7.0, 2.6 * len(worlds)), layout="constrained")
-    axes = figure.subplots(len(worlds), 2, squeeze=False)
-    for line, env in zip(axes, worlds, strict=True):
+    figure = Figure(figsize=(7.0, 2.6 * (len(worlds) + 1)), layout="constrained")
+    axes = figure.subplots(len(worlds) + 1, 2, squeeze=False)
+    draw_together(axes[-1], found, names, colours)
+    for line, env in zip(axes, worlds, strict=False):
         for axis, quantity in zip(line, LABELS, strict=True):
             for algo in names:
                 own = sorted((p for p in points if (p["env"], p["algo"]) == (env, algo)), key=lambda p: p["demos"])
@@ -139,6 +172,33 @@ def draw(found: Mapping[str, Any]) -> Figure:
                 axis.yaxis.set_major_formatter(FuncFormatter(lambda v, _: series.power_of_ten(v)))
                 axis.yaxis.set_minor_locator(NullLocator())
     return figure
+
+
+def draw_together(axes: Any, found: Mapping[str, Any], names: list[str], colours: Mapping[str, str]) -> None:
+    """Interquartile means over demonstrations, and performance profiles at the most of them."""
+    points, profiles = found["points"], found["profiles"]
+    for algo in names:
+        x, values = [], []
+        for demos in sorted({point["demos"] for point in points}):
+            scores = by_algorithm(points, demos)
+            if algo in scores:
+                x.append(demos)
+                values.append(aggregate.iqm({algo: scores[algo]})[algo])
+        if values:
+            y, low, high = np.array(values).T
+            axes[0].plot(x, y, color=colours[algo], marker="o", ms=3, lw=1.2)
+            axes[0].fill_between(x, low, high, color=colours[algo], alpha=0.15, lw=0)
+        if algo in profiles["shares"]:
+            share, low, high = profiles["shares"][algo]
+            axes[1].plot(profiles["thresholds"], share, color=colours[algo], lw=1.2, label=algo)
+            axes[1].fill_between(profiles["thresholds"], low, high, color=colours[algo], alpha=0.15, lw=0)
+    axes[0].set_xscale("log")
+    axes[0].set(xlabel="demonstrations", ylabel="IQM of the score", title="all worlds")
+    axes[0].xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axes[0].xaxis.set_minor_locator(NullLocator())
+    axes[1].set(
+        xlabel="score τ", ylabel="share of runs above τ", title=f"{profiles['demos']} demonstrations", ylim=(-0.02, 1.02)
+    )
 
 
 STUDY = Study(

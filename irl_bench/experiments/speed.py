@@ -12,7 +12,6 @@ import math
 import os
 import platform
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,8 @@ import irl_bench
 from envs.core import World
 from irl_bench import cells, plugins, rollout
 from irl_bench.experiments.settings import budget_of, config_differences
+from irl_bench.experiments.speed_robots import robots
+from irl_bench.experiments.timing import in_turn, seconds
 from irl_bench.horizon.slopes import log_spaced
 from irl_bench.rl import ppo
 from irl_bench.types import Demonstrations, Spec, Task
@@ -36,24 +37,6 @@ __all__ = ["PARTS", "measure", "page"]
 
 CHUNKS = (0, 256, 128)
 """Worlds that a device steps at once; 0 is all of them. The fastest is reported."""
-
-
-def seconds(call: Callable[[], Any], repeats: int) -> list[float]:
-    """Wall times [s] of `repeats` calls, each waited for."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(call())
-        times.append(time.perf_counter() - start)
-    return times
-
-
-def in_turn(calls: Mapping[str, Callable[[], Any]], repeats: int) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """First call [s] of each, then float64[repeats] wall times [s]. One call of each makes a turn: a slow spell of the machine
-    falls on all of them, so quotients within a turn are steadier than the times themselves."""
-    first = {name: seconds(call, 1)[0] for name, call in calls.items()}
-    turns = [[seconds(call, 1)[0] for call in calls.values()] for _ in range(repeats)]
-    return first, dict(zip(calls, np.array(turns).T))
 
 
 def expert_rollout(world: World, steps: int, chunk: int) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
@@ -281,6 +264,7 @@ PARTS = {
     "seeds": seeds,
     "learners": learners,
     "vmapped_learners": vmapped_learners,
+    "robots": robots,
 }
 
 
@@ -315,6 +299,9 @@ TITLES = {
     "vmapped_learners": "One round of `airl` for S seeds vmapped in one program on one device, against the same S rounds one "
     "after the other by the program for one seed, its compilation not counted; medians of calls taken in turn, the ratio is "
     "that of vmapped to separate",
+    "robots": "PPO on robots at equal settings and sizes, on one device: the whole loop, its rollout alone, and Brax's own "
+    "trainer (its evaluations left out; the median of its epochs after the first). The limit is the rollout plus the counted "
+    "arithmetic of the updates' matrices at the rate measured for a product of two 512 x 512 matrices",
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from irl_bench import cli, plan
 from irl_bench.algos.config import BadInput
-from irl_bench.experiments import demo_efficiency, study, transfer
+from irl_bench.experiments import aggregate, demo_efficiency, study, transfer
 from irl_bench.horizon import Curves
 from irl_bench.report import ReportData
 
@@ -56,12 +56,29 @@ def test_demo_efficiency_reads_every_number():
         for n in (16, 2)
     }
     read = demo_efficiency.read(found)
-    (rows,) = read["tables"].values()
+    rows, whole = read["tables"].values()
+    assert [(row["demos"], row["algorithm"]) for row in whole] == [(2, "bc"), (2, "gail"), (16, "bc"), (16, "gail")]
+    assert whole[0]["IQM of the score"].startswith("0.5 [") and whole[0]["worlds"] == 1
     assert [(row["demos"], row["algorithm"]) for row in rows] == [(2, "bc"), (2, "gail"), (16, "bc"), (16, "gail")]
     assert rows[1]["score"].startswith("0.95 [") and rows[1]["regret / BC's"].startswith("0.1 [")
     assert rows[0]["regret / BC's"] == "–" and rows[1]["worst seed"] == pytest.approx(0.94)
     titles = [axis.get_xlabel() for axis in demo_efficiency.draw(read).axes]
-    assert titles == ["demonstrations"] * 2
+    assert titles == ["demonstrations"] * 3 + ["score τ"]
+
+
+def test_interquartile_mean_and_profile_are_the_definitions():
+    rng = np.random.default_rng(1)
+    scores = {"a": rng.normal(size=(8, 2)), "b": 1.0 + rng.normal(size=(8, 2))}
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    first, again = aggregate.iqm(scores), aggregate.iqm(scores)
+    assert first == again and (np.random.get_state()[1] == state).all()  # noqa: NPY002
+    for name, values in scores.items():
+        middle = np.sort(values.ravel())[4:-4]
+        estimate, low, high = first[name]
+        assert estimate == pytest.approx(middle.mean()) and low < estimate < high
+        share, _, _ = aggregate.profiles(scores)[name]
+        expected = [(values > threshold).mean() for threshold in aggregate.THRESHOLDS]
+        np.testing.assert_allclose(share, expected)
 
 
 def test_transfer_compares_each_method_under_each_change(tmp_path):
