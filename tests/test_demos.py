@@ -15,6 +15,7 @@ from irl_bench.programs import Program
 
 ROOT = pathlib.Path(__file__).parents[1]
 N, T = 3, 12
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(scope="module")

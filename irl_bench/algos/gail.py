@@ -29,6 +29,13 @@ from irl_bench.types import Spec, Task
 class Config(adversarial.Config, ppo.AdversarialConfig):
     """Settings of GAIL: PPO's, the discriminator's and two of its own."""
 
+    learning_rate: float = setting(2e-4, "Adam's step size in the first round", low=1e-8, high=1.0)
+    discount: float = setting(0.9, "gamma", low=0.0, high=1.0)
+    # Without a memory some seeds go in circles: what the policy did before is no longer told from the expert.
+    replay: int = setting(
+        40, "rounds whose steps are negatives, this one and those before it; 0: all steps of this one alone", unit="rounds",
+        low=0, high=10_000,
+    )  # fmt: skip
     log_std_min: float = setting(-4.0, "its lower bound", low=MIN_LOG_STD, high=MAX_LOG_STD)
     log_std_max: float = setting(-2.0, "its upper bound", low=MIN_LOG_STD, high=MAX_LOG_STD)
     policy_delay: int = setting(

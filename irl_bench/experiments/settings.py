@@ -132,6 +132,8 @@ CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     **{(robot, "bc"): {"rounds": 40, "steps_per_round": 250} for robot in ROBOTS},
     # Rollouts of whole episodes: a robot starts at rest, and most of its states come later.
     **{(robot, "dagger"): {"episode_steps": 1000, "steps_per_round": 1600} for robot in ROBOTS},
+    # A robot's step is a tenth of the car's: what it does now shows later.
+    **{(robot, algo): {"episode_steps": 1000, "discount": 0.99} for robot in ROBOTS for algo in ("gail", "airl")},
     ("hopper", "ppo"): {**RUNNER, "rounds": 800},
     ("walker2d", "ppo"): {**RUNNER, "rounds": 800},
     ("ant", "ppo"): {

@@ -25,6 +25,8 @@ from irl_bench.types import Demonstrations, Spec
 
 INPUT_LIMIT = 10.0
 """Standardised inputs are cut here."""
+REMEMBERED = 1024
+"""Rows, at most, that are remembered of a round."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +44,10 @@ class Config:
     spectral_norm: bool = setting(False, "divide its matrices by their largest singular values")
     smoothing: float = setting(0.0, "label smoothing: labels are 1 - s and s", low=0.0, high=0.49)
     mixup: bool = setting(False, "train on mixtures of an expert's and a policy's row, with mixed labels")
-    replay: int = setting(0, "earlier rounds from which negatives are drawn too", unit="rounds", low=0, high=10_000)
+    replay: int = setting(
+        0, "rounds whose steps are negatives, this one and those before it; 0: all steps of this one alone", unit="rounds",
+        low=0, high=10_000,
+    )  # fmt: skip
     mask_failure: bool = setting(True, "hide the world's failure flags from the discriminator")
 
 
@@ -132,7 +137,7 @@ class State:
     inputs: Standardiser
     """Both sides are standardised by the demonstrations' statistics; failure flags have scale 0 if they are masked."""
     memory: Any
-    """Steps of the last `replay` rounds, [replay, n] rows; None without replay."""
+    """Steps of the last `replay` rounds, [replay, min(n, REMEMBERED)] rows; None without replay."""
 
 
 class Discriminator:
@@ -163,7 +168,8 @@ class Discriminator:
         if self.config.mask_failure:
             seen = jnp.ones(self.spec.observation_size).at[jnp.array(self.spec.world.failure_flags, int)].set(0.0)
             inputs = inputs.replace(scale=inputs.scale * seen)
-        empty = jax.tree.map(lambda x: jnp.zeros((self.config.replay, self.rows, *x.shape[1:]), x.dtype), self.blank(1))
+        kept = min(self.rows, REMEMBERED)
+        empty = jax.tree.map(lambda x: jnp.zeros((self.config.replay, kept, *x.shape[1:]), x.dtype), self.blank(1))
         memory = empty if self.config.replay else None
         return State(params, self.transform.init(params), inputs, memory)
 
@@ -208,9 +214,12 @@ class Discriminator:
         length = demos.mask.shape[1]
         memory = state.memory
         if memory is not None:
+            key, memory_key = jax.random.split(key)
+            kept = min(self.rows, REMEMBERED)
+            chosen = jnp.arange(kept) if kept == self.rows else jax.random.randint(memory_key, (kept,), 0, self.rows)
             slot = round % config.replay
-            memory = jax.tree.map(lambda m, x: jax.lax.dynamic_update_index_in_dim(m, x, slot, 0), memory, policy)
-            filled = jnp.minimum(round + 1, config.replay) * self.rows
+            memory = jax.tree.map(lambda m, x: jax.lax.dynamic_update_index_in_dim(m, x[chosen], slot, 0), memory, policy)
+            filled = jnp.minimum(round + 1, config.replay) * kept
             remembered = jax.tree.map(lambda m: m.reshape(-1, *m.shape[2:]), memory)
         # Only steps whose successor was recorded.
         upto = jnp.cumsum((demos.mask[:, :-1] * demos.mask[:, 1:]).reshape(-1))

@@ -9,6 +9,8 @@ from gymnasium.utils.env_checker import check_env
 import envs
 import envs.gym
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 @pytest.mark.filterwarnings("ignore:.*Box observation space (minimum|maximum) value is:UserWarning")
 @pytest.mark.parametrize("name", ["chain", "lane_keep"])

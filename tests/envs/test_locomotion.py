@@ -15,6 +15,7 @@ from envs import experts, locomotion
 from irl_bench.experiments.settings import ROBOTS
 
 STEPS = 120
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @functools.cache

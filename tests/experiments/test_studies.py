@@ -50,6 +50,11 @@ def test_ratio_of_regrets_is_paired_by_seed():
     assert demo_efficiency.paired_ratio(-noisy, curves("bc", other), last) is None
 
 
+@pytest.fixture(autouse=True)
+def few_bootstrap_samples(monkeypatch):
+    monkeypatch.setattr(aggregate, "REPETITIONS", 50)
+
+
 def test_demo_efficiency_reads_every_number():
     found = {
         f"demos-{n}": report(expert=[0.0] * 4, untrained=[1.0] * 4, bc=[0.4, 0.5, 0.5, 0.6], gail=[0.04, 0.05, 0.05, 0.06])
@@ -134,13 +139,13 @@ def rebuilt(out):
     return subprocess.run([sys.executable, program, out], capture_output=True, text=True)
 
 
-def test_a_study_runs_to_its_files_and_is_rebuilt_to_the_same_bytes(tmp_path):
-    line = f"--experiment=demo_efficiency --env=chain --algo=bc,dagger --budget=smoke --demos=2,4 --out={tmp_path}"
+def test_a_study_runs_to_its_files_and_is_rebuilt_to_the_same_bytes(tmp_path, quick_compilation):
+    line = f"--experiment=demo_efficiency --env=chain --algo=bc --budget=smoke --demos=2,4 --out={tmp_path}"
     assert cli.main(cli.parse(["sweep.py", *line.split()])) == 0
     names = ("demo_efficiency.json", "demo_efficiency.html", "figures/demo_efficiency.png", "figures/demo_efficiency.pdf")
     first = {name: (tmp_path / name).read_bytes() for name in names}
     found = json.loads(first["demo_efficiency.json"])
-    assert {(p["algo"], p["demos"]) for p in found["points"]} == {(a, n) for a in ("bc", "dagger") for n in (2, 4)}
+    assert {(p["algo"], p["demos"]) for p in found["points"]} == {("bc", 2), ("bc", 4)}
     assert all(p["score"][0] <= 1.0 for p in found["points"])  # two demonstrations may do worse than chance
     assert all((tmp_path / f"demos-{n}" / "report.html").exists() for n in (2, 4))
 

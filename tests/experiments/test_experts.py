@@ -1,0 +1,96 @@
+"""Training and shipping a demonstrator: exact resume, what is shipped, bad input in one line."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from envs import experts as shipped
+from irl_bench import cli, plan
+from irl_bench.algos.config import BadInput
+from irl_bench.experiments import experts
+
+ROOT = pathlib.Path(__file__).parents[2]
+TINY = {"rounds": 3, "worlds": 8, "unroll": 16, "minibatches": 2, "epochs": 1, "hidden": (4,), "value_hidden": (4,)}
+
+
+@pytest.fixture
+def small(monkeypatch):
+    for name, value in (("CHUNK", 128), ("EPISODES", 4), ("QUICK", 2), ("STEPS", 20)):
+        monkeypatch.setattr(experts, name, value)
+
+
+@pytest.mark.slow
+def test_a_training_resumes_exactly_and_ships_its_best(small, tmp_path, quick_compilation):
+    training = experts.Training("inverted_pendulum", 3, {}, TINY)
+    whole = experts.train(training, tmp_path / "whole", say=lambda _: None)
+    assert [line["steps"] for line in whole] == [128, 256, 384]
+
+    class Stop(Exception):
+        pass
+
+    def stop(text):
+        raise Stop
+
+    with pytest.raises(Stop):
+        experts.train(training, tmp_path / "parts", say=stop)
+    parts = experts.train(training, tmp_path / "parts", say=lambda _: None)
+    assert parts == whole
+    for name in ("000001", "000003"):
+        files = [(tmp_path / run / "policies" / f"{name}.safetensors").read_bytes() for run in ("whole", "parts")]
+        assert files[0] == files[1]
+    with pytest.raises(BadInput, match="holds another training"):
+        experts.train(experts.Training("inverted_pendulum", 4, {}, TINY), tmp_path / "whole")
+
+    (card,) = experts.ship(training, tmp_path / "whole", ("expert",), "a command", tmp_path / "out")
+    found = shipped.read(tmp_path / "out" / "inverted_pendulum-spring.safetensors")
+    assert found.card == json.loads(json.dumps(card)) and card["command"] == "a command" and card["backend"] == "spring"
+    best = max(whole, key=lambda line: line["return"])
+    content = (tmp_path / "whole" / "policies" / f"{best['round']:06d}.safetensors").read_bytes()
+    assert content == (tmp_path / "out" / "inverted_pendulum-spring.safetensors").read_bytes()
+    assert card["return"][1] <= card["return"][0] <= card["return"][2] and np.isfinite(card["random_return"])
+
+
+def test_nothing_to_ship_is_one_line(tmp_path):
+    with pytest.raises(BadInput, match="holds no policies yet"):
+        experts.ship(experts.Training("hopper", 0, {}, {}), tmp_path, ("expert",), "")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--env=hopper", "--world=frictoin=2"], "did you mean friction"),
+        (["--env=hopper", "--set=learning_rat=2"], "did you mean learning_rate"),
+        (["--env=hopper", "--qualities=60"], "known are expert, 75, 50, 25"),
+        (["--env=swimmer"], "swimmer is broken"),
+    ],
+)
+def test_bad_input_is_one_line(flags, message):
+    line = [sys.executable, ROOT / "launch" / "expert.py", *flags]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and message in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--env=humanoid", "humanoid has no demonstrator for backend=spring"),
+        ("--env=hopper --hopper.backend=positional", "hopper has no demonstrator for backend=positional"),
+        ("--env=hopper --hopper.demonstrator=60", "must be one of expert"),
+        ("--env=hopper --hopper.mass=9", r"\[0.2, 5\]"),
+    ],
+)
+def test_a_sweep_without_a_demonstrator_says_so(flags, message):
+    with pytest.raises(BadInput, match=message):
+        plan.build(cli.parse(["sweep.py", "--algo=bc", *flags.split()]).request)
+
+
+def test_options_are_part_of_a_cell():
+    line = ["sweep.py", "--algo=bc", "--env=ant", "--budget=smoke"]
+    best, half = (plan.build(cli.parse([*line, *more]).request).cells[-1] for more in ([], ["--ant.demonstrator=50"]))
+    assert best.options == {"backend": "spring", "demonstrator": "expert"} and half.options["demonstrator"] == "50"
+    assert best.static_key() != half.static_key()
+    assert best.plugin.keys() == {"ant-spring.safetensors"} and half.plugin.keys() == {"ant-spring-50.safetensors"}
