@@ -44,10 +44,15 @@ Act = Callable[[Any, jax.Array, jax.Array], jax.Array]
 """(weights, observation[O], key) -> action[A]"""
 
 
-def returns(world: World, act: Act, weights: Any, key: jax.Array, episodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """(return float[E], share of failed steps float[E]) of fresh episodes of STEPS steps; `key` is consumed."""
+Measure = Callable[[Any, jax.Array], tuple[np.ndarray, np.ndarray]]
+"""(weights, key) -> (return float[E], share of failed steps float[E])"""
 
-    def run(weights: Any, dials: Any) -> tuple[jax.Array, jax.Array]:
+
+def returns(world: World, act: Act, episodes: int) -> Measure:
+    """Measures policies on fresh episodes of STEPS steps; compiled once, whatever the weights and key, which is consumed."""
+
+    @jax.jit
+    def run(weights: Any, key: jax.Array, dials: Any) -> tuple[jax.Array, jax.Array]:
         bound = world.bind(dials)
         start_key, step_key = jax.random.split(key)
         states = jax.vmap(bound.reset)(jax.random.split(start_key, episodes))
@@ -62,8 +67,13 @@ def returns(world: World, act: Act, weights: Any, key: jax.Array, episodes: int)
         (_, total, cost), _ = jax.lax.scan(step, start, jax.random.split(step_key, STEPS))
         return total, cost / STEPS
 
-    total, cost = jax.jit(run)(weights, jax.tree.map(jnp.float32, world.dials))
-    return np.asarray(total, np.float64), np.asarray(cost, np.float64)
+    dials = jax.tree.map(jnp.float32, world.dials)
+
+    def measure(weights: Any, key: jax.Array) -> tuple[np.ndarray, np.ndarray]:
+        total, cost = run(weights, key, dials)
+        return np.asarray(total, np.float64), np.asarray(cost, np.float64)
+
+    return measure
 
 
 def at_random(world: World) -> Act:
@@ -143,8 +153,8 @@ def train(training: Training, out: Path, say: Callable[[str], None] = print, eve
         shape = jax.eval_shape(lambda s: one(jnp.int32(0), (s, None))[1], state)
         return jax.lax.fori_loop(0, count, one, (state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)))
 
-    run = jax.jit(chunk, donate_argnums=0)
-    # A world without its dials in demonstrations: nothing here is imitated.
+    run, measure = jax.jit(chunk, donate_argnums=0), returns(world, mode_of, QUICK)
+    # Without demonstrations: nothing here is imitated.
     state = jax.jit(lambda key: learner.init(key, Task(None, dials)))(jax.random.PRNGKey(training.seed))  # type: ignore[arg-type]
     leaves, treedef = jax.tree.flatten(state)
     kept = checkpoints.restore(out / "checkpoints", say)
@@ -163,7 +173,7 @@ def train(training: Training, out: Path, say: Callable[[str], None] = print, eve
         arrays = {f"{i:03d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
         if (done // rounds) % every == 0 or done == config.rounds:
             weights = exported(learner, state)
-            own, cost = returns(world, mode_of, weights, jax.random.PRNGKey(1_000_000 + training.seed), QUICK)
+            own, cost = measure(weights, jax.random.PRNGKey(1_000_000 + training.seed))
             line = {"round": done, "steps": done * learner.steps_per_round, "return": own.mean(), "worst": own.min(),
                     "cost": cost.mean(), "std": float(metrics.get("std", 0.0)), "kl": float(metrics["kl"])}  # fmt: skip
             curve.append({name: value if isinstance(value, int) else round(float(value), 5) for name, value in line.items()})
@@ -195,7 +205,8 @@ def ship(training: Training, out: Path, qualities: tuple[str, ...], command: str
         raise BadInput(f"{out} holds no policies yet; run the same without --ship first")
     curve = [json.loads(line) for line in (out / "curve.jsonl").read_text().splitlines()]
     key = jax.random.PRNGKey(2_000_000 + training.seed)
-    random, _ = returns(world, at_random(world), None, key, EPISODES)
+    measure = returns(world, mode_of, EPISODES)
+    random, _ = returns(world, at_random(world), EPISODES)(None, key)
     best = max(curve, key=lambda line: line["return"])
     span = best["return"] - random.mean()
     cards = []
@@ -203,7 +214,7 @@ def ship(training: Training, out: Path, qualities: tuple[str, ...], command: str
         wanted = 1.0 if quality == "expert" else float(quality) / 100.0
         line = min(curve, key=lambda one: abs((one["return"] - random.mean()) / span - wanted))
         content = (out / "policies" / f"{int(line['round']):06d}.safetensors").read_bytes()
-        own, cost = returns(world, mode_of, load(content), key, EPISODES)
+        own, cost = measure(load(content), key)
         name = experts.name_of(training.env, world.backend, quality)
         card = {
             "world": training.env,
@@ -229,16 +240,20 @@ def ship(training: Training, out: Path, qualities: tuple[str, ...], command: str
     return cards
 
 
-def measured(seed: int = 0, names: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+def measured(seed: int = 0) -> list[dict[str, Any]]:
     """Every shipped demonstrator measured again: its card's return beside that of fresh episodes."""
-    rows = []
-    for name in names or experts.shipped():
-        found = experts.read(experts.FOLDER / f"{name}.safetensors")
-        card = found.card
-        world = envs.make(card["world"], backend=card["backend"])
-        key = jax.random.PRNGKey(3_000_000 + seed)
-        own, cost = returns(world, mode_of, dict(found.weights), key, EPISODES)
-        random, _ = returns(world, at_random(world), None, key, EPISODES)
-        rows.append({"demonstrator": name, "return": mean(own), "worst": float(own.min()), "random": float(random.mean()),
-                     "cost": float(cost.mean()), "card": card["return"], "env steps": card["env_steps"]})  # fmt: skip
+    rows, key = [], jax.random.PRNGKey(3_000_000 + seed)
+    grouped: dict[tuple[str, str], list[str]] = {}
+    found = {name: experts.read(experts.FOLDER / f"{name}.safetensors") for name in experts.shipped()}
+    for name, one in found.items():
+        grouped.setdefault((one.card["world"], one.card["backend"]), []).append(name)
+    for (env, backend), names in grouped.items():
+        world = envs.make(env, backend=backend)
+        random, _ = returns(world, at_random(world), EPISODES)(None, key)
+        measure = returns(world, mode_of, EPISODES)
+        for name in names:
+            own, cost = measure(dict(found[name].weights), key)
+            card = found[name].card
+            rows.append({"demonstrator": name, "return": mean(own), "worst": float(own.min()), "random": float(random.mean()),
+                         "cost": float(cost.mean()), "card": card["return"], "env steps": card["env_steps"]})  # fmt: skip
     return rows
