@@ -6,10 +6,9 @@ python launch/demos.py --env=hopper --check=demos/hopper-expert-v0
 python launch/sweep.py --algo=bc,gail --env=hopper --demos_from=demos/hopper-expert-v0
 """
 
-import sys
 from pathlib import Path
 
-import _venv
+import _program
 
 
 def define(flags):
@@ -24,48 +23,34 @@ def define(flags):
     flags.DEFINE_string("check", None, "read this file or folder, say what it holds, and end")
 
 
-def main(argv):
-    from absl import flags, logging
-
+def main(values):
     from irl_bench import demos, plugins, process, rollout
     from irl_bench.algos.config import BadInput, parsed
-    from irl_bench.store import StoreError
 
-    values = flags.FLAGS
-    logging.set_verbosity(logging.WARNING)
     process.configure()
-    try:
-        if len(argv) > 1:
-            raise BadInput(f"stray argument {argv[1]!r}: every option is a flag")
-        loaded = plugins.world(values.env, parsed("world", values.world, plugins.world(values.env).settings))
-        world = loaded.world
-        if values.check:
-            found = demos.summary(demos.read(values.check, world))
-            print(", ".join(f"{name} {value}" for name, value in found.items()))
-            return 0
-        if not values.out:
-            raise BadInput(f"--out is needed; nearest: --out=demos/{values.env}.npz")
-        if not world.has_expert:
-            raise BadInput(f"{world.name} has no demonstrator with these options; nearest: launch/expert.py trains one")
-        out = Path(values.out).expanduser()
-        made = rollout.record(world, values.seed, values.demos, values.steps or world.horizon, values.noise)
-        taken = made.demonstrations
-        if out.suffix == ".npz":
-            demos.write_npz(out, taken.replace(action=None) if values.observation_only else taken, world)
-        elif values.observation_only:
-            raise BadInput(f"--observation_only is for npz; nearest: --out={out}.npz")
-        else:
-            demos.write_minari(out, taken, made.reward, made.last, world)
-        print(f"{values.demos} demonstrations of {world.name}, mean return {made.reward.sum(1).mean():.1f}: {out}")
-    except (BadInput, StoreError) as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
-        return 2
-    return 0
+    loaded = plugins.world(values.env, parsed("world", values.world, plugins.world(values.env).settings))
+    world = loaded.world
+    if values.check:
+        found = demos.summary(demos.read(values.check, world))
+        print(", ".join(f"{name} {value}" for name, value in found.items()))
+        return
+    if not values.out:
+        raise BadInput(f"--out is needed; nearest: --out=demos/{values.env}.npz")
+    if not world.has_expert:
+        raise BadInput(f"{world.name} has no demonstrator with these options; nearest: launch/expert.py trains one")
+    out = Path(values.out).expanduser()
+    if out.suffix != ".npz" and values.observation_only:
+        raise BadInput(f"--observation_only is for npz; nearest: --out={out}.npz")
+    if out.suffix != ".npz" and out.exists():
+        raise BadInput(f"{out} is already there; nearest: --out={out}-2")
+    made = rollout.record(world, values.seed, values.demos, values.steps or world.horizon, values.noise)
+    taken = made.demonstrations
+    if out.suffix == ".npz":
+        demos.write_npz(out, taken.replace(action=None) if values.observation_only else taken, world)
+    else:
+        demos.write_minari(out, taken, made.reward, made.last, world)
+    print(f"{values.demos} demonstrations of {world.name}, mean return {made.reward.sum(1).mean():.1f}: {out}")
 
 
 if __name__ == "__main__":
-    _venv.ensure()
-    from absl import app, flags
-
-    define(flags)
-    app.run(main)
+    _program.start(define, main)

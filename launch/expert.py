@@ -9,7 +9,7 @@ import shlex
 import sys
 from pathlib import Path
 
-import _venv
+import _program
 
 
 def define(flags):
@@ -24,60 +24,46 @@ def define(flags):
     flags.DEFINE_string("out", None, "folder of the training; by default runs/experts/ENV-BACKEND")
 
 
-def main(argv):
-    from absl import flags, logging
-
+def main(values):
     from irl_bench import plugins, process
     from irl_bench.algos.config import BadInput, nearest, parsed
     from irl_bench.experiments import experts
+    from irl_bench.experiments.settings import ROBOTS
     from irl_bench.report.tables import interval, number
     from irl_bench.report.terminal import aligned
 
-    values = flags.FLAGS
-    logging.set_verbosity(logging.WARNING)
     process.configure()
-    try:
-        if len(argv) > 1:
-            raise BadInput(f"stray argument {argv[1]!r}: every option is a flag")
-        if values.table:
-            rows = experts.measured()
-            short = lambda three: interval(*three, lambda x: number(x, 4))  # noqa: E731
-            header = ("demonstrator", "return, 1000 steps", "worst of 128", "random", "failed steps", "its card", "env steps")
-            body = [
-                (r["demonstrator"], short(r["return"]), f"{r['worst']:.0f}", f"{r['random']:.0f}", f"{r['cost']:.3f}",
-                 short(r["card"]), f"{r['env steps']:,}")
-                for r in rows
-            ]  # fmt: skip
-            print("\n".join(aligned([header, *body])))
-            return 0
-        for quality in values.qualities:
-            if quality not in experts.experts.QUALITIES:
-                raise BadInput(f"--qualities={quality}: known are {', '.join(experts.experts.QUALITIES)}; nearest: "
-                               f"{nearest(quality, experts.experts.QUALITIES)}")  # fmt: skip
-        world = parsed("world", values.world, plugins.world(values.env).settings)
-        training = experts.Training(
-            values.env, values.seed, world, parsed("set", values.set, plugins.algorithm("ppo").settings), values.terminate
-        )
-        out = Path(values.out or f"runs/experts/{values.env}-{training.world.backend}")
-        if not values.ship:
-            experts.train(training, out)
-        else:
-            skip = {"--ship", "--qualities", "--out"}
-            line = [argument for argument in sys.argv[1:] if argument.partition("=")[0] not in skip]
-            command = shlex.join(["python", "launch/expert.py", *line])
-            for card in experts.ship(training, out, tuple(values.qualities), command):
-                print(
-                    card["world"], card["backend"], card["quality"], "return", card["return"], "random", card["random_return"]
-                )
-    except (BadInput, experts.checkpoints.StoreError) as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
-        return 2
-    return 0
+    if values.table:
+        rows = experts.measured()
+        short = lambda three: interval(*three, lambda x: number(x, 4))  # noqa: E731
+        header = ("demonstrator", "return, 1000 steps", "worst of 128", "random", "failed steps", "its card", "env steps")
+        body = [
+            (r["demonstrator"], short(r["return"]), f"{r['worst']:.0f}", f"{r['random']:.0f}", f"{r['cost']:.3f}",
+             short(r["card"]), f"{r['env steps']:,}")
+            for r in rows
+        ]  # fmt: skip
+        print("\n".join(aligned([header, *body])))
+        return
+    for quality in values.qualities:
+        if quality not in experts.experts.QUALITIES:
+            raise BadInput(f"--qualities={quality}: known are {', '.join(experts.experts.QUALITIES)}; nearest: "
+                           f"{nearest(quality, experts.experts.QUALITIES)}")  # fmt: skip
+    if values.env not in ROBOTS:
+        raise BadInput(f"--env={values.env}: {plugins.known(values.env, dict.fromkeys(ROBOTS, ''), 'robot') or 'no robot'}")
+    world = parsed("world", values.world, plugins.world(values.env).settings)
+    training = experts.Training(
+        values.env, values.seed, world, parsed("set", values.set, plugins.algorithm("ppo").settings), values.terminate
+    )
+    out = Path(values.out or f"runs/experts/{values.env}-{training.world.backend}")
+    if not values.ship:
+        experts.train(training, out)
+    else:
+        skip = {"--ship", "--qualities", "--out"}
+        line = [argument for argument in sys.argv[1:] if argument.partition("=")[0] not in skip]
+        command = shlex.join(["python", "launch/expert.py", *line])
+        for card in experts.ship(training, out, tuple(values.qualities), command):
+            print(card["world"], card["backend"], card["quality"], "return", card["return"], "random", card["random_return"])
 
 
 if __name__ == "__main__":
-    _venv.ensure()
-    from absl import app, flags
-
-    define(flags)
-    app.run(main)
+    _program.start(define, main)

@@ -6,10 +6,9 @@ python launch/search.py --algo=airl --grid=learning_rate:1e-4/2e-4,discount:0.9/
 
 import itertools
 import json
-import sys
 from pathlib import Path
 
-import _venv
+import _program
 
 
 def define(flags):
@@ -63,33 +62,22 @@ def points(values, settings):
     return search.candidates(space, values.candidates, values.first_seed), common
 
 
-def main(argv):
-    from absl import flags, logging
-
+def main(values):
     from irl_bench import plugins, process
-    from irl_bench.algos.config import BadInput
     from irl_bench.experiments import search
 
-    values = flags.FLAGS
-    logging.set_verbosity(logging.WARNING)
     process.configure()
-    try:
-        if len(argv) > 1:
-            raise BadInput(f"stray argument {argv[1]!r}: every option is a flag")
-        found = plugins.algorithm(values.algo)
-        numbers, common = points(values, found.settings)
-        record = search.search(
-            values.algo,
-            values.env,
-            numbers,
-            settings=common,
-            seeds=range(values.first_seed, values.first_seed + values.seeds),
-            demos=values.demos,
-            episodes=values.episodes,
-        )
-    except BadInput as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
-        return 2
+    found = plugins.algorithm(values.algo)
+    numbers, common = points(values, found.settings)
+    record = search.search(
+        values.algo,
+        values.env,
+        numbers,
+        settings=common,
+        seeds=range(values.first_seed, values.first_seed + values.seeds),
+        demos=values.demos,
+        episodes=values.episodes,
+    )
     out = Path(values.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(record, indent=1) + "\n")
@@ -97,12 +85,7 @@ def main(argv):
         numbers = " ".join(f"{name}={value:.4g}" for name, value in row["settings"].items())
         print(numbers, "level", *(f"{level:.4f}" for level in row["level"]))
     print(f"stored: {out}")
-    return 0
 
 
 if __name__ == "__main__":
-    _venv.ensure()
-    from absl import app, flags
-
-    define(flags)
-    app.run(main)
+    _program.start(define, main)

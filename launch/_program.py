@@ -1,0 +1,44 @@
+"""What the small programs here have in common: one line and exit status 2 for bad input, absl's flags, quiet logs."""
+
+import sys
+
+import _venv
+
+
+def start(define, body):
+    """Runs `body(values) -> exit status or None` with the flags that `define(flags)` defines."""
+    _venv.ensure()
+    from absl import app, flags
+
+    define(flags)
+    app.run(lambda argv: _guarded(body, flags.FLAGS), flags_parser=_parse)
+
+
+def _parse(argv):
+    from absl import flags
+
+    try:
+        stray = flags.FLAGS(argv)[1:]
+    except flags.Error as error:
+        _end(error)
+    if stray:
+        _end(f"stray argument {stray[0]!r}: every option is a flag")
+    return argv
+
+
+def _guarded(body, values):
+    from absl import logging
+
+    from irl_bench.algos.config import BadInput
+    from irl_bench.store import StoreError
+
+    logging.set_verbosity(logging.WARNING)
+    try:
+        return body(values)
+    except (BadInput, StoreError) as error:
+        _end(error)
+
+
+def _end(error):
+    print("error: " + " ".join(str(error).split()), file=sys.stderr)
+    sys.exit(2)
