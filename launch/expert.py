@@ -25,6 +25,7 @@ def define(flags):
 
 
 def main(values):
+    import envs
     from irl_bench import plugins, process
     from irl_bench.algos.config import BadInput, nearest, parsed
     from irl_bench.experiments import experts
@@ -49,7 +50,8 @@ def main(values):
             raise BadInput(f"--qualities={quality}: known are {', '.join(experts.experts.QUALITIES)}; nearest: "
                            f"{nearest(quality, experts.experts.QUALITIES)}")  # fmt: skip
     if values.env not in ROBOTS:
-        raise BadInput(f"--env={values.env}: {plugins.known(values.env, dict.fromkeys(ROBOTS, ''), 'robot') or 'no robot'}")
+        why = envs.BROKEN.get(values.env) or f"no robot {values.env!r}; did you mean {nearest(values.env, ROBOTS)!r}?"
+        raise BadInput(f"--env: {why}")
     world = parsed("world", values.world, plugins.world(values.env).settings)
     training = experts.Training(
         values.env, values.seed, world, parsed("set", values.set, plugins.algorithm("ppo").settings), values.terminate
