@@ -25,7 +25,7 @@ from irl_bench.types import Demonstrations, Spec
 
 INPUT_LIMIT = 10.0
 """Standardised inputs are cut here."""
-REMEMBERED = 1024
+REMEMBERED = 4096
 """Rows, at most, that are remembered of a round."""
 
 
