@@ -50,12 +50,12 @@ def test_ratio_of_regrets_is_paired_by_seed():
     assert demo_efficiency.paired_ratio(-noisy, curves("bc", other), last) is None
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def few_bootstrap_samples(monkeypatch):
     monkeypatch.setattr(aggregate, "REPETITIONS", 50)
 
 
-def test_demo_efficiency_reads_every_number():
+def test_demo_efficiency_reads_every_number(few_bootstrap_samples):
     found = {
         f"demos-{n}": report(expert=[0.0] * 4, untrained=[1.0] * 4, bc=[0.4, 0.5, 0.5, 0.6], gail=[0.04, 0.05, 0.05, 0.06])
         for n in (16, 2)
@@ -71,7 +71,7 @@ def test_demo_efficiency_reads_every_number():
     assert titles == ["demonstrations"] * 3 + ["score τ"]
 
 
-def test_interquartile_mean_and_profile_are_the_definitions():
+def test_interquartile_mean_and_profile_are_the_definitions(few_bootstrap_samples):
     rng = np.random.default_rng(1)
     scores = {"a": rng.normal(size=(8, 2)), "b": 1.0 + rng.normal(size=(8, 2))}
     state = np.random.get_state()[1].copy()  # noqa: NPY002
