@@ -79,7 +79,9 @@ class ChainState:
 
 
 class Chain(World):
-    """The chain. Observation float32[65]: one-hot of the situation while on; all zeros but the last, the off flag, while off.
+    """Two states with a closed-form cost: on the demonstrations' distribution, or off it.
+
+    Observation float32[65]: one-hot of the situation while on; all zeros but the last, the off flag, while off.
 
     The action is int32[]: 0, 1 and 2 are lane actions, 3 is `recover`. Cost and graded cost are both 1 if the state reached is
     off, and the reward is 1 - cost. `recovery_steps` is the number of steps within

@@ -93,11 +93,6 @@ class Robot(World):
         return int(self._robot.action_size)
 
     @property
-    def dt(self) -> float:
-        """Control step [s]."""
-        return float(self._robot.dt)
-
-    @property
     def has_expert(self) -> bool:
         return self._expert is not None
 

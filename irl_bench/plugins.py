@@ -290,10 +290,8 @@ def _source(module: ModuleType) -> dict[str, str]:
 
 
 def _help(kind: type) -> str:
-    """What a world's class says of itself: the class where its module holds several, else the module."""
-    own = _first_line(kind)
-    module = _first_line(sys.modules[kind.__module__])
-    return module if not own or own.startswith("See the module") else own
+    """The first line of a world's class, of its module where the class has no text of its own."""
+    return _first_line(kind) if kind.__dict__.get("__doc__") else _first_line(sys.modules[kind.__module__])
 
 
 def _short(ref: str) -> str:

@@ -57,22 +57,6 @@ def wrong(world: World, action: jax.Array, expert: jax.Array) -> jax.Array:
     return (gap > jnp.asarray(TOLERANCES)).astype(jnp.float32)
 
 
-def collect(world: World, key: jax.Array, episodes: int, steps: int) -> Demonstrations:
-    """`episodes` rollouts of the world's expert over `steps` steps, each from a fresh reset; `key` is consumed."""
-
-    def episode(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        reset_key, key = jax.random.split(key)
-
-        def step(state: State, key: jax.Array) -> tuple[State, tuple[jax.Array, jax.Array]]:
-            action = world.expert(state, key)
-            return world.step(state, action), (state.obs, action)
-
-        return jax.lax.scan(step, world.reset(reset_key), jax.random.split(key, steps))[1]
-
-    observation, action = jax.vmap(episode)(jax.random.split(key, episodes))
-    return Demonstrations(observation, action, jnp.ones((episodes, steps), jnp.float32))
-
-
 @struct.dataclass
 class Recording:
     """Demonstrations with all that a file of them may hold."""
@@ -84,34 +68,39 @@ class Recording:
     """float32[N, O]: the observation after the last step."""
 
 
-def record(world: World, seed: int, episodes: int, steps: int, noise: float = 0.0) -> Recording:
-    """`episodes` rollouts of the world's expert from fresh resets; the same seed gives the same recording.
+def collect(world: World, key: jax.Array, episodes: int, steps: int) -> Demonstrations:
+    """`episodes` rollouts of the world's expert over `steps` steps, each from a fresh reset; `key` is consumed."""
+    return rollouts(world, key, episodes, steps).demonstrations
 
-    Actions are recorded as they were meant and executed with Gaussian noise of deviation `noise` (none in a discrete world).
+
+def rollouts(world: World, key: jax.Array, episodes: int, steps: int, noise: jax.Array | None = None) -> Recording:
+    """As `collect`, with all that was seen.
+
+    Args:
+      noise: deviation of Gaussian noise with which actions are executed; they are recorded as they were meant. None, and in a
+        discrete world: no noise.
     """
 
-    @jax.jit
-    def run(key: jax.Array, dials: Any, noise: jax.Array) -> Recording:
-        bound = world.bind(dials)
+    def episode(key: jax.Array) -> tuple[State, Any]:
+        reset_key, key = jax.random.split(key)
 
-        def episode(key: jax.Array) -> tuple[State, Any]:
-            reset_key, key = jax.random.split(key)
+        def step(state: State, key: jax.Array) -> tuple[State, Any]:
+            executed = action = world.expert(state, key)
+            if noise is not None and world.n_actions is None:
+                drawn = jax.random.normal(jax.random.fold_in(key, 1), action.shape)
+                executed = jnp.clip(action + noise * drawn, -1.0, 1.0)
+            after = world.step(state, executed)
+            return after, (state.obs, action, after.reward)
 
-            def step(state: State, key: jax.Array) -> tuple[State, Any]:
-                expert_key, noise_key = jax.random.split(key)
-                action = bound.expert(state, expert_key)
-                done = action
-                if world.n_actions is None:
-                    done = jnp.clip(action + noise * jax.random.normal(noise_key, action.shape), -1.0, 1.0)
-                after = bound.step(state, done)
-                return after, (state.obs, action, after.reward)
+        return jax.lax.scan(step, world.reset(reset_key), jax.random.split(key, steps))
 
-            return jax.lax.scan(step, bound.reset(reset_key), jax.random.split(key, steps))
+    last, (observation, action, reward) = jax.vmap(episode)(jax.random.split(key, episodes))
+    return Recording(Demonstrations(observation, action, jnp.ones((episodes, steps), jnp.float32)), reward, last.obs)
 
-        last, (observation, action, reward) = jax.vmap(episode)(jax.random.split(key, episodes))
-        demos = Demonstrations(observation, action, jnp.ones((episodes, steps), jnp.float32))
-        return Recording(demos, reward, last.obs)
 
+def record(world: World, seed: int, episodes: int, steps: int, noise: float = 0.0) -> Recording:
+    """`rollouts` on the host, compiled; the same seed gives the same recording."""
+    run = jax.jit(lambda key, dials, noise: rollouts(world.bind(dials), key, episodes, steps, noise))
     return run(jax.random.PRNGKey(seed), jax.tree.map(jnp.float32, world.dials), jnp.float32(noise))
 
 

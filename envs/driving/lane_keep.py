@@ -91,7 +91,10 @@ class LaneKeepState:
 
 
 class LaneKeep(World):
-    """See the module's text. Observation: 7 ego values, 10 lane points, 64 cues, 1 side flag."""
+    """Lane keeping with rare, long-tailed, signalled hazards: the world on which compounding error can be seen.
+
+    Observation: 7 ego values, 10 lane points, 64 cues, 1 side flag.
+    """
 
     name = "lane_keep"
     horizon = 1024

@@ -82,11 +82,18 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
         "Score: 1 is the expert, 0 a random policy, (G - G_0) / (G* - G_0) with G the mean return of an episode. Intervals: "
         "jackknife-t over seeds; ratios paired by seed, on their logarithm.",
     ]
-    rows |= together(points)
+    means = together(points)
+    if means:
+        heading = "Interquartile mean of the score over seeds and worlds [95 % stratified bootstrap interval]"
+        rows[heading] = [{**one, "IQM of the score": spread(one["IQM of the score"])} for one in means]
     top = max(point["demos"] for point in points) if points else 0
     profiles = aggregate.profiles(by_algorithm(points, top)) if points else {}
     found_ = {"title": "Score over demonstrations", "text": text, "tables": rows, "points": points}
-    return {**found_, "profiles": {"demos": top, "thresholds": aggregate.THRESHOLDS.tolist(), "shares": profiles}}
+    return {
+        **found_,
+        "means": means,
+        "profiles": {"demos": top, "thresholds": aggregate.THRESHOLDS.tolist(), "shares": profiles},
+    }
 
 
 def by_algorithm(points: list[dict[str, Any]], demos: int) -> dict[str, np.ndarray]:
@@ -102,18 +109,15 @@ def by_algorithm(points: list[dict[str, Any]], demos: int) -> dict[str, np.ndarr
     return found
 
 
-def together(points: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """The table of interquartile means over seeds and worlds."""
+def together(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Interquartile means over seeds and worlds with their intervals."""
     lines = []
     for demos in sorted({point["demos"] for point in points}):
         scores = by_algorithm(points, demos)
         for algo, value in aggregate.iqm(scores).items():
             seeds, worlds = scores[algo].shape
-            lines.append(
-                {"demos": demos, "algorithm": algo, "IQM of the score": spread(value), "worlds": worlds, "seeds": seeds}
-            )
-    heading = "Interquartile mean of the score over seeds and worlds [95 % stratified bootstrap interval]"
-    return {heading: lines} if lines else {}
+            lines.append({"demos": demos, "algorithm": algo, "IQM of the score": value, "worlds": worlds, "seeds": seeds})
+    return lines
 
 
 def paired_ratio(regret: np.ndarray, bc: Any, last: np.ndarray) -> list[float] | None:
@@ -176,16 +180,11 @@ def draw(found: Mapping[str, Any]) -> Figure:
 
 def draw_together(axes: Any, found: Mapping[str, Any], names: list[str], colours: Mapping[str, str]) -> None:
     """Interquartile means over demonstrations, and performance profiles at the most of them."""
-    points, profiles = found["points"], found["profiles"]
+    profiles = found["profiles"]
     for algo in names:
-        x, values = [], []
-        for demos in sorted({point["demos"] for point in points}):
-            scores = by_algorithm(points, demos)
-            if algo in scores:
-                x.append(demos)
-                values.append(aggregate.iqm({algo: scores[algo]})[algo])
-        if values:
-            y, low, high = np.array(values).T
+        own = [one for one in found["means"] if one["algorithm"] == algo]
+        if own:
+            x, (y, low, high) = [one["demos"] for one in own], np.array([one["IQM of the score"] for one in own]).T
             axes[0].plot(x, y, color=colours[algo], marker="o", ms=3, lw=1.2)
             axes[0].fill_between(x, low, high, color=colours[algo], alpha=0.15, lw=0)
         if algo in profiles["shares"]:
@@ -194,6 +193,7 @@ def draw_together(axes: Any, found: Mapping[str, Any], names: list[str], colours
             axes[1].fill_between(profiles["thresholds"], low, high, color=colours[algo], alpha=0.15, lw=0)
     axes[0].set_xscale("log")
     axes[0].set(xlabel="demonstrations", ylabel="IQM of the score", title="all worlds")
+    axes[0].xaxis.set_major_locator(FixedLocator(sorted({one["demos"] for one in found["means"]})))
     axes[0].xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     axes[0].xaxis.set_minor_locator(NullLocator())
     axes[1].set(

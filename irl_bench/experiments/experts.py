@@ -105,13 +105,8 @@ class Training:
 
     @property
     def config(self) -> ppo.Config:
-        found = plugins.algorithm("ppo")
-        known = found.settings
-        merged = {**TRAINING, **table.CONFIGS.get((self.env, "ppo"), {}), **self.settings}
-        for name in merged:
-            if name not in known:
-                raise BadInput(f"ppo has no setting {name!r}")
-        return plugins.config_of(found, {name: known[name].check(value) for name, value in merged.items()})
+        merged = {**table.config_differences(self.env, "ppo", "default"), **self.settings}
+        return plugins.config_of(plugins.algorithm("ppo"), merged)
 
     def facts(self) -> dict[str, Any]:
         chosen = {**self.values, **self.world.chosen}
@@ -119,18 +114,13 @@ class Training:
                 "terminate": self.terminate}  # fmt: skip
 
 
-TRAINING = {"init": "random", "statistics": "running", "episode_steps": STEPS}
-"""A demonstrator cannot begin from demonstrations."""
-
-
-def train(training: Training, out: Path, say: Callable[[str], None] = print, every: int = 1) -> list[dict[str, Any]]:
+def train(training: Training, out: Path, say: Callable[[str], None] = print) -> list[dict[str, Any]]:
     """Trains to the end, or goes on with what `out` holds; returns the evaluations, as in curve.jsonl.
 
     Args:
       training: what is trained.
       out: its folder.
       say: told each evaluation.
-      every: checkpoints between two evaluations.
 
     Raises:
       BadInput: `out` holds another training.
@@ -171,16 +161,15 @@ def train(training: Training, out: Path, say: Callable[[str], None] = print, eve
         state, metrics = run(state, jnp.int32(count))
         done += count
         arrays = {f"{i:03d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
-        if (done // rounds) % every == 0 or done == config.rounds:
-            weights = exported(learner, state)
-            own, cost = measure(weights, jax.random.PRNGKey(1_000_000 + training.seed))
-            line = {"round": done, "steps": done * learner.steps_per_round, "return": own.mean(), "worst": own.min(),
-                    "cost": cost.mean(), "std": float(metrics.get("std", 0.0)), "kl": float(metrics["kl"])}  # fmt: skip
-            curve.append({name: value if isinstance(value, int) else round(float(value), 5) for name, value in line.items()})
-            write_atomic(out / "policies" / f"{done:06d}.safetensors", save(weights))
-            write_atomic(path, "".join(json.dumps(one) + "\n" for one in curve).encode())
-            say(f"{line['steps'] / 1e6:.2f}M steps: return {own.mean():.0f} (worst {own.min():.0f}), cost {cost.mean():.3f}, "
-                f"std {line['std']:.2f}, kl {line['kl']:.4f}")  # fmt: skip
+        weights = exported(learner, state)
+        own, cost = measure(weights, jax.random.PRNGKey(1_000_000 + training.seed))
+        line = {"round": done, "steps": done * learner.steps_per_round, "return": own.mean(), "worst": own.min(),
+                "cost": cost.mean(), "std": float(metrics.get("std", 0.0)), "kl": float(metrics["kl"])}  # fmt: skip
+        curve.append({name: value if isinstance(value, int) else round(float(value), 5) for name, value in line.items()})
+        write_atomic(out / "policies" / f"{done:06d}.safetensors", save(weights))
+        write_atomic(path, "".join(json.dumps(one) + "\n" for one in curve).encode())
+        say(f"{line['steps'] / 1e6:.2f}M steps: return {own.mean():.0f} (worst {own.min():.0f}), cost {cost.mean():.3f}, "
+            f"std {line['std']:.2f}, kl {line['kl']:.4f}")  # fmt: skip
         checkpoints.save(out / "checkpoints", done, arrays, {"round": done})
     return curve
 

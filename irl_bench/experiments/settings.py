@@ -113,7 +113,7 @@ TABULAR_IRL = {
 RUNNER = {
     "init": "random", "statistics": "running", "episode_steps": 1000,
     "worlds": 256, "unroll": 128, "minibatches": 32, "epochs": 5, "discount": 0.997, "entropy": 3e-3,
-    "log_std": -0.5, "log_std_min": -1.6, "log_std_max": 0.5,
+    "log_std": -0.5, "log_std_min": -1.6, "log_std_max": 0.5, "rounds": 800,
 }  # fmt: skip
 """PPO on a robot's own reward, from nothing."""
 
@@ -134,8 +134,7 @@ CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     **{(robot, "dagger"): {"episode_steps": 1000, "steps_per_round": 1600} for robot in ROBOTS},
     # A robot's step is a tenth of the car's: what it does now shows later.
     **{(robot, algo): {"episode_steps": 1000, "discount": 0.99} for robot in ROBOTS for algo in ("gail", "airl")},
-    ("hopper", "ppo"): {**RUNNER, "rounds": 800},
-    ("walker2d", "ppo"): {**RUNNER, "rounds": 800},
+    **{(robot, "ppo"): RUNNER for robot in ROBOTS},
     ("ant", "ppo"): {
         **RUNNER,
         "unroll": 64,
@@ -145,7 +144,7 @@ CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
         "log_std_min": -3.0,
         "rounds": 400,
     },
-    ("halfcheetah", "ppo"): {**RUNNER, "unroll": 64, "discount": 0.97, "log_std_min": -3.0, "rounds": 800},
+    ("halfcheetah", "ppo"): {**RUNNER, "unroll": 64, "discount": 0.97, "log_std_min": -3.0},
 }
 """(world, algorithm) -> settings that differ from the algorithm's defaults."""
 
