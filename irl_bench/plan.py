@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,7 +23,7 @@ from irl_bench.experiments import settings as table
 from irl_bench.learner import Learner
 from irl_bench.types import Demonstrations, Spec, Task
 
-__all__ = ["Entry", "Plan", "Request", "build", "check_horizons", "document", "estimate", "merge"]
+__all__ = ["Entry", "Plan", "Request", "build", "check_horizons", "document", "merge"]
 
 VERSION = 1
 
@@ -255,35 +253,6 @@ def merge(earlier: Mapping[str, Any] | None, new: Mapping[str, Any]) -> tuple[di
     used = {entry["env"] for entry in kept}
     worlds = {**{env: record for env, record in earlier["worlds"].items() if env in used}, **new["worlds"]}
     return {**new, "entries": [*kept, *new["entries"]], "worlds": worlds}, dropped
-
-
-def estimate(missing: Sequence[CellSpec], log: Path) -> tuple[float, int]:
-    """Expected wall time [s] of the missing cells, and for how many of them nothing is known.
-
-    A cell is expected to take the mean time of those in `log` (the runner's log.jsonl) of the same algorithm, world, width,
-    horizon and number of episodes, compilation included; else what the table says of two CPU cores, in proportion to episodes.
-    """
-    alike = ("algo", "env", "width", "horizon", "episodes")
-    times: dict[tuple, list[float]] = {}
-    if log.is_file():
-        for line in log.read_text(errors="replace").splitlines():
-            try:
-                record = json.loads(line)
-                seconds = float(record["wall"])  # the cell's own share of the time it was computed in
-                times.setdefault(tuple(record[name] for name in alike), []).append(seconds)
-            except (ValueError, KeyError, TypeError, ZeroDivisionError):
-                continue  # a line cut short by a crash says nothing about time
-    seen = [times.get(tuple(getattr(cell, name) for name in alike)) for cell in missing]
-    total, unknown = 0.0, 0
-    for cell, found in zip(missing, seen, strict=True):
-        stored = table.SECONDS.get((cell.env, cell.algo))
-        if found:
-            total += sum(found) / len(found)
-        elif stored:
-            total += stored[0] * cell.episodes / stored[1]
-        else:
-            unknown += 1
-    return total, unknown
 
 
 def _pairs(request: Request, env: str, loaded: plugins.LoadedWorld) -> list[tuple[str, str]]:

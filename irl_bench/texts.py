@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import envs
 from irl_bench import algos, plugins, store
 from irl_bench import plan as plans
 from irl_bench.algos.config import BadInput, Setting, nearest, show
-from irl_bench.cells import fingerprint
+from irl_bench.cells import CellSpec, fingerprint
 from irl_bench.experiments import STUDIES, study
 from irl_bench.experiments import settings as table
 from irl_bench.report.terminal import aligned
@@ -171,7 +172,7 @@ def dry_run(request: plans.Request) -> str:
                 f"{entry.consumes['env_steps']:,}",
             )
         )
-    seconds, unknown = plans.estimate(missing, out / "log.jsonl")
+    seconds, unknown = estimate(missing, out / "log.jsonl")
     minutes = f"{seconds / 60:.1f} minutes (as in this folder, else as on 2 CPU cores)"
     known = minutes if len(missing) > unknown or not missing else ""
     guess = f"unknown for {unknown} cells (nothing like them has run in this folder)" if unknown else ""
@@ -183,3 +184,32 @@ def dry_run(request: plans.Request) -> str:
     lines += ["", "expected time: " + " + ".join(filter(None, (known, guess)))]
     lines += [f"note: {note}" for note in plan.notes] + dropped
     return "\n".join(lines)
+
+
+def estimate(missing: Sequence[CellSpec], log: Path) -> tuple[float, int]:
+    """Expected wall time [s] of the missing cells, and for how many of them nothing is known.
+
+    A cell is expected to take the mean time of those in `log` (the runner's log.jsonl) of the same algorithm, world, width,
+    horizon and number of episodes, compilation included; else what the table says of two CPU cores, in proportion to episodes.
+    """
+    alike = ("algo", "env", "width", "horizon", "episodes")
+    times: dict[tuple, list[float]] = {}
+    if log.is_file():
+        for line in log.read_text(errors="replace").splitlines():
+            try:
+                record = json.loads(line)
+                seconds = float(record["wall"])  # the cell's own share of the time it was computed in
+                times.setdefault(tuple(record[name] for name in alike), []).append(seconds)
+            except (ValueError, KeyError, TypeError, ZeroDivisionError):
+                continue  # a line cut short by a crash says nothing about time
+    seen = [times.get(tuple(getattr(cell, name) for name in alike)) for cell in missing]
+    total, unknown = 0.0, 0
+    for cell, found in zip(missing, seen, strict=True):
+        stored = table.SECONDS.get((cell.env, cell.algo))
+        if found:
+            total += sum(found) / len(found)
+        elif stored:
+            total += stored[0] * cell.episodes / stored[1]
+        else:
+            unknown += 1
+    return total, unknown
