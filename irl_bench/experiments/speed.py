@@ -186,7 +186,7 @@ class Rounds:
         if (algo, fits) not in self._programs:
             learner = plugins.learner(algo, self.spec, self.settings(algo, fits))
             update = jax.vmap(lambda state, demos, dials: learner.update(state, Task(demos, dials)), (0, 0, None))
-            self._programs[algo, fits] = jax.jit(update)
+            self._programs[algo, fits] = jax.jit(update, donate_argnums=0)  # as a training does: nothing is copied
         return self._programs[algo, fits]
 
     def state(self, algo: str) -> Any:
@@ -198,15 +198,25 @@ class Rounds:
         return self._states[algo]
 
     def round(self, algo: str, fits: int = 1) -> Callable[[], Any]:
-        """A call that computes a round, (state, metrics); `fits`: factor on the discriminator's steps."""
-        run, state = self._program(algo, fits), self.state(algo)
-        return lambda: run(state, self._demos, self.dials)
+        """A call that computes the next round, (state, metrics); `fits`: factor on the discriminator's steps."""
+        return self._going_on(self._program(algo, fits), self.state(algo), self._demos)
+
+    def _going_on(self, run: Callable[..., Any], state: Any, demos: Any) -> Callable[[], Any]:
+        """A call that computes the next round from where the last one ended, the first from a copy of `state`."""
+        held = [jax.tree.map(jnp.copy, state)]
+
+        def call() -> Any:
+            held[0], metrics = run(held[0], demos, self.dials)
+            return held[0], metrics
+
+        return call
 
     def separate(self, algo: str) -> Callable[[], Any]:
         """A call that computes the same one seed after the other, by the program for one seed: S of (state, metrics)."""
         run, both = self._program(algo), (self.state(algo), self._demos)
         parts = [jax.block_until_ready(jax.tree.map(lambda x, i=i: x[i : i + 1], both)) for i in range(self.seeds)]
-        return lambda: [jax.block_until_ready(run(state, demos, self.dials)) for state, demos in parts]
+        calls = [self._going_on(run, *part) for part in parts]
+        return lambda: [jax.block_until_ready(call()) for call in calls]
 
     def rollout(self) -> Callable[[], Any]:
         """A call that computes the rollout of a round of `ppo` and nothing else, (state, transitions)."""
