@@ -5,6 +5,7 @@ import envs
 envs.names()                                  # ('chain', 'lane_keep', 'grid', ...)
 world = envs.make("lane_keep", friction=0.6)
 world = envs.make("hopper", backend="positional")
+world = envs.make("playground:CartpoleBalance")    # MuJoCo Playground's, with the extra `playground`
 """
 
 from __future__ import annotations
@@ -41,6 +42,10 @@ BROKEN = {"swimmer": "swimmer is broken in Brax 0.14.2, on every backend; neares
 """Worlds one may expect and cannot have, with what to say of them."""
 
 
+PLAYGROUND = "playground:"
+"""Begins the name of a world of MuJoCo Playground's."""
+
+
 def names() -> tuple[str, ...]:
     """The names that `make` knows, in the order of the registry."""
     return tuple(WORLDS)
@@ -50,7 +55,7 @@ def make(name: str, **values: float | str) -> World:
     """A world by name, with the given dials and options and all others at their defaults.
 
     Args:
-      name: one of `names()`.
+      name: one of `names()`, or playground:NAME.
       **values: new values by name of dial or option; `launch/sweep.py --describe=NAME` prints them with units and ranges.
 
     Raises:
@@ -62,6 +67,8 @@ def make(name: str, **values: float | str) -> World:
 
 def kind(name: str) -> type[World]:
     """The class of a world by name, without making one. Raises ValueError as `make` does."""
+    if name.startswith(PLAYGROUND):
+        return importlib.import_module("envs.playground").kind(name)
     if name not in WORLDS:
         near = difflib.get_close_matches(name, WORLDS, 1, 0.0)
         raise ValueError(BROKEN.get(name, f"unknown world {name!r}; did you mean {near[0]!r}?"))

@@ -28,7 +28,7 @@ from brax import math as math_
 from flax import struct
 
 from envs import experts
-from envs.core import State, World, dial
+from envs.core import State, dial
 
 BACKENDS = ("spring", "positional", "generalized", "mjx")
 """Brax's physics: impulses through springs, projected positions, generalised coordinates, and MuJoCo's in JAX."""
@@ -59,7 +59,7 @@ def _load(name: str, backend: str, upright: bool) -> tuple[Any, int]:
     return made, int(jax.eval_shape(made.reset, jax.random.PRNGKey(0)).obs.shape[-1])
 
 
-class Robot(World):
+class Robot(experts.Demonstrated):
     """One of Brax's robots; subclasses say which, and what a failure is."""
 
     options: ClassVar = {"backend": ("auto", *BACKENDS), "demonstrator": experts.QUALITIES}
@@ -76,9 +76,7 @@ class Robot(World):
         self.chosen = {"backend": backend, "demonstrator": demonstrator}
         self.dials = Dials()
         self._robot, self._observation_size = _load(self.brax_name, backend, bool(self.upright))
-        self._expert = experts.find(self.name, backend, demonstrator)
-        if self._expert:
-            self.source = {f"{experts.name_of(self.name, backend, demonstrator)}.safetensors": self._expert.sha256}
+        self.choose(demonstrator)
 
     @property
     def backend(self) -> str:
@@ -91,17 +89,6 @@ class Robot(World):
     @property
     def action_size(self) -> int:
         return int(self._robot.action_size)
-
-    @property
-    def has_expert(self) -> bool:
-        return self._expert is not None
-
-    def expert(self, state: State, key: jax.Array) -> jax.Array:
-        """The demonstrator's network at the state's observation; deterministic, `key` is not used."""
-        del key
-        if self._expert is None:
-            raise ValueError(f"{self.name} has no demonstrator {self.chosen['demonstrator']!r} on backend {self.backend}")
-        return self._expert.act(state.obs)
 
     def reset(self, rng: jax.Array) -> State:
         start_key, fallen_key, pose_key, key = jax.random.split(rng, 4)

@@ -112,8 +112,10 @@ def build(request: Request) -> Plan:
         loaded = plugins.world(env, dials)
         if not loaded.world.has_expert:
             wanted = " and ".join(f"{name}={value}" for name, value in loaded.world.chosen.items())
-            hint = f"--{loaded.name}.backend=spring --{loaded.name}.demonstrator=expert"
-            raise BadInput(f"{loaded.name} has no demonstrator for {wanted}; nearest: {hint}, or launch/expert.py to train one")
+            usual = {"backend": "spring", "demonstrator": "expert"}
+            hint = " ".join(f"--{loaded.name}.{name}={usual[name]}" for name in loaded.world.chosen)
+            train = f"launch/expert.py --env={env} to train one"
+            raise BadInput(f"{loaded.name} has no demonstrator for {wanted}; nearest: {hint}, or {train}")
         row = table.budget_of(env, request.budget)
         file = _recorded(request, loaded.world, row)
         for name in ("seeds", "demos", "demo_steps", "episodes"):

@@ -100,6 +100,12 @@ def known(ref: str, registry: Mapping[str, str], kind: str) -> str | None:
     """None if `ref` is registered or has the form of an outside reference, else what is wrong with it."""
     if kind == "world" and ref in envs.BROKEN:
         return envs.BROKEN[ref]
+    if kind == "world" and ref.startswith(envs.PLAYGROUND):
+        try:
+            envs.kind(ref)
+        except ValueError as error:
+            return str(error)
+        return None
     if ref in registry or REFERENCE.fullmatch(ref):
         return None
     if ":" in ref:
@@ -140,7 +146,8 @@ def world(ref: str, values: Mapping[str, float | str] | None = None) -> LoadedWo
     problem = known(ref, envs.WORLDS, "world")
     if problem:
         raise BadInput(problem)
-    if ref in envs.WORLDS:
+    ours = ref in envs.WORLDS or ref.startswith(envs.PLAYGROUND)
+    if ours:
         factory, source = envs.kind(ref), {}
     else:
         module, factory = _outside(ref)
@@ -152,7 +159,7 @@ def world(ref: str, values: Mapping[str, float | str] | None = None) -> LoadedWo
         made = envs.build(factory, ref, **options)
     except ValueError as error:
         raise BadInput(str(error)) from None
-    if ref not in envs.WORLDS:
+    if not ours:
         if not isinstance(made, World) or not dataclasses.is_dataclass(getattr(made, "dials", None)):
             raise BadInput(f"{ref} must return an envs.core.World with dials, not {type(made).__name__}")
         if not NAME.fullmatch(getattr(made, "name", "")) or made.name in envs.WORLDS:

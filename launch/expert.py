@@ -1,4 +1,4 @@
-"""Trains a robot's demonstrator with PPO on the true reward, resumable; --ship keeps it, --table measures all that ship.
+"""Trains a world's demonstrator with PPO on the true reward, resumable; --ship keeps it, --table measures all that ship.
 
 python launch/expert.py --env=hopper                                    # trains in runs/experts/hopper-spring, or goes on there
 python launch/expert.py --env=hopper --ship --qualities=expert,75,50    # puts its best policies into envs/experts with cards
@@ -13,11 +13,12 @@ import _program
 
 
 def define(flags):
-    flags.DEFINE_string("env", "hopper", "a robot")
+    flags.DEFINE_string("env", "hopper", "a robot, lane_keep or playground:NAME")
     flags.DEFINE_integer("seed", 0, "of the training", lower_bound=0)
     flags.DEFINE_list("set", [], "NAME=VALUE, settings of ppo that differ from the robot's")
     flags.DEFINE_list("world", [], "NAME=VALUE, dials and options of the world, as backend=positional or fallen_start=0.3")
     flags.DEFINE_bool("terminate", True, "end training episodes at a fall")
+    flags.DEFINE_integer("every", 200_000, "environment steps between two evaluations, about", lower_bound=1)
     flags.DEFINE_list("qualities", ["expert"], "what is shipped: expert, 75, 50, 25")
     flags.DEFINE_bool("ship", False, "put the best policy of OUT so far into envs/experts, with its card, and end")
     flags.DEFINE_bool("table", False, "measure the shipped demonstrators and end")
@@ -49,18 +50,19 @@ def main(values):
         if quality not in experts.experts.QUALITIES:
             raise BadInput(f"--qualities={quality}: known are {', '.join(experts.experts.QUALITIES)}; nearest: "
                            f"{nearest(quality, experts.experts.QUALITIES)}")  # fmt: skip
-    if values.env not in ROBOTS:
-        why = envs.BROKEN.get(values.env) or f"no robot {values.env!r}; did you mean {nearest(values.env, ROBOTS)!r}?"
+    known = (*ROBOTS, "lane_keep")
+    if values.env not in known and not values.env.startswith(envs.PLAYGROUND):
+        why = envs.BROKEN.get(values.env) or f"no robot {values.env!r}; did you mean {nearest(values.env, known)!r}?"
         raise BadInput(f"--env: {why}")
     world = parsed("world", values.world, plugins.world(values.env).settings)
     training = experts.Training(
         values.env, values.seed, world, parsed("set", values.set, plugins.algorithm("ppo").settings), values.terminate
     )
-    out = Path(values.out or f"runs/experts/{values.env}-{training.world.backend}")
+    out = Path(values.out or f"runs/experts/{training.world.name}-{training.world.backend}")
     if not values.ship:
-        experts.train(training, out)
+        experts.train(training, out, every=values.every)
     else:
-        skip = {"--ship", "--qualities", "--out"}
+        skip = {"--ship", "--qualities", "--out", "--every"}
         line = [argument for argument in sys.argv[1:] if argument.partition("=")[0] not in skip]
         command = shlex.join(["python", "launch/expert.py", *line])
         for card in experts.ship(training, out, tuple(values.qualities), command):

@@ -21,6 +21,7 @@ def define(flags):
     flags.DEFINE_integer("seeds", 3, "seeds of every candidate", lower_bound=1)
     flags.DEFINE_integer("first_seed", 0, "the first of them", lower_bound=0)
     flags.DEFINE_integer("demos", 64, "demonstrations per seed", lower_bound=1)
+    flags.DEFINE_integer("demo_steps", None, "steps of each; by default those of the world's default budget", lower_bound=2)
     flags.DEFINE_integer("episodes", 64, "evaluation episodes per seed", lower_bound=1)
     flags.DEFINE_string("out", "runs/search.json", "JSON file of all candidates and what they ended as")
 
@@ -65,6 +66,7 @@ def points(values, settings):
 def main(values):
     from irl_bench import plugins, process
     from irl_bench.experiments import search
+    from irl_bench.experiments.settings import budget_of, config_differences
 
     process.configure()
     found = plugins.algorithm(values.algo)
@@ -73,17 +75,24 @@ def main(values):
         values.algo,
         values.env,
         numbers,
-        settings=common,
+        settings={**config_differences(values.env, values.algo, "default"), **common},
         seeds=range(values.first_seed, values.first_seed + values.seeds),
         demos=values.demos,
+        demo_steps=values.demo_steps or budget_of(values.env, "default")["demo_steps"],
         episodes=values.episodes,
     )
     out = Path(values.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(record, indent=1) + "\n")
-    for row in record["candidates"]:
+    for row in ({"settings": {}, **record["before"]}, *record["candidates"]):
         numbers = " ".join(f"{name}={value:.4g}" for name, value in row["settings"].items())
-        print(numbers, "level", *(f"{level:.4f}" for level in row["level"]))
+        print(
+            numbers or "before training",
+            "level",
+            *(f"{x:.4f}" for x in row["level"]),
+            "return",
+            *(f"{x:.4g}" for x in row["return"]),
+        )
     print(f"stored: {out}")
 
 

@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from envs.core import State, World, dial
+from envs import experts
+from envs.core import State, dial
 from envs.driving import road, vehicle
 
 DT, SUBSTEPS = 0.1, 4
@@ -90,7 +91,7 @@ class LaneKeepState:
     """int32: steps at which the Frenet denominator hit its floor."""
 
 
-class LaneKeep(World):
+class LaneKeep(experts.Demonstrated):
     """Lane keeping with rare, long-tailed, signalled hazards: the world on which compounding error can be seen.
 
     Observation: 7 ego values, 10 lane points, 64 cues, 1 side flag.
@@ -101,6 +102,7 @@ class LaneKeep(World):
     recovery_steps = 11
     latency = 10
     failure_flags = (17 + KINDS,)
+    options: ClassVar = {"demonstrator": experts.QUALITIES}
     modes: ClassVar = {"nominal": {}, "recoverable": {"reacquisition": 0.25}}
     observation_layout: ClassVar = {
         "ego": (0, 7),
@@ -110,8 +112,11 @@ class LaneKeep(World):
     }
     """Slices of the observation by meaning: first entry and the one after the last."""
 
-    def __init__(self, **dials: float):
+    def __init__(self, demonstrator: str = "expert", **dials: float):
+        self.chosen = {"demonstrator": demonstrator}
         self.dials = LaneKeepDials(**dials)
+        if demonstrator != "expert":
+            self.choose(demonstrator)
 
     @property
     def observation_size(self) -> int:
@@ -252,13 +257,20 @@ class LaneKeep(World):
             "cost": np.where(np.abs(offset) > EDGE, 1.0, np.abs(offset) / RAIL),
         }
 
+    @property
+    def has_expert(self) -> bool:
+        return self.chosen["demonstrator"] == "expert" or super().has_expert
+
     def expert(self, state: State, key: jax.Array) -> jax.Array:
+        """The chosen demonstrator: by default the law `drive`, else a network that does worse."""
+        return self.drive(state) if self.chosen["demonstrator"] == "expert" else super().expert(state, key)
+
+    def drive(self, state: State) -> jax.Array:
         """Feedforward of previewed curvature plus look-ahead feedback (Kapania & Gerdes 2015); off the lane, a heading home.
 
         The tyres' stiffness is proportional to load on both axles, so the car is neutral and the understeer term vanishes. A
-        cue is answered by the opposite steering angle. Deterministic; `key` is not used.
+        cue is answered by the opposite steering angle. Deterministic.
         """
-        del key
         inner = cast(LaneKeepState, state.pipeline_state)
         car = inner.car
         local, origin = road.window(inner.knots, car.s)

@@ -26,9 +26,11 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from envs.core import State, World
+
 FOLDER = Path(__file__).parent
 QUALITIES = ("expert", "75", "50", "25")
-"""Demonstrators a robot may have: its expert, and others of about that percentage of the expert's normalised score."""
+"""Demonstrators a world may have: its expert, and others of about that percentage of the expert's normalised score."""
 OBSERVATION_LIMIT = 10.0
 """Standardised observations are cut here."""
 
@@ -95,3 +97,28 @@ def read(path: Path) -> Demonstrator:
         return Demonstrator(load(content), card)
     except SafetensorError as error:
         raise ValueError(f"{path} is no safetensors file: {error}") from None
+
+
+class Demonstrated(World):
+    """A world whose demonstrators are networks kept here, if any is."""
+
+    _expert: Demonstrator | None = None
+
+    def choose(self, quality: str) -> None:
+        """Takes the network of that quality for the world's name and backend; `ValueError` as `read`."""
+        self._expert = find(self.name, self.backend, quality)
+        if self._expert:
+            file = f"{name_of(self.name, self.backend, quality)}.safetensors"
+            self.source = {**self.source, file: self._expert.sha256}
+
+    @property
+    def has_expert(self) -> bool:
+        return self._expert is not None
+
+    def expert(self, state: State, key: jax.Array) -> jax.Array:
+        """The network's action at the state's observation; deterministic, `key` is not used."""
+        del key
+        if self._expert is None:
+            which = ", ".join(f"{name} {value!r}" for name, value in {"backend": self.backend, **self.chosen}.items())
+            raise ValueError(f"{self.name} has no demonstrator for {which}")
+        return self._expert.act(state.obs)

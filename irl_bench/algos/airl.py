@@ -9,7 +9,7 @@ is the same for every action: what is left of it is noise of unit variance in ea
 categorical policy's entropy does depend on the state, so there it stays.
 At the optimum f is the soft advantage. The state-only g is a reward that can be trained on again; with `g=state_action`,
 g(s, a) fits the data as well but takes the dynamics in (their section 5).
-The world's `done` never ends an episode, as in GAIL.
+The world's `done` never ends an episode unless `absorbing` says so, as in GAIL.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def make(spec: Spec, config: Config) -> Learner:
         if getattr(config, name):
             off = "0" if name == "replay" else "false"
             raise BadInput(f"airl cannot use {name}: its logit holds log pi of the current policy; nearest: {name}={off}")
-    inner = ppo.PPO(spec, config, terminate=False)
+    inner = ppo.PPO(spec, config, terminate=config.absorbing)
     f_alone = config.reward == "f" or (config.reward == "auto" and spec.n_actions is None)
     g_net = adversarial.Network(tuple(config.disc_hidden), config.spectral_norm)
     h_net = adversarial.Network(tuple(config.disc_hidden), config.spectral_norm)
@@ -77,11 +77,11 @@ def make(spec: Spec, config: Config) -> Learner:
         return g(params, steps) + config.discount * h_next - h - steps.log_prob  # type: ignore[operator]
 
     # log pi(a|s) is read at the expert's actions even where g is not.
-    judge = adversarial.Discriminator(spec, config, logit, True, inner.steps_per_round)
+    judge = adversarial.Discriminator(spec, config, logit, True, inner.steps_per_round, config.discount)
 
     def init(key: jax.Array, task: Task) -> State:
         key, policy_key, g_key, h_key, entropy_key = jax.random.split(key, 5)
-        x = jnp.zeros(spec.observation_size)
+        x = jnp.zeros(judge.width)
         params: dict[str, Any] = {
             "g": g_net.init(g_key, jnp.zeros(len(x) + judge.action_width) if with_action else x)["params"],
             "h": h_net.init(h_key, x)["params"],
@@ -102,12 +102,15 @@ def make(spec: Spec, config: Config) -> Learner:
         def log_prob(observation: jax.Array, action: jax.Array) -> jax.Array:
             return inner.policy.log_prob(weights, ppo.view(inputs, observation), inner.policy.unsquash(action))
 
-        steps = judge.steps(state.discriminator.inputs, batch.observation, batch.action, batch.next_observation, batch.log_prob)
+        seen = (batch.observation, batch.action, batch.next_observation, batch.log_prob, batch.termination)
+        steps = judge.steps(state.discriminator.inputs, *seen)
         rows = flat(steps)
         discriminator, found = judge.fit(state.discriminator, task.demonstrations, rows, log_prob, policy.round, fit_key)
         reward = logit(discriminator.params, rows) + (rows.log_prob if f_alone else 0.0)
         reward = reward.reshape(batch.reward.shape)
         found |= adversarial.compare(judge, discriminator.inputs, task.demonstrations, batch, reward, sample_key)
+        if config.absorbing:  # nothing is chosen there: log pi = 0
+            reward = judge.with_absorbed(reward, logit(discriminator.params, judge.absorbed)[0], batch.termination)
         policy, more = inner.improve(policy, batch, reward)
         return State(policy, discriminator, key), {**found, **more}
 

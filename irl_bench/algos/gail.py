@@ -4,7 +4,8 @@
                                                                       Ho and Ermon 2016 (arXiv 1606.03476), algorithm 1
 
 The world's `done` never ends an episode here, so a discriminator that cannot tell anything rewards neither living nor dying,
-whatever the form of the reward (Kostrikov et al. 2019, arXiv 1809.02925, on that bias).
+whatever the form of the reward (Kostrikov et al. 2019, arXiv 1809.02925, on that bias). With `absorbing` it does, into a state
+that is judged like any other and counts for ever, which is as neutral.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class State:
 
 
 def make(spec: Spec, config: Config) -> Learner:
-    inner = ppo.PPO(spec, config, terminate=False)
+    inner = ppo.PPO(spec, config, terminate=config.absorbing)
     network = adversarial.Network(tuple(config.disc_hidden), config.spectral_norm)
 
     def logit(params: Any, steps: adversarial.Steps) -> jax.Array:
@@ -71,11 +72,11 @@ def make(spec: Spec, config: Config) -> Learner:
         return network.apply({"params": params}, jnp.concatenate(parts, -1))  # type: ignore[return-value]
 
     reads_actions = config.inputs == "state_action"
-    judge = adversarial.Discriminator(spec, config, logit, reads_actions, inner.steps_per_round)
+    judge = adversarial.Discriminator(spec, config, logit, reads_actions, inner.steps_per_round, config.discount)
 
     def init(key: jax.Array, task: Task) -> State:
         key, policy_key, network_key = jax.random.split(key, 3)
-        width = spec.observation_size * (2 if config.inputs == "state_transition" else 1)
+        width = judge.width * (2 if config.inputs == "state_transition" else 1)
         width += judge.action_width if reads_actions else 0
         params = network.init(network_key, jnp.zeros(width))["params"]
         return State(inner.init(policy_key, task), judge.init(params, task.demonstrations), key)
@@ -83,13 +84,15 @@ def make(spec: Spec, config: Config) -> Learner:
     def update(state: State, task: Task) -> tuple[State, dict[str, jax.Array]]:
         key, fit_key, sample_key = jax.random.split(state.key, 3)
         policy, batch = inner.collect(state.policy, task.dials)
-        steps = judge.steps(
-            state.discriminator.inputs, batch.observation, batch.action, batch.next_observation, jnp.zeros_like(batch.reward)
-        )
+        seen = (batch.observation, batch.action, batch.next_observation, jnp.zeros_like(batch.reward), batch.termination)
+        steps = judge.steps(state.discriminator.inputs, *seen)
         rows = flat(steps)
         discriminator, found = judge.fit(state.discriminator, task.demonstrations, rows, None, policy.round, fit_key)
         reward = adversarial.reward_of(logit(discriminator.params, rows), config.reward).reshape(batch.reward.shape)
         found |= adversarial.compare(judge, discriminator.inputs, task.demonstrations, batch, reward, sample_key)
+        if config.absorbing:
+            own = adversarial.reward_of(logit(discriminator.params, judge.absorbed), config.reward)[0]
+            reward = judge.with_absorbed(reward, own, batch.termination)
         policy, more = inner.improve(policy, batch, reward)
         return State(policy, discriminator, key), {**found, **more}
 

@@ -1,4 +1,4 @@
-"""Trains the demonstrators that ship with the robots: PPO on the true reward, then what is good enough is kept with a card.
+"""Trains the demonstrators that ship with the worlds: PPO on the true reward, then what is good enough is kept with a card.
 
     OUT/curve.jsonl          one line per evaluation: steps, return of the policy's mode over 1000 steps, cost
     OUT/policies/*.safetensors   the policy at each evaluation
@@ -37,8 +37,10 @@ EPISODES, STEPS = 128, 1000
 """Episodes of a card, and their length [steps]."""
 QUICK = 32
 """Episodes of an evaluation while training."""
+FROM_NOTHING = {"init": "random", "statistics": "running"}
+"""There is nothing to imitate."""
 CHUNK = 200_000
-"""Environment steps between two checkpoints, about."""
+"""Environment steps between two evaluations with their checkpoints, about."""
 
 Act = Callable[[Any, jax.Array, jax.Array], jax.Array]
 """(weights, observation[O], key) -> action[A]"""
@@ -105,7 +107,7 @@ class Training:
 
     @property
     def config(self) -> ppo.Config:
-        merged = {**table.config_differences(self.env, "ppo", "default"), **self.settings}
+        merged = {**FROM_NOTHING, **table.config_differences(self.env, "ppo", "default"), **self.settings}
         return plugins.config_of(plugins.algorithm("ppo"), merged)
 
     def facts(self) -> dict[str, Any]:
@@ -114,13 +116,14 @@ class Training:
                 "terminate": self.terminate}  # fmt: skip
 
 
-def train(training: Training, out: Path, say: Callable[[str], None] = print) -> list[dict[str, Any]]:
+def train(training: Training, out: Path, say: Callable[[str], None] = print, every: int = CHUNK) -> list[dict[str, Any]]:
     """Trains to the end, or goes on with what `out` holds; returns the evaluations, as in curve.jsonl.
 
     Args:
       training: what is trained.
       out: its folder.
       say: told each evaluation.
+      every: environment steps between two evaluations, about; they do not change the training.
 
     Raises:
       BadInput: `out` holds another training.
@@ -133,7 +136,7 @@ def train(training: Training, out: Path, say: Callable[[str], None] = print) -> 
     if record.exists() and json.loads(record.read_text()) != facts:
         raise BadInput(f"{out} holds another training; nearest: --out={out}-2")
     write_atomic(record, json.dumps(facts, indent=1).encode())
-    rounds = max(1, CHUNK // learner.steps_per_round)
+    rounds = max(1, every // learner.steps_per_round)
 
     def chunk(state: ppo.State, count: jax.Array) -> tuple[ppo.State, dict[str, jax.Array]]:
         def one(_: jax.Array, carry: tuple[ppo.State, Any]) -> tuple[ppo.State, Any]:
@@ -204,7 +207,7 @@ def ship(training: Training, out: Path, qualities: tuple[str, ...], command: str
         line = min(curve, key=lambda one: abs((one["return"] - random.mean()) / span - wanted))
         content = (out / "policies" / f"{int(line['round']):06d}.safetensors").read_bytes()
         own, cost = measure(load(content), key)
-        name = experts.name_of(training.env, world.backend, quality)
+        name = experts.name_of(world.name, world.backend, quality)
         card = {
             "world": training.env,
             "backend": world.backend,
@@ -237,7 +240,7 @@ def measured(seed: int = 0) -> list[dict[str, Any]]:
     for name, one in found.items():
         grouped.setdefault((one.card["world"], one.card["backend"]), []).append(name)
     for (env, backend), names in grouped.items():
-        world = envs.make(env, backend=backend)
+        world = envs.make(env, **({"backend": backend} if "backend" in envs.kind(env).options else {}))
         random, _ = returns(world, at_random(world), EPISODES)(None, key)
         measure = returns(world, mode_of, EPISODES)
         for name in names:

@@ -57,7 +57,8 @@ def search(
       say: told the progress.
 
     Returns:
-      JSON values: the candidates with their level (mean cost per step), h and rho per seed, the best first.
+      JSON values: the candidates with their level (mean cost per step), return, h and rho per seed, the highest return first;
+      "before" holds level and return per seed of what training began with.
     """
     world = plugins.world(env).world
     spec = Spec(world, world.horizon, demos, demo_steps)
@@ -88,7 +89,8 @@ def search(
 
     demos_ = jax.jit(jax.vmap(demonstrations))(lane_seeds)
     state = jax.jit(jax.vmap(init))(lanes, lane_seeds, demos_)
-    run = jax.jit(jax.vmap(chunk), donate_argnums=1)
+    run, weigh = jax.jit(jax.vmap(chunk), donate_argnums=1), jax.jit(jax.vmap(measure))
+    before = jax.device_get(weigh(lanes, state, lane_seeds))
     history, start = [], time.monotonic()
     for done in range(every, base.rounds + 1, every):
         state, metrics = run(lanes, state, demos_)
@@ -96,21 +98,28 @@ def search(
         history.append({"round": done, "training_cost": costs.round(5).tolist()})
         best = np.sort(costs.mean(1))[:5].round(4)
         say(f"round {done}, {time.monotonic() - start:.0f} s: training cost of the best candidates {best}")
-    sums = jax.device_get(jax.jit(jax.vmap(measure))(lanes, state, lane_seeds))
+    sums = jax.device_get(weigh(lanes, state, lane_seeds))
     shape = (count, len(seeds))
-    level = (np.asarray(sums.cost).sum(1) / episodes / world.horizon).reshape(shape)
+
+    def outcome(sums: rollout.Evaluation) -> tuple[np.ndarray, np.ndarray]:
+        """Level and return, float[C, seeds]."""
+        level = np.asarray(sums.cost).sum(1) / episodes / world.horizon
+        return level.reshape(shape), (np.asarray(sums.reward) / episodes).reshape(shape)
+
+    (level, own), (level_before, own_before) = outcome(sums), outcome(before)
     hazard = (np.asarray(sums.on_to_off) / np.maximum(np.asarray(sums.on_steps), 1)).reshape(shape)
     recovery = (np.asarray(sums.off_to_on) / np.maximum(np.asarray(sums.off_steps), 1)).reshape(shape)
     rows = [
         {
             "settings": {name: float(v[c]) for name, v in values.items()},
             "level": level[c].tolist(),
+            "return": own[c].tolist(),
             "hazard": hazard[c].tolist(),
             "recovery": recovery[c].tolist(),
         }
         for c in range(count)
     ]
-    rows.sort(key=lambda row: float(np.mean(row["level"])))
+    rows.sort(key=lambda row: -float(np.mean(row["return"])))
     return {
         "algo": algo,
         "env": env,
@@ -119,6 +128,7 @@ def search(
         "demo_steps": demo_steps,
         "seeds": list(seeds),
         "episodes": episodes,
+        "before": {"level": level_before[0].tolist(), "return": own_before[0].tolist()},
         "candidates": rows,
         "history": history,
     }

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from envs import PLAYGROUND
+
 __all__ = ["BUDGETS", "BUDGET_CONFIGS", "CONFIGS", "OUTSIDE", "WORLDS", "budget_of", "config_differences", "modes"]
 
 BUDGETS = ("smoke", "default", "full")
@@ -179,11 +181,13 @@ def default_worlds(algos: Iterable[str], otherwise: tuple[str, ...]) -> tuple[st
 
 def budget_of(env: str, budget: str) -> dict[str, int]:
     """A copy of the row of a world and a budget."""
-    return dict(WORLDS.get(env, OUTSIDE)[budget])
+    return dict(WORLDS.get(env, ROBOT if env.startswith(PLAYGROUND) else OUTSIDE)[budget])
 
 
 def config_differences(env: str, algo: str, budget: str) -> dict[str, Any]:
     """Settings of an algorithm that differ from its defaults in a world at a budget."""
+    if env.startswith(PLAYGROUND):  # the settings of a robot that has none of its own
+        env = "humanoid"
     return {**CONFIGS.get((env, algo), {}), **BUDGET_CONFIGS.get((budget, env, algo), {})}
 
 

@@ -49,6 +49,10 @@ class Config:
         low=0, high=10_000,
     )  # fmt: skip
     mask_failure: bool = setting(True, "hide the world's failure flags from the discriminator")
+    absorbing: bool = setting(
+        False, "restart training episodes where the world says done; the rest of them counts as steps in one absorbing state, "
+        "whose reward is learned like any other",
+    )  # fmt: skip
 
 
 @struct.dataclass
@@ -56,11 +60,11 @@ class Steps:
     """Steps of either side, as rows."""
 
     observation: jax.Array
-    """float32[n, O], standardised."""
+    """float32[n, O], standardised; with `absorbing` float32[n, O + 1], whose last entry is 1 in the absorbing state alone."""
     action: jax.Array
     """float32[n, K]: the action, one-hot in a discrete world; zeros where nothing reads it."""
     next_observation: jax.Array
-    """float32[n, O]."""
+    """As `observation`."""
     log_prob: jax.Array
     """float32[n]: log pi(a|s) under the current policy; zeros where nothing reads it."""
 
@@ -140,12 +144,23 @@ class State:
 
 
 class Discriminator:
-    """Fits a logit to tell expert from policy. `logit` is read at standardised steps; `reads_actions`: actions too."""
+    """Fits a logit to tell expert from policy. `logit` is read at standardised steps; `reads_actions`: actions too; `discount`:
+    the policy's, for the absorbing state."""
 
-    def __init__(self, spec: Spec, config: Config, logit: Logit, reads_actions: bool, rows_per_round: int):
+    def __init__(
+        self, spec: Spec, config: Config, logit: Logit, reads_actions: bool, rows_per_round: int, discount: float = 0.99
+    ):
         self.spec, self.config, self.logit = spec, config, logit
         self.reads_actions, self.rows = reads_actions, rows_per_round
+        self.lasts = 1.0 / jnp.maximum(1.0 - discount, 1e-3)
+        """How many steps one for ever is worth, after discounting."""
+        self.discount = discount
         self.transform = optax.adam(config.disc_learning_rate, b1=0.5)
+
+    @property
+    def width(self) -> int:
+        """Entries of an observation as the logit reads it."""
+        return self.spec.observation_size + self.config.absorbing
 
     @property
     def action_width(self) -> int:
@@ -172,19 +187,46 @@ class Discriminator:
         return State(params, self.transform.init(params), inputs, memory)
 
     def blank(self, rows: int) -> Steps:
-        zero = jnp.zeros((rows, self.spec.observation_size))
+        zero = jnp.zeros((rows, self.width))
         return Steps(zero, jnp.zeros((rows, self.action_width)), zero, jnp.zeros(rows))
 
+    @property
+    def absorbed(self) -> Steps:
+        """One step from the absorbing state into itself."""
+        row = self.blank(1)
+        there = row.observation.at[:, -1].set(1.0)
+        return row.replace(observation=there, next_observation=there)
+
     def steps(
-        self, inputs: Standardiser, observation: jax.Array, action: Any, next_observation: jax.Array, log_prob: jax.Array
+        self,
+        inputs: Standardiser,
+        observation: jax.Array,
+        action: Any,
+        next_observation: jax.Array,
+        log_prob: jax.Array,
+        termination: jax.Array | None = None,
     ) -> Steps:
-        """Standardised steps from raw ones; leading axes are free."""
-        see = lambda x: jnp.clip(inputs(x), -INPUT_LIMIT, INPUT_LIMIT)  # noqa: E731
+        """Standardised steps from raw ones; leading axes are free. With `absorbing`, a terminating step leads there."""
+
+        def see(x: jax.Array) -> jax.Array:
+            x = jnp.clip(inputs(x), -INPUT_LIMIT, INPUT_LIMIT)
+            return jnp.concatenate([x, jnp.zeros((*x.shape[:-1], 1))], -1) if self.config.absorbing else x
+
         if action is None or not self.reads_actions:
             action = jnp.zeros((*observation.shape[:-1], self.action_width))
         elif self.spec.n_actions is not None:
             action = jax.nn.one_hot(action, self.action_width)
-        return Steps(see(observation), action, see(next_observation), log_prob)
+        after = see(next_observation)
+        if self.config.absorbing and termination is not None:
+            after = jnp.where(termination[..., None] > 0, self.absorbed.next_observation[0], after)
+        return Steps(see(observation), action, after, log_prob)
+
+    def with_absorbed(self, reward: jax.Array, own: jax.Array, termination: jax.Array) -> jax.Array:
+        """Rewards float32[...] with the absorbing state's own [float32] paid for ever after a termination.
+
+        r + gamma / (1 - gamma) r_absorbing                        Kostrikov et al. 2019 (arXiv 1809.02925), section 4.2
+        """
+        return reward + termination * own * self.discount * self.lasts
 
     def fit(
         self,
@@ -218,6 +260,11 @@ class Discriminator:
             start = round % config.replay * kept
             memory = jax.tree.map(lambda m, x: jax.lax.dynamic_update_slice_in_dim(m, x[chosen], start, 0), memory, policy)
             filled = jnp.minimum(round + 1, config.replay) * kept
+        if config.absorbing:
+            # As many steps there as the discount lets count of each that led there.
+            seen, of = (policy, self.rows) if memory is None else (memory, filled)
+            there = jnp.sum(seen.next_observation[:, -1]) * self.lasts
+            absorbed_share = there / (there + of)
         # Only steps whose successor was recorded.
         upto = jnp.cumsum((demos.mask[:, :-1] * demos.mask[:, 1:]).reshape(-1))
 
@@ -232,9 +279,14 @@ class Discriminator:
         def policy_batch(key: jax.Array) -> Steps:
             if memory is None:
                 index = jax.random.randint(key, (config.disc_batch,), 0, self.rows)
-                return jax.tree.map(lambda x: x[index], policy)
-            index = (jax.random.uniform(key, (config.disc_batch,)) * filled).astype(jnp.int32)
-            return jax.tree.map(lambda x: x[index], memory)
+                rows = jax.tree.map(lambda x: x[index], policy)
+            else:
+                index = (jax.random.uniform(key, (config.disc_batch,)) * filled).astype(jnp.int32)
+                rows = jax.tree.map(lambda x: x[index], memory)
+            if not config.absorbing:
+                return rows
+            there = jax.random.uniform(jax.random.fold_in(key, 1), (config.disc_batch,)) < absorbed_share
+            return jax.tree.map(lambda a, b: jnp.where(there.reshape(-1, *[1] * (b.ndim - 1)), a, b), self.absorbed, rows)
 
         def step(carry: tuple[Any, Any], key: jax.Array) -> tuple[tuple[Any, Any], dict[str, jax.Array]]:
             params, opt_state = carry

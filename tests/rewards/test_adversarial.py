@@ -221,6 +221,66 @@ def test_a_constant_discriminator_rewards_neither_living_nor_dying(form):
     np.testing.assert_allclose(found, value, rtol=1e-4)
 
 
+@pytest.mark.parametrize("form", ["softplus", "log_d"])
+def test_an_absorbing_state_makes_ends_neutral(form):
+    """Where the world ends after four steps into a state with the same reward, an end is worth what going on is."""
+    from irl_bench.rl import ppo
+
+    world = Short()
+    spec = Spec(world, 8, 4, 8)
+    config = gail.Config(**{**SMALL, "unroll": 32, "statistics": "running"}, init="random", reward=form, absorbing=True)
+    inner = ppo.PPO(spec, config, terminate=True)
+    state = inner.init(KEY, Task(rollout.collect(world, KEY, 4, 8), world.dials))
+    state, batch = inner.collect(state, world.dials)
+    assert batch.termination.any()
+    judge = Discriminator(spec, config, lambda p, s: s.observation[:, 0], False, 8, config.discount)
+    reward = adversarial.reward_of(jnp.full(batch.reward.shape, 0.3), form)
+    value = jnp.full(reward.shape, float(reward[0, 0]) / (1 - config.discount))
+    paid = judge.with_absorbed(reward, reward[0, 0], batch.termination)
+    found = ppo.returns(batch, paid, value, value, config.discount, config.gae_lambda)
+    np.testing.assert_allclose(found, value, rtol=1e-4)
+    kept = ppo.returns(batch, reward, value, value, config.discount, config.gae_lambda)
+    assert (np.abs(kept - value) > 0.1).any()  # a mere end is not neutral
+
+
+def test_terminations_lead_into_the_absorbing_state_and_stay_there():
+    config = Config(absorbing=True, disc_steps=1, disc_batch=8192, penalty=0.0)
+    judge = Discriminator(Spec(Line(), 16, 4, 16), config, lambda p, s: s.observation[:, -1], False, 32, 0.75)
+    task = task_of()
+    state = judge.init({}, task.demonstrations)
+    ended = jnp.zeros(32).at[jnp.array([3, 17])].set(1.0)
+    there = judge.absorbed
+    steps = judge.steps(state.inputs, jnp.ones((32, 3)), None, jnp.full((32, 3), 2.0), jnp.zeros(32), ended)
+    assert steps.observation.shape == steps.next_observation.shape == (32, 4) and not steps.observation[:, -1].any()
+    np.testing.assert_array_equal(steps.next_observation[:, -1], ended)
+    np.testing.assert_array_equal(steps.next_observation[3], there.observation[0])
+    assert (steps.next_observation[4, :3] != 0).any()
+    # Two of 32 rows lead there, and each is followed by 1 / (1 - 0.75) = 4 steps there: 8 of 40 rows.
+    _, found = judge.fit(state, task.demonstrations, steps, None, jnp.int32(0), KEY)
+    assert np.isclose(found["disc_logit_policy"], 8 / 40, atol=0.015) and found["disc_logit_expert"] == 0.0
+
+
+@pytest.mark.parametrize("algo", [gail, airl])
+def test_the_absorbing_state_is_judged_and_paid(algo):
+    """A round in a world that ends trains on rewards that hold what the absorbing state is worth for ever after."""
+    world = Short()
+    spec, task = Spec(world, 8, 4, 8), Task(rollout.collect(world, KEY, 4, 8), world.dials)
+    found = {}
+    for absorbing in (False, True):
+        config = algo.Config(**{**SMALL, "unroll": 32}, init="random", absorbing=absorbing, disc_learning_rate=1e-8)
+        learner = algo.make(spec, config)
+        state = jax.jit(learner.init)(KEY, task)
+        params = jax.tree.map(jnp.zeros_like, state.discriminator.params)
+        if algo is airl:  # f = 1 everywhere, by g's constant
+            params["g"]["bias_1"] = jnp.ones(1)
+        state = state.replace(discriminator=state.discriminator.replace(params=params))
+        found[absorbing] = float(jax.jit(learner.update)(state, task)[1]["reward_mean"])
+        per_step = np.log(2.0) if algo is gail else (1.0 if config.reward == "f" or spec.n_actions is None else None)
+        if not absorbing and per_step is not None:
+            assert np.isclose(found[False], per_step, rtol=1e-5)
+    assert found[True] > found[False] + 1.0  # one step in four or so is an end, worth some twenty steps more
+
+
 def test_actions_are_needed_where_they_are_read():
     spec, task = Spec(Line(), 16, 4, 16), task_of()
     blind = Task(task.demonstrations.replace(action=None), task.dials)
