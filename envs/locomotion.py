@@ -64,6 +64,7 @@ class Robot(experts.Demonstrated):
 
     options: ClassVar = {"backend": ("auto", *BACKENDS), "demonstrator": experts.QUALITIES}
     horizon = 1000
+    latency = 30  # steps from random actions to a fall: `launch/expert.py --latency`, docs/robots.md
     brax_name: ClassVar[str]
     upright: ClassVar[str | None] = None
     """Brax's metric of the bonus for being healthy, for robots that have one."""
@@ -201,6 +202,7 @@ class Hopper(Planar):
     """A one-legged robot that hops forward and cannot get up."""
 
     name = brax_name = "hopper"
+    latency = 16
     upright = "reward_healthy"
     pace = 2.0
     drop = -0.9

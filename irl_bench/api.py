@@ -34,6 +34,7 @@ def run(
     horizons: Sequence[int] | str = "auto",
     demos: int | None = None,
     demo_steps: int | None = None,
+    T_max: int | None = None,
     episodes: int | None = None,
     given: str | None = None,
     demos_from: str | None = None,
@@ -59,6 +60,7 @@ def run(
       budget: "smoke", "default" or "full".
       horizons: "auto" or increasing T [steps].
       demos, demo_steps: demonstration episodes per seed and their length [steps].
+      T_max: the longest horizon of the evaluation [steps]; by default the world's.
       episodes: evaluation episodes per seed.
       given: file or folder of an earlier run whose learned policy or reward an algorithm takes.
       demos_from: npz file or Minari dataset's folder of demonstrations to use instead of the world's expert's.
@@ -89,6 +91,7 @@ def run(
         horizons=horizons if isinstance(horizons, str) else tuple(horizons),
         demos=demos,
         demo_steps=demo_steps,
+        T_max=T_max,
         episodes=episodes,
         given=given,
         demos_from=None if demos_from is None else str(demos_from),

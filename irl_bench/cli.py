@@ -57,6 +57,7 @@ NUMBERS = {
         Setting("demos", int, 80, "demonstration episodes per seed", unit="episodes", low=1, high=BIG),
         Setting("demo_steps", int, 500, "length of a demonstration", unit="steps", low=1, high=BIG),
         Setting("episodes", int, 1024, "evaluation episodes per seed", unit="episodes", low=1, high=BIG),
+        Setting("T_max", int, 1000, "longest horizon; by default the world's", unit="steps", low=2, high=10**6),
         Setting("budget", str, DEFAULTS.budget, "size of the experiment", choices=table.BUDGETS),
     )
 }

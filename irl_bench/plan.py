@@ -42,6 +42,8 @@ class Request:
     demos: int | None = None
     demo_steps: int | None = None
     episodes: int | None = None
+    T_max: int | None = None
+    """Longest horizon [steps]; by default the world's."""
     given: str | None = None
     """File or folder of an earlier run whose learned policy or reward an algorithm takes."""
     demos_from: str | None = None
@@ -123,7 +125,7 @@ def build(request: Request) -> Plan:
                 row[name] = getattr(request, name)
             if not isinstance(row[name], int) or row[name] < 1:
                 raise BadInput(f"{name}={row[name]} must be at least 1; nearest: 1")
-        horizon = row.get("horizon", loaded.world.horizon)
+        horizon = request.T_max or row.get("horizon", loaded.world.horizon)
         check_horizons(request.horizons, env, horizon)
         block = _block(row["episodes"], row["block"], env)
         blind = request.observation_only or (file is not None and file.action is None)

@@ -24,7 +24,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from irl_bench import demos, learned, plugins, rollout
-from irl_bench.cells import CellSpec
+from irl_bench.cells import CellSpec, canonical
 from irl_bench.types import Spec, Task
 
 DEMONSTRATIONS, INIT, EVALUATION, HELD_OUT, LEVEL = range(5)
@@ -32,6 +32,11 @@ DEMONSTRATIONS, INIT, EVALUATION, HELD_OUT, LEVEL = range(5)
 
 CAPACITY = 1024
 """Most rounds in one call of `chunk`: the length of its buffer of metrics."""
+
+SHOWN = ("env", "mode", "dials", "options", "plugin", "demos", "demo_steps", "observation_only", "first_seed", "width")
+"""Fields of a cell that its expert's demonstrations follow from."""
+HELD = 2**30
+"""Bytes of demonstrations that are kept for further cells, at most, those in use aside."""
 
 FINITE = "params"
 """Name of the column of `chunk`'s buffer that holds 0 while all of the policy's params are finite, else NaN."""
@@ -229,10 +234,19 @@ class Program:
         """`_given` of G cells on the devices."""
         return self.put([self._given(cell.seeds) for cell in cells])
 
-    def demonstrations(self, seeds: Any, dials: Any) -> Any:
-        """Of all groups: those that the cells' file holds, the same for every seed, or made by the world's expert."""
+    def demonstrations(self, cells: Sequence[CellSpec], seeds: Any, dials: Any) -> Any:
+        """Of all groups: those that the cells' file holds, the same for every seed, or made by the world's expert.
+
+        What the expert made is kept for the next cells that want the same: on robots it takes longer than cloning it.
+        """
         if self._recorded is None:
-            return self("demonstrate", seeds, dials)
+            key = canonical([{name: cell.to_dict()[name] for name in SHOWN} for cell in cells])
+            if key not in _made:
+                made = self("demonstrate", seeds, dials)
+                while _made and sum(map(_size, (made, *_made.values()))) > HELD:
+                    del _made[next(iter(_made))]
+                _made[key] = made
+            return _made[key]
         shown = self._recorded.tiled(self._cell.width)
         return self.put([shown.replace(action=None) if self._cell.observation_only else shown] * self.groups)
 
@@ -256,6 +270,12 @@ def _finite(tree: Any) -> jax.Array:
 
 
 _programs: dict[str, Program] = {}
+_made: dict[str, Any] = {}
+"""Demonstrations by all that they follow from, the oldest first."""
+
+
+def _size(tree: Any) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
 def program_for(cell: CellSpec) -> Program:
@@ -269,3 +289,4 @@ def program_for(cell: CellSpec) -> Program:
 def forget() -> None:
     """Drops all programs, so that their memory is free for others."""
     _programs.clear()
+    _made.clear()

@@ -166,10 +166,10 @@ class _Batch:
         self.started = self.saved = time.monotonic()
         self.compile_seconds = program.compile_seconds
         # Devices without a cell repeat the last one; their results are left out.
-        specs = [lane.spec for lane in lanes] + [lanes[-1].spec] * (program.groups - len(lanes))
-        self.seeds = program.put([np.asarray(spec.seeds, np.uint32) for spec in specs])
-        self.dials = program.put([program.dials(spec) for spec in specs])
-        self.given = program.given(specs)
+        self.specs = [lane.spec for lane in lanes] + [lanes[-1].spec] * (program.groups - len(lanes))
+        self.seeds = program.put([np.asarray(spec.seeds, np.uint32) for spec in self.specs])
+        self.dials = program.put([program.dials(spec) for spec in self.specs])
+        self.given = program.given(self.specs)
         self.label = lanes[0].spec.label + (f" and {len(lanes) - 1} more" if len(lanes) > 1 else "")
         self.demos: Any = None
         self.state: Any = None
@@ -198,7 +198,7 @@ class _Batch:
         untrained = any(leaves is None for leaves in restored) or not all(lane.trained for lane in self.lanes)
         if self.program.learner.rounds and untrained:
             # Demonstrations are not in checkpoints: they are made again from the seed.
-            self.demos = self.program.demonstrations(self.seeds, self.dials)
+            self.demos = self.program.demonstrations(self.specs, self.seeds, self.dials)
         if all(leaves is not None for leaves in restored):
             groups = restored
         else:

@@ -3,6 +3,7 @@
 python launch/expert.py --env=hopper                                    # trains in runs/experts/hopper-spring, or goes on there
 python launch/expert.py --env=hopper --ship --qualities=expert,75,50    # puts its best policies into envs/experts with cards
 python launch/expert.py --table                                         # every shipped demonstrator on fresh episodes
+python launch/expert.py --env=hopper --latency                          # steps from wrong actions to a fall
 """
 
 import shlex
@@ -22,6 +23,7 @@ def define(flags):
     flags.DEFINE_list("qualities", ["expert"], "what is shipped: expert, 75, 50, 25")
     flags.DEFINE_bool("ship", False, "put the best policy of OUT so far into envs/experts, with its card, and end")
     flags.DEFINE_bool("table", False, "measure the shipped demonstrators and end")
+    flags.DEFINE_bool("latency", False, "measure how many steps random actions take to become a failure of the expert, and end")
     flags.DEFINE_string("out", None, "folder of the training; by default runs/experts/ENV-BACKEND")
 
 
@@ -29,7 +31,7 @@ def main(values):
     import envs
     from irl_bench import plugins, process
     from irl_bench.algos.config import BadInput, nearest, parsed
-    from irl_bench.experiments import experts
+    from irl_bench.experiments import experts, latency
     from irl_bench.experiments.settings import ROBOTS
     from irl_bench.report.tables import interval, number
     from irl_bench.report.terminal import aligned
@@ -58,6 +60,16 @@ def main(values):
     training = experts.Training(
         values.env, values.seed, world, parsed("set", values.set, plugins.algorithm("ppo").settings), values.terminate
     )
+    if values.latency:
+        if not training.world.has_expert:
+            raise BadInput(f"--latency: {training.world.name} has no demonstrator with these options; nearest: --env=hopper")
+        header = ("random actions", "episodes", "failed within 150 steps", "after, 10 %", "50 %", "90 % [steps]")
+        found = latency.measure(training.world, values.seed)
+        body = [
+            (str(r["burst"]), str(r["episodes"]), f"{r['failed']:.3f}", *(f"{q:.0f}" for q in r["steps"] or ())) for r in found
+        ]
+        print("\n".join(aligned([header, *((*row, *[""] * (6 - len(row))) for row in body)])))
+        return
     out = Path(values.out or f"runs/experts/{training.world.name}-{training.world.backend}")
     if not values.ship:
         experts.train(training, out, every=values.every)
