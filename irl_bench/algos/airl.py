@@ -26,7 +26,6 @@ from irl_bench.learner import Consumes, Learner
 from irl_bench.networks import MAX_LOG_STD, MIN_LOG_STD
 from irl_bench.rewards import adversarial
 from irl_bench.rl import ppo
-from irl_bench.rl.experience import flat
 from irl_bench.types import Spec, Task
 
 
@@ -57,10 +56,8 @@ class State:
 
 
 def make(spec: Spec, config: Config) -> Learner:
-    for name in ("replay", "mixup"):
-        if getattr(config, name):
-            off = "0" if name == "replay" else "false"
-            raise BadInput(f"airl cannot use {name}: its logit holds log pi of the current policy; nearest: {name}={off}")
+    if config.mixup:
+        raise BadInput("airl cannot use mixup: a mixture of steps has no log pi, which its logit holds; nearest: mixup=false")
     inner = ppo.PPO(spec, config, terminate=config.absorbing)
     f_alone = config.reward == "f" or (config.reward == "auto" and spec.n_actions is None)
     g_net = adversarial.Network(tuple(config.disc_hidden), config.spectral_norm)
@@ -102,10 +99,9 @@ def make(spec: Spec, config: Config) -> Learner:
         def log_prob(observation: jax.Array, action: jax.Array) -> jax.Array:
             return inner.policy.log_prob(weights, ppo.view(inputs, observation), inner.policy.unsquash(action))
 
-        seen = (batch.observation, batch.action, batch.next_observation, batch.log_prob, batch.termination)
-        steps = judge.steps(state.discriminator.inputs, *seen)
-        rows = flat(steps)
+        rows = adversarial.Rows.of(batch)
         discriminator, found = judge.fit(state.discriminator, task.demonstrations, rows, log_prob, policy.round, fit_key)
+        rows = judge.seen(discriminator.inputs, rows)
         reward = logit(discriminator.params, rows) + (rows.log_prob if f_alone else 0.0)
         reward = reward.reshape(batch.reward.shape)
         found |= adversarial.compare(judge, discriminator.inputs, task.demonstrations, batch, reward, sample_key)

@@ -22,7 +22,6 @@ from irl_bench.learner import Consumes, Learner
 from irl_bench.networks import MAX_LOG_STD, MIN_LOG_STD
 from irl_bench.rewards import adversarial
 from irl_bench.rl import ppo
-from irl_bench.rl.experience import flat
 from irl_bench.types import Spec, Task
 
 
@@ -84,10 +83,9 @@ def make(spec: Spec, config: Config) -> Learner:
     def update(state: State, task: Task) -> tuple[State, dict[str, jax.Array]]:
         key, fit_key, sample_key = jax.random.split(state.key, 3)
         policy, batch = inner.collect(state.policy, task.dials)
-        seen = (batch.observation, batch.action, batch.next_observation, jnp.zeros_like(batch.reward), batch.termination)
-        steps = judge.steps(state.discriminator.inputs, *seen)
-        rows = flat(steps)
+        rows = adversarial.Rows.of(batch)
         discriminator, found = judge.fit(state.discriminator, task.demonstrations, rows, None, policy.round, fit_key)
+        rows = judge.seen(discriminator.inputs, rows)
         reward = adversarial.reward_of(logit(discriminator.params, rows), config.reward).reshape(batch.reward.shape)
         found |= adversarial.compare(judge, discriminator.inputs, task.demonstrations, batch, reward, sample_key)
         if config.absorbing:

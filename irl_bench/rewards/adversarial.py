@@ -20,6 +20,7 @@ from flax import struct
 
 from irl_bench.algos.config import BadInput, setting
 from irl_bench.networks import Standardiser, standardiser
+from irl_bench.rl.experience import Transition, flat
 from irl_bench.supervised import draw
 from irl_bench.types import Demonstrations, Spec
 
@@ -67,6 +68,27 @@ class Steps:
     """As `observation`."""
     log_prob: jax.Array
     """float32[n]: log pi(a|s) under the current policy; zeros where nothing reads it."""
+
+
+@struct.dataclass
+class Rows:
+    """Steps as they were taken, n of them."""
+
+    observation: jax.Array
+    """float32[n, O]."""
+    action: jax.Array
+    """float32[n, A] or int32[n]."""
+    next_observation: jax.Array
+    """float32[n, O]."""
+    log_prob: jax.Array
+    """float32[n]: log pi(a|s) when it was drawn."""
+    termination: jax.Array
+    """float32[n]: 1 where the world ended the episode."""
+
+    @classmethod
+    def of(cls, batch: Transition) -> Rows:
+        """Those of a rollout [L, E]."""
+        return flat(cls(**{field.name: getattr(batch, field.name) for field in dataclasses.fields(cls)}))
 
 
 Logit = Callable[[Any, Steps], jax.Array]
@@ -139,8 +161,8 @@ class State:
     opt_state: Any
     inputs: Standardiser
     """Both sides are standardised by the demonstrations' statistics; failure flags have scale 0 if they are masked."""
-    memory: Any
-    """Steps of the last `replay` rounds, replay * min(n, REMEMBERED) rows; None without replay."""
+    memory: Rows | None
+    """Those of the last `replay` rounds, replay * min(n, REMEMBERED) rows; None without replay."""
 
 
 class Discriminator:
@@ -183,19 +205,17 @@ class Discriminator:
             seen = jnp.ones(self.spec.observation_size).at[jnp.array(self.spec.world.failure_flags, int)].set(0.0)
             inputs = inputs.replace(scale=inputs.scale * seen)
         kept = min(self.rows, REMEMBERED)
-        memory = self.blank(self.config.replay * kept) if self.config.replay else None
+        count = self.config.replay * kept
+        seen, none = jnp.zeros((count, self.spec.observation_size)), jnp.zeros(count)
+        action = jnp.zeros(count, jnp.int32) if self.spec.n_actions else jnp.zeros((count, self.spec.action_size))
+        memory = Rows(seen, action, seen, none, none) if count else None
         return State(params, self.transform.init(params), inputs, memory)
-
-    def blank(self, rows: int) -> Steps:
-        zero = jnp.zeros((rows, self.width))
-        return Steps(zero, jnp.zeros((rows, self.action_width)), zero, jnp.zeros(rows))
 
     @property
     def absorbed(self) -> Steps:
         """One step from the absorbing state into itself."""
-        row = self.blank(1)
-        there = row.observation.at[:, -1].set(1.0)
-        return row.replace(observation=there, next_observation=there)
+        there = jnp.zeros((1, self.width)).at[:, -1].set(1.0)
+        return Steps(there, jnp.zeros((1, self.action_width)), there, jnp.zeros(1))
 
     def steps(
         self,
@@ -221,6 +241,10 @@ class Discriminator:
             after = jnp.where(termination[..., None] > 0, self.absorbed.next_observation[0], after)
         return Steps(see(observation), action, after, log_prob)
 
+    def seen(self, inputs: Standardiser, rows: Rows) -> Steps:
+        """The policy's own rows as its logit reads them."""
+        return self.steps(inputs, rows.observation, rows.action, rows.next_observation, rows.log_prob, rows.termination)
+
     def with_absorbed(self, reward: jax.Array, own: jax.Array, termination: jax.Array) -> jax.Array:
         """Rewards float32[...] with the absorbing state's own [float32] paid for ever after a termination.
 
@@ -232,7 +256,7 @@ class Discriminator:
         self,
         state: State,
         demos: Demonstrations,
-        policy: Steps,
+        policy: Rows,
         log_prob: Callable[[jax.Array, jax.Array], jax.Array] | None,
         round: jax.Array,
         key: jax.Array,
@@ -243,7 +267,8 @@ class Discriminator:
           state: the discriminator's.
           demos: N episodes; the last step of each has no successor and is not used.
           policy: the rows of this round.
-          log_prob: (observation[n, O], action[n, ...]) -> log pi(a|s) of the current policy; None if the logit reads none.
+          log_prob: (observation[n, O], action[n, ...]) -> log pi(a|s) of the current policy, for the expert's rows and those
+            remembered; None if the logit reads none.
           round: int32, how many rounds were fitted before.
           key: for the batches.
 
@@ -263,7 +288,7 @@ class Discriminator:
         if config.absorbing:
             # As many steps there as the discount lets count of each that led there.
             seen, of = (policy, self.rows) if memory is None else (memory, filled)
-            there = jnp.sum(seen.next_observation[:, -1]) * self.lasts
+            there = jnp.sum(seen.termination) * self.lasts
             absorbed_share = there / (there + of)
         # Only steps whose successor was recorded.
         upto = jnp.cumsum((demos.mask[:, :-1] * demos.mask[:, 1:]).reshape(-1))
@@ -283,6 +308,9 @@ class Discriminator:
             else:
                 index = (jax.random.uniform(key, (config.disc_batch,)) * filled).astype(jnp.int32)
                 rows = jax.tree.map(lambda x: x[index], memory)
+                if log_prob is not None:
+                    rows = rows.replace(log_prob=log_prob(rows.observation, rows.action))
+            rows = self.seen(state.inputs, rows)
             if not config.absorbing:
                 return rows
             there = jax.random.uniform(jax.random.fold_in(key, 1), (config.disc_batch,)) < absorbed_share

@@ -12,7 +12,7 @@ from irl_bench.algos import airl, gail
 from irl_bench.algos.config import BadInput
 from irl_bench.networks import standardiser
 from irl_bench.rewards import adversarial
-from irl_bench.rewards.adversarial import Config, Discriminator, Network, Steps
+from irl_bench.rewards.adversarial import Config, Discriminator, Network, Rows, Steps
 from irl_bench.types import Spec, Task
 from tests.algos.helpers import Line
 from tests.rl.worlds import Short
@@ -124,6 +124,13 @@ def judge_of(config, world=None, reads_actions=False):
     return judge, network.init(KEY, jnp.zeros(3))["params"]
 
 
+def taken(observation, action=None, ended=None):
+    """Rows of a policy that stays where it is."""
+    count = len(observation)
+    action = jnp.zeros((count, 1)) if action is None else action
+    return Rows(observation, action, observation, jnp.zeros(count), jnp.zeros(count) if ended is None else ended)
+
+
 @pytest.mark.parametrize(
     "change", [{}, {"mixup": True}, {"smoothing": 0.1}, {"penalty": 0.0}, {"penalty": 1.0, "penalty_norm": 0.0}, {"replay": 3}]
 )
@@ -132,7 +139,7 @@ def test_a_discriminator_learns_to_tell_the_sides_apart(change):
     judge, params = judge_of(config)
     task = task_of()
     state = judge.init(params, task.demonstrations)
-    far = judge.steps(state.inputs, jnp.full((32, 3), 2.0), None, jnp.full((32, 3), 2.0), jnp.zeros(32))
+    far = taken(jnp.full((32, 3), 2.0))
     state, found = jax.jit(judge.fit, static_argnums=3)(state, task.demonstrations, far, None, jnp.int32(0), KEY)
     assert found["disc_accuracy_expert"] > 0.9 and found["disc_accuracy_policy"] > 0.9
     assert found["disc_logit_expert"] > 0 > found["disc_logit_policy"]
@@ -145,11 +152,25 @@ def test_replay_draws_from_earlier_rounds_and_no_further():
     judge.logit = lambda p, s: s.observation[:, 0]
     task = task_of()
     state = judge.init(params, task.demonstrations)
+    state = state.replace(inputs=state.inputs.replace(mean=jnp.zeros(3), scale=jnp.ones(3)))
     for round_, value in enumerate((1.0, 2.0, 3.0)):
-        policy = dataclasses.replace(judge.blank(32), observation=jnp.full((32, 3), value))
+        policy = taken(jnp.full((32, 3), value))
         state, found = judge.fit(state, task.demonstrations, policy, None, jnp.int32(round_), jax.random.PRNGKey(round_))
         seen.append(float(found["disc_logit_policy"]))
     np.testing.assert_allclose(seen, [1.0, 1.5, 2.5], atol=0.05)
+
+
+def test_what_is_remembered_has_the_density_of_the_current_policy():
+    judge, params = judge_of(Config(replay=2, disc_steps=1, disc_batch=4096, penalty=0.0, disc_learning_rate=1e-8), None, True)
+    judge.logit = lambda p, s: s.log_prob
+    task = task_of()
+    state, seen = judge.init(params, task.demonstrations), []
+    for round_, slope in enumerate((1.0, 10.0)):
+        policy = taken(jnp.ones((32, 3)), action=jnp.full((32, 1), round_ + 1.0))
+        density = lambda observation, action, slope=slope: slope * action[:, 0] * observation[:, 0]  # noqa: E731
+        state, found = judge.fit(state, task.demonstrations, policy, density, jnp.int32(round_), jax.random.PRNGKey(round_))
+        seen.append(float(found["disc_logit_policy"]))
+    np.testing.assert_allclose(seen, [1.0, 15.0], atol=0.5)  # half of the rows 10 * 1, half 10 * 2
 
 
 def test_masked_and_last_steps_are_never_an_experts():
@@ -163,7 +184,7 @@ def test_masked_and_last_steps_are_never_an_experts():
     judge, params = judge_of(Config(disc_steps=1, disc_batch=512, penalty=0.0))
     state = judge.init(params, demos)
     judge.logit = lambda p, s: s.observation[:, 0]
-    _, found = judge.fit(state, demos, judge.blank(32), None, jnp.int32(0), KEY)
+    _, found = judge.fit(state, demos, taken(jnp.zeros((32, 3))), None, jnp.int32(0), KEY)
     expected = np.clip(np.asarray(state.inputs(jnp.asarray(observation[:, :4]))), -10, 10)[..., 0].mean()
     assert np.isclose(found["disc_logit_expert"], expected, atol=0.1)
 
@@ -256,7 +277,7 @@ def test_terminations_lead_into_the_absorbing_state_and_stay_there():
     np.testing.assert_array_equal(steps.next_observation[3], there.observation[0])
     assert (steps.next_observation[4, :3] != 0).any()
     # Two of 32 rows lead there, and each is followed by 1 / (1 - 0.75) = 4 steps there: 8 of 40 rows.
-    _, found = judge.fit(state, task.demonstrations, steps, None, jnp.int32(0), KEY)
+    _, found = judge.fit(state, task.demonstrations, taken(jnp.ones((32, 3)), ended=ended), None, jnp.int32(0), KEY)
     assert np.isclose(found["disc_logit_policy"], 8 / 40, atol=0.015) and found["disc_logit_expert"] == 0.0
 
 
