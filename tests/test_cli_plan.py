@@ -6,6 +6,7 @@ import pytest
 
 from irl_bench import algos, cli
 from irl_bench import plan as plans
+from irl_bench.algos.config import BadInput
 from irl_bench.cells import cell_key, fingerprint
 from irl_bench.experiments import settings as table
 
@@ -37,9 +38,24 @@ def test_more_seeds_and_other_horizons_reuse_every_cell():
     assert few < keys("--env=chain,lane_keep", "--seeds=5")
 
 
+def test_T_max_replaces_the_worlds_horizon_and_bounds_the_horizons_asked_for():
+    assert {cell.horizon for cell in build("--env=hopper").cells} == {1000}
+    assert {cell.horizon for cell in build("--env=hopper", "--T_max=4000", "--horizons=100,4000").cells} == {4000}
+    with pytest.raises(BadInput, match="horizons"):
+        build("--env=hopper", "--T_max=500", "--horizons=100,1000")
+
+
 @pytest.mark.parametrize(
     "change",
-    ["--chain.hazard=0.5", "--bc.learning_rate=0.002", "--first_seed=5", "--demos=3", "--demo_steps=100", "--episodes=32"],
+    [
+        "--chain.hazard=0.5",
+        "--bc.learning_rate=0.002",
+        "--first_seed=5",
+        "--demos=3",
+        "--demo_steps=100",
+        "--episodes=32",
+        "--T_max=300",
+    ],
 )
 def test_a_changed_setting_is_a_new_cell(change):
     def mine(*argv: str) -> set[str]:

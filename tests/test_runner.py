@@ -52,6 +52,16 @@ def compilations():
     jax.monitoring.unregister_event_duration_listener(listener)
 
 
+def test_demonstrations_are_made_once_for_all_cells_that_want_the_same(tmp_path):
+    programs.forget()
+    run([cell()], tmp_path)
+    (made,) = programs._made.values()
+    run([cell(episodes=64, mode="nominal")], tmp_path)  # a further cell with the same demonstrations
+    assert [kept is made for kept in programs._made.values()] == [True]
+    run([cell(mode="recoverable"), cell(demo_steps=7)], tmp_path)
+    assert len(programs._made) == 3
+
+
 class StopAt(Silent):
     """Asks the run to stop once it is in `stage` for the `count`-th time."""
 

@@ -33,6 +33,11 @@ from irl_bench.types import Spec, Task
 class Config(adversarial.Config, ppo.AdversarialConfig):
     """Settings of AIRL: PPO's, the discriminator's and two of its own."""
 
+    discount: float = setting(0.9, "gamma", low=0.0, high=1.0)
+    replay: int = setting(
+        40, "rounds whose steps are negatives, this one and those before it; 0: all steps of this one alone", unit="rounds",
+        low=0, high=10_000,
+    )  # fmt: skip
     log_std_min: float = setting(-3.5, "its lower bound", low=MIN_LOG_STD, high=MAX_LOG_STD)
     log_std_max: float = setting(-2.5, "its upper bound", low=MIN_LOG_STD, high=MAX_LOG_STD)
     policy_delay: int = setting(
