@@ -19,14 +19,13 @@ TINY = {"rounds": 3, "worlds": 8, "unroll": 16, "minibatches": 2, "epochs": 1, "
 
 @pytest.fixture
 def small(monkeypatch):
-    for name, value in (("CHUNK", 128), ("EPISODES", 4), ("QUICK", 2), ("STEPS", 20)):
+    for name, value in (("EPISODES", 4), ("QUICK", 2), ("STEPS", 20)):
         monkeypatch.setattr(experts, name, value)
 
 
-@pytest.mark.slow
 def test_a_training_resumes_exactly_and_ships_its_best(small, tmp_path, quick_compilation):
-    training = experts.Training("inverted_pendulum", 3, {}, TINY)
-    whole = experts.train(training, tmp_path / "whole", say=lambda _: None)
+    training = experts.Training("lane_keep", 3, {}, TINY)
+    whole = experts.train(training, tmp_path / "whole", lambda _: None, 128)
     assert [line["steps"] for line in whole] == [128, 256, 384]
 
     class Stop(Exception):
@@ -36,22 +35,44 @@ def test_a_training_resumes_exactly_and_ships_its_best(small, tmp_path, quick_co
         raise Stop
 
     with pytest.raises(Stop):
-        experts.train(training, tmp_path / "parts", say=stop)
-    parts = experts.train(training, tmp_path / "parts", say=lambda _: None)
+        experts.train(training, tmp_path / "parts", stop, 128)
+    parts = experts.train(training, tmp_path / "parts", lambda _: None, 128)
     assert parts == whole
     for name in ("000001", "000003"):
         files = [(tmp_path / run / "policies" / f"{name}.safetensors").read_bytes() for run in ("whole", "parts")]
         assert files[0] == files[1]
     with pytest.raises(BadInput, match="holds another training"):
-        experts.train(experts.Training("inverted_pendulum", 4, {}, TINY), tmp_path / "whole")
+        experts.train(experts.Training("lane_keep", 4, {}, TINY), tmp_path / "whole")
 
     (card,) = experts.ship(training, tmp_path / "whole", ("expert",), "a command", tmp_path / "out")
-    found = shipped.read(tmp_path / "out" / "inverted_pendulum-spring.safetensors")
-    assert found.card == json.loads(json.dumps(card)) and card["command"] == "a command" and card["backend"] == "spring"
+    found = shipped.read(tmp_path / "out" / "lane_keep-irl_bench.safetensors")
+    assert found.card == json.loads(json.dumps(card)) and card["command"] == "a command" and card["backend"] == "irl_bench"
     best = max(whole, key=lambda line: line["return"])
     content = (tmp_path / "whole" / "policies" / f"{best['round']:06d}.safetensors").read_bytes()
-    assert content == (tmp_path / "out" / "inverted_pendulum-spring.safetensors").read_bytes()
+    assert content == (tmp_path / "out" / "lane_keep-irl_bench.safetensors").read_bytes()
     assert card["return"][1] <= card["return"][0] <= card["return"][2] and np.isfinite(card["random_return"])
+
+
+def test_lesser_drivers_of_the_car_are_what_their_cards_say(quick_compilation):
+    import jax
+
+    import envs
+
+    world = envs.make("lane_keep")
+    measure = experts.returns(world, experts.mode_of, 48)
+    scores = {}
+    for quality in ("75", "50", "25"):
+        found = shipped.find("lane_keep", "irl_bench", quality)
+        own, cost = measure(dict(found.weights), jax.random.PRNGKey(7))
+        center, low, high = found.card["return"]
+        assert abs(own.mean() - center) < 4 * own.std() / 48**0.5 + (high - low)
+        random = found.card["random_return"]
+        scores[quality] = (own.mean() - random) / (1000 - random)  # the expert fails in no step
+        assert abs(scores[quality] - float(quality) / 100) < 0.1 and cost.mean() > 0.01
+        chosen = envs.make("lane_keep", demonstrator=quality)
+        state = chosen.reset(jax.random.PRNGKey(0))
+        np.testing.assert_array_equal(chosen.expert(state, jax.random.PRNGKey(0)), found.act(state.obs))
+    assert scores["25"] < scores["50"] < scores["75"]
 
 
 def test_nothing_to_ship_is_one_line(tmp_path):
