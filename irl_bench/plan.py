@@ -115,9 +115,12 @@ def build(request: Request) -> Plan:
         if not loaded.world.has_expert:
             wanted = " and ".join(f"{name}={value}" for name, value in loaded.world.chosen.items())
             usual = {"backend": "spring", "demonstrator": "expert"}
-            hint = " ".join(f"--{loaded.name}.{name}={usual[name]}" for name in loaded.world.chosen)
-            train = f"launch/expert.py --env={env} to train one"
-            raise BadInput(f"{loaded.name} has no demonstrator for {wanted}; nearest: {hint}, or {train}")
+            other = {k: usual[k] for k, chosen in loaded.world.chosen.items() if k in usual and chosen != usual[k]}
+            hint = "".join(f"--{loaded.name}.{name}={value}, or " for name, value in other.items())
+            wanted = f" for {wanted}" if wanted else ""
+            raise BadInput(
+                f"{loaded.name} has no demonstrator{wanted}; nearest: {hint}launch/expert.py --env={env} to train one"
+            )
         row = table.budget_of(env, request.budget)
         file = _recorded(request, loaded.world, row)
         for name in ("seeds", "demos", "demo_steps", "episodes"):
@@ -125,7 +128,9 @@ def build(request: Request) -> Plan:
                 row[name] = getattr(request, name)
             if not isinstance(row[name], int) or row[name] < 1:
                 raise BadInput(f"{name}={row[name]} must be at least 1; nearest: 1")
-        horizon = request.T_max or row.get("horizon", loaded.world.horizon)
+        if request.T_max is not None and request.T_max < 2:
+            raise BadInput(f"T_max={request.T_max} must be at least 2; nearest: 2")
+        horizon = row.get("horizon", loaded.world.horizon) if request.T_max is None else request.T_max
         check_horizons(request.horizons, env, horizon)
         block = _block(row["episodes"], row["block"], env)
         blind = request.observation_only or (file is not None and file.action is None)

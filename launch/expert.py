@@ -74,7 +74,7 @@ def main(values):
     if not values.ship:
         experts.train(training, out, every=values.every)
     else:
-        skip = {"--ship", "--qualities", "--out", "--every"}
+        skip = {"--ship", "--qualities", "--out"}
         line = [argument for argument in sys.argv[1:] if argument.partition("=")[0] not in skip]
         command = shlex.join(["python", "launch/expert.py", *line])
         for card in experts.ship(training, out, tuple(values.qualities), command):

@@ -84,15 +84,10 @@ def main(values):
     out = Path(values.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(record, indent=1) + "\n")
-    for row in ({"settings": {}, **record["before"]}, *record["candidates"]):
+    for row in record["candidates"]:
         numbers = " ".join(f"{name}={value:.4g}" for name, value in row["settings"].items())
-        print(
-            numbers or "before training",
-            "level",
-            *(f"{x:.4f}" for x in row["level"]),
-            "return",
-            *(f"{x:.4g}" for x in row["return"]),
-        )
+        returns = (f"{a:.4g}->{b:.4g}" for a, b in zip(row["before"]["return"], row["return"]))
+        print(numbers, "level", *(f"{level:.4f}" for level in row["level"]), "return", *returns)
     print(f"stored: {out}")
 
 

@@ -41,6 +41,9 @@ def test_more_seeds_and_other_horizons_reuse_every_cell():
 def test_T_max_replaces_the_worlds_horizon_and_bounds_the_horizons_asked_for():
     assert {cell.horizon for cell in build("--env=hopper").cells} == {1000}
     assert {cell.horizon for cell in build("--env=hopper", "--T_max=4000", "--horizons=100,4000").cells} == {4000}
+    for T_max in (0, -5, 1):
+        with pytest.raises(BadInput, match=r"T_max=.* at least 2"):
+            plans.build(plans.Request(algo=("bc",), env=("chain",), T_max=T_max))
     with pytest.raises(BadInput, match="horizons"):
         build("--env=hopper", "--T_max=500", "--horizons=100,1000")
 

@@ -3,7 +3,7 @@
     max_D E_expert[log D] + E_policy[log(1 - D)],   policy: PPO on a reward that grows with D
                                                                       Ho and Ermon 2016 (arXiv 1606.03476), algorithm 1
 
-The world's `done` never ends an episode here, so a discriminator that cannot tell anything rewards neither living nor dying,
+The world's `done` ends no episode by default, so a discriminator that cannot tell anything rewards neither living nor dying,
 whatever the form of the reward (Kostrikov et al. 2019, arXiv 1809.02925, on that bias). With `absorbing` it does, into a state
 that is judged like any other and counts for ever, which is as neutral.
 """

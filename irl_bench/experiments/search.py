@@ -58,7 +58,7 @@ def search(
 
     Returns:
       JSON values: the candidates with their level (mean cost per step), return, h and rho per seed, the highest return first;
-      "before" holds level and return per seed of what training began with.
+      "before" holds level and return per seed of what each began with.
     """
     world = plugins.world(env).world
     spec = Spec(world, world.horizon, demos, demo_steps)
@@ -114,6 +114,7 @@ def search(
             "settings": {name: float(v[c]) for name, v in values.items()},
             "level": level[c].tolist(),
             "return": own[c].tolist(),
+            "before": {"level": level_before[c].tolist(), "return": own_before[c].tolist()},
             "hazard": hazard[c].tolist(),
             "recovery": recovery[c].tolist(),
         }
@@ -128,7 +129,6 @@ def search(
         "demo_steps": demo_steps,
         "seeds": list(seeds),
         "episodes": episodes,
-        "before": {"level": level_before[0].tolist(), "return": own_before[0].tolist()},
         "candidates": rows,
         "history": history,
     }

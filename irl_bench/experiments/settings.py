@@ -108,9 +108,10 @@ TABULAR = {"hidden": (64,), "learning_rate": 3e-2, "weight_decay": 0.0, "batch_s
 
 TABULAR_IRL = {
     "discount": 0.9, "init": "random", "episode_steps": 100, "rounds": 100, "learning_rate": 1e-3,
-    "policy_delay": 0, "disc_learning_rate": 1e-3, "penalty": 0.1,
+    "policy_delay": 0, "disc_learning_rate": 1e-3, "penalty": 0.1, "replay": 0,
 }  # fmt: skip
-"""For the tabular worlds, whose demonstrator has this discount."""
+"""For the tabular worlds, whose demonstrator has this discount. Without a memory: from a random policy on, most of it would be
+what nobody does any more, and there is an exact answer only for the present policy."""
 
 RUNNER = {
     "init": "random", "statistics": "running", "episode_steps": 1000,

@@ -144,7 +144,7 @@ ALIKE = ("worlds", "unroll", "episode_steps", "hidden", "value_hidden", "epochs"
 
 
 class Rounds:
-    """Rounds of `POLICY_TRAINERS` on one world, for S seeds vmapped on one device, each from its initial state.
+    """Rounds of `POLICY_TRAINERS` on one world, for S seeds vmapped on one device, each going on from the one before.
 
     Settings are the library's for that world. Only the start differs, alike for all: from a random policy that nothing holds,
     so that no cloning has to be waited for; neither changes what a round computes.

@@ -111,8 +111,8 @@ class State:
 class PPO:
     """The functions of PPO on one world; pure, with `State` as their only memory.
 
-    `terminate`: whether the world's `done` ends an episode. Algorithms that learn a reward say no: where an end cuts off all
-    further reward, the sign of the reward alone would decide whether living or dying pays.
+    `terminate`: whether the world's `done` ends an episode. Algorithms that learn a reward say no by default: where an end cuts
+    off all further reward, the sign of the reward alone would decide whether living or dying pays.
     """
 
     def __init__(self, spec: Spec, config: Config, terminate: bool = True):
