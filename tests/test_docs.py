@@ -19,6 +19,8 @@ def test_commands_are_accepted(line, tmp_path, monkeypatch):
     for name, text in EXAMPLES:
         (tmp_path / name).write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
+    if "playground:" in line:
+        pytest.skip("the extra and a demonstrator of the reader's own are needed")
     command = cli.parse(["launch/sweep.py", *shlex.split(line)])
     if command.study:  # some of its parts wait for what others learn
         parts = command.study.parts(command.request, command.demos, tmp_path)
