@@ -46,9 +46,16 @@ def test_the_registries_are_the_folders():
     defined = {
         f"envs.{path.relative_to(ROOT / 'envs').with_suffix('').as_posix().replace('/', '.')}:{name}"
         for path in (ROOT / "envs").rglob("*.py")
-        for name in re.findall(rf"^class (\w+)\((?:World|{'|'.join(shared)})\):", path.read_text(), re.MULTILINE)
+        for name in re.findall(
+            rf"^class (\w+)\((?:World|experts\.Demonstrated|{'|'.join(shared)})\):", path.read_text(), re.MULTILINE
+        )
     }
-    abstract = {"envs.tabular:Tabular", *(f"envs.locomotion:{name}" for name in shared[1:5])}
+    abstract = {
+        "envs.tabular:Tabular",
+        "envs.experts.__init__:Demonstrated",
+        "envs.playground:Playground",
+        *(f"envs.locomotion:{name}" for name in shared[1:5]),
+    }
     assert set(envs.WORLDS.values()) == defined - abstract
 
 
