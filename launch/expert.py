@@ -74,6 +74,8 @@ def main(values):
     if not values.ship:
         experts.train(training, out, every=values.every)
     else:
+        if values.env == "lane_keep" and "expert" in values.qualities:
+            raise BadInput("--ship: the car's expert is a law, not a network; nearest: --qualities=75,50,25")
         skip = {"--ship", "--qualities", "--out"}
         line = [argument for argument in sys.argv[1:] if argument.partition("=")[0] not in skip]
         command = shlex.join(["python", "launch/expert.py", *line])
