@@ -150,7 +150,7 @@ def test_a_sweep_takes_them_for_every_seed(world, made, arrays, tmp_path):
     cell = planned.cells[-1]
     assert (cell.algo, cell.demos, cell.demo_steps) == ("bc", 2, T)
     program = Program(cell)
-    shown = program.demonstrations(None, None)
+    shown = program.demonstrations([cell], None, None)
     assert shown.observation.shape == (program.groups, cell.width, 2, T, 82)
     for seed in range(cell.width):
         np.testing.assert_array_equal(shown.observation[0, seed, 0], made.demonstrations.observation[0])
