@@ -112,15 +112,7 @@ def build(request: Request) -> Plan:
     for env, loaded in worlds.items():
         dials = _checked(loaded, request.settings.get(loaded.name, {}))
         loaded = plugins.world(env, dials)
-        if not loaded.world.has_expert:
-            wanted = " and ".join(f"{name}={value}" for name, value in loaded.world.chosen.items())
-            usual = {"backend": "spring", "demonstrator": "expert"}
-            other = {k: usual[k] for k, chosen in loaded.world.chosen.items() if k in usual and chosen != usual[k]}
-            hint = "".join(f"--{loaded.name}.{name}={value}, or " for name, value in other.items())
-            wanted = f" for {wanted}" if wanted else ""
-            raise BadInput(
-                f"{loaded.name} has no demonstrator{wanted}; nearest: {hint}launch/expert.py --env={env} to train one"
-            )
+        plugins.need_expert(loaded)
         row = table.budget_of(env, request.budget)
         file = _recorded(request, loaded.world, row)
         for name in ("seeds", "demos", "demo_steps", "episodes"):

@@ -167,6 +167,18 @@ def world(ref: str, values: Mapping[str, float | str] | None = None) -> LoadedWo
     return LoadedWorld(ref, dialled(made, values), _help(type(made)), {**source, **made.source})
 
 
+def need_expert(loaded: LoadedWorld) -> None:
+    """Raises BadInput, with what to choose instead, for a world that has no demonstrator with its options."""
+    if loaded.world.has_expert:
+        return
+    chosen, usual = loaded.world.chosen, {"backend": "spring", "demonstrator": "expert"}
+    wanted = " and ".join(f"{name}={value}" for name, value in chosen.items())
+    other = [f"{name}={value}" for name, value in usual.items() if name in chosen and chosen[name] != value]
+    hint = "".join(f"--{loaded.name}.{one}, or " for one in other)
+    what = f"{loaded.name} has no demonstrator" + (f" for {wanted}" if wanted else "")
+    raise BadInput(f"{what}; nearest: {hint}launch/expert.py --env={loaded.ref} to train one")
+
+
 def summary(ref: str) -> tuple[str, tuple[str, ...]]:
     """(first line of documentation, modes) of a registered world, without making it."""
     kind = envs.kind(ref)

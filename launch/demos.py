@@ -36,8 +36,7 @@ def main(values):
         return
     if not values.out:
         raise BadInput(f"--out is needed; nearest: --out=demos/{values.env}.npz")
-    if not world.has_expert:
-        raise BadInput(f"{world.name} has no demonstrator with these options; nearest: launch/expert.py trains one")
+    plugins.need_expert(loaded)
     out = Path(values.out).expanduser()
     if out.suffix != ".npz" and values.observation_only:
         raise BadInput(f"--observation_only is for npz; nearest: --out={out}.npz")

@@ -61,8 +61,7 @@ def main(values):
         values.env, values.seed, world, parsed("set", values.set, plugins.algorithm("ppo").settings), values.terminate
     )
     if values.latency:
-        if not training.world.has_expert:
-            raise BadInput(f"--latency: {training.world.name} has no demonstrator with these options; nearest: --env=hopper")
+        plugins.need_expert(plugins.world(values.env, world))
         header = ("random actions", "episodes", "failed within 150 steps", "after, 10 %", "50 %", "90 % [steps]")
         found = latency.measure(training.world, values.seed)
         body = [

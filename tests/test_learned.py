@@ -174,9 +174,10 @@ def test_ppo_sees_exactly_the_learned_reward(gail_run, monkeypatch):
     seen = []
     improve = ppo.PPO.improve
 
-    def spy(self, state, batch, reward):
+    def spy(self, state, batch, reward, absorbing):
+        assert absorbing is None
         seen.append((batch, reward))
-        return improve(self, state, batch, reward)
+        return improve(self, state, batch, reward, absorbing)
 
     monkeypatch.setattr(ppo.PPO, "improve", spy)
     config = {**TINY, "reward": "learned"}

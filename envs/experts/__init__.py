@@ -119,6 +119,5 @@ class Demonstrated(World):
         """The network's action at the state's observation; deterministic, `key` is not used."""
         del key
         if self._expert is None:
-            which = ", ".join(f"{name} {value!r}" for name, value in {"backend": self.backend, **self.chosen}.items())
-            raise ValueError(f"{self.name} has no demonstrator for {which}")
+            raise ValueError(f"{self.name} has no demonstrator for {dict(self.chosen)}")
         return self._expert.act(state.obs)

@@ -79,7 +79,7 @@ def make(spec: Spec, config: Config) -> Learner:
         return g(params, steps) + config.discount * h_next - h - steps.log_prob  # type: ignore[operator]
 
     # log pi(a|s) is read at the expert's actions even where g is not.
-    judge = adversarial.Discriminator(spec, config, logit, True, inner.steps_per_round, config.discount)
+    judge = adversarial.Discriminator(spec, config, logit, True, inner.steps_per_round, ppo.forever(config.discount))
 
     def init(key: jax.Array, task: Task) -> State:
         key, policy_key, g_key, h_key, entropy_key = jax.random.split(key, 5)
@@ -107,13 +107,20 @@ def make(spec: Spec, config: Config) -> Learner:
         rows = adversarial.Rows.of(batch)
         discriminator, found = judge.fit(state.discriminator, task.demonstrations, rows, log_prob, policy.round, fit_key)
         rows = judge.seen(discriminator.inputs, rows)
-        reward = logit(discriminator.params, rows) + (rows.log_prob if f_alone else 0.0)
+        reward = logit(discriminator.params, rows)
+        if f_alone:
+            # Less its mean with `absorbing`: log pi = 0 there, and its size must not decide whether falling pays.
+            reward += rows.log_prob - (jnp.mean(rows.log_prob) if config.absorbing else 0.0)
         reward = reward.reshape(batch.reward.shape)
         found |= adversarial.compare(judge, discriminator.inputs, task.demonstrations, batch, reward, sample_key)
-        if config.absorbing:  # nothing is chosen there: log pi = 0
-            reward = judge.with_absorbed(reward, logit(discriminator.params, judge.absorbed)[0], batch.termination)
-        policy, more = inner.improve(policy, batch, reward)
+        absorbing = (
+            logit(discriminator.params, judge.absorbed)[0] if config.absorbing else None
+        )  # log pi = 0: nothing is chosen
+        policy, more = inner.improve(policy, batch, reward, absorbing)
         return State(policy, discriminator, key), {**found, **more}
+
+    def absorbing_g(discriminator: adversarial.State) -> jax.Array | None:
+        return g(discriminator.params, judge.absorbed)[0] if config.absorbing else None
 
     # What can be trained on again is g alone: h is shaping, which the dynamics it was learned under are part of.
     def judged(params: Any, observation: jax.Array, action: jax.Array, next_observation: jax.Array) -> jax.Array:
@@ -127,6 +134,6 @@ def make(spec: Spec, config: Config) -> Learner:
         inner.act,
         config.rounds,
         Consumes(expert_queries=spec.demos * spec.demo_steps, env_steps=inner.env_steps),
-        reward=lambda state: {"params": state.discriminator.params, "inputs": state.discriminator.inputs},
+        reward=lambda state: adversarial.kept(state.discriminator, absorbing_g(state.discriminator)),
         judge=judged,
     )

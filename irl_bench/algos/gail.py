@@ -5,7 +5,7 @@
 
 The world's `done` ends no episode by default, so a discriminator that cannot tell anything rewards neither living nor dying,
 whatever the form of the reward (Kostrikov et al. 2019, arXiv 1809.02925, on that bias). With `absorbing` it does, into a state
-that is judged like any other and counts for ever, which is as neutral.
+that is judged like any other and whose reward counts for ever (their section 4.2), which is as neutral.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def make(spec: Spec, config: Config) -> Learner:
         return network.apply({"params": params}, jnp.concatenate(parts, -1))  # type: ignore[return-value]
 
     reads_actions = config.inputs == "state_action"
-    judge = adversarial.Discriminator(spec, config, logit, reads_actions, inner.steps_per_round, config.discount)
+    judge = adversarial.Discriminator(spec, config, logit, reads_actions, inner.steps_per_round, ppo.forever(config.discount))
 
     def init(key: jax.Array, task: Task) -> State:
         key, policy_key, network_key = jax.random.split(key, 3)
@@ -79,6 +79,11 @@ def make(spec: Spec, config: Config) -> Learner:
         width += judge.action_width if reads_actions else 0
         params = network.init(network_key, jnp.zeros(width))["params"]
         return State(inner.init(policy_key, task), judge.init(params, task.demonstrations), key)
+
+    def absorbing(discriminator: adversarial.State) -> jax.Array | None:
+        """The absorbing state's reward."""
+        z = logit(discriminator.params, judge.absorbed)[0] if config.absorbing else None
+        return None if z is None else adversarial.reward_of(z, config.reward)
 
     def update(state: State, task: Task) -> tuple[State, dict[str, jax.Array]]:
         key, fit_key, sample_key = jax.random.split(state.key, 3)
@@ -88,10 +93,7 @@ def make(spec: Spec, config: Config) -> Learner:
         rows = judge.seen(discriminator.inputs, rows)
         reward = adversarial.reward_of(logit(discriminator.params, rows), config.reward).reshape(batch.reward.shape)
         found |= adversarial.compare(judge, discriminator.inputs, task.demonstrations, batch, reward, sample_key)
-        if config.absorbing:
-            own = adversarial.reward_of(logit(discriminator.params, judge.absorbed), config.reward)[0]
-            reward = judge.with_absorbed(reward, own, batch.termination)
-        policy, more = inner.improve(policy, batch, reward)
+        policy, more = inner.improve(policy, batch, reward, absorbing(discriminator))
         return State(policy, discriminator, key), {**found, **more}
 
     def judged(params: Any, observation: jax.Array, action: jax.Array, next_observation: jax.Array) -> jax.Array:
@@ -105,6 +107,6 @@ def make(spec: Spec, config: Config) -> Learner:
         inner.act,
         config.rounds,
         Consumes(expert_queries=spec.demos * spec.demo_steps, env_steps=inner.env_steps),
-        reward=lambda state: {"params": state.discriminator.params, "inputs": state.discriminator.inputs},
+        reward=lambda state: adversarial.kept(state.discriminator, absorbing(state.discriminator)),
         judge=judged,
     )

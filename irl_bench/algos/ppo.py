@@ -36,17 +36,21 @@ def takes(config: Config) -> str | None:
 
 
 def make(spec: Spec, config: Config) -> Learner:
-    # A learned reward knows of no end, as the algorithm that learned it saw none.
-    inner = ppo.PPO(spec, config, terminate=config.reward != "learned")
+    # A learned reward knows of an end only what follows it, if the algorithm that learned it saw any.
+    absorbing = spec.given is not None and spec.given.config.get("absorbing", False)
+    inner = ppo.PPO(spec, config, terminate=config.reward != "learned" or absorbing)
     judge, params_of = (None, None) if config.reward != "learned" else learned_reward(spec)
 
     def update(state: ppo.State, task: Task) -> tuple[ppo.State, dict[str, jax.Array]]:
         state, batch = inner.collect(state, task.dials)
+        after = None
         if judge and params_of:
-            reward = judge(params_of(task.given), batch.observation, batch.action, batch.next_observation)
+            params = params_of(task.given)
+            reward = judge(params, batch.observation, batch.action, batch.next_observation)
+            after = params["absorbing"] if absorbing else None
         else:
             reward = batch.reward if config.reward == "true" else jnp.ones_like(batch.reward)
-        state, metrics = inner.improve(state, batch, reward)
+        state, metrics = inner.improve(state, batch, reward, after)
         return state, {**metrics, "reward_correlation": correlation(reward, -batch.graded_cost)}
 
     queries = spec.demos * spec.demo_steps if config.init == "bc" else 0

@@ -81,7 +81,9 @@ ROBOTS = (
     "hopper", "halfcheetah", "ant", "walker2d", "humanoid",
     "reacher", "pusher", "inverted_pendulum", "inverted_double_pendulum",
 )  # fmt: skip
-WORLDS = {**WORLDS, "coarse_lane": WORLDS["grid"], **dict.fromkeys(ROBOTS, ROBOT)}
+LIKE_ROBOTS = (*ROBOTS, PLAYGROUND)
+"""Those, and all worlds of MuJoCo Playground's, which share a row."""
+WORLDS = {**WORLDS, "coarse_lane": WORLDS["grid"], **dict.fromkeys(LIKE_ROBOTS, ROBOT)}
 
 UNTRAINED = {"episodes": 32, "block": 32, "eps_episodes": 64}
 """At most this much of the untrained policy: its level is near 1 and nothing is fitted to it."""
@@ -138,11 +140,11 @@ CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("grid", "airl"): {**TABULAR_IRL},
     ("coarse_lane", "gail"): {**TABULAR_IRL, "inputs": "state_action"},
     ("coarse_lane", "airl"): {**TABULAR_IRL},
-    **{(robot, "bc"): {"rounds": 40, "steps_per_round": 250} for robot in ROBOTS},
+    **{(robot, "bc"): {"rounds": 40, "steps_per_round": 250} for robot in LIKE_ROBOTS},
     # Rollouts of whole episodes: a robot starts at rest, and most of its states come later.
-    **{(robot, "dagger"): {"episode_steps": 1000, "steps_per_round": 1600} for robot in ROBOTS},
-    **{(robot, algo): FALLING for robot in ROBOTS for algo in ("gail", "airl")},
-    **{(robot, "ppo"): RUNNER for robot in ROBOTS},
+    **{(robot, "dagger"): {"episode_steps": 1000, "steps_per_round": 1600} for robot in LIKE_ROBOTS},
+    **{(robot, algo): FALLING for robot in LIKE_ROBOTS for algo in ("gail", "airl")},
+    **{(robot, "ppo"): RUNNER for robot in LIKE_ROBOTS},
     ("ant", "ppo"): {
         **RUNNER,
         "unroll": 64,
@@ -163,10 +165,10 @@ BUDGET_CONFIGS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {
     ("smoke", "chain", "dagger"): {"iterations": 2},
     ("smoke", "lane_keep", "bc"): {"rounds": 6},
     ("smoke", "lane_keep", "dagger"): {"iterations": 2, "steps_per_round": 200},
-    **{(("smoke", env, algo)): SHORT for env in ("lane_keep", "chain", *ROBOTS) for algo in ("gail", "airl", "ppo")},
-    **{("smoke", name, algo): {**SHORT, "worlds": 16, "minibatches": 8} for name in ROBOTS for algo in ("gail", "airl")},
-    **{("smoke", robot, "bc"): {"rounds": 4, "steps_per_round": 50} for robot in ROBOTS},
-    **{("smoke", robot, "dagger"): {"iterations": 2, "steps_per_round": 50} for robot in ROBOTS},
+    **{(("smoke", env, algo)): SHORT for env in ("lane_keep", "chain", *LIKE_ROBOTS) for algo in ("gail", "airl", "ppo")},
+    **{("smoke", name, algo): {**SHORT, "worlds": 16, "minibatches": 8} for name in LIKE_ROBOTS for algo in ("gail", "airl")},
+    **{("smoke", robot, "bc"): {"rounds": 4, "steps_per_round": 50} for robot in LIKE_ROBOTS},
+    **{("smoke", robot, "dagger"): {"iterations": 2, "steps_per_round": 50} for robot in LIKE_ROBOTS},
     **{("full", "lane_keep", algo): {"rounds": 400} for algo in ("gail", "airl", "ppo")},
 }
 """(budget, world, algorithm) -> further differences."""
@@ -188,14 +190,17 @@ def default_worlds(algos: Iterable[str], otherwise: tuple[str, ...]) -> tuple[st
 
 def budget_of(env: str, budget: str) -> dict[str, int]:
     """A copy of the row of a world and a budget."""
-    return dict(WORLDS.get(env, ROBOT if env.startswith(PLAYGROUND) else OUTSIDE)[budget])
+    return dict(WORLDS.get(_row(env), OUTSIDE)[budget])
 
 
 def config_differences(env: str, algo: str, budget: str) -> dict[str, Any]:
     """Settings of an algorithm that differ from its defaults in a world at a budget."""
-    if env.startswith(PLAYGROUND):  # the settings of a robot that has none of its own
-        env = "humanoid"
+    env = _row(env)
     return {**CONFIGS.get((env, algo), {}), **BUDGET_CONFIGS.get((budget, env, algo), {})}
+
+
+def _row(env: str) -> str:
+    return PLAYGROUND if env.startswith(PLAYGROUND) else env
 
 
 def modes(env: str, algo: str, available: Iterable[str]) -> tuple[str, ...]:

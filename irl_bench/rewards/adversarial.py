@@ -165,18 +165,25 @@ class State:
     """Those of the last `replay` rounds, replay * min(n, REMEMBERED) rows; None without replay."""
 
 
-class Discriminator:
-    """Fits a logit to tell expert from policy. `logit` is read at standardised steps; `reads_actions`: actions too; `discount`:
-    the policy's, for the absorbing state."""
+def kept(state: State, absorbing: jax.Array | None) -> dict[str, Any]:
+    """What is stored of a learned reward; `absorbing` is that of the absorbing state, None without one."""
+    found = {"params": state.params, "inputs": state.inputs}
+    return found if absorbing is None else {**found, "absorbing": absorbing}
 
-    def __init__(
-        self, spec: Spec, config: Config, logit: Logit, reads_actions: bool, rows_per_round: int, discount: float = 0.99
-    ):
+
+class Discriminator:
+    """Fits a logit to tell expert from policy.
+
+    Args:
+      logit: read at standardised steps.
+      reads_actions: whether it reads actions too.
+      rows_per_round: of the policy.
+      stays: how many steps in the absorbing state go with one that leads there.
+    """
+
+    def __init__(self, spec: Spec, config: Config, logit: Logit, reads_actions: bool, rows_per_round: int, stays: Any = 100.0):
         self.spec, self.config, self.logit = spec, config, logit
-        self.reads_actions, self.rows = reads_actions, rows_per_round
-        self.lasts = 1.0 / jnp.maximum(1.0 - discount, 1e-3)
-        """How many steps one for ever is worth, after discounting."""
-        self.discount = discount
+        self.reads_actions, self.rows, self.stays = reads_actions, rows_per_round, stays
         self.transform = optax.adam(config.disc_learning_rate, b1=0.5)
 
     @property
@@ -245,13 +252,6 @@ class Discriminator:
         """The policy's own rows as its logit reads them."""
         return self.steps(inputs, rows.observation, rows.action, rows.next_observation, rows.log_prob, rows.termination)
 
-    def with_absorbed(self, reward: jax.Array, own: jax.Array, termination: jax.Array) -> jax.Array:
-        """Rewards float32[...] with the absorbing state's own [float32] paid for ever after a termination.
-
-        r + gamma / (1 - gamma) r_absorbing                        Kostrikov et al. 2019 (arXiv 1809.02925), section 4.2
-        """
-        return reward + termination * own * self.discount * self.lasts
-
     def fit(
         self,
         state: State,
@@ -286,9 +286,8 @@ class Discriminator:
             memory = jax.tree.map(lambda m, x: jax.lax.dynamic_update_slice_in_dim(m, x[chosen], start, 0), memory, policy)
             filled = jnp.minimum(round + 1, config.replay) * kept
         if config.absorbing:
-            # As many steps there as the discount lets count of each that led there.
             seen, of = (policy, self.rows) if memory is None else (memory, filled)
-            there = jnp.sum(seen.termination) * self.lasts
+            there = jnp.sum(seen.termination) * self.stays
             absorbed_share = there / (there + of)
         # Only steps whose successor was recorded.
         upto = jnp.cumsum((demos.mask[:, :-1] * demos.mask[:, 1:]).reshape(-1))

@@ -221,8 +221,17 @@ class PPO:
         worlds, batch = unroll(world, act, state.worlds, rollout_key, config.unroll, config.episode_steps, self.terminate)
         return state.replace(worlds=worlds, key=key), batch
 
-    def improve(self, state: State, batch: Transition, reward: jax.Array) -> tuple[State, dict[str, jax.Array]]:
-        """Updates policy and value from [L, E] transitions and their rewards float32[L, E]."""
+    def improve(
+        self, state: State, batch: Transition, reward: jax.Array, absorbing: jax.Array | None = None
+    ) -> tuple[State, dict[str, jax.Array]]:
+        """Updates policy and value from [L, E] transitions and their rewards.
+
+        Args:
+          state: before the round's update.
+          batch: what `collect` gave.
+          reward: float32[L, E].
+          absorbing: float32, the reward of every further step after a termination, for ever; None: nothing follows one.
+        """
         config = self.config
         key, loss_key = jax.random.split(state.key)
         metrics = {"reward_mean": jnp.mean(reward), "reward_std": jnp.std(reward)}
@@ -238,9 +247,14 @@ class PPO:
             metrics["reference_kl"] = jnp.mean(log_ratio)
             reward = reward - config.reference_kl * log_ratio
         if config.normalise_reward:
-            reward, state = self._normalise(state, batch, reward)
-        value = self.values(state.weights, x)
-        target = returns(batch, reward, value, self.values(state.weights, x_next), config.discount, config.gae_lambda)
+            scale, state = self._scale(state, batch, reward)
+            reward, absorbing = jax.tree.map(lambda r: jnp.clip(scale * r, -REWARD_LIMIT, REWARD_LIMIT), (reward, absorbing))
+        value, next_value = self.values(state.weights, x), self.values(state.weights, x_next)
+        if absorbing is not None:  # an end is a cut before a state whose value is known: r / (1 - gamma)
+            ends = batch.termination
+            next_value = jnp.where(ends > 0, absorbing * forever(config.discount), next_value)
+            batch = batch.replace(truncation=jnp.maximum(batch.truncation, ends), termination=jnp.zeros_like(ends))
+        target = returns(batch, reward, value, next_value, config.discount, config.gae_lambda)
         advantage = target - value
         metrics["explained_variance"] = 1.0 - jnp.var(advantage) / (jnp.var(target) + 1e-8)
         advantage = (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + 1e-8)
@@ -261,8 +275,8 @@ class PPO:
         }
         return state.replace(weights=weights, opt_state=opt_state, round=state.round + 1, key=key), metrics
 
-    def _normalise(self, state: State, batch: Transition, reward: jax.Array) -> tuple[jax.Array, State]:
-        """Rewards over the deviation of the discounted return, a moving average over rounds."""
+    def _scale(self, state: State, batch: Transition, reward: jax.Array) -> tuple[jax.Array, State]:
+        """Factor on rewards: one over the deviation of the discounted return, a moving average over rounds."""
         ended = jnp.maximum(batch.truncation, batch.termination)
 
         def step(total: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -272,8 +286,7 @@ class PPO:
         carried, totals = jax.lax.scan(step, state.returns, (reward, ended))
         variance = jnp.var(totals)
         variance = jnp.where(state.round == 0, variance, 0.9 * state.return_variance + 0.1 * variance)
-        scaled = jnp.clip(reward / jnp.sqrt(variance + 1e-8), -REWARD_LIMIT, REWARD_LIMIT)
-        return scaled, state.replace(returns=carried, return_variance=variance)
+        return 1.0 / jnp.sqrt(variance + 1e-8), state.replace(returns=carried, return_variance=variance)
 
     def _fit(self, weights: Any, opt_state: Any, rows: Any, entropy: jax.Array, key: jax.Array) -> Any:
         """Epochs of minibatches; returns weights, optimiser state and the last epoch's means."""
@@ -329,6 +342,11 @@ def _check_bounds(config: Config) -> None:
 def is_zero(weight: Any) -> bool:
     """Whether a term is left out of the program; a weight that a search varies is data and never is."""
     return isinstance(weight, int | float) and weight == 0
+
+
+def forever(discount: Any) -> jax.Array:
+    """How many steps an endless row of them is worth, 1 / (1 - gamma); at most 1000."""
+    return 1.0 / jnp.maximum(1.0 - discount, 1e-3)
 
 
 def view(inputs: Standardiser, observation: jax.Array) -> jax.Array:

@@ -243,7 +243,7 @@ def test_a_constant_discriminator_rewards_neither_living_nor_dying(form):
 
 
 @pytest.mark.parametrize("form", ["softplus", "log_d"])
-def test_an_absorbing_state_makes_ends_neutral(form):
+def test_an_absorbing_state_makes_ends_neutral(form, monkeypatch):
     """Where the world ends after four steps into a state with the same reward, an end is worth what going on is."""
     from irl_bench.rl import ppo
 
@@ -254,19 +254,20 @@ def test_an_absorbing_state_makes_ends_neutral(form):
     state = inner.init(KEY, Task(rollout.collect(world, KEY, 4, 8), world.dials))
     state, batch = inner.collect(state, world.dials)
     assert batch.termination.any()
-    judge = Discriminator(spec, config, lambda p, s: s.observation[:, 0], False, 8, config.discount)
     reward = adversarial.reward_of(jnp.full(batch.reward.shape, 0.3), form)
-    value = jnp.full(reward.shape, float(reward[0, 0]) / (1 - config.discount))
-    paid = judge.with_absorbed(reward, reward[0, 0], batch.termination)
-    found = ppo.returns(batch, paid, value, value, config.discount, config.gae_lambda)
-    np.testing.assert_allclose(found, value, rtol=1e-4)
-    kept = ppo.returns(batch, reward, value, value, config.discount, config.gae_lambda)
-    assert (np.abs(kept - value) > 0.1).any()  # a mere end is not neutral
+    seen, real = [], ppo.returns
+    monkeypatch.setattr(ppo, "returns", lambda *arguments: seen.append(arguments) or real(*arguments))
+    for absorbing in (reward[0, 0], None):
+        inner.improve(state, batch, reward, absorbing)
+        shown, scaled, _, after, *rates = seen.pop()
+        value = jnp.full(reward.shape, float(scaled[0, 0]) / (1 - config.discount))
+        found = real(shown, scaled, value, jnp.where(batch.termination > 0, after, value), *rates)
+        assert np.allclose(found, value, rtol=1e-4) == (absorbing is not None)  # a mere end is not neutral
 
 
 def test_terminations_lead_into_the_absorbing_state_and_stay_there():
     config = Config(absorbing=True, disc_steps=1, disc_batch=8192, penalty=0.0)
-    judge = Discriminator(Spec(Line(), 16, 4, 16), config, lambda p, s: s.observation[:, -1], False, 32, 0.75)
+    judge = Discriminator(Spec(Line(), 16, 4, 16), config, lambda p, s: s.observation[:, -1], False, 32, 4.0)
     task = task_of()
     state = judge.init({}, task.demonstrations)
     ended = jnp.zeros(32).at[jnp.array([3, 17])].set(1.0)
@@ -276,30 +277,47 @@ def test_terminations_lead_into_the_absorbing_state_and_stay_there():
     np.testing.assert_array_equal(steps.next_observation[:, -1], ended)
     np.testing.assert_array_equal(steps.next_observation[3], there.observation[0])
     assert (steps.next_observation[4, :3] != 0).any()
-    # Two of 32 rows lead there, and each is followed by 1 / (1 - 0.75) = 4 steps there: 8 of 40 rows.
+    # Two of 32 rows lead there, and each goes with 4 steps there: 8 of 40 rows.
     _, found = judge.fit(state, task.demonstrations, taken(jnp.ones((32, 3)), ended=ended), None, jnp.int32(0), KEY)
     assert np.isclose(found["disc_logit_policy"], 8 / 40, atol=0.015) and found["disc_logit_expert"] == 0.0
 
 
 @pytest.mark.parametrize("algo", [gail, airl])
-def test_the_absorbing_state_is_judged_and_paid(algo):
-    """A round in a world that ends trains on rewards that hold what the absorbing state is worth for ever after."""
+def test_the_absorbing_state_is_judged_paid_and_kept(algo, monkeypatch):
+    from irl_bench.rl import ppo
+
     world = Short()
     spec, task = Spec(world, 8, 4, 8), Task(rollout.collect(world, KEY, 4, 8), world.dials)
-    found = {}
-    for absorbing in (False, True):
-        config = algo.Config(**{**SMALL, "unroll": 32}, init="random", absorbing=absorbing, disc_learning_rate=1e-8)
-        learner = algo.make(spec, config)
-        state = jax.jit(learner.init)(KEY, task)
-        params = jax.tree.map(jnp.zeros_like, state.discriminator.params)
-        if algo is airl:  # f = 1 everywhere, by g's constant
-            params["g"]["bias_1"] = jnp.ones(1)
-        state = state.replace(discriminator=state.discriminator.replace(params=params))
-        found[absorbing] = float(jax.jit(learner.update)(state, task)[1]["reward_mean"])
-        per_step = np.log(2.0) if algo is gail else (1.0 if config.reward == "f" or spec.n_actions is None else None)
-        if not absorbing and per_step is not None:
-            assert np.isclose(found[False], per_step, rtol=1e-5)
-    assert found[True] > found[False] + 1.0  # one step in four or so is an end, worth some twenty steps more
+    config = algo.Config(**{**SMALL, "unroll": 32}, init="random", absorbing=True, disc_learning_rate=1e-8)
+    learner = algo.make(spec, config)
+    state = learner.init(KEY, task)
+    params = jax.tree.map(jnp.zeros_like, state.discriminator.params)
+    if algo is airl:  # g = 2 and h = 0 everywhere, by g's constant
+        params["g"]["bias_1"] = jnp.full(1, 2.0)
+    state = state.replace(discriminator=state.discriminator.replace(params=params))
+    paid, improve = [], ppo.PPO.improve
+
+    def spy(self, state, batch, reward, absorbing):
+        paid.append(float(absorbing))
+        assert batch.termination.any()
+        return improve(self, state, batch, reward, absorbing)
+
+    monkeypatch.setattr(ppo.PPO, "improve", spy)
+    state, _ = learner.update(state, task)
+    expected = np.log(2.0) if algo is gail else 2.0
+    np.testing.assert_allclose([*paid, learner.reward(state)["absorbing"]], expected, rtol=1e-4)
+
+
+def test_f_is_no_bonus_for_living_where_falls_end_episodes():
+    """An undecided discriminator has f = log pi: alone, its mean would pay for living or for falling, as the deviation is."""
+    world = Line()
+    spec, task = Spec(world, 16, 4, 16), task_of(world)
+    means = []
+    for reward in ("f", "log_ratio"):
+        config = airl.Config(**SMALL, absorbing=True, disc_learning_rate=1e-8, reward=reward)
+        learner = airl.make(spec, config)
+        means.append(float(jax.jit(learner.update)(jax.jit(learner.init)(KEY, task), task)[1]["reward_mean"]))
+    assert np.isclose(*means, atol=1e-4)
 
 
 def test_actions_are_needed_where_they_are_read():
