@@ -23,6 +23,7 @@ def small(monkeypatch):
         monkeypatch.setattr(experts, name, value)
 
 
+@pytest.mark.slow
 def test_a_training_resumes_exactly_and_ships_its_best(small, tmp_path, quick_compilation):
     training = experts.Training("lane_keep", 3, {}, TINY)
     whole = experts.train(training, tmp_path / "whole", lambda _: None, 128)
