@@ -116,6 +116,15 @@ class Policy:
         z = (raw - out) * jnp.exp(-log_std)
         return jnp.sum(-0.5 * jnp.square(z) - log_std - 0.5 * jnp.log(2.0 * jnp.pi) - log_slope(raw), -1)
 
+    def kl(self, weights: Any, other: Any, x: jax.Array) -> jax.Array:
+        """KL(pi || other) at each x, float32[...]; of raw actions, since a tanh on both sides changes nothing."""
+        mine, theirs = self._out(weights, x), self._out(other, x)
+        if self.discrete:
+            log_p, log_q = jax.nn.log_softmax(mine), jax.nn.log_softmax(theirs)
+            return jnp.sum(jnp.exp(log_p) * (log_p - log_q), -1)
+        a, b = _bounded(weights["log_std"]), _bounded(other["log_std"])
+        return jnp.sum(b - a + 0.5 * (jnp.exp(2.0 * (a - b)) + jnp.square(mine - theirs) * jnp.exp(-2.0 * b) - 1.0), -1)
+
     def entropy(self, weights: Any, x: jax.Array, key: jax.Array) -> jax.Array:
         """Entropy of pi(.|s), float32[...]; of a tanh-Gaussian by one sample of the tanh's log-slope: H(u) + E log(1 - a²)."""
         out = self._out(weights, x)

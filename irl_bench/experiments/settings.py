@@ -128,6 +128,15 @@ FALLING = {
 }  # fmt: skip
 """GAIL and AIRL on a robot: falls are rare, so a round must hold many steps, and its policy try enough to learn from them."""
 
+NUDGED = {
+    "episode_steps": 1000, "pool_steps": 1000, "discount": 0.99, "worlds": 128, "minibatches": 16, "rounds": 60,
+    "log_std": -1.3, "log_std_min": -4.0, "log_std_max": -1.0,
+}  # fmt: skip
+"""A robot's clone on a reward learned from comparisons."""
+
+PREFERENCES = ("rlhf", "rlhf_iterated", "trex", "drex", "dpo", "cpl")
+"""Algorithms that learn from comparisons."""
+
 CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("chain", "bc"): {**TABULAR, "rounds": 6, "steps_per_round": 200, "held_out": 0.0},
     ("chain", "dagger"): {**TABULAR, "initial": 0.25, "steps_per_round": 200},
@@ -145,6 +154,7 @@ CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     **{(robot, "dagger"): {"episode_steps": 1000, "steps_per_round": 1600} for robot in LIKE_ROBOTS},
     **{(robot, algo): FALLING for robot in LIKE_ROBOTS for algo in ("gail", "airl")},
     **{(robot, "ppo"): RUNNER for robot in LIKE_ROBOTS},
+    **{(robot, algo): NUDGED for robot in LIKE_ROBOTS for algo in ("rlhf", "rlhf_iterated", "trex", "drex")},
     ("ant", "ppo"): {
         **RUNNER,
         "unroll": 64,
@@ -159,6 +169,7 @@ CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
 """(world, algorithm) -> settings that differ from the algorithm's defaults."""
 
 SHORT = {"rounds": 4, "bc_steps": 300, "policy_delay": 1}
+SHORT_POOL = {**SHORT, "pool_worlds": 20, "pool_steps": 100, "reward_steps": 50}
 
 BUDGET_CONFIGS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {
     ("smoke", "chain", "bc"): {"rounds": 4},
@@ -166,6 +177,16 @@ BUDGET_CONFIGS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {
     ("smoke", "lane_keep", "bc"): {"rounds": 6},
     ("smoke", "lane_keep", "dagger"): {"iterations": 2, "steps_per_round": 200},
     **{(("smoke", env, algo)): SHORT for env in ("lane_keep", "chain", *LIKE_ROBOTS) for algo in ("gail", "airl", "ppo")},
+    **{
+        ("smoke", env, algo): {**SHORT_POOL, **({"labels": 100} if algo.startswith("rlhf") else {"pairs": 200})}
+        for env in ("lane_keep", "chain", *LIKE_ROBOTS)
+        for algo in ("rlhf", "rlhf_iterated", "trex", "drex")
+    },
+    **{
+        ("smoke", env, algo): {"labels": 50, "rounds": 2, "bc_steps": 300, "warm": 50, "tail": 25, "segment": 25}
+        for env in ("lane_keep", "chain", *LIKE_ROBOTS)
+        for algo in ("dpo", "cpl")
+    },
     **{("smoke", name, algo): {**SHORT, "worlds": 16, "minibatches": 8} for name in LIKE_ROBOTS for algo in ("gail", "airl")},
     **{("smoke", robot, "bc"): {"rounds": 4, "steps_per_round": 50} for robot in LIKE_ROBOTS},
     **{("smoke", robot, "dagger"): {"iterations": 2, "steps_per_round": 50} for robot in LIKE_ROBOTS},
@@ -175,7 +196,7 @@ BUDGET_CONFIGS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {
 
 
 DEFAULT_WORLDS: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("gail", "airl", "ppo", "stored"), ("lane_keep",)),
+    **dict.fromkeys(("gail", "airl", "ppo", "stored", *PREFERENCES), ("lane_keep",)),
     "maxent_irl": ("grid", "coarse_lane"),
 }
 """Algorithms that are not run on every default world unless asked to."""

@@ -28,7 +28,7 @@ from irl_bench.algos.config import BadInput, setting
 from irl_bench.networks import MAX_LOG_STD, MIN_LOG_STD, MLP, Policy, Standardiser
 from irl_bench.rl.experience import Transition, Worlds, begin, flat, unroll
 from irl_bench.supervised import PolicyParams, fit, flatten, optimiser
-from irl_bench.types import Spec, Task
+from irl_bench.types import Demonstrations, Spec, Task
 
 OBSERVATION_LIMIT = 10.0
 """Standardised observations are cut here: a feature that hardly ever varies has a huge scale."""
@@ -189,22 +189,10 @@ class PPO:
 
     def _clone(self, state: State, task: Task, key: jax.Array) -> Any:
         """Behavioural cloning of the demonstrations with the policy's own inputs."""
-        demos, config = task.demonstrations, self.config
-        if demos.action is None:
-            raise BadInput("init=bc needs demonstrations with actions; nearest: init=random")
-        inputs = self.inputs(state)
-        data = flatten(view(inputs, demos.observation), demos.action, demos.mask)
-        transform = optimiser(3e-3, 1e-2, config.bc_steps)
+        config = self.config
         weights = state.weights["policy"]
-        same = Standardiser(jnp.zeros(()), jnp.ones(()))
-        opt_state = transform.init(weights)
-        weights, _, _ = fit(self.policy, "nll", transform, weights, opt_state, same, data, key, config.bc_steps, 256)
-        # A feature that the demonstrations never vary starts without influence; training may give it one.
-        varies = jnp.std(data.observation, 0, where=data.mask[:, None] > 0) > 0
-        first = weights["net"]["Dense_0"]
-        net = {**weights["net"], "Dense_0": {**first, "kernel": first["kernel"] * varies[:, None]}}
-        begun = {**weights, "net": net}
-        return begun if self.policy.discrete else {**begun, "log_std": jnp.full(self.policy.size, config.log_std)}
+        weights = clone(self.policy, weights, self.inputs(state), task.demonstrations, config.bc_steps, key)
+        return weights if self.policy.discrete else {**weights, "log_std": jnp.full(self.policy.size, config.log_std)}
 
     def collect(self, state: State, dials: Any) -> tuple[State, Transition]:
         """One rollout of the current policy: [L, E] transitions."""
@@ -330,6 +318,21 @@ class PPO:
             "clipped": jnp.mean(jnp.abs(jnp.expm1(log_ratio)) > self.config.clip),
         }
         return -surrogate + value_loss - entropy * bonus, found
+
+
+def clone(policy: Policy, weights: Any, inputs: Standardiser, demos: Demonstrations, steps: int, key: jax.Array) -> Any:
+    """`weights` after `steps` gradient steps of behavioural cloning on what `inputs` shows of them; `key` is consumed."""
+    if demos.action is None:
+        raise BadInput("init=bc needs demonstrations with actions; nearest: init=random")
+    data = flatten(view(inputs, demos.observation), demos.action, demos.mask)
+    transform = optimiser(3e-3, 1e-2, steps)
+    same = Standardiser(jnp.zeros(()), jnp.ones(()))
+    weights, _, _ = fit(policy, "nll", transform, weights, transform.init(weights), same, data, key, steps, 256)
+    # A feature that the demonstrations never vary starts without influence; training may give it one.
+    varies = jnp.std(data.observation, 0, where=data.mask[:, None] > 0) > 0
+    first = weights["net"]["Dense_0"]
+    net = {**weights["net"], "Dense_0": {**first, "kernel": first["kernel"] * varies[:, None]}}
+    return {**weights, "net": net}
 
 
 def _check_bounds(config: Config) -> None:

@@ -22,6 +22,8 @@ WORLDS = {"line": Line, "chain": Chain, "grid": functools.partial(envs.make, "gr
 TINY = {"hidden": (4,), "batch_size": 4, "steps_per_round": 2, "rounds": 2, "iterations": 2, "episode_steps": 2}
 TINY |= {"worlds": 4, "unroll": 8, "minibatches": 2, "epochs": 1, "value_hidden": (4,), "bc_steps": 2, "policy_delay": 0}
 TINY |= {"disc_hidden": (4,), "disc_batch": 4, "disc_steps": 1}
+TINY |= {"labels": 20, "pairs": 20, "pool_worlds": 20, "pool_steps": 4, "segment": 2, "warm": 2, "tail": 1}
+TINY |= {"members": 2, "reward_hidden": (4,), "reward_batch": 4, "reward_steps": 4}
 KEY = jax.random.PRNGKey(0)
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -29,7 +31,9 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 LEARNT_ALONE = [algo for algo in ALGORITHMS if algo != "stored"]
 """`stored` must be given what another algorithm has learned: tests/test_learned.py."""
 
-BUILT_ON_PPO = ("gail", "airl", "ppo")
+ALIKE = ("rlhf_iterated", "trex", "drex", "cpl")
+"""They go through the code of `rlhf` and `dpo`; the default tests try those."""
+BUILT_ON_PPO = ("gail", "airl", "ppo", "rlhf", *ALIKE, "dpo")
 """Slow to compile."""
 
 
@@ -40,7 +44,7 @@ def worlds_of(algo):
 
 def pair(algo, world):
     """With a mark where it takes long and another algorithm goes through the same code."""
-    alike = world == "chain" and algo in ("gail", "ppo")
+    alike = algo in ALIKE or (world == "chain" and algo in ("gail", "ppo", "rlhf", "dpo"))
     return pytest.param(algo, world, marks=pytest.mark.slow if alike else ())
 
 
@@ -123,7 +127,7 @@ def test_action_is_one_of_the_world(algo, world):
 
 # Two more compilations of each: those that are slow to compile are tried on one world.
 @pytest.mark.parametrize(
-    ("algo", "world"), [(a, w) for a in LEARNT_ALONE for w in worlds_of(a)[: 1 if a in BUILT_ON_PPO else 2]]
+    ("algo", "world"), [pair(a, w) for a in LEARNT_ALONE for w in worlds_of(a)[: 1 if a in BUILT_ON_PPO else 2]]
 )
 def test_seeds_side_by_side_are_seeds_one_by_one(algo, world):
     learner = learner_of(algo, world)
@@ -145,7 +149,7 @@ def test_jit_changes_nothing(algo):
         close(jitted, rounds(learner, KEY, task))
 
 
-@pytest.mark.parametrize("algo", LEARNT_ALONE)
+@pytest.mark.parametrize("algo", [pytest.param(a, marks=pytest.mark.slow if a in ALIKE else ()) for a in LEARNT_ALONE])
 def test_the_key_is_all_that_is_random(algo):
     world = worlds_of(algo)[0]
     learner, task = learner_of(algo, world), task_of(world)

@@ -1,0 +1,44 @@
+"""D-REX: a clone with more noise drives worse, so the noise ranks its rollouts and no teacher is asked.
+
+Of two rollouts of the clone whose probabilities of a random action differ by at least `margin`, that with less noise wins.
+A reward of the state is fitted to snippets of such pairs, and PPO maximises it: it may promise more than the best of the data.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from irl_bench.algos.config import setting
+from irl_bench.learner import Consumes, Learner
+from irl_bench.preferences import ranked, trainer
+from irl_bench.preferences.reward_model import Comparisons, Segments
+from irl_bench.types import Spec
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(ranked.Config):
+    """Settings of D-REX."""
+
+    margin: float = setting(0.3, "least difference of noise within a pair", low=0.0, high=0.9)
+
+
+def make(spec: Spec, config: Config) -> Learner:
+    pool = ranked.Pool(spec, config)
+    gap = pool.noise[None, :] - pool.noise[:, None]
+    better, worse = (jnp.asarray(x) for x in np.nonzero(gap >= max(config.margin, 1e-3) - 1e-6))
+
+    def ask(state: trainer.State, dials: Any, key: jax.Array) -> tuple[Segments, Comparisons]:
+        pool_key, pair_key, at_key = jax.random.split(key, 3)
+        segments, _ = pool(learner.draw(state.policy, state.policy.reference), dials, pool_key)
+        chosen = jax.random.randint(pair_key, (config.pairs,), 0, len(better))
+        first, second = pool.snippets(better[chosen], worse[chosen], at_key)
+        ones = jnp.ones(config.pairs)
+        return segments, Comparisons(first, second, ones, ones)
+
+    learner = trainer.Trainer(spec, config, ask, config.pairs, pool.segments)
+    return learner.learner(Consumes())

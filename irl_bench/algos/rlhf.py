@@ -1,0 +1,82 @@
+"""Reinforcement learning from (simulated) human feedback: clone, learn a reward from comparisons, optimise it near the clone.
+
+    1. SFT: pi_ref, a clone of the demonstrations          2. reward: Bradley-Terry on segments of pi_ref's rollouts
+    3. PPO on r - beta log(pi / pi_ref)                     Ouyang et al. 2022 (arXiv 2203.02155), figure 2
+
+All labels are asked for once, before the first round. `rlhf_iterated` asks again. `init=airl` begins with the policy and the
+reward that a run of AIRL left (`--given=RUN`): its reward, standardised, is one more part of the learned one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from irl_bench.algos.config import BadInput, setting
+from irl_bench.learner import Consumes, Learner
+from irl_bench.preferences import queries, teachers, trainer
+from irl_bench.preferences.reward_model import Comparisons, Segments
+from irl_bench.types import Spec
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(trainer.Config):
+    """Settings of RLHF."""
+
+    labels: int = setting(1000, "comparisons that the teacher is asked for, in all", unit="labels", low=10, high=10_000_000)
+    teacher: str = setting("oracle", "who compares", choices=tuple(teachers.TEACHERS))
+    queries: str = setting("uniform", "which pairs are asked about", choices=queries.QUERIES)
+    pool: str = setting(
+        "policy", "whose rollouts are compared: the current policy's, or half of them the reference's",
+        choices=("policy", "both"),
+    )  # fmt: skip
+    shuffled: bool = setting(False, "permute the answers, so that they say nothing (a control)")
+
+
+def make(spec: Spec, config: Config) -> Learner:
+    return train(spec, config)
+
+
+def train(spec: Spec, config: Config, iterations: int = 1, restart: bool = False) -> Learner:
+    """The learner that asks `iterations` times for its share of the labels."""
+    if config.labels % iterations:
+        near = max(config.labels // iterations, 10) * iterations
+        raise BadInput(f"labels={config.labels} cannot be shared by {iterations} iterations; nearest: labels={near}")
+    count = config.labels // iterations
+    each = config.pool_worlds * (config.pool_steps // min(config.segment, config.pool_steps))
+    if each < 2:
+        raise BadInput(f"pool_worlds={config.pool_worlds} gives one segment, nothing to compare; nearest: pool_worlds=2")
+    teacher = teachers.TEACHERS[config.teacher]
+
+    def ask(state: trainer.State, dials: Any, key: jax.Array) -> tuple[Segments, Comparisons]:
+        pool_key, pair_key, answer_key, shuffle_key = jax.random.split(key, 4)
+        segments, _ = trainer.pool(spec, dials, acting(state), config.pool_worlds, config.pool_steps, config.segment, pool_key)
+        first, second = queries.pairs(config.queries, each, count, pair_key)
+        margin = learner.rewards.margins(state.reward, segments, first, second)
+        chosen = queries.choose(config.queries, margin, count)
+        first, second = first[chosen], second[chosen]
+        known = teachers.pool_of(teacher, segments.reward)
+        label, weight = teachers.answer(teacher, segments.reward[first], segments.reward[second], known, answer_key)
+        if config.shuffled:
+            order = jax.random.permutation(shuffle_key, count)
+            label, weight = label[order], weight[order]
+        return segments, Comparisons(first, second, label, weight)
+
+    def acting(state: trainer.State) -> Any:
+        own = learner.draw(state.policy, state.policy.weights["policy"])
+        if config.pool == "policy":
+            return own
+        reference = learner.draw(state.policy, state.policy.reference)
+        half = jnp.arange(config.pool_worlds) % 2 == 0
+
+        def act(observation: jax.Array, key: jax.Array) -> Any:
+            pick = lambda a, b: jnp.where(half.reshape(-1, *[1] * (a.ndim - 1)), a, b)  # noqa: E731
+            return jax.tree.map(pick, own(observation, key), reference(observation, key))
+
+        return act
+
+    learner = trainer.Trainer(spec, config, ask, count, each, iterations, restart)
+    return learner.learner(Consumes(preference_labels=config.labels))

@@ -1,0 +1,26 @@
+"""RLHF that asks again: the labels are spent in iterations, each about rollouts of the policy as it is then.
+
+At equal labels with `rlhf`. What the policy exploits in one iteration it is asked about in the next; the reward is refitted to
+all answers so far.                 Christiano et al. 2017 (arXiv 1706.03741), section 2.2; Bai et al. 2022 (arXiv 2204.05862)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from irl_bench.algos import rlhf
+from irl_bench.algos.config import setting
+from irl_bench.learner import Learner
+from irl_bench.types import Spec
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(rlhf.Config):
+    """Settings of iterated RLHF."""
+
+    iterations: int = setting(5, "how often labels are asked for", low=1, high=1000)
+    restart: bool = setting(False, "begin each iteration with the reference policy")
+
+
+def make(spec: Spec, config: Config) -> Learner:
+    return rlhf.train(spec, config, config.iterations, config.restart)

@@ -1,0 +1,178 @@
+"""Preferences without a learned reward: the policy itself is fitted to comparisons of segments that begin alike (DPO, CPL).
+
+Both members of a pair start in the same state with the same random numbers of the world, so that only actions differ. A sum of
+log-probability ratios along a segment equals its return plus the value of its last state, up to a constant of the first one
+(Rafailov et al. 2023, arXiv 2305.18290, section 4; Hejna et al. 2024, arXiv 2310.13639, section 3). So pairs are compared by
+what they earn over the segment and over `tail` steps of the reference policy after it: a sample of that value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from irl_bench.algos.config import setting
+from irl_bench.learner import Consumes, Learner
+from irl_bench.networks import Policy, Standardiser, standardiser
+from irl_bench.preferences import reward_model, teachers
+from irl_bench.rl import ppo
+from irl_bench.rl.experience import Worlds, unroll
+from irl_bench.supervised import PolicyParams, draw
+from irl_bench.types import Spec, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of fitting a policy to comparisons."""
+
+    hidden: tuple[int, ...] = setting((64, 64), "widths of the hidden layers", unit="units", low=1, high=4096)
+    bc_steps: int = setting(2400, "gradient steps of the cloning it starts from", unit="steps", low=1, high=10_000_000)
+    log_std: float = setting(-2.0, "log-deviation of raw actions, held", low=-5.0, high=1.0)
+    labels: int = setting(1000, "comparisons that the teacher is asked for", unit="labels", low=10, high=10_000_000)
+    teacher: str = setting("oracle", "who compares", choices=tuple(teachers.TEACHERS))
+    segment: int = setting(50, "length of a segment", unit="steps", low=1, high=10_000)
+    tail: int = setting(100, "steps of the reference policy after it that are compared too", unit="steps", low=0, high=100_000)
+    warm: int = setting(200, "pairs begin within so many steps of the reference policy", unit="steps", low=1, high=100_000)
+    learning_rate: float = setting(3e-4, "Adam's step size", low=1e-8, high=1.0)
+    rounds: int = setting(20, "rounds of training", unit="rounds", low=1, high=10_000)
+    steps_per_round: int = setting(50, "gradient steps in a round", unit="steps", low=1, high=1_000_000)
+    batch_size: int = setting(64, "comparisons per gradient step", low=1, high=65536)
+
+
+@struct.dataclass
+class Pairs:
+    """L pairs of segments of H steps from shared starts."""
+
+    observation: jax.Array
+    """float32[L, 2, H, O], standardised."""
+    raw: jax.Array
+    """float32[L, 2, H, A], or int32[L, 2, H]."""
+    reference: jax.Array
+    """float32[L, 2, H]: log pi_ref."""
+    label: jax.Array
+    """float32[L]: 1 the first is preferred, 0 the second, 0.5 neither."""
+    weight: jax.Array
+    """float32[L]: 0 where there is no answer."""
+
+
+@struct.dataclass
+class State:
+    weights: Any
+    opt_state: Any
+    reference: Any
+    inputs: Standardiser
+    pairs: Pairs
+    key: jax.Array
+
+
+Loss = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+"""(log pi[L, 2, H], log pi_ref[L, 2, H], label[L], weight[L]) -> float32[]"""
+
+
+def make(spec: Spec, config: Config, loss: Loss) -> Learner:
+    """The learner that minimises `loss`."""
+    policy = Policy(spec, config.hidden, log_std=config.log_std)
+    transform = optax.adam(config.learning_rate)
+    teacher = teachers.TEACHERS[config.teacher]
+    steps = config.segment + config.tail
+
+    def init(key: jax.Array, task: Task) -> State:
+        key, policy_key, fit_key, pairs_key = jax.random.split(key, 4)
+        demos = task.demonstrations
+        rows = demos.observation.reshape(-1, spec.observation_size)
+        inputs = standardiser(rows, demos.mask.reshape(-1), keep_constant=True)
+        weights = ppo.clone(policy, policy.init(policy_key), inputs, demos, config.bc_steps, fit_key)
+        weights = weights if policy.discrete else {**weights, "log_std": jnp.full(policy.size, config.log_std)}
+        pairs = ask(weights, inputs, task.dials, pairs_key)
+        return State(weights, transform.init(weights), weights, inputs, pairs, key)
+
+    def ask(weights: Any, inputs: Standardiser, dials: Any, key: jax.Array) -> Pairs:
+        """Rollouts in pairs, and the teacher's answers; `key` is consumed."""
+        world, count = spec.world.bind(dials), config.labels
+        reset_key, age_key, warm_key, pair_key, answer_key = jax.random.split(key, 5)
+
+        def act(observation: jax.Array, key: jax.Array) -> Any:
+            x = ppo.view(inputs, observation)
+            raw = policy.draw(weights, x, key)
+            return policy.squash(raw), raw, policy.log_prob(weights, x, raw)
+
+        start = jax.vmap(world.reset)(jax.random.split(reset_key, count))
+        age = jax.random.randint(age_key, (count,), 0, config.warm)
+
+        def walk(state: Any, now: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
+            t, key = now
+            after = jax.vmap(world.step)(state, act(state.obs, key)[0])
+            keep = lambda a, b: jnp.where((t < age).reshape(-1, *[1] * (a.ndim - 1)), a, b)  # noqa: E731
+            return jax.tree.map(keep, after, state), None
+
+        state, _ = jax.lax.scan(walk, start, (jnp.arange(config.warm), jax.random.split(warm_key, config.warm)))
+        both = jax.tree.map(lambda x: jnp.repeat(x, 2, 0), state)
+        worlds = Worlds(both, jnp.zeros(2 * count, jnp.int32))
+        _, batch = unroll(world, act, worlds, pair_key, steps, steps + 1, terminate=False)
+        cut = lambda x: jnp.moveaxis(x, 0, 1).reshape(count, 2, *x.shape[:1], *x.shape[2:])  # noqa: E731
+        reward = cut(batch.reward)
+        known = teachers.pool_of(teacher, reward.reshape(2 * count, steps))
+        label, weight = teachers.answer(teacher, reward[:, 0], reward[:, 1], known, answer_key)
+        own = jax.tree.map(lambda x: cut(x)[:, :, : config.segment], (batch.observation, batch.raw, batch.log_prob))
+        return Pairs(ppo.view(inputs, own[0]), own[1], own[2], label, weight)
+
+    def update(state: State, task: Task) -> tuple[State, dict[str, jax.Array]]:
+        key, fit_key = jax.random.split(state.key)
+        pairs = state.pairs
+        training = pairs.weight * (jnp.arange(config.labels) % reward_model.HELD_OUT != 0)
+        upto = jnp.cumsum(training)
+
+        def objective(weights: Any, rows: jax.Array) -> jax.Array:
+            part = jax.tree.map(lambda x: x[rows], pairs)
+            found = policy.log_prob(weights, part.observation, part.raw)
+            return loss(found, part.reference, part.label, training[rows])
+
+        def step(carry: Any, key: jax.Array) -> Any:
+            weights, opt_state = carry
+            rows = jnp.minimum(draw(upto, key, config.batch_size), config.labels - 1)
+            value, gradient = jax.value_and_grad(objective)(weights, rows)
+            if not policy.discrete:  # held: else a loser's log-probability falls fastest by a narrower policy
+                gradient = {**gradient, "log_std": jnp.zeros_like(gradient["log_std"])}
+            updates, opt_state = transform.update(gradient, opt_state, weights)
+            return (optax.apply_updates(weights, updates), opt_state), value
+
+        keys = jax.random.split(fit_key, config.steps_per_round)
+        (weights, opt_state), losses = jax.lax.scan(step, (state.weights, state.opt_state), keys)
+        found = jnp.sum(policy.log_prob(weights, pairs.observation, pairs.raw), -1)
+        before = jnp.sum(pairs.reference, -1)
+        ratio = found - before
+        chosen = jnp.where(pairs.label > 0.5, 0, 1)
+        decided = pairs.weight * (pairs.label != 0.5)
+        mean = lambda x: jnp.sum(x * decided) / jnp.maximum(jnp.sum(decided), 1.0)  # noqa: E731
+        pick = lambda x, at: jnp.take_along_axis(x, at[:, None], 1)[:, 0]  # noqa: E731
+        kept_back = pairs.weight * (jnp.arange(config.labels) % reward_model.HELD_OUT == 0)
+        metrics = {
+            "loss": jnp.mean(losses),
+            "log_prob_chosen": mean(pick(found, chosen)),
+            "log_prob_rejected": mean(pick(found, 1 - chosen)),
+            "reward_accuracy": reward_model.accuracy(ratio[:, 0] - ratio[:, 1], pairs.label, kept_back),
+            "reference_kl": jnp.mean(policy.kl(weights, state.reference, pairs.observation)),
+            "answered": jnp.sum(pairs.weight),
+            "ties": jnp.mean(pairs.weight * (pairs.label == 0.5)),
+        }
+        return state.replace(weights=weights, opt_state=opt_state, key=key), metrics
+
+    def act(params: PolicyParams, observation: jax.Array, key: jax.Array) -> jax.Array:
+        del key
+        return policy.mode(params.weights, ppo.view(params.inputs, observation))
+
+    walked = config.labels * (config.warm + 2 * steps)
+    return Learner(
+        init,
+        update,
+        lambda state: PolicyParams(state.weights, state.inputs),
+        act,
+        config.rounds,
+        Consumes(expert_queries=spec.demos * spec.demo_steps, env_steps=walked, preference_labels=config.labels),
+    )

@@ -1,0 +1,220 @@
+"""Reinforcement learning on a reward learned from comparisons, beside the policy it starts from.
+
+    maximise E[r(s) - beta log(pi(a|s) / pi_ref(a|s))]     Ziegler et al. 2019 (arXiv 1909.08593), eq. 2
+                                                           Stiennon et al. 2020 (arXiv 2009.01325), section 3.4
+
+pi_ref, and the policy at the start, is the clone of the demonstrations. In the first round, and again whenever an iteration
+begins, comparisons are asked for and the reward is fitted to all there are; the rounds between are PPO's on that reward.
+Where segments come from and who compares them is the caller's `ask`.
+A step that ends an episode (a fall) is followed for ever by the state it led to, at that state's learned reward: an end earns
+nothing by itself and nothing is taken for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from irl_bench.algos.config import BadInput, setting
+from irl_bench.learner import Consumes, Learner
+from irl_bench.preferences import reward_model
+from irl_bench.preferences.reward_model import Comparisons, RewardModel, Segments
+from irl_bench.rewards.adversarial import correlation
+from irl_bench.rl import ppo
+from irl_bench.rl.experience import Transition, Worlds, unroll
+from irl_bench.types import Spec, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(reward_model.Config, ppo.Config):
+    """Settings of reinforcement learning from comparisons: PPO's, the reward's and those of the pool of segments."""
+
+    log_std: float = setting(-2.0, "log-deviation of raw actions in the first round", low=-5.0, high=1.0)
+    policy_delay: int = setting(
+        4, "rounds at the start in which the policy is held and only its value is fitted", unit="rounds", low=0, high=10**6
+    )
+    reference_kl: float = setting(
+        0.02, "beta: reward is lowered by this times log(pi / pi_ref); the reference is the clone", low=0.0, high=100.0
+    )
+    segment: int = setting(25, "length of a segment", unit="steps", low=1, high=10_000)
+    pool_worlds: int = setting(64, "rollouts that segments are cut from, per iteration", low=1, high=65536)
+    pool_steps: int = setting(500, "their length, from a fresh start", unit="steps", low=1, high=1_000_000)
+
+
+@struct.dataclass
+class State:
+    policy: ppo.State
+    reward: reward_model.State
+    segments: Segments
+    """Those of all iterations; the ones to come are zero."""
+    made: Comparisons
+    held_out: jax.Array
+    """float32: accuracy on the comparisons kept back, at the last fit."""
+    fit_loss: jax.Array
+    """float32: the reward's loss, at the last fit."""
+    key: jax.Array
+
+
+Ask = Callable[[State, Any, jax.Array], tuple[Segments, Comparisons]]
+"""(state, dials, key) -> the iteration's segments and its comparisons, which index those segments from 0."""
+
+
+def when(due: jax.Array, change: Callable[[Any], Any], state: Any) -> Any:
+    """`change(state)` where `due`, else `state`. Unlike `lax.cond` it costs nothing under vmap while no seed is due."""
+    return jax.lax.while_loop(lambda x: x[0], lambda x: (jnp.zeros_like(x[0]), change(x[1])), (due, state))[1]
+
+
+def pool(
+    spec: Spec, dials: Any, act: Callable[..., Any], worlds: int, steps: int, length: int, key: jax.Array
+) -> tuple[Segments, Transition]:
+    """Rollouts from fresh starts that nothing ends, cut into segments; `key` is consumed.
+
+    Args:
+      act: as in `irl_bench.rl.experience.unroll`.
+      worlds, steps: E rollouts of L steps.
+      length: H. What is left of L // H is dropped.
+
+    Returns:
+      E * (L // H) segments, those of one rollout beside each other, and the transitions [L, E].
+    """
+    world = spec.world.bind(dials)
+    reset_key, key = jax.random.split(key)
+    start = Worlds(jax.vmap(world.reset)(jax.random.split(reset_key, worlds)), jnp.zeros(worlds, jnp.int32))
+    _, batch = unroll(world, act, start, key, steps, steps + 1, terminate=False)
+    count = steps // length
+
+    def cut(x: jax.Array) -> jax.Array:
+        x = jnp.moveaxis(x[: count * length], 1, 0)
+        return x.reshape(worlds * count, length, *x.shape[2:])
+
+    return Segments(cut(batch.next_observation), cut(batch.action), cut(batch.reward)), batch
+
+
+class Trainer:
+    """PPO on a reward that `ask` supplies the comparisons for.
+
+    Args:
+      iterations: how often it is asked, at equal distances; `comparisons` and `segments`: how many of them come each time.
+      restart: whether the policy goes back to the reference at each of them.
+    """
+
+    def __init__(
+        self, spec: Spec, config: Config, ask: Ask, comparisons: int, segments: int, iterations: int = 1, restart: bool = False
+    ):
+        if config.init != "bc":
+            raise BadInput(f"init={config.init}: the reference is a clone of the demonstrations; nearest: init=bc")
+        if config.segment > config.pool_steps:
+            raise BadInput(f"segment={config.segment} is longer than pool_steps={config.pool_steps}; nearest: segment="
+                           f"{config.pool_steps}")  # fmt: skip
+        if comparisons < reward_model.HELD_OUT:
+            least = iterations * reward_model.HELD_OUT
+            raise BadInput(f"{comparisons * iterations} labels in {iterations} iterations are too few; nearest: labels={least}")
+        self.spec, self.config, self.ask = spec, config, ask
+        self.comparisons, self.segments, self.iterations, self.restart = comparisons, segments, iterations, restart
+        self.inner = ppo.PPO(spec, config, terminate=True)
+        self.rewards = RewardModel(spec, config)
+        self.period = -(-config.rounds // iterations)
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps over all rounds, segments included."""
+        return self.inner.env_steps + self.iterations * self.config.pool_worlds * self.config.pool_steps
+
+    def init(self, key: jax.Array, task: Task) -> State:
+        """A state before the first round; `key` is consumed."""
+        key, policy_key, reward_key = jax.random.split(key, 3)
+        size, steps = self.iterations * self.segments, self.config.segment
+        seen = jnp.zeros((size, steps, self.spec.observation_size))
+        action = jnp.zeros((size, steps), jnp.int32) if self.spec.n_actions else jnp.zeros((size, steps, self.spec.action_size))
+        count = self.iterations * self.comparisons
+        none, zero = jnp.zeros(count), jnp.zeros(())
+        return State(
+            policy=self.inner.init(policy_key, task),
+            reward=self.rewards.init(reward_key),
+            segments=Segments(seen, action, jnp.zeros((size, steps))),
+            made=Comparisons(none.astype(jnp.int32), none.astype(jnp.int32), none, none),
+            held_out=zero,
+            fit_loss=zero,
+            key=key,
+        )
+
+    def draw(self, policy: ppo.State, weights: Any) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]:
+        """An `act` for rollouts of given weights, sampled."""
+        inputs = self.inner.inputs(policy)
+
+        def act(observation: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+            raw = self.inner.policy.draw(weights, ppo.view(inputs, observation), key)
+            return self.inner.policy.squash(raw), raw, jnp.zeros(len(raw))
+
+        return act
+
+    def learn(self, state: State, dials: Any) -> State:
+        """An iteration's beginning: new comparisons, and the reward fitted to all of them."""
+        key, ask_key, fit_key = jax.random.split(state.key, 3)
+        iteration = state.policy.round // self.period
+        new, made = self.ask(state, dials, ask_key)
+        start = iteration * self.segments
+        place = lambda whole, part, at: jax.lax.dynamic_update_slice_in_dim(whole, part.astype(whole.dtype), at, 0)  # noqa: E731
+        segments = jax.tree.map(lambda whole, part: place(whole, part, start), state.segments, new)
+        made = made.replace(first=made.first + start, second=made.second + start)
+        made = jax.tree.map(lambda whole, part: place(whole, part, iteration * self.comparisons), state.made, made)
+        reference = jax.tree.map(lambda x: x[: self.segments], segments)  # the first are the reference policy's
+        reward = jax.tree.map(lambda a, b: jnp.where(iteration == 0, a, b), self.rewards.see(state.reward, new), state.reward)
+        reward, loss = self.rewards.fit(reward, segments, made, max(1, self.config.reward_steps // self.iterations), fit_key)
+        reward = self.rewards.standardise(reward, reference)
+        held_out = self.rewards.held_out(reward, segments, made)
+        state = state.replace(reward=reward, segments=segments, made=made, held_out=held_out, fit_loss=loss, key=key)
+        if self.restart:
+            policy = {**state.policy.weights, "policy": state.policy.reference}
+            state = state.replace(policy=state.policy.replace(weights=policy))
+        return state
+
+    def update(self, state: State, task: Task) -> tuple[State, dict[str, jax.Array]]:
+        """One round."""
+        due = (state.policy.round % self.period == 0) & (state.policy.round // self.period < self.iterations)
+        state = when(due, lambda state: self.learn(state, task.dials), state)
+        policy, batch = self.inner.collect(state.policy, task.dials)
+        judge = lambda seen: self.rewards.judge(state.reward, seen, batch.action, seen)  # noqa: E731
+        reward = judge(batch.next_observation)
+        x = ppo.view(self.inner.inputs(policy), batch.observation)
+        kl = jnp.mean(self.inner.policy.kl(policy.weights["policy"], policy.reference, x))
+        key, pair_key = jax.random.split(state.key)
+        policy, metrics = self.inner.improve(policy, batch, reward, reward)
+        metrics |= {
+            "proxy": jnp.mean(reward),
+            "reference_kl": kl,
+            "reward_accuracy": state.held_out,
+            "reward_accuracy_now": self._now(batch, reward, pair_key),
+            "reward_loss": state.fit_loss,
+            "answered": jnp.sum(state.made.weight),
+            "reward_correlation": correlation(reward, -batch.graded_cost),
+        }
+        return state.replace(policy=policy, key=key), metrics
+
+    def _now(self, batch: Transition, reward: jax.Array, key: jax.Array, pairs: int = 256) -> jax.Array:
+        """Accuracy on pairs of segments of this round's own rollout; `key` is consumed. 0.5 where all returns are equal."""
+        length = min(self.config.segment, self.config.unroll)
+        count = self.config.unroll // length
+        cut = lambda x: jnp.sum(x[: count * length].reshape(count, length, -1), 1).reshape(-1)  # noqa: E731
+        learned, true = cut(reward), cut(batch.reward)
+        first, second = jax.random.randint(key, (2, pairs), 0, len(true))
+        gap = true[first] - true[second]
+        return reward_model.accuracy(learned[first] - learned[second], jnp.where(gap == 0, 0.5, gap > 0), jnp.ones(pairs))
+
+    def learner(self, consumes: Consumes) -> Learner:
+        """As the runner takes it."""
+        return Learner(
+            self.init,
+            self.update,
+            lambda state: self.inner.params(state.policy),
+            self.inner.act,
+            self.config.rounds,
+            dataclasses.replace(consumes, expert_queries=self.spec.demos * self.spec.demo_steps, env_steps=self.env_steps),
+            reward=lambda state: state.reward,
+            judge=self.rewards.judge,
+        )

@@ -1,0 +1,173 @@
+"""Training on comparisons: what is asked when, what the policy is rewarded with, and that preferences beat their data."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from irl_bench import rollout
+from irl_bench.algos import cpl, dpo, drex, rlhf, rlhf_iterated, trex
+from irl_bench.algos.config import BadInput
+from irl_bench.preferences import trainer
+from irl_bench.types import Spec, Task
+from tests.algos.helpers import Line, train
+
+KEY = jax.random.PRNGKey(0)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+SMALL = {
+    "hidden": (16,), "value_hidden": (16,), "worlds": 16, "unroll": 16, "minibatches": 4, "bc_steps": 100, "rounds": 6,
+    "reward_hidden": (16,), "pool_worlds": 20, "pool_steps": 32, "segment": 8, "reward_steps": 60, "episode_steps": 16,
+}  # fmt: skip
+
+
+class Windy(Line):
+    """`Line` with its reward a bit finer, so that segments hardly ever tie, and a demonstrator that lets it drift."""
+
+    name = "windy"
+
+    def _state(self, line):
+        state = super()._state(line)
+        return state.replace(reward=-jnp.abs(line.x))
+
+    def expert(self, state, key):
+        del key
+        return jnp.stack([-0.2 * jnp.tanh(state.obs[0]), jnp.float32(0)])
+
+
+def spec_of(world):
+    return Spec(world, world.horizon, 4, 8)
+
+
+def task_of(world, dials=None):
+    return Task(rollout.collect(world, KEY, 4, 8), dials or world.dials)
+
+
+@functools.cache
+def trained(module, seeds=2, **settings):
+    """(learner, states, metrics [seeds, rounds])"""
+    world = Windy()
+    names = module.Config.__dataclass_fields__
+    config = module.Config(**{k: v for k, v in {**SMALL, **settings}.items() if k in names})
+    learner = module.make(spec_of(world), config)
+    task = task_of(world)
+    states, metrics = jax.jit(jax.vmap(lambda key: train(learner, key, task)))(jax.random.split(KEY, seeds))
+    return learner, states, jax.tree.map(np.asarray, metrics)
+
+
+def level(learner, states):
+    """Mean reward per step of each seed's policy."""
+    world = Windy()
+    run = lambda state: rollout.evaluate(world, learner.act, learner.policy(state), KEY, 128, 64).reward  # noqa: E731
+    return np.asarray(jax.jit(jax.vmap(run))(states)) / (128 * 64)
+
+
+def test_when_changes_only_who_is_due():
+    count = lambda state: {"n": state["n"] + 1}  # noqa: E731
+    run = jax.jit(jax.vmap(lambda due, n: trainer.when(due, count, {"n": n})))
+    found = run(jnp.array([True, False, True]), jnp.array([1, 5, 7]))["n"]
+    np.testing.assert_array_equal(found, [2, 5, 8])
+
+
+def test_segments_are_what_followed_in_one_world():
+    world = Line()
+    act = lambda x, key: (jnp.zeros((len(x), 2)), jnp.zeros((len(x), 2)), jnp.zeros(len(x)))  # noqa: E731
+    segments, batch = trainer.pool(spec_of(world), world.dials, act, 3, 11, 4, KEY)
+    assert segments.observation.shape == (6, 4, 3) and segments.reward.shape == (6, 4)
+    for world_index in range(3):
+        for part in range(2):
+            own = slice(4 * part, 4 * part + 4)
+            np.testing.assert_array_equal(
+                segments.observation[2 * world_index + part], batch.next_observation[own, world_index]
+            )
+            np.testing.assert_array_equal(segments.reward[2 * world_index + part], batch.reward[own, world_index])
+    assert not batch.truncation.any() and not batch.termination.any()
+
+
+def test_one_shot_asks_once_and_iterated_asks_again():
+    _, states, metrics = trained(rlhf, labels=60)
+    assert (metrics["answered"] == 60).all() and (metrics["reward_loss"] == metrics["reward_loss"][:, :1]).all()
+    learner, states, metrics = trained(rlhf_iterated, labels=60, iterations=3)
+    np.testing.assert_array_equal(metrics["answered"][0], [20, 20, 40, 40, 60, 60])
+    assert len(np.unique(metrics["reward_loss"][0])) == 3
+    assert learner.consumes.preference_labels == 60 and learner.consumes.expert_queries == 32
+    assert learner.consumes.env_steps == 6 * 16 * 16 + 3 * 20 * 32
+    made = jax.tree.map(lambda x: np.asarray(x[0]), states.made)
+    for i in range(3):  # each iteration's pairs are of its own segments
+        own = made.first[20 * i : 20 * i + 20]
+        assert (own >= 80 * i).all() and (own < 80 * (i + 1)).all()
+
+
+def test_answers_are_those_of_the_true_returns():
+    _, states, _ = trained(rlhf, labels=60)
+    made, segments = (jax.tree.map(lambda x: np.asarray(x[0]), x) for x in (states.made, states.segments))
+    total = segments.reward.sum(1)
+    np.testing.assert_array_equal(made.label, np.where(total[made.first] > total[made.second], 1.0, 0.0))
+
+
+def test_the_clone_is_where_it_starts_and_what_kl_is_measured_from():
+    _, _, metrics = trained(rlhf, labels=60, policy_delay=2)
+    np.testing.assert_allclose(metrics["reference_kl"][:, :3], 0, atol=1e-6)  # the first two rounds hold the policy
+    assert (metrics["reference_kl"][:, -1] > 1e-5).all()
+
+
+def test_restart_returns_to_the_clone():
+    _, _, metrics = trained(rlhf_iterated, labels=60, iterations=2, restart=True, policy_delay=0)
+    assert (metrics["reference_kl"][:, 2] > 1e-5).all()
+    np.testing.assert_allclose(metrics["reference_kl"][:, [0, 3]], 0, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [rlhf, rlhf_iterated, trex, drex])
+def test_a_learned_reward_makes_it_better_than_its_data(module):
+    longer = {"rounds": 40, "labels": 200, "pairs": 400, "reward_steps": 400, "learning_rate": 1e-3, "reference_kl": 0.0}
+    learner, states, metrics = trained(module, **longer)
+    clone = level(*trained(rlhf, labels=60, rounds=1, policy_delay=0, learning_rate=1e-8)[:2])
+    assert (level(learner, states) > clone + 0.05).all()
+    assert (metrics["reward_accuracy"][:, -1] > 0.8).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [dpo, cpl])
+def test_the_policy_alone_learns_from_comparisons(module):
+    learner, states, metrics = trained(module, labels=200, rounds=20, tail=8, warm=8, learning_rate=1e-3)
+    clone = level(*trained(module, labels=20, rounds=1, tail=8, warm=8, learning_rate=1e-8)[:2])
+    assert (level(learner, states) > clone + 0.02).all()
+    assert (metrics["reward_accuracy"][:, -1] > 0.6).all()
+
+
+def test_pairs_of_dpo_share_their_start():
+    _, states, _ = trained(dpo, labels=20, rounds=1, tail=4, warm=8)
+    seen = np.asarray(states.pairs.observation)  # [seeds, L, 2, H, O]
+    np.testing.assert_array_equal(seen[:, :, 0, 0], seen[:, :, 1, 0])
+    assert (np.abs(seen[:, :, 0, 1:] - seen[:, :, 1, 1:]).max((2, 3)) > 0).all()
+    wind = seen[..., 1]  # the world's own draws are shared too: nothing but actions differs
+    np.testing.assert_array_equal(wind[:, :, 0], wind[:, :, 1])
+    assert len(np.unique(seen[0, :, 0, 0, 0])) > 10
+
+
+def test_noise_ranks_rollouts_of_drex_and_returns_those_of_trex():
+    _, states, _ = trained(drex, pairs=50)
+    made = jax.tree.map(lambda x: np.asarray(x[0]), states.made)
+    noise = np.repeat(np.arange(20) * 0.05, 4)  # of the segments: 32 // 8 in each of 20 rollouts
+    assert (noise[made.second] - noise[made.first] > 0.3 - 1e-6).all() and (made.label == 1).all()
+    _, states, _ = trained(trex, pairs=50)
+    made, segments = (jax.tree.map(lambda x: np.asarray(x[0]), x) for x in (states.made, states.segments))
+    total = segments.reward.reshape(20, -1).sum(1)
+    np.testing.assert_array_equal(made.label, total[made.first // 4] > total[made.second // 4])
+
+
+@pytest.mark.parametrize(
+    ("module", "settings", "words"),
+    [
+        (rlhf, {"init": "random"}, "init=bc"),
+        (rlhf, {"segment": 64}, "segment=32"),
+        (rlhf_iterated, {"labels": 64, "iterations": 5}, "labels=60"),
+        (rlhf_iterated, {"labels": 20, "iterations": 5}, "labels=50"),
+        (drex, {"pool_worlds": 30}, "pool_worlds=20"),
+    ],
+)
+def test_bad_settings_name_the_nearest(module, settings, words):
+    with pytest.raises(BadInput, match=words):
+        module.make(spec_of(Line()), module.Config(**{**SMALL, **settings}))
