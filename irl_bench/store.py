@@ -279,6 +279,7 @@ def curves(out: Path | str, entry: Mapping[str, Any]) -> Any:
         interactive=bool(consumes["interactive"]),
         episodes=int(manifest["spec"]["episodes"]),
         consumes=(consumes["expert_queries"], consumes["env_steps"]),
+        labels=consumes.get("preference_labels", 0),
         expert_graded=expert_graded,
         expected=_matrix(table, "expected_cost", seeds, grid),
         returns=scalar("return"),

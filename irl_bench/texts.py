@@ -149,7 +149,20 @@ def dry_run(request: plans.Request) -> str:
     document = plans.document(plan, "", fingerprint())
     _, dropped = plans.merge(store.read_plan(out), document)
     rows = [
-        ("world", "mode", "algorithm", "cells", "done", "seeds", "demos", "episodes", "rounds", "expert labels", "env steps")
+        (
+            "world",
+            "mode",
+            "algorithm",
+            "cells",
+            "done",
+            "seeds",
+            "demos",
+            "episodes",
+            "rounds",
+            "expert labels",
+            "env steps",
+            "comparisons",
+        )
     ]
     missing = []
     for entry, record in zip(plan.entries, document["entries"], strict=True):
@@ -170,6 +183,7 @@ def dry_run(request: plans.Request) -> str:
                 str(entry.rounds),
                 f"{entry.consumes['expert_queries']:,}",
                 f"{entry.consumes['env_steps']:,}",
+                f"{entry.consumes['preference_labels']:,}",
             )
         )
     seconds, unknown = estimate(missing, out / "log.jsonl")

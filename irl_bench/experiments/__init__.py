@@ -2,6 +2,9 @@
 
 STUDIES = {
     "demo_efficiency": "irl_bench.experiments.demo_efficiency",
+    "label_efficiency": "irl_bench.experiments.label_efficiency",
+    "overoptimization": "irl_bench.experiments.overoptimization",
+    "seed_table": "irl_bench.experiments.seed_table",
     "transfer": "irl_bench.experiments.transfer",
 }
 """The one registry: name of --experiment -> module with `STUDY`, an `irl_bench.experiments.study.Study`."""

@@ -72,7 +72,8 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
                     "h": verdict.get("hazard"),
                     "ρ": verdict.get("recovery"),
                     "seeds": len(score),
-                    "labels": curve.consumes[0],
+                    "expert queries": curve.consumes[0],
+                    "labels": curve.labels,
                     "env steps": curve.consumes[1],
                 }
             )

@@ -56,6 +56,8 @@ class Curves:
     """Evaluation episodes per seed."""
     consumes: tuple[int, int]
     """(expert queries, environment steps) per seed."""
+    labels: int = 0
+    """Pairwise comparisons per seed."""
     expert_graded: np.ndarray | None = None
     """float[S', K]: the expert's graded cost, subtracted like `expert_cost`; None: nothing is subtracted."""
 

@@ -97,6 +97,7 @@ def _analyse_one(curves: Curves, group: list[Curves], world: Mapping[str, Any], 
         "episodes": int(curves.episodes),
         "expert_queries": int(curves.consumes[0]),
         "env_steps": int(curves.consumes[1]),
+        "preference_labels": int(curves.labels),
         "window": {
             "low": window.low,
             "high": window.high,

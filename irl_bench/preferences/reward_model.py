@@ -38,8 +38,8 @@ class Config:
     reward_inputs: str = setting("state", "what a reward depends on", choices=("state", "state_action"))
     reward_learning_rate: float = setting(1e-3, "Adam's step size", low=1e-8, high=1.0)
     reward_weight_decay: float = setting(1e-4, "decoupled weight decay on matrices", low=0.0, high=10.0)
-    reward_steps: int = setting(600, "gradient steps from all labels, over all iterations", unit="steps", low=1, high=1_000_000)
-    reward_batch: int = setting(64, "comparisons per step and member", low=1, high=65536)
+    reward_steps: int = setting(400, "gradient steps from all labels, over all iterations", unit="steps", low=1, high=1_000_000)
+    reward_batch: int = setting(32, "comparisons per step and member", low=1, high=65536)
 
 
 @struct.dataclass

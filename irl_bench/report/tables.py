@@ -195,6 +195,7 @@ def budgets(data: ReportData) -> Table:
     columns = {
         "expert queries": lambda v: number(v.get("expert_queries")),
         "environment steps": lambda v: number(v.get("env_steps")),
+        "comparisons": lambda v: number(v.get("preference_labels")),
         "rounds": lambda v: number(rounds.get((v["env"], v["algo"], v["mode"]))),
         "evaluation episodes": lambda v: number(v.get("episodes")),
     }

@@ -1,0 +1,368 @@
+"""The table the project was founded to test: who corrects exposure bias, and who outperforms the data?
+
+    claimed          corrects exposure bias    outperforms its data
+    SFT (BC)         No                        No
+    inverse RL       Yes                       No
+    RLHF             Yes                       Yes
+
+Each is measured at equal demonstrations, over demonstrators of several qualities, by rules written down before:
+
+- corrects exposure bias. Yes: the horizon verdict is LINEAR or NO-REGRET, or regret at T_max (against the demonstrator) falls
+  by 30 % or more against BC's, the interval of the fall above 0. No: QUADRATIC or SATURATED and no such fall.
+- outperforms its data, x = (J - J_best) / (J_expert - J_random) with J_best the return of the best of 64 rollouts of the
+  demonstrator. Yes: the interval lies above 0, also after Holm's correction over the world's table. No: its upper end is at
+  most 0.02.
+- everything else is Undetermined.
+
+The decomposition asks how much of RLHF's gain over BC is repaired exposure bias: what DAgger and GAIL recover of it at the same
+demonstrations, and what is left above the demonstrator.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy import stats
+
+from irl_bench import plugins, rollout
+from irl_bench.experiments.demo_efficiency import spread
+from irl_bench.experiments.study import Part, Study, mean, narrowed
+from irl_bench.horizon import Curves, slopes
+from irl_bench.plan import Request
+from irl_bench.report import ReportData, series, tables
+
+QUALITIES = ("25", "50", "75", "100")
+"""Demonstrators, by their percentage of the expert's normalised score."""
+CLASSES: Mapping[str, str] = {
+    "bc": "SFT", "gail": "inverse RL", "airl": "inverse RL", "rlhf": "RLHF", "rlhf_iterated": "RLHF",
+}  # fmt: skip
+CLAIMED: Mapping[str, tuple[str, str]] = {"SFT": ("No", "No"), "inverse RL": ("Yes", "No"), "RLHF": ("Yes", "Yes")}
+COMPARED = (*CLASSES, "dagger")
+CONTROLS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "true_reward": ("ppo", {"init": "bc", "reward": "true", "log_std": -2.0}),
+    "constant_reward": ("ppo", {"init": "bc", "reward": "constant", "log_std": -2.0}),
+    "shuffled_labels": ("rlhf", {"shuffled": True}),
+}
+"""Folder -> (algorithm, settings). A fourth, `more_demos`, is BC with RLHF's labels spent on demonstrations: a segment each."""
+FALL = 0.3
+"""A fall of regret by this share counts as corrected."""
+EQUIVALENT = 0.02
+"""An advantage below this share of the expert's counts as none."""
+ROLLOUTS = 64
+"""Of the demonstrator, the best of which is the best demonstration."""
+
+
+def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
+    (count,) = demos
+    qualities = {"smoke": ("50",), "default": QUALITIES, "full": QUALITIES}[request.budget]
+    controlled = {"smoke": (), "default": ("50",), "full": QUALITIES}[request.budget]
+    algos = {"smoke": ("bc", "rlhf"), "default": COMPARED, "full": COMPARED}[request.budget]
+    found = []
+    for env in request.env:
+
+        def one(place: str, algos: Sequence[str], quality: str, env: str = env, demos: int = count, **own: Any) -> Part:
+            place = f"{env}/{quality}/{place}"
+            shown = "expert" if quality == "100" else quality
+            settings = {**request.settings, env: {**request.settings.get(env, {}), "demonstrator": shown}}
+            for algo, values in own.items():
+                settings[algo] = {**settings.get(algo, {}), **values}
+            mode = next(iter(plugins.world(env).world.modes))
+            asked = narrowed(
+                request, algo=tuple(algos), env=(env,), mode=(mode,), demos=demos, settings=settings, out=str(out / place)
+            )
+            return Part(place, asked)
+
+        for quality in qualities:
+            found.append(one("compared", algos, quality))
+        for quality in controlled:
+            for name, (algo, values) in CONTROLS.items():
+                found.append(one(name, (algo,), quality, **{algo: values}))
+            found.append(one("more_demos", ("bc",), quality, demos=_richer(request, env, count)))
+    return found
+
+
+def _richer(request: Request, env: str, demos: int) -> int:
+    """Demonstrations that hold as many more steps as RLHF's labels would buy at a segment each."""
+    from irl_bench.algos.rlhf import Config
+    from irl_bench.experiments import settings as table
+
+    own = {**table.config_differences(env, "rlhf", request.budget), **request.settings.get("rlhf", {})}
+    config = Config(**own)
+    steps = request.demo_steps or table.budget_of(env, request.budget)["demo_steps"]
+    return demos + -(-config.labels * config.segment // steps)
+
+
+@functools.cache
+def best_of(env: str, quality: str, steps: int) -> float:
+    """The highest return of ROLLOUTS rollouts of a demonstrator over `steps` steps; always the same ones."""
+    world = plugins.world(env, {"demonstrator": "expert" if quality == "100" else quality}).world
+    return float(np.max(np.sum(np.asarray(rollout.record(world, 0, ROLLOUTS, steps).reward), 1)))
+
+
+def fall(regret: np.ndarray, bc: np.ndarray) -> list[float] | None:
+    """[1 - mean regret / BC's mean regret, low, high], paired by seed; None where BC has none or seeds differ."""
+    if len(regret) != len(bc) or not bc.mean() > 0:
+        return None
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = slopes.jackknife_t(np.stack([regret, bc], 1), lambda m: 1.0 - m[..., 0] / m[..., 1])
+    return [float(x) for x in found]
+
+
+def corrects(verdict: str, fallen: Sequence[float] | None) -> str:
+    """Yes, No or Undetermined by the rule on exposure bias; `fallen` as `fall` returns it, None for BC itself."""
+    falls = fallen is not None and fallen[0] >= FALL and fallen[1] > 0
+    if verdict in ("LINEAR", "NO-REGRET") or falls:
+        return "Yes"
+    return "No" if verdict in ("QUADRATIC", "SATURATED") else "Undetermined"
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p-values (Holm 1979); NaN stays and counts."""
+    values = np.asarray(p, float)
+    order = np.argsort(values)
+    adjusted = np.empty(len(values))
+    running = 0.0
+    for rank, index in enumerate(order):
+        running = max(running, min(1.0, (len(values) - rank) * values[index])) if values[index] == values[index] else np.nan
+        adjusted[index] = running
+    return adjusted.tolist()
+
+
+def above_zero(values: np.ndarray) -> float:
+    """One-sided p of a mean at most 0, Student's t."""
+    if len(values) < 2:
+        return float("nan")
+    if np.ptp(values) == 0:
+        return 0.0 if values[0] > 0 else 1.0
+    return float(stats.ttest_1samp(values, 0.0, alternative="greater").pvalue)
+
+
+def outperforms(gain: Sequence[float], adjusted: float) -> str:
+    """Yes, No or Undetermined by the rule on the data; `gain` is [x, low, high], `adjusted` its p after Holm's correction."""
+    _, low, high = gain
+    if low > 0 and adjusted < 0.05:
+        return "Yes"
+    return "No" if high <= EQUIVALENT else "Undetermined"
+
+
+def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
+    points: list[dict[str, Any]] = []
+    for name, data in found.items():
+        env, quality, place = name.split("/")
+        curves: dict[str, Curves] = {c.algo: c for c in data.curves}
+        demonstrator, untrained = curves["expert"], curves["untrained"]
+        assert demonstrator.returns is not None and untrained.returns is not None
+        steps = int(demonstrator.T[-1])
+        top = found.get(f"{env}/100/compared")
+        expert = next((c for c in top.curves if c.algo == "expert"), None) if top else None
+        unit = None
+        if expert is not None:
+            unit = float(np.mean(expert.returns) - np.mean(untrained.returns[untrained.usable]))
+        bc = curves.get("bc")
+        for algo, curve in curves.items():
+            if algo in series.REFERENCES:
+                continue
+            assert curve.returns is not None
+            returns, last = curve.returns[curve.usable], curve.T[-1:]
+            verdict = series.verdict_of(data, curve)
+            regret = curve.regret(last)[:, 0]
+            fallen = fall(regret, bc.regret(last)[:, 0]) if bc is not None and algo != "bc" else None
+            best, typical = best_of(env, quality, steps), float(np.mean(demonstrator.returns))
+            scale = unit or max(best - float(np.mean(untrained.returns)), 1e-9)
+            points.append(
+                {
+                    "env": env,
+                    "quality": quality,
+                    "place": place,
+                    "algo": algo,
+                    "returns": returns.tolist(),
+                    "return": mean(returns),
+                    "demonstrator": typical,
+                    "best": best,
+                    "random": float(np.mean(untrained.returns[untrained.usable])),
+                    "unit": scale,
+                    "over_best": mean((returns - best) / scale),
+                    "over_mean": mean((returns - typical) / scale),
+                    "p": above_zero((returns - best) / scale),
+                    "verdict": verdict.get("verdict", tables.MISSING),
+                    "slope": verdict.get("slope"),
+                    "hazard": verdict.get("hazard"),
+                    "recovery": verdict.get("recovery"),
+                    "regret": mean(regret),
+                    "fall": fallen,
+                    "consumes": list(curve.consumes),
+                    "labels": curve.labels,
+                    "seeds": len(returns),
+                }
+            )
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for env in dict.fromkeys(point["env"] for point in points):
+        family = [point for point in points if point["env"] == env]
+        for point, adjusted in zip(family, holm([point["p"] for point in family]), strict=True):
+            point["p_holm"] = adjusted
+            point["corrects"] = corrects(point["verdict"], point["fall"])
+            point["outperforms"] = outperforms(point["over_best"], adjusted)
+        rows[f"{env}: Yes, No or Undetermined"] = [
+            _verdict_row(p) for p in family if p["algo"] in CLASSES and p["place"] == "compared"
+        ]
+        rows[f"{env}: what they rest on, mean over seeds [95 % interval]"] = [_figures_row(p) for p in family]
+        rows[f"{env}: how much of RLHF's gain over BC is repaired exposure bias"] = decomposition(family)
+    text = [
+        "J: return over T_max steps. Demonstrations are equal within a quality; labels and steps beside each score. Score: "
+        "(J - J_random) / (J_expert - J_random). Above the best (mean): (J - J_best (J_mean)) / (J_expert - J_random), of the "
+        f"best of {ROLLOUTS} rollouts (all evaluation rollouts) of the demonstrator. Intervals: jackknife-t over seeds, paired "
+        "where two are compared.",
+        *_agreement(points),
+    ]
+    return {
+        "title": "Who corrects exposure bias, and who outperforms the data?",
+        "text": text,
+        "tables": rows,
+        "points": points,
+    }
+
+
+def _verdict_row(point: Mapping[str, Any]) -> dict[str, Any]:
+    kind = CLASSES[point["algo"]]
+    claimed = CLAIMED[kind]
+    return {
+        "quality": f"{point['quality']} %",
+        "class": kind,
+        "algorithm": point["algo"],
+        "corrects exposure bias": point["corrects"],
+        "claimed ": claimed[0],
+        "outperforms its data": point["outperforms"],
+        "claimed": claimed[1],
+        "score": spread(_score(point)),
+        "verdict": point["verdict"],
+    }
+
+
+def _score(point: Mapping[str, Any]) -> list[float]:
+    return mean((np.array(point["returns"]) - point["random"]) / point["unit"])
+
+
+def _figures_row(point: Mapping[str, Any]) -> dict[str, Any]:
+    show = lambda values: spread(values) if values else tables.MISSING  # noqa: E731
+    return {
+        "quality": f"{point['quality']} %",
+        "algorithm": point["algo"] + ("" if point["place"] == "compared" else f" ({point['place'].replace('_', ' ')})"),
+        "score": spread(_score(point)),
+        "above the best": spread(point["over_best"]),
+        "p (Holm)": point["p_holm"],
+        "above the mean": spread(point["over_mean"]),
+        "regret": spread(point["regret"]),
+        "fall against BC": show(point["fall"]),
+        "slope": point["slope"],
+        "h": point["hazard"],
+        "ρ": point["recovery"],
+        "expert queries": point["consumes"][0],
+        "env steps": point["consumes"][1],
+        "labels": point["labels"],
+        "seeds": point["seeds"],
+    }
+
+
+def decomposition(family: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """RLHF's gain over BC, what DAgger and GAIL gain over BC, and what RLHF has above the demonstrator; in scores, paired."""
+    rows = []
+    for quality in dict.fromkeys(point["quality"] for point in family):
+        own = {p["algo"]: p for p in family if p["quality"] == quality and p["place"] == "compared"}
+        bc = own.get("bc")
+        for algo in ("rlhf", "rlhf_iterated"):
+            if bc is None or algo not in own:
+                continue
+            point = own[algo]
+            gain = lambda name: paired(own.get(name), bc)  # noqa: B023, E731
+            total, dagger, gail = gain(algo), gain("dagger"), gain("gail")
+            repaired = [x[0] for x in (dagger, gail) if x]
+            share = max(0.0, min(1.0, max(repaired) / total[0])) if repaired and total and total[0] > 0 else None
+            show = lambda values: spread(values) if values else tables.MISSING  # noqa: E731
+            rows.append(
+                {
+                    "quality": f"{quality} %",
+                    "RLHF": algo,
+                    "gain over BC": show(total),
+                    "DAgger's": show(dagger),
+                    "GAIL's": show(gail),
+                    "share repaired": share,
+                    "above the mean demonstrator": spread(point["over_mean"]),
+                }
+            )
+    return rows
+
+
+def paired(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> list[float] | None:
+    """Mean difference of scores by seed with its interval."""
+    if one is None or len(one["returns"]) != len(other["returns"]):
+        return None
+    return mean((np.array(one["returns"]) - np.array(other["returns"])) / one["unit"])
+
+
+def _agreement(points: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One sentence per world and class: what was measured against what was claimed."""
+    lines = []
+    for env in dict.fromkeys(point["env"] for point in points):
+        for kind, claimed in CLAIMED.items():
+            own = [p for p in points if p["env"] == env and p["place"] == "compared" and CLASSES.get(p["algo"]) == kind]
+            if not own:
+                continue
+            for question, claim in zip(("corrects", "outperforms"), claimed, strict=True):
+                counts = {word: sum(p[question] == word for p in own) for word in ("Yes", "No", "Undetermined")}
+                told = ", ".join(f"{word} in {count}" for word, count in counts.items() if count)
+                what = "corrects exposure bias" if question == "corrects" else "outperforms its data"
+                lines.append(f"{env}: {kind} {what}: claimed {claim}; measured {told} of {len(own)} cells.")
+    return lines
+
+
+def draw(found: Mapping[str, Any]) -> Figure:
+    """A forest plot per world and quality: score of each seed and its mean's interval, beside the demonstrator's."""
+    points = found["points"]
+    panels = list(dict.fromkeys((p["env"], p["quality"]) for p in points))
+    columns = min(2, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(7.0, 2.4 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axis in axes[len(panels) :]:
+        axis.set_axis_off()
+    for axis, (env, quality) in zip(axes, panels, strict=False):
+        own = [p for p in points if (p["env"], p["quality"]) == (env, quality)][::-1]
+        colours = series.colours([p["algo"] for p in points])
+        for y, p in enumerate(own):
+            each = (np.array(p["returns"]) - p["random"]) / p["unit"]
+            middle, low, high = np.array(mean(each), float)
+            axis.plot(each, [y] * len(each), ".", color="#999999", ms=2.5)
+            axis.plot([low, high], [y, y], color=colours[p["algo"]], lw=1.5)
+            axis.plot([middle], [y], "o", color=colours[p["algo"]], ms=4)
+        first = own[0]
+        for value, style in ((first["demonstrator"], (0, (4, 3))), (first["best"], (0, (1, 1)))):
+            axis.axvline((value - first["random"]) / first["unit"], color="#444444", lw=0.7, ls=style)
+        names = [p["algo"] if p["place"] == "compared" else p["place"].replace("_", " ") for p in own]
+        axis.set_yticks(range(len(own)), names)
+        axis.set(
+            title=f"{env}, demonstrator of {quality} %", xlabel="normalised score (dashed: demonstrator, dotted: its best)"
+        )
+        axis.xaxis.label.set_size(7)
+    return figure
+
+
+STUDY = Study(
+    name="seed_table",
+    help="SFT, inverse RL and RLHF over demonstrators of 25 to 100 %: exposure bias corrected? data outperformed?",
+    algo=(*COMPARED, "ppo"),
+    env=("lane_keep",),
+    fixed=False,
+    sizes={
+        "smoke": {"demos": (8,), "seeds": 5},
+        "default": {"seeds": 10, "demos": (64,), "episodes": 256},
+        "full": {"seeds": 20, "demos": (64,), "episodes": 1024},
+    },
+    parts=parts,
+    read=read,
+    draw=draw,
+)

@@ -1,0 +1,151 @@
+"""The studies of preferences: their rules against hand-made cells, their parts, and fits against known curves."""
+
+import pathlib
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from irl_bench import cli
+from irl_bench.experiments import overoptimization, seed_table
+from irl_bench.experiments.demo_efficiency import spread
+from tests.experiments.test_studies import report
+
+
+def parsed(line):
+    command = cli.parse(["sweep.py", *line.split()])
+    assert command.study
+    return command, command.study.parts(command.request, command.demos, pathlib.Path(command.request.out))
+
+
+# The seed table.
+
+
+@pytest.mark.parametrize(
+    ("verdict", "fallen", "expected"),
+    [
+        ("LINEAR", None, "Yes"),
+        ("NO-REGRET", [0.0, -0.1, 0.1], "Yes"),
+        ("QUADRATIC", [0.4, 0.2, 0.6], "Yes"),
+        ("QUADRATIC", [0.4, -0.1, 0.9], "No"),
+        ("QUADRATIC", [0.2, 0.1, 0.3], "No"),  # an interval above 0, but less than 30 %
+        ("SATURATED", None, "No"),
+        ("INCONCLUSIVE", [0.31, 0.01, 0.6], "Yes"),
+        ("INCONCLUSIVE", [0.2, 0.1, 0.3], "Undetermined"),
+        ("NO-WINDOW", None, "Undetermined"),
+    ],
+)
+def test_rule_on_exposure_bias(verdict, fallen, expected):
+    assert seed_table.corrects(verdict, fallen) == expected
+
+
+@pytest.mark.parametrize(
+    ("gain", "p", "expected"),
+    [
+        ([0.1, 0.05, 0.15], 0.01, "Yes"),
+        ([0.1, 0.05, 0.15], 0.2, "Undetermined"),  # not after Holm's correction
+        ([-0.1, -0.2, 0.02], 1.0, "No"),
+        ([0.0, -0.1, 0.1], 0.5, "Undetermined"),
+    ],
+)
+def test_rule_on_the_data(gain, p, expected):
+    assert seed_table.outperforms(gain, p) == expected
+
+
+def test_holm_is_the_definition():
+    p = [0.01, 0.04, 0.03, 0.005]
+    np.testing.assert_allclose(seed_table.holm(p), [0.03, 0.06, 0.06, 0.02])
+    assert seed_table.holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_one_sided_p_is_students():
+    values = np.random.default_rng(0).normal(0.5, 1, 12)
+    t = values.mean() / (values.std(ddof=1) / np.sqrt(12))
+    assert seed_table.above_zero(values) == pytest.approx(stats.t.sf(t, 11))
+    assert seed_table.above_zero(np.ones(3)) == 0.0 and seed_table.above_zero(-np.ones(3)) == 1.0
+
+
+def test_a_fall_is_paired_by_seed():
+    bc = np.exp(np.random.default_rng(0).normal(size=10))
+    estimate, low, high = seed_table.fall(0.25 * bc, bc)
+    assert estimate == pytest.approx(0.75) and low == pytest.approx(0.75) and high == pytest.approx(0.75)
+    assert seed_table.fall(bc, -bc) is None and seed_table.fall(bc[:5], bc) is None
+    assert seed_table.fall(-bc, bc)[0] == pytest.approx(2.0)  # less failures than the demonstrator
+
+
+def test_parts_hold_every_quality_and_control():
+    command, parts = parsed("--experiment=seed_table --rlhf.labels=500 --out=runs/x")
+    named = {part.name: part.request for part in parts}
+    assert {name.split("/")[1] for name in named} == set(seed_table.QUALITIES) and command.request.seeds == 10
+    assert named["lane_keep/100/compared"].settings["lane_keep"] == {"demonstrator": "expert"}
+    half = named["lane_keep/50/compared"]
+    assert half.settings == {"lane_keep": {"demonstrator": "50"}, "rlhf": {"labels": 500}}
+    assert half.algo == seed_table.COMPARED
+    assert named["lane_keep/50/constant_reward"].settings["ppo"]["reward"] == "constant"
+    assert named["lane_keep/50/shuffled_labels"].settings["rlhf"] == {"labels": 500, "shuffled": True}
+    assert named["lane_keep/50/more_demos"].demos == 64 + -(-500 * 25 // 512) and named["lane_keep/50/more_demos"].algo == (
+        "bc",
+    )
+    assert len(parsed("--experiment=seed_table --budget=smoke")[1]) == 1
+
+
+def test_the_table_reads_levels_against_the_demonstrator(monkeypatch):
+    monkeypatch.setattr(seed_table, "best_of", lambda env, quality, steps: 8 * (0.8 if quality == "50" else 1.0))
+    jitter = np.linspace(-0.01, 0.01, 6)
+    common = {"untrained": [0.9] * 6}
+    found = {
+        "w/50/compared": report(
+            expert=[0.3] * 6, bc=0.5 + jitter, gail=0.31 + jitter, dagger=0.32 - jitter, rlhf=0.1 + jitter, **common
+        ),
+        "w/100/compared": report(expert=[0.0] * 6, bc=0.2 + jitter, rlhf=0.01 + jitter / 10, **common),
+    }
+    read = seed_table.read(found)
+    points = {(p["quality"], p["algo"]): p for p in read["points"]}
+    half = points["50", "rlhf"]
+    assert half["unit"] == pytest.approx(8 * 0.9) and half["demonstrator"] == pytest.approx(8 * 0.7)
+    assert half["over_best"][0] == pytest.approx(0.1 / 0.9) and half["outperforms"] == "Yes"
+    assert points["100", "rlhf"]["outperforms"] == "No" and points["50", "bc"]["outperforms"] == "No"
+    assert half["fall"][0] == pytest.approx(0.8) and half["corrects"] == "Yes"
+    assert points["50", "gail"]["fall"][0] == pytest.approx(1 - 0.31 / 0.5)
+    (row,) = (row for row in seed_table.decomposition([half, points["50", "bc"], points["50", "gail"], points["50", "dagger"]]))
+    assert row["gain over BC"].startswith(spread([0.4 / 0.9, None, None])[:4])
+    assert row["share repaired"] == pytest.approx(0.19 / 0.4)
+    assert any("RLHF outperforms its data: claimed Yes; measured Yes in 1, No in 1 of 2" in line for line in read["text"])
+    assert {axis.get_title() for axis in seed_table.draw(read).axes} == {
+        "w, demonstrator of 50 %", "w, demonstrator of 100 %"
+    }  # fmt: skip
+
+
+# Over-optimisation.
+
+
+@pytest.mark.parametrize("form", ["d (a - b log d)", "d (a - b d)"])
+def test_the_form_that_made_a_curve_wins(form):
+    d = np.linspace(0.05, 3.0, 30)
+    gain = d * (2.0 - 0.7 * (np.log(d) if "log" in form else d))
+    found = overoptimization.fits(d, gain + np.random.default_rng(0).normal(0, 0.01, 30))
+    assert found[form]["a"] == pytest.approx(2.0, abs=0.05) and found[form]["b"] == pytest.approx(0.7, abs=0.05)
+    assert found[form]["r2"] > 0.99 and min(found, key=lambda name: found[name]["aic"]) == form
+    assert overoptimization.fits(d[:3], gain[:3]) == {}
+
+
+def test_decline_is_a_share_of_the_peaks_gain():
+    gold = np.array([[0.0, 1.0, 2.0, 1.5], [0.0, 1.0, 2.0, 3.0], [0.0, -1.0, -2.0, -3.0]])
+    np.testing.assert_allclose(overoptimization.declines(gold), [0.25, 0.0, 0.0])
+
+
+def test_parts_of_the_label_studies():
+    _, parts = parsed("--experiment=overoptimization")
+    assert len(parts) == 8 and all(part.request.settings["rlhf"]["reference_kl"] == 0.0 for part in parts)
+    _, parts = parsed("--experiment=label_efficiency")
+    assert len(parts) == 4 * 8
+    settings = {part.name: part.request.settings["rlhf_iterated"] for part in parts}
+    assert settings["lane_keep/500/mistake-uniform"] == {"labels": 500, "teacher": "mistake", "queries": "uniform"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["seed_table", "label_efficiency", "overoptimization"])
+def test_smoke_runs_to_its_files(name, tmp_path):
+    assert cli.main(cli.parse(["sweep.py", f"--experiment={name}", "--budget=smoke", f"--out={tmp_path}"])) == 0
+    assert all((tmp_path / f"{name}.{kind}").stat().st_size > 0 for kind in ("json", "html"))
+    assert (tmp_path / "figures" / f"{name}.png").exists()
