@@ -105,6 +105,18 @@ class World(Env):
         """
         return None
 
+    def picture(self, state: State) -> dict[str, jax.Array] | None:
+        """What has to be known to draw a state for people; None in a world that is not drawn.
+
+        Returns:
+          road: float32[3 + K], a car's arc length [m], lateral offset [m] and heading error [rad], and the curvatures [1/m]
+            at the knots of a closed road; or
+          bodies: float32[B, 2], forward place and height [m] of a robot's parts, and
+          parents: int32[B], the part that each hangs on, -1 for none.
+        """
+        del state
+        return None
+
     def expected_cost(self, policy: Callable[[jax.Array], jax.Array], horizon: int) -> jax.Array | None:
         """J(T) for T = 1..horizon in closed form, float32[horizon]; None in a world that has none.
 

@@ -18,11 +18,12 @@ import copy
 import functools
 import math
 import warnings
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
 import mujoco
+import numpy as np
 from brax import envs as brax_envs
 from brax import math as math_
 from flax import struct
@@ -123,6 +124,12 @@ class Robot(experts.Demonstrated):
             {"cost": cost + sound, "graded_cost": graded + sound},
             {"key": key, "pace": pace},
         )
+
+    def picture(self, state: State) -> dict[str, jax.Array]:
+        """The robot's parts from the side."""
+        places = cast(Any, state.pipeline_state).x.pos
+        parents = np.asarray(self._robot.sys.link_parents, np.int32)
+        return {"bodies": places[:, jnp.array([0, 2])], "parents": jnp.asarray(parents)}
 
     def _reward(self, after: State, fell: jax.Array) -> jax.Array:
         del fell

@@ -20,6 +20,7 @@ from safetensors.numpy import save
 
 from irl_bench.algos.config import BadInput
 from irl_bench.cells import CellSpec, canonical
+from irl_bench.preferences import human
 from irl_bench.store import write_atomic
 
 
@@ -99,6 +100,8 @@ def read(path: str | Path, part: str = "reward") -> Learned:
     if not colon or Path(path).exists():
         name, kind = str(path), ""
     path = Path(name)
+    if part == human.PART:
+        return human.read(path)
     if path.is_dir():
         folder = path if path.name == "learned" else path / "learned"
         files = sorted(folder.glob("*.safetensors"))

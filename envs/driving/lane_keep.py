@@ -237,6 +237,12 @@ class LaneKeep(experts.Demonstrated):
         cue = (jnp.arange(KINDS) == inner.kind) & (inner.rut > 0)
         return jnp.concatenate([ego, lateral, cue.astype(jnp.float32), inner.side[None]])
 
+    def picture(self, state: State) -> dict[str, jax.Array]:
+        """The car on its road, from above."""
+        inner = cast(LaneKeepState, state.pipeline_state)
+        car = inner.car
+        return {"road": jnp.concatenate([jnp.stack([car.s, car.e_y, car.e_psi]), inner.knots])}
+
     def probe(self) -> dict[str, Any]:
         """A straight road at the wanted speed: lateral offset against heading, all else at rest."""
         offset, heading = (x.ravel() for x in np.meshgrid(np.linspace(-RAIL, RAIL, 37), np.linspace(-0.3, 0.3, 13)))

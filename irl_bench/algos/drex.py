@@ -7,7 +7,6 @@ A reward of the state is fitted to snippets of such pairs, and PPO maximises it:
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,7 @@ from irl_bench.algos.config import setting
 from irl_bench.learner import Consumes, Learner
 from irl_bench.preferences import ranked, trainer
 from irl_bench.preferences.reward_model import Comparisons, Segments
-from irl_bench.types import Spec
+from irl_bench.types import Spec, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +31,9 @@ def make(spec: Spec, config: Config) -> Learner:
     gap = pool.noise[None, :] - pool.noise[:, None]
     better, worse = (jnp.asarray(x) for x in np.nonzero(gap >= max(config.margin, 1e-3) - 1e-6))
 
-    def ask(state: trainer.State, dials: Any, key: jax.Array) -> tuple[Segments, Comparisons]:
+    def ask(state: trainer.State, task: Task, key: jax.Array) -> tuple[Segments, Comparisons]:
         pool_key, pair_key, at_key = jax.random.split(key, 3)
-        segments, _ = pool(learner.draw(state.policy, state.policy.reference), dials, pool_key)
+        segments, _ = pool(learner.draw(state.policy, state.policy.reference), task.dials, pool_key)
         chosen = jax.random.randint(pair_key, (config.pairs,), 0, len(better))
         first, second = pool.snippets(better[chosen], worse[chosen], at_key)
         ones = jnp.ones(config.pairs)

@@ -3,8 +3,8 @@
     1. SFT: pi_ref, a clone of the demonstrations          2. reward: Bradley-Terry on segments of pi_ref's rollouts
     3. PPO on r - beta log(pi / pi_ref)                     Ouyang et al. 2022 (arXiv 2203.02155), figure 2
 
-All labels are asked for once, before the first round. `rlhf_iterated` asks again. `init=airl` begins with the policy and the
-reward that a run of AIRL left (`--given=RUN`): its reward, standardised, is one more part of the learned one.
+All labels are asked for once, before the first round. `rlhf_iterated` asks again. With `teacher=human` the comparisons are
+those of a folder that `launch/label.py` has filled (`--given=FOLDER`), the same for every seed.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import jax.numpy as jnp
 
 from irl_bench.algos.config import BadInput, setting
 from irl_bench.learner import Consumes, Learner
-from irl_bench.preferences import queries, teachers, trainer
+from irl_bench.preferences import human, queries, teachers, trainer
 from irl_bench.preferences.reward_model import Comparisons, Segments
-from irl_bench.types import Spec
+from irl_bench.types import Spec, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Config(trainer.Config):
     """Settings of RLHF."""
 
     labels: int = setting(1000, "comparisons that the teacher is asked for, in all", unit="labels", low=10, high=10_000_000)
-    teacher: str = setting("oracle", "who compares", choices=tuple(teachers.TEACHERS))
+    teacher: str = setting("oracle", "who compares", choices=(*teachers.TEACHERS, "human"))
     queries: str = setting("uniform", "which pairs are asked about", choices=queries.QUERIES)
     pool: str = setting(
         "policy", "whose rollouts are compared: the current policy's, or half of them the reference's",
@@ -36,8 +36,28 @@ class Config(trainer.Config):
     shuffled: bool = setting(False, "permute the answers, so that they say nothing (a control)")
 
 
+def takes(config: Config) -> str | None:
+    """What of an earlier run `Task.given` holds."""
+    return human.PART if config.teacher == "human" else None
+
+
 def make(spec: Spec, config: Config) -> Learner:
-    return train(spec, config)
+    return answered(spec, config) if config.teacher == "human" else train(spec, config)
+
+
+def answered(spec: Spec, config: Config) -> Learner:
+    """The learner whose comparisons were made before, by somebody."""
+    held = human.check(spec)
+    segments, count = held.config["segments"], held.config["answers"]
+    config = dataclasses.replace(
+        config, segment=held.config["segment"], pool_steps=max(config.pool_steps, held.config["segment"])
+    )
+
+    def ask(state: trainer.State, task: Task, key: jax.Array) -> tuple[Segments, Comparisons]:
+        return human.parts(task.given)
+
+    learner = trainer.Trainer(spec, config, ask, count, segments)
+    return learner.learner(Consumes(preference_labels=count))
 
 
 def train(spec: Spec, config: Config, iterations: int = 1, restart: bool = False) -> Learner:
@@ -51,9 +71,11 @@ def train(spec: Spec, config: Config, iterations: int = 1, restart: bool = False
         raise BadInput(f"pool_worlds={config.pool_worlds} gives one segment, nothing to compare; nearest: pool_worlds=2")
     teacher = teachers.TEACHERS[config.teacher]
 
-    def ask(state: trainer.State, dials: Any, key: jax.Array) -> tuple[Segments, Comparisons]:
+    def ask(state: trainer.State, task: Task, key: jax.Array) -> tuple[Segments, Comparisons]:
         pool_key, pair_key, answer_key, shuffle_key = jax.random.split(key, 4)
-        segments, _ = trainer.pool(spec, dials, acting(state), config.pool_worlds, config.pool_steps, config.segment, pool_key)
+        segments, _ = trainer.pool(
+            spec, task.dials, acting(state), config.pool_worlds, config.pool_steps, config.segment, pool_key
+        )
         first, second = queries.pairs(config.queries, each, count, pair_key)
         margin = learner.rewards.margins(state.reward, segments, first, second)
         chosen = queries.choose(config.queries, margin, count)

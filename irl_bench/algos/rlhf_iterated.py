@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from irl_bench.algos import rlhf
-from irl_bench.algos.config import setting
+from irl_bench.algos.config import BadInput, setting
 from irl_bench.learner import Learner
 from irl_bench.types import Spec
 
@@ -23,4 +23,6 @@ class Config(rlhf.Config):
 
 
 def make(spec: Spec, config: Config) -> Learner:
+    if config.teacher == "human":
+        raise BadInput("teacher=human answers once, before the training; nearest: --algo=rlhf --rlhf.teacher=human")
     return rlhf.train(spec, config, config.iterations, config.restart)

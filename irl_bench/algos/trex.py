@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,7 @@ import jax.numpy as jnp
 from irl_bench.learner import Consumes, Learner
 from irl_bench.preferences import ranked, trainer
 from irl_bench.preferences.reward_model import Comparisons, Segments
-from irl_bench.types import Spec
+from irl_bench.types import Spec, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,9 +27,9 @@ class Config(ranked.Config):
 def make(spec: Spec, config: Config) -> Learner:
     pool = ranked.Pool(spec, config)
 
-    def ask(state: trainer.State, dials: Any, key: jax.Array) -> tuple[Segments, Comparisons]:
+    def ask(state: trainer.State, task: Task, key: jax.Array) -> tuple[Segments, Comparisons]:
         pool_key, pair_key, step_key, at_key = jax.random.split(key, 4)
-        segments, total = pool(learner.draw(state.policy, state.policy.reference), dials, pool_key)
+        segments, total = pool(learner.draw(state.policy, state.policy.reference), task.dials, pool_key)
         one = jax.random.randint(pair_key, (config.pairs,), 0, pool.worlds)
         two = (one + jax.random.randint(step_key, (config.pairs,), 1, pool.worlds)) % pool.worlds
         first, second = pool.snippets(one, two, at_key)

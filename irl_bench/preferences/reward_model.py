@@ -5,7 +5,8 @@
 
 A step is judged by the state it led to, since worlds pay for that, with `inputs=state_action` by its action too. Every member
 has its own weights and its own batches. Comparisons say nothing of a reward's origin and unit: it is given mean 0 and deviation
-1 on the reference policy's states, member by member, before the members are averaged.
+1 on the reference policy's states, member by member, before the members are averaged. With `pessimism` a state on which they
+disagree counts for less (Coste et al. 2024, arXiv 2310.02743, eq. 3, with the deviation).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Config:
 
     members: int = setting(3, "networks in the ensemble", low=1, high=64)
     reward_hidden: tuple[int, ...] = setting((64, 64), "widths of their hidden layers", unit="units", low=1, high=4096)
+    pessimism: float = setting(0.0, "deviations over members by which a judgement is lowered", low=0.0, high=100.0)
     reward_inputs: str = setting("state", "what a reward depends on", choices=("state", "state_action"))
     reward_learning_rate: float = setting(1e-3, "Adam's step size", low=1e-8, high=1.0)
     reward_weight_decay: float = setting(1e-4, "decoupled weight decay on matrices", low=0.0, high=10.0)
@@ -128,11 +130,11 @@ class RewardModel:
         return self.net.apply({"params": params}, x)[..., 0]  # type: ignore[index]
 
     def judge(self, state: State, observation: jax.Array, action: jax.Array, next_observation: jax.Array) -> jax.Array:
-        """The reward of steps, float32[...]: mean of the standardised members. As `Learner.judge`."""
+        """The reward of steps, float32[...], from the standardised members. As `Learner.judge`."""
         del observation
         each = jax.vmap(self.raw, (0, None, None, None))(state.params, state.inputs, next_observation, action)
         each = (each - _along(state.mean, each)) * _along(state.scale, each)
-        return jnp.mean(each, 0)
+        return jnp.mean(each, 0) - self.config.pessimism * jnp.std(each, 0)
 
     def margins(self, state: State, segments: Segments, first: jax.Array, second: jax.Array) -> jax.Array:
         """Return differences float32[M, C] of pairs of segments int32[C], in each member's own unit."""

@@ -60,8 +60,8 @@ class State:
     key: jax.Array
 
 
-Ask = Callable[[State, Any, jax.Array], tuple[Segments, Comparisons]]
-"""(state, dials, key) -> the iteration's segments and its comparisons, which index those segments from 0."""
+Ask = Callable[[State, Task, jax.Array], tuple[Segments, Comparisons]]
+"""(state, task, key) -> the iteration's segments and its comparisons, which index those segments from 0."""
 
 
 def when(due: jax.Array, change: Callable[[Any], Any], state: Any) -> Any:
@@ -153,11 +153,11 @@ class Trainer:
 
         return act
 
-    def learn(self, state: State, dials: Any) -> State:
+    def learn(self, state: State, task: Task) -> State:
         """An iteration's beginning: new comparisons, and the reward fitted to all of them."""
         key, ask_key, fit_key = jax.random.split(state.key, 3)
         iteration = state.policy.round // self.period
-        new, made = self.ask(state, dials, ask_key)
+        new, made = self.ask(state, task, ask_key)
         start = iteration * self.segments
         place = lambda whole, part, at: jax.lax.dynamic_update_slice_in_dim(whole, part.astype(whole.dtype), at, 0)  # noqa: E731
         segments = jax.tree.map(lambda whole, part: place(whole, part, start), state.segments, new)
@@ -177,7 +177,7 @@ class Trainer:
     def update(self, state: State, task: Task) -> tuple[State, dict[str, jax.Array]]:
         """One round."""
         due = (state.policy.round % self.period == 0) & (state.policy.round // self.period < self.iterations)
-        state = when(due, lambda state: self.learn(state, task.dials), state)
+        state = when(due, lambda state: self.learn(state, task), state)
         policy, batch = self.inner.collect(state.policy, task.dials)
         judge = lambda seen: self.rewards.judge(state.reward, seen, batch.action, seen)  # noqa: E731
         reward = judge(batch.next_observation)

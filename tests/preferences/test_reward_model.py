@@ -126,3 +126,13 @@ def test_an_action_counts_only_where_it_is_asked_for():
         state = ours.init(KEY).replace(scale=jnp.ones(3))
         found = ours.judge(state, seen, action, seen)
         assert (jnp.ptp(found) == 0) == same
+
+
+def test_a_pessimist_lowers_what_the_members_disagree_on():
+    ours, state, *_ = fitted()
+    timid = model(pessimism=2.0)
+    fresh, _ = data(seed=5)
+    each = jax.vmap(lambda p: ours.raw(p, state.inputs, fresh.observation, fresh.action))(state.params)
+    each = (np.asarray(each) - np.asarray(state.mean)[:, None, None]) * np.asarray(state.scale)[:, None, None]
+    found = timid.judge(state, fresh.observation, fresh.action, fresh.observation)
+    np.testing.assert_allclose(found, each.mean(0) - 2 * each.std(0), atol=1e-4)

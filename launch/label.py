@@ -1,0 +1,57 @@
+"""Serves a page on which people compare clips of a world; `rlhf` trains from the answers.
+
+python launch/label.py --env=lane_keep --pairs=100 --out=labels/lane_keep        # goes on where it was left
+python launch/sweep.py --algo=rlhf --env=lane_keep --rlhf.teacher=human --given=labels/lane_keep
+"""
+
+from pathlib import Path
+
+import _program
+
+
+def define(flags):
+    flags.DEFINE_string("env", "lane_keep", "a world that has a picture")
+    flags.DEFINE_list("world", [], "NAME=VALUE, dials and options of the world")
+    flags.DEFINE_integer("pairs", 100, "pairs to be compared", lower_bound=10)
+    flags.DEFINE_integer("segment", 25, "steps of a clip", lower_bound=2)
+    flags.DEFINE_integer("demos", 64, "demonstrations that the clone, whose rollouts are shown, is fitted to", lower_bound=1)
+    flags.DEFINE_integer("demo_steps", 512, "their length", lower_bound=2)
+    flags.DEFINE_integer("steps", 500, "length of the clone's rollouts", lower_bound=2)
+    flags.DEFINE_integer("seed", 0, "of demonstrations, clone, rollouts and pairs", lower_bound=0)
+    flags.DEFINE_integer("port", 0, "of the page; 0: any that is free", lower_bound=0, upper_bound=65535)
+    flags.DEFINE_string("out", None, "folder of clips and answers; default: labels/ENV")
+
+
+def main(values):
+    from irl_bench import plugins, process
+    from irl_bench.algos.config import BadInput, parsed
+    from irl_bench.preferences import human, server
+
+    out = Path(values.out or f"labels/{values.env}").expanduser()
+    if (out / human.CLIPS).exists():
+        facts, _ = human.clips(out)
+        if facts["env"] != values.env:
+            raise BadInput(f"{out} holds clips of {facts['env']}, not of {values.env}; nearest: --env={facts['env']}")
+    else:
+        process.configure()
+        dials = parsed("world", values.world, plugins.world(values.env).settings)
+        print("making the clips ...", flush=True)
+        human.make_clips(
+            out, values.env, dials, values.pairs, values.segment, values.demos, values.demo_steps, values.steps, values.seed
+        )
+    labelling = server.Labelling(out)
+    try:
+        serving, address = server.serve(labelling, values.port)
+    except OSError as error:
+        raise BadInput(f"--port={values.port}: {error.strerror}; nearest: --port=0") from None
+    print(f"{len(labelling.given)} of {len(labelling.pairs)} answered, in {out}\nopen {address} (Ctrl-C ends)", flush=True)
+    try:
+        serving.serve_forever()
+    except KeyboardInterrupt:
+        print(f"\n{len(labelling.given)} of {len(labelling.pairs)} answered; the same command goes on")
+    finally:
+        serving.server_close()
+
+
+if __name__ == "__main__":
+    _program.start(define, main)
