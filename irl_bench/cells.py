@@ -150,7 +150,7 @@ def numerical_sources() -> list[Path]:
 
     package, worlds = Path(__file__).parent, Path(envs.__file__).parent
     modules = [path for path in package.glob("*.py") if path.stem not in NOT_NUMERICAL]
-    folders = [package / name for name in ("algos", "rewards", "rl")]
+    folders = [package / name for name in ("algos", "preferences", "rewards", "rl")]
     return sorted(modules) + [path for folder in (*folders, worlds) for path in sorted(folder.rglob("*.py"))]
 
 

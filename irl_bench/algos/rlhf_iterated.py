@@ -18,6 +18,9 @@ from irl_bench.types import Spec
 class Config(rlhf.Config):
     """Settings of iterated RLHF."""
 
+    reward_steps: int = setting(
+        1000, "gradient steps from all labels, over all iterations", unit="steps", low=1, high=1_000_000
+    )
     iterations: int = setting(5, "how often labels are asked for", low=1, high=1000)
     restart: bool = setting(False, "begin each iteration with the reference policy")
 

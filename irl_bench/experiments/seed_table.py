@@ -38,6 +38,8 @@ from irl_bench.report import ReportData, series, tables
 
 QUALITIES = ("25", "50", "75", "100")
 """Demonstrators, by their percentage of the expert's normalised score."""
+QUALITY_OF = {"expert": "100", **{quality: quality for quality in QUALITIES}}
+"""By the world's option `demonstrator`; where that is given, no other is run."""
 CLASSES: Mapping[str, str] = {
     "bc": "SFT", "gail": "inverse RL", "airl": "inverse RL", "rlhf": "RLHF", "rlhf_iterated": "RLHF",
 }  # fmt: skip
@@ -77,9 +79,11 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
             )
             return Part(place, asked)
 
-        for quality in qualities:
+        only = request.settings.get(env, {}).get("demonstrator")
+        wanted = (qualities, controlled) if only is None else ((QUALITY_OF[only],), (QUALITY_OF[only],) if controlled else ())
+        for quality in wanted[0]:
             found.append(one("compared", algos, quality))
-        for quality in controlled:
+        for quality in wanted[1]:
             for name, (algo, values) in CONTROLS.items():
                 found.append(one(name, (algo,), quality, **{algo: values}))
             found.append(one("more_demos", ("bc",), quality, demos=_richer(request, env, count)))
@@ -98,10 +102,11 @@ def _richer(request: Request, env: str, demos: int) -> int:
 
 
 @functools.cache
-def best_of(env: str, quality: str, steps: int) -> float:
-    """The highest return of ROLLOUTS rollouts of a demonstrator over `steps` steps; always the same ones."""
+def shown(env: str, quality: str, steps: int) -> tuple[float, float]:
+    """(mean, highest) return of ROLLOUTS rollouts of a demonstrator over `steps` steps; always the same ones."""
     world = plugins.world(env, {"demonstrator": "expert" if quality == "100" else quality}).world
-    return float(np.max(np.sum(np.asarray(rollout.record(world, 0, ROLLOUTS, steps).reward), 1)))
+    returns = np.sum(np.asarray(rollout.record(world, 0, ROLLOUTS, steps).reward), 1)
+    return float(np.mean(returns)), float(np.max(returns))
 
 
 def fall(regret: np.ndarray, bc: np.ndarray) -> list[float] | None:
@@ -158,11 +163,9 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
         demonstrator, untrained = curves["expert"], curves["untrained"]
         assert demonstrator.returns is not None and untrained.returns is not None
         steps = int(demonstrator.T[-1])
-        top = found.get(f"{env}/100/compared")
-        expert = next((c for c in top.curves if c.algo == "expert"), None) if top else None
-        unit = None
-        if expert is not None:
-            unit = float(np.mean(expert.returns) - np.mean(untrained.returns[untrained.usable]))
+        random = float(np.mean(untrained.returns[untrained.usable]))
+        scale = shown(env, "100", steps)[0] - random
+        best, typical = shown(env, quality, steps)[1], float(np.mean(demonstrator.returns))
         bc = curves.get("bc")
         for algo, curve in curves.items():
             if algo in series.REFERENCES:
@@ -172,8 +175,6 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
             verdict = series.verdict_of(data, curve)
             regret = curve.regret(last)[:, 0]
             fallen = fall(regret, bc.regret(last)[:, 0]) if bc is not None and algo != "bc" else None
-            best, typical = best_of(env, quality, steps), float(np.mean(demonstrator.returns))
-            scale = unit or max(best - float(np.mean(untrained.returns)), 1e-9)
             points.append(
                 {
                     "env": env,
@@ -184,7 +185,7 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
                     "return": mean(returns),
                     "demonstrator": typical,
                     "best": best,
-                    "random": float(np.mean(untrained.returns[untrained.usable])),
+                    "random": random,
                     "unit": scale,
                     "over_best": mean((returns - best) / scale),
                     "over_mean": mean((returns - typical) / scale),

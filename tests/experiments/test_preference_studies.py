@@ -87,10 +87,12 @@ def test_parts_hold_every_quality_and_control():
         "bc",
     )
     assert len(parsed("--experiment=seed_table --budget=smoke")[1]) == 1
+    _, parts = parsed("--experiment=seed_table --lane_keep.demonstrator=75")
+    assert {part.name.split("/")[1] for part in parts} == {"75"} and len(parts) == 5
 
 
 def test_the_table_reads_levels_against_the_demonstrator(monkeypatch):
-    monkeypatch.setattr(seed_table, "best_of", lambda env, quality, steps: 8 * (0.8 if quality == "50" else 1.0))
+    monkeypatch.setattr(seed_table, "shown", lambda env, quality, steps: (8.0, 8 * (0.8 if quality == "50" else 1.0)))
     jitter = np.linspace(-0.01, 0.01, 6)
     common = {"untrained": [0.9] * 6}
     found = {
