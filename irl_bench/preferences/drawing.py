@@ -12,12 +12,14 @@ from envs.driving.road import KNOTS, SPACING
 
 CAR = ((1.2, 0.35), (-1.2, 0.35), (-1.2, -0.35), (1.2, -0.35))
 """Corners of the car as drawn: forward and left [m]; slimmer than it is, so that it fits a lane of 2 m."""
+ROAD_SPAN, ROBOT_SPAN = 26.0, 5.0
+"""Metres that a frame shows from left to right; it follows the car or the robot."""
 BEHIND, AHEAD, STEP = 15.0, 25.0, 0.5
 """Metres of road drawn before the first and past the last place of a clip, and between two points of it."""
 
 
 def clip(picture: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What `World.picture` gave along a clip of H steps, leaves [H, ...], as {"still": lines, "frames": [H] of lines}.
+    """What `World.picture` gave along a clip of H steps, leaves [H, ...], as {"still": lines, "frames": [H] of lines, "span"}.
 
     A line is {"kind": its style, "points": [[x, y], ...]}; x is forward, y to the left (a road) or up (a robot), in metres.
     """
@@ -53,7 +55,7 @@ def _road(rows: np.ndarray) -> dict[str, Any]:
     for at, phi in zip(place, angle + turn, strict=True):
         turned = np.array([[np.cos(phi), -np.sin(phi)], [np.sin(phi), np.cos(phi)]])
         frames.append([_line("body", at + np.array(CAR) @ turned.T)])
-    return {"still": still, "frames": frames}
+    return {"still": still, "frames": frames, "span": ROAD_SPAN}
 
 
 def _robot(bodies: np.ndarray, parents: np.ndarray) -> dict[str, Any]:
@@ -62,4 +64,4 @@ def _robot(bodies: np.ndarray, parents: np.ndarray) -> dict[str, Any]:
     for places, above in zip(bodies, parents, strict=True):
         links = [_line("limb", places[[parent, body]]) for body, parent in enumerate(above) if parent >= 0]
         frames.append(links + [_line("joint", places[[body]]) for body in range(len(places))])
-    return {"still": [_line("edge", np.array([[low, 0.0], [high, 0.0]]))], "frames": frames}
+    return {"still": [_line("edge", np.array([[low, 0.0], [high, 0.0]]))], "frames": frames, "span": ROBOT_SPAN}
