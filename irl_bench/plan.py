@@ -21,6 +21,7 @@ from irl_bench.algos.config import BadInput, nearest
 from irl_bench.cells import CellSpec
 from irl_bench.experiments import settings as table
 from irl_bench.learner import Learner
+from irl_bench.preferences import human
 from irl_bench.types import Demonstrations, Spec, Task
 
 __all__ = ["Entry", "Plan", "Request", "build", "check_horizons", "document", "merge"]
@@ -140,7 +141,7 @@ def build(request: Request) -> Plan:
                     f"mode {mode} of {loaded.name} sets {', '.join(sorted(changed))} itself; the flag does not apply there"
                 )
             config = _config(found[algo], request, env)
-            given = _given(found[algo], config, request)
+            given = _given(found[algo], config, request, loaded)
             common = {
                 "algo": algo,
                 "env": env,
@@ -356,14 +357,21 @@ def _part(found: plugins.Algorithm, config: Mapping[str, Any]) -> str | None:
     return found.takes(plugins.config_of(found, config))
 
 
-def _given(found: plugins.Algorithm, config: Mapping[str, Any], request: Request) -> learned.Learned | None:
+def _given(
+    found: plugins.Algorithm, config: Mapping[str, Any], request: Request, loaded: plugins.LoadedWorld
+) -> learned.Learned | None:
     """What the algorithm takes of an earlier run. Raises BadInput if it takes something and nothing fit is given."""
     part = _part(found, config)
     if part is None:
         return None
+    if request.given is None and part == human.PART:
+        raise BadInput(f"{found.name} takes people's comparisons; nearest: --given=FOLDER of launch/label.py")
     if request.given is None:
         raise BadInput(f"{found.name} takes a learned {part}; nearest: --given=RUN, the folder of a run of gail or airl")
-    return learned.read(request.given, part)
+    held = learned.read(request.given, part)
+    if part == human.PART:
+        human.check_world(held, loaded)
+    return held
 
 
 def _check_blind(learner: Learner, spec: Spec, algo: str) -> None:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import _program
 
+FACTS = ("env", "pairs", "segment", "demos", "demo_steps", "steps", "seed")
+"""Flags that say what the clips are."""
+
 
 def define(flags):
     flags.DEFINE_string("env", "lane_keep", "a world that has a picture")
@@ -28,13 +31,19 @@ def main(values):
     from irl_bench.preferences import human, server
 
     out = Path(values.out or f"labels/{values.env}").expanduser()
+    dials = parsed("world", values.world, plugins.world(values.env).settings)
     if (out / human.CLIPS).exists():
         facts, _ = human.clips(out)
-        if facts["env"] != values.env:
-            raise BadInput(f"{out} holds clips of {facts['env']}, not of {values.env}; nearest: --env={facts['env']}")
+        asked = {name: getattr(values, name) for name in FACTS if values[name].present}
+        for name, value in asked.items():
+            if facts[name] != value:
+                raise BadInput(f"{out} holds clips of --{name}={facts[name]}, not {value}; nearest: --{name}={facts[name]}")
+        for name, value in dials.items():
+            if facts["world"][name] != value:
+                near = f"--world={name}={facts['world'][name]}"
+                raise BadInput(f"{out} holds clips of {near}, not {value}; nearest: {near}")
     else:
         process.configure()
-        dials = parsed("world", values.world, plugins.world(values.env).settings)
         print("making the clips ...", flush=True)
         human.make_clips(
             out, values.env, dials, values.pairs, values.segment, values.demos, values.demo_steps, values.steps, values.seed

@@ -39,5 +39,5 @@ def make(spec: Spec, config: Config) -> Learner:
         ones = jnp.ones(config.pairs)
         return segments, Comparisons(first, second, ones, ones)
 
-    learner = trainer.Trainer(spec, config, ask, config.pairs, pool.segments)
+    learner = trainer.Trainer(spec, config, ask, config.pairs, pool.segments, pool.worlds * config.pool_steps)
     return learner.learner(Consumes())

@@ -56,8 +56,9 @@ def answered(spec: Spec, config: Config) -> Learner:
     def ask(state: trainer.State, task: Task, key: jax.Array) -> tuple[Segments, Comparisons]:
         return human.parts(task.given)
 
-    learner = trainer.Trainer(spec, config, ask, count, segments)
-    return learner.learner(Consumes(preference_labels=count))
+    # The clips are rollouts of a clone of demonstrations of their own.
+    learner = trainer.Trainer(spec, config, ask, count, segments, pool_steps=held.config["env_steps"])
+    return learner.learner(Consumes(expert_queries=held.config["expert_queries"], preference_labels=held.config["asked"]))
 
 
 def train(spec: Spec, config: Config, iterations: int = 1, restart: bool = False) -> Learner:
@@ -69,6 +70,9 @@ def train(spec: Spec, config: Config, iterations: int = 1, restart: bool = False
     each = config.pool_worlds * (config.pool_steps // min(config.segment, config.pool_steps))
     if each < 2:
         raise BadInput(f"pool_worlds={config.pool_worlds} gives one segment, nothing to compare; nearest: pool_worlds=2")
+    if iterations == 1 and config.queries != "uniform":
+        raise BadInput(f"queries={config.queries}: before the only labels no reward is fitted that could be unsure; nearest: "
+                       f"--algo=rlhf_iterated --rlhf_iterated.queries={config.queries}")  # fmt: skip
     teacher = teachers.TEACHERS[config.teacher]
 
     def ask(state: trainer.State, task: Task, key: jax.Array) -> tuple[Segments, Comparisons]:
@@ -78,7 +82,8 @@ def train(spec: Spec, config: Config, iterations: int = 1, restart: bool = False
         )
         first, second = queries.pairs(config.queries, each, count, pair_key)
         margin = learner.rewards.margins(state.reward, segments, first, second)
-        chosen = queries.choose(config.queries, margin, count)
+        # The first candidates are as good as any while no reward has been fitted yet.
+        chosen = jnp.where(learner.iteration(state) == 0, jnp.arange(count), queries.choose(config.queries, margin, count))
         first, second = first[chosen], second[chosen]
         known = teachers.pool_of(teacher, segments.reward)
         label, weight = teachers.answer(teacher, segments.reward[first], segments.reward[second], known, answer_key)
@@ -100,5 +105,6 @@ def train(spec: Spec, config: Config, iterations: int = 1, restart: bool = False
 
         return act
 
-    learner = trainer.Trainer(spec, config, ask, count, each, iterations, restart)
+    pool_steps = iterations * config.pool_worlds * config.pool_steps
+    learner = trainer.Trainer(spec, config, ask, count, each, pool_steps, iterations, restart)
     return learner.learner(Consumes(preference_labels=config.labels))

@@ -36,6 +36,6 @@ def make(spec: Spec, config: Config) -> Learner:
         gap = total[one] - total[two]
         return segments, Comparisons(first, second, jnp.where(gap == 0, 0.5, gap > 0), jnp.ones(config.pairs))
 
-    learner = trainer.Trainer(spec, config, ask, config.pairs, pool.segments)
+    learner = trainer.Trainer(spec, config, ask, config.pairs, pool.segments, pool.worlds * config.pool_steps)
     # A ranking of n takes about n log2 n comparisons, however many pairs are then read off it.
     return learner.learner(Consumes(preference_labels=pool.worlds * math.ceil(math.log2(pool.worlds))))

@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from irl_bench import plugins
 from irl_bench.experiments import aggregate
-from irl_bench.experiments.study import Part, Study, mean, narrowed, scores
+from irl_bench.experiments.study import Part, Study, mean, narrowed, same_seeds, scores
 from irl_bench.horizon import slopes
 from irl_bench.plan import Request
 from irl_bench.report import ReportData, series, tables, training
@@ -45,7 +45,7 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
             regret = curve.regret(last)[:, 0]
             verdict = series.verdict_of(data, curve)
             score_mean, regret_mean = mean(score), mean(regret)
-            ratio = paired_ratio(regret, bc[curve.env], last) if curve.algo != "bc" and curve.env in bc else None
+            ratio = paired_ratio(curve, bc[curve.env], last) if curve.algo != "bc" and curve.env in bc else None
             points.append(
                 {
                     "env": curve.env,
@@ -121,13 +121,11 @@ def together(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return lines
 
 
-def paired_ratio(regret: np.ndarray, bc: Any, last: np.ndarray) -> list[float] | None:
-    """[ratio of mean regrets, low, high]; None where it has no logarithm or seeds are not the same."""
-    other = bc.regret(last)[:, 0]
-    if len(other) != len(regret):
-        return None
-    pairs = np.stack([regret, other], axis=1)
-    if not (pairs.mean(axis=0) > 0).all():
+def paired_ratio(curve: Any, bc: Any, last: np.ndarray) -> list[float] | None:
+    """[ratio of mean regrets, low, high] over the seeds that both have; None where it has no logarithm."""
+    here, there = same_seeds(curve, bc)
+    pairs = np.stack([curve.regret(last)[here, 0], bc.regret(last)[there, 0]], axis=1)
+    if not len(pairs) or not (pairs.mean(axis=0) > 0).all():
         return None
     with np.errstate(invalid="ignore", divide="ignore"):
         estimate = slopes.jackknife_t(pairs, lambda mean: np.log(mean[..., 0] / mean[..., 1]))

@@ -29,7 +29,7 @@ ALGO = "rlhf"
 SMOOTH = 5
 """Rounds over which gold and proxy are averaged: a round's own rollout is noisy."""
 DECLINE = 0.1
-"""Gold falls if it ends this share of its gain's height below its peak."""
+"""Gold falls if it ends this share of its gain's height below its peak, the interval of the fall above 0."""
 
 
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
@@ -73,10 +73,20 @@ def fits(d: np.ndarray, gain: np.ndarray) -> dict[str, dict[str, float]]:
     return found
 
 
-def declines(gold: np.ndarray) -> np.ndarray:
-    """float[S]: how far each seed's smoothed gold gain [S, R] ends below its peak, as a share of the peak's gain."""
-    peak = gold.max(1)
-    return np.where(peak > 0, (peak - gold[:, -1]) / np.where(peak > 0, peak, 1.0), 0.0)
+def peaks(gold: np.ndarray) -> np.ndarray:
+    """float[S]: each seed's gold gain [S, R] in the round where the mean of the *other* half of the seeds is highest.
+
+    A maximum over noisy rounds is above the end even where nothing falls; a round that other seeds chose is not.
+    """
+    half = np.arange(len(gold)) % 2
+    at = [int(np.argmax(gold[half != side].mean(0))) if (half != side).any() else -1 for side in (0, 1)]
+    return gold[np.arange(len(gold)), np.array(at)[half]]
+
+
+def over_optimised(peak: np.ndarray, end: np.ndarray, proxy: np.ndarray) -> str:
+    """yes: the proxy rose, and gold fell by DECLINE of its gain or more, both intervals above 0. Gains float[S]."""
+    fallen, risen = mean(peak - end), mean(proxy)
+    return "yes" if risen[1] > 0 and fallen[1] > 0 and fallen[0] >= DECLINE * max(float(peak.mean()), 0.0) else "no"
 
 
 def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
@@ -91,7 +101,7 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
         d = np.sqrt(kl.clip(0))
         gain = gold - gold[:, :1]
         fitted = fits(d.mean(0), gain.mean(0))
-        fallen = declines(gain)
+        peak, risen = peaks(gain), proxy[:, -1] - proxy[:, 0]
         accuracy = values["reward_accuracy"][1][:, -1]  # type: ignore[index]
         points.append(
             {
@@ -106,11 +116,11 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
                 "reward's layers": width,
                 "accuracy kept back": float(np.mean(accuracy)),
                 "d at the end": float(d[:, -1].mean()),
-                "gold gain at its peak": spread(mean(gain.max(1))),
+                "gold gain at its peak": spread(mean(peak)),
                 "at the end": spread(mean(gain[:, -1])),
-                "proxy gain": spread(mean(proxy[:, -1] - proxy[:, 0])),
-                "fall from the peak": spread(mean(fallen)),
-                "over-optimised": "yes" if fallen.mean() >= DECLINE and (proxy[:, -1] - proxy[:, 0]).mean() > 0 else "no",
+                "fall": spread(mean(peak - gain[:, -1])),
+                "proxy gain": spread(mean(risen)),
+                "over-optimised": over_optimised(peak, gain[:, -1], risen),
                 "better form (AIC)": best,
                 "R²": fitted[best]["r2"] if fitted else None,
                 "seeds": len(gold),
@@ -118,7 +128,8 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
         )
     text = [
         "Gold: return of a training episode, above the first rounds'. d: root of the KL per step from the clone. "
-        f"Over-optimised: the proxy rose while gold ended {100 * DECLINE:.0f} % of its gain or more below its peak. "
+        f"Over-optimised: the proxy rose while gold ended {100 * DECLINE:.0f} % of its gain or more below its peak, both "
+        "intervals above 0; where the peak is, the other half of the seeds says. "
         f"Rounds are averaged over {SMOOTH}.",
     ]
     return {"title": "Gold against proxy", "text": text, "tables": rows, "points": points}

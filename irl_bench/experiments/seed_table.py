@@ -10,8 +10,8 @@ Each is measured at equal demonstrations, over demonstrators of several qualitie
 - corrects exposure bias. Yes: the horizon verdict is LINEAR or NO-REGRET, or regret at T_max (against the demonstrator) falls
   by 30 % or more against BC's, the interval of the fall above 0. No: QUADRATIC or SATURATED and no such fall.
 - outperforms its data, x = (J - J_best) / (J_expert - J_random) with J_best the return of the best of 64 rollouts of the
-  demonstrator. Yes: the interval lies above 0, also after Holm's correction over the world's table. No: its upper end is at
-  most 0.02.
+  demonstrator. Yes: the interval lies above 0, also after Holm's correction over the cells of the world's table, the p of
+  J <= J_best below 0.025, as the interval's lower end leaves 2.5 %. No: its upper end is at most 0.02.
 - everything else is Undetermined.
 
 The decomposition asks how much of RLHF's gain over BC is repaired exposure bias: what DAgger and GAIL recover of it at the same
@@ -20,6 +20,7 @@ demonstrations, and what is left above the demonstrator.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,8 +31,10 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from irl_bench import plugins, rollout
+from irl_bench.algos import ppo, rlhf
+from irl_bench.experiments import settings as table
 from irl_bench.experiments.demo_efficiency import spread
-from irl_bench.experiments.study import Part, Study, mean, narrowed
+from irl_bench.experiments.study import Part, Study, mean, narrowed, same_seeds
 from irl_bench.horizon import Curves, slopes
 from irl_bench.plan import Request
 from irl_bench.report import ReportData, series, tables
@@ -46,11 +49,12 @@ CLASSES: Mapping[str, str] = {
 CLAIMED: Mapping[str, tuple[str, str]] = {"SFT": ("No", "No"), "inverse RL": ("Yes", "No"), "RLHF": ("Yes", "Yes")}
 COMPARED = (*CLASSES, "dagger")
 CONTROLS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "true_reward": ("ppo", {"init": "bc", "reward": "true", "log_std": -2.0}),
-    "constant_reward": ("ppo", {"init": "bc", "reward": "constant", "log_std": -2.0}),
+    "true_reward": ("ppo", {"init": "bc", "reward": "true"}),
+    "constant_reward": ("ppo", {"init": "bc", "reward": "constant"}),
     "shuffled_labels": ("rlhf", {"shuffled": True}),
 }
-"""Folder -> (algorithm, settings). A fourth, `more_demos`, is BC with RLHF's labels spent on demonstrations: a segment each."""
+"""Folder -> (algorithm, settings); `ppo` has RLHF's otherwise. A fourth, `more_demos`, is BC with RLHF's labels spent on
+demonstrations: a segment each."""
 FALL = 0.3
 """A fall of regret by this share counts as corrected."""
 EQUIVALENT = 0.02
@@ -72,7 +76,8 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
             shown = "expert" if quality == "100" else quality
             settings = {**request.settings, env: {**request.settings.get(env, {}), "demonstrator": shown}}
             for algo, values in own.items():
-                settings[algo] = {**settings.get(algo, {}), **values}
+                usual = _shared(request, env) if algo == "ppo" else {}
+                settings[algo] = {**usual, **settings.get(algo, {}), **values}
             mode = next(iter(plugins.world(env).world.modes))
             asked = narrowed(
                 request, algo=tuple(algos), env=(env,), mode=(mode,), demos=demos, settings=settings, out=str(out / place)
@@ -90,28 +95,42 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     return found
 
 
+def _rlhf(request: Request, env: str) -> rlhf.Config:
+    """RLHF's settings in a world."""
+    return rlhf.Config(**{**table.config_differences(env, "rlhf", request.budget), **request.settings.get("rlhf", {})})
+
+
+def _shared(request: Request, env: str) -> dict[str, Any]:
+    """Those of them that `ppo` has too."""
+    config = _rlhf(request, env)
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(ppo.Config) if hasattr(config, field.name)}
+
+
 def _richer(request: Request, env: str, demos: int) -> int:
     """Demonstrations that hold as many more steps as RLHF's labels would buy at a segment each."""
-    from irl_bench.algos.rlhf import Config
-    from irl_bench.experiments import settings as table
-
-    own = {**table.config_differences(env, "rlhf", request.budget), **request.settings.get("rlhf", {})}
-    config = Config(**own)
+    config = _rlhf(request, env)
     steps = request.demo_steps or table.budget_of(env, request.budget)["demo_steps"]
     return demos + -(-config.labels * config.segment // steps)
 
 
+def shown(env: str, quality: str, steps: int, record: Mapping[str, Any]) -> tuple[float, float]:
+    """(mean, highest) return of ROLLOUTS rollouts of a demonstrator over `steps` steps; always the same ones. `record`: the
+    world's in the plan, whose dials and options hold."""
+    values = {**record["dials"], **record["options"], "demonstrator": "expert" if quality == "100" else quality}
+    return _rollouts(env, steps, tuple(sorted(values.items())))
+
+
 @functools.cache
-def shown(env: str, quality: str, steps: int) -> tuple[float, float]:
-    """(mean, highest) return of ROLLOUTS rollouts of a demonstrator over `steps` steps; always the same ones."""
-    world = plugins.world(env, {"demonstrator": "expert" if quality == "100" else quality}).world
+def _rollouts(env: str, steps: int, values: tuple[tuple[str, Any], ...]) -> tuple[float, float]:
+    world = plugins.world(env, dict(values)).world
+    world = world.bind(world.dials_for(next(iter(world.modes))))
     returns = np.sum(np.asarray(rollout.record(world, 0, ROLLOUTS, steps).reward), 1)
     return float(np.mean(returns)), float(np.max(returns))
 
 
 def fall(regret: np.ndarray, bc: np.ndarray) -> list[float] | None:
-    """[1 - mean regret / BC's mean regret, low, high], paired by seed; None where BC has none or seeds differ."""
-    if len(regret) != len(bc) or not bc.mean() > 0:
+    """[1 - mean regret / BC's mean regret, low, high] of the same seeds; None where BC has none."""
+    if not len(bc) or not bc.mean() > 0:
         return None
     with np.errstate(invalid="ignore", divide="ignore"):
         found = slopes.jackknife_t(np.stack([regret, bc], 1), lambda m: 1.0 - m[..., 0] / m[..., 1])
@@ -150,7 +169,7 @@ def above_zero(values: np.ndarray) -> float:
 def outperforms(gain: Sequence[float], adjusted: float) -> str:
     """Yes, No or Undetermined by the rule on the data; `gain` is [x, low, high], `adjusted` its p after Holm's correction."""
     _, low, high = gain
-    if low > 0 and adjusted < 0.05:
+    if low > 0 and adjusted < 0.025:
         return "Yes"
     return "No" if high <= EQUIVALENT else "Undetermined"
 
@@ -164,8 +183,9 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
         assert demonstrator.returns is not None and untrained.returns is not None
         steps = int(demonstrator.T[-1])
         random = float(np.mean(untrained.returns[untrained.usable]))
-        scale = shown(env, "100", steps)[0] - random
-        best, typical = shown(env, quality, steps)[1], float(np.mean(demonstrator.returns))
+        record = data.plan["worlds"][env]
+        scale = shown(env, "100", steps, record)[0] - random
+        best, typical = shown(env, quality, steps, record)[1], float(np.mean(demonstrator.returns))
         bc = curves.get("bc")
         for algo, curve in curves.items():
             if algo in series.REFERENCES:
@@ -174,13 +194,17 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
             returns, last = curve.returns[curve.usable], curve.T[-1:]
             verdict = series.verdict_of(data, curve)
             regret = curve.regret(last)[:, 0]
-            fallen = fall(regret, bc.regret(last)[:, 0]) if bc is not None and algo != "bc" else None
+            fallen = None
+            if bc is not None and algo != "bc":
+                here, there = same_seeds(curve, bc)
+                fallen = fall(regret[here], bc.regret(last)[there, 0])
             points.append(
                 {
                     "env": env,
                     "quality": quality,
                     "place": place,
                     "algo": algo,
+                    "seed_ids": np.asarray(curve.seeds)[curve.usable].tolist(),
                     "returns": returns.tolist(),
                     "return": mean(returns),
                     "demonstrator": typical,
@@ -204,13 +228,12 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
     rows: dict[str, list[dict[str, Any]]] = {}
     for env in dict.fromkeys(point["env"] for point in points):
         family = [point for point in points if point["env"] == env]
-        for point, adjusted in zip(family, holm([point["p"] for point in family]), strict=True):
+        cells = [point for point in family if point["algo"] in CLASSES and point["place"] == "compared"]
+        for point, adjusted in zip(cells, holm([point["p"] for point in cells]), strict=True):
             point["p_holm"] = adjusted
             point["corrects"] = corrects(point["verdict"], point["fall"])
             point["outperforms"] = outperforms(point["over_best"], adjusted)
-        rows[f"{env}: Yes, No or Undetermined"] = [
-            _verdict_row(p) for p in family if p["algo"] in CLASSES and p["place"] == "compared"
-        ]
+        rows[f"{env}: Yes, No or Undetermined"] = [_verdict_row(point) for point in cells]
         rows[f"{env}: what they rest on, mean over seeds [95 % interval]"] = [_figures_row(p) for p in family]
         rows[f"{env}: how much of RLHF's gain over BC is repaired exposure bias"] = decomposition(family)
     text = [
@@ -255,7 +278,7 @@ def _figures_row(point: Mapping[str, Any]) -> dict[str, Any]:
         "algorithm": point["algo"] + ("" if point["place"] == "compared" else f" ({point['place'].replace('_', ' ')})"),
         "score": spread(_score(point)),
         "above the best": spread(point["over_best"]),
-        "p (Holm)": point["p_holm"],
+        "p (Holm)": point.get("p_holm"),
         "above the mean": spread(point["over_mean"]),
         "regret": spread(point["regret"]),
         "fall against BC": show(point["fall"]),
@@ -299,10 +322,11 @@ def decomposition(family: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def paired(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> list[float] | None:
-    """Mean difference of scores by seed with its interval."""
-    if one is None or len(one["returns"]) != len(other["returns"]):
+    """Mean difference of scores over the seeds that both have, with its interval."""
+    if one is None:
         return None
-    return mean((np.array(one["returns"]) - np.array(other["returns"])) / one["unit"])
+    _, here, there = np.intersect1d(one["seed_ids"], other["seed_ids"], return_indices=True)
+    return mean((np.array(one["returns"])[here] - np.array(other["returns"])[there]) / one["unit"])
 
 
 def _agreement(points: Sequence[Mapping[str, Any]]) -> list[str]:

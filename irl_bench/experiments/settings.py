@@ -178,9 +178,14 @@ BUDGET_CONFIGS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {
     ("smoke", "lane_keep", "dagger"): {"iterations": 2, "steps_per_round": 200},
     **{(("smoke", env, algo)): SHORT for env in ("lane_keep", "chain", *LIKE_ROBOTS) for algo in ("gail", "airl", "ppo")},
     **{
-        ("smoke", env, algo): {**SHORT_POOL, **({"labels": 100} if algo.startswith("rlhf") else {"pairs": 200})}
+        ("smoke", env, algo): {**SHORT_POOL, **own}
         for env in ("lane_keep", "chain", *LIKE_ROBOTS)
-        for algo in ("rlhf", "rlhf_iterated", "trex", "drex")
+        for algo, own in {
+            "rlhf": {"labels": 100},
+            "rlhf_iterated": {"labels": 100, "iterations": 2},
+            "trex": {"pairs": 200},
+            "drex": {"pairs": 200},
+        }.items()
     },
     **{
         ("smoke", env, algo): {"labels": 50, "rounds": 2, "bc_steps": 300, "warm": 50, "tail": 25, "segment": 25}

@@ -139,6 +139,13 @@ def rebuild(out: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
     return found
 
 
+def same_seeds(one: Any, other: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Where the seeds that two Curves both have usable lie among the usable ones of either, int[S] and int[S]."""
+    ids = [np.asarray(curve.seeds)[curve.usable] for curve in (one, other)]
+    _, here, there = np.intersect1d(*ids, return_indices=True)
+    return here, there
+
+
 def mean(values: np.ndarray) -> list[float]:
     """[mean over seeds float[S], low, high], the ends of its 95 % interval."""
     return [float(x) for x in slopes.jackknife_t(values, lambda m: m)]

@@ -23,6 +23,7 @@ from irl_bench.types import Spec, Task
 
 if TYPE_CHECKING:
     from irl_bench.learned import Learned
+    from irl_bench.plugins import LoadedWorld
 
 PART = "labels"
 """What `rlhf` takes of such a folder."""
@@ -80,12 +81,18 @@ def make_clips(
     used, place = np.unique(drawn, return_inverse=True)
     arrays = {"observation": cut(observation)[used], "action": cut(action)[used], "pairs": place.reshape(pairs, 2)}
     arrays |= {f"picture.{name}": cut(x)[used] for name, x in picture.items()}
-    facts = {"env": ref, "dials": dict(dials), "segment": segment, "pairs": pairs, "seed": seed, "demos": demos}
+    facts = {"env": ref, "world": world_facts(loaded), "segment": segment, "pairs": pairs, "seed": seed, "demos": demos,
+             "demo_steps": demo_steps, "steps": steps, "env_steps": worlds * steps}  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     partial = out / f"{CLIPS}.tmp"
     with partial.open("wb") as file:
         np.savez_compressed(file, facts=json.dumps(facts), **arrays)
     partial.replace(out / CLIPS)
+
+
+def world_facts(loaded: LoadedWorld) -> dict[str, Any]:
+    """Dials and options of a world, JSON values."""
+    return {name: setting.default for name, setting in loaded.settings.items()}
 
 
 def clips(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -148,7 +155,10 @@ def read(folder: str | Path) -> Learned:
         index[:, 1].astype(np.int32),
         np.array(list(kept.values()), np.float32),
     ]
-    config = {"segments": len(leaves[0]), "answers": len(kept), "segment": facts["segment"]}
+    config = {
+        "segments": len(leaves[0]), "answers": len(kept), "asked": len(given), "segment": facts["segment"],
+        "world": facts["world"], "expert_queries": facts["demos"] * facts["demo_steps"], "env_steps": facts["env_steps"],
+    }  # fmt: skip
     digest = hashlib.sha256(json.dumps([facts, config], sort_keys=True).encode())
     for leaf in leaves:
         digest.update(leaf.tobytes())
@@ -166,6 +176,18 @@ def check(spec: Spec) -> Any:
     if observation.shape[2:] != (spec.observation_size,) or action.shape[2:] != width:
         raise BadInput(f"the comparisons given are of {held.env}, not of {spec.world.name}; nearest: --env={held.env}")
     return held
+
+
+def check_world(held: Learned, loaded: LoadedWorld) -> None:
+    """Raises BadInput if the clips are of another world than `loaded`, or of the same with other dials or options."""
+    if held.env != loaded.ref:
+        raise BadInput(f"the comparisons given are of {held.env}, not of {loaded.ref}; nearest: --env={held.env}")
+    here, there = world_facts(loaded), held.config["world"]
+    for name in here:
+        if name in there and here[name] != there[name]:
+            flag = f"--{loaded.name}.{name}"
+            raise BadInput(f"the comparisons given were made with {flag}={there[name]}, not {here[name]}; nearest: "
+                           f"{flag}={there[name]}")  # fmt: skip
 
 
 def parts(given: Sequence[jax.Array]) -> tuple[Segments, Comparisons]:

@@ -75,6 +75,12 @@ Loss = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 """(log pi[L, 2, H], log pi_ref[L, 2, H], label[L], weight[L]) -> float32[]"""
 
 
+def _with_tail(reward: jax.Array, segment: int) -> jax.Array:
+    """Rewards float32[..., segment + tail] with the tail's put into the segment's last step, float32[..., segment]: a teacher
+    may weigh a segment's steps, but the value of where it ends counts whole."""
+    return reward[..., :segment].at[..., -1].add(jnp.sum(reward[..., segment:], -1))
+
+
 def make(spec: Spec, config: Config, loss: Loss) -> Learner:
     """The learner that minimises `loss`."""
     policy = Policy(spec, config.hidden, log_std=config.log_std)
@@ -117,7 +123,8 @@ def make(spec: Spec, config: Config, loss: Loss) -> Learner:
         _, batch = unroll(world, act, worlds, pair_key, steps, steps + 1, terminate=False)
         cut = lambda x: jnp.moveaxis(x, 0, 1).reshape(count, 2, *x.shape[:1], *x.shape[2:])  # noqa: E731
         reward = cut(batch.reward)
-        known = teachers.pool_of(teacher, reward.reshape(2 * count, steps))
+        reward = _with_tail(reward, config.segment)
+        known = teachers.pool_of(teacher, reward.reshape(2 * count, config.segment))
         label, weight = teachers.answer(teacher, reward[:, 0], reward[:, 1], known, answer_key)
         own = jax.tree.map(lambda x: cut(x)[:, :, : config.segment], (batch.observation, batch.raw, batch.log_prob))
         return Pairs(ppo.view(inputs, own[0]), own[1], own[2], label, weight)

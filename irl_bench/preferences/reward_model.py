@@ -5,8 +5,9 @@
 
 A step is judged by the state it led to, since worlds pay for that, with `inputs=state_action` by its action too. Every member
 has its own weights and its own batches. Comparisons say nothing of a reward's origin and unit: it is given mean 0 and deviation
-1 on the reference policy's states, member by member, before the members are averaged. With `pessimism` a state on which they
-disagree counts for less (Coste et al. 2024, arXiv 2310.02743, eq. 3, with the deviation).
+1 on the first iteration's segments, member by member, before the members are averaged. With `pessimism` a state on which they
+disagree counts for less (Coste et al. 2024, arXiv 2310.02743, eq. 3, with the deviation); `bounded` judgements cannot grow
+without end where no segment has been (Lee et al. 2021, PEBBLE, arXiv 2106.05091, appendix B).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from irl_bench.types import Spec
 INPUT_LIMIT = 10.0
 """Standardised inputs are cut here."""
 HELD_OUT = 10
-"""Every tenth comparison is kept for the accuracy."""
+"""Every tenth comparison is kept for the accuracy. Its segments may be in others too: pairs are drawn at random."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Config:
     reward_hidden: tuple[int, ...] = setting((64, 64), "widths of their hidden layers", unit="units", low=1, high=4096)
     pessimism: float = setting(0.0, "deviations over members by which a judgement is lowered", low=0.0, high=100.0)
     reward_inputs: str = setting("state", "what a reward depends on", choices=("state", "state_action"))
+    bounded: bool = setting(False, "keep each member's judgement of a step within +-1 by a tanh")
     reward_learning_rate: float = setting(1e-3, "Adam's step size", low=1e-8, high=1.0)
     reward_weight_decay: float = setting(1e-4, "decoupled weight decay on matrices", low=0.0, high=10.0)
     reward_steps: int = setting(400, "gradient steps from all labels, over all iterations", unit="steps", low=1, high=1_000_000)
@@ -127,7 +129,8 @@ class RewardModel:
         if self.with_action:
             action = jax.nn.one_hot(action, self.action_width) if self.spec.n_actions else action
             x = jnp.concatenate([x, action], -1)
-        return self.net.apply({"params": params}, x)[..., 0]  # type: ignore[index]
+        found = self.net.apply({"params": params}, x)[..., 0]  # type: ignore[index]
+        return jnp.tanh(found) if self.config.bounded else found
 
     def judge(self, state: State, observation: jax.Array, action: jax.Array, next_observation: jax.Array) -> jax.Array:
         """The reward of steps, float32[...], from the standardised members. As `Learner.judge`."""

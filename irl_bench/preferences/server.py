@@ -29,17 +29,24 @@ class Labelling:
         self.folder = folder
         _, self.arrays = human.clips(folder)
         self.pairs = self.arrays["pairs"]
-        self.given = human.answers(folder, len(self.pairs))
         self._lock = threading.Lock()
         self._mend()
+        self.given = human.answers(folder, len(self.pairs))
 
     def _mend(self) -> None:
-        """Cuts off a line that an interruption left unfinished: the next answer must not be written onto it."""
+        """Ends the last line if an interruption did not, or cuts it off if it is not whole: nothing may be written onto it."""
         path = self.folder / human.GIVEN
         content = path.read_bytes() if path.exists() else b""
-        if content and not content.endswith(b"\n"):
-            with path.open("rb+") as file:
-                file.truncate(content.rfind(b"\n") + 1)
+        whole, last = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
+        if not last:
+            return
+        with path.open("rb+") as file:
+            try:
+                json.loads(last)
+                file.seek(0, os.SEEK_END)
+                file.write(b"\n")
+            except ValueError:
+                file.truncate(len(whole))
 
     def next(self) -> dict[str, Any]:
         """The first pair without an answer with its clips, or none; and how many are done."""

@@ -30,7 +30,8 @@ class Teacher:
     mistake: Any = 0.0
     """Probability that a preference is turned round."""
     skip: Any = 0.0
-    """No answer where both returns are below this times the pool's mean."""
+    """No answer where both returns are poor: below this times the pool's mean m; in general below m - (1 - skip) |m|, since
+    B-Pref's skip m would call nearly all returns poor where they are negative."""
     equal: Any = 0.0
     """"Equal" where the returns differ by less than this times the pool's mean."""
 
@@ -86,7 +87,8 @@ def probabilities(teacher: Teacher, first: jax.Array, second: jax.Array, pool: P
     prefers = jnp.where(certain, jnp.where(gap > 0, 1.0, 0.0), soft)
     prefers = prefers * (1.0 - teacher.mistake) + (1.0 - prefers) * teacher.mistake
     size = jnp.abs(pool.mean)
-    skipped = (jnp.maximum(one, two) < teacher.skip * pool.mean) & (teacher.skip > 0.0)
+    poor = pool.mean - (1.0 - teacher.skip) * size
+    skipped = (jnp.maximum(one, two) < poor) & (teacher.skip > 0.0)
     tied = (jnp.abs(gap) < teacher.equal * size) | (certain & (gap == 0))
     skipped = skipped.astype(jnp.float32)
     tied = tied.astype(jnp.float32) * (1.0 - skipped)

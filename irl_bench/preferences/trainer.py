@@ -4,7 +4,8 @@
                                                            Stiennon et al. 2020 (arXiv 2009.01325), section 3.4
 
 pi_ref, and the policy at the start, is the clone of the demonstrations. In the first round, and again whenever an iteration
-begins, comparisons are asked for and the reward is fitted to all there are; the rounds between are PPO's on that reward.
+begins (the i-th of K in round i rounds / K), comparisons are asked for and the reward is fitted to all there are; the rounds
+between are PPO's on that reward.
 Where segments come from and who compares them is the caller's `ask`.
 A step that ends an episode (a fall) is followed for ever by the state it led to, at that state's learned reward: an end earns
 nothing by itself and nothing is taken for it.
@@ -18,6 +19,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from irl_bench.algos.config import BadInput, setting
@@ -100,11 +102,20 @@ class Trainer:
 
     Args:
       iterations: how often it is asked, at equal distances; `comparisons` and `segments`: how many of them come each time.
+      pool_steps: environment steps that it takes to ask, all iterations together.
       restart: whether the policy goes back to the reference at each of them.
     """
 
     def __init__(
-        self, spec: Spec, config: Config, ask: Ask, comparisons: int, segments: int, iterations: int = 1, restart: bool = False
+        self,
+        spec: Spec,
+        config: Config,
+        ask: Ask,
+        comparisons: int,
+        segments: int,
+        pool_steps: int,
+        iterations: int = 1,
+        restart: bool = False,
     ):
         if config.init != "bc":
             raise BadInput(f"init={config.init}: the reference is a clone of the demonstrations; nearest: init=bc")
@@ -114,16 +125,19 @@ class Trainer:
         if comparisons < reward_model.HELD_OUT:
             least = iterations * reward_model.HELD_OUT
             raise BadInput(f"{comparisons * iterations} labels in {iterations} iterations are too few; nearest: labels={least}")
+        if iterations > config.rounds:
+            raise BadInput(f"iterations={iterations} are more than rounds={config.rounds}; nearest: iterations={config.rounds}")
         self.spec, self.config, self.ask = spec, config, ask
         self.comparisons, self.segments, self.iterations, self.restart = comparisons, segments, iterations, restart
         self.inner = ppo.PPO(spec, config, terminate=True)
         self.rewards = RewardModel(spec, config)
-        self.period = -(-config.rounds // iterations)
+        self.pool_steps = pool_steps
+        self.begins = np.arange(iterations) * config.rounds // iterations
 
     @property
     def env_steps(self) -> int:
         """Environment steps over all rounds, segments included."""
-        return self.inner.env_steps + self.iterations * self.config.pool_worlds * self.config.pool_steps
+        return self.inner.env_steps + self.pool_steps
 
     def init(self, key: jax.Array, task: Task) -> State:
         """A state before the first round; `key` is consumed."""
@@ -156,27 +170,30 @@ class Trainer:
     def learn(self, state: State, task: Task) -> State:
         """An iteration's beginning: new comparisons, and the reward fitted to all of them."""
         key, ask_key, fit_key = jax.random.split(state.key, 3)
-        iteration = state.policy.round // self.period
+        iteration = self.iteration(state)
         new, made = self.ask(state, task, ask_key)
         start = iteration * self.segments
         place = lambda whole, part, at: jax.lax.dynamic_update_slice_in_dim(whole, part.astype(whole.dtype), at, 0)  # noqa: E731
         segments = jax.tree.map(lambda whole, part: place(whole, part, start), state.segments, new)
         made = made.replace(first=made.first + start, second=made.second + start)
         made = jax.tree.map(lambda whole, part: place(whole, part, iteration * self.comparisons), state.made, made)
-        reference = jax.tree.map(lambda x: x[: self.segments], segments)  # the first are the reference policy's
+        first = jax.tree.map(lambda x: x[: self.segments], segments)
         reward = jax.tree.map(lambda a, b: jnp.where(iteration == 0, a, b), self.rewards.see(state.reward, new), state.reward)
         reward, loss = self.rewards.fit(reward, segments, made, max(1, self.config.reward_steps // self.iterations), fit_key)
-        reward = self.rewards.standardise(reward, reference)
+        reward = self.rewards.standardise(reward, first)
         held_out = self.rewards.held_out(reward, segments, made)
         state = state.replace(reward=reward, segments=segments, made=made, held_out=held_out, fit_loss=loss, key=key)
         if self.restart:
-            policy = {**state.policy.weights, "policy": state.policy.reference}
-            state = state.replace(policy=state.policy.replace(weights=policy))
+            state = state.replace(policy=self.inner.restarted(state.policy))
         return state
+
+    def iteration(self, state: State) -> jax.Array:
+        """int32: which iteration the round to come belongs to."""
+        return jnp.sum(state.policy.round >= self.begins) - 1
 
     def update(self, state: State, task: Task) -> tuple[State, dict[str, jax.Array]]:
         """One round."""
-        due = (state.policy.round % self.period == 0) & (state.policy.round // self.period < self.iterations)
+        due = jnp.any(state.policy.round == self.begins)
         state = when(due, lambda state: self.learn(state, task), state)
         policy, batch = self.inner.collect(state.policy, task.dials)
         judge = lambda seen: self.rewards.judge(state.reward, seen, batch.action, seen)  # noqa: E731
@@ -214,7 +231,11 @@ class Trainer:
             lambda state: self.inner.params(state.policy),
             self.inner.act,
             self.config.rounds,
-            dataclasses.replace(consumes, expert_queries=self.spec.demos * self.spec.demo_steps, env_steps=self.env_steps),
+            dataclasses.replace(
+                consumes,
+                expert_queries=consumes.expert_queries + self.spec.demos * self.spec.demo_steps,
+                env_steps=self.env_steps,
+            ),
             reward=lambda state: state.reward,
             judge=self.rewards.judge,
         )

@@ -25,7 +25,7 @@ DIAGNOSTICS = {
     "entropy": "policy's entropy",
     "std": "policy's standard deviation",
     "proxy": "learned reward that is maximised, mean",
-    "reward_accuracy": "accuracy of the learned reward on comparisons kept back",
+    "reward_accuracy": "accuracy of the learned reward on comparisons kept back (their segments may be in others)",
     "reward_accuracy_now": "the same on the policy's own rollouts",
     "reference_kl": "KL from the reference policy, per step",
     "kl": "KL per update",

@@ -194,6 +194,18 @@ class PPO:
         weights = clone(self.policy, weights, self.inputs(state), task.demonstrations, config.bc_steps, key)
         return weights if self.policy.discrete else {**weights, "log_std": jnp.full(self.policy.size, config.log_std)}
 
+    def restarted(self, state: State) -> State:
+        """With the policy it began with, of whose updates the optimiser remembers none."""
+
+        def forget(part: Any) -> Any:
+            if not isinstance(part, optax.ScaleByAdamState):
+                return part
+            moments = ({**m, "policy": jax.tree.map(jnp.zeros_like, m["policy"])} for m in (part.mu, part.nu))  # type: ignore[index]
+            return optax.ScaleByAdamState(part.count, *moments)
+
+        opt_state = jax.tree.map(forget, state.opt_state, is_leaf=lambda part: isinstance(part, optax.ScaleByAdamState))
+        return state.replace(weights={**state.weights, "policy": state.reference}, opt_state=opt_state)
+
     def collect(self, state: State, dials: Any) -> tuple[State, Transition]:
         """One rollout of the current policy: [L, E] transitions."""
         key, rollout_key = jax.random.split(state.key)

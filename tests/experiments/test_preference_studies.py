@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from irl_bench import cli
+from irl_bench.algos import rlhf
 from irl_bench.experiments import overoptimization, seed_table
 from irl_bench.experiments.demo_efficiency import spread
 from tests.experiments.test_studies import report
@@ -43,7 +44,7 @@ def test_rule_on_exposure_bias(verdict, fallen, expected):
     ("gain", "p", "expected"),
     [
         ([0.1, 0.05, 0.15], 0.01, "Yes"),
-        ([0.1, 0.05, 0.15], 0.2, "Undetermined"),  # not after Holm's correction
+        ([0.1, 0.05, 0.15], 0.03, "Undetermined"),  # not after Holm's correction: one side of a 95 % interval is 2.5 %
         ([-0.1, -0.2, 0.02], 1.0, "No"),
         ([0.0, -0.1, 0.1], 0.5, "Undetermined"),
     ],
@@ -69,7 +70,7 @@ def test_a_fall_is_paired_by_seed():
     bc = np.exp(np.random.default_rng(0).normal(size=10))
     estimate, low, high = seed_table.fall(0.25 * bc, bc)
     assert estimate == pytest.approx(0.75) and low == pytest.approx(0.75) and high == pytest.approx(0.75)
-    assert seed_table.fall(bc, -bc) is None and seed_table.fall(bc[:5], bc) is None
+    assert seed_table.fall(bc, -bc) is None and seed_table.fall(bc[:0], bc[:0]) is None
     assert seed_table.fall(-bc, bc)[0] == pytest.approx(2.0)  # less failures than the demonstrator
 
 
@@ -81,7 +82,9 @@ def test_parts_hold_every_quality_and_control():
     half = named["lane_keep/50/compared"]
     assert half.settings == {"lane_keep": {"demonstrator": "50"}, "rlhf": {"labels": 500}}
     assert half.algo == seed_table.COMPARED
-    assert named["lane_keep/50/constant_reward"].settings["ppo"]["reward"] == "constant"
+    control = named["lane_keep/50/constant_reward"].settings["ppo"]
+    assert control["reward"] == "constant" and control["init"] == "bc"
+    assert control["reference_kl"] == rlhf.Config().reference_kl and control["log_std"] == rlhf.Config().log_std
     assert named["lane_keep/50/shuffled_labels"].settings["rlhf"] == {"labels": 500, "shuffled": True}
     assert named["lane_keep/50/more_demos"].demos == 64 + -(-500 * 25 // 512) and named["lane_keep/50/more_demos"].algo == (
         "bc",
@@ -92,7 +95,7 @@ def test_parts_hold_every_quality_and_control():
 
 
 def test_the_table_reads_levels_against_the_demonstrator(monkeypatch):
-    monkeypatch.setattr(seed_table, "shown", lambda env, quality, steps: (8.0, 8 * (0.8 if quality == "50" else 1.0)))
+    monkeypatch.setattr(seed_table, "shown", lambda env, quality, steps, _: (8.0, 8 * (0.8 if quality == "50" else 1.0)))
     jitter = np.linspace(-0.01, 0.01, 6)
     common = {"untrained": [0.9] * 6}
     found = {
@@ -131,9 +134,32 @@ def test_the_form_that_made_a_curve_wins(form):
     assert overoptimization.fits(d[:3], gain[:3]) == {}
 
 
-def test_decline_is_a_share_of_the_peaks_gain():
-    gold = np.array([[0.0, 1.0, 2.0, 1.5], [0.0, 1.0, 2.0, 3.0], [0.0, -1.0, -2.0, -3.0]])
-    np.testing.assert_allclose(overoptimization.declines(gold), [0.25, 0.0, 0.0])
+def gains(curve, noise, seeds=10):
+    """Gold gains [S, R] of seeds that share a curve, with noise of their own in every round but the first."""
+    drawn = np.random.default_rng(0).normal(0, noise, (seeds, len(curve)))
+    drawn[:, 0] = 0.0
+    return np.asarray(curve) + drawn
+
+
+@pytest.mark.parametrize(
+    ("curve", "expected"),
+    [
+        (np.linspace(0, 1, 40), "no"),
+        (np.concatenate([np.linspace(0, 1, 20), np.full(20, 1.0)]), "no"),  # its highest round is noise
+        (np.zeros(40), "no"),
+        (np.concatenate([np.linspace(0, 1, 20), np.linspace(1, 0.5, 20)]), "yes"),
+        (np.linspace(0, -1, 40), "yes"),  # it never rose
+    ],
+)
+def test_gold_that_falls_is_told_from_noise(curve, expected):
+    gold = gains(curve, 0.2)
+    assert overoptimization.over_optimised(overoptimization.peaks(gold), gold[:, -1], np.linspace(0.9, 1, 10)) == expected
+    assert overoptimization.over_optimised(overoptimization.peaks(gold), gold[:, -1], -np.ones(10)) == "no"
+
+
+def test_a_small_fall_is_none():
+    gold = gains(np.concatenate([np.linspace(0, 1, 20), np.linspace(1, 0.95, 20)]), 1e-3)
+    assert overoptimization.over_optimised(overoptimization.peaks(gold), gold[:, -1], np.linspace(0.9, 1, 10)) == "no"
 
 
 def test_parts_of_the_label_studies():

@@ -1,5 +1,6 @@
 """Labels by people: clips, answers that survive an interruption, the server's manners, the page in a browser, and training."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from envs.driving.lane_keep import EDGE
-from irl_bench import learned
+from irl_bench import learned, plugins
 from irl_bench.algos import rlhf, rlhf_iterated
 from irl_bench.algos.config import BadInput
 from irl_bench.preferences import drawing, human, server
@@ -41,7 +42,8 @@ def folder(tmp_path):
     """20 pairs of 40 clips of `Line`'s shapes, drawn as a road; the first state's x tells which is better."""
     place = rng.normal(size=(40, 6, 3)).astype(np.float32)
     place[:, :, 0] = np.linspace(-1, 1, 40)[:, None]
-    facts = {"env": "line", "dials": {}, "segment": 6, "pairs": 20, "seed": 0, "demos": 4}
+    facts = {"env": "line", "world": {"wind": 0.1}, "segment": 6, "pairs": 20, "seed": 0, "demos": 4, "demo_steps": 8,
+             "steps": 60, "env_steps": 240}  # fmt: skip
     np.savez(
         tmp_path / human.CLIPS, facts=json.dumps(facts), observation=place, action=np.zeros((40, 6, 2), np.float32),
         pairs=rng.permutation(40).reshape(20, 2), **{"picture.road": np.stack([road()] * 40)},
@@ -85,6 +87,10 @@ def test_the_last_answer_counts_and_a_line_cut_off_is_left_out(folder):
     labelling = server.Labelling(folder)  # what comes next must not be written onto the half line
     assert labelling.answer(1, "equal")
     assert human.answers(folder, 20) == {0: "right", 1: "equal"}
+    (folder / human.GIVEN).write_text('{"pair": 0, "answer": "left"}\n{"pair": 1, "answer": "skip"}')  # whole but for its end
+    labelling = server.Labelling(folder)
+    assert labelling.given == {0: "left", 1: "skip"} and labelling.answer(2, "right")
+    assert human.answers(folder, 20) == {0: "left", 1: "skip", 2: "right"}
     (folder / human.GIVEN).write_text('{"pair": 99, "answer": "left"}\n')
     with pytest.raises(BadInput, match="line 1"):
         human.answers(folder, 20)
@@ -95,6 +101,7 @@ def test_comparisons_are_those_of_the_answers(folder):
     with (folder / human.GIVEN).open("a") as file:
         file.write('{"pair": 3, "answer": "skip"}\n{"pair": 4, "answer": "equal"}\n{"pair": 5, "answer": "right"}\n')
     held = learned.read(folder, human.PART)
+    assert held.config["asked"] == 12  # a skipped pair was asked about
     leaves = held.of(human.PART, range(7, 9))
     segments, made = human.parts([leaf[1] for leaf in leaves])
     _, arrays = human.clips(folder)
@@ -117,6 +124,16 @@ def test_bad_input_is_one_line(folder, tmp_path):
     fill(folder)
     import envs
 
+    lane = plugins.world("lane_keep", {"friction": 0.5})
+    here = human.world_facts(lane)
+    held = lambda env, **world: dataclasses.replace(  # noqa: E731
+        learned.read(folder, human.PART), env=env, config={"world": {**here, **world}}
+    )
+    human.check_world(held("lane_keep"), lane)
+    with pytest.raises(BadInput, match=r"friction=1.0, not 0.5; nearest: --lane_keep.friction=1.0"):
+        human.check_world(held("lane_keep", friction=1.0), lane)
+    with pytest.raises(BadInput, match="--env=hopper"):
+        human.check_world(held("hopper"), lane)
     with pytest.raises(BadInput, match="not of chain"):
         rlhf.make(Spec(envs.make("chain"), 8, 4, 4, learned.read(folder, human.PART)), rlhf.Config(teacher="human"))
     (folder / human.CLIPS).write_bytes(b"PK nothing")
@@ -141,6 +158,8 @@ def test_a_reward_is_learned_from_the_file(folder, quick_compilation):
     world = Line()
     learner = rlhf.make(Spec(world, 16, 4, 8, held), config)
     assert learner.consumes.preference_labels == 20 and learner.judge
+    assert learner.consumes.env_steps == 8 * 8 + 240  # the clips' rollouts are not driven again
+    assert learner.consumes.expert_queries == 4 * 8 + 4 * 8
     given = [leaf[0] for leaf in held.of(human.PART, range(1))]
     task = Task(rollout.collect(world, jax.random.PRNGKey(0), 4, 8), world.dials, given)
     state, _ = jax.jit(lambda key: learner.update(learner.init(key, task), task))(jax.random.PRNGKey(0))
@@ -268,6 +287,9 @@ def test_the_program_makes_clips_serves_them_and_rlhf_trains_from_the_answers(tm
     finally:
         program.terminate()
         program.wait(30)
+    for flag, words in (("--pairs=20", "nearest: --pairs=12"), ("--world=friction=0.5", "nearest: --world=friction=1.0")):
+        done = subprocess.run([sys.executable, ROOT / "launch/label.py", flag, f"--out={out}"], capture_output=True, text=True)
+        assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1
     asked = ("--algo=rlhf", "--env=lane_keep", "--budget=smoke", "--rlhf.teacher=human", "--seeds=2")
     sweep = [sys.executable, ROOT / "launch/sweep.py", *asked, f"--given={out}", f"--out={tmp_path / 'run'}"]
     done = subprocess.run(sweep, capture_output=True, text=True, check=False)

@@ -41,6 +41,18 @@ def test_bradley_terry():
     assert bradley_terry(jnp.ones(3), jnp.ones(3), jnp.zeros(3)) == 0  # no answer at all
 
 
+def test_a_bounded_judgement_stays_bounded_far_away():
+    segments, made = data()
+    ours, free = model(bounded=True), model()
+    fitted, _ = jax.jit(lambda key: ours.fit(ours.see(ours.init(key), segments), segments, made, 200, key))(KEY)
+    far = jnp.full((4, 3), 1e3).at[:, 1].set(-1e3)
+    one = jax.tree.map(lambda p: p[0], fitted.params)
+    here = ours.raw(one, fitted.inputs, far, jnp.zeros((4, 2)))
+    assert (jnp.abs(here) <= 1).all()
+    np.testing.assert_allclose(here, jnp.tanh(free.raw(one, fitted.inputs, far, jnp.zeros((4, 2)))), rtol=1e-6)
+    assert ours.held_out(ours.standardise(fitted, segments), segments, made) > 0.9
+
+
 def test_accuracy_leaves_ties_and_skipped_pairs_out():
     margin = jnp.array([1.0, -1.0, 2.0, -2.0, 0.0])
     label = jnp.array([1.0, 1.0, 0.5, 0.0, 1.0])

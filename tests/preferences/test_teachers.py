@@ -51,6 +51,12 @@ def test_skipping_and_equality_are_measured_by_the_pools_mean():
     assert of(Teacher(skip=0.5, equal=0.5), [1.9], [1.8]) == [0, 0, 0, 1]  # a pair that is skipped is not called equal
 
 
+def test_a_skipping_teacher_knows_poor_returns_where_all_are_negative():
+    pool = Pool(jnp.float32(-4.0), jnp.float32(1.0))
+    said = lambda one, two: float(probabilities(Teacher(skip=0.5), jnp.float32([one]), jnp.float32([two]), pool).skipped)  # noqa: E731
+    assert said(-6.1, -7.0) == 1 and said(-5.9, -7.0) == 0  # -4 - 0.5 * 4 = -6
+
+
 def test_answers_are_drawn_with_the_probabilities():
     """A Boltzmann teacher must sample: one that always says the likelier answer is an oracle."""
     teacher = Teacher(beta=1.0, skip=0.5)

@@ -10,7 +10,8 @@ import pytest
 from irl_bench import rollout
 from irl_bench.algos import cpl, dpo, drex, rlhf, rlhf_iterated, trex
 from irl_bench.algos.config import BadInput
-from irl_bench.preferences import trainer
+from irl_bench.preferences import offline, teachers, trainer
+from irl_bench.rl import ppo
 from irl_bench.types import Spec, Task
 from tests.algos.helpers import Line, train
 
@@ -99,6 +100,18 @@ def test_one_shot_asks_once_and_iterated_asks_again():
         assert (own >= 80 * i).all() and (own < 80 * (i + 1)).all()
 
 
+def test_iterations_begin_at_equal_distances():
+    _, _, metrics = trained(rlhf_iterated, labels=40, iterations=4)  # in 6 rounds: 0, 1.5, 3 and 4.5, rounded down
+    np.testing.assert_array_equal(metrics["answered"][0], [10, 20, 20, 30, 40, 40])
+
+
+def test_the_first_questions_are_uniform_and_the_next_are_chosen(monkeypatch):
+    monkeypatch.setattr(rlhf.queries, "choose", lambda kind, margin, count: jnp.zeros(count, jnp.int32))
+    _, states, _ = trained(rlhf_iterated, labels=44, iterations=2, queries="disagreement")
+    first, second = np.asarray(states.made.first[0]).reshape(2, 22)
+    assert len(np.unique(first)) > 10 and len(np.unique(second)) == 1
+
+
 def test_answers_are_those_of_the_true_returns():
     _, states, _ = trained(rlhf, labels=60)
     made, segments = (jax.tree.map(lambda x: np.asarray(x[0]), x) for x in (states.made, states.segments))
@@ -116,6 +129,19 @@ def test_restart_returns_to_the_clone():
     _, _, metrics = trained(rlhf_iterated, labels=60, iterations=2, restart=True, policy_delay=0)
     assert (metrics["reference_kl"][:, 2] > 1e-5).all()
     np.testing.assert_allclose(metrics["reference_kl"][:, [0, 3]], 0, atol=1e-6)
+
+
+def test_a_restarted_policy_is_pushed_by_no_earlier_update():
+    _, states, _ = trained(rlhf, labels=60, policy_delay=0)
+    inner = ppo.PPO(spec_of(Windy()), rlhf.Config(**SMALL))
+    before = jax.tree.map(lambda x: x[0], states.policy)
+    after = inner.restarted(before)
+    adam = after.opt_state[1][0]
+    largest = lambda tree: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(tree))  # noqa: E731
+    assert largest(adam.mu["policy"]) == largest(adam.nu["policy"]) == 0
+    assert largest(adam.mu["value"]) > 0 and adam.count == before.opt_state[1][0].count > 0
+    jax.tree.map(np.testing.assert_array_equal, after.weights["policy"], before.reference)
+    jax.tree.map(np.testing.assert_array_equal, after.weights["value"], before.weights["value"])
 
 
 @pytest.mark.slow
@@ -147,6 +173,14 @@ def test_pairs_of_dpo_share_their_start():
     assert len(np.unique(seen[0, :, 0, 0, 0])) > 10
 
 
+def test_the_tail_counts_whole_however_a_teacher_weighs_the_segment():
+    reward = np.arange(1.0, 6.0)  # a segment of 3 and a tail of 2
+    folded = np.asarray(offline._with_tail(jnp.asarray(reward), 3))
+    np.testing.assert_array_equal(folded, [1, 2, 3 + 4 + 5])
+    myopic = teachers.Teacher(discount=0.5)
+    assert float(teachers.worth(myopic, jnp.asarray(folded))) == pytest.approx(0.25 * 1 + 0.5 * 2 + 3 + 9)
+
+
 def test_noise_ranks_rollouts_of_drex_and_returns_those_of_trex():
     _, states, _ = trained(drex, pairs=50)
     made = jax.tree.map(lambda x: np.asarray(x[0]), states.made)
@@ -165,6 +199,8 @@ def test_noise_ranks_rollouts_of_drex_and_returns_those_of_trex():
         (rlhf, {"segment": 64}, "segment=32"),
         (rlhf_iterated, {"labels": 64, "iterations": 5}, "labels=60"),
         (rlhf_iterated, {"labels": 20, "iterations": 5}, "labels=50"),
+        (rlhf_iterated, {"labels": 80, "iterations": 8}, "iterations=6"),
+        (rlhf, {"queries": "disagreement"}, "--algo=rlhf_iterated"),
         (drex, {"pool_worlds": 30}, "pool_worlds=20"),
     ],
 )
