@@ -49,7 +49,9 @@ class Learned:
         return hash(self.sha256)
 
     def of(self, part: str, seeds: range) -> list[np.ndarray]:
-        """The leaves of a part for some seeds, stacked. Raises BadInput if it is not there for one of them."""
+        """The leaves of a part, or of PART+PART, for some seeds, stacked. Raises BadInput if one of them has none."""
+        if "+" in part:
+            return [leaf for one in part.split("+") for leaf in self.of(one, seeds)]
         for seed in seeds:
             if part not in self.arrays.get(seed, {}):
                 held = sorted(seed for seed, parts in self.arrays.items() if part in parts)
@@ -112,7 +114,8 @@ def read(path: str | Path, part: str = "reward") -> Learned:
     found: dict[str, list[Learned]] = {}
     for file in files:
         one = _read(file)
-        if any(part in parts for parts in one.arrays.values()) and kind in ("", one.kind, one.algo):
+        whole = any(set(part.split("+")) <= parts.keys() for parts in one.arrays.values())
+        if whole and kind in ("", one.kind, one.algo):
             found.setdefault(one.kind, []).append(one)
     if len(found) != 1:
         kinds = ", ".join(f"{kind} ({group[0].algo})" for kind, group in sorted(found.items())) or "none"

@@ -173,8 +173,8 @@ def build(request: Request) -> Plan:
                 taken = True
                 for start in starts:
                     given.of(_part(found[algo], config) or "", range(start, start + row["width"]))
-            if common["observation_only"]:
-                _check_blind(learner, spec, algo)
+            if learner.rounds and (file or common["observation_only"]):
+                _check_begins(learner, spec, algo, common["observation_only"])
             group = tuple(CellSpec(**common, first_seed=start) for start in starts)
             entries.append(Entry(group, row["seeds"], learner.rounds, dataclasses.asdict(learner.consumes)))
         records[env] = {
@@ -374,15 +374,19 @@ def _given(
     return held
 
 
-def _check_blind(learner: Learner, spec: Spec, algo: str) -> None:
-    """Raises BadInput if the algorithm cannot begin on demonstrations without actions."""
+def _check_begins(learner: Learner, spec: Spec, algo: str, blind: bool) -> None:
+    """Raises BadInput if the algorithm cannot begin on a file's demonstrations; `blind`: they are without actions."""
     shape = lambda *size: jax.ShapeDtypeStruct(size, np.float32)  # noqa: E731
     rows = (spec.demos, spec.demo_steps)
-    demos = Demonstrations(shape(*rows, spec.observation_size), None, shape(*rows))  # type: ignore[arg-type]
+    size = () if spec.n_actions is not None else (spec.action_size,)
+    action = None if blind else jax.ShapeDtypeStruct((*rows, *size), np.float32 if size else np.int32)
+    demos = Demonstrations(shape(*rows, spec.observation_size), action, shape(*rows))  # type: ignore[arg-type]
     key = jax.ShapeDtypeStruct((2,), np.uint32)
     try:
         jax.eval_shape(lambda key, demos: learner.init(key, Task(demos, spec.world.dials)), key, demos)
     except (AttributeError, TypeError):  # an outside algorithm that takes actions for granted
+        if not blind:
+            raise
         raise BadInput(f"{algo} cannot do without the demonstrations' actions; nearest: leave out --observation_only") from None
 
 

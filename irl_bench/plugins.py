@@ -46,7 +46,8 @@ class Algorithm:
       config: its `Config` class, None without settings.
       help: the first line of its documentation.
       source: {file name: SHA-256} of what an outside algorithm or policy consists of; {} for a registered one.
-      takes: config -> "policy" or "reward", which of an earlier run's results `Task.given` must hold, as leaves; or None.
+      takes: config -> "policy", "reward" or "policy+reward", which of an earlier run's results `Task.given` must hold, as
+        leaves, or "labels" of people; or None.
     """
 
     ref: str

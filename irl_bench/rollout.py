@@ -95,7 +95,8 @@ def rollouts(world: World, key: jax.Array, episodes: int, steps: int, noise: jax
         return jax.lax.scan(step, world.reset(reset_key), jax.random.split(key, steps))
 
     last, (observation, action, reward) = jax.vmap(episode)(jax.random.split(key, episodes))
-    return Recording(Demonstrations(observation, action, jnp.ones((episodes, steps), jnp.float32)), reward, last.obs)
+    mask = jnp.ones((episodes, steps), jnp.float32)
+    return Recording(Demonstrations(observation, action, mask, reward.astype(jnp.float32)), reward, last.obs)
 
 
 def record(world: World, seed: int, episodes: int, steps: int, noise: float = 0.0) -> Recording:

@@ -21,6 +21,8 @@ class Demonstrations:
     """float32[N, T, A] in [-1, 1], or int32[N, T] in a discrete world; None where only observations were recorded."""
     mask: jax.Array
     """float32[N, T]: 1 where the step counts, 0 past an episode's length."""
+    reward: jax.Array | None = None
+    """float32[N, T]: what the world paid; for controls that pick demonstrations by it. None where it was not recorded."""
 
 
 @struct.dataclass

@@ -9,6 +9,7 @@ ALGORITHMS = {
     "ppo": "irl_bench.algos.ppo",
     "rlhf": "irl_bench.algos.rlhf",
     "rlhf_iterated": "irl_bench.algos.rlhf_iterated",
+    "best_of_n": "irl_bench.algos.best_of_n",
     "trex": "irl_bench.algos.trex",
     "drex": "irl_bench.algos.drex",
     "dpo": "irl_bench.algos.dpo",

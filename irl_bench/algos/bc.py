@@ -10,13 +10,14 @@ demonstrations are dropped: a random weight on a value that was never seen would
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from irl_bench.algos.config import setting
+from irl_bench.algos.config import BadInput, setting
 from irl_bench.learner import Consumes, Learner
 from irl_bench.networks import Policy, standardiser
 from irl_bench.supervised import Data, PolicyParams, fit, flatten, held_out_loss, optimiser
@@ -38,6 +39,7 @@ class Config:
     patience: int = setting(10, "rounds without a better held-out loss before training stops", unit="rounds", low=1, high=10000)
     first_scale: float = setting(1.0, "factor on the first layer's initial weights", low=0.0, high=10.0)
     keep_constant: bool = setting(False, "keep features that are constant in the demonstrations")
+    top: float = setting(1.0, "share of the demonstrations that is cloned, those of the highest return", low=0.0, high=1.0)
 
 
 @struct.dataclass
@@ -49,6 +51,22 @@ class State:
     stale: jax.Array
     """int32: rounds since the best held-out loss."""
     key: jax.Array
+
+
+def best_of(task: Task, share: float) -> Task:
+    """The task with the `share` of its demonstrations that have the highest return, at least one, in the order they had.
+
+    Raises:
+      BadInput: demonstrations without rewards.
+    """
+    demos = task.demonstrations
+    if share == 1.0:
+        return task
+    if demos.reward is None:
+        raise BadInput(f"top={share:g} needs demonstrations with rewards, which a file does not give; nearest: top=1")
+    count = max(1, math.ceil(share * demos.mask.shape[0] - 1e-9))
+    chosen = jnp.sort(jnp.argsort(-jnp.sum(demos.reward * demos.mask, 1))[:count])
+    return task.replace(demonstrations=jax.tree.map(lambda x: x[chosen], demos))
 
 
 def split(task: Task, share: float) -> tuple[Data, Data]:
@@ -70,7 +88,7 @@ def make(spec: Spec, config: Config) -> Learner:
 
     def init(key: jax.Array, task: Task) -> State:
         key, weights_key = jax.random.split(key)
-        training, _ = split(task, config.held_out)
+        training, _ = split(best_of(task, config.top), config.held_out)
         inputs = standardiser(training.observation, training.mask, config.keep_constant)
         weights = policy.init(weights_key)
         best = PolicyParams(weights, inputs)
@@ -78,7 +96,7 @@ def make(spec: Spec, config: Config) -> Learner:
 
     def update(state: State, task: Task) -> tuple[State, dict[str, jax.Array]]:
         key, fit_key = jax.random.split(state.key)
-        training, test = split(task, config.held_out)
+        training, test = split(best_of(task, config.top), config.held_out)
         weights, opt_state, loss = fit(
             policy, config.loss, transform, state.weights, state.opt_state, state.best.inputs, training,
             fit_key, config.steps_per_round, config.batch_size,
@@ -100,6 +118,7 @@ def make(spec: Spec, config: Config) -> Learner:
     def act(params: PolicyParams, observation: jax.Array, key: jax.Array) -> jax.Array:
         return policy.mode(params.weights, params.inputs(observation))
 
-    return Learner(
-        init, update, lambda state: state.best, act, config.rounds, Consumes(expert_queries=spec.demos * spec.demo_steps)
-    )
+    # Somebody ranks the demonstrations before the best are chosen: about n log2 n comparisons.
+    ranking = spec.demos * math.ceil(math.log2(spec.demos)) if config.top < 1.0 else 0
+    consumes = Consumes(expert_queries=spec.demos * spec.demo_steps, preference_labels=ranking)
+    return Learner(init, update, lambda state: state.best, act, config.rounds, consumes)

@@ -3,8 +3,11 @@
     1. SFT: pi_ref, a clone of the demonstrations          2. reward: Bradley-Terry on segments of pi_ref's rollouts
     3. PPO on r - beta log(pi / pi_ref)                     Ouyang et al. 2022 (arXiv 2203.02155), figure 2
 
-All labels are asked for once, before the first round. `rlhf_iterated` asks again. With `teacher=human` the comparisons are
-those of a folder that `launch/label.py` has filled (`--given=FOLDER`), the same for every seed.
+All labels are asked for once, before the first round; `rlhf_iterated` asks again. A reward knows nothing of where its segments
+never were, and a clone may leave the lane on one side alone: so the rollouts that are compared hold random actions too
+(docs/preferences.md). With `teacher=human` the comparisons are those of a folder that `launch/label.py` has filled
+(`--given=FOLDER`), the same for every seed. With `init=airl` policy and reward are at first those of a run of AIRL
+(`--given=RUN`) in place of step 1.
 """
 
 from __future__ import annotations
@@ -17,8 +20,9 @@ import jax.numpy as jnp
 
 from irl_bench.algos.config import BadInput, setting
 from irl_bench.learner import Consumes, Learner
-from irl_bench.preferences import human, queries, teachers, trainer
+from irl_bench.preferences import human, inverse, queries, teachers, trainer
 from irl_bench.preferences.reward_model import Comparisons, Segments
+from irl_bench.rl.ppo import is_zero
 from irl_bench.types import Spec, Task
 
 
@@ -33,12 +37,21 @@ class Config(trainer.Config):
         "policy", "whose rollouts are compared: the current policy's, or half of them the reference's",
         choices=("policy", "both"),
     )  # fmt: skip
+    pool_noise: float = setting(
+        0.3, "probability of a random action in the last of these rollouts; it rises from 0 in the first", low=0.0, high=1.0
+    )
+    init: str = setting(
+        "bc", "what it begins with and is measured from: a clone of the demonstrations, or AIRL's policy, and its reward too",
+        choices=("bc", "airl"),
+    )  # fmt: skip
     shuffled: bool = setting(False, "permute the answers, so that they say nothing (a control)")
 
 
 def takes(config: Config) -> str | None:
     """What of an earlier run `Task.given` holds."""
-    return human.PART if config.teacher == "human" else None
+    if config.teacher == "human" and config.init == "airl":
+        raise BadInput("teacher=human and init=airl both need --given; nearest: init=bc")
+    return human.PART if config.teacher == "human" else inverse.PARTS if config.init == "airl" else None
 
 
 def make(spec: Spec, config: Config) -> Learner:
@@ -63,6 +76,11 @@ def answered(spec: Spec, config: Config) -> Learner:
 
 def train(spec: Spec, config: Config, iterations: int = 1, restart: bool = False) -> Learner:
     """The learner that asks `iterations` times for its share of the labels."""
+    return asking(spec, config, iterations, restart).learner(Consumes(preference_labels=config.labels))
+
+
+def asking(spec: Spec, config: Config, iterations: int = 1, restart: bool = False) -> trainer.Trainer:
+    """The trainer that does."""
     if config.labels % iterations:
         near = max(config.labels // iterations, 10) * iterations
         raise BadInput(f"labels={config.labels} cannot be shared by {iterations} iterations; nearest: labels={near}")
@@ -78,7 +96,7 @@ def train(spec: Spec, config: Config, iterations: int = 1, restart: bool = False
     def ask(state: trainer.State, task: Task, key: jax.Array) -> tuple[Segments, Comparisons]:
         pool_key, pair_key, answer_key, shuffle_key = jax.random.split(key, 4)
         segments, _ = trainer.pool(
-            spec, task.dials, acting(state), config.pool_worlds, config.pool_steps, config.segment, pool_key
+            spec, task.dials, noisy(acting(state)), config.pool_worlds, config.pool_steps, config.segment, pool_key
         )
         first, second = queries.pairs(config.queries, each, count, pair_key)
         margin = learner.rewards.margins(state.reward, segments, first, second)
@@ -91,6 +109,11 @@ def train(spec: Spec, config: Config, iterations: int = 1, restart: bool = False
             order = jax.random.permutation(shuffle_key, count)
             label, weight = label[order], weight[order]
         return segments, Comparisons(first, second, label, weight)
+
+    def noisy(act: Any) -> Any:
+        if is_zero(config.pool_noise):
+            return act
+        return trainer.noisy(spec, act, jnp.linspace(0.0, 1.0, config.pool_worlds) * config.pool_noise)
 
     def acting(state: trainer.State) -> Any:
         own = learner.draw(state.policy, state.policy.weights["policy"])
@@ -106,5 +129,6 @@ def train(spec: Spec, config: Config, iterations: int = 1, restart: bool = False
         return act
 
     pool_steps = iterations * config.pool_worlds * config.pool_steps
-    learner = trainer.Trainer(spec, config, ask, count, each, pool_steps, iterations, restart)
-    return learner.learner(Consumes(preference_labels=config.labels))
+    start = inverse.Start(spec, config.hidden) if config.init == "airl" else None
+    learner = trainer.Trainer(spec, config, ask, count, each, pool_steps, iterations, restart, start)
+    return learner

@@ -12,11 +12,11 @@ from irl_bench.learner import Consumes, Learner
 from irl_bench.types import Spec, Task
 
 
-def maker(spec: Spec) -> tuple[Learner, Task]:
-    """The learner that made what is given, and a task with the shapes it was made for.
+def maker(spec: Spec, part: str) -> tuple[Learner, Task]:
+    """The learner that made what is given, and a task with the shapes it was made for; `part`: what of it is wanted.
 
     Raises:
-      BadInput: nothing is given, or it was learned in a world of other shapes.
+      BadInput: nothing is given, it was learned in a world of other shapes, or it cannot be used without a third run.
     """
     from irl_bench import plugins
     from irl_bench.types import Demonstrations
@@ -36,13 +36,17 @@ def maker(spec: Spec) -> tuple[Learner, Task]:
         jax.ShapeDtypeStruct((*rows, there.observation_size), "float32"),  # type: ignore[arg-type]
         action,  # type: ignore[arg-type]
         jax.ShapeDtypeStruct(rows, "float32"),  # type: ignore[arg-type]
+        jax.ShapeDtypeStruct(rows, "float32"),  # type: ignore[arg-type]
     )
     found = plugins.algorithm(given.algo)
     unknown = given.config.keys() - found.settings.keys()
     if unknown:
         raise BadInput(f"what {given.algo} learned is of another version: it had a setting {min(unknown)!r}")
-    # How a policy acts does not depend on the reward it was trained on.
-    changed = {"reward": "true"} if given.config.get("reward") == "learned" else {}
+    if "reward" in part and given.config.get("init") == "airl":
+        raise BadInput(f"the reward of {given.algo} with init=airl rests on another run's; nearest: --{given.algo}.init=bc")
+    # How a policy acts does not depend on the reward it was trained on, nor a reward's form on who compared.
+    usual = {"reward": ("learned", "true"), "teacher": ("human", "oracle"), "init": ("airl", "bc")}
+    changed = {name: new for name, (old, new) in usual.items() if given.config.get(name) == old}
     return plugins.learner(given.algo, there, {**given.config, **changed}), Task(demos, world.dials)
 
 
@@ -54,7 +58,7 @@ def structure(part: Callable[[Any], Any] | None, learner: Learner, task: Task) -
 
 def learned_reward(spec: Spec) -> tuple[Callable[..., jax.Array], Callable[[Any], Any]]:
     """(judge, leaves -> its params) of the reward that is given. Raises BadInput as `maker` does."""
-    learner, task = maker(spec)
+    learner, task = maker(spec, "reward")
     tree = structure(learner.reward, learner, task)
     assert learner.judge
     return learner.judge, lambda leaves: jax.tree.unflatten(tree, leaves)
@@ -66,7 +70,7 @@ def takes(config: None) -> str:
 
 
 def make(spec: Spec, config: None = None) -> Learner:
-    learner, task = maker(spec)
+    learner, task = maker(spec, "policy")
     tree = structure(learner.policy, learner, task)
 
     def init(key: jax.Array, task: Task) -> Any:

@@ -1,11 +1,15 @@
 """Gold against proxy: what the world pays while a learned reward is pressed, over the distance from the reference policy.
 
-`rlhf` without a penalty (beta = 0) over labels and the reward's width. Per round: proxy (the learned reward), gold (the world's
-return) and d = sqrt(KL(pi || pi_ref)) per step. Gains over the first round are fitted by
+`rlhf` without a penalty (beta = 0) over labels and the reward's width, and best-of-n on rewards of the same kinds. Per round:
+proxy (the learned reward), gold (the world's return) and d = sqrt(KL(pi || pi_ref)) per step. Gains over the first round are
+fitted by
 
     R(d) = d (a - b log d)   and   R(d) = d (a - b d)            Gao et al. 2023 (arXiv 2210.10760), section 3.2
 
-both by least squares, with R² and AIC. Best-of-n has d² = log n - (n - 1) / n.
+both by least squares, with R² and AIC. Best-of-n has d² = log n - (n - 1) / n per rollout.
+
+Are rewards that go on learning harder to exploit? At the same step size, without a penalty: AIRL's reward frozen after its run
+and pressed by PPO from the clone (`frozen`), AIRL itself (`adversarial`), one-shot and iterated RLHF.
 """
 
 from __future__ import annotations
@@ -19,13 +23,23 @@ from matplotlib.figure import Figure
 
 from irl_bench import plugins
 from irl_bench.experiments.demo_efficiency import spread
+from irl_bench.experiments.seed_table import like_rlhf
 from irl_bench.experiments.study import Part, Study, mean, narrowed
 from irl_bench.plan import Request
 from irl_bench.report import ReportData, series, tables, training
 
 LABELS = {"smoke": (50,), "default": (100, 300, 1000, 3000), "full": (100, 300, 1000, 3000)}
 WIDTHS = {"smoke": ((8,),), "default": ((4,), (64, 64)), "full": ((4,), (16, 16), (64, 64))}
-ALGO = "rlhf"
+PRESSED = {"learning_rate": 1e-3, "reference_kl": 0.0}
+"""Of every policy here."""
+PRESSURE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "learned": ("airl", {}),
+    "frozen": ("ppo", {"reward": "learned", "init": "bc"}),
+    "adversarial": ("airl", PRESSED),
+    "one_shot": ("rlhf", PRESSED),
+    "iterated": ("rlhf_iterated", PRESSED),
+}
+"""Folder -> (algorithm, settings). `learned` is where `frozen` has its reward from; `frozen` has RLHF's settings otherwise."""
 SMOOTH = 5
 """Rounds over which gold and proxy are averaged: a round's own rollout is noisy."""
 DECLINE = 0.1
@@ -37,22 +51,33 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     found = []
     for env in request.env:
         mode = next(iter(plugins.world(env).world.modes))
+
+        def one(place: str, algo: str, own: Mapping[str, Any], env: str = env, mode: str = mode, **more: Any) -> Part:
+            settings = {**request.settings, algo: {**own, **request.settings.get(algo, {}), **more.pop("over", {})}}
+            asked = narrowed(
+                request, algo=(algo,), env=(env,), mode=(mode,), demos=count, out=str(out / env / place), settings=settings,
+                given=str(out / env / "pressure/learned") if more else None,
+            )  # fmt: skip
+            return Part(f"{env}/{place}", asked, report=False, **more)
+
         for labels in LABELS[request.budget]:
             for width in WIDTHS[request.budget]:
-                place = f"{env}/{labels}/{'x'.join(map(str, width))}"
-                own = {"learning_rate": 1e-3, **request.settings.get(ALGO, {})}
-                own |= {"labels": labels, "reward_hidden": width, "reference_kl": 0.0}
-                asked = narrowed(
-                    request, algo=(ALGO,), env=(env,), mode=(mode,), demos=count, out=str(out / place),
-                    settings={**request.settings, ALGO: own},
-                )  # fmt: skip
-                found.append(Part(place, asked, report=False))
+                place = f"{labels}/{'x'.join(map(str, width))}"
+                own = {"labels": labels, "reward_hidden": width}
+                found.append(one(f"{place}/rlhf", "rlhf", PRESSED, over=own))
+                found.append(one(f"{place}/best_of_n", "best_of_n", {}, over=own))
+        for name, (algo, own) in PRESSURE.items():
+            if name == "frozen":
+                own = {**like_rlhf(request, env), **own, **PRESSED}
+                found.append(one(f"pressure/{name}", algo, own, after=f"{env}/pressure/learned"))
+            else:
+                found.append(one(f"pressure/{name}", algo, own))
     return found
 
 
-def smooth(values: np.ndarray) -> np.ndarray:
-    """Moving average of float[S, R] over up to SMOOTH rounds, float[S, R - w + 1]."""
-    width = min(SMOOTH, values.shape[1])
+def smooth(values: np.ndarray, width: int = SMOOTH) -> np.ndarray:
+    """Moving average of float[S, R] over up to `width` rounds, float[S, R - w + 1]."""
+    width = min(width, values.shape[1])
     return np.stack([np.convolve(row, np.ones(width) / width, "valid") for row in values])
 
 
@@ -89,73 +114,103 @@ def over_optimised(peak: np.ndarray, end: np.ndarray, proxy: np.ndarray) -> str:
     return "yes" if risen[1] > 0 and fallen[1] > 0 and fallen[0] >= DECLINE * max(float(peak.mean()), 0.0) else "no"
 
 
+def curves_of(data: ReportData, algo: str) -> dict[str, np.ndarray] | None:
+    """Gains of gold and proxy over the first round and d by round, float[S, R], all smoothed; None if a metric is missing."""
+    (curve,) = (c for c in data.curves if c.algo == algo)
+    proxy = training.metric(data, curve, "proxy") or training.metric(data, curve, "reward_mean")
+    gold, kl = (training.metric(data, curve, name) for name in ("true_return", "reference_kl"))
+    if gold is None or proxy is None or kl is None:
+        return None
+    width = SMOOTH if algo != "best_of_n" else 1  # its rounds are different n, each a mean over many choices
+    d = np.sqrt(smooth(kl[1], width).clip(0))
+    gain, rise = (smooth(values[1], width) for values in (gold, proxy))
+    return {"gold": gain - gain[:, :1], "proxy": rise - rise[:, :1], "d": d, "level": gain}
+
+
 def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
     points, rows = [], {}
     for name, data in found.items():
-        env, labels, width = name.split("/")
-        (curve,) = (c for c in data.curves if c.algo == ALGO)
-        values = {key: training.metric(data, curve, key) for key in ("true_return", "proxy", "reference_kl", "reward_accuracy")}
-        if any(found is None for found in values.values()):
+        env, *place, last = name.split("/")
+        pressure = place == ["pressure"]
+        algo = PRESSURE[last][0] if pressure else last
+        if last == "learned" or (values := curves_of(data, algo)) is None:
             continue
-        gold, proxy, kl = (smooth(values[key][1]) for key in ("true_return", "proxy", "reference_kl"))  # type: ignore[index]
-        d = np.sqrt(kl.clip(0))
-        gain = gold - gold[:, :1]
-        fitted = fits(d.mean(0), gain.mean(0))
-        peak, risen = peaks(gain), proxy[:, -1] - proxy[:, 0]
-        accuracy = values["reward_accuracy"][1][:, -1]  # type: ignore[index]
+        labels, width = (None, None) if pressure else (int(place[0]), place[1])
+        gain, risen, d = values["gold"], values["proxy"][:, -1], values["d"]
+        fitted, peak = fits(d.mean(0), gain.mean(0)), peaks(gain)
         points.append(
             {
-                "env": env, "labels": int(labels), "width": width, "fits": fitted, "d": d.mean(0).tolist(),
-                "gold": gain.mean(0).tolist(), "proxy": (proxy - proxy[:, :1]).mean(0).tolist(),
+                "env": env, "what": last, "pressure": pressure, "labels": labels, "width": width, "fits": fitted,
+                "d": d.mean(0).tolist(), "gold": gain.mean(0).tolist(), "proxy": values["proxy"].mean(0).tolist(),
+                "level": values["level"].mean(0).tolist(),
             }
         )  # fmt: skip
+        (curve,) = (c for c in data.curves if c.algo == algo)
+        accuracy = training.metric(data, curve, "reward_accuracy")
         best = min(fitted, key=lambda form: fitted[form]["aic"]) if fitted else tables.MISSING
-        rows.setdefault(f"{env}: {ALGO} without a penalty, mean over seeds [95 % interval]", []).append(
-            {
-                "labels": int(labels),
-                "reward's layers": width,
-                "accuracy kept back": float(np.mean(accuracy)),
-                "d at the end": float(d[:, -1].mean()),
-                "gold gain at its peak": spread(mean(peak)),
-                "at the end": spread(mean(gain[:, -1])),
-                "fall": spread(mean(peak - gain[:, -1])),
-                "proxy gain": spread(mean(risen)),
-                "over-optimised": over_optimised(peak, gain[:, -1], risen),
-                "better form (AIC)": best,
-                "R²": fitted[best]["r2"] if fitted else None,
-                "seeds": len(gold),
-            }
-        )
+        row = {
+            "accuracy kept back": float(np.mean(accuracy[1][:, -1])) if accuracy else None,
+            "d at the end": float(d[:, -1].mean()),
+            "gold gain at its peak": spread(mean(peak)),
+            "at the end": spread(mean(gain[:, -1])),
+            "fall": spread(mean(peak - gain[:, -1])),
+            "proxy gain": spread(mean(risen)),
+            "over-optimised": over_optimised(peak, gain[:, -1], risen) if last != "adversarial" else tables.MISSING,
+            "better form (AIC)": best,
+            "R²": fitted[best]["r2"] if fitted else None,
+            "other form's R²": next((fitted[form]["r2"] for form in fitted if form != best), None),
+            "seeds": len(gain),
+        }
+        if pressure:
+            heading = f"{env}: rewards under the same pressure, mean over seeds [95 % interval]"
+            row = {"reward": last.replace("_", " "), "algorithm": algo, **row, "labels": curve.labels,
+                   "env steps": curve.consumes[1]}  # fmt: skip
+        else:
+            heading = f"{env}: rlhf without a penalty, and best-of-n, mean over seeds [95 % interval]"
+            row = {"by": last, "labels": labels, "reward's layers": width, **row}
+        rows.setdefault(heading, []).append(row)
     text = [
         "Gold: return of a training episode, above the first rounds'. d: root of the KL per step from the clone. "
         f"Over-optimised: the proxy rose while gold ended {100 * DECLINE:.0f} % of its gain or more below its peak, both "
         "intervals above 0; where the peak is, the other half of the seeds says. "
-        f"Rounds are averaged over {SMOOTH}.",
+        f"Rounds are averaged over {SMOOTH}. The adversarial reward changes from round to round, so its proxy has no unit.",
     ]
     return {"title": "Gold against proxy", "text": text, "tables": rows, "points": points}
 
 
 def draw(found: Mapping[str, Any]) -> Figure:
     points = found["points"]
-    panels = list(dict.fromkeys((p["env"], p["width"]) for p in points)) or [("", "")]
-    figure = Figure(figsize=(7.0, 2.4 * len(panels)), layout="constrained")
-    axes = figure.subplots(len(panels), 2, squeeze=False)
-    colours = series.colours([str(p["labels"]) for p in points])
-    for line, (env, width) in zip(axes, panels, strict=True):
-        for axis, key in zip(line, ("gold", "proxy"), strict=True):
-            for p in points:
-                if (p["env"], p["width"]) == (env, width):
-                    axis.plot(p["d"], p[key], color=colours[str(p["labels"])], lw=1.2, label=f"{p['labels']} labels")
+    panels = list(dict.fromkeys((p["env"], p["what"], p["width"]) for p in points if not p["pressure"]))
+    worlds = list(dict.fromkeys(p["env"] for p in points if p["pressure"]))
+    lines = max(1, len(panels) + len(worlds))
+    figure = Figure(figsize=(7.0, 2.3 * lines), layout="constrained")
+    axes = figure.subplots(lines, 2, squeeze=False)
+
+    def line(axes: Any, own: list[Mapping[str, Any]], label: Any, title: str) -> None:
+        colours = series.colours([label(p) for p in own])
+        for axis, key in zip(axes, ("gold", "proxy"), strict=True):
+            for p in own:
+                marker = "o" if p["what"] == "best_of_n" else None
+                axis.plot(p["d"], p[key], color=colours[label(p)], lw=1.2, marker=marker, ms=3, label=label(p))
             axis.axhline(0.0, color="#444444", lw=0.7)
-            axis.set(xlabel="d = √KL per step", ylabel=f"{key} gain", title=f"{env}, reward of {width}")
-        line[0].legend(loc="best", frameon=False, fontsize=7)
+            axis.set(xlabel="d = √KL per step", ylabel=f"{key} gain", title=title)
+        if own:
+            axes[0].legend(loc="best", frameon=False, fontsize=7)
+
+    for place, panel in zip(axes, panels, strict=False):
+        own = [p for p in points if (p["env"], p["what"], p["width"]) == panel]
+        env, what, width = panel
+        line(place, own, lambda p: f"{p['labels']} labels", f"{env}, {what.replace('_', '-')}, reward of {width}")
+    for place, env in zip(axes[len(panels) :], worlds, strict=False):
+        own = [p for p in points if p["env"] == env and p["pressure"]]
+        line(place, own, lambda p: p["what"].replace("_", " "), f"{env}, the same pressure")
     return figure
 
 
 STUDY = Study(
     name="overoptimization",
-    help="gold against proxy while a learned reward is pressed without a penalty, over labels and the reward's width",
-    algo=(ALGO,),
+    help="gold against proxy while a learned reward is pressed without a penalty; frozen and learning rewards side by side",
+    algo=("rlhf", "rlhf_iterated", "best_of_n", "airl", "ppo"),
     env=("lane_keep",),
     fixed=False,
     sizes={

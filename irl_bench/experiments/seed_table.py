@@ -52,8 +52,9 @@ CONTROLS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "true_reward": ("ppo", {"init": "bc", "reward": "true"}),
     "constant_reward": ("ppo", {"init": "bc", "reward": "constant"}),
     "shuffled_labels": ("rlhf", {"shuffled": True}),
+    "best_demos": ("bc", {"top": 0.1}),
 }
-"""Folder -> (algorithm, settings); `ppo` has RLHF's otherwise. A fourth, `more_demos`, is BC with RLHF's labels spent on
+"""Folder -> (algorithm, settings); `ppo` has RLHF's otherwise. A fifth, `more_demos`, is BC with RLHF's labels spent on
 demonstrations: a segment each."""
 FALL = 0.3
 """A fall of regret by this share counts as corrected."""
@@ -76,7 +77,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
             shown = "expert" if quality == "100" else quality
             settings = {**request.settings, env: {**request.settings.get(env, {}), "demonstrator": shown}}
             for algo, values in own.items():
-                usual = _shared(request, env) if algo == "ppo" else {}
+                usual = like_rlhf(request, env) if algo == "ppo" else {}
                 settings[algo] = {**usual, **settings.get(algo, {}), **values}
             mode = next(iter(plugins.world(env).world.modes))
             asked = narrowed(
@@ -100,8 +101,8 @@ def _rlhf(request: Request, env: str) -> rlhf.Config:
     return rlhf.Config(**{**table.config_differences(env, "rlhf", request.budget), **request.settings.get("rlhf", {})})
 
 
-def _shared(request: Request, env: str) -> dict[str, Any]:
-    """Those of them that `ppo` has too."""
+def like_rlhf(request: Request, env: str) -> dict[str, Any]:
+    """RLHF's settings in a world, those that `ppo` has too."""
     config = _rlhf(request, env)
     return {field.name: getattr(config, field.name) for field in dataclasses.fields(ppo.Config) if hasattr(config, field.name)}
 

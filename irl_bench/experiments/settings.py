@@ -126,7 +126,10 @@ FALLING = {
     "episode_steps": 1000, "absorbing": True, "discount": 0.99, "worlds": 128, "minibatches": 16, "rounds": 60,
     "learning_rate": 8e-4, "log_std": -1.3, "log_std_min": -4.0, "log_std_max": -1.0,
 }  # fmt: skip
-"""GAIL and AIRL on a robot: falls are rare, so a round must hold many steps, and its policy try enough to learn from them."""
+"""GAIL on a robot: falls are rare, so a round must hold many steps, and its policy try enough to learn from them."""
+
+LYING = {**FALLING, "absorbing": False, "learning_rate": 4e-4, "log_std": -1.8}
+"""AIRL on a robot, which lies where it fell until its episode is cut: with an absorbing state it forgot how to hop."""
 
 NUDGED = {
     "episode_steps": 1000, "pool_steps": 1000, "discount": 0.99, "worlds": 128, "minibatches": 16, "rounds": 60,
@@ -134,7 +137,7 @@ NUDGED = {
 }  # fmt: skip
 """A robot's clone on a reward learned from comparisons."""
 
-PREFERENCES = ("rlhf", "rlhf_iterated", "trex", "drex", "dpo", "cpl")
+PREFERENCES = ("rlhf", "rlhf_iterated", "best_of_n", "trex", "drex", "dpo", "cpl")
 """Algorithms that learn from comparisons."""
 
 CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
@@ -152,9 +155,10 @@ CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     **{(robot, "bc"): {"rounds": 40, "steps_per_round": 250} for robot in LIKE_ROBOTS},
     # Rollouts of whole episodes: a robot starts at rest, and most of its states come later.
     **{(robot, "dagger"): {"episode_steps": 1000, "steps_per_round": 1600} for robot in LIKE_ROBOTS},
-    **{(robot, algo): FALLING for robot in LIKE_ROBOTS for algo in ("gail", "airl")},
+    **{(robot, "gail"): FALLING for robot in LIKE_ROBOTS},
+    **{(robot, "airl"): LYING for robot in LIKE_ROBOTS},
     **{(robot, "ppo"): RUNNER for robot in LIKE_ROBOTS},
-    **{(robot, algo): NUDGED for robot in LIKE_ROBOTS for algo in ("rlhf", "rlhf_iterated", "trex", "drex")},
+    **{(robot, algo): NUDGED for robot in LIKE_ROBOTS for algo in PREFERENCES[:5]},
     ("ant", "ppo"): {
         **RUNNER,
         "unroll": 64,
@@ -183,6 +187,7 @@ BUDGET_CONFIGS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {
         for algo, own in {
             "rlhf": {"labels": 100},
             "rlhf_iterated": {"labels": 100, "iterations": 2},
+            "best_of_n": {"labels": 100, "samples": 8, "begins": 8, "warm": 50, "length": 50},
             "trex": {"pairs": 200},
             "drex": {"pairs": 200},
         }.items()

@@ -20,9 +20,8 @@ from flax import struct
 from irl_bench.algos.config import setting
 from irl_bench.learner import Consumes, Learner
 from irl_bench.networks import Policy, Standardiser, standardiser
-from irl_bench.preferences import reward_model, teachers
+from irl_bench.preferences import reward_model, starts, teachers
 from irl_bench.rl import ppo
-from irl_bench.rl.experience import Worlds, unroll
 from irl_bench.supervised import PolicyParams, draw
 from irl_bench.types import Spec, Task
 
@@ -101,32 +100,18 @@ def make(spec: Spec, config: Config, loss: Loss) -> Learner:
     def ask(weights: Any, inputs: Standardiser, dials: Any, key: jax.Array) -> Pairs:
         """Rollouts in pairs, and the teacher's answers; `key` is consumed."""
         world, count = spec.world.bind(dials), config.labels
-        reset_key, age_key, warm_key, pair_key, answer_key = jax.random.split(key, 5)
+        pair_key, answer_key = jax.random.split(key)
 
         def act(observation: jax.Array, key: jax.Array) -> Any:
             x = ppo.view(inputs, observation)
             raw = policy.draw(weights, x, key)
             return policy.squash(raw), raw, policy.log_prob(weights, x, raw)
 
-        start = jax.vmap(world.reset)(jax.random.split(reset_key, count))
-        age = jax.random.randint(age_key, (count,), 0, config.warm)
-
-        def walk(state: Any, now: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
-            t, key = now
-            after = jax.vmap(world.step)(state, act(state.obs, key)[0])
-            keep = lambda a, b: jnp.where((t < age).reshape(-1, *[1] * (a.ndim - 1)), a, b)  # noqa: E731
-            return jax.tree.map(keep, after, state), None
-
-        state, _ = jax.lax.scan(walk, start, (jnp.arange(config.warm), jax.random.split(warm_key, config.warm)))
-        both = jax.tree.map(lambda x: jnp.repeat(x, 2, 0), state)
-        worlds = Worlds(both, jnp.zeros(2 * count, jnp.int32))
-        _, batch = unroll(world, act, worlds, pair_key, steps, steps + 1, terminate=False)
-        cut = lambda x: jnp.moveaxis(x, 0, 1).reshape(count, 2, *x.shape[:1], *x.shape[2:])  # noqa: E731
-        reward = cut(batch.reward)
-        reward = _with_tail(reward, config.segment)
+        batch = starts.shared(world, act, count, 2, config.warm, steps, pair_key)
+        reward = _with_tail(batch.reward, config.segment)
         known = teachers.pool_of(teacher, reward.reshape(2 * count, config.segment))
         label, weight = teachers.answer(teacher, reward[:, 0], reward[:, 1], known, answer_key)
-        own = jax.tree.map(lambda x: cut(x)[:, :, : config.segment], (batch.observation, batch.raw, batch.log_prob))
+        own = jax.tree.map(lambda x: x[:, :, : config.segment], (batch.observation, batch.raw, batch.log_prob))
         return Pairs(ppo.view(inputs, own[0]), own[1], own[2], label, weight)
 
     def update(state: State, task: Task) -> tuple[State, dict[str, jax.Array]]:

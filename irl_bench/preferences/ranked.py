@@ -54,20 +54,9 @@ class Pool:
 
     def __call__(self, act: Any, dials: Any, key: jax.Array) -> tuple[Segments, jax.Array]:
         """The segments of all rollouts and the rollouts' true returns float32[worlds]; `key` is consumed."""
-        spec, config = self.spec, self.config
-
-        def noisy(observation: jax.Array, key: jax.Array) -> Any:
-            own_key, when_key, what_key = jax.random.split(key, 3)
-            action, raw, log_prob = act(observation, own_key)
-            lost = jax.random.uniform(when_key, (len(action),)) < self.noise
-            if spec.n_actions is not None:
-                action = jnp.where(lost, jax.random.randint(what_key, action.shape, 0, spec.n_actions), action)
-            else:
-                random = jax.random.uniform(what_key, action.shape, minval=-1.0, maxval=1.0)
-                action = jnp.where(lost[:, None], random, action)
-            return action, raw, log_prob
-
-        segments, batch = trainer.pool(spec, dials, noisy, self.worlds, config.pool_steps, config.segment, key)
+        config = self.config
+        lost = trainer.noisy(self.spec, act, jnp.asarray(self.noise))
+        segments, batch = trainer.pool(self.spec, dials, lost, self.worlds, config.pool_steps, config.segment, key)
         return segments, jnp.sum(batch.reward, 0)
 
     def snippets(self, first: jax.Array, second: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:

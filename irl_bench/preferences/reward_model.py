@@ -13,6 +13,7 @@ without end where no segment has been (Lee et al. 2021, PEBBLE, arXiv 2106.05091
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -83,6 +84,8 @@ class State:
     """float32[M]."""
     scale: jax.Array
     """float32[M]."""
+    prior: Any = None
+    """{"params", "mean", "scale"} of the reward that the members add to; None: they add to nothing."""
 
 
 def bradley_terry(margin: jax.Array, label: jax.Array, weight: jax.Array) -> jax.Array:
@@ -99,49 +102,62 @@ def accuracy(margin: jax.Array, label: jax.Array, weight: jax.Array) -> jax.Arra
 
 
 class RewardModel:
-    """Pure functions of an ensemble's state."""
+    """Pure functions of an ensemble's state.
 
-    def __init__(self, spec: Spec, config: Any):
-        self.spec, self.config = spec, config
-        self.net = MLP(tuple(config.reward_hidden), 1, head_scale=1.0)
+    Args:
+      prior: (its params, states that steps led to, actions) -> the reward that the members add to, float32[...]; None: nothing.
+    """
+
+    def __init__(self, spec: Spec, config: Any, prior: Callable[[Any, jax.Array, jax.Array], jax.Array] | None = None):
+        self.spec, self.config, self.prior = spec, config, prior
+        self.net = MLP(tuple(config.reward_hidden), 1, head_scale=1.0 if prior is None else 0.0)
         self.with_action = config.reward_inputs == "state_action"
         self.action_width = spec.n_actions or spec.action_size
         matrices = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)  # noqa: E731
         self.transform = optax.adamw(config.reward_learning_rate, weight_decay=config.reward_weight_decay, mask=matrices)
 
-    def init(self, key: jax.Array) -> State:
-        """Random members that judge every state 0; `key` is consumed."""
+    def init(self, key: jax.Array, prior: Any = None) -> State:
+        """Random members that judge every state 0, and the prior's params; `key` is consumed."""
         width = self.spec.observation_size + (self.action_width if self.with_action else 0)
         keys = jax.random.split(key, self.config.members)
         params = jax.vmap(lambda k: self.net.init(k, jnp.zeros(width))["params"])(keys)
         size, members = self.spec.observation_size, self.config.members
         inputs = Standardiser(jnp.zeros(size), jnp.ones(size))
-        return State(params, inputs, jnp.zeros(members), jnp.zeros(members))
+        held = None if self.prior is None else {"params": prior, "mean": jnp.zeros(()), "scale": jnp.zeros(())}
+        return State(params, inputs, jnp.zeros(members), jnp.zeros(members), held)
 
     def see(self, state: State, segments: Segments) -> State:
-        """With inputs standardised by the segments' states."""
+        """With inputs standardised by the segments' states, and a prior whose sum over a segment has mean 0 and deviation 1."""
         rows = segments.observation.reshape(-1, self.spec.observation_size)
-        return state.replace(inputs=standardiser(rows, jnp.ones(len(rows)), keep_constant=True))
+        state = state.replace(inputs=standardiser(rows, jnp.ones(len(rows)), keep_constant=True))
+        if self.prior is None:
+            return state
+        found = self.prior(state.prior["params"], segments.observation, segments.action)
+        scale = 1.0 / (jnp.std(jnp.sum(found, -1)) + 1e-8)
+        return state.replace(prior={**state.prior, "mean": jnp.mean(found), "scale": scale})
 
-    def raw(self, params: Any, inputs: Standardiser, observation: jax.Array, action: jax.Array) -> jax.Array:
-        """One member's network output, float32[...]."""
-        x = jnp.clip(inputs(observation), -INPUT_LIMIT, INPUT_LIMIT)
+    def raw(self, params: Any, state: State, observation: jax.Array, action: jax.Array) -> jax.Array:
+        """One member's judgement, float32[...], in its own unit; of `state` inputs and prior are read."""
+        x = jnp.clip(state.inputs(observation), -INPUT_LIMIT, INPUT_LIMIT)
         if self.with_action:
-            action = jax.nn.one_hot(action, self.action_width) if self.spec.n_actions else action
-            x = jnp.concatenate([x, action], -1)
+            seen = jax.nn.one_hot(action, self.action_width) if self.spec.n_actions else action
+            x = jnp.concatenate([x, seen], -1)
         found = self.net.apply({"params": params}, x)[..., 0]  # type: ignore[index]
+        if self.prior is not None:
+            held = state.prior
+            found += (self.prior(held["params"], observation, action) - held["mean"]) * held["scale"]
         return jnp.tanh(found) if self.config.bounded else found
 
     def judge(self, state: State, observation: jax.Array, action: jax.Array, next_observation: jax.Array) -> jax.Array:
         """The reward of steps, float32[...], from the standardised members. As `Learner.judge`."""
         del observation
-        each = jax.vmap(self.raw, (0, None, None, None))(state.params, state.inputs, next_observation, action)
+        each = jax.vmap(self.raw, (0, None, None, None))(state.params, state, next_observation, action)
         each = (each - _along(state.mean, each)) * _along(state.scale, each)
         return jnp.mean(each, 0) - self.config.pessimism * jnp.std(each, 0)
 
     def margins(self, state: State, segments: Segments, first: jax.Array, second: jax.Array) -> jax.Array:
         """Return differences float32[M, C] of pairs of segments int32[C], in each member's own unit."""
-        total = jax.vmap(lambda p: jnp.sum(self.raw(p, state.inputs, segments.observation, segments.action), -1))(state.params)
+        total = jax.vmap(lambda p: jnp.sum(self.raw(p, state, segments.observation, segments.action), -1))(state.params)
         return total[:, first] - total[:, second]
 
     def fit(self, state: State, segments: Segments, made: Comparisons, steps: int, key: jax.Array) -> tuple[State, jax.Array]:
@@ -155,7 +171,7 @@ class RewardModel:
 
         def loss(params: Any, rows: jax.Array) -> jax.Array:
             both = jnp.concatenate([made.first[rows], made.second[rows]])
-            reward = self.raw(params, state.inputs, segments.observation[both], segments.action[both])
+            reward = self.raw(params, state, segments.observation[both], segments.action[both])
             one, two = jnp.split(jnp.sum(reward, -1), 2)
             # Without any answer all batches would be the first row: its weight makes their loss 0.
             return bradley_terry(one - two, made.label[rows], training[rows])
@@ -177,7 +193,7 @@ class RewardModel:
 
     def standardise(self, state: State, segments: Segments) -> State:
         """With mean 0 and deviation 1, member by member, on the segments' states."""
-        each = jax.vmap(lambda p: self.raw(p, state.inputs, segments.observation, segments.action).reshape(-1))(state.params)
+        each = jax.vmap(lambda p: self.raw(p, state, segments.observation, segments.action).reshape(-1))(state.params)
         return state.replace(mean=jnp.mean(each, 1), scale=1.0 / (jnp.std(each, 1) + 1e-8))
 
     def held_out(self, state: State, segments: Segments, made: Comparisons) -> jax.Array:

@@ -3,9 +3,9 @@
     maximise E[r(s) - beta log(pi(a|s) / pi_ref(a|s))]     Ziegler et al. 2019 (arXiv 1909.08593), eq. 2
                                                            Stiennon et al. 2020 (arXiv 2009.01325), section 3.4
 
-pi_ref, and the policy at the start, is the clone of the demonstrations. In the first round, and again whenever an iteration
-begins (the i-th of K in round i rounds / K), comparisons are asked for and the reward is fitted to all there are; the rounds
-between are PPO's on that reward.
+pi_ref, and the policy at the start, is the clone of the demonstrations, or what inverse RL made (`inverse.Start`). In the
+first round, and again whenever an iteration begins (the i-th of K in round i rounds / K), comparisons are asked for and the
+reward is fitted to all there are; the rounds between are PPO's on that reward.
 Where segments come from and who compares them is the caller's `ask`.
 A step that ends an episode (a fall) is followed for ever by the state it led to, at that state's learned reward: an end earns
 nothing by itself and nothing is taken for it.
@@ -24,7 +24,7 @@ from flax import struct
 
 from irl_bench.algos.config import BadInput, setting
 from irl_bench.learner import Consumes, Learner
-from irl_bench.preferences import reward_model
+from irl_bench.preferences import inverse, reward_model
 from irl_bench.preferences.reward_model import Comparisons, RewardModel, Segments
 from irl_bench.rewards.adversarial import correlation
 from irl_bench.rl import ppo
@@ -97,10 +97,26 @@ def pool(
     return Segments(cut(batch.next_observation), cut(batch.action), cut(batch.reward)), batch
 
 
+def noisy(spec: Spec, act: Callable[..., Any], chance: jax.Array) -> Callable[[jax.Array, jax.Array], Any]:
+    """`act`, but in world e a step's action is a uniformly random one with probability `chance[e]`, float32[E]."""
+
+    def lost(observation: jax.Array, key: jax.Array) -> Any:
+        own_key, when_key, what_key = jax.random.split(key, 3)
+        action, raw, log_prob = act(observation, own_key)
+        due = jax.random.uniform(when_key, (len(action),)) < chance
+        if spec.n_actions is not None:
+            return jnp.where(due, jax.random.randint(what_key, action.shape, 0, spec.n_actions), action), raw, log_prob
+        random = jax.random.uniform(what_key, action.shape, minval=-1.0, maxval=1.0)
+        return jnp.where(due[:, None], random, action), raw, log_prob
+
+    return lost
+
+
 class Trainer:
     """PPO on a reward that `ask` supplies the comparisons for.
 
     Args:
+      start: what it begins with in place of a clone and a reward that knows nothing.
       iterations: how often it is asked, at equal distances; `comparisons` and `segments`: how many of them come each time.
       pool_steps: environment steps that it takes to ask, all iterations together.
       restart: whether the policy goes back to the reference at each of them.
@@ -116,8 +132,9 @@ class Trainer:
         pool_steps: int,
         iterations: int = 1,
         restart: bool = False,
+        start: inverse.Start | None = None,
     ):
-        if config.init != "bc":
+        if config.init != "bc" and start is None:
             raise BadInput(f"init={config.init}: the reference is a clone of the demonstrations; nearest: init=bc")
         if config.segment > config.pool_steps:
             raise BadInput(f"segment={config.segment} is longer than pool_steps={config.pool_steps}; nearest: segment="
@@ -129,8 +146,9 @@ class Trainer:
             raise BadInput(f"iterations={iterations} are more than rounds={config.rounds}; nearest: iterations={config.rounds}")
         self.spec, self.config, self.ask = spec, config, ask
         self.comparisons, self.segments, self.iterations, self.restart = comparisons, segments, iterations, restart
-        self.inner = ppo.PPO(spec, config, terminate=True)
-        self.rewards = RewardModel(spec, config)
+        self.start = start
+        self.inner = ppo.PPO(spec, config if start is None else dataclasses.replace(config, init="random"), terminate=True)
+        self.rewards = RewardModel(spec, config, start.judge if start else None)
         self.pool_steps = pool_steps
         self.begins = np.arange(iterations) * config.rounds // iterations
 
@@ -147,9 +165,12 @@ class Trainer:
         action = jnp.zeros((size, steps), jnp.int32) if self.spec.n_actions else jnp.zeros((size, steps, self.spec.action_size))
         count = self.iterations * self.comparisons
         none, zero = jnp.zeros(count), jnp.zeros(())
+        policy = self.inner.init(policy_key, task)
+        if self.start:
+            policy = self.inner.begun(policy, self.start.policy(task))
         return State(
-            policy=self.inner.init(policy_key, task),
-            reward=self.rewards.init(reward_key),
+            policy=policy,
+            reward=self.rewards.init(reward_key, self.start.reward(task) if self.start else None),
             segments=Segments(seen, action, jnp.zeros((size, steps))),
             made=Comparisons(none.astype(jnp.int32), none.astype(jnp.int32), none, none),
             held_out=zero,
@@ -223,6 +244,15 @@ class Trainer:
         gap = true[first] - true[second]
         return reward_model.accuracy(learned[first] - learned[second], jnp.where(gap == 0, 0.5, gap > 0), jnp.ones(pairs))
 
+    def _with_all(self, consumes: Consumes) -> Consumes:
+        """What the questions consume, and the rest: the demonstrations cloned or what inverse RL took, and the rounds."""
+        before = self.start.consumes if self.start else Consumes(expert_queries=self.spec.demos * self.spec.demo_steps)
+        return dataclasses.replace(
+            consumes,
+            expert_queries=consumes.expert_queries + before.expert_queries,
+            env_steps=self.env_steps + before.env_steps,
+        )
+
     def learner(self, consumes: Consumes) -> Learner:
         """As the runner takes it."""
         return Learner(
@@ -231,11 +261,7 @@ class Trainer:
             lambda state: self.inner.params(state.policy),
             self.inner.act,
             self.config.rounds,
-            dataclasses.replace(
-                consumes,
-                expert_queries=consumes.expert_queries + self.spec.demos * self.spec.demo_steps,
-                env_steps=self.env_steps,
-            ),
+            self._with_all(consumes),
             reward=lambda state: state.reward,
             judge=self.rewards.judge,
         )

@@ -27,7 +27,7 @@ DIAGNOSTICS = {
     "proxy": "learned reward that is maximised, mean",
     "reward_accuracy": "accuracy of the learned reward on comparisons kept back (their segments may be in others)",
     "reward_accuracy_now": "the same on the policy's own rollouts",
-    "reference_kl": "KL from the reference policy, per step",
+    "reference_kl": "KL from the policy it began with, per step",
     "kl": "KL per update",
     "value_loss": "value's loss",
 }

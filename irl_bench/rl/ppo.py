@@ -194,6 +194,14 @@ class PPO:
         weights = clone(self.policy, weights, self.inputs(state), task.demonstrations, config.bc_steps, key)
         return weights if self.policy.discrete else {**weights, "log_std": jnp.full(self.policy.size, config.log_std)}
 
+    def begun(self, state: State, params: PolicyParams) -> State:
+        """With another policy to begin with and to be measured from; it goes on seeing what it saw."""
+        weights = params.weights
+        if not self.policy.discrete:
+            weights = {**weights, "log_std": jnp.full(self.policy.size, self.config.log_std)}
+        statistics = state.statistics.replace(mean=params.inputs.mean, std=1.0 / params.inputs.scale)  # type: ignore[attr-defined]
+        return state.replace(weights={**state.weights, "policy": weights}, reference=weights, statistics=statistics)
+
     def restarted(self, state: State) -> State:
         """With the policy it began with, of whose updates the optimiser remembers none."""
 
@@ -242,9 +250,10 @@ class PPO:
             x = view(self.inputs(state), batch.observation)
             batch = batch.replace(log_prob=self.policy.log_prob(state.weights["policy"], x, batch.raw))
         x, x_next = (view(self.inputs(state), o) for o in (batch.observation, batch.next_observation))
+        if config.init == "bc":  # how far it has come from where it began
+            metrics["reference_kl"] = jnp.mean(self.policy.kl(state.weights["policy"], state.reference, x))
         if not is_zero(config.reference_kl):
             log_ratio = batch.log_prob - self.policy.log_prob(state.reference, x, batch.raw)
-            metrics["reference_kl"] = jnp.mean(log_ratio)
             reward = reward - config.reference_kl * log_ratio
         if config.normalise_reward:
             scale, state = self._scale(state, batch, reward)

@@ -11,6 +11,7 @@ import pytest
 from envs import chain
 from envs.chain import OFF_VIEW, RECOVER, Chain
 from irl_bench.algos import bc
+from irl_bench.algos.config import BadInput
 from irl_bench.types import Demonstrations, Spec, Task
 from tests.algos.helpers import Line, chain_actions, demonstrate, seen, train
 
@@ -47,6 +48,19 @@ def follow(learner, tasks):
 def same(first, second):
     leaves = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
     return all(np.array_equal(a, b, equal_nan=True) for a, b in leaves)
+
+
+def test_only_the_best_demonstrations_are_cloned():
+    whole = task(1.0)
+    paid = jnp.zeros((4, 8)).at[:, 3].set(jnp.array([1.0, 5.0, 3.0, 9.0]))
+    mask = jnp.ones((4, 8)).at[3].set(0.0)  # steps that do not count pay nothing
+    whole = whole.replace(demonstrations=whole.demonstrations.replace(reward=paid, mask=mask))
+    for share, kept in ((0.5, [1, 2]), (0.1, [1]), (0.51, [0, 1, 2]), (1.0, [0, 1, 2, 3])):
+        chosen = bc.best_of(whole, share).demonstrations
+        np.testing.assert_array_equal(chosen.observation, whole.demonstrations.observation[np.array(kept)])
+    assert learner_of(top=0.5).consumes.preference_labels > 0 == learner_of().consumes.preference_labels
+    with pytest.raises(BadInput, match="top=1"):
+        bc.best_of(task(1.0), 0.5)
 
 
 def test_split_holds_out_the_last_episodes():

@@ -91,7 +91,7 @@ def test_parts_hold_every_quality_and_control():
     )
     assert len(parsed("--experiment=seed_table --budget=smoke")[1]) == 1
     _, parts = parsed("--experiment=seed_table --lane_keep.demonstrator=75")
-    assert {part.name.split("/")[1] for part in parts} == {"75"} and len(parts) == 5
+    assert {part.name.split("/")[1] for part in parts} == {"75"} and len(parts) == 6
 
 
 def test_the_table_reads_levels_against_the_demonstrator(monkeypatch):
@@ -163,8 +163,16 @@ def test_a_small_fall_is_none():
 
 
 def test_parts_of_the_label_studies():
-    _, parts = parsed("--experiment=overoptimization")
-    assert len(parts) == 8 and all(part.request.settings["rlhf"]["reference_kl"] == 0.0 for part in parts)
+    _, parts = parsed("--experiment=overoptimization --out=runs/over")
+    of = {part.name.removeprefix("lane_keep/"): part for part in parts}
+    assert len(of) == 2 * 8 + 5 and all(
+        part.request.settings["rlhf"]["reference_kl"] == 0.0 for part in parts if part.name.endswith("/rlhf")
+    )
+    assert of["300/4/best_of_n"].request.settings["best_of_n"] == {"labels": 300, "reward_hidden": (4,)}
+    frozen = of["pressure/frozen"]
+    assert frozen.after == "lane_keep/pressure/learned" and frozen.request.given == "runs/over/lane_keep/pressure/learned"
+    assert frozen.request.settings["ppo"]["reward"] == "learned" and frozen.request.settings["ppo"]["learning_rate"] == 1e-3
+    assert of["pressure/iterated"].request.settings["rlhf_iterated"] == overoptimization.PRESSED
     _, parts = parsed("--experiment=label_efficiency")
     assert len(parts) == 4 * 8
     settings = {part.name: part.request.settings["rlhf_iterated"] for part in parts}

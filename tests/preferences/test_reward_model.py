@@ -47,9 +47,9 @@ def test_a_bounded_judgement_stays_bounded_far_away():
     fitted, _ = jax.jit(lambda key: ours.fit(ours.see(ours.init(key), segments), segments, made, 200, key))(KEY)
     far = jnp.full((4, 3), 1e3).at[:, 1].set(-1e3)
     one = jax.tree.map(lambda p: p[0], fitted.params)
-    here = ours.raw(one, fitted.inputs, far, jnp.zeros((4, 2)))
+    here = ours.raw(one, fitted, far, jnp.zeros((4, 2)))
     assert (jnp.abs(here) <= 1).all()
-    np.testing.assert_allclose(here, jnp.tanh(free.raw(one, fitted.inputs, far, jnp.zeros((4, 2)))), rtol=1e-6)
+    np.testing.assert_allclose(here, jnp.tanh(free.raw(one, fitted, far, jnp.zeros((4, 2)))), rtol=1e-6)
     assert ours.held_out(ours.standardise(fitted, segments), segments, made) > 0.9
 
 
@@ -105,7 +105,7 @@ def test_shuffled_answers_teach_nothing():
 def test_judgements_have_mean_0_and_deviation_1_on_the_reference_states():
     ours, state, *_ = fitted()
     segments, _ = data()
-    each = jax.vmap(lambda p: ours.raw(p, state.inputs, segments.observation, segments.action))(state.params)
+    each = jax.vmap(lambda p: ours.raw(p, state, segments.observation, segments.action))(state.params)
     each = (np.asarray(each) - np.asarray(state.mean)[:, None, None]) * np.asarray(state.scale)[:, None, None]
     np.testing.assert_allclose(each.mean((1, 2)), 0, atol=1e-4)
     np.testing.assert_allclose(each.std((1, 2)), 1, atol=1e-3)
@@ -144,7 +144,7 @@ def test_a_pessimist_lowers_what_the_members_disagree_on():
     ours, state, *_ = fitted()
     timid = model(pessimism=2.0)
     fresh, _ = data(seed=5)
-    each = jax.vmap(lambda p: ours.raw(p, state.inputs, fresh.observation, fresh.action))(state.params)
+    each = jax.vmap(lambda p: ours.raw(p, state, fresh.observation, fresh.action))(state.params)
     each = (np.asarray(each) - np.asarray(state.mean)[:, None, None]) * np.asarray(state.scale)[:, None, None]
     found = timid.judge(state, fresh.observation, fresh.action, fresh.observation)
     np.testing.assert_allclose(found, each.mean(0) - 2 * each.std(0), atol=1e-4)

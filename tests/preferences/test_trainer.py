@@ -112,6 +112,18 @@ def test_the_first_questions_are_uniform_and_the_next_are_chosen(monkeypatch):
     assert len(np.unique(first)) > 10 and len(np.unique(second)) == 1
 
 
+def test_noise_in_the_pool_rises_from_none():
+    world = Windy()
+    act = lambda x, key: (jnp.zeros((len(x), 2)), jnp.zeros((len(x), 2)), jnp.zeros(len(x)))  # noqa: E731
+    lost = trainer.noisy(spec_of(world), act, jnp.linspace(0.0, 1.0, 5))
+    actions = np.stack([lost(jnp.zeros((5, 3)), key)[0] for key in jax.random.split(KEY, 200)])
+    share = (actions != 0).any(-1).mean(0)
+    np.testing.assert_allclose(share, np.linspace(0, 1, 5), atol=0.1)
+    assert share[0] == 0 and share[-1] == 1 and np.abs(actions).max() <= 1
+    spread = lambda noise: float(np.std(trained(rlhf, labels=60, pool_noise=noise)[1].segments.observation[..., 0]))  # noqa: E731
+    assert spread(1.0) != spread(0.0)
+
+
 def test_answers_are_those_of_the_true_returns():
     _, states, _ = trained(rlhf, labels=60)
     made, segments = (jax.tree.map(lambda x: np.asarray(x[0]), x) for x in (states.made, states.segments))
