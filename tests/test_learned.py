@@ -189,3 +189,77 @@ def test_ppo_sees_exactly_the_learned_reward(gail_run, monkeypatch):
     np.testing.assert_array_equal(reward, expected)
     assert reward.shape == (8, 4) and jnp.std(reward) > 0
     assert not batch.termination.any()
+
+
+# RLHF that begins with inverse RL.
+
+
+def airl_learned(**config):
+    """(Learned of seed 0 as an AIRL run would leave it, its learner, policy and reward)."""
+    env, config = FIELDS["env"], {**GAIL, **config}
+    world = plugins.world(env).world
+    spec = Spec(world, 8, 4, 8)
+    learner = plugins.learner("airl", spec, config)
+    state = learner.init(jax.random.PRNGKey(3), task_of(world))
+    policy, reward = learner.policy(state), learner.reward(state)
+    leaves = {
+        "policy": [np.asarray(x) for x in jax.tree.leaves(policy)],
+        "reward": [np.asarray(x) for x in jax.tree.leaves(reward)],
+    }
+    full = {name: setting.default for name, setting in plugins.algorithm("airl").settings.items()}
+    full |= {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
+    return learned.Learned("airl", env, full, 4, 8, 8, "0" * 64, "0" * 8, {0: leaves}), learner, policy, reward
+
+
+def task_of(world, given=None):
+    return Task(rollout.collect(world, jax.random.PRNGKey(5), 4, 8), world.dials, given)
+
+
+RLHF = {**TINY, "bc_steps": 2, "policy_delay": 0, "labels": 10, "pool_worlds": 4, "pool_steps": 8, "segment": 2, "members": 2,
+        "reward_hidden": [4], "reward_batch": 4, "reward_steps": 1, "init": "airl"}  # fmt: skip
+
+
+def test_rlhf_begins_with_the_policy_and_the_reward_of_inverse_rl():
+    found, airl, policy, reward = airl_learned()
+    world = plugins.world(found.env).world
+    spec = Spec(world, 8, 2, 8, found)  # other demonstrations than AIRL's: its policy goes on seeing what it saw
+    learner = plugins.learner("rlhf", spec, {**RLHF, "reward_learning_rate": 1e-8})
+    task = task_of(world, [leaf[0] for leaf in found.of("policy+reward", range(1))])
+    state = jax.jit(learner.init)(jax.random.PRNGKey(0), task)
+    x = jax.random.normal(jax.random.PRNGKey(1), (16, 3))
+    same = [jax.vmap(one.act, (None, 0, None))(params, x, jax.random.PRNGKey(2)) for one, params in
+            ((airl, policy), (learner, learner.policy(state)))]  # fmt: skip
+    np.testing.assert_allclose(*same, rtol=1e-5, atol=1e-6)
+    after, metrics = jax.jit(learner.update)(state, task)
+    assert float(metrics["reference_kl"]) == pytest.approx(0, abs=1e-6)
+    # Members that have hardly learned anything add hardly anything: what is judged is g, in another unit.
+    g = airl.judge(reward, x, jnp.zeros((16, 2)), x)
+    judged = learner.judge(learner.reward(after), x, jnp.zeros((16, 2)), x)
+    assert np.corrcoef(g, judged)[0, 1] > 0.999
+    assert learner.consumes.env_steps == airl.consumes.env_steps + 2 * 4 * 8 + 4 * 8
+    assert learner.consumes.expert_queries == airl.consumes.expert_queries
+
+
+@pytest.mark.parametrize(
+    ("airl", "rlhf", "words"),
+    [
+        ({"g": "state_action"}, {}, "--airl.g=state"),
+        ({}, {"hidden": [8]}, "hidden=4"),
+        (None, {}, "--given=RUN"),
+    ],
+)
+def test_what_rlhf_cannot_begin_with_is_named(airl, rlhf, words):
+    found = None if airl is None else airl_learned(**airl)[0]
+    with pytest.raises(BadInput, match=words):
+        plugins.learner("rlhf", Spec(plugins.world(FIELDS["env"]).world, 8, 4, 8, found), {**RLHF, **rlhf})
+
+
+def test_a_reward_that_rests_on_another_run_is_not_trained_on_again():
+    found = dataclasses.replace(airl_learned()[0], algo="rlhf", config={**RLHF, "labels": 10})
+    world = plugins.world(FIELDS["env"]).world
+    with pytest.raises(BadInput, match=r"--rlhf.init=bc"):
+        plugins.learner("ppo", Spec(world, 8, 4, 8, found), {**TINY, "reward": "learned"})
+    # Its policy is a policy, and a reward that people's answers made is a reward.
+    plugins.learner("stored", Spec(world, 8, 4, 8, found), {})
+    people = dataclasses.replace(found, config={**RLHF, "init": "bc", "teacher": "human"})
+    plugins.learner("ppo", Spec(world, 8, 4, 8, people), {**TINY, "reward": "learned"})

@@ -1,6 +1,7 @@
 """Studies, one file each. Adding one is its file and its line here."""
 
 STUDIES = {
+    "decomposition": "irl_bench.experiments.decomposition",
     "demo_efficiency": "irl_bench.experiments.demo_efficiency",
     "label_efficiency": "irl_bench.experiments.label_efficiency",
     "overoptimization": "irl_bench.experiments.overoptimization",

@@ -37,7 +37,7 @@ from irl_bench.experiments.demo_efficiency import spread
 from irl_bench.experiments.study import Part, Study, mean, narrowed, same_seeds
 from irl_bench.horizon import Curves, slopes
 from irl_bench.plan import Request
-from irl_bench.report import ReportData, series, tables
+from irl_bench.report import ReportData, series, tables, training
 
 QUALITIES = ("25", "50", "75", "100")
 """Demonstrators, by their percentage of the expert's normalised score."""
@@ -175,57 +175,63 @@ def outperforms(gain: Sequence[float], adjusted: float) -> str:
     return "No" if high <= EQUIVALENT else "Undetermined"
 
 
+def measured(env: str, quality: str, place: str, data: ReportData) -> list[dict[str, Any]]:
+    """What the cells of one part say of each of its learners; JSON values."""
+    curves: dict[str, Curves] = {c.algo: c for c in data.curves}
+    demonstrator, untrained = curves["expert"], curves["untrained"]
+    assert demonstrator.returns is not None and untrained.returns is not None
+    steps, record = int(demonstrator.T[-1]), data.plan["worlds"][env]
+    random = float(np.mean(untrained.returns[untrained.usable]))
+    scale = shown(env, "100", steps, record)[0] - random
+    best, typical = shown(env, quality, steps, record)[1], float(np.mean(demonstrator.returns))
+    bc = curves.get("bc")
+    found = []
+    for algo, curve in curves.items():
+        if algo in series.REFERENCES:
+            continue
+        assert curve.returns is not None
+        returns, last = curve.returns[curve.usable], curve.T[-1:]
+        verdict = series.verdict_of(data, curve)
+        regret, fallen = curve.regret(last)[:, 0], None
+        if bc is not None and algo != "bc":
+            here, there = same_seeds(curve, bc)
+            fallen = fall(regret[here], bc.regret(last)[there, 0])
+        accuracy = training.metric(data, curve, "reward_accuracy")
+        found.append(
+            {
+                "env": env,
+                "quality": quality,
+                "place": place,
+                "algo": algo,
+                "seed_ids": np.asarray(curve.seeds)[curve.usable].tolist(),
+                "returns": returns.tolist(),
+                "return": mean(returns),
+                "demonstrator": typical,
+                "best": best,
+                "random": random,
+                "unit": scale,
+                "over_best": mean((returns - best) / scale),
+                "over_mean": mean((returns - typical) / scale),
+                "p": above_zero((returns - best) / scale),
+                "verdict": verdict.get("verdict", tables.MISSING),
+                "slope": verdict.get("slope"),
+                "hazard": verdict.get("hazard"),
+                "recovery": verdict.get("recovery"),
+                "regret": mean(regret),
+                "fall": fallen,
+                "accuracy": float(np.mean(accuracy[1][:, -1])) if accuracy else None,
+                "consumes": list(curve.consumes),
+                "labels": curve.labels,
+                "seeds": len(returns),
+            }
+        )
+    return found
+
+
 def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
     points: list[dict[str, Any]] = []
     for name, data in found.items():
-        env, quality, place = name.split("/")
-        curves: dict[str, Curves] = {c.algo: c for c in data.curves}
-        demonstrator, untrained = curves["expert"], curves["untrained"]
-        assert demonstrator.returns is not None and untrained.returns is not None
-        steps = int(demonstrator.T[-1])
-        random = float(np.mean(untrained.returns[untrained.usable]))
-        record = data.plan["worlds"][env]
-        scale = shown(env, "100", steps, record)[0] - random
-        best, typical = shown(env, quality, steps, record)[1], float(np.mean(demonstrator.returns))
-        bc = curves.get("bc")
-        for algo, curve in curves.items():
-            if algo in series.REFERENCES:
-                continue
-            assert curve.returns is not None
-            returns, last = curve.returns[curve.usable], curve.T[-1:]
-            verdict = series.verdict_of(data, curve)
-            regret = curve.regret(last)[:, 0]
-            fallen = None
-            if bc is not None and algo != "bc":
-                here, there = same_seeds(curve, bc)
-                fallen = fall(regret[here], bc.regret(last)[there, 0])
-            points.append(
-                {
-                    "env": env,
-                    "quality": quality,
-                    "place": place,
-                    "algo": algo,
-                    "seed_ids": np.asarray(curve.seeds)[curve.usable].tolist(),
-                    "returns": returns.tolist(),
-                    "return": mean(returns),
-                    "demonstrator": typical,
-                    "best": best,
-                    "random": random,
-                    "unit": scale,
-                    "over_best": mean((returns - best) / scale),
-                    "over_mean": mean((returns - typical) / scale),
-                    "p": above_zero((returns - best) / scale),
-                    "verdict": verdict.get("verdict", tables.MISSING),
-                    "slope": verdict.get("slope"),
-                    "hazard": verdict.get("hazard"),
-                    "recovery": verdict.get("recovery"),
-                    "regret": mean(regret),
-                    "fall": fallen,
-                    "consumes": list(curve.consumes),
-                    "labels": curve.labels,
-                    "seeds": len(returns),
-                }
-            )
+        points += measured(*name.split("/"), data)  # type: ignore[arg-type]
     rows: dict[str, list[dict[str, Any]]] = {}
     for env in dict.fromkeys(point["env"] for point in points):
         family = [point for point in points if point["env"] == env]
@@ -294,32 +300,34 @@ def _figures_row(point: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def decomposition(family: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """RLHF's gain over BC, what DAgger and GAIL gain over BC, and what RLHF has above the demonstrator; in scores, paired."""
+    """`split` of RLHF, one-shot and iterated, at every quality."""
     rows = []
     for quality in dict.fromkeys(point["quality"] for point in family):
         own = {p["algo"]: p for p in family if p["quality"] == quality and p["place"] == "compared"}
-        bc = own.get("bc")
-        for algo in ("rlhf", "rlhf_iterated"):
-            if bc is None or algo not in own:
-                continue
-            point = own[algo]
-            gain = lambda name: paired(own.get(name), bc)  # noqa: B023, E731
-            total, dagger, gail = gain(algo), gain("dagger"), gain("gail")
-            repaired = [x[0] for x in (dagger, gail) if x]
-            share = max(0.0, min(1.0, max(repaired) / total[0])) if repaired and total and total[0] > 0 else None
-            show = lambda values: spread(values) if values else tables.MISSING  # noqa: E731
-            rows.append(
-                {
-                    "quality": f"{quality} %",
-                    "RLHF": algo,
-                    "gain over BC": show(total),
-                    "DAgger's": show(dagger),
-                    "GAIL's": show(gail),
-                    "share repaired": share,
-                    "above the mean demonstrator": spread(point["over_mean"]),
-                }
-            )
+        rows += [split(own[algo], own) for algo in ("rlhf", "rlhf_iterated") if "bc" in own and algo in own]
     return rows
+
+
+def split(point: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """RLHF's gain over BC, what DAgger and GAIL gain over BC, and what RLHF has above the demonstrator; in scores, paired.
+
+    The share repaired is the larger of DAgger's and GAIL's gain over RLHF's, within [0, 1].
+    """
+    total, dagger, gail = (paired(one, others["bc"]) for one in (point, others.get("dagger"), others.get("gail")))
+    repaired = [x[0] for x in (dagger, gail) if x]
+    share = max(0.0, min(1.0, max(repaired) / total[0])) if repaired and total and total[0] > 0 else None
+    show = lambda values: spread(values) if values else tables.MISSING  # noqa: E731
+    return {
+        "quality": f"{point['quality']} %",
+        "RLHF": point["algo"],
+        "labels": point["labels"],
+        "accuracy kept back": point["accuracy"],
+        "gain over BC": show(total),
+        "DAgger's": show(dagger),
+        "GAIL's": show(gail),
+        "share repaired": share,
+        "above the mean demonstrator": spread(point["over_mean"]),
+    }
 
 
 def paired(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> list[float] | None:

@@ -41,7 +41,7 @@ class Config(reward_model.Config, ppo.Config):
         4, "rounds at the start in which the policy is held and only its value is fitted", unit="rounds", low=0, high=10**6
     )
     reference_kl: float = setting(
-        0.2, "beta: reward is lowered by this times log(pi / pi_ref); the reference is the clone", low=0.0, high=100.0
+        0.05, "beta: reward is lowered by this times log(pi / pi_ref); the reference is the clone", low=0.0, high=100.0
     )
     segment: int = setting(25, "length of a segment", unit="steps", low=1, high=10_000)
     pool_worlds: int = setting(64, "rollouts that segments are cut from, per iteration", low=1, high=65536)

@@ -23,6 +23,7 @@ TINY = {"hidden": (4,), "batch_size": 4, "steps_per_round": 2, "rounds": 2, "ite
 TINY |= {"worlds": 4, "unroll": 8, "minibatches": 2, "epochs": 1, "value_hidden": (4,), "bc_steps": 2, "policy_delay": 0}
 TINY |= {"disc_hidden": (4,), "disc_batch": 4, "disc_steps": 1}
 TINY |= {"labels": 20, "pairs": 20, "pool_worlds": 20, "pool_steps": 4, "segment": 2, "warm": 2, "tail": 1}
+TINY |= {"samples": 4, "begins": 2, "length": 2}
 TINY |= {"members": 2, "reward_hidden": (4,), "reward_batch": 4, "reward_steps": 4}
 KEY = jax.random.PRNGKey(0)
 
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 LEARNT_ALONE = [algo for algo in ALGORITHMS if algo != "stored"]
 """`stored` must be given what another algorithm has learned: tests/test_learned.py."""
 
-ALIKE = ("rlhf_iterated", "trex", "drex", "cpl")
+ALIKE = ("rlhf_iterated", "best_of_n", "trex", "drex", "cpl")
 """They go through the code of `rlhf` and `dpo`; the default tests try those."""
 BUILT_ON_PPO = ("gail", "airl", "ppo", "rlhf", *ALIKE, "dpo")
 """Slow to compile."""

@@ -8,7 +8,7 @@ from scipy import stats
 
 from irl_bench import cli
 from irl_bench.algos import rlhf
-from irl_bench.experiments import overoptimization, seed_table
+from irl_bench.experiments import decomposition, overoptimization, seed_table
 from irl_bench.experiments.demo_efficiency import spread
 from tests.experiments.test_studies import report
 
@@ -121,6 +121,30 @@ def test_the_table_reads_levels_against_the_demonstrator(monkeypatch):
     }  # fmt: skip
 
 
+# The decomposition.
+
+
+def test_the_decomposition_sets_rlhf_beside_what_repairs_exposure_bias(monkeypatch):
+    monkeypatch.setattr(seed_table, "shown", lambda env, quality, steps, _: (8.0, 8 * 0.8))
+    jitter = np.linspace(-0.01, 0.01, 6)
+    levels = {"expert": [0.3] * 6, "untrained": [0.9] * 6}
+    found = {
+        "w/50/others": report(bc=0.5 + jitter, gail=0.4 + jitter, dagger=0.35 - jitter, **levels),
+        "w/50/30": report(rlhf=0.45 + jitter, **levels),
+        "w/50/1000": report(rlhf=0.1 + jitter, **levels),
+    }
+    for name in ("30", "1000"):
+        (curve,) = (c for c in found[f"w/50/{name}"].curves if c.algo == "rlhf")
+        object.__setattr__(curve, "labels", int(name))
+    read = decomposition.read(found)
+    (rows,) = read["tables"].values()
+    assert [row["share repaired"] for row in rows] == [1.0, pytest.approx(0.15 / 0.4)]
+    assert rows[1]["gain over BC"].startswith("0.444") and rows[1]["above the mean demonstrator"].startswith("0.222")
+    assert len(decomposition.draw(read).axes) == 2
+    _, parts = parsed("--experiment=decomposition")
+    assert len(parts) == 2 * 6 and parts[1].request.settings["rlhf"] == {"labels": 10}
+
+
 # Over-optimisation.
 
 
@@ -180,7 +204,7 @@ def test_parts_of_the_label_studies():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["seed_table", "label_efficiency", "overoptimization"])
+@pytest.mark.parametrize("name", ["seed_table", "decomposition", "label_efficiency", "overoptimization"])
 def test_smoke_runs_to_its_files(name, tmp_path):
     assert cli.main(cli.parse(["sweep.py", f"--experiment={name}", "--budget=smoke", f"--out={tmp_path}"])) == 0
     assert all((tmp_path / f"{name}.{kind}").stat().st_size > 0 for kind in ("json", "html"))

@@ -13,7 +13,7 @@ from irl_bench.algos.config import BadInput
 from irl_bench.preferences import offline, teachers, trainer
 from irl_bench.rl import ppo
 from irl_bench.types import Spec, Task
-from tests.algos.helpers import Line, train
+from tests.algos.helpers import Line, Windy, train
 
 KEY = jax.random.PRNGKey(0)
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -21,20 +21,6 @@ SMALL = {
     "hidden": (16,), "value_hidden": (16,), "worlds": 16, "unroll": 16, "minibatches": 4, "bc_steps": 100, "rounds": 6,
     "reward_hidden": (16,), "pool_worlds": 20, "pool_steps": 32, "segment": 8, "reward_steps": 60, "episode_steps": 16,
 }  # fmt: skip
-
-
-class Windy(Line):
-    """`Line` with its reward a bit finer, so that segments hardly ever tie, and a demonstrator that lets it drift."""
-
-    name = "windy"
-
-    def _state(self, line):
-        state = super()._state(line)
-        return state.replace(reward=-jnp.abs(line.x))
-
-    def expert(self, state, key):
-        del key
-        return jnp.stack([-0.2 * jnp.tanh(state.obs[0]), jnp.float32(0)])
 
 
 def spec_of(world):

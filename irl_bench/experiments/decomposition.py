@@ -1,0 +1,106 @@
+"""How much of RLHF's gain over SFT is repaired exposure bias? Over the demonstrator's quality and the reward's accuracy.
+
+RLHF's gain over BC is set beside what DAgger and GAIL gain over the same BC at the same demonstrations, which is nothing but
+exposure bias corrected, and beside what RLHF has above the demonstrator, which neither of them can have. The reward is made
+less accurate by fewer labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from irl_bench import plugins
+from irl_bench.experiments import seed_table
+from irl_bench.experiments.study import Part, Study, narrowed
+from irl_bench.plan import Request
+from irl_bench.report import ReportData, series
+
+QUALITIES = {"smoke": ("50",), "default": ("50", "100"), "full": seed_table.QUALITIES}
+LABELS = {"smoke": (50,), "default": (10, 30, 100, 300, 1000), "full": (10, 30, 100, 300, 1000, 3000)}
+OTHERS = ("bc", "dagger", "gail")
+
+
+def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
+    (count,) = demos
+    found = []
+    for env in request.env:
+        mode = next(iter(plugins.world(env).world.modes))
+        for quality in QUALITIES[request.budget]:
+            shown = "expert" if quality == "100" else quality
+            chosen = {**request.settings, env: {**request.settings.get(env, {}), "demonstrator": shown}}
+            others = OTHERS[:1] if request.budget == "smoke" else OTHERS
+            wanted = [("others", others, {})]
+            wanted += [(str(labels), ("rlhf",), {"labels": labels}) for labels in LABELS[request.budget]]
+            for place, algos, own in wanted:
+                settings = {**chosen, "rlhf": {**request.settings.get("rlhf", {}), **own}} if own else chosen
+                name = f"{env}/{quality}/{place}"
+                asked = narrowed(
+                    request, algo=algos, env=(env,), mode=(mode,), demos=count, settings=settings, out=str(out / name)
+                )
+                found.append(Part(name, asked, report=False))
+    return found
+
+
+def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
+    points: list[dict[str, Any]] = []
+    for name, data in found.items():
+        points += seed_table.measured(*name.split("/"), data)  # type: ignore[arg-type]
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for env, quality in dict.fromkeys((p["env"], p["quality"]) for p in points):
+        own = [p for p in points if (p["env"], p["quality"]) == (env, quality)]
+        others = {p["algo"]: p for p in own if p["place"] == "others"}
+        for point in (p for p in own if p["algo"] == "rlhf"):
+            rows.setdefault(f"{env}: RLHF's gain over BC, in scores, mean over seeds [95 % interval]", []).append(
+                seed_table.split(point, others)
+            )
+    text = [
+        "Score: (J - J_random) / (J_expert - J_random). Share repaired: the larger of DAgger's and GAIL's gain over RLHF's, "
+        "within [0, 1]. Intervals: jackknife-t over seeds, differences paired by seed.",
+    ]
+    return {"title": "How much of RLHF's gain is repaired exposure bias?", "text": text, "tables": rows, "points": points}
+
+
+def draw(found: Mapping[str, Any]) -> Figure:
+    points = found["points"]
+    panels = list(dict.fromkeys((p["env"], p["quality"]) for p in points))
+    figure = Figure(figsize=(7.0, 2.6 * ((len(panels) + 1) // 2)), layout="constrained")
+    axes = figure.subplots((len(panels) + 1) // 2, 2, squeeze=False).ravel()
+    for axis in axes[len(panels) :]:
+        axis.set_axis_off()
+    colours = series.colours([p["algo"] for p in points])
+    for axis, (env, quality) in zip(axes, panels, strict=False):
+        own = [p for p in points if (p["env"], p["quality"]) == (env, quality)]
+        for p in own:
+            score = (np.array(p["return"]) - p["random"]) / p["unit"]
+            if p["algo"] == "rlhf":
+                ends = np.nan_to_num(np.array([[score[0] - score[1]], [score[2] - score[0]]]).clip(0))
+                axis.errorbar([p["labels"]], [score[0]], ends, color=colours["rlhf"], marker="o", ms=3, capsize=2)
+            else:
+                axis.axhline(score[0], color=colours[p["algo"]], lw=1.2, label=p["algo"])
+        axis.axhline((own[0]["demonstrator"] - own[0]["random"]) / own[0]["unit"], color="#444444", lw=0.7, ls=(0, (4, 3)))
+        axis.set_xscale("log")
+        axis.set(xlabel="labels", ylabel="normalised score", title=f"{env}, demonstrator of {quality} % (dashed)")
+        axis.legend(loc="best", frameon=False, fontsize=7)
+    return figure
+
+
+STUDY = Study(
+    name="decomposition",
+    help="RLHF's gain over BC beside DAgger's and GAIL's, over the demonstrator's quality and the reward's accuracy",
+    algo=(*OTHERS, "rlhf"),
+    env=("lane_keep",),
+    fixed=False,
+    sizes={
+        "smoke": {"demos": (8,), "seeds": 5},
+        "default": {"seeds": 10, "demos": (64,), "episodes": 256},
+        "full": {"seeds": 20, "demos": (64,), "episodes": 1024},
+    },
+    parts=parts,
+    read=read,
+    draw=draw,
+)
