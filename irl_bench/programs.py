@@ -11,6 +11,7 @@ with G devices and W seeds per group. Every random number comes from `fold_in(PR
 from __future__ import annotations
 
 import dataclasses
+import gc
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -269,7 +270,10 @@ def _finite(tree: Any) -> jax.Array:
     return jnp.stack(checks).all() if checks else jnp.asarray(True)
 
 
+KEPT = 4
+"""A program on a robot takes thousands of memory maps. Linux gives a process 65,530; without one the compiler crashes."""
 _programs: dict[str, Program] = {}
+"""By static key, the least recently used first."""
 _made: dict[str, Any] = {}
 """Demonstrations by all that they follow from, the oldest first."""
 
@@ -279,14 +283,18 @@ def _size(tree: Any) -> int:
 
 
 def program_for(cell: CellSpec) -> Program:
-    """The program of a cell, made once per process for all cells that can share it."""
+    """The program of a cell, made once for all cells that can share it; those last used are kept, KEPT of them."""
     key = cell.static_key()
-    if key not in _programs:
-        _programs[key] = Program(cell)
-    return _programs[key]
+    found = _programs.pop(key, None) or Program(cell)
+    _programs[key] = found
+    if len(_programs) > KEPT:
+        del _programs[next(iter(_programs))]
+        gc.collect()  # a program is part of reference cycles
+    return found
 
 
 def forget() -> None:
     """Drops all programs, so that their memory is free for others."""
     _programs.clear()
     _made.clear()
+    gc.collect()

@@ -20,7 +20,8 @@ from irl_bench.experiments.study import Part, Study, narrowed
 from irl_bench.plan import Request
 from irl_bench.report import ReportData, series
 
-QUALITIES = {"smoke": ("50",), "default": ("50", "100"), "full": seed_table.QUALITIES}
+QUALITIES = {"smoke": ("50",), "default": ("50", "100")}
+"""By budget; `full` has all of the world's."""
 LABELS = {"smoke": (50,), "default": (10, 30, 100, 300, 1000), "full": (10, 30, 100, 300, 1000, 3000)}
 OTHERS = ("bc", "dagger", "gail")
 
@@ -30,7 +31,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     found = []
     for env in request.env:
         mode = next(iter(plugins.world(env).world.modes))
-        for quality in QUALITIES[request.budget]:
+        for quality in QUALITIES.get(request.budget) or seed_table.qualities_of(env, "full"):
             shown = "expert" if quality == "100" else quality
             chosen = {**request.settings, env: {**request.settings.get(env, {}), "demonstrator": shown}}
             others = OTHERS[:1] if request.budget == "smoke" else OTHERS

@@ -66,7 +66,6 @@ ROLLOUTS = 64
 
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     (count,) = demos
-    qualities = {"smoke": ("50",), "default": QUALITIES, "full": QUALITIES}[request.budget]
     controlled = {"smoke": (), "default": ("50",), "full": QUALITIES}[request.budget]
     algos = {"smoke": ("bc", "rlhf"), "default": COMPARED, "full": COMPARED}[request.budget]
     found = []
@@ -74,8 +73,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
 
         def one(place: str, algos: Sequence[str], quality: str, env: str = env, demos: int = count, **own: Any) -> Part:
             place = f"{env}/{quality}/{place}"
-            shown = "expert" if quality == "100" else quality
-            settings = {**request.settings, env: {**request.settings.get(env, {}), "demonstrator": shown}}
+            settings = {**request.settings, env: {**request.settings.get(env, {}), **_shown(quality)}}
             for algo, values in own.items():
                 usual = like_rlhf(request, env) if algo == "ppo" else {}
                 settings[algo] = {**usual, **settings.get(algo, {}), **values}
@@ -85,6 +83,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
             )
             return Part(place, asked)
 
+        qualities = qualities_of(env, request.budget)
         only = request.settings.get(env, {}).get("demonstrator")
         wanted = (qualities, controlled) if only is None else ((QUALITY_OF[only],), (QUALITY_OF[only],) if controlled else ())
         for quality in wanted[0]:
@@ -94,6 +93,18 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
                 found.append(one(name, (algo,), quality, **{algo: values}))
             found.append(one("more_demos", ("bc",), quality, demos=_richer(request, env, count)))
     return found
+
+
+def qualities_of(env: str, budget: str) -> tuple[str, ...]:
+    """Of a world's demonstrators those that are compared: on robots, which take long, the half and the whole but for `full`."""
+    few = {"smoke": ("50",), "default": ("50", "100") if env in table.ROBOTS else QUALITIES, "full": QUALITIES}[budget]
+    ship = lambda quality: plugins.world(env, _shown(quality)).world.has_expert  # noqa: E731
+    return tuple(quality for quality in few if ship(quality))
+
+
+def _shown(quality: str) -> dict[str, str]:
+    """The world's option for a quality."""
+    return {"demonstrator": "expert" if quality == "100" else quality}
 
 
 def _rlhf(request: Request, env: str) -> rlhf.Config:
@@ -117,7 +128,7 @@ def _richer(request: Request, env: str, demos: int) -> int:
 def shown(env: str, quality: str, steps: int, record: Mapping[str, Any]) -> tuple[float, float]:
     """(mean, highest) return of ROLLOUTS rollouts of a demonstrator over `steps` steps; always the same ones. `record`: the
     world's in the plan, whose dials and options hold."""
-    values = {**record["dials"], **record["options"], "demonstrator": "expert" if quality == "100" else quality}
+    values = {**record["dials"], **record["options"], **_shown(quality)}
     return _rollouts(env, steps, tuple(sorted(values.items())))
 
 

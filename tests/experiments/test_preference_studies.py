@@ -90,6 +90,9 @@ def test_parts_hold_every_quality_and_control():
         "bc",
     )
     assert len(parsed("--experiment=seed_table --budget=smoke")[1]) == 1
+    _, parts = parsed("--experiment=seed_table --env=hopper")
+    assert {part.name.split("/")[1] for part in parts} == {"50", "100"}
+    assert seed_table.qualities_of("hopper", "full") == ("50", "75", "100")  # no quarter ships
     _, parts = parsed("--experiment=seed_table --lane_keep.demonstrator=75")
     assert {part.name.split("/")[1] for part in parts} == {"75"} and len(parts) == 6
 
