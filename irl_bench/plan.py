@@ -174,7 +174,10 @@ def build(request: Request) -> Plan:
                 for start in starts:
                     given.of(_part(found[algo], config) or "", range(start, start + row["width"]))
             if learner.rounds and (file or common["observation_only"]):
-                _check_begins(learner, spec, algo, common["observation_only"])
+                handed = given and [
+                    leaf[0] for leaf in given.of(_part(found[algo], config) or "", range(starts[0], starts[0] + 1))
+                ]
+                _check_begins(learner, spec, algo, common["observation_only"], handed)
             group = tuple(CellSpec(**common, first_seed=start) for start in starts)
             entries.append(Entry(group, row["seeds"], learner.rounds, dataclasses.asdict(learner.consumes)))
         records[env] = {
@@ -374,8 +377,13 @@ def _given(
     return held
 
 
-def _check_begins(learner: Learner, spec: Spec, algo: str, blind: bool) -> None:
-    """Raises BadInput if the algorithm cannot begin on a file's demonstrations; `blind`: they are without actions."""
+def _check_begins(learner: Learner, spec: Spec, algo: str, blind: bool, given: Any) -> None:
+    """Raises BadInput if the algorithm cannot begin on a file's demonstrations.
+
+    Args:
+      blind: whether they are without actions.
+      given: what the first seed is handed of an earlier run.
+    """
     shape = lambda *size: jax.ShapeDtypeStruct(size, np.float32)  # noqa: E731
     rows = (spec.demos, spec.demo_steps)
     size = () if spec.n_actions is not None else (spec.action_size,)
@@ -383,7 +391,7 @@ def _check_begins(learner: Learner, spec: Spec, algo: str, blind: bool) -> None:
     demos = Demonstrations(shape(*rows, spec.observation_size), action, shape(*rows))  # type: ignore[arg-type]
     key = jax.ShapeDtypeStruct((2,), np.uint32)
     try:
-        jax.eval_shape(lambda key, demos: learner.init(key, Task(demos, spec.world.dials)), key, demos)
+        jax.eval_shape(lambda key, demos: learner.init(key, Task(demos, spec.world.dials, given)), key, demos)
     except (AttributeError, TypeError):  # an outside algorithm that takes actions for granted
         if not blind:
             raise

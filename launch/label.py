@@ -31,9 +31,10 @@ def main(values):
     from irl_bench.preferences import human, server
 
     out = Path(values.out or f"labels/{values.env}").expanduser()
-    dials = parsed("world", values.world, plugins.world(values.env).settings)
-    if (out / human.CLIPS).exists():
-        facts, _ = human.clips(out)
+    there = (out / human.CLIPS).exists()
+    facts = human.clips(out)[0] if there else {"env": values.env}
+    dials = parsed("world", values.world, plugins.world(facts["env"]).settings)
+    if there:
         asked = {name: getattr(values, name) for name in FACTS if values[name].present}
         for name, value in asked.items():
             if facts[name] != value:

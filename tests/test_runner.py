@@ -52,6 +52,18 @@ def compilations():
     jax.monitoring.unregister_event_duration_listener(listener)
 
 
+def test_only_the_programs_last_used_are_kept(tmp_path, monkeypatch):
+    """A long study would run out of memory maps."""
+    programs.forget()
+    monkeypatch.setattr(programs, "KEPT", 2)
+    first, second, third = (cell(demo_steps=steps) for steps in (7, 8, 9))
+    kept = programs.program_for(first)
+    programs.program_for(second)
+    assert programs.program_for(first) is kept
+    programs.program_for(third)
+    assert programs.program_for(first) is kept and list(programs._programs) == [third.static_key(), first.static_key()]
+
+
 def test_demonstrations_are_made_once_for_all_cells_that_want_the_same(tmp_path):
     programs.forget()
     run([cell()], tmp_path)

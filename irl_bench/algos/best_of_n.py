@@ -14,7 +14,8 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import gammaln
+import numpy as np
+from scipy.special import gammaln
 
 from irl_bench.algos import rlhf
 from irl_bench.algos.config import BadInput, setting
@@ -38,11 +39,11 @@ def kl(n: jax.Array) -> jax.Array:
     return jnp.log(n) - (n - 1.0) / n
 
 
-def weights(total: int, n: jax.Array) -> jax.Array:
-    """float32[total]: C(j - 1, n - 1) / C(total, n), the probability that the j-th lowest is the best of n drawn from all."""
-    j = jnp.arange(1.0, total + 1.0)
-    choose = lambda a, b: gammaln(a + 1.0) - gammaln(b + 1.0) - gammaln(jnp.maximum(a - b, 0.0) + 1.0)  # noqa: E731
-    return jnp.where(j >= n, jnp.exp(choose(j - 1.0, n - 1.0) - choose(jnp.float32(total), n)), 0.0)
+def weights(total: int, n: int) -> np.ndarray:
+    """float64[total]: C(j - 1, n - 1) / C(total, n), the probability that the j-th lowest is the best of n drawn from all."""
+    j = np.arange(1, total + 1)
+    log_choose = lambda a, b: gammaln(a + 1) - gammaln(b + 1) - gammaln(np.maximum(a - b, 0) + 1)  # noqa: E731
+    return np.where(j >= n, np.exp(log_choose(j - 1, n - 1) - log_choose(total, n)), 0.0)
 
 
 def make(spec: Spec, config: Config) -> Learner:
@@ -52,6 +53,8 @@ def make(spec: Spec, config: Config) -> Learner:
     if config.teacher == "human" or config.init == "airl":
         raise BadInput("best_of_n takes a clone and a simulated teacher; nearest: init=bc, teacher=oracle")
     inner = rlhf.asking(spec, config)
+    rounds = config.samples.bit_length()
+    table = jnp.asarray(np.stack([weights(config.samples, 2**k) for k in range(rounds)]), jnp.float32)
 
     def update(state: trainer.State, task: Task) -> tuple[trainer.State, dict[str, jax.Array]]:
         state = trainer.when(state.policy.round == 0, lambda state: inner.learn(state, task), state)
@@ -63,7 +66,7 @@ def make(spec: Spec, config: Config) -> Learner:
         proxy, gold = jnp.mean(reward, -1), jnp.mean(found.reward, -1)
         order = jnp.argsort(proxy, -1)
         n = 2.0**state.policy.round
-        chosen = weights(config.samples, n)
+        chosen = table[state.policy.round]
         mean = lambda x: jnp.mean(jnp.sum(jnp.take_along_axis(x, order, -1) * chosen, -1))  # noqa: E731
         metrics = {
             "proxy": mean(proxy),
@@ -75,7 +78,6 @@ def make(spec: Spec, config: Config) -> Learner:
         policy = state.policy.replace(round=state.policy.round + 1)
         return state.replace(policy=policy, key=key), metrics
 
-    rounds = config.samples.bit_length()
     walked = rounds * config.begins * (config.warm + config.samples * config.length)
     learner = inner.learner(Consumes(preference_labels=config.labels))
     consumes = dataclasses.replace(learner.consumes, env_steps=inner.pool_steps + walked)

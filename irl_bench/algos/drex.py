@@ -24,6 +24,9 @@ class Config(ranked.Config):
     """Settings of D-REX."""
 
     margin: float = setting(0.3, "least difference of noise within a pair", low=0.0, high=0.9)
+    reference_kl: float = setting(
+        0.2, "beta: reward is lowered by this times log(pi / pi_ref); the reference is the clone", low=0.0, high=100.0
+    )
 
 
 def make(spec: Spec, config: Config) -> Learner:

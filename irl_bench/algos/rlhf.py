@@ -129,6 +129,8 @@ def asking(spec: Spec, config: Config, iterations: int = 1, restart: bool = Fals
         return act
 
     pool_steps = iterations * config.pool_worlds * config.pool_steps
+    if config.init == "airl" and config.statistics != "demonstrations":
+        raise BadInput("init=airl goes on seeing what AIRL's policy saw; nearest: statistics=demonstrations")
     start = inverse.Start(spec, config.hidden) if config.init == "airl" else None
     learner = trainer.Trainer(spec, config, ask, count, each, pool_steps, iterations, restart, start)
     return learner

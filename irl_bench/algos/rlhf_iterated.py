@@ -11,6 +11,7 @@ import dataclasses
 from irl_bench.algos import rlhf
 from irl_bench.algos.config import BadInput, setting
 from irl_bench.learner import Learner
+from irl_bench.preferences import inverse
 from irl_bench.types import Spec
 
 
@@ -23,6 +24,11 @@ class Config(rlhf.Config):
     )
     iterations: int = setting(5, "how often labels are asked for", low=1, high=1000)
     restart: bool = setting(False, "begin each iteration with the reference policy")
+
+
+def takes(config: Config) -> str | None:
+    """What of an earlier run `Task.given` holds."""
+    return inverse.PARTS if config.init == "airl" else None
 
 
 def make(spec: Spec, config: Config) -> Learner:

@@ -31,7 +31,9 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     found = []
     for env in request.env:
         mode = next(iter(plugins.world(env).world.modes))
-        for quality in QUALITIES.get(request.budget) or seed_table.qualities_of(env, "full"):
+        only = request.settings.get(env, {}).get("demonstrator")
+        qualities = QUALITIES.get(request.budget) or seed_table.qualities_of(env, "full")
+        for quality in qualities if only is None else (seed_table.QUALITY_OF[only],):
             shown = "expert" if quality == "100" else quality
             chosen = {**request.settings, env: {**request.settings.get(env, {}), "demonstrator": shown}}
             others = OTHERS[:1] if request.budget == "smoke" else OTHERS
@@ -60,8 +62,8 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
                 seed_table.split(point, others)
             )
     text = [
-        "Score: (J - J_random) / (J_expert - J_random). Share repaired: the larger of DAgger's and GAIL's gain over RLHF's, "
-        "within [0, 1]. Intervals: jackknife-t over seeds, differences paired by seed.",
+        "Score: (J - J_random) / (J_expert - J_random). Share repaired: the larger of DAgger's and GAIL's gain over RLHF's. "
+        "Intervals: jackknife-t over seeds, differences paired by seed.",
     ]
     return {"title": "How much of RLHF's gain is repaired exposure bias?", "text": text, "tables": rows, "points": points}
 
@@ -98,8 +100,8 @@ STUDY = Study(
     fixed=False,
     sizes={
         "smoke": {"demos": (8,), "seeds": 5},
-        "default": {"seeds": 10, "demos": (64,), "episodes": 256},
-        "full": {"seeds": 20, "demos": (64,), "episodes": 1024},
+        "default": {"seeds": 10, "demos": (96,), "episodes": 256},
+        "full": {"seeds": 20, "demos": (96,), "episodes": 1024},
     },
     parts=parts,
     read=read,

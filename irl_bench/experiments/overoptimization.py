@@ -32,6 +32,8 @@ LABELS = {"smoke": (50,), "default": (100, 300, 1000, 3000), "full": (100, 300, 
 WIDTHS = {"smoke": ((8,),), "default": ((4,), (64, 64)), "full": ((4,), (16, 16), (64, 64))}
 PRESSED = {"learning_rate": 1e-3, "reference_kl": 0.0}
 """Of every policy here."""
+ALIKE = ("rounds", "log_std", "log_std_min", "log_std_max", "policy_delay")
+"""Settings of `adversarial` that are RLHF's too, for the same pressure and the same unit of d."""
 PRESSURE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "learned": ("airl", {}),
     "frozen": ("ppo", {"reward": "learned", "init": "bc"}),
@@ -71,7 +73,9 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
                 own = {**like_rlhf(request, env), **own, **PRESSED}
                 found.append(one(f"pressure/{name}", algo, own, after=f"{env}/pressure/learned"))
             else:
-                found.append(one(f"pressure/{name}", algo, own))
+                usual = like_rlhf(request, env)
+                more = {key: usual[key] for key in ALIKE} if name == "adversarial" else {}
+                found.append(one(f"pressure/{name}", algo, {**more, **own}))
     return found
 
 

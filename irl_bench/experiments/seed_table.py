@@ -8,7 +8,8 @@
 Each is measured at equal demonstrations, over demonstrators of several qualities, by rules written down before:
 
 - corrects exposure bias. Yes: the horizon verdict is LINEAR or NO-REGRET, or regret at T_max (against the demonstrator) falls
-  by 30 % or more against BC's, the interval of the fall above 0. No: QUADRATIC or SATURATED and no such fall.
+  by 30 % or more against BC's, the interval of the fall above 0. No: QUADRATIC or SATURATED and no such fall. There is no fall
+  where BC's own regret is not above 0 (its interval's lower end): a clone as bad as its demonstrator has nothing to correct.
 - outperforms its data, x = (J - J_best) / (J_expert - J_random) with J_best the return of the best of 64 rollouts of the
   demonstrator. Yes: the interval lies above 0, also after Holm's correction over the cells of the world's table, the p of
   J <= J_best below 0.025, as the interval's lower end leaves 2.5 %. No: its upper end is at most 0.02.
@@ -54,7 +55,9 @@ CONTROLS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "shuffled_labels": ("rlhf", {"shuffled": True}),
     "best_demos": ("bc", {"top": 0.1}),
 }
-"""Folder -> (algorithm, settings); `ppo` has RLHF's otherwise. A fifth, `more_demos`, is BC with RLHF's labels spent on
+"""Folder -> (algorithm, settings); `ppo` has RLHF's otherwise, but under the constant reward the policy is held for half of the
+rounds: a value that is still on its way from 0 to 1 / (1 - gamma) is higher where the policy is often, and going there again
+looks like an advantage. A fifth, `more_demos`, is BC with RLHF's labels spent on
 demonstrations: a segment each."""
 FALL = 0.3
 """A fall of regret by this share counts as corrected."""
@@ -66,7 +69,6 @@ ROLLOUTS = 64
 
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     (count,) = demos
-    controlled = {"smoke": (), "default": ("50",), "full": QUALITIES}[request.budget]
     algos = {"smoke": ("bc", "rlhf"), "default": COMPARED, "full": COMPARED}[request.budget]
     found = []
     for env in request.env:
@@ -76,6 +78,8 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
             settings = {**request.settings, env: {**request.settings.get(env, {}), **_shown(quality)}}
             for algo, values in own.items():
                 usual = like_rlhf(request, env) if algo == "ppo" else {}
+                if values.get("reward") == "constant":
+                    values = {**values, "policy_delay": usual["rounds"] // 2}
                 settings[algo] = {**usual, **settings.get(algo, {}), **values}
             mode = next(iter(plugins.world(env).world.modes))
             asked = narrowed(
@@ -84,11 +88,13 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
             return Part(place, asked)
 
         qualities = qualities_of(env, request.budget)
+        controlled = {"smoke": (), "default": ("50",), "full": QUALITIES}[request.budget]
         only = request.settings.get(env, {}).get("demonstrator")
-        wanted = (qualities, controlled) if only is None else ((QUALITY_OF[only],), (QUALITY_OF[only],) if controlled else ())
-        for quality in wanted[0]:
+        if only is not None:
+            qualities, controlled = (QUALITY_OF[only],), (QUALITY_OF[only],) if controlled else ()
+        for quality in qualities:
             found.append(one("compared", algos, quality))
-        for quality in wanted[1]:
+        for quality in (quality for quality in controlled if quality in qualities):
             for name, (algo, values) in CONTROLS.items():
                 found.append(one(name, (algo,), quality, **{algo: values}))
             found.append(one("more_demos", ("bc",), quality, demos=_richer(request, env, count)))
@@ -141,8 +147,8 @@ def _rollouts(env: str, steps: int, values: tuple[tuple[str, Any], ...]) -> tupl
 
 
 def fall(regret: np.ndarray, bc: np.ndarray) -> list[float] | None:
-    """[1 - mean regret / BC's mean regret, low, high] of the same seeds; None where BC has none."""
-    if not len(bc) or not bc.mean() > 0:
+    """[1 - mean regret / BC's mean regret, low, high] of the same seeds; None where BC's is not above 0 for certain."""
+    if len(bc) < 2 or not mean(bc)[1] > 0:
         return None
     with np.errstate(invalid="ignore", divide="ignore"):
         found = slopes.jackknife_t(np.stack([regret, bc], 1), lambda m: 1.0 - m[..., 0] / m[..., 1])
@@ -254,6 +260,7 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
         rows[f"{env}: Yes, No or Undetermined"] = [_verdict_row(point) for point in cells]
         rows[f"{env}: what they rest on, mean over seeds [95 % interval]"] = [_figures_row(p) for p in family]
         rows[f"{env}: how much of RLHF's gain over BC is repaired exposure bias"] = decomposition(family)
+        rows[f"{env}: iterated less one-shot RLHF at equal labels, in scores [95 % interval]"] = again(family)
     text = [
         "J: return over T_max steps. Demonstrations are equal within a quality; labels and steps beside each score. Score: "
         "(J - J_random) / (J_expert - J_random). Above the best (mean): (J - J_best (J_mean)) / (J_expert - J_random), of the "
@@ -319,14 +326,26 @@ def decomposition(family: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
+def again(family: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What asking again is worth at every quality, paired by seed."""
+    rows = []
+    for quality in dict.fromkeys(point["quality"] for point in family):
+        own = {p["algo"]: p for p in family if p["quality"] == quality and p["place"] == "compared"}
+        gain = paired(own.get("rlhf_iterated"), own["rlhf"]) if "rlhf" in own else None
+        if gain:
+            rows.append({"quality": f"{quality} %", "iterated less one-shot": spread(gain), "labels": own["rlhf"]["labels"]})
+    return rows
+
+
 def split(point: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """RLHF's gain over BC, what DAgger and GAIL gain over BC, and what RLHF has above the demonstrator; in scores, paired.
 
-    The share repaired is the larger of DAgger's and GAIL's gain over RLHF's, within [0, 1].
+    The share repaired is the larger of DAgger's and GAIL's gain over RLHF's, where that is above 0 for certain.
     """
-    total, dagger, gail = (paired(one, others["bc"]) for one in (point, others.get("dagger"), others.get("gail")))
-    repaired = [x[0] for x in (dagger, gail) if x]
-    share = max(0.0, min(1.0, max(repaired) / total[0])) if repaired and total and total[0] > 0 else None
+    bc, dagger_, gail_ = others["bc"], others.get("dagger"), others.get("gail")
+    total, dagger, gail = (paired(one, bc) for one in (point, dagger_, gail_))
+    gains = [(found[0], other) for found, other in ((dagger, dagger_), (gail, gail_)) if found and np.isfinite(found[0])]
+    share = ratio(max(gains, key=lambda one: one[0])[1], point, bc) if gains and total and total[1] > 0 else None
     show = lambda values: spread(values) if values else tables.MISSING  # noqa: E731
     return {
         "quality": f"{point['quality']} %",
@@ -336,7 +355,7 @@ def split(point: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> 
         "gain over BC": show(total),
         "DAgger's": show(dagger),
         "GAIL's": show(gail),
-        "share repaired": share,
+        "share repaired": show(share),
         "above the mean demonstrator": spread(point["over_mean"]),
     }
 
@@ -347,6 +366,16 @@ def paired(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> list[floa
         return None
     _, here, there = np.intersect1d(one["seed_ids"], other["seed_ids"], return_indices=True)
     return mean((np.array(one["returns"])[here] - np.array(other["returns"])[there]) / one["unit"])
+
+
+def ratio(one: Mapping[str, Any] | None, other: Mapping[str, Any], bc: Mapping[str, Any]) -> list[float]:
+    """[gain over BC of one / that of another, low, high] over the seeds that all three have."""
+    assert one is not None
+    shared = set(one["seed_ids"]) & set(other["seed_ids"]) & set(bc["seed_ids"])
+    found = np.array([[p["returns"][p["seed_ids"].index(seed)] for p in (one, other, bc)] for seed in sorted(shared)])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = slopes.jackknife_t(found[:, :2] - found[:, 2:], lambda m: m[..., 0] / m[..., 1])
+    return [float(x) for x in found]
 
 
 def _agreement(points: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -389,9 +418,7 @@ def draw(found: Mapping[str, Any]) -> Figure:
             axis.axvline((value - first["random"]) / first["unit"], color="#444444", lw=0.7, ls=style)
         names = [p["algo"] if p["place"] == "compared" else p["place"].replace("_", " ") for p in own]
         axis.set_yticks(range(len(own)), names)
-        axis.set(
-            title=f"{env}, demonstrator of {quality} %", xlabel="normalised score (dashed: demonstrator, dotted: its best)"
-        )
+        axis.set(title=f"{env}, demonstrator of {quality} %", xlabel="score (dashed: demonstrator, dotted: its best)")
         axis.xaxis.label.set_size(7)
     return figure
 
@@ -404,8 +431,8 @@ STUDY = Study(
     fixed=False,
     sizes={
         "smoke": {"demos": (8,), "seeds": 5},
-        "default": {"seeds": 10, "demos": (64,), "episodes": 256},
-        "full": {"seeds": 20, "demos": (64,), "episodes": 1024},
+        "default": {"seeds": 10, "demos": (96,), "episodes": 256},
+        "full": {"seeds": 20, "demos": (96,), "episodes": 1024},
     },
     parts=parts,
     read=read,

@@ -23,7 +23,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from irl_bench import plan as plans
-from irl_bench import plugins, programs, sweep
+from irl_bench import plugins, sweep
 from irl_bench.algos.config import BadInput, nearest
 from irl_bench.experiments import STUDIES
 from irl_bench.horizon import slopes
@@ -106,25 +106,10 @@ def run(
             plans.build(part.request)
     index = {"study": study.name, "command": line, "parts": {part.name: part.report for part in parts}}
     write_atomic(out / INDEX, (json.dumps(index, indent=1) + "\n").encode())
-    compiled = None
     for number, part in enumerate(parts, 1):
         say(f"part {number} of {len(parts)}: {part.name}")
-        previous, compiled = compiled, program_of(part.request)
-        if compiled != previous:  # nothing that was compiled for the part before serves this one
-            programs.forget()
         (sweep.sweep if part.report else sweep.compute)(part.request, line, say)
     return rebuild(out, say)
-
-
-def program_of(request: Request) -> Any:
-    """What decides which programs a part compiles: all but its worlds' dials, its seeds and its folder."""
-    worlds = {loaded.name: loaded for loaded in map(plugins.world, request.env)}
-    settings = {
-        name: {key: value for key, value in own.items() if name not in worlds or key in worlds[name].options}
-        for name, own in request.settings.items()
-    }
-    kept = {name: own for name, own in settings.items() if own}
-    return request.algo, request.env, request.mode, request.demos, request.given, kept
 
 
 def rebuild(out: Path, say: Callable[[str], None] = print) -> dict[str, Any]:

@@ -29,6 +29,8 @@ PART = "labels"
 """What `rlhf` takes of such a folder."""
 ANSWERS = {"left": 1.0, "right": 0.0, "equal": 0.5, "skip": None}
 """Answer -> label of the first (left) clip."""
+FACTS = frozenset(("env", "world", "segment", "pairs", "seed", "demos", "demo_steps", "steps", "env_steps"))
+"""What a file says of its clips."""
 CLIPS, GIVEN = "clips.npz", "answers.jsonl"
 
 
@@ -103,7 +105,10 @@ def clips(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        return json.loads(str(arrays.pop("facts"))), arrays
+        facts = json.loads(str(arrays.pop("facts")))
+        if not facts.keys() >= FACTS or not {"observation", "action", "pairs"} <= arrays.keys():
+            raise KeyError
+        return facts, arrays
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         raise BadInput(f"{path} is damaged or not a file of clips") from None
 
@@ -111,7 +116,7 @@ def clips(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 def answers(folder: Path, pairs: int) -> dict[int, str]:
     """{pair: its last answer}. A line cut off by an interruption is left out; any other bad line is BadInput."""
     path = folder / GIVEN
-    lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else []
     found: dict[int, str] = {}
     for number, line in enumerate(lines, 1):
         try:

@@ -203,15 +203,10 @@ class PPO:
         return state.replace(weights={**state.weights, "policy": weights}, reference=weights, statistics=statistics)
 
     def restarted(self, state: State) -> State:
-        """With the policy it began with, of whose updates the optimiser remembers none."""
-
-        def forget(part: Any) -> Any:
-            if not isinstance(part, optax.ScaleByAdamState):
-                return part
-            moments = ({**m, "policy": jax.tree.map(jnp.zeros_like, m["policy"])} for m in (part.mu, part.nu))  # type: ignore[index]
-            return optax.ScaleByAdamState(part.count, *moments)
-
-        opt_state = jax.tree.map(forget, state.opt_state, is_leaf=lambda part: isinstance(part, optax.ScaleByAdamState))
+        """With the policy it began with; the optimiser remembers no update."""
+        # The value's moments go too: one count corrects the bias of both. The schedule's own count stays.
+        adam = lambda part: isinstance(part, optax.ScaleByAdamState)  # noqa: E731
+        opt_state = jax.tree.map(lambda x: jax.tree.map(jnp.zeros_like, x) if adam(x) else x, state.opt_state, is_leaf=adam)
         return state.replace(weights={**state.weights, "policy": state.reference}, opt_state=opt_state)
 
     def collect(self, state: State, dials: Any) -> tuple[State, Transition]:
@@ -270,7 +265,7 @@ class PPO:
         share = state.round / max(1, config.rounds - 1)
         entropy = config.entropy * (1.0 - share * (1.0 - config.entropy_end))
         rows = flat({"x": x, "raw": batch.raw, "log_prob": batch.log_prob, "advantage": advantage, "target": target})
-        # Without a gradient Adam's moments stay empty, so a held policy does not move, nor jump when it is let go.
+        # Without a gradient Adam's moments stay empty, so a held policy does not move.
         free = (state.round >= config.policy_delay).astype(jnp.float32)
         rows["advantage"] = rows["advantage"] * free
         weights, opt_state, found = self._fit(state.weights, state.opt_state, rows, entropy * free, loss_key)

@@ -1,6 +1,5 @@
 """Studies: their figures against hand-made curves, their parts, and one run through to its files."""
 
-import dataclasses
 import json
 import pathlib
 import subprocess
@@ -37,19 +36,6 @@ def test_score_is_one_for_the_expert_and_zero_for_a_random_policy():
     data = report(expert=[0.1, 0.1], untrained=[0.5, 0.7], bc=[0.1, 0.35, 0.6])
     np.testing.assert_allclose(study.scores(data, "w", "bc", "m"), [1.0, 0.5, 0.0], atol=1e-12)
     assert study.scores(report(expert=[0.1], bc=[0.1]), "w", "bc", "m") is None
-
-
-def test_programs_are_kept_for_other_dials_and_dropped_for_other_settings():
-    """A process that keeps all programs of a long study runs out of memory maps."""
-    base = plan.Request(algo=("ppo",), env=("lane_keep",), settings={"ppo": {"rounds": 3}, "lane_keep": {"friction": 0.5}})
-    same = dataclasses.replace(base, settings={"ppo": {"rounds": 3}, "lane_keep": {"friction": 0.9}}, first_seed=7, out="x")
-    assert study.program_of(base) == study.program_of(same)
-    for changes in (
-        {"settings": {"ppo": {"rounds": 4}, "lane_keep": {"friction": 0.5}}},
-        {"settings": {"ppo": {"rounds": 3}, "lane_keep": {"demonstrator": "50"}}},
-        {"demos": 3}, {"given": "a"}, {"algo": ("bc",)}, {"mode": ("recoverable",)},
-    ):  # fmt: skip
-        assert study.program_of(dataclasses.replace(base, **changes)) != study.program_of(base)
 
 
 def test_ratio_of_regrets_is_paired_by_seed():

@@ -136,6 +136,13 @@ def test_bad_input_is_one_line(folder, tmp_path):
         human.check_world(held("hopper"), lane)
     with pytest.raises(BadInput, match="not of chain"):
         rlhf.make(Spec(envs.make("chain"), 8, 4, 4, learned.read(folder, human.PART)), rlhf.Config(teacher="human"))
+    (folder / human.GIVEN).write_bytes(b'{"pair": 0, "answer": "left"}\n\xff\xfe\n{"pair": 1, "answer": "left"}\n')
+    with pytest.raises(BadInput, match="line 2"):
+        human.answers(folder, 20)
+    with np.load(folder / human.CLIPS) as file:
+        np.savez(folder / human.CLIPS, **{**file, "facts": json.dumps({"env": "line"})})
+    with pytest.raises(BadInput, match="damaged"):
+        human.clips(folder)
     (folder / human.CLIPS).write_bytes(b"PK nothing")
     with pytest.raises(BadInput, match="damaged"):
         human.clips(folder)
