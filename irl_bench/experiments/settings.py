@@ -129,8 +129,8 @@ FALLING = {
 """GAIL on a robot: falls are rare, so a round must hold many steps, and its policy try enough to learn from them."""
 
 LYING = {**FALLING, "absorbing": False, "learning_rate": 2e-4, "log_std": -1.8}
-"""AIRL on a robot, which lies where it fell until its episode is cut: with an absorbing state it forgot how to hop. The step size
-was halved after collapses on seeds 4000 to 4009 (docs/robots.md)."""
+"""AIRL on a robot, which lies where it fell until its episode is cut: with an absorbing state it forgot how to hop.
+The step size was halved after collapses on seeds 4000 to 4009 (docs/robots.md)."""
 
 NUDGED = {
     "episode_steps": 1000, "pool_steps": 1000, "discount": 0.99, "worlds": 128, "minibatches": 16, "rounds": 60,
