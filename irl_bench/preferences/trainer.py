@@ -7,8 +7,8 @@ pi_ref, and the policy at the start, is the clone of the demonstrations, or what
 first round, and again whenever an iteration begins (the i-th of K in round i rounds / K), comparisons are asked for and the
 reward is fitted to all there are; the rounds between are PPO's on that reward.
 Where segments come from and who compares them is the caller's `ask`.
-A step that ends an episode (a fall) is followed for ever by the state it led to, at that state's learned reward: an end earns
-nothing by itself and nothing is taken for it.
+The world's `done` ends no episode: a robot that falls lies there until the episode is cut, and what lying is worth the
+comparisons tell, whose segments hold it.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class Trainer:
         self.spec, self.config, self.ask = spec, config, ask
         self.comparisons, self.segments, self.iterations, self.restart = comparisons, segments, iterations, restart
         self.start = start
-        self.inner = ppo.PPO(spec, config if start is None else dataclasses.replace(config, init="random"), terminate=True)
+        self.inner = ppo.PPO(spec, config if start is None else dataclasses.replace(config, init="random"), terminate=False)
         self.rewards = RewardModel(spec, config, start.judge if start else None)
         self.pool_steps = pool_steps
         self.begins = np.arange(iterations) * config.rounds // iterations
@@ -222,7 +222,7 @@ class Trainer:
         x = ppo.view(self.inner.inputs(policy), batch.observation)
         kl = jnp.mean(self.inner.policy.kl(policy.weights["policy"], policy.reference, x))
         key, pair_key = jax.random.split(state.key)
-        policy, metrics = self.inner.improve(policy, batch, reward, reward)
+        policy, metrics = self.inner.improve(policy, batch, reward)
         metrics |= {
             "proxy": jnp.mean(reward),
             "reference_kl": kl,
