@@ -35,13 +35,13 @@ PRESSED = {"learning_rate": 1e-3, "reference_kl": 0.0}
 ALIKE = ("rounds", "log_std", "log_std_min", "log_std_max", "policy_delay")
 """Settings of `adversarial` that are RLHF's too, for the same pressure and the same unit of d."""
 PRESSURE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "learned": ("airl", {}),
+    "source": ("airl", {}),
     "frozen": ("ppo", {"reward": "learned", "init": "bc"}),
     "adversarial": ("airl", PRESSED),
     "one_shot": ("rlhf", PRESSED),
     "iterated": ("rlhf_iterated", PRESSED),
 }
-"""Folder -> (algorithm, settings). `learned` is where `frozen` has its reward from; `frozen` has RLHF's settings otherwise."""
+"""Folder -> (algorithm, settings). `source` is where `frozen` has its reward from; `frozen` has RLHF's settings otherwise."""
 SMOOTH = 5
 """Rounds over which gold and proxy are averaged: a round's own rollout is noisy."""
 DECLINE = 0.1
@@ -58,7 +58,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
             settings = {**request.settings, algo: {**own, **request.settings.get(algo, {}), **more.pop("over", {})}}
             asked = narrowed(
                 request, algo=(algo,), env=(env,), mode=(mode,), demos=count, out=str(out / env / place), settings=settings,
-                given=str(out / env / "pressure/learned") if more else None,
+                given=str(out / env / "pressure/source") if more else None,
             )  # fmt: skip
             return Part(f"{env}/{place}", asked, report=False, **more)
 
@@ -71,7 +71,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
         for name, (algo, own) in PRESSURE.items():
             if name == "frozen":
                 own = {**like_rlhf(request, env), **own, **PRESSED}
-                found.append(one(f"pressure/{name}", algo, own, after=f"{env}/pressure/learned"))
+                found.append(one(f"pressure/{name}", algo, own, after=f"{env}/pressure/source"))
             else:
                 usual = like_rlhf(request, env)
                 more = {key: usual[key] for key in ALIKE} if name == "adversarial" else {}
@@ -137,7 +137,7 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
         env, *place, last = name.split("/")
         pressure = place == ["pressure"]
         algo = PRESSURE[last][0] if pressure else last
-        if last == "learned" or (values := curves_of(data, algo)) is None:
+        if last == "source" or (values := curves_of(data, algo)) is None:
             continue
         labels, width = (None, None) if pressure else (int(place[0]), place[1])
         gain, risen, d = values["gold"], values["proxy"][:, -1], values["d"]

@@ -212,7 +212,7 @@ def test_parts_of_the_label_studies():
     )
     assert of["300/4/best_of_n"].request.settings["best_of_n"] == {"labels": 300, "reward_hidden": (4,)}
     frozen = of["pressure/frozen"]
-    assert frozen.after == "lane_keep/pressure/learned" and frozen.request.given == "runs/over/lane_keep/pressure/learned"
+    assert frozen.after == "lane_keep/pressure/source" and frozen.request.given == "runs/over/lane_keep/pressure/source"
     assert frozen.request.settings["ppo"]["reward"] == "learned" and frozen.request.settings["ppo"]["learning_rate"] == 1e-3
     assert of["pressure/iterated"].request.settings["rlhf_iterated"] == overoptimization.PRESSED
     pressed = of["pressure/adversarial"].request.settings["airl"]
