@@ -190,13 +190,12 @@ def write_npz(path: Path, demos: Demonstrations, world: World) -> None:
     write_atomic(path, buffer.getvalue())
 
 
-def write_minari(path: Path, demos: Demonstrations, rewards: np.ndarray, last: np.ndarray, world: World) -> None:
+def write_minari(path: Path, demos: Demonstrations, last: np.ndarray, world: World) -> None:
     """Writes demonstrations with actions as a Minari dataset in the folder `path`.
 
     Args:
       path: of the dataset, which must not exist.
-      demos: [N, T, ...].
-      rewards: float[N, T].
+      demos: [N, T, ...], with rewards.
       last: float[N, O], the observation after the last step.
       world: whose they are.
 
@@ -211,13 +210,13 @@ def write_minari(path: Path, demos: Demonstrations, rewards: np.ndarray, last: n
         raise BadInput("Minari datasets need the extra `data`; nearest: an --out that ends in .npz") from None
     if path.exists():
         raise BadInput(f"{path} is already there; nearest: --out={path}-2")
-    observation, action = np.asarray(demos.observation), np.asarray(demos.action)
+    observation, action, reward = (np.asarray(x) for x in (demos.observation, demos.action, demos.reward))
     buffers = [
         EpisodeBuffer(
             id=i,
             observations=np.concatenate([observation[i], last[i : i + 1]]),
             actions=action[i],
-            rewards=np.asarray(rewards[i]),
+            rewards=reward[i],
             terminations=np.zeros(len(action[i]), bool),
             truncations=np.arange(len(action[i])) == len(action[i]) - 1,
         )

@@ -140,7 +140,7 @@ def build(request: Request) -> Plan:
                 notes.append(
                     f"mode {mode} of {loaded.name} sets {', '.join(sorted(changed))} itself; the flag does not apply there"
                 )
-            config = _config(found[algo], request, env)
+            config = resolved(found[algo], request, env)
             given = _given(found[algo], config, request, loaded)
             common = {
                 "algo": algo,
@@ -325,7 +325,7 @@ def _checked(owner: plugins.Algorithm | plugins.LoadedWorld, values: Mapping[str
     return checked
 
 
-def _config(found: plugins.Algorithm, request: Request, env: str) -> dict[str, Any]:
+def resolved(found: plugins.Algorithm, request: Request, env: str) -> dict[str, Any]:
     """Every setting of the algorithm with its final value."""
     defaults = {name: setting.default for name, setting in found.settings.items()}
     differences = _checked(found, table.config_differences(env, found.ref, request.budget))

@@ -291,10 +291,3 @@ def program_for(cell: CellSpec) -> Program:
         del _programs[next(iter(_programs))]
         gc.collect()  # a program is part of reference cycles
     return found
-
-
-def forget() -> None:
-    """Drops all programs, so that their memory is free for others."""
-    _programs.clear()
-    _made.clear()
-    gc.collect()

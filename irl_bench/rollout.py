@@ -62,8 +62,6 @@ class Recording:
     """Demonstrations with all that a file of them may hold."""
 
     demonstrations: Demonstrations
-    reward: jax.Array
-    """float32[N, T]."""
     last: jax.Array
     """float32[N, O]: the observation after the last step."""
 
@@ -96,7 +94,7 @@ def rollouts(world: World, key: jax.Array, episodes: int, steps: int, noise: jax
 
     last, (observation, action, reward) = jax.vmap(episode)(jax.random.split(key, episodes))
     mask = jnp.ones((episodes, steps), jnp.float32)
-    return Recording(Demonstrations(observation, action, mask, reward.astype(jnp.float32)), reward, last.obs)
+    return Recording(Demonstrations(observation, action, mask, reward.astype(jnp.float32)), last.obs)
 
 
 def record(world: World, seed: int, episodes: int, steps: int, noise: float = 0.0) -> Recording:

@@ -47,8 +47,8 @@ def main(values):
     if out.suffix == ".npz":
         demos.write_npz(out, taken.replace(action=None) if values.observation_only else taken, world)
     else:
-        demos.write_minari(out, taken, made.reward, made.last, world)
-    print(f"{values.demos} demonstrations of {world.name}, mean return {made.reward.sum(1).mean():.1f}: {out}")
+        demos.write_minari(out, taken, made.last, world)
+    print(f"{values.demos} demonstrations of {world.name}, mean return {taken.reward.sum(1).mean():.1f}: {out}")
 
 
 if __name__ == "__main__":

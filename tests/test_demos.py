@@ -45,7 +45,7 @@ def test_noise_is_executed_and_not_recorded(world, made):
     np.testing.assert_array_equal(made.demonstrations.observation[:, 0], noisy.demonstrations.observation[:, 0])
     np.testing.assert_array_equal(made.demonstrations.action[:, 0], noisy.demonstrations.action[:, 0])
     assert not np.allclose(made.last, noisy.last)
-    assert made.reward.shape == (N, T) and made.last.shape == (N, world.observation_size)
+    assert made.demonstrations.reward.shape == (N, T) and made.last.shape == (N, world.observation_size)
 
 
 @pytest.mark.parametrize("form", ["demos.npz", "lane-v0"])
@@ -54,9 +54,9 @@ def test_there_and_back(form, world, made, tmp_path):
     if form.endswith("npz"):
         demos.write_npz(path, made.demonstrations, world)
     else:
-        demos.write_minari(path, made.demonstrations, np.asarray(made.reward), np.asarray(made.last), world)
+        demos.write_minari(path, made.demonstrations, np.asarray(made.last), world)
         with pytest.raises(BadInput, match="already there"):
-            demos.write_minari(path, made.demonstrations, np.asarray(made.reward), np.asarray(made.last), world)
+            demos.write_minari(path, made.demonstrations, np.asarray(made.last), world)
     found = demos.read(path, world)
     np.testing.assert_array_equal(found.observation, made.demonstrations.observation)
     np.testing.assert_array_equal(found.action, made.demonstrations.action)

@@ -54,8 +54,8 @@ def compilations():
 
 def test_only_the_programs_last_used_are_kept(tmp_path, monkeypatch):
     """A long study would run out of memory maps."""
-    programs.forget()
     monkeypatch.setattr(programs, "KEPT", 2)
+    monkeypatch.setattr(programs, "_programs", {})
     first, second, third = (cell(demo_steps=steps) for steps in (7, 8, 9))
     kept = programs.program_for(first)
     programs.program_for(second)
@@ -64,8 +64,8 @@ def test_only_the_programs_last_used_are_kept(tmp_path, monkeypatch):
     assert programs.program_for(first) is kept and list(programs._programs) == [third.static_key(), first.static_key()]
 
 
-def test_demonstrations_are_made_once_for_all_cells_that_want_the_same(tmp_path):
-    programs.forget()
+def test_demonstrations_are_made_once_for_all_cells_that_want_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(programs, "_made", {})
     run([cell()], tmp_path)
     (made,) = programs._made.values()
     run([cell(episodes=64, mode="nominal")], tmp_path)  # a further cell with the same demonstrations

@@ -15,10 +15,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from irl_bench import plugins
-from irl_bench.experiments import seed_table
+from irl_bench.experiments.demo_efficiency import spread
+from irl_bench.experiments.qualities import QUALITY_OF, measured, option_of, paired, qualities_of
 from irl_bench.experiments.study import Part, Study, narrowed
+from irl_bench.horizon import slopes
 from irl_bench.plan import Request
-from irl_bench.report import ReportData, series
+from irl_bench.report import ReportData, series, tables
 
 QUALITIES = {"smoke": ("50",), "default": ("50", "100")}
 """By budget; `full` has all of the world's."""
@@ -32,10 +34,9 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     for env in request.env:
         mode = next(iter(plugins.world(env).world.modes))
         only = request.settings.get(env, {}).get("demonstrator")
-        qualities = QUALITIES.get(request.budget) or seed_table.qualities_of(env, "full")
-        for quality in qualities if only is None else (seed_table.QUALITY_OF[only],):
-            shown = "expert" if quality == "100" else quality
-            chosen = {**request.settings, env: {**request.settings.get(env, {}), "demonstrator": shown}}
+        all_of = QUALITIES.get(request.budget) or qualities_of(env, "full")
+        for quality in all_of if only is None else (QUALITY_OF[only],):
+            chosen = {**request.settings, env: {**request.settings.get(env, {}), **option_of(quality)}}
             others = OTHERS[:1] if request.budget == "smoke" else OTHERS
             wanted = [("others", others, {})]
             wanted += [(str(labels), ("rlhf",), {"labels": labels}) for labels in LABELS[request.budget]]
@@ -52,14 +53,14 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
 def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
     points: list[dict[str, Any]] = []
     for name, data in found.items():
-        points += seed_table.measured(*name.split("/"), data)  # type: ignore[arg-type]
+        points += measured(*name.split("/"), data)  # type: ignore[arg-type]
     rows: dict[str, list[dict[str, Any]]] = {}
     for env, quality in dict.fromkeys((p["env"], p["quality"]) for p in points):
         own = [p for p in points if (p["env"], p["quality"]) == (env, quality)]
         others = {p["algo"]: p for p in own if p["place"] == "others"}
         for point in (p for p in own if p["algo"] == "rlhf"):
             rows.setdefault(f"{env}: RLHF's gain over BC, in scores, mean over seeds [95 % interval]", []).append(
-                seed_table.split(point, others)
+                split(point, others)
             )
     text = [
         "Score: (J - J_random) / (J_expert - J_random). Share repaired: the larger of DAgger's and GAIL's gain over RLHF's. "
@@ -90,6 +91,39 @@ def draw(found: Mapping[str, Any]) -> Figure:
         axis.set(xlabel="labels", ylabel="normalised score", title=f"{env}, demonstrator of {quality} % (dashed)")
         axis.legend(loc="best", frameon=False, fontsize=7)
     return figure
+
+
+def split(point: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """RLHF's gain over BC, what DAgger and GAIL gain over BC, and what RLHF has above the demonstrator; in scores, paired.
+
+    The share repaired is the larger of DAgger's and GAIL's gain over RLHF's, where that is above 0 for certain.
+    """
+    bc, dagger_, gail_ = others["bc"], others.get("dagger"), others.get("gail")
+    total, dagger, gail = (paired(one, bc) for one in (point, dagger_, gail_))
+    gains = [(found[0], other) for found, other in ((dagger, dagger_), (gail, gail_)) if found and np.isfinite(found[0])]
+    share = ratio(max(gains, key=lambda one: one[0])[1], point, bc) if gains and total and total[1] > 0 else None
+    show = lambda values: spread(values) if values else tables.MISSING  # noqa: E731
+    return {
+        "quality": f"{point['quality']} %",
+        "RLHF": point["algo"],
+        "labels": point["labels"],
+        "accuracy kept back": point["accuracy"],
+        "gain over BC": show(total),
+        "DAgger's": show(dagger),
+        "GAIL's": show(gail),
+        "share repaired": show(share),
+        "above the mean demonstrator": spread(point["over_mean"]),
+    }
+
+
+def ratio(one: Mapping[str, Any] | None, other: Mapping[str, Any], bc: Mapping[str, Any]) -> list[float]:
+    """[gain over BC of one / that of another, low, high] over the seeds that all three have."""
+    assert one is not None
+    shared = set(one["seed_ids"]) & set(other["seed_ids"]) & set(bc["seed_ids"])
+    found = np.array([[p["returns"][p["seed_ids"].index(seed)] for p in (one, other, bc)] for seed in sorted(shared)])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = slopes.jackknife_t(found[:, :2] - found[:, 2:], lambda m: m[..., 0] / m[..., 1])
+    return [float(x) for x in found]
 
 
 STUDY = Study(

@@ -23,8 +23,7 @@ from matplotlib.figure import Figure
 
 from irl_bench import plugins
 from irl_bench.experiments.demo_efficiency import spread
-from irl_bench.experiments.seed_table import like_rlhf
-from irl_bench.experiments.study import Part, Study, mean, narrowed
+from irl_bench.experiments.study import Part, Study, mean, narrowed, shared
 from irl_bench.plan import Request
 from irl_bench.report import ReportData, series, tables, training
 
@@ -69,11 +68,10 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
                 found.append(one(f"{place}/rlhf", "rlhf", PRESSED, over=own))
                 found.append(one(f"{place}/best_of_n", "best_of_n", {}, over=own))
         for name, (algo, own) in PRESSURE.items():
+            usual = shared("rlhf", algo, request, env)
             if name == "frozen":
-                own = {**like_rlhf(request, env), **own, **PRESSED}
-                found.append(one(f"pressure/{name}", algo, own, after=f"{env}/pressure/source"))
+                found.append(one(f"pressure/{name}", algo, {**usual, **own, **PRESSED}, after=f"{env}/pressure/source"))
             else:
-                usual = like_rlhf(request, env)
                 more = {key: usual[key] for key in ALIKE} if name == "adversarial" else {}
                 found.append(one(f"pressure/{name}", algo, {**more, **own}))
     return found
@@ -128,7 +126,7 @@ def curves_of(data: ReportData, algo: str) -> dict[str, np.ndarray] | None:
     width = SMOOTH if algo != "best_of_n" else 1  # its rounds are different n, each a mean over many choices
     d = np.sqrt(smooth(kl[1], width).clip(0))
     gain, rise = (smooth(values[1], width) for values in (gold, proxy))
-    return {"gold": gain - gain[:, :1], "proxy": rise - rise[:, :1], "d": d, "level": gain}
+    return {"gold": gain - gain[:, :1], "proxy": rise - rise[:, :1], "d": d}
 
 
 def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
@@ -146,7 +144,6 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
             {
                 "env": env, "what": last, "pressure": pressure, "labels": labels, "width": width, "fits": fitted,
                 "d": d.mean(0).tolist(), "gold": gain.mean(0).tolist(), "proxy": values["proxy"].mean(0).tolist(),
-                "level": values["level"].mean(0).tolist(),
             }
         )  # fmt: skip
         (curve,) = (c for c in data.curves if c.algo == algo)

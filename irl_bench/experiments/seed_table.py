@@ -21,29 +21,23 @@ demonstrations, and what is left above the demonstrator.
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy import stats
 
-from irl_bench import plugins, rollout
-from irl_bench.algos import ppo, rlhf
+from irl_bench import plan as plans
+from irl_bench import plugins
 from irl_bench.experiments import settings as table
+from irl_bench.experiments.decomposition import split
 from irl_bench.experiments.demo_efficiency import spread
-from irl_bench.experiments.study import Part, Study, mean, narrowed, same_seeds
-from irl_bench.horizon import Curves, slopes
+from irl_bench.experiments.qualities import QUALITIES, QUALITY_OF, ROLLOUTS, measured, option_of, paired, qualities_of
+from irl_bench.experiments.study import Part, Study, mean, narrowed, shared
 from irl_bench.plan import Request
-from irl_bench.report import ReportData, series, tables, training
+from irl_bench.report import ReportData, series, tables
 
-QUALITIES = ("25", "50", "75", "100")
-"""Demonstrators, by their percentage of the expert's normalised score."""
-QUALITY_OF = {"expert": "100", **{quality: quality for quality in QUALITIES}}
-"""By the world's option `demonstrator`; where that is given, no other is run."""
 CLASSES: Mapping[str, str] = {
     "bc": "SFT", "gail": "inverse RL", "airl": "inverse RL", "rlhf": "RLHF", "rlhf_iterated": "RLHF",
 }  # fmt: skip
@@ -57,14 +51,11 @@ CONTROLS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 }
 """Folder -> (algorithm, settings); `ppo` has RLHF's otherwise, but under the constant reward the policy is held for half of the
 rounds: a value that is still on its way from 0 to 1 / (1 - gamma) is higher where the policy is often, and going there again
-looks like an advantage. A fifth, `more_demos`, is BC with RLHF's labels spent on
-demonstrations: a segment each."""
+looks like an advantage. A fifth, `more_demos`, is BC with RLHF's labels spent on demonstrations: a segment each."""
 FALL = 0.3
 """A fall of regret by this share counts as corrected."""
 EQUIVALENT = 0.02
 """An advantage below this share of the expert's counts as none."""
-ROLLOUTS = 64
-"""Of the demonstrator, the best of which is the best demonstration."""
 
 
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
@@ -75,9 +66,9 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
 
         def one(place: str, algos: Sequence[str], quality: str, env: str = env, demos: int = count, **own: Any) -> Part:
             place = f"{env}/{quality}/{place}"
-            settings = {**request.settings, env: {**request.settings.get(env, {}), **_shown(quality)}}
+            settings = {**request.settings, env: {**request.settings.get(env, {}), **option_of(quality)}}
             for algo, values in own.items():
-                usual = like_rlhf(request, env) if algo == "ppo" else {}
+                usual = shared("rlhf", "ppo", request, env) if algo == "ppo" else {}
                 if values.get("reward") == "constant":
                     values = {**values, "policy_delay": usual["rounds"] // 2}
                 settings[algo] = {**usual, **settings.get(algo, {}), **values}
@@ -101,58 +92,11 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     return found
 
 
-def qualities_of(env: str, budget: str) -> tuple[str, ...]:
-    """Of a world's demonstrators those that are compared: on robots, which take long, the half and the whole but for `full`."""
-    few = {"smoke": ("50",), "default": ("50", "100") if env in table.ROBOTS else QUALITIES, "full": QUALITIES}[budget]
-    ship = lambda quality: plugins.world(env, _shown(quality)).world.has_expert  # noqa: E731
-    return tuple(quality for quality in few if ship(quality))
-
-
-def _shown(quality: str) -> dict[str, str]:
-    """The world's option for a quality."""
-    return {"demonstrator": "expert" if quality == "100" else quality}
-
-
-def _rlhf(request: Request, env: str) -> rlhf.Config:
-    """RLHF's settings in a world."""
-    return rlhf.Config(**{**table.config_differences(env, "rlhf", request.budget), **request.settings.get("rlhf", {})})
-
-
-def like_rlhf(request: Request, env: str) -> dict[str, Any]:
-    """RLHF's settings in a world, those that `ppo` has too."""
-    config = _rlhf(request, env)
-    return {field.name: getattr(config, field.name) for field in dataclasses.fields(ppo.Config) if hasattr(config, field.name)}
-
-
 def _richer(request: Request, env: str, demos: int) -> int:
     """Demonstrations that hold as many more steps as RLHF's labels would buy at a segment each."""
-    config = _rlhf(request, env)
+    rlhf = plans.resolved(plugins.algorithm("rlhf"), request, env)
     steps = request.demo_steps or table.budget_of(env, request.budget)["demo_steps"]
-    return demos + -(-config.labels * config.segment // steps)
-
-
-def shown(env: str, quality: str, steps: int, record: Mapping[str, Any]) -> tuple[float, float]:
-    """(mean, highest) return of ROLLOUTS rollouts of a demonstrator over `steps` steps; always the same ones. `record`: the
-    world's in the plan, whose dials and options hold."""
-    values = {**record["dials"], **record["options"], **_shown(quality)}
-    return _rollouts(env, steps, tuple(sorted(values.items())))
-
-
-@functools.cache
-def _rollouts(env: str, steps: int, values: tuple[tuple[str, Any], ...]) -> tuple[float, float]:
-    world = plugins.world(env, dict(values)).world
-    world = world.bind(world.dials_for(next(iter(world.modes))))
-    returns = np.sum(np.asarray(rollout.record(world, 0, ROLLOUTS, steps).reward), 1)
-    return float(np.mean(returns)), float(np.max(returns))
-
-
-def fall(regret: np.ndarray, bc: np.ndarray) -> list[float] | None:
-    """[1 - mean regret / BC's mean regret, low, high] of the same seeds; None where BC's is not above 0 for certain."""
-    if len(bc) < 2 or not mean(bc)[1] > 0:
-        return None
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found = slopes.jackknife_t(np.stack([regret, bc], 1), lambda m: 1.0 - m[..., 0] / m[..., 1])
-    return [float(x) for x in found]
+    return demos + -(-rlhf["labels"] * rlhf["segment"] // steps)
 
 
 def corrects(verdict: str, fallen: Sequence[float] | None) -> str:
@@ -175,74 +119,12 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def above_zero(values: np.ndarray) -> float:
-    """One-sided p of a mean at most 0, Student's t."""
-    if len(values) < 2:
-        return float("nan")
-    if np.ptp(values) == 0:
-        return 0.0 if values[0] > 0 else 1.0
-    return float(stats.ttest_1samp(values, 0.0, alternative="greater").pvalue)
-
-
 def outperforms(gain: Sequence[float], adjusted: float) -> str:
     """Yes, No or Undetermined by the rule on the data; `gain` is [x, low, high], `adjusted` its p after Holm's correction."""
     _, low, high = gain
     if low > 0 and adjusted < 0.025:
         return "Yes"
     return "No" if high <= EQUIVALENT else "Undetermined"
-
-
-def measured(env: str, quality: str, place: str, data: ReportData) -> list[dict[str, Any]]:
-    """What the cells of one part say of each of its learners; JSON values."""
-    curves: dict[str, Curves] = {c.algo: c for c in data.curves}
-    demonstrator, untrained = curves["expert"], curves["untrained"]
-    assert demonstrator.returns is not None and untrained.returns is not None
-    steps, record = int(demonstrator.T[-1]), data.plan["worlds"][env]
-    random = float(np.mean(untrained.returns[untrained.usable]))
-    scale = shown(env, "100", steps, record)[0] - random
-    best, typical = shown(env, quality, steps, record)[1], float(np.mean(demonstrator.returns))
-    bc = curves.get("bc")
-    found = []
-    for algo, curve in curves.items():
-        if algo in series.REFERENCES:
-            continue
-        assert curve.returns is not None
-        returns, last = curve.returns[curve.usable], curve.T[-1:]
-        verdict = series.verdict_of(data, curve)
-        regret, fallen = curve.regret(last)[:, 0], None
-        if bc is not None and algo != "bc":
-            here, there = same_seeds(curve, bc)
-            fallen = fall(regret[here], bc.regret(last)[there, 0])
-        accuracy = training.metric(data, curve, "reward_accuracy")
-        found.append(
-            {
-                "env": env,
-                "quality": quality,
-                "place": place,
-                "algo": algo,
-                "seed_ids": np.asarray(curve.seeds)[curve.usable].tolist(),
-                "returns": returns.tolist(),
-                "return": mean(returns),
-                "demonstrator": typical,
-                "best": best,
-                "random": random,
-                "unit": scale,
-                "over_best": mean((returns - best) / scale),
-                "over_mean": mean((returns - typical) / scale),
-                "p": above_zero((returns - best) / scale),
-                "verdict": verdict.get("verdict", tables.MISSING),
-                "slope": verdict.get("slope"),
-                "hazard": verdict.get("hazard"),
-                "recovery": verdict.get("recovery"),
-                "regret": mean(regret),
-                "fall": fallen,
-                "accuracy": float(np.mean(accuracy[1][:, -1])) if accuracy else None,
-                "consumes": list(curve.consumes),
-                "labels": curve.labels,
-                "seeds": len(returns),
-            }
-        )
-    return found
 
 
 def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
@@ -335,47 +217,6 @@ def again(family: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         if gain:
             rows.append({"quality": f"{quality} %", "iterated less one-shot": spread(gain), "labels": own["rlhf"]["labels"]})
     return rows
-
-
-def split(point: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """RLHF's gain over BC, what DAgger and GAIL gain over BC, and what RLHF has above the demonstrator; in scores, paired.
-
-    The share repaired is the larger of DAgger's and GAIL's gain over RLHF's, where that is above 0 for certain.
-    """
-    bc, dagger_, gail_ = others["bc"], others.get("dagger"), others.get("gail")
-    total, dagger, gail = (paired(one, bc) for one in (point, dagger_, gail_))
-    gains = [(found[0], other) for found, other in ((dagger, dagger_), (gail, gail_)) if found and np.isfinite(found[0])]
-    share = ratio(max(gains, key=lambda one: one[0])[1], point, bc) if gains and total and total[1] > 0 else None
-    show = lambda values: spread(values) if values else tables.MISSING  # noqa: E731
-    return {
-        "quality": f"{point['quality']} %",
-        "RLHF": point["algo"],
-        "labels": point["labels"],
-        "accuracy kept back": point["accuracy"],
-        "gain over BC": show(total),
-        "DAgger's": show(dagger),
-        "GAIL's": show(gail),
-        "share repaired": show(share),
-        "above the mean demonstrator": spread(point["over_mean"]),
-    }
-
-
-def paired(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> list[float] | None:
-    """Mean difference of scores over the seeds that both have, with its interval."""
-    if one is None:
-        return None
-    _, here, there = np.intersect1d(one["seed_ids"], other["seed_ids"], return_indices=True)
-    return mean((np.array(one["returns"])[here] - np.array(other["returns"])[there]) / one["unit"])
-
-
-def ratio(one: Mapping[str, Any] | None, other: Mapping[str, Any], bc: Mapping[str, Any]) -> list[float]:
-    """[gain over BC of one / that of another, low, high] over the seeds that all three have."""
-    assert one is not None
-    shared = set(one["seed_ids"]) & set(other["seed_ids"]) & set(bc["seed_ids"])
-    found = np.array([[p["returns"][p["seed_ids"].index(seed)] for p in (one, other, bc)] for seed in sorted(shared)])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found = slopes.jackknife_t(found[:, :2] - found[:, 2:], lambda m: m[..., 0] / m[..., 1])
-    return [float(x) for x in found]
 
 
 def _agreement(points: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -135,6 +135,12 @@ def rebuild(out: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
     return found
 
 
+def shared(one: str, other: str, request: Request, env: str) -> dict[str, Any]:
+    """The settings that algorithm `one` has in a world, those that `other` has too."""
+    names = plugins.algorithm(other).settings
+    return {name: value for name, value in plans.resolved(plugins.algorithm(one), request, env).items() if name in names}
+
+
 def same_seeds(one: Any, other: Any) -> tuple[np.ndarray, np.ndarray]:
     """Where the seeds that two Curves both have usable lie among the usable ones of either, int[S] and int[S]."""
     ids = [np.asarray(curve.seeds)[curve.usable] for curve in (one, other)]

@@ -147,15 +147,10 @@ class Trainer:
         self.spec, self.config, self.ask = spec, config, ask
         self.comparisons, self.segments, self.iterations, self.restart = comparisons, segments, iterations, restart
         self.start = start
-        self.inner = ppo.PPO(spec, config if start is None else dataclasses.replace(config, init="random"), terminate=False)
+        self.inner = ppo.PPO(spec, config, terminate=False)
         self.rewards = RewardModel(spec, config, start.judge if start else None)
         self.pool_steps = pool_steps
         self.begins = np.arange(iterations) * config.rounds // iterations
-
-    @property
-    def env_steps(self) -> int:
-        """Environment steps over all rounds, segments included."""
-        return self.inner.env_steps + self.pool_steps
 
     def init(self, key: jax.Array, task: Task) -> State:
         """A state before the first round; `key` is consumed."""
@@ -219,13 +214,10 @@ class Trainer:
         policy, batch = self.inner.collect(state.policy, task.dials)
         judge = lambda seen: self.rewards.judge(state.reward, seen, batch.action, seen)  # noqa: E731
         reward = judge(batch.next_observation)
-        x = ppo.view(self.inner.inputs(policy), batch.observation)
-        kl = jnp.mean(self.inner.policy.kl(policy.weights["policy"], policy.reference, x))
         key, pair_key = jax.random.split(state.key)
         policy, metrics = self.inner.improve(policy, batch, reward)
         metrics |= {
             "proxy": jnp.mean(reward),
-            "reference_kl": kl,
             "reward_accuracy": state.held_out,
             "reward_accuracy_now": self._now(batch, reward, pair_key),
             "reward_loss": state.fit_loss,
@@ -244,24 +236,20 @@ class Trainer:
         gap = true[first] - true[second]
         return reward_model.accuracy(learned[first] - learned[second], jnp.where(gap == 0, 0.5, gap > 0), jnp.ones(pairs))
 
-    def _with_all(self, consumes: Consumes) -> Consumes:
-        """What the questions consume, and the rest: the demonstrations cloned or what inverse RL took, and the rounds."""
-        before = self.start.consumes if self.start else Consumes(expert_queries=self.spec.demos * self.spec.demo_steps)
-        return dataclasses.replace(
-            consumes,
-            expert_queries=consumes.expert_queries + before.expert_queries,
-            env_steps=self.env_steps + before.env_steps,
-        )
-
     def learner(self, consumes: Consumes) -> Learner:
-        """As the runner takes it."""
+        """As the runner takes it; `consumes` is what the questions do, to which the start and the rounds add theirs."""
+        before = self.start.consumes if self.start else Consumes(expert_queries=self.spec.demos * self.spec.demo_steps)
         return Learner(
             self.init,
             self.update,
             lambda state: self.inner.params(state.policy),
             self.inner.act,
             self.config.rounds,
-            self._with_all(consumes),
+            dataclasses.replace(
+                consumes,
+                expert_queries=before.expert_queries + consumes.expert_queries,
+                env_steps=before.env_steps + self.pool_steps + self.inner.env_steps,
+            ),
             reward=lambda state: state.reward,
             judge=self.rewards.judge,
         )

@@ -245,7 +245,7 @@ class PPO:
             x = view(self.inputs(state), batch.observation)
             batch = batch.replace(log_prob=self.policy.log_prob(state.weights["policy"], x, batch.raw))
         x, x_next = (view(self.inputs(state), o) for o in (batch.observation, batch.next_observation))
-        if config.init == "bc":  # how far it has come from where it began
+        if config.init != "random":  # how far it has come from where it began
             metrics["reference_kl"] = jnp.mean(self.policy.kl(state.weights["policy"], state.reference, x))
         if not is_zero(config.reference_kl):
             log_ratio = batch.log_prob - self.policy.log_prob(state.reference, x, batch.raw)

@@ -8,7 +8,7 @@ from scipy import stats
 
 from irl_bench import cli
 from irl_bench.algos import rlhf
-from irl_bench.experiments import decomposition, overoptimization, seed_table
+from irl_bench.experiments import decomposition, overoptimization, qualities, seed_table
 from irl_bench.experiments.demo_efficiency import spread
 from tests.experiments.test_studies import report
 
@@ -62,24 +62,24 @@ def test_holm_is_the_definition():
 def test_one_sided_p_is_students():
     values = np.random.default_rng(0).normal(0.5, 1, 12)
     t = values.mean() / (values.std(ddof=1) / np.sqrt(12))
-    assert seed_table.above_zero(values) == pytest.approx(stats.t.sf(t, 11))
-    assert seed_table.above_zero(np.ones(3)) == 0.0 and seed_table.above_zero(-np.ones(3)) == 1.0
+    assert qualities.above_zero(values) == pytest.approx(stats.t.sf(t, 11))
+    assert qualities.above_zero(np.ones(3)) == 0.0 and qualities.above_zero(-np.ones(3)) == 1.0
 
 
 def test_a_fall_is_paired_by_seed():
     bc = np.exp(np.random.default_rng(0).normal(size=10))
-    estimate, low, high = seed_table.fall(0.25 * bc, bc)
+    estimate, low, high = qualities.fall(0.25 * bc, bc)
     assert estimate == pytest.approx(0.75) and low == pytest.approx(0.75) and high == pytest.approx(0.75)
-    assert seed_table.fall(bc, -bc) is None and seed_table.fall(bc[:0], bc[:0]) is None
-    assert seed_table.fall(-bc, bc)[0] == pytest.approx(2.0)  # less failures than the demonstrator
+    assert qualities.fall(bc, -bc) is None and qualities.fall(bc[:0], bc[:0]) is None
+    assert qualities.fall(-bc, bc)[0] == pytest.approx(2.0)  # less failures than the demonstrator
     # A clone as bad as its demonstrator has nothing to correct, whatever the sign of its mean.
-    assert seed_table.fall(np.zeros(4) - 100, np.array([-1.0, 1.1, -0.9, 1.2])) is None
+    assert qualities.fall(np.zeros(4) - 100, np.array([-1.0, 1.1, -0.9, 1.2])) is None
 
 
 def test_parts_hold_every_quality_and_control():
     command, parts = parsed("--experiment=seed_table --rlhf.labels=500 --out=runs/x")
     named = {part.name: part.request for part in parts}
-    assert {name.split("/")[1] for name in named} == set(seed_table.QUALITIES) and command.request.seeds == 10
+    assert {name.split("/")[1] for name in named} == set(qualities.QUALITIES) and command.request.seeds == 10
     assert named["lane_keep/100/compared"].settings["lane_keep"] == {"demonstrator": "expert"}
     half = named["lane_keep/50/compared"]
     assert half.settings == {"lane_keep": {"demonstrator": "50"}, "rlhf": {"labels": 500}}
@@ -96,7 +96,7 @@ def test_parts_hold_every_quality_and_control():
     assert len(parsed("--experiment=seed_table --budget=smoke")[1]) == 1
     _, parts = parsed("--experiment=seed_table --env=hopper")
     assert {part.name.split("/")[1] for part in parts} == {"50", "100"}
-    assert seed_table.qualities_of("hopper", "full") == ("50", "75", "100")  # no quarter ships
+    assert qualities.qualities_of("hopper", "full") == ("50", "75", "100")  # no quarter ships
     _, parts = parsed("--experiment=seed_table --env=hopper --budget=full")
     assert {part.name.split("/")[1] for part in parts} == {"50", "75", "100"}
     _, parts = parsed("--experiment=seed_table --lane_keep.demonstrator=75")
@@ -104,7 +104,7 @@ def test_parts_hold_every_quality_and_control():
 
 
 def test_the_table_reads_levels_against_the_demonstrator(monkeypatch):
-    monkeypatch.setattr(seed_table, "shown", lambda env, quality, steps, _: (8.0, 8 * (0.8 if quality == "50" else 1.0)))
+    monkeypatch.setattr(qualities, "shown", lambda env, quality, steps, _: (8.0, 8 * (0.8 if quality == "50" else 1.0)))
     jitter = np.linspace(-0.01, 0.01, 6)
     common = {"untrained": [0.9] * 6}
     found = {
@@ -125,7 +125,7 @@ def test_the_table_reads_levels_against_the_demonstrator(monkeypatch):
     assert row["gain over BC"].startswith(spread([0.4 / 0.9, None, None])[:4])
     assert row["share repaired"].startswith("0.475 [")  # 0.19 / 0.4
     noisy = dict(half, returns=[x + 9 * (-1) ** i for i, x in enumerate(points["50", "bc"]["returns"])])
-    assert seed_table.split(noisy, {p["algo"]: p for p in points.values() if p["quality"] == "50"})["share repaired"] == "–"
+    assert decomposition.split(noisy, {p["algo"]: p for p in points.values() if p["quality"] == "50"})["share repaired"] == "–"
     assert any("RLHF outperforms its data: claimed Yes; measured Yes in 1, No in 1 of 2" in line for line in read["text"])
     twice = [
         dict(half, algo=algo, returns=[x + gain for x in half["returns"]])
@@ -141,7 +141,7 @@ def test_the_table_reads_levels_against_the_demonstrator(monkeypatch):
 
 
 def test_the_decomposition_sets_rlhf_beside_what_repairs_exposure_bias(monkeypatch):
-    monkeypatch.setattr(seed_table, "shown", lambda env, quality, steps, _: (8.0, 8 * 0.8))
+    monkeypatch.setattr(qualities, "shown", lambda env, quality, steps, _: (8.0, 8 * 0.8))
     jitter = np.linspace(-0.01, 0.01, 6)
     levels = {"expert": [0.3] * 6, "untrained": [0.9] * 6}
     found = {
