@@ -41,6 +41,8 @@ PRESSURE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "iterated": ("rlhf_iterated", PRESSED),
 }
 """Folder -> (algorithm, settings). `source` is where `frozen` has its reward from; `frozen` has RLHF's settings otherwise."""
+HELD = 1e-6
+"""A KL per step up to this is rounding: the policy is the clone."""
 SMOOTH = 5
 """Rounds over which gold and proxy are averaged: a round's own rollout is noisy."""
 DECLINE = 0.1
@@ -78,8 +80,8 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
 
 
 def smooth(values: np.ndarray, width: int = SMOOTH) -> np.ndarray:
-    """Moving average of float[S, R] over up to `width` rounds, float[S, R - w + 1]."""
-    width = min(width, values.shape[1])
+    """Moving average of float[S, R] over w rounds, `width` but at most half of all, float[S, R - w + 1]."""
+    width = min(width, max(1, values.shape[1] // 2))
     return np.stack([np.convolve(row, np.ones(width) / width, "valid") for row in values])
 
 
@@ -117,15 +119,20 @@ def over_optimised(peak: np.ndarray, end: np.ndarray, proxy: np.ndarray) -> str:
 
 
 def curves_of(data: ReportData, algo: str) -> dict[str, np.ndarray] | None:
-    """Gains of gold and proxy over the first round and d by round, float[S, R], all smoothed; None if a metric is missing."""
+    """Gains of gold and proxy over the first round and d by round, float[S, R], all smoothed; None if a metric is missing.
+
+    The first round is the last in which the policy was still held: all worlds of a training start afresh, and before they have
+    settled gold is higher than the clone's.
+    """
     (curve,) = (c for c in data.curves if c.algo == algo)
     proxy = training.metric(data, curve, "proxy") or training.metric(data, curve, "reward_mean")
     gold, kl = (training.metric(data, curve, name) for name in ("true_return", "reference_kl"))
     if gold is None or proxy is None or kl is None:
         return None
     width = SMOOTH if algo != "best_of_n" else 1  # its rounds are different n, each a mean over many choices
-    d = np.sqrt(smooth(kl[1], width).clip(0))
-    gain, rise = (smooth(values[1], width) for values in (gold, proxy))
+    held = int(np.argmax((kl[1] > HELD).any(0))) - 1
+    gain, rise, kl = (smooth(values[1][:, max(held, 0) :], width) for values in (gold, proxy, kl))
+    d = np.sqrt(kl.clip(0))
     return {"gold": gain - gain[:, :1], "proxy": rise - rise[:, :1], "d": d}
 
 
@@ -171,7 +178,7 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
             row = {"by": last, "labels": labels, "reward's layers": width, **row}
         rows.setdefault(heading, []).append(row)
     text = [
-        "Gold: return of a training episode, above the first rounds'. d: root of the KL per step from the clone. "
+        "Gold: return of a training episode, above the clone's. d: root of the KL per step from the clone. "
         f"Over-optimised: the proxy rose while gold ended {100 * DECLINE:.0f} % of its gain or more below its peak, both "
         "intervals above 0; where the peak is, the other half of the seeds says. "
         f"Rounds are averaged over {SMOOTH}. The adversarial reward changes from round to round, so its proxy has no unit.",
@@ -195,6 +202,7 @@ def draw(found: Mapping[str, Any]) -> Figure:
                 axis.plot(p["d"], p[key], color=colours[label(p)], lw=1.2, marker=marker, ms=3, label=label(p))
             axis.axhline(0.0, color="#444444", lw=0.7)
             axis.set(xlabel="d = √KL per step", ylabel=f"{key} gain", title=title)
+            axis.locator_params(axis="x", nbins=6)
         if own:
             axes[0].legend(loc="best", frameon=False, fontsize=7)
 

@@ -199,6 +199,29 @@ def test_gold_that_falls_is_told_from_noise(curve, expected):
     assert overoptimization.over_optimised(overoptimization.peaks(gold), gold[:, -1], -np.ones(10)) == "no"
 
 
+def test_gains_are_over_the_last_round_in_which_the_policy_was_held(monkeypatch):
+    """Before that the worlds have just started, and the clone seems better than it is."""
+    drawn = {
+        "true_return": [9.0, 5.0, 3.0, 4.0, 6.0, 8.0], "proxy": [1.0, 1.0, 1.0, 2.0, 3.0, 4.0],
+        "reference_kl": [0.0, 1e-12, 0.0, 0.25, 1.0, 4.0],
+    }  # fmt: skip
+    monkeypatch.setattr(overoptimization, "SMOOTH", 1)
+    monkeypatch.setattr(
+        overoptimization.training, "metric", lambda data, curve, name: (np.arange(6), np.tile(drawn[name], (2, 1)))
+    )
+    found = overoptimization.curves_of(report(rlhf=[0.1, 0.1]), "rlhf")
+    np.testing.assert_allclose(found["gold"], [[0, 1, 3, 5]] * 2)
+    np.testing.assert_allclose(found["proxy"], [[0, 1, 2, 3]] * 2)
+    np.testing.assert_allclose(found["d"], [[0, 0.5, 1, 2]] * 2)
+
+
+def test_smoothing_leaves_rounds_to_compare():
+    values = np.arange(8.0).reshape(2, 4)
+    np.testing.assert_allclose(overoptimization.smooth(values), [[0.5, 1.5, 2.5], [4.5, 5.5, 6.5]])
+    assert overoptimization.smooth(np.ones((2, 30))).shape == (2, 30 - overoptimization.SMOOTH + 1)
+    assert overoptimization.smooth(np.ones((2, 1))).shape == (2, 1)
+
+
 def test_a_small_fall_is_none():
     gold = gains(np.concatenate([np.linspace(0, 1, 20), np.linspace(1, 0.95, 20)]), 1e-3)
     assert overoptimization.over_optimised(overoptimization.peaks(gold), gold[:, -1], np.linspace(0.9, 1, 10)) == "no"
