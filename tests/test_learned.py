@@ -167,6 +167,33 @@ def test_stored_plays_exactly_that_policy(gail_run, tmp_path):
     assert before.equals(after)
 
 
+def test_judged_sums_the_learned_and_the_true_reward_of_the_experts_rollouts(gail_run):
+    found = learned.read(gail_run, "reward")
+    spec, learner, task = gail_and(found)
+    task = dataclasses.replace(task, given=found.arrays[1]["reward"])
+    judged = plugins.learner("judged", dataclasses.replace(spec, given=found), {"rollouts": 16, "noise": 1.0})
+    state = judged.init(jax.random.PRNGKey(3), task)
+    shown = []
+    for _ in range(judged.rounds):
+        state, metrics = judged.update(state, task)
+        shown.append({name: float(value) for name, value in metrics.items()})
+    noise = np.array([one["noise"] for one in shown])
+    np.testing.assert_allclose(noise, np.linspace(0, 1, 16), atol=1e-6)
+    # Without noise the first rollout is the expert's own, step by step.
+    world, params = spec.world.bind(task.dials), rebuilt(found, "reward", 1, learner, task)
+    reset_key, _ = jax.random.split(jax.random.PRNGKey(3))
+    now = world.reset(jax.random.split(reset_key, 16)[0])
+    true = theirs = 0.0
+    for _ in range(spec.horizon):
+        action = world.expert(now, jax.random.PRNGKey(0))
+        after = world.step(now, action)
+        true, theirs = true + float(after.reward), theirs + float(learner.judge(params, now.obs, action, after.obs))
+        now = after
+    assert shown[0]["judged_true"] == pytest.approx(true, abs=1e-5)
+    assert shown[0]["judged_learned"] == pytest.approx(theirs, abs=1e-4)
+    assert len({one["judged_learned"] for one in shown}) > 8  # noise makes rollouts differ
+
+
 def test_ppo_sees_exactly_the_learned_reward(gail_run, monkeypatch):
     found = learned.read(gail_run, "reward")
     spec, learner, task = gail_and(found)

@@ -15,6 +15,7 @@ ALGORITHMS = {
     "dpo": "irl_bench.algos.dpo",
     "cpl": "irl_bench.algos.cpl",
     "expert": "irl_bench.algos.expert",
+    "judged": "irl_bench.algos.judged",
     "stored": "irl_bench.algos.stored",
     "untrained": "irl_bench.algos.untrained",
 }

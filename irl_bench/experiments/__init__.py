@@ -3,6 +3,7 @@
 STUDIES = {
     "decomposition": "irl_bench.experiments.decomposition",
     "demo_efficiency": "irl_bench.experiments.demo_efficiency",
+    "extrapolation": "irl_bench.experiments.extrapolation",
     "label_efficiency": "irl_bench.experiments.label_efficiency",
     "overoptimization": "irl_bench.experiments.overoptimization",
     "seed_table": "irl_bench.experiments.seed_table",

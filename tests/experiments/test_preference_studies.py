@@ -1,5 +1,6 @@
 """The studies of preferences: their rules against hand-made cells, their parts, and fits against known curves."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -8,7 +9,7 @@ from scipy import stats
 
 from irl_bench import cli
 from irl_bench.algos import rlhf
-from irl_bench.experiments import decomposition, overoptimization, qualities, seed_table
+from irl_bench.experiments import decomposition, extrapolation, overoptimization, qualities, seed_table
 from irl_bench.experiments.demo_efficiency import spread
 from tests.experiments.test_studies import report
 
@@ -246,8 +247,55 @@ def test_parts_of_the_label_studies():
     assert settings["lane_keep/500/mistake-uniform"] == {"labels": 500, "teacher": "mistake", "queries": "uniform"}
 
 
+# Beyond the data.
+
+
+def test_a_ranking_is_of_what_is_better_than_the_data():
+    true = np.arange(30.0)
+    learned = np.where(true > 14, true, -true)  # right above 14, the other way round below
+    assert extrapolation.ranking(true, learned, 14.0) == pytest.approx(1.0)
+    assert extrapolation.ranking(true, learned, -np.inf) < 0.9
+    assert np.isnan(extrapolation.ranking(true, learned, 20.5))  # nine are no ranking
+    assert np.isnan(extrapolation.ranking(true, np.ones(30), 10.0))  # nor is a reward that says nothing
+
+
+def test_extrapolation_sets_policy_and_reward_beside_the_best_demonstration(monkeypatch):
+    monkeypatch.setattr(qualities, "shown", lambda env, quality, steps, _: (8.0, 8 * (0.6 if quality == "50" else 1.0)))
+    true = np.tile(np.linspace(0, 8, 40), (6, 1))
+    monkeypatch.setattr(extrapolation, "judged", lambda data: (true, -true if data.plan["wrong"] else true))
+    jitter = np.linspace(-0.01, 0.01, 6)
+    part = lambda wrong, **levels: dataclasses.replace(  # noqa: E731
+        one := report(**levels), plan={**one.plan, "wrong": wrong}
+    )
+    common = {"expert": [0.5] * 6, "untrained": [0.9] * 6}
+    found = {
+        "w/learn": part(False, bc=0.5 + jitter, trex=0.2 + jitter, drex=0.5 - jitter, **common),
+        "w/trex": part(False, judged=[0.0] * 6, **common),
+        "w/drex": part(True, judged=[0.0] * 6, **common),
+    }
+    read = extrapolation.read(found)
+    (rows,) = read["tables"].values()
+    of = {row["algorithm"]: row for row in rows}
+    assert list(of) == ["bc", "trex", "drex"]
+    assert of["trex"]["above it, in scores"].startswith("0.222")  # (0.8 - 0.6) / 0.9
+    assert of["drex"]["above it, in scores"].startswith("-0.111")
+    assert of["trex"]["lowest seed"] == pytest.approx(1.0) and of["drex"]["lowest seed"] == pytest.approx(-1.0)
+    assert of["trex"]["such rollouts"] == (true[0] > 4.8).sum() and of["bc"]["such rollouts"] == 0
+    assert len(extrapolation.draw(read).axes) == 2
+
+
+def test_parts_of_extrapolation():
+    _, parts = parsed("--experiment=extrapolation --env=lane_keep,hopper --out=runs/x")
+    of = {part.name: part for part in parts}
+    assert list(of)[3:] == ["hopper/learn", "hopper/trex", "hopper/drex"]
+    assert of["hopper/learn"].request.settings == {"hopper": {"demonstrator": "50"}}
+    better = of["lane_keep/drex"]
+    assert better.after == "lane_keep/learn" and better.request.given == "runs/x/lane_keep/learn:drex"
+    assert better.request.settings["lane_keep"] == {"demonstrator": "expert"} and better.request.algo == ("judged",)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["seed_table", "decomposition", "label_efficiency", "overoptimization"])
+@pytest.mark.parametrize("name", ["seed_table", "decomposition", "label_efficiency", "overoptimization", "extrapolation"])
 def test_smoke_runs_to_its_files(name, tmp_path):
     assert cli.main(cli.parse(["sweep.py", f"--experiment={name}", "--budget=smoke", f"--out={tmp_path}"])) == 0
     assert all((tmp_path / f"{name}.{kind}").stat().st_size > 0 for kind in ("json", "html"))

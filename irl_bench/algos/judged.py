@@ -1,0 +1,75 @@
+"""What a learned reward says of rollouts it never saw, beside what they earned. It learns nothing.
+
+The world's expert drives: set it to a better one than the reward was learned from. In rollout r of R its action is replaced by
+a uniformly random one with a probability that rises linearly from 0 to `noise`, so that there are rollouts of many returns.
+Round r holds the true and the learned return of rollout r.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from envs.core import State as WorldState
+from irl_bench.algos.config import setting
+from irl_bench.algos.stored import learned_reward
+from irl_bench.learner import Consumes, Learner
+from irl_bench.preferences import trainer
+from irl_bench.types import Spec, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of a judgement."""
+
+    rollouts: int = setting(64, "R, rollouts over the horizon; as many rounds", unit="rounds", low=2, high=65536)
+    noise: float = setting(0.5, "probability of a random action in the last of them", low=0.0, high=1.0)
+
+
+@struct.dataclass
+class State:
+    true: jax.Array
+    """float32[R]: what the world paid for each rollout."""
+    learned: jax.Array
+    """float32[R]: what the learned reward would have."""
+    round: jax.Array
+    """int32."""
+
+
+def takes(config: Config) -> str:
+    """What of an earlier run `Task.given` holds."""
+    return "reward"
+
+
+def make(spec: Spec, config: Config) -> Learner:
+    judge, params_of = learned_reward(spec)
+    chance = jnp.linspace(0.0, config.noise, config.rollouts)
+
+    def init(key: jax.Array, task: Task) -> State:
+        world = spec.world.bind(task.dials)
+        reset_key, key = jax.random.split(key)
+        start = jax.vmap(world.reset)(jax.random.split(reset_key, config.rollouts))
+        params = params_of(task.given)
+
+        def step(states: WorldState, key: jax.Array) -> tuple[WorldState, tuple[jax.Array, jax.Array]]:
+            expert_key, noise_key = jax.random.split(key)
+            meant = jax.vmap(world.expert)(states, jax.random.split(expert_key, config.rollouts))
+            act = lambda observation, key: (meant, meant, jnp.zeros(config.rollouts))  # noqa: E731
+            action, _, _ = trainer.noisy(spec, act, chance)(states.obs, noise_key)
+            after = jax.vmap(world.step)(states, action)
+            return after, (after.reward, judge(params, states.obs, action, after.obs))
+
+        _, (true, learned) = jax.lax.scan(step, start, jax.random.split(key, spec.horizon))
+        return State(jnp.sum(true, 0), jnp.sum(learned, 0), jnp.int32(0))
+
+    def update(state: State, task: Task) -> tuple[State, dict[str, Any]]:
+        now = state.round
+        metrics = {"judged_true": state.true[now], "judged_learned": state.learned[now], "noise": chance[now]}
+        return state.replace(round=now + 1), metrics
+
+    queries = config.rollouts * spec.horizon
+    return Learner(init, update, lambda state: state.round, None, config.rollouts, Consumes(expert_queries=queries))

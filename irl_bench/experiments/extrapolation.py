@@ -1,0 +1,151 @@
+"""Do rankings of bad driving tell what good driving is? T-REX and D-REX, from a demonstrator half as good as the expert.
+
+Both learn a reward and a policy; the question is whether the policy outperforms the best demonstration, and whether the reward
+ranks rollouts that are better than any demonstration as the world does (Brown et al. 2020, arXiv 1907.03976, section 5). These
+rollouts are the expert's, with more and more random actions (`algos/judged.py`): the learners never saw one. Ranking is
+measured by Spearman's correlation of the learned with the true return.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy import stats
+
+from irl_bench import plugins
+from irl_bench.experiments.demo_efficiency import spread
+from irl_bench.experiments.qualities import measured, option_of
+from irl_bench.experiments.study import Part, Study, mean, narrowed
+from irl_bench.plan import Request
+from irl_bench.report import ReportData, series, training
+
+QUALITY = "50"
+"""Of the demonstrator whose data are learned from."""
+LEARN, RANKED = ("bc", "trex", "drex"), ("trex", "drex")
+LEAST = 10
+"""Rollouts above the best demonstration without which a seed has no correlation."""
+
+
+def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
+    (count,) = demos
+    found = []
+    for env in request.env:
+        mode = next(iter(plugins.world(env).world.modes))
+
+        def one(
+            place: str, algos: tuple[str, ...], quality: str, given: str | None = None, env: str = env, mode: str = mode
+        ) -> Part:
+            chosen = {**request.settings, env: {**request.settings.get(env, {}), **option_of(quality)}}
+            name, learned = f"{env}/{place}", f"{env}/learn"
+            asked = narrowed(
+                request, algo=algos, env=(env,), mode=(mode,), demos=count, settings=chosen, out=str(out / name),
+                given=f"{out / learned}:{given}" if given else None,
+            )  # fmt: skip
+            return Part(name, asked, report=False, after=learned if given else None)
+
+        found.append(one("learn", LEARN, QUALITY))
+        found += [one(algo, ("judged",), "100", algo) for algo in RANKED]
+    return found
+
+
+def ranking(true: np.ndarray, learned: np.ndarray, above: float) -> float:
+    """Spearman's correlation over the rollouts float[N] whose true return is higher than `above`; NaN with fewer than LEAST,
+    and where one of the two is the same for all."""
+    kept = true > above
+    if kept.sum() < LEAST or np.ptp(true[kept]) == 0 or np.ptp(learned[kept]) == 0:
+        return float("nan")
+    return float(stats.spearmanr(true[kept], learned[kept]).statistic)
+
+
+def judged(data: ReportData) -> tuple[np.ndarray, np.ndarray]:
+    """(true, learned) returns of a part's rollouts, float[S, R]."""
+    (curve,) = (c for c in data.curves if c.algo == "judged")
+    true, learned = (training.metric(data, curve, f"judged_{name}") for name in ("true", "learned"))
+    assert true and learned
+    return true[1], learned[1]
+
+
+def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
+    rows, points = {}, []
+    for env in dict.fromkeys(name.split("/")[0] for name in found):
+        data = found[f"{env}/learn"]
+        for point in measured(env, QUALITY, "learn", data):
+            algo, best = point["algo"], point["best"]
+            row = {
+                "algorithm": algo,
+                "return": spread(point["return"]),
+                "best demonstration": best,
+                "above it, in scores": spread(point["over_best"]),
+                "Spearman, better than any demonstration": spread((np.nan,) * 3),
+                "lowest seed": None,
+                "Spearman, all": spread((np.nan,) * 3),
+                "such rollouts": 0,
+                "labels": point["labels"],
+                "env steps": point["consumes"][1],
+                "seeds": point["seeds"],
+            }
+            if algo in RANKED:
+                true, learned = judged(found[f"{env}/{algo}"])
+                beyond, every = (
+                    np.array([ranking(*pair, above) for pair in zip(true, learned, strict=True)]) for above in (best, -np.inf)
+                )
+                row |= {
+                    "Spearman, better than any demonstration": spread(mean(beyond)),
+                    "lowest seed": float(beyond.min()),
+                    "Spearman, all": spread(mean(every)),
+                    "such rollouts": int((true > best).sum(1).min()),
+                }
+                points.append(
+                    {
+                        "env": env, "algo": algo, "best": best, "true": true.tolist(), "learned": learned.tolist(),
+                        "spearman": beyond.tolist(), "over_best": point["over_best"],
+                    }
+                )  # fmt: skip
+            rows.setdefault(f"{env}: demonstrator of {QUALITY} %, mean over seeds [95 % interval]", []).append(row)
+    text = [
+        "Score: 1 is the expert, 0 a random policy. Spearman: rank correlation of the learned with the true return over "
+        "rollouts of the expert with random actions, seed by seed. Such rollouts: fewest of any seed with a true return "
+        f"above the best demonstration's; with fewer than {LEAST} there is no correlation. T-REX asks for a ranking of its "
+        "rollouts (labels), D-REX for nothing.",
+    ]
+    return {"title": "Rewards beyond the demonstrations", "text": text, "tables": rows, "points": points}
+
+
+def draw(found: Mapping[str, Any]) -> Figure:
+    points = found["points"]
+    worlds = list(dict.fromkeys(p["env"] for p in points))
+    figure = Figure(figsize=(7.0, 2.6 * max(1, len(worlds))), layout="constrained")
+    axes = figure.subplots(max(1, len(worlds)), len(RANKED), squeeze=False)
+    colours = series.colours(RANKED)
+    for p in points:
+        axis = axes[worlds.index(p["env"]), RANKED.index(p["algo"])]
+        true, learned = np.array(p["true"]), np.array(p["learned"])
+        # Every seed's reward has a unit of its own.
+        learned = (learned - learned.mean(1, keepdims=True)) / np.maximum(learned.std(1, keepdims=True), 1e-9)
+        axis.plot(true.ravel(), learned.ravel(), ".", color=colours[p["algo"]], ms=2)
+        axis.axvline(p["best"], color="#444444", lw=0.7, ls=(0, (4, 3)))
+        axis.set(xlabel="true return (dashed: best demonstration)", ylabel="learned return, standardised")
+        axis.set(title=f"{p['env']}, {p['algo']}")
+        axis.locator_params(axis="x", nbins=6)
+    return figure
+
+
+STUDY = Study(
+    name="extrapolation",
+    help="T-REX and D-REX from a half-good demonstrator: are policy and reward good beyond the data",
+    algo=(*LEARN, "judged"),
+    env=("lane_keep",),
+    fixed=False,
+    sizes={
+        "smoke": {"demos": (8,), "seeds": 5},
+        "default": {"seeds": 10, "demos": (64,), "episodes": 128},
+        "full": {"seeds": 20, "demos": (64,), "episodes": 512},
+    },
+    parts=parts,
+    read=read,
+    draw=draw,
+)
