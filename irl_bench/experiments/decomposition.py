@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from irl_bench import plugins
 from irl_bench.experiments.demo_efficiency import spread
 from irl_bench.experiments.qualities import QUALITY_OF, measured, option_of, paired, qualities_of
-from irl_bench.experiments.study import Part, Study, narrowed
+from irl_bench.experiments.study import Part, Study, count_axis, narrowed
 from irl_bench.horizon import slopes
 from irl_bench.plan import Request
 from irl_bench.report import ReportData, series, tables
@@ -79,15 +79,18 @@ def draw(found: Mapping[str, Any]) -> Figure:
     colours = series.colours([p["algo"] for p in points])
     for axis, (env, quality) in zip(axes, panels, strict=False):
         own = [p for p in points if (p["env"], p["quality"]) == (env, quality)]
-        for p in own:
-            score = (np.array(p["return"]) - p["random"]) / p["unit"]
-            if p["algo"] == "rlhf":
-                ends = np.nan_to_num(np.array([[score[0] - score[1]], [score[2] - score[0]]]).clip(0))
-                axis.errorbar([p["labels"]], [score[0]], ends, color=colours["rlhf"], marker="o", ms=3, capsize=2)
-            else:
-                axis.axhline(score[0], color=colours[p["algo"]], lw=1.2, label=p["algo"])
+        score_of = lambda p: (np.array(p["return"]) - p["random"]) / p["unit"]  # noqa: E731
+        for p in (p for p in own if p["algo"] != "rlhf"):
+            axis.axhline(score_of(p)[0], color=colours[p["algo"]], lw=1.2, label=p["algo"])
+        asked = sorted((p for p in own if p["algo"] == "rlhf"), key=lambda p: p["labels"])
+        score = np.array([score_of(p) for p in asked])
+        ends = np.nan_to_num(np.stack([score[:, 0] - score[:, 1], score[:, 2] - score[:, 0]]).clip(0))
+        axis.errorbar(
+            [p["labels"] for p in asked], score[:, 0], ends, color=colours["rlhf"], marker="o", ms=3, lw=1.2, capsize=2,
+            label="rlhf",
+        )  # fmt: skip
         axis.axhline((own[0]["demonstrator"] - own[0]["random"]) / own[0]["unit"], color="#444444", lw=0.7, ls=(0, (4, 3)))
-        axis.set_xscale("log")
+        count_axis(axis, (p["labels"] for p in asked))
         axis.set(xlabel="labels", ylabel="normalised score", title=f"{env}, demonstrator of {quality} % (dashed)")
         axis.legend(loc="best", frameon=False, fontsize=7)
     return figure

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from irl_bench import plugins
 from irl_bench.experiments import aggregate
-from irl_bench.experiments.study import Part, Study, mean, narrowed, same_seeds, scores
+from irl_bench.experiments.study import Part, Study, count_axis, mean, narrowed, same_seeds, scores
 from irl_bench.horizon import slopes
 from irl_bench.plan import Request
 from irl_bench.report import ReportData, series, tables, training
@@ -162,10 +162,7 @@ def draw(found: Mapping[str, Any]) -> Figure:
                 for place, p in zip(x, own, strict=True):
                     seeds = p[f"{quantity}s"]
                     axis.plot([place] * len(seeds), seeds, ".", color=colours[algo], ms=2, alpha=0.4)
-            axis.set_xscale("log")
-            axis.xaxis.set_major_locator(FixedLocator(counts))
-            axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-            axis.xaxis.set_minor_locator(NullLocator())
+            count_axis(axis, counts)
             axis.set(xlabel="demonstrations", ylabel=LABELS[quantity], title=env)
             if quantity == "score":
                 axis.axhline(1.0, color="#444444", lw=0.7, ls=(0, (4, 3)))
@@ -190,11 +187,8 @@ def draw_together(axes: Any, found: Mapping[str, Any], names: list[str], colours
             share, low, high = profiles["shares"][algo]
             axes[1].plot(profiles["thresholds"], share, color=colours[algo], lw=1.2, label=algo)
             axes[1].fill_between(profiles["thresholds"], low, high, color=colours[algo], alpha=0.15, lw=0)
-    axes[0].set_xscale("log")
+    count_axis(axes[0], (one["demos"] for one in found["means"]))
     axes[0].set(xlabel="demonstrations", ylabel="IQM of the score", title="all worlds")
-    axes[0].xaxis.set_major_locator(FixedLocator(sorted({one["demos"] for one in found["means"]})))
-    axes[0].xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    axes[0].xaxis.set_minor_locator(NullLocator())
     axes[1].set(
         xlabel="score τ", ylabel="share of runs above τ", title=f"{profiles['demos']} demonstrations", ylim=(-0.02, 1.02)
     )

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from irl_bench import plugins
 from irl_bench.experiments.demo_efficiency import spread
-from irl_bench.experiments.study import Part, Study, mean, narrowed, scores
+from irl_bench.experiments.study import Part, Study, count_axis, mean, narrowed, scores
 from irl_bench.plan import Request
 from irl_bench.preferences.queries import QUERIES
 from irl_bench.preferences.teachers import TEACHERS
@@ -103,7 +103,7 @@ def draw(found: Mapping[str, Any]) -> Figure:
                 ends = np.nan_to_num(np.stack([y[:, 0] - y[:, 1], y[:, 2] - y[:, 0]]).clip(0))
                 axis.errorbar(x, y[:, 0], ends, color=colours[name], marker="o", ms=3, lw=1.2, capsize=2, label=name)
             axis.axhline(1.0, color="#444444", lw=0.7, ls=(0, (4, 3)))
-            axis.set_xscale("log")
+            count_axis(axis, (p["labels"] for p in here))
             axis.set(xlabel="labels", ylabel="normalised score", title=f"{env}: {title}")
             axis.legend(loc="best", frameon=False, fontsize=7)
     return figure

@@ -15,12 +15,14 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from irl_bench import plan as plans
 from irl_bench import plugins, sweep
@@ -166,3 +168,11 @@ def scores(data: ReportData, env: str, algo: str, mode: str) -> np.ndarray | Non
         return None
     best, worst = (float(np.mean(c.returns[c.usable])) for c in (expert, untrained))
     return (own.returns[own.usable] - worst) / (best - worst)
+
+
+def count_axis(axis: Axes, counts: Iterable[int]) -> None:
+    """A logarithmic x axis whose ticks are `counts`, written out."""
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(FixedLocator(sorted(set(counts))))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axis.xaxis.set_minor_locator(NullLocator())
