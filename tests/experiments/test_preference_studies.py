@@ -292,11 +292,3 @@ def test_parts_of_extrapolation():
     better = of["lane_keep/drex"]
     assert better.after == "lane_keep/learn" and better.request.given == "runs/x/lane_keep/learn:drex"
     assert better.request.settings["lane_keep"] == {"demonstrator": "expert"} and better.request.algo == ("judged",)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["seed_table", "decomposition", "label_efficiency", "overoptimization", "extrapolation"])
-def test_smoke_runs_to_its_files(name, tmp_path):
-    assert cli.main(cli.parse(["sweep.py", f"--experiment={name}", "--budget=smoke", f"--out={tmp_path}"])) == 0
-    assert all((tmp_path / f"{name}.{kind}").stat().st_size > 0 for kind in ("json", "html"))
-    assert (tmp_path / "figures" / f"{name}.png").exists()
