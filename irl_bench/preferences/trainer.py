@@ -5,7 +5,9 @@
 
 pi_ref, and the policy at the start, is the clone of the demonstrations, or what inverse RL made (`inverse.Start`). In the
 first round, and again whenever an iteration begins (the i-th of K in round i rounds / K), comparisons are asked for and the
-reward is fitted to all there are; the rounds between are PPO's on that reward.
+reward is fitted to all there are; the rounds between are PPO's on that reward. PPO may lower what it maximises, from a good
+clone most of all: so the policy that is kept is that of the round whose own rollout had the highest objective. No true reward
+is looked at.
 Where segments come from and who compares them is the caller's `ask`.
 The world's `done` ends no episode: a robot that falls lies there until the episode is cut, and what lying is worth the
 comparisons tell, whose segments hold it.
@@ -46,6 +48,10 @@ class Config(reward_model.Config, ppo.Config):
     segment: int = setting(25, "length of a segment", unit="steps", low=1, high=10_000)
     pool_worlds: int = setting(64, "rollouts that segments are cut from, per iteration", low=1, high=65536)
     pool_steps: int = setting(500, "their length, from a fresh start", unit="steps", low=1, high=1_000_000)
+    keep: str = setting(
+        "best", "whose policy is evaluated: that of the round with the highest learned reward less beta KL, or the last one's",
+        choices=("best", "last"),
+    )  # fmt: skip
 
 
 @struct.dataclass
@@ -59,6 +65,10 @@ class State:
     """float32: accuracy on the comparisons kept back, at the last fit."""
     fit_loss: jax.Array
     """float32: the reward's loss, at the last fit."""
+    best: Any
+    """The policy that would be kept now, as it is evaluated."""
+    best_score: jax.Array
+    """float32: its learned reward less beta KL, per step."""
     key: jax.Array
 
 
@@ -170,6 +180,8 @@ class Trainer:
             made=Comparisons(none.astype(jnp.int32), none.astype(jnp.int32), none, none),
             held_out=zero,
             fit_loss=zero,
+            best=self.inner.params(policy),
+            best_score=jnp.float32(-jnp.inf),
             key=key,
         )
 
@@ -198,7 +210,11 @@ class Trainer:
         reward, loss = self.rewards.fit(reward, segments, made, max(1, self.config.reward_steps // self.iterations), fit_key)
         reward = self.rewards.standardise(reward, first)
         held_out = self.rewards.held_out(reward, segments, made)
-        state = state.replace(reward=reward, segments=segments, made=made, held_out=held_out, fit_loss=loss, key=key)
+        # Another reward has another unit: what was best by the old one must show itself again.
+        state = state.replace(
+            reward=reward, segments=segments, made=made, held_out=held_out, fit_loss=loss, key=key,
+            best_score=jnp.float32(-jnp.inf),
+        )  # fmt: skip
         if self.restart:
             state = state.replace(policy=self.inner.restarted(state.policy))
         return state
@@ -215,7 +231,13 @@ class Trainer:
         judge = lambda seen: self.rewards.judge(state.reward, seen, batch.action, seen)  # noqa: E731
         reward = judge(batch.next_observation)
         key, pair_key = jax.random.split(state.key)
+        driven = self.inner.params(policy)
+        settled = policy.round >= self.config.policy_delay  # before, the worlds have just started
         policy, metrics = self.inner.improve(policy, batch, reward)
+        score = jnp.mean(reward) - self.config.reference_kl * metrics["reference_kl"]
+        better = settled & (score >= state.best_score)
+        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), driven, state.best)
+        best_score = jnp.where(better, score, state.best_score)
         metrics |= {
             "proxy": jnp.mean(reward),
             "reward_accuracy": state.held_out,
@@ -224,7 +246,7 @@ class Trainer:
             "answered": jnp.sum(state.made.weight),
             "reward_correlation": correlation(reward, -batch.graded_cost),
         }
-        return state.replace(policy=policy, key=key), metrics
+        return state.replace(policy=policy, best=best, best_score=best_score, key=key), metrics
 
     def _now(self, batch: Transition, reward: jax.Array, key: jax.Array, pairs: int = 256) -> jax.Array:
         """Accuracy on pairs of segments of this round's own rollout; `key` is consumed. 0.5 where all returns are equal."""
@@ -242,7 +264,7 @@ class Trainer:
         return Learner(
             self.init,
             self.update,
-            lambda state: self.inner.params(state.policy),
+            lambda state: state.best if self.config.keep == "best" else self.inner.params(state.policy),
             self.inner.act,
             self.config.rounds,
             dataclasses.replace(

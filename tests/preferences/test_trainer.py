@@ -123,6 +123,29 @@ def test_the_clone_is_where_it_starts_and_what_kl_is_measured_from():
     assert (metrics["reference_kl"][:, -1] > 1e-5).all()
 
 
+def test_the_policy_that_is_kept_is_the_best_by_its_own_reward():
+    """Of the settled rounds; with a step size at which PPO spoils what it maximises, that is not the last."""
+    task = task_of(Windy())
+    own = {**SMALL, "labels": 60, "learning_rate": 0.3, "reference_kl": 0.02, "policy_delay": 2, "rounds": 10}
+
+    def walk(**more):
+        learner = rlhf.make(spec_of(Windy()), rlhf.Config(**own, **more))
+        state, update = jax.jit(learner.init)(KEY, task), jax.jit(learner.update)
+        policies, scores = [], []
+        for _ in range(10):
+            policies.append(learner.policy(state))
+            state, metrics = update(state, task)
+            scores.append(float(metrics["proxy"] - 0.02 * metrics["reference_kl"]))
+        return learner.policy(state), policies, np.array(scores)
+
+    last, driven, scores = walk(keep="last")
+    kept, _, same = walk()
+    np.testing.assert_array_equal(scores, same)  # what is kept changes nothing in the training
+    best = 2 + int(np.argmax(scores[2:]))
+    equal = lambda a, b: all(np.array_equal(x, y) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True))  # noqa: E731
+    assert scores[2:].argmax() != 7 and equal(kept, driven[best]) and not equal(kept, last)
+
+
 def test_restart_returns_to_the_clone():
     _, _, metrics = trained(rlhf_iterated, labels=60, iterations=2, restart=True, policy_delay=0)
     assert (metrics["reference_kl"][:, 2] > 1e-5).all()
