@@ -44,7 +44,7 @@ TEXTS = {
     "mode": ("only these modes of the worlds, separated by commas", "as in the table of the experiment"),
     "horizons": ("'auto' or increasing horizons T [steps], separated by commas", "auto"),
     "demos_from": ("demonstrations to use instead of the world's expert's: FILE.npz or a Minari dataset's folder", None),
-    "given": ("file or folder of an earlier run whose learned policy or reward is taken (stored; ppo)", None),
+    "given": ("file or folder of an earlier run whose learned policy or reward is taken (stored; ppo; judged)", None),
     "reward": ("the same for ppo, and --ppo.reward=learned", None),
     "out": ("folder of the run; the same folder again adds what is missing", DEFAULTS.out),
     "describe": ("print an algorithm's or world's settings and end", None),

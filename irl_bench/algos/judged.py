@@ -58,8 +58,7 @@ def make(spec: Spec, config: Config) -> Learner:
         def step(states: WorldState, key: jax.Array) -> tuple[WorldState, tuple[jax.Array, jax.Array]]:
             expert_key, noise_key = jax.random.split(key)
             meant = jax.vmap(world.expert)(states, jax.random.split(expert_key, config.rollouts))
-            act = lambda observation, key: (meant, meant, jnp.zeros(config.rollouts))  # noqa: E731
-            action, _, _ = trainer.noisy(spec, act, chance)(states.obs, noise_key)
+            action = trainer.replaced(spec, meant, chance, noise_key)
             after = jax.vmap(world.step)(states, action)
             return after, (after.reward, judge(params, states.obs, action, after.obs))
 

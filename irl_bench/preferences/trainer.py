@@ -111,15 +111,21 @@ def noisy(spec: Spec, act: Callable[..., Any], chance: jax.Array) -> Callable[[j
     """`act`, but in world e a step's action is a uniformly random one with probability `chance[e]`, float32[E]."""
 
     def lost(observation: jax.Array, key: jax.Array) -> Any:
-        own_key, when_key, what_key = jax.random.split(key, 3)
+        own_key, noise_key = jax.random.split(key)
         action, raw, log_prob = act(observation, own_key)
-        due = jax.random.uniform(when_key, (len(action),)) < chance
-        if spec.n_actions is not None:
-            return jnp.where(due, jax.random.randint(what_key, action.shape, 0, spec.n_actions), action), raw, log_prob
-        random = jax.random.uniform(what_key, action.shape, minval=-1.0, maxval=1.0)
-        return jnp.where(due[:, None], random, action), raw, log_prob
+        return replaced(spec, action, chance, noise_key), raw, log_prob
 
     return lost
+
+
+def replaced(spec: Spec, action: jax.Array, chance: jax.Array, key: jax.Array) -> jax.Array:
+    """Actions [E, A] or int32[E], that of world e replaced by a uniformly random one with probability `chance[e]`; `key` is
+    consumed."""
+    when_key, what_key = jax.random.split(key)
+    due = jax.random.uniform(when_key, (len(action),)) < chance
+    if spec.n_actions is not None:
+        return jnp.where(due, jax.random.randint(what_key, action.shape, 0, spec.n_actions), action)
+    return jnp.where(due[:, None], jax.random.uniform(what_key, action.shape, minval=-1.0, maxval=1.0), action)
 
 
 class Trainer:
