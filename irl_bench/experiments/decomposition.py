@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from irl_bench import plugins
 from irl_bench.experiments.demo_efficiency import spread
 from irl_bench.experiments.qualities import QUALITY_OF, measured, option_of, paired, qualities_of
-from irl_bench.experiments.study import Part, Study, count_axis, narrowed
+from irl_bench.experiments.study import Part, Study, count_axis, narrowed, with_intervals
 from irl_bench.horizon import slopes
 from irl_bench.plan import Request
 from irl_bench.report import ReportData, series, tables
@@ -83,12 +83,7 @@ def draw(found: Mapping[str, Any]) -> Figure:
         for p in (p for p in own if p["algo"] != "rlhf"):
             axis.axhline(score_of(p)[0], color=colours[p["algo"]], lw=1.2, label=p["algo"])
         asked = sorted((p for p in own if p["algo"] == "rlhf"), key=lambda p: p["labels"])
-        score = np.array([score_of(p) for p in asked])
-        ends = np.nan_to_num(np.stack([score[:, 0] - score[:, 1], score[:, 2] - score[:, 0]]).clip(0))
-        axis.errorbar(
-            [p["labels"] for p in asked], score[:, 0], ends, color=colours["rlhf"], marker="o", ms=3, lw=1.2, capsize=2,
-            label="rlhf",
-        )  # fmt: skip
+        with_intervals(axis, [p["labels"] for p in asked], [score_of(p) for p in asked], colours["rlhf"], "rlhf")
         axis.axhline((own[0]["demonstrator"] - own[0]["random"]) / own[0]["unit"], color="#444444", lw=0.7, ls=(0, (4, 3)))
         count_axis(axis, (p["labels"] for p in asked))
         axis.set(xlabel="labels", ylabel="normalised score", title=f"{env}, demonstrator of {quality} % (dashed)")

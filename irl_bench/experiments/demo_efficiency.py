@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from irl_bench import plugins
 from irl_bench.experiments import aggregate
-from irl_bench.experiments.study import Part, Study, count_axis, mean, narrowed, same_seeds, scores
+from irl_bench.experiments.study import Part, Study, count_axis, mean, narrowed, same_seeds, scores, with_intervals
 from irl_bench.horizon import slopes
 from irl_bench.plan import Request
 from irl_bench.report import ReportData, series, tables, training
@@ -156,9 +156,7 @@ def draw(found: Mapping[str, Any]) -> Figure:
                 if not own:
                     continue
                 x = np.array([p["demos"] for p in own], float) * 1.06 ** (names.index(algo) - (len(names) - 1) / 2)
-                y, low, high = np.array([p[quantity] for p in own], float).T  # an end that is missing reads as NaN
-                bars = np.nan_to_num(np.stack([y - low, high - y]).clip(0))
-                axis.errorbar(x, y, bars, color=colours[algo], marker="o", ms=3, lw=1.2, capsize=2, label=algo)
+                with_intervals(axis, x, [p[quantity] for p in own], colours[algo], algo)
                 for place, p in zip(x, own, strict=True):
                     seeds = p[f"{quantity}s"]
                     axis.plot([place] * len(seeds), seeds, ".", color=colours[algo], ms=2, alpha=0.4)

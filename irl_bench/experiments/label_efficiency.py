@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from irl_bench import plugins
 from irl_bench.experiments.demo_efficiency import spread
-from irl_bench.experiments.study import Part, Study, count_axis, mean, narrowed, scores
+from irl_bench.experiments.study import Part, Study, count_axis, mean, narrowed, scores, with_intervals
 from irl_bench.plan import Request
 from irl_bench.preferences.queries import QUERIES
 from irl_bench.preferences.teachers import TEACHERS
@@ -99,9 +99,7 @@ def draw(found: Mapping[str, Any]) -> Figure:
             colours = series.colours(names)
             for name in names:
                 own = sorted((p for p in here if p[key] == name), key=lambda p: p["labels"])
-                x, y = [p["labels"] for p in own], np.array([p["score"] for p in own], float)
-                ends = np.nan_to_num(np.stack([y[:, 0] - y[:, 1], y[:, 2] - y[:, 0]]).clip(0))
-                axis.errorbar(x, y[:, 0], ends, color=colours[name], marker="o", ms=3, lw=1.2, capsize=2, label=name)
+                with_intervals(axis, [p["labels"] for p in own], [p["score"] for p in own], colours[name], name)
             axis.axhline(1.0, color="#444444", lw=0.7, ls=(0, (4, 3)))
             count_axis(axis, (p["labels"] for p in here))
             axis.set(xlabel="labels", ylabel="normalised score", title=f"{env}: {title}")

@@ -41,6 +41,8 @@ PRESSURE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "iterated": ("rlhf_iterated", PRESSED),
 }
 """Folder -> (algorithm, settings). `source` is where `frozen` has its reward from; `frozen` has RLHF's settings otherwise."""
+BRIEF = ("source", "frozen", "iterated")
+"""Those of the smallest budget."""
 HELD = 1e-6
 """A KL per step up to this is rounding: the policy is the clone."""
 SMOOTH = 5
@@ -69,7 +71,8 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
                 own = {"labels": labels, "reward_hidden": width}
                 found.append(one(f"{place}/rlhf", "rlhf", PRESSED, over=own))
                 found.append(one(f"{place}/best_of_n", "best_of_n", {}, over=own))
-        for name, (algo, own) in PRESSURE.items():
+        for name in BRIEF if request.budget == "smoke" else PRESSURE:
+            algo, own = PRESSURE[name]
             usual = shared("rlhf", algo, request, env)
             if name == "frozen":
                 found.append(one(f"pressure/{name}", algo, {**usual, **own, **PRESSED}, after=f"{env}/pressure/source"))

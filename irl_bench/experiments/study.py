@@ -176,3 +176,10 @@ def count_axis(axis: Axes, counts: Iterable[int]) -> None:
     axis.xaxis.set_major_locator(FixedLocator(sorted(set(counts))))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     axis.xaxis.set_minor_locator(NullLocator())
+
+
+def with_intervals(axis: Axes, x: Any, values: Any, colour: str, label: str) -> None:
+    """A line through means over x [N]; `values` [N, 3]: mean and ends of its interval, one that is missing is not drawn."""
+    y, low, high = np.array(values, float).T
+    ends = np.nan_to_num(np.stack([y - low, high - y]).clip(0))
+    axis.errorbar(x, y, ends, color=colour, marker="o", ms=3, lw=1.2, capsize=2, label=label)
