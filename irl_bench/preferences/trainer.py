@@ -5,9 +5,10 @@
 
 pi_ref, and the policy at the start, is the clone of the demonstrations, or what inverse RL made (`inverse.Start`). In the
 first round, and again whenever an iteration begins (the i-th of K in round i rounds / K), comparisons are asked for and the
-reward is fitted to all there are; the rounds between are PPO's on that reward. PPO may lower what it maximises, from a good
-clone most of all: so the policy that is kept is that of the round whose own rollout had the highest objective. No true reward
-is looked at.
+reward is fitted to all there are; the rounds between are PPO's on that reward. PPO may spoil a policy, a good clone most of
+all, and what it maximises is the objective of a policy that tries things, not of the mode that is evaluated: so the mode of the
+policy as it is then and of the one kept so far, at first the clone, are judged now and then from the same starts, and the one
+with the higher objective is kept. No true reward is looked at.
 Where segments come from and who compares them is the caller's `ask`.
 The world's `done` ends no episode: a robot that falls lies there until the episode is cut, and what lying is worth the
 comparisons tell, whose segments hold it.
@@ -31,6 +32,7 @@ from irl_bench.preferences.reward_model import Comparisons, RewardModel, Segment
 from irl_bench.rewards.adversarial import correlation
 from irl_bench.rl import ppo
 from irl_bench.rl.experience import Transition, Worlds, unroll
+from irl_bench.supervised import PolicyParams
 from irl_bench.types import Spec, Task
 
 
@@ -49,9 +51,13 @@ class Config(reward_model.Config, ppo.Config):
     pool_worlds: int = setting(64, "rollouts that segments are cut from, per iteration", low=1, high=65536)
     pool_steps: int = setting(500, "their length, from a fresh start", unit="steps", low=1, high=1_000_000)
     keep: str = setting(
-        "best", "whose policy is evaluated: that of the round with the highest learned reward less beta KL, or the last one's",
+        "best", "which policy is evaluated: of those judged that with the highest learned reward less beta KL, or the last",
         choices=("best", "last"),
     )  # fmt: skip
+    candidates: int = setting(
+        6, "policies that are judged beside the one kept so far, at equal distances, the last one last", low=1, high=10**6
+    )
+    judged_worlds: int = setting(16, "rollouts of pool_steps that either is judged on", low=1, high=65536)
 
 
 @struct.dataclass
@@ -67,8 +73,8 @@ class State:
     """float32: the reward's loss, at the last fit."""
     best: Any
     """The policy that would be kept now, as it is evaluated."""
-    best_score: jax.Array
-    """float32: its learned reward less beta KL, per step."""
+    best_round: jax.Array
+    """float32: rounds that had been when it was; 0 for the policy at the start."""
     key: jax.Array
 
 
@@ -167,6 +173,11 @@ class Trainer:
         self.rewards = RewardModel(spec, config, start.judge if start else None)
         self.pool_steps = pool_steps
         self.begins = np.arange(iterations) * config.rounds // iterations
+        moving = config.rounds - config.policy_delay
+        among = np.arange(1, config.candidates + 1) * moving // config.candidates
+        self.judged_after = config.policy_delay + np.unique(among[among > 0])  # in few rounds there are fewer candidates
+        each = 2 * config.judged_worlds * config.pool_steps
+        self.judged_steps = len(self.judged_after) * each if config.keep == "best" else 0
 
     def init(self, key: jax.Array, task: Task) -> State:
         """A state before the first round; `key` is consumed."""
@@ -187,7 +198,7 @@ class Trainer:
             held_out=zero,
             fit_loss=zero,
             best=self.inner.params(policy),
-            best_score=jnp.float32(-jnp.inf),
+            best_round=zero,
             key=key,
         )
 
@@ -216,10 +227,8 @@ class Trainer:
         reward, loss = self.rewards.fit(reward, segments, made, max(1, self.config.reward_steps // self.iterations), fit_key)
         reward = self.rewards.standardise(reward, first)
         held_out = self.rewards.held_out(reward, segments, made)
-        # Another reward has another unit: what was best by the old one must show itself again.
         state = state.replace(
-            reward=reward, segments=segments, made=made, held_out=held_out, fit_loss=loss, key=key,
-            best_score=jnp.float32(-jnp.inf),
+            reward=reward, segments=segments, made=made, held_out=held_out, fit_loss=loss, key=key
         )  # fmt: skip
         if self.restart:
             state = state.replace(policy=self.inner.restarted(state.policy))
@@ -237,13 +246,12 @@ class Trainer:
         judge = lambda seen: self.rewards.judge(state.reward, seen, batch.action, seen)  # noqa: E731
         reward = judge(batch.next_observation)
         key, pair_key = jax.random.split(state.key)
-        driven = self.inner.params(policy)
-        settled = policy.round >= self.config.policy_delay  # before, the worlds have just started
         policy, metrics = self.inner.improve(policy, batch, reward)
-        score = jnp.mean(reward) - self.config.reference_kl * metrics["reference_kl"]
-        better = settled & (score >= state.best_score)
-        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), driven, state.best)
-        best_score = jnp.where(better, score, state.best_score)
+        state = state.replace(policy=policy, key=key)
+        if self.config.keep == "best":
+            due = jnp.any(policy.round == self.judged_after)
+            state = when(due, lambda state: self.chosen(state, task), state)
+            metrics["kept_round"] = state.best_round
         metrics |= {
             "proxy": jnp.mean(reward),
             "reward_accuracy": state.held_out,
@@ -252,7 +260,33 @@ class Trainer:
             "answered": jnp.sum(state.made.weight),
             "reward_correlation": correlation(reward, -batch.graded_cost),
         }
-        return state.replace(policy=policy, best=best, best_score=best_score, key=key), metrics
+        return state, metrics
+
+    def chosen(self, state: State, task: Task) -> State:
+        """With the better of the present policy and the one kept so far, by the present reward."""
+        key, drive_key = jax.random.split(state.key)
+        config, now = self.config, self.inner.params(state.policy)
+
+        def score(params: PolicyParams) -> jax.Array:
+            seen = lambda observation: ppo.view(params.inputs, observation)  # noqa: E731
+
+            def act(observation: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+                mode = self.inner.policy.mode(params.weights, seen(observation))
+                return mode, mode, jnp.zeros(len(mode))
+
+            worlds, steps = config.judged_worlds, config.pool_steps
+            _, batch = pool(self.spec, task.dials, act, worlds, steps, steps, drive_key)
+            reward = self.rewards.judge(state.reward, batch.observation, batch.action, batch.next_observation)
+            kl = self.inner.policy.kl(params.weights, state.policy.reference, seen(batch.observation))
+            return jnp.mean(reward) - config.reference_kl * jnp.mean(kl)
+
+        both = jax.tree.map(lambda *x: jnp.stack(x), state.best, now)
+        kept, new = jax.vmap(score)(both)
+        pick = lambda a, b: jnp.where(new > kept, a, b)  # noqa: E731
+        return state.replace(
+            best=jax.tree.map(pick, now, state.best), key=key,
+            best_round=pick(state.policy.round.astype(jnp.float32), state.best_round),
+        )  # fmt: skip
 
     def _now(self, batch: Transition, reward: jax.Array, key: jax.Array, pairs: int = 256) -> jax.Array:
         """Accuracy on pairs of segments of this round's own rollout; `key` is consumed. 0.5 where all returns are equal."""
@@ -276,7 +310,7 @@ class Trainer:
             dataclasses.replace(
                 consumes,
                 expert_queries=before.expert_queries + consumes.expert_queries,
-                env_steps=before.env_steps + self.pool_steps + self.inner.env_steps,
+                env_steps=before.env_steps + self.pool_steps + self.judged_steps + self.inner.env_steps,
             ),
             reward=lambda state: state.reward,
             judge=self.rewards.judge,

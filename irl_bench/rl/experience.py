@@ -63,6 +63,7 @@ def unroll(
     length: int,
     episode_steps: int,
     terminate: bool,
+    linger: int = 1_000_000,
 ) -> tuple[Worlds, Transition]:
     """`length` steps of all worlds; `key` is consumed.
 
@@ -76,6 +77,7 @@ def unroll(
       length: L.
       episode_steps: the age [steps] at which an episode is cut.
       terminate: whether the world's `done` ends an episode. If not, the world goes on.
+      linger: for at most so many steps; then the episode is cut, as for its length.
 
     Returns:
       The worlds L steps later, and [L, E] transitions.
@@ -89,6 +91,8 @@ def unroll(
         after = jax.vmap(world.step)(worlds.state, action)
         age = worlds.age + 1
         done = after.done > 0.0 if terminate else jnp.zeros(count, bool)
+        if not terminate and linger < episode_steps:
+            age = jnp.where(after.done > 0.0, jnp.maximum(age, episode_steps - linger), age)
         cut = ~done & (age >= episode_steps)
         ended = done | cut
 

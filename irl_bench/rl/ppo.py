@@ -46,6 +46,10 @@ class Config:
     worlds: int = setting(32, "worlds side by side, per seed", low=1, high=65536)
     unroll: int = setting(128, "steps of every world in a round", unit="steps", low=1, high=65536)
     episode_steps: int = setting(512, "age at which a training episode is cut", unit="steps", low=1, high=1_000_000)
+    linger: int = setting(
+        1_000_000, "steps from the world's done, where that ends no training episode, to the end of one", unit="steps", low=1,
+        high=1_000_000,
+    )  # fmt: skip
     hidden: tuple[int, ...] = setting((64, 64), "widths of the policy's hidden layers", unit="units", low=1, high=4096)
     value_hidden: tuple[int, ...] = setting((64, 64), "widths of the value's hidden layers", unit="units", low=1, high=4096)
     epochs: int = setting(4, "passes over a rollout", low=1, high=1000)
@@ -221,7 +225,9 @@ class PPO:
 
         config = self.config
         world = self.spec.world.bind(dials)
-        worlds, batch = unroll(world, act, state.worlds, rollout_key, config.unroll, config.episode_steps, self.terminate)
+        worlds, batch = unroll(
+            world, act, state.worlds, rollout_key, config.unroll, config.episode_steps, self.terminate, config.linger
+        )
         return state.replace(worlds=worlds, key=key), batch
 
     def improve(

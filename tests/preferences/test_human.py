@@ -165,7 +165,8 @@ def test_a_reward_is_learned_from_the_file(folder, quick_compilation):
     world = Line()
     learner = rlhf.make(Spec(world, 16, 4, 8, held), config)
     assert learner.consumes.preference_labels == 20 and learner.judge
-    assert learner.consumes.env_steps == 8 * 8 + 240  # the clips' rollouts are not driven again
+    judged = 2 * 16 * 500  # one candidate, for there is one round
+    assert learner.consumes.env_steps == 8 * 8 + 240 + judged  # the clips' rollouts are not driven again
     assert learner.consumes.expert_queries == 4 * 8 + 4 * 8
     given = [leaf[0] for leaf in held.of(human.PART, range(1))]
     task = Task(rollout.collect(world, jax.random.PRNGKey(0), 4, 8), world.dials, given)

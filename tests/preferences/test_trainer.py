@@ -79,7 +79,8 @@ def test_one_shot_asks_once_and_iterated_asks_again():
     np.testing.assert_array_equal(metrics["answered"][0], [20, 20, 40, 40, 60, 60])
     assert len(np.unique(metrics["reward_loss"][0])) == 3
     assert learner.consumes.preference_labels == 60 and learner.consumes.expert_queries == 32
-    assert learner.consumes.env_steps == 6 * 16 * 16 + 3 * 20 * 32
+    judged = 2 * 2 * 16 * 32  # four of six rounds hold the policy, so that two are left
+    assert learner.consumes.env_steps == 6 * 16 * 16 + 3 * 20 * 32 + judged
     made = jax.tree.map(lambda x: np.asarray(x[0]), states.made)
     for i in range(3):  # each iteration's pairs are of its own segments
         own = made.first[20 * i : 20 * i + 20]
@@ -124,26 +125,44 @@ def test_the_clone_is_where_it_starts_and_what_kl_is_measured_from():
 
 
 def test_the_policy_that_is_kept_is_the_best_by_its_own_reward():
-    """Of the settled rounds; with a step size at which PPO spoils what it maximises, that is not the last."""
-    task = task_of(Windy())
+    """With a step size at which PPO spoils what it maximises, that is not the last; the clone is a candidate too."""
+    world = Windy()
+    spec, task = spec_of(world), task_of(world)
     own = {**SMALL, "labels": 60, "learning_rate": 0.3, "reference_kl": 0.02, "policy_delay": 2, "rounds": 10}
 
     def walk(**more):
-        learner = rlhf.make(spec_of(Windy()), rlhf.Config(**own, **more))
+        learner = rlhf.make(spec, rlhf.Config(**own, **more))
         state, update = jax.jit(learner.init)(KEY, task), jax.jit(learner.update)
-        policies, scores = [], []
+        policies, kept, rounds = [], [learner.policy(state)], []
         for _ in range(10):
-            policies.append(learner.policy(state))
             state, metrics = update(state, task)
-            scores.append(float(metrics["proxy"] - 0.02 * metrics["reference_kl"]))
-        return learner.policy(state), policies, np.array(scores)
+            policies.append(ppo.PPO(spec, rlhf.Config(**own)).params(state.policy))
+            kept.append(learner.policy(state))
+            rounds.append(float(metrics.get("kept_round", -1)))
+        return state, policies, kept, rounds, learner
 
-    last, driven, scores = walk(keep="last")
-    kept, _, same = walk()
-    np.testing.assert_array_equal(scores, same)  # what is kept changes nothing in the training
-    best = 2 + int(np.argmax(scores[2:]))
     equal = lambda a, b: all(np.array_equal(x, y) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True))  # noqa: E731
-    assert scores[2:].argmax() != 7 and equal(kept, driven[best]) and not equal(kept, last)
+    _, plain, last, none, bare = walk(keep="last")
+    state, policies, kept, rounds, learner = walk(candidates=4, judged_worlds=64)
+    assert equal(last[-1], plain[-1]) and set(none) == {-1.0}
+    assert learner.consumes.env_steps - bare.consumes.env_steps == 2 * 4 * 64 * 32
+
+    def objective(params):
+        """By hand, of other rollouts: mean learned reward less beta times the mean KL from the clone."""
+        policy = ppo.PPO(spec, rlhf.Config(**own)).policy
+        act = lambda x, key: (policy.mode(params.weights, ppo.view(params.inputs, x)),) * 2 + (jnp.zeros(len(x)),)  # noqa: E731
+        _, batch = trainer.pool(spec, task.dials, act, 256, 32, 32, jax.random.PRNGKey(5))
+        reward = learner.judge(state.reward, batch.observation, batch.action, batch.next_observation)
+        kl = policy.kl(params.weights, state.policy.reference, ppo.view(params.inputs, batch.observation))
+        return float(reward.mean() - 0.02 * kl.mean())
+
+    candidates = {0.0: kept[0], **{float(n): policies[n - 1] for n in (4, 6, 8, 10)}}  # two rounds hold it, eight move it
+    scores = {n: objective(params) for n, params in candidates.items()}
+    assert rounds[-1] == max(scores, key=lambda n: scores[n]) != 10
+    assert equal(kept[-1], candidates[rounds[-1]])
+    assert rounds[:3] == [0, 0, 0]
+    upto = lambda n: max((m for m in scores if m <= n), key=lambda m: scores[m])  # noqa: E731
+    assert [rounds[n - 1] for n in (4, 6, 8, 10)] == [upto(n) for n in (4, 6, 8, 10)]
 
 
 def test_restart_returns_to_the_clone():

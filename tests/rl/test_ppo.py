@@ -219,6 +219,24 @@ def test_termination_can_be_ignored():
         assert int(batch.termination.sum()) == count and not batch.truncation.any()
 
 
+def test_an_episode_lingers_after_the_worlds_end():
+    """A world that says done from its fourth step on: cut two steps later, and not before its length where nothing is said."""
+    from irl_bench.rl.experience import begin, unroll
+
+    class Late(Short):
+        def step(self, state, action):
+            state = super().step(state, action)
+            return state.replace(done=(state.pipeline_state[1] >= 4).astype(jnp.float32))
+
+    world = Late()
+    act = lambda o, k: (jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int32), jnp.zeros(2))  # noqa: E731
+    start = begin(world, KEY, 2, 50).replace(age=jnp.array([0, 48]))
+    for linger, cuts in ((2, [[5, 11, 17], [1, 7, 13, 19]]), (10**6, [[], [1]])):
+        _, batch = unroll(world, act, start, KEY, 20, 50, False, linger)
+        found = [np.nonzero(column)[0].tolist() for column in np.asarray(batch.truncation).T]
+        assert found == cuts and not batch.termination.any()
+
+
 def test_reference_penalty_keeps_the_policy_near_its_start():
     settings = {"rounds": 30, "discount": 0.9, "learning_rate": 3e-3, "learning_rate_end": 1.0, "normalise_reward": False}
     _, _, free = learnt(Bandit(), **settings)
