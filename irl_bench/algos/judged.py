@@ -26,8 +26,8 @@ from irl_bench.types import Spec, Task
 class Config:
     """Settings of a judgement."""
 
-    rollouts: int = setting(64, "R, rollouts over the horizon; as many rounds", unit="rounds", low=2, high=65536)
-    noise: float = setting(0.5, "probability of a random action in the last of them", low=0.0, high=1.0)
+    rollouts: int = setting(128, "R, rollouts over the horizon; as many rounds", unit="rounds", low=2, high=65536)
+    noise: float = setting(1.0, "probability of a random action in the last of them", low=0.0, high=1.0)
 
 
 @struct.dataclass

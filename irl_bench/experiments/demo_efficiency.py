@@ -45,7 +45,9 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
             regret = curve.regret(last)[:, 0]
             verdict = series.verdict_of(data, curve)
             score_mean, regret_mean = mean(score), mean(regret)
-            ratio = paired_ratio(curve, bc[curve.env], last) if curve.algo != "bc" and curve.env in bc else None
+            beside = bc.get(curve.env) if curve.algo != "bc" else None
+            ratio = paired_ratio(curve, beside, last) if beside else None
+            gain = paired_gain(data, curve, beside) if beside else None
             points.append(
                 {
                     "env": curve.env,
@@ -56,6 +58,7 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
                     "regret": regret_mean,
                     "regrets": regret.tolist(),
                     "ratio": ratio,
+                    "gain": gain,
                 }
             )
             rows.setdefault(f"{curve.env}: at T = {int(last[0])} steps, mean over seeds [95 % interval]", []).append(
@@ -63,6 +66,7 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
                     "demos": count,
                     "algorithm": curve.algo,
                     "score": spread(score_mean),
+                    "above BC's": spread(gain) if gain else tables.MISSING,
                     "worst seed": float(score.min()),
                     "regret": spread(regret_mean),
                     "regret / BC's": spread(ratio) if ratio else tables.MISSING,
@@ -81,7 +85,7 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
         own.sort(key=lambda row: row["demos"])
     text = [
         "Score: 1 is the expert, 0 a random policy, (G - G_0) / (G* - G_0) with G the mean return of an episode. Intervals: "
-        "jackknife-t over seeds; ratios paired by seed, on their logarithm.",
+        "jackknife-t over seeds; differences from and ratios to BC are paired by seed, ratios on their logarithm.",
     ]
     means = together(points)
     if means:
@@ -130,6 +134,15 @@ def paired_ratio(curve: Any, bc: Any, last: np.ndarray) -> list[float] | None:
     with np.errstate(invalid="ignore", divide="ignore"):
         estimate = slopes.jackknife_t(pairs, lambda mean: np.log(mean[..., 0] / mean[..., 1]))
     return [float(np.exp(x)) for x in estimate]
+
+
+def paired_gain(data: ReportData, curve: Any, bc: Any) -> list[float] | None:
+    """[mean difference of scores, low, high] over the seeds that both have."""
+    mine, theirs = (scores(data, c.env, c.algo, c.mode) for c in (curve, bc))
+    here, there = same_seeds(curve, bc)
+    if mine is None or theirs is None or not len(here):
+        return None
+    return mean(mine[here] - theirs[there])
 
 
 def spread(values: list[float]) -> str:

@@ -29,16 +29,18 @@ from irl_bench.report import ReportData, series, tables, training
 
 LABELS = {"smoke": (50,), "default": (100, 300, 1000, 3000), "full": (100, 300, 1000, 3000)}
 WIDTHS = {"smoke": ((8,),), "default": ((4,), (64, 64)), "full": ((4,), (16, 16), (64, 64))}
-PRESSED = {"learning_rate": 1e-3, "reference_kl": 0.0}
-"""Of every policy here."""
+PRESSED = {"learning_rate": 1e-3, "reference_kl": 0.0, "linger": 1_000_000}
+"""Of every policy here; a fall counts whole in gold."""
+LAST = {**PRESSED, "keep": "last"}
+"""Of those that learn from comparisons: what is read are rounds, and no policy is kept."""
 ALIKE = ("rounds", "log_std", "log_std_min", "log_std_max", "policy_delay")
 """Settings of `adversarial` that are RLHF's too, for the same pressure and the same unit of d."""
 PRESSURE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "source": ("airl", {}),
     "frozen": ("ppo", {"reward": "learned", "init": "bc"}),
     "adversarial": ("airl", PRESSED),
-    "one_shot": ("rlhf", PRESSED),
-    "iterated": ("rlhf_iterated", PRESSED),
+    "one_shot": ("rlhf", LAST),
+    "iterated": ("rlhf_iterated", LAST),
 }
 """Folder -> (algorithm, settings). `source` is where `frozen` has its reward from; `frozen` has RLHF's settings otherwise."""
 BRIEF = ("source", "frozen", "iterated")
@@ -69,7 +71,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
             for width in WIDTHS[request.budget]:
                 place = f"{labels}/{'x'.join(map(str, width))}"
                 own = {"labels": labels, "reward_hidden": width}
-                found.append(one(f"{place}/rlhf", "rlhf", PRESSED, over=own))
+                found.append(one(f"{place}/rlhf", "rlhf", LAST, over=own))
                 found.append(one(f"{place}/best_of_n", "best_of_n", {}, over=own))
         for name in BRIEF if request.budget == "smoke" else PRESSURE:
             algo, own = PRESSURE[name]

@@ -10,8 +10,8 @@ all, and what it maximises is the objective of a policy that tries things, not o
 policy as it is then and of the one kept so far, at first the clone, are judged now and then from the same starts, and the one
 with the higher objective is kept. No true reward is looked at.
 Where segments come from and who compares them is the caller's `ask`.
-The world's `done` ends no episode: a robot that falls lies there until the episode is cut, and what lying is worth the
-comparisons tell, whose segments hold it.
+The world's `done` ends no episode: a robot that falls lies there until the episode is cut (`linger`), and what lying is worth
+the comparisons tell, whose segments hold it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,10 @@ class Config(reward_model.Config, ppo.Config):
         choices=("best", "last"),
     )  # fmt: skip
     candidates: int = setting(
-        6, "policies that are judged beside the one kept so far, at equal distances, the last one last", low=1, high=10**6
+        6,
+        "policies judged beside the one kept so far, at equal distances after policy_delay; one per round at most",
+        low=1,
+        high=10**6,
     )
     judged_worlds: int = setting(16, "rollouts of pool_steps that either is judged on", low=1, high=65536)
 
@@ -174,8 +177,10 @@ class Trainer:
         self.pool_steps = pool_steps
         self.begins = np.arange(iterations) * config.rounds // iterations
         moving = config.rounds - config.policy_delay
-        among = np.arange(1, config.candidates + 1) * moving // config.candidates
-        self.judged_after = config.policy_delay + np.unique(among[among > 0])  # in few rounds there are fewer candidates
+        among = config.policy_delay + np.unique(np.arange(1, config.candidates + 1) * moving // config.candidates)
+        if restart:  # whatever is about to be given up
+            among = np.union1d(among, self.begins[1:])
+        self.judged_after = among[among > config.policy_delay]
         each = 2 * config.judged_worlds * config.pool_steps
         self.judged_steps = len(self.judged_after) * each if config.keep == "best" else 0
 
@@ -227,9 +232,7 @@ class Trainer:
         reward, loss = self.rewards.fit(reward, segments, made, max(1, self.config.reward_steps // self.iterations), fit_key)
         reward = self.rewards.standardise(reward, first)
         held_out = self.rewards.held_out(reward, segments, made)
-        state = state.replace(
-            reward=reward, segments=segments, made=made, held_out=held_out, fit_loss=loss, key=key
-        )  # fmt: skip
+        state = state.replace(reward=reward, segments=segments, made=made, held_out=held_out, fit_loss=loss, key=key)
         if self.restart:
             state = state.replace(policy=self.inner.restarted(state.policy))
         return state
@@ -250,7 +253,8 @@ class Trainer:
         state = state.replace(policy=policy, key=key)
         if self.config.keep == "best":
             due = jnp.any(policy.round == self.judged_after)
-            state = when(due, lambda state: self.chosen(state, task), state)
+            judge_key = jax.random.fold_in(pair_key, 1)  # so that judging changes nothing in the training
+            state = when(due, lambda state: self.chosen(state, task, judge_key), state)
             metrics["kept_round"] = state.best_round
         metrics |= {
             "proxy": jnp.mean(reward),
@@ -262,10 +266,9 @@ class Trainer:
         }
         return state, metrics
 
-    def chosen(self, state: State, task: Task) -> State:
-        """With the better of the present policy and the one kept so far, by the present reward."""
-        key, drive_key = jax.random.split(state.key)
-        config, now = self.config, self.inner.params(state.policy)
+    def chosen(self, state: State, task: Task, key: jax.Array) -> State:
+        """With the better of the present policy and the one kept so far, by the present reward; `key` is consumed."""
+        config, now, reference = self.config, self.inner.params(state.policy), state.policy.reference
 
         def score(params: PolicyParams) -> jax.Array:
             seen = lambda observation: ppo.view(params.inputs, observation)  # noqa: E731
@@ -275,18 +278,20 @@ class Trainer:
                 return mode, mode, jnp.zeros(len(mode))
 
             worlds, steps = config.judged_worlds, config.pool_steps
-            _, batch = pool(self.spec, task.dials, act, worlds, steps, steps, drive_key)
+            _, batch = pool(self.spec, task.dials, act, worlds, steps, steps, key)
             reward = self.rewards.judge(state.reward, batch.observation, batch.action, batch.next_observation)
-            kl = self.inner.policy.kl(params.weights, state.policy.reference, seen(batch.observation))
+            # Modes are compared: how much either tries beside its mode is no distance between them.
+            weights = params.weights if self.inner.policy.discrete else {**params.weights, "log_std": reference["log_std"]}
+            kl = self.inner.policy.kl(weights, reference, seen(batch.observation))
             return jnp.mean(reward) - config.reference_kl * jnp.mean(kl)
 
         both = jax.tree.map(lambda *x: jnp.stack(x), state.best, now)
         kept, new = jax.vmap(score)(both)
         pick = lambda a, b: jnp.where(new > kept, a, b)  # noqa: E731
         return state.replace(
-            best=jax.tree.map(pick, now, state.best), key=key,
+            best=jax.tree.map(pick, now, state.best),
             best_round=pick(state.policy.round.astype(jnp.float32), state.best_round),
-        )  # fmt: skip
+        )
 
     def _now(self, batch: Transition, reward: jax.Array, key: jax.Array, pairs: int = 256) -> jax.Array:
         """Accuracy on pairs of segments of this round's own rollout; `key` is consumed. 0.5 where all returns are equal."""

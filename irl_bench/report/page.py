@@ -119,7 +119,10 @@ REWARDS = (
     "The reward of standing still in a state, each seed's standardised, then averaged: brighter is better. Each world's first "
     "map is minus the true graded cost. What a learner could not see, it cannot have put into its reward."
 )
-DIAGNOSTICS = "By round of training, from the rollouts trained on. Line: mean over seeds. Band: their middle 80 %."
+DIAGNOSTICS = (
+    "By round of training, from the rollouts trained on; which policy is kept, from its own. Line: mean over seeds. "
+    "Band: their middle 80 %."
+)
 LEARNING = "Mean cost per step over T_max after each round (few episodes). Thin: seeds. Thick: their mean."
 EPS = (
     "Filled: on held-out expert rollouts. Open: on the learner's own states, the expert asked there. An error is an action "

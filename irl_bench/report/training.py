@@ -28,6 +28,7 @@ DIAGNOSTICS = {
     "reward_accuracy": "accuracy of the learned reward on comparisons kept back (their segments may be in others)",
     "reward_accuracy_now": "the same on the policy's own rollouts",
     "reference_kl": "KL from the policy it began with, per step",
+    "kept_round": "round after which the policy was that is kept now (0: the one it began with)",
     "kl": "KL per update",
     "value_loss": "value's loss",
 }

@@ -33,7 +33,7 @@ class Transition:
     graded_cost: jax.Array
     """float32[...] in [0, 1]."""
     truncation: jax.Array
-    """float32[...]: 1 where the episode was cut for its length; what would have followed still counts."""
+    """float32[...]: 1 where the episode was cut, for its length or by `linger`; what would have followed still counts."""
     termination: jax.Array
     """float32[...]: 1 where the world itself ended the episode; nothing follows."""
 
@@ -45,7 +45,7 @@ class Worlds:
     state: State
     """Leaves [E, ...]."""
     age: jax.Array
-    """int32[E]: steps since the last restart."""
+    """int32[E]: steps since the last restart; more where `linger` has shortened what is left."""
 
 
 def begin(world: World, key: jax.Array, count: int, episode_steps: int) -> Worlds:
@@ -77,7 +77,7 @@ def unroll(
       length: L.
       episode_steps: the age [steps] at which an episode is cut.
       terminate: whether the world's `done` ends an episode. If not, the world goes on.
-      linger: for at most so many steps; then the episode is cut, as for its length.
+      linger: steps that an episode goes on at most after a first `done` that does not end it.
 
     Returns:
       The worlds L steps later, and [L, E] transitions.

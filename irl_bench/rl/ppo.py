@@ -47,8 +47,8 @@ class Config:
     unroll: int = setting(128, "steps of every world in a round", unit="steps", low=1, high=65536)
     episode_steps: int = setting(512, "age at which a training episode is cut", unit="steps", low=1, high=1_000_000)
     linger: int = setting(
-        1_000_000, "steps from the world's done, where that ends no training episode, to the end of one", unit="steps", low=1,
-        high=1_000_000,
+        1_000_000, "steps that a training episode goes on after the world's done, where that does not end it; from "
+        "episode_steps on: to its end", unit="steps", low=1, high=1_000_000,
     )  # fmt: skip
     hidden: tuple[int, ...] = setting((64, 64), "widths of the policy's hidden layers", unit="units", low=1, high=4096)
     value_hidden: tuple[int, ...] = setting((64, 64), "widths of the value's hidden layers", unit="units", low=1, high=4096)

@@ -54,6 +54,17 @@ def test_ratio_of_regrets_is_paired_by_seed():
     assert estimate == pytest.approx(0.25) and low == pytest.approx(0.25) and high == pytest.approx(0.25)
 
 
+def test_gain_over_bc_is_paired_by_seed():
+    """Scores that differ a lot between seeds and by 0.25 within each, on seeds in whatever order."""
+    cost = np.array([0.6, 0.1, 0.4, 0.5])
+    data = report(expert=[0.1] * 4, untrained=[0.9] * 4, bc=cost, gail=cost[::-1] - 0.2)
+    gail, bc = (next(c for c in data.curves if c.algo == name) for name in ("gail", "bc"))
+    gail.seeds[:] = gail.seeds[::-1].copy()
+    np.testing.assert_allclose(demo_efficiency.paired_gain(data, gail, bc), 0.25, rtol=1e-6)
+    bc.failed[1] = True
+    np.testing.assert_allclose(demo_efficiency.paired_gain(data, gail, bc), 0.25, rtol=1e-6)
+
+
 @pytest.fixture
 def few_bootstrap_samples(monkeypatch):
     monkeypatch.setattr(aggregate, "REPETITIONS", 50)

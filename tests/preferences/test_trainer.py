@@ -124,45 +124,68 @@ def test_the_clone_is_where_it_starts_and_what_kl_is_measured_from():
     assert (metrics["reference_kl"][:, -1] > 1e-5).all()
 
 
-def test_the_policy_that_is_kept_is_the_best_by_its_own_reward():
-    """With a step size at which PPO spoils what it maximises, that is not the last; the clone is a candidate too."""
-    world = Windy()
-    spec, task = spec_of(world), task_of(world)
-    own = {**SMALL, "labels": 60, "learning_rate": 0.3, "reference_kl": 0.02, "policy_delay": 2, "rounds": 10}
+def walk(module=rlhf, rounds=10, **more):
+    """(learner, its states and metrics, before and after each round)"""
+    learner = module.make(
+        spec_of(Windy()), module.Config(**{**SMALL, "labels": 60, "reference_kl": 0.02, "rounds": rounds, **more})
+    )
+    task = task_of(Windy())
+    states, metrics, update = [jax.jit(learner.init)(KEY, task)], [], jax.jit(learner.update)
+    for _ in range(rounds):
+        state, found = update(states[-1], task)
+        states.append(state)
+        metrics.append({name: float(value) for name, value in found.items()})
+    return learner, states, metrics
 
-    def walk(**more):
-        learner = rlhf.make(spec, rlhf.Config(**own, **more))
-        state, update = jax.jit(learner.init)(KEY, task), jax.jit(learner.update)
-        policies, kept, rounds = [], [learner.policy(state)], []
-        for _ in range(10):
-            state, metrics = update(state, task)
-            policies.append(ppo.PPO(spec, rlhf.Config(**own)).params(state.policy))
-            kept.append(learner.policy(state))
-            rounds.append(float(metrics.get("kept_round", -1)))
-        return state, policies, kept, rounds, learner
 
-    equal = lambda a, b: all(np.array_equal(x, y) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True))  # noqa: E731
-    _, plain, last, none, bare = walk(keep="last")
-    state, policies, kept, rounds, learner = walk(candidates=4, judged_worlds=64)
-    assert equal(last[-1], plain[-1]) and set(none) == {-1.0}
+def same_policy(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True))
+
+
+@pytest.mark.parametrize("rate", [0.3, 1e-3])
+def test_the_policy_that_is_kept_is_the_best_by_its_own_reward(rate):
+    """With the larger step size PPO spoils what it maximises and the clone or an early candidate is best, with the smaller it
+    helps; either way it is the best of the candidates when they are judged by hand, on other rollouts."""
+    own = {"learning_rate": rate, "policy_delay": 2}
+    bare, plain, none = walk(keep="last", **own)
+    learner, states, metrics = walk(candidates=4, judged_worlds=64, **own)
+    assert same_policy(bare.policy(plain[-1]), inner(plain[-1])) and "kept_round" not in none[-1]
+    assert [m["proxy"] for m in metrics] == [m["proxy"] for m in none]  # judging changes nothing in the training
     assert learner.consumes.env_steps - bare.consumes.env_steps == 2 * 4 * 64 * 32
+    candidates = {n: inner(states[n]) for n in (0, 4, 6, 8, 10)}  # two rounds hold the clone, eight move it
+    scores = {n: objective(learner, states[-1], params) for n, params in candidates.items()}
+    for n in (0, 4, 6, 8, 10):
+        best = max((m for m in scores if m <= n), key=lambda m: scores[m])
+        assert int(states[n].best_round) == best and same_policy(learner.policy(states[n]), candidates[best])
+    assert (rate == 0.3) == (int(states[-1].best_round) == 0)
 
-    def objective(params):
-        """By hand, of other rollouts: mean learned reward less beta times the mean KL from the clone."""
-        policy = ppo.PPO(spec, rlhf.Config(**own)).policy
-        act = lambda x, key: (policy.mode(params.weights, ppo.view(params.inputs, x)),) * 2 + (jnp.zeros(len(x)),)  # noqa: E731
-        _, batch = trainer.pool(spec, task.dials, act, 256, 32, 32, jax.random.PRNGKey(5))
-        reward = learner.judge(state.reward, batch.observation, batch.action, batch.next_observation)
-        kl = policy.kl(params.weights, state.policy.reference, ppo.view(params.inputs, batch.observation))
-        return float(reward.mean() - 0.02 * kl.mean())
 
-    candidates = {0.0: kept[0], **{float(n): policies[n - 1] for n in (4, 6, 8, 10)}}  # two rounds hold it, eight move it
-    scores = {n: objective(params) for n, params in candidates.items()}
-    assert rounds[-1] == max(scores, key=lambda n: scores[n]) != 10
-    assert equal(kept[-1], candidates[rounds[-1]])
-    assert rounds[:3] == [0, 0, 0]
-    upto = lambda n: max((m for m in scores if m <= n), key=lambda m: scores[m])  # noqa: E731
-    assert [rounds[n - 1] for n in (4, 6, 8, 10)] == [upto(n) for n in (4, 6, 8, 10)]
+def inner(state):
+    """The policy of a state as it is."""
+    return ppo.PPO(spec_of(Windy()), rlhf.Config(**SMALL)).params(state.policy)
+
+
+def objective(learner, state, params):
+    """By hand: mean learned reward of a mode less beta times the mean KL of its distance from the clone's."""
+    world, policy = Windy(), ppo.PPO(spec_of(Windy()), rlhf.Config(**SMALL)).policy
+    see = lambda x: ppo.view(params.inputs, x)  # noqa: E731
+    act = lambda x, key: (policy.mode(params.weights, see(x)),) * 2 + (jnp.zeros(len(x)),)  # noqa: E731
+    _, batch = trainer.pool(spec_of(world), world.dials, act, 256, 32, 32, jax.random.PRNGKey(5))
+    reward = learner.judge(state.reward, batch.observation, batch.action, batch.next_observation)
+    gap = policy._out(params.weights, see(batch.observation)) - policy._out(state.policy.reference, see(batch.observation))
+    kl = 0.5 * jnp.sum(jnp.square(gap) * jnp.exp(-2 * state.policy.reference["log_std"]), -1)
+    return float(reward.mean() - 0.02 * kl.mean())
+
+
+def test_what_was_kept_is_judged_by_the_reward_of_now():
+    """The opposite reward chooses the other of the two, whatever was best before."""
+    _, states, _ = walk(learning_rate=1e-3, policy_delay=0, keep="last")
+    asking = rlhf.asking(spec_of(Windy()), rlhf.Config(**{**SMALL, "labels": 60, "reference_kl": 0.0}))
+    state, reward = states[-1], states[-1].reward  # the clone is kept, the policy has moved
+    choose = jax.jit(lambda reward: asking.chosen(state.replace(reward=reward), task_of(Windy()), KEY))
+    better, worse = choose(reward), choose(reward.replace(scale=-reward.scale))
+    assert (better.best_round, worse.best_round) == (10.0, 0.0)
+    assert same_policy(better.best, inner(state)) and same_policy(worse.best, state.best)
 
 
 def test_restart_returns_to_the_clone():

@@ -231,10 +231,16 @@ def test_an_episode_lingers_after_the_worlds_end():
     world = Late()
     act = lambda o, k: (jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int32), jnp.zeros(2))  # noqa: E731
     start = begin(world, KEY, 2, 50).replace(age=jnp.array([0, 48]))
+    spec = Spec(world, 64, 2, 4)
     for linger, cuts in ((2, [[5, 11, 17], [1, 7, 13, 19]]), (10**6, [[], [1]])):
         _, batch = unroll(world, act, start, KEY, 20, 50, False, linger)
         found = [np.nonzero(column)[0].tolist() for column in np.asarray(batch.truncation).T]
         assert found == cuts and not batch.termination.any()
+        config = algo.Config(**{**SMALL, "worlds": 2, "unroll": 20, "episode_steps": 50, "init": "random", "linger": linger})
+        inner = ppo.PPO(spec, config, terminate=False)
+        state = inner.init(KEY, Task(rollout.collect(world, KEY, 2, 4), world.dials)).replace(worlds=start)
+        _, batch = inner.collect(state, world.dials)  # the setting reaches the rollout
+        assert [np.nonzero(column)[0].tolist() for column in np.asarray(batch.truncation).T] == cuts
 
 
 def test_reference_penalty_keeps_the_policy_near_its_start():
