@@ -161,6 +161,9 @@ CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     **{(robot, "airl"): LYING for robot in LIKE_ROBOTS},
     **{(robot, "ppo"): RUNNER for robot in LIKE_ROBOTS},
     **{(robot, algo): NUDGED for robot in LIKE_ROBOTS for algo in PREFERENCES[:5]},
+    # In an absorbing state's stead a cut: with one, ant learned to live and forgot to walk (docs/robots.md).
+    ("ant", "gail"): {**FALLING, "absorbing": False, "linger": 50, "log_std": -1.8},
+    ("ant", "airl"): {**LYING, "linger": 50},
     ("ant", "ppo"): {
         **RUNNER,
         "unroll": 64,

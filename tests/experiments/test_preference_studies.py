@@ -238,7 +238,9 @@ def test_parts_of_the_label_studies():
     frozen = of["pressure/frozen"]
     assert frozen.after == "lane_keep/pressure/source" and frozen.request.given == "runs/over/lane_keep/pressure/source"
     assert frozen.request.settings["ppo"]["reward"] == "learned" and frozen.request.settings["ppo"]["learning_rate"] == 1e-3
-    assert of["pressure/iterated"].request.settings["rlhf_iterated"] == overoptimization.PRESSED
+    assert of["pressure/iterated"].request.settings["rlhf_iterated"] == {**overoptimization.PRESSED, "keep": "last"}
+    pressures = [part.request.settings[algo] for part in parts for algo in part.request.algo if "best_of_n" not in part.name]
+    assert all(one["linger"] == 1_000_000 for one in pressures if one)  # a fall counts whole, whatever the world's settings
     pressed = of["pressure/adversarial"].request.settings["airl"]
     assert all(pressed[name] == getattr(rlhf.Config(), name) for name in overoptimization.ALIKE)
     _, parts = parsed("--experiment=overoptimization --budget=smoke")
