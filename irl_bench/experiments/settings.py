@@ -173,6 +173,7 @@ CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
         "log_std_min": -3.0,
         "rounds": 400,
     },
+    ("halfcheetah", "drex"): {**NUDGED, "reference_kl": 0.0, "learning_rate": 8e-4},
     ("halfcheetah", "ppo"): {**RUNNER, "unroll": 64, "discount": 0.97, "log_std_min": -3.0},
 }
 """(world, algorithm) -> settings that differ from the algorithm's defaults."""
