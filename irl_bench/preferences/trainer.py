@@ -55,11 +55,9 @@ class Config(reward_model.Config, ppo.Config):
         choices=("best", "last"),
     )  # fmt: skip
     candidates: int = setting(
-        6,
-        "policies judged beside the one kept so far, at equal distances after policy_delay; one per round at most",
-        low=1,
+        6, "policies judged beside the one kept so far, at equal distances after policy_delay; one per round at most", low=1,
         high=10**6,
-    )
+    )  # fmt: skip
     judged_worlds: int = setting(16, "rollouts of pool_steps that either is judged on", low=1, high=65536)
 
 
@@ -271,10 +269,8 @@ class Trainer:
         config, now, reference = self.config, self.inner.params(state.policy), state.policy.reference
 
         def score(params: PolicyParams) -> jax.Array:
-            seen = lambda observation: ppo.view(params.inputs, observation)  # noqa: E731
-
             def act(observation: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-                mode = self.inner.policy.mode(params.weights, seen(observation))
+                mode = self.inner.act(params, observation, key)
                 return mode, mode, jnp.zeros(len(mode))
 
             worlds, steps = config.judged_worlds, config.pool_steps
@@ -282,7 +278,7 @@ class Trainer:
             reward = self.rewards.judge(state.reward, batch.observation, batch.action, batch.next_observation)
             # Modes are compared: how much either tries beside its mode is no distance between them.
             weights = params.weights if self.inner.policy.discrete else {**params.weights, "log_std": reference["log_std"]}
-            kl = self.inner.policy.kl(weights, reference, seen(batch.observation))
+            kl = self.inner.policy.kl(weights, reference, ppo.view(params.inputs, batch.observation))
             return jnp.mean(reward) - config.reference_kl * jnp.mean(kl)
 
         both = jax.tree.map(lambda *x: jnp.stack(x), state.best, now)

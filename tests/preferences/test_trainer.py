@@ -124,14 +124,12 @@ def test_the_clone_is_where_it_starts_and_what_kl_is_measured_from():
     assert (metrics["reference_kl"][:, -1] > 1e-5).all()
 
 
-def walk(module=rlhf, rounds=10, **more):
-    """(learner, its states and metrics, before and after each round)"""
-    learner = module.make(
-        spec_of(Windy()), module.Config(**{**SMALL, "labels": 60, "reference_kl": 0.02, "rounds": rounds, **more})
-    )
+def walk(**more):
+    """(learner, its states before the first and after each of 10 rounds, the rounds' metrics)"""
+    learner = rlhf.make(spec_of(Windy()), rlhf.Config(**{**SMALL, "labels": 60, "reference_kl": 0.02, "rounds": 10, **more}))
     task = task_of(Windy())
     states, metrics, update = [jax.jit(learner.init)(KEY, task)], [], jax.jit(learner.update)
-    for _ in range(rounds):
+    for _ in range(10):
         state, found = update(states[-1], task)
         states.append(state)
         metrics.append({name: float(value) for name, value in found.items()})
