@@ -44,7 +44,8 @@ class Dials:
     mass: float = dial(1.0, "factor on all masses and inertias", low=0.2, high=5)
     friction: float = dial(1.0, "factor on sliding friction of all contacts", low=0.1, high=5)
     strength: float = dial(1.0, "factor on all actuator forces", low=0.0, high=5)
-    disabled_joint: float = dial(0.0, "number of the actuator without force, counted from 1; 0: none", low=0, high=32)
+    disabled_joint: float = dial(0.0, "number of the first actuator without force, counted from 1; 0: none", low=0, high=32)
+    disabled_count: float = dial(1.0, "how many actuators have none, from that on (a leg of ant: 2)", low=1, high=32)
     fallen_start: float = dial(0.0, "share of episodes that start fallen (robots with a free or hinged torso)", low=0, high=1)
     noise: float = dial(0.0, "standard deviation of Gaussian noise added to each executed action", low=0, high=1)
 
@@ -148,7 +149,9 @@ class Robot(experts.Demonstrated):
     def _dialled(self) -> Any:
         """A copy of Brax's environment whose system has the dials in it; legal inside jit."""
         dials, sys = self.dials, self._robot.sys
-        disabled = jnp.arange(1, self.action_size + 1) == jnp.round(dials.disabled_joint)
+        first = jnp.round(dials.disabled_joint)
+        after_first = jnp.arange(1, self.action_size + 1) - first
+        disabled = (first > 0) & (after_first >= 0) & (after_first < jnp.round(dials.disabled_count))
         force = jnp.where(disabled, 0.0, dials.strength)
         friction = jnp.stack([dials.friction, jnp.ones(()), jnp.ones(())])
         changes: dict[str, Any] = {"geom_friction": sys.geom_friction * friction}

@@ -212,15 +212,14 @@ def parse(argv: Sequence[str]) -> Command:
 
 
 def _of_study(found: Study, values: flags.FlagValues, chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """The algorithms and worlds of a study: its own where none is named, or where it allows no others."""
+    """The algorithms and worlds of a study: its own where none is named, or where it allows no other algorithms."""
     for name in ("policy", "mode", "reward"):
         if values[name].value is not None:
             raise BadInput(f"--{name} is not for studies; nearest: leave it out, or --experiment")
     own = {"algo": found.algo, "env": found.env}
     asked = {name: chosen[name] for name in own if values[name].value is not None}
-    for name, refs in asked.items():
-        if found.fixed and set(refs) != set(own[name]):
-            raise BadInput(f"--experiment={found.name} is about {','.join(own[name])}; nearest: leave out --{name}")
+    if found.fixed and set(asked.get("algo", own["algo"])) != set(own["algo"]):
+        raise BadInput(f"--experiment={found.name} is about {','.join(own['algo'])}; nearest: leave out --algo")
     return own | asked
 
 

@@ -59,7 +59,7 @@ class Study:
       name: as in --experiment=NAME.
       help: one line.
       algo, env: what it runs where --algo and --env name nothing.
-      fixed: whether it runs nothing else, at one number of demonstrations.
+      fixed: whether it runs no other algorithms, at one number of demonstrations.
       sizes: {budget: fields of a Request that no flag gives}; "demos" is a tuple of numbers.
       parts: (request, numbers of demonstrations, folder) -> sweeps in the order to run.
       read: {part's name: its report's data} -> JSON values: {"title", "text": [str], "tables": {heading: equal dicts}, ...}.

@@ -100,6 +100,22 @@ def test_a_disabled_joint_has_no_force(hops):
     np.testing.assert_allclose(limp.obs[:20], still.obs[:20], atol=1e-4)
 
 
+def test_disabled_joints_are_those_from_the_first_on():
+    """The factors on the actuators' force, read from the physics that the dials make."""
+
+    def gear(**dials):
+        return np.asarray(made("hopper").bind(nominal(**dials))._dialled().sys.actuator.gear)
+
+    for first, count, expected in [
+        (0, 1, [1, 1, 1]),
+        (0, 3, [1, 1, 1]),
+        (1, 1, [0, 1, 1]),
+        (2, 2, [1, 0, 0]),
+        (3, 9, [1, 1, 0]),
+    ]:
+        np.testing.assert_allclose(gear(disabled_joint=first, disabled_count=count), gear() * expected)
+
+
 def test_a_fallen_start_is_down_and_a_share_is_a_share():
     start, (after, _) = drive(nominal(fallen_start=1.0), KEYS)
     assert np.asarray(after.metrics["cost"]).mean() > 0.95
