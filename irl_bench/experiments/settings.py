@@ -143,6 +143,10 @@ NUDGED = {
 """A robot's clone on a reward learned from comparisons; it is held until the first episodes are over. Of a fall 50 steps are
 enough to learn from: where robots lay to the end, four steps in ten were theirs, and PPO lowered what it maximised."""
 
+BEYOND = {**NUDGED, "reference_kl": 0.0, "learning_rate": 8e-4, "rounds": 120}
+"""T-REX and D-REX on a robot that can run faster than it was shown: with less of a step, or a penalty, they were still on
+their way when training ended (docs/preferences.md)."""
+
 PREFERENCES = ("rlhf", "rlhf_iterated", "best_of_n", "trex", "drex", "dpo", "cpl")
 """Algorithms that learn from comparisons."""
 
@@ -176,7 +180,7 @@ CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
         "log_std_min": -3.0,
         "rounds": 400,
     },
-    ("halfcheetah", "drex"): {**NUDGED, "reference_kl": 0.0, "learning_rate": 8e-4},
+    **{(robot, algo): BEYOND for robot in ("halfcheetah", "ant") for algo in ("trex", "drex")},
     ("halfcheetah", "ppo"): {**RUNNER, "unroll": 64, "discount": 0.97, "log_std_min": -3.0},
 }
 """(world, algorithm) -> settings that differ from the algorithm's defaults."""
