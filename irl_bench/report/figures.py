@@ -139,6 +139,9 @@ def regret(data: ReportData) -> Figure | None:
                 axis.plot(ends, [start, end], color="#444444", lw=0.8, ls=(0, (4, 3)), zorder=2.5)
                 axis.annotate(name, (ends[1], end), xytext=(3, -2), textcoords="offset points", fontsize=7.5, color="#444444")
         finite = np.concatenate([part[np.isfinite(part)] for part in lows]) if lows else np.array([])
+        if not np.isfinite(axis.dataLim.minposy):  # a logarithmic axis needs something to be about
+            axis.set_ylim(0.1, 1.0)
+            axis.text(0.5, 0.5, "no regret above 0", transform=axis.transAxes, ha="center", color=series.GREY)
         if (finite > 0).any():
             axis.set_ylim(bottom=finite[finite > 0].min() / 2, top=axis.get_ylim()[1] * 12)
         axis.set_ylabel("regret J(T) − J*(T) [cost]")

@@ -40,6 +40,9 @@ def test_missing_data_draw():
     assert "regret.png" in figures.draw(data)
     alone = synthetic.with_curves([synthetic.curves("a_{$x$}", "bc", "$\\frac", 1e-3, 0.0, seeds=1)])
     assert "regret.png" in figures.draw(alone)
+    better = synthetic.curves("ant", "drex", "nominal", 1e-3, 0.0)  # than its demonstrator, at every horizon and in every seed
+    better = dataclasses.replace(better, cost=-better.cost - 1e-3)
+    assert "regret.png" in figures.draw(synthetic.with_curves([better]))
     assert figures.draw(synthetic.with_curves([synthetic.curves("chain", "expert", "nominal", 1e-9, 0.5)])) == {}
 
 
