@@ -1,4 +1,4 @@
-"""Trains a world's demonstrator with PPO on the true reward, resumable; --ship keeps it, --table measures all that ship.
+"""Trains a world's demonstrator with PPO or SAC on the true reward, resumable; --ship keeps it, --table measures all that ship.
 
 python launch/expert.py --env=hopper                                    # trains in runs/experts/hopper-spring, or goes on there
 python launch/expert.py --env=hopper --ship --qualities=expert,75,50    # puts its best policies into envs/experts with cards
@@ -16,7 +16,8 @@ import _program
 def define(flags):
     flags.DEFINE_string("env", "hopper", "a robot, lane_keep or playground:NAME")
     flags.DEFINE_integer("seed", 0, "of the training", lower_bound=0)
-    flags.DEFINE_list("set", [], "NAME=VALUE, settings of ppo that differ from the robot's")
+    flags.DEFINE_string("algo", "ppo", "ppo or sac")
+    flags.DEFINE_list("set", [], "NAME=VALUE, settings of the algorithm that differ from the robot's")
     flags.DEFINE_list("world", [], "NAME=VALUE, dials and options of the world, as backend=positional or fallen_start=0.3")
     flags.DEFINE_bool("terminate", True, "end training episodes at a fall")
     flags.DEFINE_integer("every", 200_000, "environment steps between two evaluations, about", lower_bound=1)
@@ -56,10 +57,14 @@ def main(values):
     if values.env not in known and not values.env.startswith(envs.PLAYGROUND):
         why = envs.BROKEN.get(values.env) or f"no robot {values.env!r}; did you mean {nearest(values.env, known)!r}?"
         raise BadInput(f"--env: {why}")
+    if values.algo not in experts.ALGORITHMS:
+        raise BadInput(f"--algo={values.algo}: known are {', '.join(experts.ALGORITHMS)}; nearest: "
+                       f"{nearest(values.algo, experts.ALGORITHMS)}")  # fmt: skip
     world = parsed("world", values.world, plugins.world(values.env).settings)
     training = experts.Training(
-        values.env, values.seed, world, parsed("set", values.set, plugins.algorithm("ppo").settings), values.terminate
-    )
+        values.env, values.seed, world, parsed("set", values.set, plugins.algorithm(values.algo).settings), values.terminate,
+        values.algo,
+    )  # fmt: skip
     if values.latency:
         plugins.need_expert(plugins.world(values.env, world))
         header = ("random actions", "episodes", "failed within 150 steps", "after, 10 %", "50 %", "90 % [steps]")

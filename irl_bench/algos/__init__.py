@@ -7,6 +7,7 @@ ALGORITHMS = {
     "airl": "irl_bench.algos.airl",
     "maxent_irl": "irl_bench.algos.maxent_irl",
     "ppo": "irl_bench.algos.ppo",
+    "sac": "irl_bench.algos.sac",
     "rlhf": "irl_bench.algos.rlhf",
     "rlhf_iterated": "irl_bench.algos.rlhf_iterated",
     "best_of_n": "irl_bench.algos.best_of_n",

@@ -1,10 +1,11 @@
-"""Trains the demonstrators that ship with the worlds: PPO on the true reward, then what is good enough is kept with a card.
+"""Trains the demonstrators that ship with the worlds by PPO or SAC; what is good enough is kept with a card.
 
     OUT/curve.jsonl          one line per evaluation: steps, return of the policy's mode over 1000 steps, cost
     OUT/policies/*.safetensors   the policy at each evaluation
     OUT/checkpoints          where a stopped training goes on
 
-Episodes end at a fall and after 1000 steps. The robots' settings stand in `settings.CONFIGS` under ppo.
+The reward is the world's own. Episodes end at a fall and after 1000 steps. The robots' settings stand in `settings.CONFIGS`
+under ppo and sac.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from irl_bench import checkpoints, plugins, rollout
 from irl_bench.algos.config import BadInput
 from irl_bench.experiments import settings as table
 from irl_bench.experiments.study import mean
-from irl_bench.rl import ppo
+from irl_bench.rl import ppo, sac
 from irl_bench.store import write_atomic
 from irl_bench.types import Spec, Task
 
@@ -37,7 +38,8 @@ EPISODES, STEPS = 128, 1000
 """Episodes of a card, and their length [steps]."""
 QUICK = 32
 """Episodes of an evaluation while training."""
-FROM_NOTHING = {"init": "random", "statistics": "running"}
+ALGORITHMS = ("ppo", "sac")
+FROM_NOTHING = {"ppo": {"init": "random", "statistics": "running"}, "sac": {}}
 """There is nothing to imitate."""
 CHUNK = 200_000
 """Environment steps between two evaluations with their checkpoints, about."""
@@ -98,21 +100,36 @@ class Training:
     values: Mapping[str, Any]
     """Dials and options of the world."""
     settings: Mapping[str, Any]
-    """Settings of PPO that differ from the world's."""
+    """Settings of the algorithm that differ from the world's."""
     terminate: bool = True
+    algo: str = "ppo"
 
     @property
     def world(self) -> World:
         return plugins.world(self.env, self.values).world
 
     @property
-    def config(self) -> ppo.Config:
-        merged = {**FROM_NOTHING, **table.config_differences(self.env, "ppo", "default"), **self.settings}
-        return plugins.config_of(plugins.algorithm("ppo"), merged)
+    def config(self) -> Any:
+        merged = {**FROM_NOTHING[self.algo], **table.config_differences(self.env, self.algo, "default"), **self.settings}
+        return plugins.config_of(plugins.algorithm(self.algo), merged)
+
+    def trainer(self) -> tuple[ppo.PPO | sac.SAC, Callable[[Any, Any], tuple[Any, dict[str, jax.Array]]]]:
+        """What trains, and (state, dials) -> (state, metrics), one round of it."""
+        spec = Spec(self.world, STEPS, 1, 1)
+        if self.algo == "sac":
+            soft = sac.SAC(spec, self.config, terminate=self.terminate)
+            return soft, soft.update
+        inner = ppo.PPO(spec, self.config, terminate=self.terminate)
+
+        def one(state: ppo.State, dials: Any) -> tuple[ppo.State, dict[str, jax.Array]]:
+            state, batch = inner.collect(state, dials)
+            return inner.improve(state, batch, batch.reward)
+
+        return inner, one
 
     def facts(self) -> dict[str, Any]:
         chosen = {**self.values, **self.world.chosen}
-        return {"env": self.env, "seed": self.seed, "world": chosen, "ppo": dataclasses.asdict(self.config),
+        return {"env": self.env, "seed": self.seed, "world": chosen, self.algo: dataclasses.asdict(self.config),
                 "terminate": self.terminate}  # fmt: skip
 
 
@@ -129,7 +146,7 @@ def train(training: Training, out: Path, say: Callable[[str], None] = print, eve
       BadInput: `out` holds another training.
     """
     world, config = training.world, training.config
-    learner = ppo.PPO(Spec(world, STEPS, 1, 1), config, terminate=training.terminate)
+    learner, one_round = training.trainer()
     dials = jax.tree.map(jnp.float32, world.dials)
     facts = json.loads(json.dumps(training.facts()))
     record = out / "training.json"
@@ -138,10 +155,9 @@ def train(training: Training, out: Path, say: Callable[[str], None] = print, eve
     write_atomic(record, json.dumps(facts, indent=1).encode())
     rounds = max(1, every // learner.steps_per_round)
 
-    def chunk(state: ppo.State, count: jax.Array) -> tuple[ppo.State, dict[str, jax.Array]]:
-        def one(_: jax.Array, carry: tuple[ppo.State, Any]) -> tuple[ppo.State, Any]:
-            state, batch = learner.collect(carry[0], dials)
-            return learner.improve(state, batch, batch.reward)
+    def chunk(state: Any, count: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
+        def one(_: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+            return one_round(carry[0], dials)
 
         shape = jax.eval_shape(lambda s: one(jnp.int32(0), (s, None))[1], state)
         return jax.lax.fori_loop(0, count, one, (state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)))
@@ -167,7 +183,7 @@ def train(training: Training, out: Path, say: Callable[[str], None] = print, eve
         weights = exported(learner, state)
         own, cost = measure(weights, jax.random.PRNGKey(1_000_000 + training.seed))
         line = {"round": done, "steps": done * learner.steps_per_round, "return": own.mean(), "worst": own.min(),
-                "cost": cost.mean(), "std": float(metrics.get("std", 0.0)), "kl": float(metrics["kl"])}  # fmt: skip
+                "cost": cost.mean(), "std": float(metrics.get("std", 0.0)), "kl": float(metrics.get("kl", 0.0))}  # fmt: skip
         curve.append({name: value if isinstance(value, int) else round(float(value), 5) for name, value in line.items()})
         write_atomic(out / "policies" / f"{done:06d}.safetensors", save(weights))
         write_atomic(path, "".join(json.dumps(one) + "\n" for one in curve).encode())
@@ -177,14 +193,16 @@ def train(training: Training, out: Path, say: Callable[[str], None] = print, eve
     return curve
 
 
-def exported(learner: ppo.PPO, state: ppo.State) -> dict[str, np.ndarray]:
-    """The policy as a demonstrator's file holds it (`envs.experts`)."""
+def exported(learner: ppo.PPO | sac.SAC, state: Any) -> dict[str, np.ndarray]:
+    """The policy's mode as a demonstrator's file holds it (`envs.experts`)."""
     params = jax.device_get(learner.params(state))
-    net = params.weights["net"]
+    net, size = params.weights.get("net", params.weights), learner.spec.action_size
     weights = {"mean": params.inputs.mean, "scale": params.inputs.scale}
     for index in range(len(net)):
-        weights |= {f"kernel_{index}": net[f"Dense_{index}"]["kernel"], f"bias_{index}": net[f"Dense_{index}"]["bias"]}
-    return {name: np.asarray(value, np.float32) for name, value in weights.items()}
+        layer = net[f"Dense_{index}"]
+        kept = size if index == len(net) - 1 else None  # SAC's last layer holds the log-deviations too
+        weights |= {f"kernel_{index}": layer["kernel"][:, :kept], f"bias_{index}": layer["bias"][:kept]}
+    return {name: np.ascontiguousarray(value, np.float32) for name, value in weights.items()}
 
 
 def ship(training: Training, out: Path, qualities: tuple[str, ...], command: str, folder: Path = experts.FOLDER) -> list[dict]:

@@ -122,6 +122,9 @@ RUNNER = {
 }  # fmt: skip
 """PPO on a robot's own reward, from nothing. On a learned reward a fall ends no episode; of it, 50 steps are enough."""
 
+SOFT = {"episode_steps": 1000, "discount": 0.997, "reward_scale": 5.0, "rounds": 8000}
+"""SAC on a robot's own reward."""
+
 FALLING = {
     "episode_steps": 1000, "absorbing": True, "discount": 0.99, "worlds": 128, "minibatches": 16, "rounds": 60,
     "learning_rate": 8e-4, "log_std": -1.3, "log_std_min": -4.0, "log_std_max": -1.0,
@@ -168,6 +171,7 @@ CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     **{(robot, "gail"): FALLING for robot in LIKE_ROBOTS},
     **{(robot, "airl"): LYING for robot in LIKE_ROBOTS},
     **{(robot, "ppo"): RUNNER for robot in LIKE_ROBOTS},
+    **{(robot, "sac"): SOFT for robot in LIKE_ROBOTS},
     **{(robot, algo): NUDGED for robot in LIKE_ROBOTS for algo in PREFERENCES[:5]},
     ("ant", "gail"): {**CUT, "learning_rate": 8e-4},
     ("ant", "airl"): CUT,
@@ -194,6 +198,7 @@ BUDGET_CONFIGS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {
     ("smoke", "lane_keep", "bc"): {"rounds": 6},
     ("smoke", "lane_keep", "dagger"): {"iterations": 2, "steps_per_round": 200},
     **{(("smoke", env, algo)): SHORT for env in ("lane_keep", "chain", *LIKE_ROBOTS) for algo in ("gail", "airl", "ppo")},
+    **{("smoke", env, "sac"): {"rounds": 12, "random_rounds": 4, "updates": 16} for env in ("lane_keep", *LIKE_ROBOTS)},
     **{
         ("smoke", env, algo): {**SHORT_POOL, **own}
         for env in ("lane_keep", "chain", *LIKE_ROBOTS)

@@ -144,8 +144,7 @@ class PPO:
 
     def inputs(self, state: State) -> Standardiser:
         """What the networks standardise observations with."""
-        std = jnp.asarray(state.statistics.std)
-        return Standardiser(state.statistics.mean, jnp.where(std > CONSTANT, 1.0 / jnp.maximum(std, CONSTANT), 1.0))  # type: ignore[arg-type]
+        return standardised_by(state.statistics)
 
     def params(self, state: State) -> PolicyParams:
         """The policy that is evaluated."""
@@ -372,6 +371,12 @@ def is_zero(weight: Any) -> bool:
 def forever(discount: Any) -> jax.Array:
     """How many steps an endless row of them is worth, 1 / (1 - gamma); at most 1000."""
     return 1.0 / jnp.maximum(1.0 - discount, 1e-3)
+
+
+def standardised_by(statistics: running_statistics.RunningStatisticsState) -> Standardiser:
+    """To mean 0 and deviation 1 in what was counted; a feature that never varied keeps its scale."""
+    std = jnp.asarray(statistics.std)
+    return Standardiser(statistics.mean, jnp.where(std > CONSTANT, 1.0 / jnp.maximum(std, CONSTANT), 1.0))  # type: ignore[arg-type]
 
 
 def view(inputs: Standardiser, observation: jax.Array) -> jax.Array:

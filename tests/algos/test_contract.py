@@ -24,6 +24,7 @@ TINY |= {"worlds": 4, "unroll": 8, "minibatches": 2, "epochs": 1, "value_hidden"
 TINY |= {"disc_hidden": (4,), "disc_batch": 4, "disc_steps": 1}
 TINY |= {"labels": 20, "pairs": 20, "pool_worlds": 20, "pool_steps": 4, "segment": 2, "warm": 2, "tail": 1}
 TINY |= {"samples": 4, "begins": 2, "length": 2}
+TINY |= {"capacity": 32, "random_rounds": 1, "updates": 2}
 TINY |= {"members": 2, "reward_hidden": (4,), "reward_batch": 4, "reward_steps": 4}
 KEY = jax.random.PRNGKey(0)
 
@@ -40,7 +41,7 @@ BUILT_ON_PPO = ("gail", "airl", "ppo", "rlhf", *ALIKE, "dpo")
 
 def worlds_of(algo):
     """Those that an algorithm is tried on, the cheapest first."""
-    return ("grid",) if algo == "maxent_irl" else ("line", "chain")
+    return {"maxent_irl": ("grid",), "sac": ("line",)}.get(algo, ("line", "chain"))
 
 
 def pair(algo, world):

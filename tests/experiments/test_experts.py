@@ -118,21 +118,22 @@ def test_options_are_part_of_a_cell():
     assert best.plugin.keys() == {"ant-spring.safetensors"} and half.plugin.keys() == {"ant-spring-50.safetensors"}
 
 
-def test_what_is_exported_acts_as_the_learner_does(quick_compilation):
+@pytest.mark.parametrize("algo", experts.ALGORITHMS)
+def test_what_is_exported_acts_as_the_learner_does(algo, quick_compilation, monkeypatch):
     import jax
     import jax.numpy as jnp
 
-    from irl_bench.rl import ppo
-    from irl_bench.types import Spec, Task
+    from irl_bench.types import Task
     from tests.algos.helpers import Line
 
     world = Line()
-    config = ppo.Config(**{**TINY, "init": "random", "statistics": "running"})
-    learner = ppo.PPO(Spec(world, 8, 1, 1), config)
+    monkeypatch.setattr(experts.Training, "world", world)
+    own = {"random_rounds": 0, "updates": 2, "batch_size": 8} if algo == "sac" else {"minibatches": 2, "epochs": 1}
+    shape = {name: TINY[name] for name in ("rounds", "worlds", "unroll", "hidden", "value_hidden")}
+    learner, one_round = experts.Training("hopper", 0, {}, {**shape, **own}, algo=algo).trainer()
     state = learner.init(jax.random.PRNGKey(0), Task(None, world.dials))
-    state, batch = learner.collect(state, world.dials)
-    state, _ = learner.improve(state, batch, batch.reward)  # observations have statistics now
+    state, _ = one_round(state, world.dials)  # observations have statistics now
     weights = experts.exported(learner, state)
-    for observation in (batch.observation[0, 0], jnp.full(world.observation_size, 1e3)):  # within and beyond what is cut
+    for observation in (state.worlds.state.obs[0], jnp.full(world.observation_size, 1e3)):  # within and beyond what is cut
         expected = learner.act(learner.params(state), observation, jax.random.PRNGKey(1))
         np.testing.assert_allclose(shipped.act(weights, observation), expected, rtol=1e-5, atol=1e-6)
