@@ -2,8 +2,8 @@
 
 Both learn a reward and a policy; the question is whether the policy outperforms the best demonstration, and whether the reward
 ranks rollouts that are better than any demonstration as the world does (Brown et al. 2020, arXiv 1907.03976, section 5). These
-rollouts are the expert's, with more and more random actions (`algos/judged.py`): the learners never saw one. Ranking is
-measured by Spearman's correlation of the learned with the true return.
+rollouts are those of better demonstrators, with more and more random actions (`algos/judged.py`): the learners never saw one.
+Ranking is measured by Spearman's correlation of the learned with the true return.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from irl_bench.report import ReportData, series, training
 
 QUALITY = "50"
 """Of the demonstrator whose data are learned from."""
+BETTER = ("75", "100")
+"""Of the demonstrators, those there are, whose rollouts are judged."""
 LEARN, RANKED = ("bc", "trex", "drex"), ("trex", "drex")
 LEAST = 10
 """Rollouts above the best demonstration without which a seed has no correlation."""
@@ -48,7 +50,8 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
             return Part(name, asked, report=False, after=learned if given else None)
 
         found.append(one("learn", LEARN, QUALITY))
-        found += [one(algo, ("judged",), "100", algo) for algo in RANKED]
+        better = [quality for quality in BETTER if plugins.world(env, option_of(quality)).world.has_expert]
+        found += [one(f"{algo}-{quality}", ("judged",), quality, algo) for algo in RANKED for quality in better]
     return found
 
 
@@ -61,12 +64,16 @@ def ranking(true: np.ndarray, learned: np.ndarray, above: float) -> float:
     return float(stats.spearmanr(true[kept], learned[kept]).statistic)
 
 
-def judged(data: ReportData) -> tuple[np.ndarray, np.ndarray]:
-    """(true, learned) returns of a part's rollouts, float[S, R]."""
-    (curve,) = (c for c in data.curves if c.algo == "judged")
-    true, learned = (training.metric(data, curve, f"judged_{name}") for name in ("true", "learned"))
-    assert true and learned
-    return true[1], learned[1]
+def judged(parts: list[ReportData]) -> tuple[np.ndarray, np.ndarray]:
+    """(true, learned) returns of the rollouts of all parts, float[S, R]."""
+    pairs = []
+    for data in parts:
+        (curve,) = (c for c in data.curves if c.algo == "judged")
+        true, learned = (training.metric(data, curve, f"judged_{name}") for name in ("true", "learned"))
+        assert true and learned
+        pairs.append((true[1], learned[1]))
+    true, learned = (np.concatenate(values, 1) for values in zip(*pairs, strict=True))
+    return true, learned
 
 
 def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
@@ -89,7 +96,7 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
                 "seeds": point["seeds"],
             }
             if algo in RANKED:
-                true, learned = judged(found[f"{env}/{algo}"])
+                true, learned = judged([data for name, data in found.items() if name.startswith(f"{env}/{algo}-")])
                 beyond, every = (
                     np.array([ranking(*pair, above) for pair in zip(true, learned, strict=True)]) for above in (best, -np.inf)
                 )
@@ -108,9 +115,9 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
             rows.setdefault(f"{env}: demonstrator of {QUALITY} %, mean over seeds [95 % interval]", []).append(row)
     text = [
         "Score: 1 is the expert, 0 a random policy. Spearman: rank correlation of the learned with the true return over "
-        "rollouts of the expert with random actions, seed by seed. Such rollouts: fewest of any seed with a true return "
-        f"above the best demonstration's; with fewer than {LEAST} there is no correlation. T-REX asks for a ranking of its "
-        "rollouts (labels), D-REX for nothing.",
+        "rollouts of better demonstrators with random actions, seed by seed. Such rollouts: fewest of any seed with a true "
+        f"return above the best demonstration's; with fewer than {LEAST} there is no correlation. T-REX asks for a ranking of "
+        "its rollouts (labels), D-REX for nothing.",
     ]
     return {"title": "Rewards beyond the demonstrations", "text": text, "tables": rows, "points": points}
 

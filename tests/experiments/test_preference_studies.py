@@ -266,17 +266,21 @@ def test_a_ranking_is_of_what_is_better_than_the_data():
 def test_extrapolation_sets_policy_and_reward_beside_the_best_demonstration(monkeypatch):
     monkeypatch.setattr(qualities, "shown", lambda env, quality, steps, _: (8.0, 8 * (0.6 if quality == "50" else 1.0)))
     true = np.tile(np.linspace(0, 8, 40), (6, 1))
-    monkeypatch.setattr(extrapolation, "judged", lambda data: (true, -true if data.plan["wrong"] else true))
+
+    def metric(data, curve, name):  # rollouts of even places from one demonstrator, those of odd places from the other
+        own = true[:, data.plan["place"] :: 2]
+        return np.arange(20), own if name == "judged_true" or not data.plan["wrong"] else -own
+
+    monkeypatch.setattr(extrapolation.training, "metric", metric)
     jitter = np.linspace(-0.01, 0.01, 6)
-    part = lambda wrong, **levels: dataclasses.replace(  # noqa: E731
-        one := report(**levels), plan={**one.plan, "wrong": wrong}
+    part = lambda wrong, place=0, **levels: dataclasses.replace(  # noqa: E731
+        one := report(**levels), plan={**one.plan, "wrong": wrong, "place": place}
     )
     common = {"expert": [0.5] * 6, "untrained": [0.9] * 6}
-    found = {
-        "w/learn": part(False, bc=0.5 + jitter, trex=0.2 + jitter, drex=0.5 - jitter, **common),
-        "w/trex": part(False, judged=[0.0] * 6, **common),
-        "w/drex": part(True, judged=[0.0] * 6, **common),
-    }
+    found = {"w/learn": part(False, bc=0.5 + jitter, trex=0.2 + jitter, drex=0.5 - jitter, **common)}
+    for place, quality in enumerate(extrapolation.BETTER):
+        found[f"w/trex-{quality}"] = part(False, place, judged=[0.0] * 6, **common)
+        found[f"w/drex-{quality}"] = part(True, place, judged=[0.0] * 6, **common)
     read = extrapolation.read(found)
     (rows,) = read["tables"].values()
     of = {row["algorithm"]: row for row in rows}
@@ -291,8 +295,12 @@ def test_extrapolation_sets_policy_and_reward_beside_the_best_demonstration(monk
 def test_parts_of_extrapolation():
     _, parts = parsed("--experiment=extrapolation --env=lane_keep,hopper --out=runs/x")
     of = {part.name: part for part in parts}
-    assert list(of)[3:] == ["hopper/learn", "hopper/trex", "hopper/drex"]
+    assert list(of)[5:] == [
+        "hopper/learn",
+        *(f"hopper/{algo}-{better}" for algo in ("trex", "drex") for better in ("75", "100")),
+    ]
     assert of["hopper/learn"].request.settings == {"hopper": {"demonstrator": "50"}}
-    better = of["lane_keep/drex"]
+    better = of["lane_keep/drex-100"]
     assert better.after == "lane_keep/learn" and better.request.given == "runs/x/lane_keep/learn:drex"
     assert better.request.settings["lane_keep"] == {"demonstrator": "expert"} and better.request.algo == ("judged",)
+    assert of["hopper/trex-75"].request.settings["hopper"] == {"demonstrator": "75"}
