@@ -25,7 +25,7 @@ def define(flags):
     flags.DEFINE_bool("ship", False, "put the best policy of OUT so far into envs/experts, with its card, and end")
     flags.DEFINE_bool("table", False, "measure the shipped demonstrators and end")
     flags.DEFINE_bool("latency", False, "measure how many steps random actions take to become a failure of the expert, and end")
-    flags.DEFINE_string("out", None, "folder of the training; by default runs/experts/ENV-BACKEND")
+    flags.DEFINE_string("out", None, "folder of the training; by default runs/experts/ENV-BACKEND, of sac ENV-BACKEND-sac")
 
 
 def main(values):
@@ -74,7 +74,8 @@ def main(values):
         ]
         print("\n".join(aligned([header, *((*row, *[""] * (6 - len(row))) for row in body)])))
         return
-    out = Path(values.out or f"runs/experts/{training.world.name}-{training.world.backend}")
+    usual = f"runs/experts/{training.world.name}-{training.world.backend}" + ("" if values.algo == "ppo" else f"-{values.algo}")
+    out = Path(values.out or usual)
     if not values.ship:
         experts.train(training, out, every=values.every)
     else:

@@ -143,3 +143,8 @@ def test_the_document_is_what_the_store_reads():
         assert record["seeds"] == [0, 7] and record["rounds"] == entry.rounds
     world = made["worlds"]["chain"]
     assert world["u"] == 12 and world["latency"] == 1 and world["horizon"] == 1024 and world["nominal"] == "dagger_chain"
+
+
+@pytest.mark.parametrize("algo", ["gail", "ppo", "sac", "rlhf"])
+def test_who_drives_by_himself_does_so_on_the_road_where_no_world_is_named(algo):
+    assert tuple(cli.parse(["sweep.py", f"--algo={algo}"]).request.env) == ("lane_keep",)

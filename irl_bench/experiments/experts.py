@@ -39,8 +39,8 @@ EPISODES, STEPS = 128, 1000
 QUICK = 32
 """Episodes of an evaluation while training."""
 ALGORITHMS = ("ppo", "sac")
-FROM_NOTHING = {"ppo": {"init": "random", "statistics": "running"}, "sac": {}}
-"""There is nothing to imitate."""
+FROM_NOTHING = {"ppo": {"init": "random", "statistics": "running", "linger": 1_000_000}, "sac": {}}
+"""There is nothing to imitate, and where falls do not end episodes, getting up is to be learned."""
 CHUNK = 200_000
 """Environment steps between two evaluations with their checkpoints, about."""
 
@@ -215,6 +215,8 @@ def ship(training: Training, out: Path, qualities: tuple[str, ...], command: str
     world = training.world
     if not (out / "curve.jsonl").exists():
         raise BadInput(f"{out} holds no policies yet; run the same without --ship first")
+    if json.loads((out / "training.json").read_text()) != json.loads(json.dumps(training.facts())):
+        raise BadInput(f"{out} holds another training, as its training.json says; nearest: its own flags, or another --out")
     curve = [json.loads(line) for line in (out / "curve.jsonl").read_text().splitlines()]
     key = jax.random.PRNGKey(2_000_000 + training.seed)
     measure = returns(world, mode_of, EPISODES)

@@ -50,7 +50,8 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
             return Part(name, asked, report=False, after=learned if given else None)
 
         found.append(one("learn", LEARN, QUALITY))
-        better = [quality for quality in BETTER if plugins.world(env, option_of(quality)).world.has_expert]
+        own = request.settings.get(env, {})
+        better = [quality for quality in BETTER if plugins.world(env, {**own, **option_of(quality)}).world.has_expert]
         found += [one(f"{algo}-{quality}", ("judged",), quality, algo) for algo in RANKED for quality in better]
     return found
 
@@ -67,6 +68,8 @@ def ranking(true: np.ndarray, learned: np.ndarray, above: float) -> float:
 def judged(parts: list[ReportData]) -> tuple[np.ndarray, np.ndarray]:
     """(true, learned) returns of the rollouts of all parts, float[S, R]."""
     pairs = []
+    if not parts:
+        raise ValueError("no part with judged rollouts: an earlier version's folder? The study's command completes it")
     for data in parts:
         (curve,) = (c for c in data.curves if c.algo == "judged")
         true, learned = (training.metric(data, curve, f"judged_{name}") for name in ("true", "learned"))
@@ -109,7 +112,7 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
                 points.append(
                     {
                         "env": env, "algo": algo, "best": best, "true": true.tolist(), "learned": learned.tolist(),
-                        "spearman": beyond.tolist(), "over_best": point["over_best"],
+                        "spearman": beyond.tolist(), "over_best": point["over_best"], "returns": point["returns"],
                     }
                 )  # fmt: skip
             rows.setdefault(f"{env}: demonstrator of {QUALITY} %, mean over seeds [95 % interval]", []).append(row)

@@ -1,6 +1,6 @@
 """Does a reward outlive the dynamics it was learned under? The claim AIRL was made for (Fu et al. 2018, section 7).
 
-Rewards and policies are learned in the world as it is. Then one dial is changed, and compared are: the learned policies as they
+Rewards and policies are learned in the world as it is. Then it is changed, and compared are: the learned policies as they
 are (policy transfer), and policies trained from scratch in the changed world on AIRL's g(s), on AIRL's g(s, a), on GAIL's
 reward and on the true reward. Learned rewards are held fixed while they are maximised.
 """
@@ -136,6 +136,8 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
                         "env steps": curve.consumes[1],
                     }
                 )
+    if not points:
+        raise ValueError("no part of transfer: an earlier version's folder? The study's command completes it")
     text = [
         "Score: 1 is the expert in the unchanged world, 0 a random policy in the changed one. Rewards and policies were "
         "learned in the unchanged world; 'trained again': PPO from a random policy in the changed one. 'expert's': the share "

@@ -193,12 +193,13 @@ class SAC:
         statistics = running_statistics.update(state.statistics, batch.observation.reshape(-1, self.spec.observation_size))
         new = {name: getattr(batch, name) for name in ("observation", "action", "reward", "next_observation")}
         new = flat({**new, "goes_on": 1.0 - batch.termination})
-        at = state.round * self.steps_per_round % self.capacity
+        pieces = self.capacity // self.steps_per_round
+        at = state.round % pieces * self.steps_per_round
         buffer = {
             name: jax.lax.dynamic_update_slice_in_dim(rows, new[name], at, 0)  # type: ignore[arg-type]
             for name, rows in state.buffer.items()
         }
-        held = jnp.minimum((state.round + 1) * self.steps_per_round, self.capacity)
+        held = jnp.minimum(state.round + 1, pieces) * self.steps_per_round
         state = state.replace(worlds=worlds, statistics=statistics, buffer=buffer, round=state.round + 1, key=key)
         state, found = self._fit(state, held, jnp.where(at_random, 0, config.updates), fit_key)
         std = jnp.exp(self.distribution(state.actor, view(self.inputs(state), batch.observation))[1])

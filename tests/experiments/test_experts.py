@@ -45,6 +45,10 @@ def test_a_training_resumes_exactly_and_ships_its_best(small, tmp_path, quick_co
     with pytest.raises(BadInput, match="holds another training"):
         experts.train(experts.Training("lane_keep", 4, {}, TINY), tmp_path / "whole")
 
+    with pytest.raises(BadInput, match="holds another training"):  # its card would tell of another algorithm
+        experts.ship(
+            experts.Training("lane_keep", 3, {}, {}, algo="sac"), tmp_path / "whole", ("expert",), "", tmp_path / "out"
+        )
     (card,) = experts.ship(training, tmp_path / "whole", ("expert",), "a command", tmp_path / "out")
     found = shipped.read(tmp_path / "out" / "lane_keep-irl_bench.safetensors")
     assert found.card == json.loads(json.dumps(card)) and card["command"] == "a command" and card["backend"] == "irl_bench"

@@ -119,9 +119,10 @@ def test_transfer_compares_each_method_under_each_change(tmp_path):
     found = {}
     for part in parts:
         if "/learn/" not in part.name:
-            # The expert of a changed world, worth half of what it was, is no measure.
-            expert = [0.0 if "/none/" in part.name else 0.5] * 3
-            made = report(**{"expert": expert, "untrained": [1.0] * 3, part.request.algo[0]: [0.1, 0.2, 0.3]})
+            # No measure: the expert of a changed world, worth half of what it was, and random actions in the unchanged one.
+            same = "/none/" in part.name
+            references = {"expert": [0.0 if same else 0.5] * 3, "untrained": [2.0 if same else 1.0] * 3}
+            made = report(**references, **{part.request.algo[0]: [0.1, 0.2, 0.3]})
             found[part.name] = made
     read = transfer.read(found)
     assert len(read["tables"]) == 4
@@ -194,3 +195,8 @@ def test_dry_run_of_a_study_says_what_waits_for_what(tmp_path, capsys):
 def test_narrowed_drops_settings_of_what_is_not_in_the_sweep():
     request = plan.Request(algo=("bc", "dagger"), env=("chain",), settings={"bc": {"rounds": 2}, "dagger": {"loss": "mse"}})
     assert study.narrowed(request, algo=("bc",)).settings == {"bc": {"rounds": 2}}
+
+
+def test_a_transfer_folder_of_other_parts_is_one_line():
+    with pytest.raises(ValueError, match="earlier version"):
+        transfer.read({"friction/reward_true": report(expert=[0.0], untrained=[1.0])})
