@@ -12,6 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from brax.training.acme.running_statistics import RunningStatisticsState
 from flax import struct
 
 from irl_bench.types import Spec
@@ -19,6 +20,10 @@ from irl_bench.types import Spec
 ATANH_EDGE = 1.0 - 1e-3
 """Demonstrated actions are clipped to this before atanh: at 1 a tanh-Gaussian's density is infinite."""
 MIN_LOG_STD, MAX_LOG_STD = -5.0, 1.0
+CONSTANT = 1e-5
+"""A feature whose standard deviation is at or below this counts as constant."""
+OBSERVATION_LIMIT = 10.0
+"""Standardised observations are cut here: a feature that hardly ever varies has a huge scale."""
 
 
 @struct.dataclass
@@ -33,7 +38,9 @@ class Standardiser:
         return (observation - self.mean) * self.scale
 
 
-def standardiser(observation: jax.Array, weight: jax.Array, keep_constant: bool = False, floor: float = 1e-5) -> Standardiser:
+def standardiser(
+    observation: jax.Array, weight: jax.Array, keep_constant: bool = False, floor: float = CONSTANT
+) -> Standardiser:
     """Statistics of float32[n, O] observations with weights float32[n].
 
     Args:
@@ -48,19 +55,31 @@ def standardiser(observation: jax.Array, weight: jax.Array, keep_constant: bool 
     return Standardiser(mean, jnp.where(varies, 1.0 / jnp.where(varies, deviation, 1.0), dropped))
 
 
+def standardised_by(statistics: RunningStatisticsState) -> Standardiser:
+    """To mean 0 and deviation 1 in what was counted; a feature that never varied keeps its scale."""
+    std = jnp.asarray(statistics.std)
+    return Standardiser(statistics.mean, jnp.where(std > CONSTANT, 1.0 / jnp.maximum(std, CONSTANT), 1.0))  # type: ignore[arg-type]
+
+
+def view(inputs: Standardiser, observation: jax.Array) -> jax.Array:
+    """Standardised observations within +-OBSERVATION_LIMIT."""
+    return jnp.clip(inputs(observation), -OBSERVATION_LIMIT, OBSERVATION_LIMIT)
+
+
 class MLP(nn.Module):
-    """Tanh multilayer perceptron; `first_scale` multiplies the first layer's initial weights, `head_scale` the last one's."""
+    """Multilayer perceptron; `first_scale` multiplies the first layer's initial weights, `head_scale` the last one's."""
 
     hidden: Sequence[int]
     out: int
     first_scale: float = 1.0
     head_scale: float = 0.1
+    activation: Callable[[jax.Array], jax.Array] = nn.tanh
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         for i, width in enumerate(self.hidden):
             scale = self.first_scale if i == 0 else 1.0
-            x = nn.tanh(nn.Dense(width, kernel_init=nn.initializers.variance_scaling(scale**2, "fan_in", "normal"))(x))
+            x = self.activation(nn.Dense(width, kernel_init=nn.initializers.variance_scaling(scale**2, "fan_in", "normal"))(x))
         return nn.Dense(self.out, kernel_init=nn.initializers.variance_scaling(self.head_scale**2, "fan_in", "normal"))(x)
 
 

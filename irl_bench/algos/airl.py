@@ -23,7 +23,7 @@ from flax import struct
 
 from irl_bench.algos.config import BadInput, setting
 from irl_bench.learner import Consumes, Learner
-from irl_bench.networks import MAX_LOG_STD, MIN_LOG_STD
+from irl_bench.networks import MAX_LOG_STD, MIN_LOG_STD, view
 from irl_bench.rewards import adversarial
 from irl_bench.rl import ppo
 from irl_bench.types import Spec, Task
@@ -90,7 +90,7 @@ def make(spec: Spec, config: Config) -> Learner:
         }
         policy = inner.init(policy_key, task)
         # Undecided at first: a constant in g changes no policy, but while it climbs from 0 to log pi, all reward is -log pi.
-        x = ppo.view(inner.inputs(policy), task.demonstrations.observation)
+        x = view(inner.inputs(policy), task.demonstrations.observation)
         entropy = jnp.mean(inner.policy.entropy(policy.weights["policy"], x, entropy_key))
         last = f"bias_{len(config.disc_hidden)}"
         params["g"] = {**params["g"], last: params["g"][last] - entropy}
@@ -102,7 +102,7 @@ def make(spec: Spec, config: Config) -> Learner:
         inputs, weights = inner.inputs(policy), policy.weights["policy"]
 
         def log_prob(observation: jax.Array, action: jax.Array) -> jax.Array:
-            return inner.policy.log_prob(weights, ppo.view(inputs, observation), inner.policy.unsquash(action))
+            return inner.policy.log_prob(weights, view(inputs, observation), inner.policy.unsquash(action))
 
         rows = adversarial.Rows.of(batch)
         discriminator, found = judge.fit(state.discriminator, task.demonstrations, rows, log_prob, policy.round, fit_key)

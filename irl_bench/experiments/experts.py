@@ -110,7 +110,7 @@ class Training:
 
     @property
     def config(self) -> Any:
-        merged = {**FROM_NOTHING[self.algo], **table.config_differences(self.env, self.algo, "default"), **self.settings}
+        merged = {**table.config_differences(self.env, self.algo, "default"), **FROM_NOTHING[self.algo], **self.settings}
         return plugins.config_of(plugins.algorithm(self.algo), merged)
 
     def trainer(self) -> tuple[ppo.PPO | sac.SAC, Callable[[Any, Any], tuple[Any, dict[str, jax.Array]]]]:
@@ -128,9 +128,11 @@ class Training:
         return inner, one
 
     def facts(self) -> dict[str, Any]:
+        """JSON values."""
         chosen = {**self.values, **self.world.chosen}
-        return {"env": self.env, "seed": self.seed, "world": chosen, self.algo: dataclasses.asdict(self.config),
-                "terminate": self.terminate}  # fmt: skip
+        found = {"env": self.env, "seed": self.seed, "world": chosen, self.algo: dataclasses.asdict(self.config),
+                 "terminate": self.terminate}  # fmt: skip
+        return json.loads(json.dumps(found))
 
 
 def train(training: Training, out: Path, say: Callable[[str], None] = print, every: int = CHUNK) -> list[dict[str, Any]]:
@@ -148,7 +150,7 @@ def train(training: Training, out: Path, say: Callable[[str], None] = print, eve
     world, config = training.world, training.config
     learner, one_round = training.trainer()
     dials = jax.tree.map(jnp.float32, world.dials)
-    facts = json.loads(json.dumps(training.facts()))
+    facts = training.facts()
     record = out / "training.json"
     if record.exists() and json.loads(record.read_text()) != facts:
         raise BadInput(f"{out} holds another training; nearest: --out={out}-2")
@@ -215,7 +217,7 @@ def ship(training: Training, out: Path, qualities: tuple[str, ...], command: str
     world = training.world
     if not (out / "curve.jsonl").exists():
         raise BadInput(f"{out} holds no policies yet; run the same without --ship first")
-    if json.loads((out / "training.json").read_text()) != json.loads(json.dumps(training.facts())):
+    if json.loads((out / "training.json").read_text()) != training.facts():
         raise BadInput(f"{out} holds another training, as its training.json says; nearest: its own flags, or another --out")
     curve = [json.loads(line) for line in (out / "curve.jsonl").read_text().splitlines()]
     key = jax.random.PRNGKey(2_000_000 + training.seed)

@@ -155,14 +155,15 @@ def mean(values: np.ndarray) -> list[float]:
     return [float(x) for x in slopes.jackknife_t(values, lambda m: m)]
 
 
-def scores(data: ReportData, env: str, algo: str, mode: str) -> np.ndarray | None:
+def scores(data: ReportData, env: str, algo: str, mode: str, of: ReportData | None = None) -> np.ndarray | None:
     """float[S]: normalised score of each usable seed over the longest horizon, (G - G_0) / (G* - G_0).
 
     G is the return, G* the expert's mean one in the same world and mode, G_0 that of a random policy (the untrained network):
     the score is 1 for the expert and 0 for a policy that knows nothing. None if one of the three was not run.
+    `of`: where the expert is taken from instead, as one that is worth nothing in a changed world is no measure there.
     """
-    curves = {(c.env, c.algo, c.mode): c for c in data.curves}
-    own, expert = curves.get((env, algo, mode)), curves.get((env, "expert", mode))
+    curves, experts = ({(c.env, c.algo, c.mode): c for c in one.curves} for one in (data, of or data))
+    own, expert = curves.get((env, algo, mode)), experts.get((env, "expert", mode))
     untrained = curves.get((env, "untrained", mode))
     if own is None or expert is None or untrained is None:
         return None

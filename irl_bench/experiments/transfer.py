@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from irl_bench import plugins
 from irl_bench.algos.config import BadInput, nearest
 from irl_bench.experiments.demo_efficiency import spread
-from irl_bench.experiments.study import Part, Study, mean, narrowed
+from irl_bench.experiments.study import Part, Study, mean, narrowed, scores
 from irl_bench.plan import Request
 from irl_bench.report import ReportData, series, tables
 
@@ -86,16 +86,6 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     return found
 
 
-def _scores(found: Mapping[str, ReportData], env: str, change: str, method: str) -> np.ndarray:
-    """float[S]: normalised scores of a method's usable seeds: 0 is a random policy in the changed world, 1 the expert in the
-    world as it was, as an expert may be worth nothing where a leg has no force."""
-    algo = METHODS[method][1]
-    (expert,) = (c for c in found[f"{env}/none/{method}"].curves if c.algo == "expert")
-    own, random = (next(c for c in found[f"{env}/{change}/{method}"].curves if c.algo == name) for name in (algo, "untrained"))
-    best, worst = (float(np.mean(c.returns[c.usable])) for c in (expert, random))
-    return (own.returns[own.usable] - worst) / (best - worst)
-
-
 def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
     rows: dict[str, list[dict[str, Any]]] = {}
     points = []
@@ -108,7 +98,8 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
             for method, (title, algo, source) in METHODS.items():
                 data = found[f"{env}/{change}/{method}"]
                 (curve,) = (c for c in data.curves if c.algo == algo)
-                score = _scores(found, env, change, method)
+                score = scores(data, curve.env, algo, curve.mode, of=found[f"{env}/none/{method}"])
+                assert score is not None
                 policy = score if policy is None else policy
                 paired = len(score) == len(policy) and method != "policy_airl" and source
                 gain = mean(score - policy) if paired else None

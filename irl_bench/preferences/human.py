@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from irl_bench.algos.config import BadInput
+from irl_bench.networks import view
 from irl_bench.preferences.reward_model import HELD_OUT, Comparisons, Segments
 from irl_bench.types import Spec, Task
 
@@ -64,7 +65,7 @@ def make_clips(
         weights, inputs = state.weights["policy"], inner.inputs(state)
 
         def step(states: Any, key: jax.Array) -> Any:
-            raw = inner.policy.draw(weights, ppo.view(inputs, states.obs), key)
+            raw = inner.policy.draw(weights, view(inputs, states.obs), key)
             action = inner.policy.squash(raw)
             after = jax.vmap(world.step)(states, action)
             return after, (after.obs, action, jax.vmap(world.picture)(after))

@@ -19,7 +19,7 @@ from flax import struct
 
 from irl_bench.algos.config import setting
 from irl_bench.learner import Consumes, Learner
-from irl_bench.networks import Policy, Standardiser, standardiser
+from irl_bench.networks import Policy, Standardiser, standardiser, view
 from irl_bench.preferences import reward_model, starts, teachers
 from irl_bench.rl import ppo
 from irl_bench.supervised import PolicyParams, draw
@@ -103,7 +103,7 @@ def make(spec: Spec, config: Config, loss: Loss) -> Learner:
         pair_key, answer_key = jax.random.split(key)
 
         def act(observation: jax.Array, key: jax.Array) -> Any:
-            x = ppo.view(inputs, observation)
+            x = view(inputs, observation)
             raw = policy.draw(weights, x, key)
             return policy.squash(raw), raw, policy.log_prob(weights, x, raw)
 
@@ -112,7 +112,7 @@ def make(spec: Spec, config: Config, loss: Loss) -> Learner:
         known = teachers.pool_of(teacher, reward.reshape(2 * count, config.segment))
         label, weight = teachers.answer(teacher, reward[:, 0], reward[:, 1], known, answer_key)
         own = jax.tree.map(lambda x: x[:, :, : config.segment], (batch.observation, batch.raw, batch.log_prob))
-        return Pairs(ppo.view(inputs, own[0]), own[1], own[2], label, weight)
+        return Pairs(view(inputs, own[0]), own[1], own[2], label, weight)
 
     def update(state: State, task: Task) -> tuple[State, dict[str, jax.Array]]:
         key, fit_key = jax.random.split(state.key)
@@ -157,7 +157,7 @@ def make(spec: Spec, config: Config, loss: Loss) -> Learner:
 
     def act(params: PolicyParams, observation: jax.Array, key: jax.Array) -> jax.Array:
         del key
-        return policy.mode(params.weights, ppo.view(params.inputs, observation))
+        return policy.mode(params.weights, view(params.inputs, observation))
 
     walked = config.labels * (config.warm + 2 * steps)
     return Learner(

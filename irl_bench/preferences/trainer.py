@@ -27,6 +27,7 @@ from flax import struct
 
 from irl_bench.algos.config import BadInput, setting
 from irl_bench.learner import Consumes, Learner
+from irl_bench.networks import view
 from irl_bench.preferences import inverse, reward_model
 from irl_bench.preferences.reward_model import Comparisons, RewardModel, Segments
 from irl_bench.rewards.adversarial import correlation
@@ -210,7 +211,7 @@ class Trainer:
         inputs = self.inner.inputs(policy)
 
         def act(observation: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-            raw = self.inner.policy.draw(weights, ppo.view(inputs, observation), key)
+            raw = self.inner.policy.draw(weights, view(inputs, observation), key)
             return self.inner.policy.squash(raw), raw, jnp.zeros(len(raw))
 
         return act
@@ -278,7 +279,7 @@ class Trainer:
             reward = self.rewards.judge(state.reward, batch.observation, batch.action, batch.next_observation)
             # Modes are compared: how much either tries beside its mode is no distance between them.
             weights = params.weights if self.inner.policy.discrete else {**params.weights, "log_std": reference["log_std"]}
-            kl = self.inner.policy.kl(weights, reference, ppo.view(params.inputs, batch.observation))
+            kl = self.inner.policy.kl(weights, reference, view(params.inputs, batch.observation))
             return jnp.mean(reward) - config.reference_kl * jnp.mean(kl)
 
         both = jax.tree.map(lambda *x: jnp.stack(x), state.best, now)

@@ -25,17 +25,13 @@ from brax.training.agents.ppo.losses import compute_gae
 from flax import struct
 
 from irl_bench.algos.config import BadInput, setting
-from irl_bench.networks import MAX_LOG_STD, MIN_LOG_STD, MLP, Policy, Standardiser
+from irl_bench.networks import MAX_LOG_STD, MIN_LOG_STD, MLP, Policy, Standardiser, standardised_by, view
 from irl_bench.rl.experience import Transition, Worlds, begin, flat, unroll
 from irl_bench.supervised import PolicyParams, fit, flatten, optimiser
 from irl_bench.types import Demonstrations, Spec, Task
 
-OBSERVATION_LIMIT = 10.0
-"""Standardised observations are cut here: a feature that hardly ever varies has a huge scale."""
 REWARD_LIMIT = 10.0
 """Normalised rewards are cut here."""
-CONSTANT = 1e-5
-"""A feature whose standard deviation is at or below this is not scaled."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -371,17 +367,6 @@ def is_zero(weight: Any) -> bool:
 def forever(discount: Any) -> jax.Array:
     """How many steps an endless row of them is worth, 1 / (1 - gamma); at most 1000."""
     return 1.0 / jnp.maximum(1.0 - discount, 1e-3)
-
-
-def standardised_by(statistics: running_statistics.RunningStatisticsState) -> Standardiser:
-    """To mean 0 and deviation 1 in what was counted; a feature that never varied keeps its scale."""
-    std = jnp.asarray(statistics.std)
-    return Standardiser(statistics.mean, jnp.where(std > CONSTANT, 1.0 / jnp.maximum(std, CONSTANT), 1.0))  # type: ignore[arg-type]
-
-
-def view(inputs: Standardiser, observation: jax.Array) -> jax.Array:
-    """Standardised observations within +-OBSERVATION_LIMIT."""
-    return jnp.clip(inputs(observation), -OBSERVATION_LIMIT, OBSERVATION_LIMIT)
 
 
 def clipped_surrogate(log_ratio: jax.Array, advantage: jax.Array, clip: float) -> jax.Array:

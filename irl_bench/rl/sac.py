@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -25,9 +24,8 @@ from brax.training.acme import running_statistics
 from flax import struct
 
 from irl_bench.algos.config import BadInput, setting
-from irl_bench.networks import Standardiser, log_slope
+from irl_bench.networks import MLP, Standardiser, log_slope, standardised_by, view
 from irl_bench.rl.experience import Worlds, begin, flat, unroll
-from irl_bench.rl.ppo import standardised_by, view
 from irl_bench.supervised import PolicyParams
 from irl_bench.types import Spec, Task
 
@@ -79,20 +77,6 @@ class State:
     key: jax.Array
 
 
-class Net(nn.Module):
-    """Multilayer perceptron with `activation` between its layers."""
-
-    hidden: Sequence[int]
-    out: int
-    activation: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        for width in self.hidden:
-            x = self.activation(nn.Dense(width, kernel_init=nn.initializers.lecun_uniform())(x))
-        return nn.Dense(self.out, kernel_init=nn.initializers.lecun_uniform())(x)
-
-
 class SAC:
     """The functions of SAC on one world with continuous actions; pure, with `State` as their only memory.
 
@@ -107,8 +91,8 @@ class SAC:
                            f"random_rounds={config.rounds - 1}")  # fmt: skip
         self.spec, self.config, self.terminate = spec, config, terminate
         # The same activation as a stored demonstrator's.
-        self.actor = Net(tuple(config.hidden), 2 * spec.action_size, nn.tanh)
-        self.critic = Net(tuple(config.value_hidden), 1, nn.relu)
+        self.actor = MLP(tuple(config.hidden), 2 * spec.action_size, head_scale=1.0)
+        self.critic = MLP(tuple(config.value_hidden), 1, head_scale=1.0, activation=nn.relu)
         self.transform = optax.adam(config.learning_rate)
         self.steps_per_round = config.worlds * config.unroll
         # Whole rounds, so that one is always written in one piece.

@@ -16,6 +16,7 @@ from envs.tabular import occupancy
 from irl_bench import rollout
 from irl_bench.algos import airl, gail, maxent_irl
 from irl_bench.experiments.settings import budget_of, config_differences
+from irl_bench.networks import view
 from irl_bench.rewards import adversarial
 from irl_bench.rl import ppo
 from irl_bench.types import Spec, Task
@@ -52,7 +53,7 @@ def compared(algo, env, seeds, rounds):
         return occupancy(transitions, jnp.exp(log_policy), start)[:, None] * jnp.exp(log_policy)
 
     def log_policy_of(params):
-        x = jnp.repeat(ppo.view(params.inputs, jnp.eye(states))[:, None], actions, 1)
+        x = jnp.repeat(view(params.inputs, jnp.eye(states))[:, None], actions, 1)
         return inner.policy.log_prob(params.weights, x, jnp.broadcast_to(jnp.arange(actions), (states, actions)))
 
     def f_of(reward):

@@ -141,3 +141,10 @@ def test_what_is_exported_acts_as_the_learner_does(algo, quick_compilation, monk
     for observation in (state.worlds.state.obs[0], jnp.full(world.observation_size, 1e3)):  # within and beyond what is cut
         expected = learner.act(learner.params(state), observation, jax.random.PRNGKey(1))
         np.testing.assert_allclose(shipped.act(weights, observation), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_what_training_from_nothing_needs_goes_before_the_table():
+    """On robots PPO's table cuts an episode soon after a fall; a demonstrator that is to get up must have the time."""
+    training = experts.Training("ant", 0, {}, {}, terminate=False)
+    assert training.config.linger == 1_000_000 and training.config.rounds == 400
+    assert experts.Training("ant", 0, {}, {"linger": 70}).config.linger == 70

@@ -10,6 +10,7 @@ import pytest
 from irl_bench import rollout
 from irl_bench.algos import cpl, dpo, drex, rlhf, rlhf_iterated, trex
 from irl_bench.algos.config import BadInput
+from irl_bench.networks import view
 from irl_bench.preferences import offline, teachers, trainer
 from irl_bench.rl import ppo
 from irl_bench.types import Spec, Task
@@ -166,7 +167,7 @@ def inner(state):
 def objective(learner, state, params):
     """By hand: mean learned reward of a mode less beta times the mean KL of its distance from the clone's."""
     world, policy = Windy(), ppo.PPO(spec_of(Windy()), rlhf.Config(**SMALL)).policy
-    see = lambda x: ppo.view(params.inputs, x)  # noqa: E731
+    see = lambda x: view(params.inputs, x)  # noqa: E731
     act = lambda x, key: (policy.mode(params.weights, see(x)),) * 2 + (jnp.zeros(len(x)),)  # noqa: E731
     _, batch = trainer.pool(spec_of(world), world.dials, act, 256, 32, 32, jax.random.PRNGKey(5))
     reward = learner.judge(state.reward, batch.observation, batch.action, batch.next_observation)

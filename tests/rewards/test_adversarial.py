@@ -10,7 +10,7 @@ import pytest
 from irl_bench import rollout
 from irl_bench.algos import airl, gail
 from irl_bench.algos.config import BadInput
-from irl_bench.networks import standardiser
+from irl_bench.networks import standardiser, view
 from irl_bench.rewards import adversarial
 from irl_bench.rewards.adversarial import Config, Discriminator, Network, Rows, Steps
 from irl_bench.types import Spec, Task
@@ -346,7 +346,7 @@ def test_airl_reads_the_current_density_of_both_sides():
 
     inner = ppo.PPO(spec, airl.Config(**SMALL), terminate=False)
     demos = task.demonstrations
-    x = ppo.view(inner.inputs(state.policy), demos.observation[:, :-1])
+    x = view(inner.inputs(state.policy), demos.observation[:, :-1])
     density = inner.policy.log_prob(state.policy.weights["policy"], x, inner.policy.unsquash(demos.action[:, :-1]))
     assert np.isclose(metrics["disc_logit_expert"], -density.mean(), atol=3 * float(density.std()) / 32**0.5 + 0.05)
     assert metrics["disc_logit_policy"] < 0  # a narrow Gaussian's own samples have high density

@@ -12,6 +12,7 @@ from envs.core import World
 from irl_bench import rollout
 from irl_bench.algos import ppo as algo
 from irl_bench.algos.config import BadInput
+from irl_bench.networks import view
 from irl_bench.rl import ppo
 from irl_bench.rl.experience import Transition
 from irl_bench.types import Spec, Task
@@ -34,7 +35,7 @@ def learnt(world, seeds=3, **settings):
 
 def values(learner_config, world, states, observation):
     inner = ppo.PPO(Spec(world, world.horizon, 2, 4), learner_config)
-    value = lambda state: inner.values(state.weights, ppo.view(inner.inputs(state), observation))  # noqa: E731
+    value = lambda state: inner.values(state.weights, view(inner.inputs(state), observation))  # noqa: E731
     return np.asarray(jax.vmap(value)(states))
 
 
