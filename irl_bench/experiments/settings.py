@@ -203,9 +203,9 @@ BUDGET_CONFIGS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {
         ("smoke", env, algo): {**SHORT_POOL, **own}
         for env in ("lane_keep", "chain", *LIKE_ROBOTS)
         for algo, own in {
-            "rlhf": {"labels": 100},
-            "rlhf_iterated": {"labels": 100, "iterations": 2},
-            "best_of_n": {"labels": 100, "samples": 8, "begins": 8, "warm": 50, "length": 50},
+            "rlhf": {"labels": 50},
+            "rlhf_iterated": {"labels": 50, "iterations": 2},
+            "best_of_n": {"labels": 50, "samples": 8, "begins": 8, "warm": 50, "length": 50},
             "trex": {"pairs": 200},
             "drex": {"pairs": 200},
         }.items()

@@ -304,3 +304,5 @@ def test_parts_of_extrapolation():
     assert better.after == "lane_keep/learn" and better.request.given == "runs/x/lane_keep/learn:drex"
     assert better.request.settings["lane_keep"] == {"demonstrator": "expert"} and better.request.algo == ("judged",)
     assert of["hopper/trex-75"].request.settings["hopper"] == {"demonstrator": "75"}
+    _, few = parsed("--experiment=extrapolation --budget=smoke")
+    assert [part.name for part in few] == ["lane_keep/learn", "lane_keep/drex-100"]
