@@ -43,7 +43,7 @@ PRESSURE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "iterated": ("rlhf_iterated", LAST),
 }
 """Folder -> (algorithm, settings). `source` is where `frozen` has its reward from; `frozen` has RLHF's settings otherwise."""
-BRIEF = ("source", "frozen", "iterated")
+BRIEF = ("source", "frozen")
 """Those of the smallest budget."""
 HELD = 1e-6
 """A KL per step up to this is rounding: the policy is the clone."""
