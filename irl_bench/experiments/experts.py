@@ -231,7 +231,8 @@ def ship(training: Training, out: Path, qualities: tuple[str, ...], command: str
     cards = []
     for quality in qualities:
         wanted = 1.0 if quality == "expert" else float(quality) / 100.0
-        line = min(curve, key=lambda one: abs((one["return"] - random.mean()) / span - wanted))
+        # Of equals the last: its own actions vary least.
+        line = min(reversed(curve), key=lambda one: abs((one["return"] - random.mean()) / span - wanted))
         content = (out / "policies" / f"{int(line['round']):06d}.safetensors").read_bytes()
         own, cost = measure(load(content), key)
         name = experts.name_of(world.name, world.backend, quality)

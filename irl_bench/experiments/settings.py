@@ -186,6 +186,8 @@ CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     },
     **{(robot, algo): BEYOND for robot in ("halfcheetah", "ant") for algo in ("trex", "drex")},
     ("halfcheetah", "ppo"): {**RUNNER, "unroll": 64, "discount": 0.97, "log_std_min": -3.0},
+    ("inverted_pendulum", "ppo"): {**RUNNER, "discount": 0.99, "log_std_min": -3.0, "rounds": 200},
+    ("inverted_double_pendulum", "ppo"): {**RUNNER, "discount": 0.99, "rounds": 100},
 }
 """(world, algorithm) -> settings that differ from the algorithm's defaults."""
 
