@@ -173,6 +173,8 @@ CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     **{(robot, "ppo"): RUNNER for robot in LIKE_ROBOTS},
     **{(robot, "sac"): SOFT for robot in LIKE_ROBOTS},
     **{(robot, algo): NUDGED for robot in LIKE_ROBOTS for algo in PREFERENCES[:5]},
+    # Steps of FALLING's size undo, from many demonstrations, what the clone could do (docs/robots.md).
+    ("hopper", "gail"): {**FALLING, "learning_rate": 3e-4, "log_std": -2.2},
     ("ant", "gail"): {**CUT, "learning_rate": 8e-4},
     ("ant", "airl"): CUT,
     ("ant", "ppo"): {
@@ -186,6 +188,7 @@ CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     },
     **{(robot, algo): BEYOND for robot in ("halfcheetah", "ant") for algo in ("trex", "drex")},
     ("halfcheetah", "ppo"): {**RUNNER, "unroll": 64, "discount": 0.97, "log_std_min": -3.0},
+    ("reacher", "ppo"): {**RUNNER, "discount": 0.99, "learning_rate": 1e-3, "log_std_min": -2.0, "rounds": 300},
     ("inverted_pendulum", "ppo"): {**RUNNER, "discount": 0.99, "log_std_min": -3.0, "rounds": 200},
     ("inverted_double_pendulum", "ppo"): {**RUNNER, "discount": 0.99, "rounds": 100},
 }
