@@ -42,9 +42,8 @@ PRESSURE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "one_shot": ("rlhf", LAST),
     "iterated": ("rlhf_iterated", LAST),
 }
-"""Folder -> (algorithm, settings). `source` is where `frozen` has its reward from; `frozen` has RLHF's settings otherwise."""
-BRIEF = ("source", "frozen")
-"""Those of the smallest budget."""
+"""Folder -> (algorithm, settings). `source` is where `frozen` has its reward from; `frozen` has RLHF's settings otherwise.
+The smallest budget has none: each is another program to compile."""
 HELD = 1e-6
 """A KL per step up to this is rounding: the policy is the clone."""
 SMOOTH = 5
@@ -73,7 +72,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
                 own = {"labels": labels, "reward_hidden": width}
                 found.append(one(f"{place}/rlhf", "rlhf", LAST, over=own))
                 found.append(one(f"{place}/best_of_n", "best_of_n", {}, over=own))
-        for name in BRIEF if request.budget == "smoke" else PRESSURE:
+        for name in () if request.budget == "smoke" else PRESSURE:
             algo, own = PRESSURE[name]
             usual = shared("rlhf", algo, request, env)
             if name == "frozen":
