@@ -34,8 +34,10 @@ LEAST = 10
 
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     (count,) = demos
-    # Once through everything: one learner, one demonstrator whose rollouts it judges.
-    ranked, judges = (RANKED[-1:], BETTER[-1:]) if request.budget == "smoke" else (RANKED, BETTER)
+    learners, ranked, judges = ("bc", *RANKED), RANKED, BETTER
+    if request.budget == "smoke":  # once through everything: one learner, one demonstrator whose rollouts it judges
+        learners = ranked = RANKED[-1:]
+        judges = BETTER[-1:]
     found = []
     for env in request.env:
         mode = next(iter(plugins.world(env).world.modes))
@@ -51,7 +53,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
             )  # fmt: skip
             return Part(name, asked, report=False, after=learned if given else None)
 
-        found.append(one("learn", ("bc", *ranked), QUALITY))
+        found.append(one("learn", learners, QUALITY))
         own = request.settings.get(env, {})
         better = [quality for quality in judges if plugins.world(env, {**own, **option_of(quality)}).world.has_expert]
         found += [one(f"{algo}-{quality}", ("judged",), quality, algo) for algo in ranked for quality in better]
@@ -70,8 +72,6 @@ def ranking(true: np.ndarray, learned: np.ndarray, above: float) -> float:
 def judged(parts: list[ReportData]) -> tuple[np.ndarray, np.ndarray]:
     """(true, learned) returns of the rollouts of all parts, float[S, R]."""
     pairs = []
-    if not parts:
-        raise ValueError("no part with judged rollouts: an earlier version's folder? The study's command completes it")
     for data in parts:
         (curve,) = (c for c in data.curves if c.algo == "judged")
         true, learned = (training.metric(data, curve, f"judged_{name}") for name in ("true", "learned"))
@@ -100,8 +100,9 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
                 "env steps": point["consumes"][1],
                 "seeds": point["seeds"],
             }
-            if algo in RANKED:
-                true, learned = judged([data for name, data in found.items() if name.startswith(f"{env}/{algo}-")])
+            rollouts = [data for name, data in found.items() if name.startswith(f"{env}/{algo}-")]
+            if rollouts:
+                true, learned = judged(rollouts)
                 beyond, every = (
                     np.array([ranking(*pair, above) for pair in zip(true, learned, strict=True)]) for above in (best, -np.inf)
                 )
@@ -129,12 +130,12 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
 
 def draw(found: Mapping[str, Any]) -> Figure:
     points = found["points"]
-    worlds = list(dict.fromkeys(p["env"] for p in points))
-    figure = Figure(figsize=(7.0, 2.6 * max(1, len(worlds))), layout="constrained")
-    axes = figure.subplots(max(1, len(worlds)), len(RANKED), squeeze=False)
+    worlds, algos = (list(dict.fromkeys(p[name] for p in points)) for name in ("env", "algo"))
+    figure = Figure(figsize=(3.5 * max(1, len(algos)), 2.6 * max(1, len(worlds))), layout="constrained")
+    axes = figure.subplots(max(1, len(worlds)), max(1, len(algos)), squeeze=False)
     colours = series.colours(RANKED)
     for p in points:
-        axis = axes[worlds.index(p["env"]), RANKED.index(p["algo"])]
+        axis = axes[worlds.index(p["env"]), algos.index(p["algo"])]
         true, learned = np.array(p["true"]), np.array(p["learned"])
         # Every seed's reward has a unit of its own.
         learned = (learned - learned.mean(1, keepdims=True)) / np.maximum(learned.std(1, keepdims=True), 1e-9)

@@ -28,7 +28,7 @@ from irl_bench.plan import Request
 from irl_bench.report import ReportData, series, tables, training
 
 LABELS = {"smoke": (50,), "default": (100, 300, 1000, 3000), "full": (100, 300, 1000, 3000)}
-WIDTHS = {"smoke": ((8,),), "default": ((4,), (64, 64)), "full": ((4,), (16, 16), (64, 64))}
+WIDTHS = {"smoke": ((64, 64),), "default": ((4,), (64, 64)), "full": ((4,), (16, 16), (64, 64))}
 PRESSED = {"learning_rate": 1e-3, "reference_kl": 0.0, "linger": 1_000_000}
 """Of every policy here; a fall counts whole in gold."""
 LAST = {**PRESSED, "keep": "last"}
@@ -42,8 +42,9 @@ PRESSURE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "one_shot": ("rlhf", LAST),
     "iterated": ("rlhf_iterated", LAST),
 }
-"""Folder -> (algorithm, settings). `source` is where `frozen` has its reward from; `frozen` has RLHF's settings otherwise.
-The smallest budget has none: each is another program to compile."""
+"""Folder -> (algorithm, settings). `source` is where `frozen` has its reward from; `frozen` has RLHF's settings otherwise."""
+BRIEF = ("one_shot",)
+"""Of the smallest budget: at its one number of labels and width the program of `rlhf`, which is compiled already."""
 HELD = 1e-6
 """A KL per step up to this is rounding: the policy is the clone."""
 SMOOTH = 5
@@ -72,7 +73,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
                 own = {"labels": labels, "reward_hidden": width}
                 found.append(one(f"{place}/rlhf", "rlhf", LAST, over=own))
                 found.append(one(f"{place}/best_of_n", "best_of_n", {}, over=own))
-        for name in () if request.budget == "smoke" else PRESSURE:
+        for name in BRIEF if request.budget == "smoke" else PRESSURE:
             algo, own = PRESSURE[name]
             usual = shared("rlhf", algo, request, env)
             if name == "frozen":

@@ -57,6 +57,11 @@ def test_a_training_resumes_exactly_and_ships_its_best(small, tmp_path, quick_co
     assert content == (tmp_path / "out" / "lane_keep-irl_bench.safetensors").read_bytes()
     assert card["return"][1] <= card["return"][0] <= card["return"][2] and np.isfinite(card["random_return"])
 
+    level = [json.dumps({**line, "return": 1.0}) for line in whole]
+    (tmp_path / "whole" / "curve.jsonl").write_text("\n".join(level))
+    (card,) = experts.ship(training, tmp_path / "whole", ("expert",), "a command", tmp_path / "out")
+    assert card["env_steps"] == whole[-1]["steps"]  # of equals the last
+
 
 def test_lesser_drivers_of_the_car_are_what_their_cards_say(quick_compilation):
     import jax

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from irl_bench import cli
+from irl_bench import cli, plan
 from irl_bench.algos import rlhf
 from irl_bench.experiments import decomposition, extrapolation, overoptimization, qualities, seed_table
 from irl_bench.experiments.demo_efficiency import spread
@@ -244,7 +244,11 @@ def test_parts_of_the_label_studies():
     pressed = of["pressure/adversarial"].request.settings["airl"]
     assert all(pressed[name] == getattr(rlhf.Config(), name) for name in overoptimization.ALIKE)
     _, parts = parsed("--experiment=overoptimization --budget=smoke")
-    assert [part.name.split("/")[-1] for part in parts] == ["rlhf", "best_of_n"]
+    one, _, again = parts
+    assert (one.name, again.name) == ("lane_keep/50/64x64/rlhf", "lane_keep/pressure/one_shot")
+    assert [cell.static_key() for cell in plan.build(one.request).cells] == [
+        cell.static_key() for cell in plan.build(again.request).cells
+    ]
     _, parts = parsed("--experiment=label_efficiency")
     assert len(parts) == 4 * 8
     settings = {part.name: part.request.settings["rlhf_iterated"] for part in parts}

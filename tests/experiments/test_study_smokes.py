@@ -1,0 +1,18 @@
+"""Each study of preferences at its smallest budget, from the command line to its files."""
+
+import json
+
+import pytest
+
+from irl_bench import cli
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+@pytest.mark.parametrize("name", ["seed_table", "decomposition", "label_efficiency", "overoptimization", "extrapolation"])
+def test_smoke_runs_to_its_files(name, tmp_path):
+    assert cli.main(cli.parse(["sweep.py", f"--experiment={name}", "--budget=smoke", f"--out={tmp_path}"])) == 0
+    found = json.loads((tmp_path / f"{name}.json").read_text())
+    assert any(found["tables"].values())
+    assert (tmp_path / f"{name}.html").stat().st_size > 0
+    assert (tmp_path / "figures" / f"{name}.png").exists()
