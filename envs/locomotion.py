@@ -75,7 +75,8 @@ class Robot(experts.Demonstrated):
 
     def __init__(self, backend: str = "auto", demonstrator: str = "expert"):
         if backend == "auto":
-            backend = "mjx" if jax.default_backend() != "cpu" and experts.find(self.name, "mjx") else "spring"
+            order = BACKENDS if jax.default_backend() == "cpu" else ("mjx", *BACKENDS)
+            backend = next((one for one in order if experts.find(self.name, one)), "spring")
         self.chosen = {"backend": backend, "demonstrator": demonstrator}
         self.dials = Dials()
         self._robot, self._observation_size = _load(self.brax_name, backend, bool(self.upright))

@@ -4,6 +4,7 @@ python launch/expert.py --env=hopper                                    # trains
 python launch/expert.py --env=hopper --ship --qualities=expert,75,50    # puts its best policies into envs/experts with cards
 python launch/expert.py --table                                         # every shipped demonstrator on fresh episodes
 python launch/expert.py --env=hopper --latency                          # steps from wrong actions to a fall
+python launch/expert.py --env=ant --rising                              # from how many of 500 falls its expert gets up
 """
 
 import shlex
@@ -25,14 +26,16 @@ def define(flags):
     flags.DEFINE_bool("ship", False, "put the best policy of OUT so far into envs/experts, with its card, and end")
     flags.DEFINE_bool("table", False, "measure the shipped demonstrators and end")
     flags.DEFINE_bool("latency", False, "measure how many steps random actions take to become a failure of the expert, and end")
+    flags.DEFINE_bool("rising", False, "measure from how many of 500 fallen starts the expert gets up, and end")
     flags.DEFINE_string("out", None, "folder of the training; by default runs/experts/ENV-BACKEND, of sac ENV-BACKEND-sac")
 
 
 def main(values):
     import envs
+    from envs import locomotion
     from irl_bench import plugins, process
     from irl_bench.algos.config import BadInput, nearest, parsed
-    from irl_bench.experiments import experts, latency
+    from irl_bench.experiments import experts, latency, rising
     from irl_bench.experiments.settings import ROBOTS
     from irl_bench.report.tables import interval, number
     from irl_bench.report.terminal import aligned
@@ -73,6 +76,18 @@ def main(values):
             (str(r["burst"]), str(r["episodes"]), f"{r['failed']:.3f}", *(f"{q:.0f}" for q in r["steps"] or ())) for r in found
         ]
         print("\n".join(aligned([header, *((*row, *[""] * (6 - len(row))) for row in body)])))
+        return
+    if values.rising:
+        plugins.need_expert(plugins.world(values.env, world))
+        if not isinstance(training.world, (locomotion.Planar, locomotion.Free)):
+            raise BadInput(f"--rising: {values.env} has no fallen starts; nearest: --env=hopper")
+        found = rising.measure(plugins.world(values.env, {**world, "fallen_start": 1.0}).world, values.seed)
+        if not found["fallen"]:
+            raise BadInput(f"--rising: {values.env} does not fail by falling; nearest: --env=hopper")
+        share, (low, high) = found["up"] / found["fallen"], found["interval"]
+        print(f"{found['up']} of {found['fallen']} fallen got up: {share:.3f} [{low:.3f}, {high:.3f}]")
+        if found["steps"]:
+            print("after {:.0f}, {:.0f} and {:.0f} steps (10, 50 and 90 % of them)".format(*found["steps"]))
         return
     usual = f"runs/experts/{training.world.name}-{training.world.backend}" + ("" if values.algo == "ppo" else f"-{values.algo}")
     out = Path(values.out or usual)

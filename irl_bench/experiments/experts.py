@@ -210,7 +210,8 @@ def exported(learner: ppo.PPO | sac.SAC, state: Any) -> dict[str, np.ndarray]:
 def ship(training: Training, out: Path, qualities: tuple[str, ...], command: str, folder: Path = experts.FOLDER) -> list[dict]:
     """Puts the best policy of `out` and, for each other quality, the one nearest to it into `folder`; returns their cards.
 
-    A quality is a share of the best policy's normalised score; where the world's expert is no network, of that expert's.
+    A quality is a share of the normalised score of the best policy, if that is shipped too, or else of the expert that ships;
+    where the world's expert is no network, of that expert's.
 
     Policies are compared by the evaluations made while training; a card's figures come from fresh episodes.
     """
@@ -223,8 +224,10 @@ def ship(training: Training, out: Path, qualities: tuple[str, ...], command: str
     key = jax.random.PRNGKey(2_000_000 + training.seed)
     measure = returns(world, mode_of, EPISODES)
     random, _ = returns(world, at_random(world), EPISODES)(None, key)
-    best = max(line["return"] for line in curve)
-    if world.has_expert and experts.find(world.name, world.backend) is None:  # a law of its own, which sets the scale
+    best, network = max(line["return"] for line in curve), experts.find(world.name, world.backend)
+    if network and "expert" not in qualities:
+        best = network.card["return"][0]
+    elif world.has_expert and network is None:  # a law of its own, which sets the scale
         sums = jax.jit(lambda key, dials: rollout.evaluate(world.bind(dials), None, None, key, EPISODES, STEPS))
         best = float(sums(key, jax.tree.map(jnp.float32, world.dials)).reward) / EPISODES
     span = best - random.mean()

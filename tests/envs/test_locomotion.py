@@ -57,6 +57,15 @@ def test_every_registered_robot_is_in_the_table_of_budgets():
     assert {name for name, target in envs.WORLDS.items() if "locomotion" in target} == set(ROBOTS)
 
 
+def test_the_usual_physics_is_that_of_the_demonstrator():
+    assert {name: made(name).backend for name in ("hopper", "walker2d", "humanoid")} == {
+        "hopper": "spring",
+        "walker2d": "positional",
+        "humanoid": "spring",  # which has none
+    }
+    assert made("walker2d").has_expert and not envs.make("walker2d", backend="spring").has_expert
+
+
 def test_reward_is_braxs_and_a_fall_costs_until_the_horizon(hops):
     start, (after, action) = hops
     with warnings.catch_warnings():

@@ -4,6 +4,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def small(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_training_resumes_exactly_and_ships_its_best(small, tmp_path, quick_compilation):
+def test_a_training_resumes_exactly_and_ships_its_best(small, tmp_path, quick_compilation, monkeypatch):
     training = experts.Training("lane_keep", 3, {}, TINY)
     whole = experts.train(training, tmp_path / "whole", lambda _: None, 128)
     assert [line["steps"] for line in whole] == [128, 256, 384]
@@ -52,7 +53,7 @@ def test_a_training_resumes_exactly_and_ships_its_best(small, tmp_path, quick_co
     (card,) = experts.ship(training, tmp_path / "whole", ("expert",), "a command", tmp_path / "out")
     found = shipped.read(tmp_path / "out" / "lane_keep-irl_bench.safetensors")
     assert found.card == json.loads(json.dumps(card)) and card["command"] == "a command" and card["backend"] == "irl_bench"
-    best = max(whole, key=lambda line: line["return"])
+    best = max(reversed(whole), key=lambda line: line["return"])
     content = (tmp_path / "whole" / "policies" / f"{best['round']:06d}.safetensors").read_bytes()
     assert content == (tmp_path / "out" / "lane_keep-irl_bench.safetensors").read_bytes()
     assert card["return"][1] <= card["return"][0] <= card["return"][2] and np.isfinite(card["random_return"])
@@ -61,6 +62,14 @@ def test_a_training_resumes_exactly_and_ships_its_best(small, tmp_path, quick_co
     (tmp_path / "whole" / "curve.jsonl").write_text("\n".join(level))
     (card,) = experts.ship(training, tmp_path / "whole", ("expert",), "a command", tmp_path / "out")
     assert card["env_steps"] == whole[-1]["steps"]  # of equals the last
+
+    random = card["random_return"]
+    rising = [json.dumps({**line, "return": random + 100 * (i + 1)}) for i, line in enumerate(whole)]
+    (tmp_path / "whole" / "curve.jsonl").write_text("\n".join(rising))
+    expert = types.SimpleNamespace(card={"return": [random + 1100, random + 1000, random + 1200]})
+    monkeypatch.setattr(shipped, "find", lambda *which: expert)
+    (card,) = experts.ship(training, tmp_path / "whole", ("25",), "a command", tmp_path / "out")
+    assert card["env_steps"] == whole[-1]["steps"]  # 275 of 1100: a quarter of the expert that ships
 
 
 def test_lesser_drivers_of_the_car_are_what_their_cards_say(quick_compilation):
@@ -97,6 +106,7 @@ def test_nothing_to_ship_is_one_line(tmp_path):
         (["--env=hopper", "--set=learning_rat=2"], "did you mean learning_rate"),
         (["--env=hopper", "--qualities=60"], "known are expert, 75, 50, 25"),
         (["--env=swimmer"], "swimmer is broken"),
+        (["--env=reacher", "--rising"], "reacher has no fallen starts"),
     ],
 )
 def test_bad_input_is_one_line(flags, message):

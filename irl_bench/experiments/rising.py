@@ -1,0 +1,54 @@
+"""Whether an expert gets up: DAgger's bound of O(T eps) supposes that the expert brings back whoever errs.
+
+Every episode starts fallen and is the expert's. It has got up if none of its last `still` steps is a failure.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import stats
+
+from envs.core import State, World
+
+
+def measure(world: World, seed: int = 0, states: int = 500, steps: int = 1000, still: int = 50) -> dict[str, Any]:
+    """How many got up, the share's 95 % interval (Wilson 1927), and 10, 50, 90 % quantiles of the steps that it took.
+
+    Args:
+      world: one with an expert, which starts fallen.
+      seed: of the episodes.
+      states: episodes; those whose first step is no failure did not start fallen and are left out.
+      steps: length of an episode.
+      still: steps at its end without a failure.
+    """
+
+    @jax.jit
+    def run(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        start_key, act_key = jax.random.split(key)
+        started = jax.vmap(world.reset)(jax.random.split(start_key, states))
+
+        def step(carry: tuple[State, jax.Array], t: jax.Array) -> tuple[tuple[State, jax.Array], jax.Array]:
+            now, last = carry
+            action = jax.vmap(world.expert)(now, jax.random.split(jax.random.fold_in(act_key, t), states))
+            now = jax.vmap(world.step)(now, action)
+            failed = now.metrics["cost"] > 0
+            return (now, jnp.where(failed, t + 1, last)), failed
+
+        start = (started, jnp.zeros(states, jnp.int32))
+        (_, last), failed = jax.lax.scan(step, start, jnp.arange(steps))
+        return failed[0], last
+
+    fell, last = map(np.asarray, run(jax.random.PRNGKey(seed)))
+    took = last[fell]
+    up = took[took <= steps - still]
+    interval = stats.binomtest(len(up), len(took)).proportion_ci(method="wilson") if len(took) else None
+    return {
+        "fallen": len(took),
+        "up": len(up),
+        "interval": [float(interval.low), float(interval.high)] if interval else None,
+        "steps": np.percentile(up, (10, 50, 90)).tolist() if len(up) else None,
+    }
