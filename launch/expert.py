@@ -21,6 +21,7 @@ def define(flags):
     flags.DEFINE_list("set", [], "NAME=VALUE, settings of the algorithm that differ from the robot's")
     flags.DEFINE_list("world", [], "NAME=VALUE, dials and options of the world, as backend=positional or fallen_start=0.3")
     flags.DEFINE_bool("terminate", True, "end training episodes at a fall")
+    flags.DEFINE_float("penalty", 0.0, "what PPO maximises is lowered by this in failed steps", lower_bound=0.0)
     flags.DEFINE_integer("every", 200_000, "environment steps between two evaluations, about", lower_bound=1)
     flags.DEFINE_list("qualities", ["expert"], "what is shipped: expert, 75, 50, 25")
     flags.DEFINE_bool("ship", False, "put the best policy of OUT so far into envs/experts, with its card, and end")
@@ -63,10 +64,12 @@ def main(values):
     if values.algo not in experts.ALGORITHMS:
         raise BadInput(f"--algo={values.algo}: known are {', '.join(experts.ALGORITHMS)}; nearest: "
                        f"{nearest(values.algo, experts.ALGORITHMS)}")  # fmt: skip
+    if values.penalty and values.algo != "ppo":
+        raise BadInput(f"--penalty={values.penalty}: PPO alone has it; nearest: --algo=ppo")
     world = parsed("world", values.world, plugins.world(values.env).settings)
     training = experts.Training(
         values.env, values.seed, world, parsed("set", values.set, plugins.algorithm(values.algo).settings), values.terminate,
-        values.algo,
+        values.algo, values.penalty,
     )  # fmt: skip
     if values.latency:
         plugins.need_expert(plugins.world(values.env, world))

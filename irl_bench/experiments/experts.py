@@ -103,6 +103,8 @@ class Training:
     """Settings of the algorithm that differ from the world's."""
     terminate: bool = True
     algo: str = "ppo"
+    penalty: float = 0.0
+    """Of PPO: what it maximises is lowered by this in failed steps."""
 
     @property
     def world(self) -> World:
@@ -123,7 +125,7 @@ class Training:
 
         def one(state: ppo.State, dials: Any) -> tuple[ppo.State, dict[str, jax.Array]]:
             state, batch = inner.collect(state, dials)
-            return inner.improve(state, batch, batch.reward)
+            return inner.improve(state, batch, batch.reward - self.penalty * batch.cost)
 
         return inner, one
 
@@ -131,7 +133,7 @@ class Training:
         """JSON values."""
         chosen = {**self.values, **self.world.chosen}
         found = {"env": self.env, "seed": self.seed, "world": chosen, self.algo: dataclasses.asdict(self.config),
-                 "terminate": self.terminate}  # fmt: skip
+                 "terminate": self.terminate, **({"penalty": self.penalty} if self.penalty else {})}  # fmt: skip
         return json.loads(json.dumps(found))
 
 

@@ -106,6 +106,7 @@ def test_nothing_to_ship_is_one_line(tmp_path):
         (["--env=hopper", "--set=learning_rat=2"], "did you mean learning_rate"),
         (["--env=hopper", "--qualities=60"], "known are expert, 75, 50, 25"),
         (["--env=swimmer"], "swimmer is broken"),
+        (["--algo=sac", "--penalty=1"], "PPO alone has it"),
         (["--env=reacher", "--rising"], "reacher has no fallen starts"),
     ],
 )
@@ -163,3 +164,20 @@ def test_what_training_from_nothing_needs_goes_before_the_table():
     training = experts.Training("ant", 0, {}, {}, terminate=False)
     assert training.config.linger == 1_000_000 and training.config.rounds == 400
     assert experts.Training("ant", 0, {}, {"linger": 70}).config.linger == 70
+
+
+def test_a_penalty_is_paid_in_failed_steps(quick_compilation):
+    import jax
+    import jax.numpy as jnp
+
+    from irl_bench.types import Task
+
+    shape = {**TINY, "unroll": 64, "episode_steps": 64}
+    plain, strict = (experts.Training("lane_keep", 0, {}, shape, terminate=False, penalty=penalty) for penalty in (0.0, 5.0))
+    assert "penalty" not in plain.facts() and strict.facts()["penalty"] == 5.0
+    learner, one_round = strict.trainer()
+    dials = jax.tree.map(jnp.float32, strict.world.dials)
+    _, metrics = jax.jit(one_round)(learner.init(jax.random.PRNGKey(0), Task(None, dials)), dials)
+    paid = metrics["true_return"] / 64 - metrics["reward_mean"]
+    assert metrics["cost"] > 0.01
+    np.testing.assert_allclose(paid, 5.0 * metrics["cost"], rtol=1e-4)

@@ -97,9 +97,10 @@ def test_parts_hold_every_quality_and_control():
     assert len(parsed("--experiment=seed_table --budget=smoke")[1]) == 1
     _, parts = parsed("--experiment=seed_table --env=hopper")
     assert {part.name.split("/")[1] for part in parts} == {"50", "100"}
-    assert qualities.qualities_of("hopper", "full") == ("50", "75", "100")  # no quarter ships
+    assert qualities.qualities_of("hopper", "full") == ("25", "50", "75", "100")
+    assert qualities.qualities_of("walker2d", "full") == ("100",)  # no lesser one ships
     _, parts = parsed("--experiment=seed_table --env=hopper --budget=full")
-    assert {part.name.split("/")[1] for part in parts} == {"50", "75", "100"}
+    assert {part.name.split("/")[1] for part in parts} == {"25", "50", "75", "100"}
     _, parts = parsed("--experiment=seed_table --lane_keep.demonstrator=75")
     assert {part.name.split("/")[1] for part in parts} == {"75"} and len(parts) == 6
 
