@@ -84,7 +84,7 @@ def main(values):
         plugins.need_expert(plugins.world(values.env, world))
         if not isinstance(training.world, (locomotion.Planar, locomotion.Free)):
             raise BadInput(f"--rising: {values.env} has no fallen starts; nearest: --env=hopper")
-        found = rising.measure(plugins.world(values.env, {**world, "fallen_start": 1.0}).world, values.seed)
+        found = rising.measure(envs.with_dials(training.world, fallen_start=1.0), values.seed)
         if not found["fallen"]:
             raise BadInput(f"--rising: {values.env} does not fail by falling; nearest: --env=hopper")
         share, (low, high) = found["up"] / found["fallen"], found["interval"]
