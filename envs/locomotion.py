@@ -14,8 +14,10 @@ The demonstrator is a network, trained by `launch/expert.py` and kept in `envs/e
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
+import io
 import math
 import warnings
 from typing import Any, ClassVar, cast
@@ -24,12 +26,14 @@ import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
-from brax import envs as brax_envs
-from brax import math as math_
 from flax import struct
 
 from envs import experts
 from envs.core import State, dial
+
+with contextlib.redirect_stdout(io.StringIO()):  # as in envs.core, which may not be the first
+    from brax import envs as brax_envs
+    from brax import math as math_
 
 BACKENDS = ("spring", "positional", "generalized", "mjx")
 """Brax's physics: impulses through springs, projected positions, generalised coordinates, and MuJoCo's in JAX."""
@@ -47,6 +51,7 @@ class Dials:
     disabled_joint: float = dial(0.0, "number of the first actuator without force, counted from 1; 0: none", low=0, high=32)
     disabled_count: float = dial(1.0, "how many actuators have none, from that on (a leg of ant: 2)", low=1, high=32)
     fallen_start: float = dial(0.0, "share of episodes that start fallen (robots with a free or hinged torso)", low=0, high=1)
+    fallen_from: float = dial(90.0, "least angle by which a free torso is then turned over; most: 180 [deg]", low=0, high=180)
     noise: float = dial(0.0, "standard deviation of Gaussian noise added to each executed action", low=0, high=1)
 
 
@@ -201,10 +206,11 @@ class Free(Robot):
     drop: ClassVar[float]
 
     def _fallen_pose(self, q: jax.Array, key: jax.Array) -> jax.Array:
-        """Turned about a random horizontal axis by 90 to 180 degrees."""
+        """Turned about a random horizontal axis by `fallen_from` to 180 degrees."""
         axis_key, angle_key = jax.random.split(key)
         axis = jax.random.uniform(axis_key, maxval=2.0 * math.pi)
-        half = jax.random.uniform(angle_key, minval=math.pi / 4, maxval=math.pi / 2)
+        least = jnp.deg2rad(self.dials.fallen_from) / 2.0
+        half = jax.random.uniform(angle_key, minval=least, maxval=math.pi / 2)
         turned = jnp.stack([jnp.cos(half), jnp.sin(half) * jnp.cos(axis), jnp.sin(half) * jnp.sin(axis), jnp.zeros(())])
         return q.at[3:7].set(turned).at[2].add(self.drop)
 

@@ -98,7 +98,7 @@ class Policy:
     def init(self, key: jax.Array) -> Any:
         weights: dict[str, Any] = {"net": self._net.init(key, jnp.zeros(self._inputs))["params"]}
         if not self.discrete:
-            weights["log_std"] = jnp.full(self.size, self._log_std)
+            weights["log_std"] = jnp.full(self.size, self._log_std, jnp.float32)
         return weights
 
     def _out(self, weights: Any, x: jax.Array) -> jax.Array:

@@ -193,6 +193,8 @@ def test_a_bug_shows_its_traceback(monkeypatch):
         ("--tensorboard", "tensorboard", True),
         ("--lane_keep.friction=0.6", "settings", {"lane_keep": {"friction": 0.6}}),
         ("--bc.learning_rate=1e-4", "settings", {"bc": {"learning_rate": 1e-4}}),
+        ("--bc.hidden=64,32", "settings", {"bc": {"hidden": (64, 32)}}),
+        ("--bc.hidden=64x32", "settings", {"bc": {"hidden": (64, 32)}}),
         ("", "seeds", None),
         ("", "out", "runs/sweep"),
     ],

@@ -113,7 +113,7 @@ class Setting:
             return "true or false"
         if self.choices:
             return " | ".join(self.choices)
-        noun = {int: "integer", float: "number", tuple: "integers separated by commas"}[self.kind]
+        noun = {int: "integer", float: "number", tuple: "integers separated by commas or x"}[self.kind]
         if self.low == -INF and self.high == INF:
             return f"finite {noun}" if self.kind is float else noun
         if self.high == INF:
@@ -133,7 +133,8 @@ class Setting:
                 raise BadInput(f"must be true or false, not {_quote(text)}; nearest: {show(self.default)}")
             return truth[text.lower()]
         if self.kind is tuple:
-            parts = [part for part in text.split(",") if part.strip()]
+            numbers = text.replace("x", ",").split(",")  # 64x32: a flag that is a list itself cannot hold 64,32
+            parts = [part for part in numbers if part.strip()]
             return self.check(tuple(self._number(part, int) for part in parts))
         return self.check(self._number(text, self.kind))
 

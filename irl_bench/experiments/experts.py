@@ -3,6 +3,7 @@
     OUT/curve.jsonl          one line per evaluation: steps, return of the policy's mode over 1000 steps, cost
     OUT/policies/*.safetensors   the policy at each evaluation
     OUT/checkpoints          where a stopped training goes on
+    OUT/machine.json         versions and device with which it last ran
 
 The reward is the world's own. Episodes end at a fall and after 1000 steps. The robots' settings stand in `settings.CONFIGS`
 under ppo and sac.
@@ -157,6 +158,7 @@ def train(training: Training, out: Path, say: Callable[[str], None] = print, eve
     if record.exists() and json.loads(record.read_text()) != facts:
         raise BadInput(f"{out} holds another training; nearest: --out={out}-2")
     write_atomic(record, json.dumps(facts, indent=1).encode())
+    write_atomic(out / "machine.json", json.dumps(machine(), indent=1).encode())
     rounds = max(1, every // learner.steps_per_round)
 
     def chunk(state: Any, count: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
@@ -197,6 +199,12 @@ def train(training: Training, out: Path, say: Callable[[str], None] = print, eve
     return curve
 
 
+def machine() -> dict[str, Any]:
+    """What a training's result depends on beside its settings."""
+    versions = {name: importlib.metadata.version(name) for name in ("brax", "jax", "mujoco", "mujoco-mjx")}
+    return {"device": jax.devices()[0].device_kind, "versions": versions}
+
+
 def exported(learner: ppo.PPO | sac.SAC, state: Any) -> dict[str, np.ndarray]:
     """The policy's mode as a demonstrator's file holds it (`envs.experts`)."""
     params = jax.device_get(learner.params(state))
@@ -218,7 +226,7 @@ def ship(training: Training, out: Path, qualities: tuple[str, ...], command: str
     Policies are compared by the evaluations made while training; a card's figures come from fresh episodes.
     """
     world = training.world
-    if not (out / "curve.jsonl").exists():
+    if not ((out / "curve.jsonl").exists() and (out / "machine.json").exists()):
         raise BadInput(f"{out} holds no policies yet; run the same without --ship first")
     if json.loads((out / "training.json").read_text()) != training.facts():
         raise BadInput(f"{out} holds another training, as its training.json says; nearest: its own flags, or another --out")
@@ -233,7 +241,7 @@ def ship(training: Training, out: Path, qualities: tuple[str, ...], command: str
         sums = jax.jit(lambda key, dials: rollout.evaluate(world.bind(dials), None, None, key, EPISODES, STEPS))
         best = float(sums(key, jax.tree.map(jnp.float32, world.dials)).reward) / EPISODES
     span = best - random.mean()
-    cards = []
+    cards, made = [], json.loads((out / "machine.json").read_text())
     for quality in qualities:
         wanted = 1.0 if quality == "expert" else float(quality) / 100.0
         # Of equals the last: its own actions vary least.
@@ -255,7 +263,7 @@ def ship(training: Training, out: Path, qualities: tuple[str, ...], command: str
             "seed": training.seed,
             "command": command,
             "training": training.facts(),
-            "versions": {name: importlib.metadata.version(name) for name in ("brax", "jax", "mujoco", "mujoco-mjx")},
+            **made,
             "sha256": hashlib.sha256(content).hexdigest(),
             "licence": "Apache-2.0",
         }

@@ -283,7 +283,12 @@ def measure(parts: Sequence[str], env: str, counts: Sequence[int], steps: int, r
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": {"cores": len(os.sched_getaffinity(0)), "memory_gib": round(memory, 1)},
+        "machine": {
+            "cores": len(os.sched_getaffinity(0)),
+            "memory_gib": round(memory, 1),
+            "device": jax.devices()[0].device_kind,
+            "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        },
         "backend": jax.default_backend(),
         "devices": jax.local_device_count(),
         "versions": {
@@ -309,9 +314,9 @@ TITLES = {
     "vmapped_learners": "One round of `airl` for S seeds vmapped in one program on one device, against the same S rounds one "
     "after the other by the program for one seed, its compilation not counted; medians of calls taken in turn, the ratio is "
     "that of vmapped to separate",
-    "robots": "PPO on robots at equal settings and sizes, on one device: the whole loop, its rollout alone, and Brax's own "
-    "trainer (its evaluations left out; the median of its epochs after the first). The limit is the rollout plus the counted "
-    "arithmetic of the updates' matrices at the rate measured for a product of two 512 x 512 matrices",
+    "robots": "PPO on robots, on spring physics, at equal settings and sizes on one device: the whole loop, its rollout alone, "
+    "and Brax's own trainer (its evaluations left out; the median of its epochs after the first). The limit is the rollout "
+    "plus the counted arithmetic of the updates' matrices at the rate measured for a product of two 512 x 512 matrices",
 }
 
 
@@ -329,7 +334,9 @@ def page(folder: Path) -> str:
         machine, settings = record["machine"], record["settings"]
         versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
         lines += ["", f"## {path.stem}", ""]
-        lines += [f"{record['date']}; {machine['cores']} cores, {machine['memory_gib']} GiB; backend {record['backend']},"]
+        extras = ", ".join(text for text in (machine.get("device"), machine.get("xla_flags")) if text not in (None, "", "cpu"))
+        backend = record["backend"] + (f" ({extras})" if extras else "")
+        lines += [f"{record['date']}; {machine['cores']} cores, {machine['memory_gib']} GiB; backend {backend},"]
         lines += [f"devices {record['devices']}. World `{settings['env']}`, {settings['repeats']} repeats. {versions}."]
         for part, rows in record["parts"].items():
             lines += ["", f"### {part}", "", f"{TITLES[part]}.", "", *_table(rows)]

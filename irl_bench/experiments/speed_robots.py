@@ -18,10 +18,12 @@ from irl_bench.rl import ppo
 from irl_bench.types import Spec, Task
 
 SETTINGS = {
-    "init": "random", "statistics": "running", "worlds": 256, "unroll": 20, "episode_steps": 1000,
+    "init": "random", "statistics": "running", "unroll": 20, "episode_steps": 1000,
     "epochs": 4, "minibatches": 32, "hidden": (64, 64), "value_hidden": (64, 64),
     "discount": 0.97, "learning_rate": 3e-4, "entropy": 1e-2, "rounds": 1000,
 }  # fmt: skip
+WORLDS, WORLDS_ACCELERATED = 256, 2048
+"""Worlds on a CPU and on an accelerator, which fewer would leave idle."""
 ROUNDS = 8
 """Rounds per timed call."""
 
@@ -34,8 +36,8 @@ def robots(env: str, counts: Sequence[int], steps: int, repeats: int) -> list[di
 
 def one(env: str, repeats: int) -> dict[str, Any]:
     """The row of one robot on one device."""
-    world = envs.make(env)
-    config = ppo.Config(**SETTINGS)  # type: ignore[arg-type]
+    world = envs.make(env, backend="spring")
+    config = ppo.Config(**SETTINGS, worlds=WORLDS if jax.default_backend() == "cpu" else WORLDS_ACCELERATED)  # type: ignore[arg-type]
     inner = ppo.PPO(Spec(world, 1000, 1, 1), config)
     dials = jax.tree.map(jnp.float32, world.dials)
     state = jax.jit(lambda key: inner.init(key, Task(None, dials)))(jax.random.PRNGKey(0))  # type: ignore[arg-type]

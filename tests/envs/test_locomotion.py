@@ -58,10 +58,10 @@ def test_every_registered_robot_is_in_the_table_of_budgets():
 
 
 def test_the_usual_physics_is_that_of_the_demonstrator():
-    assert {name: made(name).backend for name in ("hopper", "walker2d", "humanoid")} == {
+    assert {name: made(name).backend for name in ("hopper", "walker2d", "pusher")} == {
         "hopper": "spring",
         "walker2d": "positional",
-        "humanoid": "spring",  # which has none
+        "pusher": "spring",  # which has none
     }
     assert made("walker2d").has_expert and not envs.make("walker2d", backend="spring").has_expert
 
@@ -132,6 +132,14 @@ def test_a_fallen_start_is_down_and_a_share_is_a_share():
     half, _ = drive(nominal(fallen_start=0.5), jax.random.split(jax.random.PRNGKey(1), len(KEYS)))
     turned = np.abs(np.asarray(half.pipeline_state.q[:, 2])) > 1.4
     assert 0 < turned.sum() < len(KEYS)
+
+
+@pytest.mark.parametrize("least", [0, 90, 150])
+def test_a_free_torso_is_turned_by_the_least_angle_or_more(least):
+    ant = made("ant").bind(nominal(fallen_from=least))
+    poses = jax.vmap(lambda key: ant._fallen_pose(ant._robot.sys.init_q, key))(jax.random.split(jax.random.PRNGKey(3), 200))
+    angles = np.degrees(2 * np.arccos(np.clip(np.asarray(poses[:, 3]), -1, 1)))
+    assert least - 0.1 <= angles.min() < least + 20 and 160 < angles.max() <= 180.1
 
 
 def test_broken_physics_is_not_taken_for_standing():

@@ -119,7 +119,7 @@ def test_bad_input_is_one_line(flags, message):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--env=humanoid", "humanoid has no demonstrator for backend=spring"),
+        ("--env=pusher", "pusher has no demonstrator for backend=spring"),
         ("--env=hopper --hopper.backend=positional", "hopper has no demonstrator for backend=positional"),
         ("--env=hopper --hopper.demonstrator=60", "must be one of expert"),
         ("--env=hopper --hopper.mass=9", r"\[0.2, 5\]"),
