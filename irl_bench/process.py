@@ -38,7 +38,8 @@ def configure(devices: int | None = None) -> None:
     """Sets JAX up for runs; call it before anything else uses JAX.
 
     A CPU's cores become devices, so that several groups of seeds run at once, and compiled functions are kept in
-    `JAX_COMPILATION_CACHE_DIR`, by default `irl_bench/jax` under the user's cache folder.
+    `JAX_COMPILATION_CACHE_DIR`, by default `irl_bench/jax` under the user's cache folder. Accelerators multiply matrices in
+    full float32 unless `JAX_DEFAULT_MATMUL_PRECISION` says otherwise.
 
     Args:
       devices: number of CPU devices; None is the number of cores this process may use, up to MOST_CPU_DEVICES, or what JAX has
@@ -60,6 +61,9 @@ def configure(devices: int | None = None) -> None:
         with contextlib.suppress(OSError):  # a home that cannot be written means no cache, not no run
             folder.mkdir(parents=True, exist_ok=True)
             jax.config.update("jax_compilation_cache_dir", str(folder))
+    if jax.config.jax_default_matmul_precision is None and jax.default_backend() != "cpu":
+        # By default accelerators multiply float32 in 11 or fewer bits of mantissa: physics would drift from a CPU's.
+        jax.config.update("jax_default_matmul_precision", "highest")
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 

@@ -43,7 +43,7 @@ def main(values):
 
     process.configure()
     if values.table:
-        rows = experts.measured()
+        rows = experts.measured(say=lambda text: print(text, file=sys.stderr, flush=True))
         short = lambda three: interval(*three, lambda x: number(x, 4))  # noqa: E731
         header = ("demonstrator", "return, 1000 steps", "worst of 128", "random", "failed steps", "its card", "env steps")
         body = [

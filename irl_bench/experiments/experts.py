@@ -234,6 +234,9 @@ def ship(training: Training, out: Path, qualities: tuple[str, ...], command: str
     key = jax.random.PRNGKey(2_000_000 + training.seed)
     measure = returns(world, mode_of, EPISODES)
     random, _ = returns(world, at_random(world), EPISODES)(None, key)
+    if broken := int(np.isnan(random).sum()):
+        raise BadInput(f"the physics of {world.name} on {world.backend} became NaN in {broken} of {len(random)} episodes of "
+                       "random actions, so that no score has a zero; nearest: another --world=backend=...")  # fmt: skip
     best, network = max(line["return"] for line in curve), experts.find(world.name, world.backend)
     if network and "expert" not in qualities:
         best = network.card["return"][0]
@@ -273,14 +276,15 @@ def ship(training: Training, out: Path, qualities: tuple[str, ...], command: str
     return cards
 
 
-def measured(seed: int = 0) -> list[dict[str, Any]]:
-    """Every shipped demonstrator measured again: its card's return beside that of fresh episodes."""
+def measured(seed: int = 0, say: Callable[[str], None] = lambda _: None) -> list[dict[str, Any]]:
+    """Every shipped demonstrator measured again: its card's return beside that of fresh episodes; `say` is told each world."""
     rows, key = [], jax.random.PRNGKey(3_000_000 + seed)
     grouped: dict[tuple[str, str], list[str]] = {}
     found = {name: experts.read(experts.FOLDER / f"{name}.safetensors") for name in experts.shipped()}
     for name, one in found.items():
         grouped.setdefault((one.card["world"], one.card["backend"]), []).append(name)
-    for (env, backend), names in grouped.items():
+    for i, ((env, backend), names) in enumerate(grouped.items()):
+        say(f"{i + 1}/{len(grouped)} {env} on {backend}")
         world = envs.make(env, **({"backend": backend} if "backend" in envs.kind(env).options else {}))
         random, _ = returns(world, at_random(world), EPISODES)(None, key)
         measure = returns(world, mode_of, EPISODES)

@@ -288,6 +288,7 @@ def measure(parts: Sequence[str], env: str, counts: Sequence[int], steps: int, r
             "memory_gib": round(memory, 1),
             "device": jax.devices()[0].device_kind,
             "xla_flags": os.environ.get("XLA_FLAGS", ""),
+            "matmul_precision": str(jax.config.jax_default_matmul_precision),
         },
         "backend": jax.default_backend(),
         "devices": jax.local_device_count(),

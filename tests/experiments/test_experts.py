@@ -99,6 +99,17 @@ def test_nothing_to_ship_is_one_line(tmp_path):
         experts.ship(experts.Training("hopper", 0, {}, {}), tmp_path, ("expert",), "")
 
 
+def test_a_world_whose_physics_breaks_under_random_actions_ships_nothing(tmp_path, monkeypatch):
+    training = experts.Training("hopper", 0, {}, {})
+    for name, text in (("training", json.dumps(training.facts())), ("machine", "{}")):
+        (tmp_path / f"{name}.json").write_text(text)
+    (tmp_path / "curve.jsonl").write_text(json.dumps({"round": 1, "steps": 2, "return": 3.0}))
+    broken = np.array([1.0, np.nan, np.nan])
+    monkeypatch.setattr(experts, "returns", lambda *world_act_episodes: lambda weights, key: (broken, 0 * broken))
+    with pytest.raises(BadInput, match="hopper on spring became NaN in 2 of 3 episodes of random actions"):
+        experts.ship(training, tmp_path, ("expert",), "", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
