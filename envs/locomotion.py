@@ -81,7 +81,8 @@ class Robot(experts.Demonstrated):
     def __init__(self, backend: str = "auto", demonstrator: str = "expert"):
         if backend == "auto":
             order = BACKENDS if jax.default_backend() == "cpu" else ("mjx", *BACKENDS)
-            backend = next((one for one in order if experts.find(self.name, one)), "spring")
+            ships = [one for wanted in (demonstrator, "expert") for one in order if experts.find(self.name, one, wanted)]
+            backend = (*ships, "spring")[0]
         self.chosen = {"backend": backend, "demonstrator": demonstrator}
         self.dials = Dials()
         self._robot, self._observation_size = _load(self.brax_name, backend, bool(self.upright))
@@ -211,8 +212,9 @@ class Free(Robot):
         axis = jax.random.uniform(axis_key, maxval=2.0 * math.pi)
         least = jnp.deg2rad(self.dials.fallen_from) / 2.0
         half = jax.random.uniform(angle_key, minval=least, maxval=math.pi / 2)
+        lying = jnp.sin(jnp.minimum(2.0 * half, math.pi / 2))
         turned = jnp.stack([jnp.cos(half), jnp.sin(half) * jnp.cos(axis), jnp.sin(half) * jnp.sin(axis), jnp.zeros(())])
-        return q.at[3:7].set(turned).at[2].add(self.drop)
+        return q.at[3:7].set(turned).at[2].add(self.drop * lying)
 
 
 class Hopper(Planar):

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 import envs
+from envs import experts
 from envs.core import World, dial_fields
 from irl_bench import algos
 from irl_bench.algos.config import BadInput, Setting, nearest, settings_of
@@ -172,12 +173,16 @@ def need_expert(loaded: LoadedWorld) -> None:
     """Raises BadInput, with what to choose instead, for a world that has no demonstrator with its options."""
     if loaded.world.has_expert:
         return
-    chosen, usual = loaded.world.chosen, {"backend": "spring", "demonstrator": "expert"}
+    world, chosen = loaded.world, loaded.world.chosen
+    backend, quality = chosen.get("backend"), chosen.get("demonstrator", "expert")
+    backends = getattr(world, "options", {}).get("backend", ())
+    hints = [f"--{loaded.name}.backend={one}" for one in backends if experts.find(world.name, one, quality)][:1]
+    if quality != "expert" and backend and experts.find(world.name, backend):
+        hints.append(f"--{loaded.name}.demonstrator=expert")
+    hints.append(f"launch/expert.py --env={loaded.ref}" + (f" --world=backend={backend}" if backend else "") + " to train one")
     wanted = " and ".join(f"{name}={value}" for name, value in chosen.items())
-    other = [f"{name}={value}" for name, value in usual.items() if name in chosen and chosen[name] != value]
-    hint = "".join(f"--{loaded.name}.{one}, or " for one in other)
     what = f"{loaded.name} has no demonstrator" + (f" for {wanted}" if wanted else "")
-    raise BadInput(f"{what}; nearest: {hint}launch/expert.py --env={loaded.ref} to train one")
+    raise BadInput(f"{what}; nearest: {', or '.join(hints)}")
 
 
 def summary(ref: str) -> tuple[str, tuple[str, ...]]:

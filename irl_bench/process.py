@@ -61,7 +61,7 @@ def configure(devices: int | None = None) -> None:
         with contextlib.suppress(OSError):  # a home that cannot be written means no cache, not no run
             folder.mkdir(parents=True, exist_ok=True)
             jax.config.update("jax_compilation_cache_dir", str(folder))
-    if jax.config.jax_default_matmul_precision is None and jax.default_backend() != "cpu":
+    if jax.config.jax_default_matmul_precision is None:
         # By default accelerators multiply float32 in 11 or fewer bits of mantissa: physics would drift from a CPU's.
         jax.config.update("jax_default_matmul_precision", "highest")
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:

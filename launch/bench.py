@@ -24,7 +24,9 @@ def define(flags):
     flags.DEFINE_list("worlds", ["256", "1024", "4096"], "numbers of worlds")
     flags.DEFINE_integer("steps", 256, "steps of an episode of the expert; learners have their own", lower_bound=1)
     flags.DEFINE_integer("repeats", 7, "timed calls after the first", lower_bound=1)
-    flags.DEFINE_string("out", None, "JSON file; default: benchmarks/BACKEND-CORES-cores.json. Elsewhere, no page is written")
+    flags.DEFINE_string(
+        "out", None, "JSON file; default: benchmarks/cpu-CORES-cores.json, or DEVICE.json. Elsewhere, no page is written"
+    )
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -66,7 +68,8 @@ def main(argv: list[str]) -> None:
         jax.config.update("jax_enable_compilation_cache", False)  # a first call is a cold one
         counts = [int(count) for count in values.worlds]
         record = speed.measure(values.what, values.env, counts, values.steps, values.repeats)
-        name = f"{record['backend']}-{record['machine']['cores']}-cores.json"
+        cores, device = record["machine"]["cores"], record["machine"]["device"].lower().replace(" ", "-")
+        name = f"{record['backend']}-{cores}-cores.json" if record["backend"] == "cpu" else f"{device}.json"
         out = Path(values.out).expanduser() if values.out else FOLDER / name
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(record, indent=1) + "\n")

@@ -45,10 +45,10 @@ def main(values):
     if values.table:
         rows = experts.measured(say=lambda text: print(text, file=sys.stderr, flush=True))
         short = lambda three: interval(*three, lambda x: number(x, 4))  # noqa: E731
-        header = ("demonstrator", "return, 1000 steps", "worst of 128", "random", "failed steps", "its card", "env steps")
+        header = ("demonstrator", "return, 1000 steps", "worst of 128", "random", "score", "failed", "env steps", "its card")
         body = [
-            (r["demonstrator"], short(r["return"]), f"{r['worst']:.0f}", f"{r['random']:.0f}", f"{r['cost']:.3f}",
-             short(r["card"]), f"{r['env steps']:,}")
+            (r["demonstrator"], short(r["return"]), f"{r['worst']:.0f}", f"{r['random']:.0f}", f"{r['score']:.2f}",
+             f"{r['cost']:.3f}", f"{r['env steps']:,}", short(r["card"]))
             for r in rows
         ]  # fmt: skip
         print("\n".join(aligned([header, *body])))
@@ -99,11 +99,22 @@ def main(values):
     else:
         if values.env == "lane_keep" and "expert" in values.qualities:
             raise BadInput("--ship: the car's expert is a law, not a network; nearest: --qualities=75,50,25")
-        skip = {"--ship", "--qualities", "--out"}
-        line = [argument for argument in sys.argv[1:] if argument.partition("=")[0] not in skip]
-        command = shlex.join(["python", "launch/expert.py", *line])
-        for card in experts.ship(training, out, tuple(values.qualities), command):
+        for card in experts.ship(training, out, tuple(values.qualities), command(values, training.world)):
             print(card["world"], card["backend"], card["quality"], "return", card["return"], "random", card["random_return"])
+
+
+def command(values, world):
+    """The line that trains the same wherever it is called: `auto` physics differ between a CPU and an accelerator."""
+    given = [
+        f"--{name}={values[name].value}"
+        for name in ("algo", "seed", "penalty", "every")
+        if not values[name].using_default_value
+    ]
+    physics = [f"backend={world.backend}"] if "backend" in world.options else []
+    items = [item for item in values.world if not item.startswith("backend=")] + physics
+    lists = [f"--{name}={','.join(value)}" for name, value in (("world", items), ("set", values.set)) if value]
+    ends = [] if values.terminate else ["--noterminate"]
+    return shlex.join(["python", "launch/expert.py", f"--env={values.env}", *given, *lists, *ends])
 
 
 if __name__ == "__main__":

@@ -90,6 +90,8 @@ def read(path: Path) -> Demonstrator:
         raise ValueError(f"{error.filename} is missing; a demonstrator is a .safetensors file and its card beside it") from None
     except ValueError:
         raise ValueError(f"{card_path} is damaged: no JSON") from None
+    if not isinstance(card, dict):
+        raise ValueError(f"{card_path} is damaged: no card")
     digest = hashlib.sha256(content).hexdigest()
     if digest != card.get("sha256"):
         raise ValueError(f"{path} is damaged: its SHA-256 is {digest[:12]}..., its card says {str(card.get('sha256'))[:12]}...")

@@ -15,6 +15,8 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import math
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -158,7 +160,6 @@ def train(training: Training, out: Path, say: Callable[[str], None] = print, eve
     if record.exists() and json.loads(record.read_text()) != facts:
         raise BadInput(f"{out} holds another training; nearest: --out={out}-2")
     write_atomic(record, json.dumps(facts, indent=1).encode())
-    write_atomic(out / "machine.json", json.dumps(machine(), indent=1).encode())
     rounds = max(1, every // learner.steps_per_round)
 
     def chunk(state: Any, count: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
@@ -178,6 +179,8 @@ def train(training: Training, out: Path, say: Callable[[str], None] = print, eve
         arrays, more = kept
         state = jax.tree.unflatten(treedef, [jnp.asarray(arrays[f"{i:03d}"]) for i in range(len(leaves))])
         done = int(more["round"])
+    if done < config.rounds or not (out / "machine.json").exists():
+        write_atomic(out / "machine.json", json.dumps(machine(), indent=1).encode())
     path = out / "curve.jsonl"
     curve = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     curve = [line for line in curve if line["round"] <= done]
@@ -199,10 +202,21 @@ def train(training: Training, out: Path, say: Callable[[str], None] = print, eve
     return curve
 
 
+def of_its_law(world: World, key: jax.Array) -> float:
+    """Mean return of a world's own expert, which may be no network, over EPISODES episodes; `key` is consumed."""
+    sums = jax.jit(lambda key, dials: rollout.evaluate(world.bind(dials), None, None, key, EPISODES, STEPS))
+    return float(sums(key, jax.tree.map(jnp.float32, world.dials)).reward) / EPISODES
+
+
 def machine() -> dict[str, Any]:
-    """What a training's result depends on beside its settings."""
-    versions = {name: importlib.metadata.version(name) for name in ("brax", "jax", "mujoco", "mujoco-mjx")}
-    return {"device": jax.devices()[0].device_kind, "versions": versions}
+    """What a training's result depends on beside its settings: JSON values."""
+    versions = {name: importlib.metadata.version(name) for name in ("brax", "jax", "jaxlib", "mujoco", "mujoco-mjx")}
+    return {
+        "device": jax.devices()[0].device_kind,
+        "matmul_precision": str(jax.config.jax_default_matmul_precision),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "versions": versions,
+    }
 
 
 def exported(learner: ppo.PPO | sac.SAC, state: Any) -> dict[str, np.ndarray]:
@@ -227,10 +241,13 @@ def ship(training: Training, out: Path, qualities: tuple[str, ...], command: str
     """
     world = training.world
     if not ((out / "curve.jsonl").exists() and (out / "machine.json").exists()):
-        raise BadInput(f"{out} holds no policies yet; run the same without --ship first")
+        raise BadInput(f"{out} holds no policies yet, or not what they were made on; run the same without --ship first")
     if json.loads((out / "training.json").read_text()) != training.facts():
         raise BadInput(f"{out} holds another training, as its training.json says; nearest: its own flags, or another --out")
     curve = [json.loads(line) for line in (out / "curve.jsonl").read_text().splitlines()]
+    curve = [line for line in curve if math.isfinite(line["return"])]  # of no other can it be said how good it is
+    if not curve:
+        raise BadInput(f"{out} holds no policy whose return is finite; nearest: another --world=backend=...")
     key = jax.random.PRNGKey(2_000_000 + training.seed)
     measure = returns(world, mode_of, EPISODES)
     random, _ = returns(world, at_random(world), EPISODES)(None, key)
@@ -241,8 +258,7 @@ def ship(training: Training, out: Path, qualities: tuple[str, ...], command: str
     if network and "expert" not in qualities:
         best = network.card["return"][0]
     elif world.has_expert and network is None:  # a law of its own, which sets the scale
-        sums = jax.jit(lambda key, dials: rollout.evaluate(world.bind(dials), None, None, key, EPISODES, STEPS))
-        best = float(sums(key, jax.tree.map(jnp.float32, world.dials)).reward) / EPISODES
+        best = of_its_law(world, key)
     span = best - random.mean()
     cards, made = [], json.loads((out / "machine.json").read_text())
     for quality in qualities:
@@ -251,6 +267,9 @@ def ship(training: Training, out: Path, qualities: tuple[str, ...], command: str
         line = min(reversed(curve), key=lambda one: abs((one["return"] - random.mean()) / span - wanted))
         content = (out / "policies" / f"{int(line['round']):06d}.safetensors").read_bytes()
         own, cost = measure(load(content), key)
+        if not np.isfinite(own).all():
+            raise BadInput(f"the physics of {world.name} on {world.backend} became NaN under the policy of {quality} itself; "
+                           "nearest: another --world=backend=...")  # fmt: skip
         name = experts.name_of(world.name, world.backend, quality)
         card = {
             "world": training.env,
@@ -280,7 +299,10 @@ def measured(seed: int = 0, say: Callable[[str], None] = lambda _: None) -> list
     """Every shipped demonstrator measured again: its card's return beside that of fresh episodes; `say` is told each world."""
     rows, key = [], jax.random.PRNGKey(3_000_000 + seed)
     grouped: dict[tuple[str, str], list[str]] = {}
-    found = {name: experts.read(experts.FOLDER / f"{name}.safetensors") for name in experts.shipped()}
+    try:
+        found = {name: experts.read(experts.FOLDER / f"{name}.safetensors") for name in experts.shipped()}
+    except ValueError as error:
+        raise BadInput(str(error)) from None
     for name, one in found.items():
         grouped.setdefault((one.card["world"], one.card["backend"]), []).append(name)
     for i, ((env, backend), names) in enumerate(grouped.items()):
@@ -288,9 +310,14 @@ def measured(seed: int = 0, say: Callable[[str], None] = lambda _: None) -> list
         world = envs.make(env, **({"backend": backend} if "backend" in envs.kind(env).options else {}))
         random, _ = returns(world, at_random(world), EPISODES)(None, key)
         measure = returns(world, mode_of, EPISODES)
+        zero, taken = float(random.mean()), {name: measure(dict(found[name].weights), key) for name in names}
+        best = next((taken[n][0].mean() for n in names if found[n].card["quality"] == "expert"), None)
+        best = of_its_law(world, key) if best is None else float(best)
         for name in names:
-            own, cost = measure(dict(found[name].weights), key)
-            card = found[name].card
-            rows.append({"demonstrator": name, "return": mean(own), "worst": float(own.min()), "random": float(random.mean()),
-                         "cost": float(cost.mean()), "card": card["return"], "env steps": card["env_steps"]})  # fmt: skip
+            (own, cost), card = taken[name], found[name].card
+            rows.append({
+                "demonstrator": name, "return": mean(own), "worst": float(own.min()), "random": zero,
+                "cost": float(cost.mean()), "score": float((own.mean() - zero) / (best - zero)),
+                "card": card["return"], "env steps": card["env_steps"],
+            })  # fmt: skip
     return rows

@@ -49,7 +49,7 @@ def measure(world: World, seed: int = 0, episodes: int = 128, before: int = 250,
             key = jax.random.fold_in(random_key, t)
             drawn = jax.random.uniform(key, (count, world.action_size), minval=-1.0, maxval=1.0)
             states = jax.vmap(world.step)(states, jnp.where((t < burst)[:, None], drawn, expert(states, before + t)))
-            return (states, jnp.where((first == 0) & (states.metrics["cost"] > 0), t + 1, first)), None
+            return (states, jnp.where((first == 0) & ~(states.metrics["cost"] <= 0), t + 1, first)), None
 
         (_, first), _ = jax.lax.scan(step, (states, jnp.zeros(count, jnp.int32)), jnp.arange(watched))
         return sound.reshape(len(BURSTS), -1), first.reshape(len(BURSTS), -1)

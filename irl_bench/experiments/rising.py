@@ -35,7 +35,7 @@ def measure(world: World, seed: int = 0, states: int = 500, steps: int = 1000, s
             now, last = carry
             action = jax.vmap(world.expert)(now, jax.random.split(jax.random.fold_in(act_key, t), states))
             now = jax.vmap(world.step)(now, action)
-            failed = now.metrics["cost"] > 0
+            failed = ~(now.metrics["cost"] <= 0)  # broken physics, NaN, has not got up
             return (now, jnp.where(failed, t + 1, last)), failed
 
         start = (started, jnp.zeros(states, jnp.int32))

@@ -335,8 +335,10 @@ def page(folder: Path) -> str:
         machine, settings = record["machine"], record["settings"]
         versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
         lines += ["", f"## {path.stem}", ""]
-        extras = ", ".join(text for text in (machine.get("device"), machine.get("xla_flags")) if text not in (None, "", "cpu"))
-        backend = record["backend"] + (f" ({extras})" if extras else "")
+        backend = record["backend"]
+        if backend != "cpu":
+            precision = f"matrices at precision {machine['matmul_precision']}".replace("None", "default")
+            backend += f" ({', '.join(filter(None, (machine['device'], precision, machine['xla_flags'])))})"
         lines += [f"{record['date']}; {machine['cores']} cores, {machine['memory_gib']} GiB; backend {backend},"]
         lines += [f"devices {record['devices']}. World `{settings['env']}`, {settings['repeats']} repeats. {versions}."]
         for part, rows in record["parts"].items():

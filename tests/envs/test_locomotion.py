@@ -58,12 +58,19 @@ def test_every_registered_robot_is_in_the_table_of_budgets():
 
 
 def test_the_usual_physics_is_that_of_the_demonstrator():
-    assert {name: made(name).backend for name in ("hopper", "walker2d", "pusher")} == {
-        "hopper": "spring",
-        "walker2d": "positional",
-        "pusher": "spring",  # which has none
-    }
+    assert {name: made(name).backend for name in ("hopper", "walker2d")} == {"hopper": "spring", "walker2d": "positional"}
     assert made("walker2d").has_expert and not envs.make("walker2d", backend="spring").has_expert
+
+
+def test_the_usual_physics_of_an_accelerator_is_mjx_where_what_is_asked_for_ships(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    for name, quality, backend in (
+        ("hopper", "expert", "mjx"),
+        ("hopper", "50", "spring"),
+        ("inverted_double_pendulum", "expert", "spring"),
+        ("walker2d", "50", "mjx"),  # ships nowhere: that of the expert
+    ):
+        assert envs.make(name, demonstrator=quality).backend == backend
 
 
 def test_reward_is_braxs_and_a_fall_costs_until_the_horizon(hops):
@@ -132,6 +139,13 @@ def test_a_fallen_start_is_down_and_a_share_is_a_share():
     half, _ = drive(nominal(fallen_start=0.5), jax.random.split(jax.random.PRNGKey(1), len(KEYS)))
     turned = np.abs(np.asarray(half.pipeline_state.q[:, 2])) > 1.4
     assert 0 < turned.sum() < len(KEYS)
+
+
+def test_a_torso_that_is_hardly_turned_is_hardly_lowered():
+    robot = made("humanoid").bind(nominal(fallen_from=0.0))
+    poses = jax.vmap(lambda key: robot._fallen_pose(robot._robot.sys.init_q, key))(jax.random.split(jax.random.PRNGKey(3), 200))
+    angles, drop = 2 * np.arccos(np.asarray(poses[:, 3])), np.asarray(poses[:, 2] - robot._robot.sys.init_q[2])
+    np.testing.assert_allclose(drop, np.where(angles > np.pi / 2, -0.9, -0.9 * np.sin(angles)), atol=1e-3)
 
 
 @pytest.mark.parametrize("least", [0, 90, 150])

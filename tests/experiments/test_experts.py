@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shlex
 import subprocess
 import sys
 import types
@@ -10,8 +11,8 @@ import numpy as np
 import pytest
 
 from envs import experts as shipped
-from irl_bench import cli, plan
-from irl_bench.algos.config import BadInput
+from irl_bench import cli, plan, plugins
+from irl_bench.algos.config import BadInput, parsed
 from irl_bench.experiments import experts
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -94,6 +95,27 @@ def test_lesser_drivers_of_the_car_are_what_their_cards_say(quick_compilation):
     assert scores["25"] < scores["50"] < scores["75"]
 
 
+@pytest.mark.parametrize("name", shipped.shipped())
+def test_a_cards_command_is_the_training_it_tells_of(name):
+    card = shipped.read(shipped.FOLDER / f"{name}.safetensors").card
+    flags = dict(part.removeprefix("--").partition("=")[::2] for part in shlex.split(card["command"])[2:])
+    algo, (world, chosen) = flags.get("algo", "ppo"), ([*filter(None, flags.get(k, "").split(","))] for k in ("world", "set"))
+    training = experts.Training(
+        flags["env"],
+        int(flags.get("seed", 0)),
+        parsed("world", world, plugins.world(flags["env"]).settings),
+        parsed("set", chosen, plugins.algorithm(algo).settings),
+        "noterminate" not in flags,
+        algo,
+        float(flags.get("penalty", 0)),
+    )
+    facts, told = training.facts(), dict(card["training"])
+    config = told.pop(algo)  # older ones know fewer settings
+    assert config == {setting: facts[algo].get(setting) for setting in config}
+    assert told == {fact: facts.get(fact) for fact in told} and facts["world"] == card["training"]["world"]
+    assert "backend" not in training.world.options or f"backend={card['backend']}" in world  # `auto` is not the same everywhere
+
+
 def test_nothing_to_ship_is_one_line(tmp_path):
     with pytest.raises(BadInput, match="holds no policies yet"):
         experts.ship(experts.Training("hopper", 0, {}, {}), tmp_path, ("expert",), "")
@@ -108,6 +130,7 @@ def test_a_world_whose_physics_breaks_under_random_actions_ships_nothing(tmp_pat
     monkeypatch.setattr(experts, "returns", lambda *world_act_episodes: lambda weights, key: (broken, 0 * broken))
     with pytest.raises(BadInput, match="hopper on spring became NaN in 2 of 3 episodes of random actions"):
         experts.ship(training, tmp_path, ("expert",), "", tmp_path)
+    assert not list(tmp_path.glob("*.safetensors"))
 
 
 @pytest.mark.parametrize(
@@ -130,8 +153,13 @@ def test_bad_input_is_one_line(flags, message):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--env=pusher", "pusher has no demonstrator for backend=spring"),
-        ("--env=hopper --hopper.backend=positional", "hopper has no demonstrator for backend=positional"),
+        ("--env=pusher --pusher.backend=spring", "pusher has no demonstrator for backend=spring"),
+        (
+            "--env=hopper --hopper.backend=positional",
+            "hopper has no demonstrator for backend=positional and demonstrator=expert; nearest: --hopper.backend=spring, or "
+            "launch/expert.py --env=hopper --world=backend=positional to train one",
+        ),
+        ("--env=walker2d --walker2d.demonstrator=50", "demonstrator=50; nearest: --walker2d.demonstrator=expert, or launch"),
         ("--env=hopper --hopper.demonstrator=60", "must be one of expert"),
         ("--env=hopper --hopper.mass=9", r"\[0.2, 5\]"),
     ],

@@ -45,6 +45,13 @@ def test_the_record_becomes_the_page(tmp_path):
     assert "## here" in text and record["date"] in text and f"{row['first_call_s']:.3g}"[:3] in text
 
 
+def test_an_accelerator_is_named_with_what_it_was_told(tmp_path):
+    record = speed.measure([], "chain", [], 0, 1)
+    told = {"device": "NVIDIA H200", "xla_flags": "--xla_flag", "matmul_precision": "None"}
+    (tmp_path / "here.json").write_text(json.dumps(record | {"backend": "gpu", "machine": record["machine"] | told}))
+    assert "backend gpu (NVIDIA H200, matrices at precision default, --xla_flag)," in speed.page(tmp_path)
+
+
 def test_nothing_measured(tmp_path):
     assert "Nothing has been measured yet." in speed.page(tmp_path)
 
