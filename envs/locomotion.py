@@ -231,6 +231,7 @@ class Walker2d(Planar):
     """A two-legged robot that walks forward in a plane."""
 
     name = brax_name = "walker2d"
+    latency = 128
     upright = "reward_healthy"
     pace = 2.0
     drop = -0.9
