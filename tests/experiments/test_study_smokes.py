@@ -9,7 +9,17 @@ from irl_bench import cli
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-@pytest.mark.parametrize("name", ["seed_table", "decomposition", "label_efficiency", "overoptimization", "extrapolation"])
+# What label_efficiency compiles, seed_table does too, for a tenth of the suite's time.
+@pytest.mark.parametrize(
+    "name",
+    [
+        "seed_table",
+        "decomposition",
+        pytest.param("label_efficiency", marks=pytest.mark.slow),
+        "overoptimization",
+        "extrapolation",
+    ],
+)
 def test_smoke_runs_to_its_files(name, tmp_path):
     assert cli.main(cli.parse(["sweep.py", f"--experiment={name}", "--budget=smoke", f"--out={tmp_path}"])) == 0
     found = json.loads((tmp_path / f"{name}.json").read_text())
