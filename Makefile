@@ -31,7 +31,7 @@ sweep: $(STAMP)
 	"$(PY)" launch/sweep.py --algo=bc,dagger $(ARGS)
 
 test: $(STAMP)
-	"$(PY)" -m pytest --numprocesses=auto --maxprocesses=2 --dist=loadfile $(ARGS)
+	"$(PY)" -m pytest --numprocesses=auto --maxprocesses=2 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP)
 	"$(PY)" -m ruff check .

@@ -3,6 +3,10 @@
 import jax
 import pytest
 
+jax.config.update(
+    "jax_default_matmul_precision", "highest"
+)  # as irl_bench.process sets it, or cells would differ from programs'
+
 
 @pytest.fixture(scope="module")
 def quick_compilation():
