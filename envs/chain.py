@@ -26,10 +26,9 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
-from brax.envs.base import State
 from flax import struct
 
-from envs.core import World, dial
+from envs.core import State, World, dial
 
 __all__ = [
     "OFF_VIEW", "RECOVER", "SITUATIONS", "Chain", "ChainDials", "closed_form", "exact_first", "exact_rates", "missing_mass",

@@ -24,9 +24,11 @@ import jax.numpy as jnp
 from flax import struct
 
 with contextlib.redirect_stdout(io.StringIO()):  # Brax's MuJoCo prints that its optional part `warp` is not installed
+    from brax import envs as brax_envs
+    from brax import math as brax_math
     from brax.envs.base import Env, State
 
-__all__ = ["State", "World", "dial", "dial_fields"]
+__all__ = ["State", "World", "brax_envs", "brax_math", "dial", "dial_fields"]
 
 
 def dial(default: float, help: str, *, unit: str = "1", low: float = float("-inf"), high: float = float("inf")) -> Any:

@@ -14,10 +14,8 @@ The demonstrator is a network, trained by `launch/expert.py` and kept in `envs/e
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
-import io
 import math
 import warnings
 from typing import Any, ClassVar, cast
@@ -29,11 +27,7 @@ import numpy as np
 from flax import struct
 
 from envs import experts
-from envs.core import State, dial
-
-with contextlib.redirect_stdout(io.StringIO()):  # as in envs.core, which may not be the first
-    from brax import envs as brax_envs
-    from brax import math as math_
+from envs.core import State, brax_envs, brax_math, dial
 
 BACKENDS = ("spring", "positional", "generalized", "mjx")
 """Brax's physics: impulses through springs, projected positions, generalised coordinates, and MuJoCo's in JAX."""
@@ -81,8 +75,8 @@ class Robot(experts.Demonstrated):
     def __init__(self, backend: str = "auto", demonstrator: str = "expert"):
         if backend == "auto":
             order = BACKENDS if jax.default_backend() == "cpu" else ("mjx", *BACKENDS)
-            ships = [one for wanted in (demonstrator, "expert") for one in order if experts.find(self.name, one, wanted)]
-            backend = (*ships, "spring")[0]
+            ships = (one for wanted in (demonstrator, "expert") for one in order if experts.find(self.name, one, wanted))
+            backend = next(ships, "spring")
         self.chosen = {"backend": backend, "demonstrator": demonstrator}
         self.dials = Dials()
         self._robot, self._observation_size = _load(self.brax_name, backend, bool(self.upright))
@@ -260,7 +254,7 @@ class Ant(Free):
     drop = 0.0
 
     def _costs(self, after: State, fell: jax.Array, pace: jax.Array) -> tuple[jax.Array, jax.Array]:
-        up = math_.rotate(jnp.array([0.0, 0.0, 1.0]), after.pipeline_state.x.rot[0])[2]
+        up = brax_math.rotate(jnp.array([0.0, 0.0, 1.0]), after.pipeline_state.x.rot[0])[2]
         return super()._costs(after, jnp.where(up < 0.0, 1.0, fell), pace)
 
 

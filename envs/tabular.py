@@ -12,10 +12,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from brax.envs.base import State
 from flax import struct
 
-from envs.core import World, dial
+from envs.core import State, World, dial
 
 __all__ = ["DISCOUNT", "CoarseLane", "Grid", "Tabular", "occupancy", "soft_values"]
 

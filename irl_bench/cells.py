@@ -23,7 +23,7 @@ import jax
 NAME = re.compile(r"[A-Za-z0-9._:-]+")
 """Names of experiments, algorithms, worlds and modes; an outside one reads `package.module:attribute`."""
 
-PACKAGES = ("brax", "flax", "jax", "jaxlib", "mujoco", "numpy", "optax")
+PACKAGES = ("brax", "flax", "jax", "jaxlib", "mujoco", "mujoco-mjx", "numpy", "optax")
 """The packages whose versions may change a result."""
 
 NOT_NUMERICAL = frozenset({"__init__", "api", "cli", "demos", "plan", "plugins", "process", "progress", "sweep", "texts"})
@@ -191,3 +191,10 @@ def fingerprint() -> dict[str, Any]:
         "matmul_precision": str(jax.config.jax_default_matmul_precision),
         "xla_flags": flags,
     }
+
+
+def machine() -> dict[str, Any]:
+    """What a reader wants to know of a fingerprint: {"device", "matmul_precision", "xla_flags", "versions"}."""
+    found = fingerprint()
+    kept = {name: found[name] for name in ("matmul_precision", "xla_flags", "versions")}
+    return {"device": found["device"] or found["backend"], **kept}

@@ -96,10 +96,11 @@ class Policy:
         self._net = MLP(tuple(hidden), self.size, first_scale)
 
     def init(self, key: jax.Array) -> Any:
-        weights: dict[str, Any] = {"net": self._net.init(key, jnp.zeros(self._inputs))["params"]}
-        if not self.discrete:
-            weights["log_std"] = jnp.full(self.size, self._log_std, jnp.float32)
-        return weights
+        return self.begun({"net": self._net.init(key, jnp.zeros(self._inputs))["params"]})
+
+    def begun(self, weights: Any) -> Any:
+        """The same policy with the deviation that new ones have."""
+        return weights if self.discrete else {**weights, "log_std": jnp.full(self.size, self._log_std, jnp.float32)}
 
     def _out(self, weights: Any, x: jax.Array) -> jax.Array:
         return self._net.apply({"params": weights["net"]}, x)  # type: ignore[return-value]

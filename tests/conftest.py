@@ -3,9 +3,8 @@
 import jax
 import pytest
 
-jax.config.update(
-    "jax_default_matmul_precision", "highest"
-)  # as irl_bench.process sets it, or cells would differ from programs'
+# As irl_bench.process sets it: else cells run here and by a program would not be the same.
+jax.config.update("jax_default_matmul_precision", "highest")
 
 
 @pytest.fixture(scope="module")

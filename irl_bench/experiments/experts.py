@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
 import math
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +27,7 @@ from safetensors.numpy import load, save
 import envs
 from envs import experts
 from envs.core import World
-from irl_bench import checkpoints, plugins, rollout
+from irl_bench import cells, checkpoints, plugins, rollout
 from irl_bench.algos.config import BadInput
 from irl_bench.experiments import settings as table
 from irl_bench.experiments.study import mean
@@ -180,7 +178,7 @@ def train(training: Training, out: Path, say: Callable[[str], None] = print, eve
         state = jax.tree.unflatten(treedef, [jnp.asarray(arrays[f"{i:03d}"]) for i in range(len(leaves))])
         done = int(more["round"])
     if done < config.rounds or not (out / "machine.json").exists():
-        write_atomic(out / "machine.json", json.dumps(machine(), indent=1).encode())
+        write_atomic(out / "machine.json", json.dumps(cells.machine(), indent=1).encode())
     path = out / "curve.jsonl"
     curve = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     curve = [line for line in curve if line["round"] <= done]
@@ -206,17 +204,6 @@ def of_its_law(world: World, key: jax.Array) -> float:
     """Mean return of a world's own expert, which may be no network, over EPISODES episodes; `key` is consumed."""
     sums = jax.jit(lambda key, dials: rollout.evaluate(world.bind(dials), None, None, key, EPISODES, STEPS))
     return float(sums(key, jax.tree.map(jnp.float32, world.dials)).reward) / EPISODES
-
-
-def machine() -> dict[str, Any]:
-    """What a training's result depends on beside its settings: JSON values."""
-    versions = {name: importlib.metadata.version(name) for name in ("brax", "jax", "jaxlib", "mujoco", "mujoco-mjx")}
-    return {
-        "device": jax.devices()[0].device_kind,
-        "matmul_precision": str(jax.config.jax_default_matmul_precision),
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "versions": versions,
-    }
 
 
 def exported(learner: ppo.PPO | sac.SAC, state: Any) -> dict[str, np.ndarray]:

@@ -6,7 +6,6 @@ Nothing here is a test, and no figure of the sweep depends on it. Wall times, `t
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import json
 import math
 import os
@@ -281,21 +280,21 @@ PARTS = {
 def measure(parts: Sequence[str], env: str, counts: Sequence[int], steps: int, repeats: int) -> dict[str, Any]:
     """The record of one run of the bench: JSON values only. The compilation cache must be off for the first calls to count."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    made = cells.machine()
+    versions = made.pop("versions")
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": {
             "cores": len(os.sched_getaffinity(0)),
             "memory_gib": round(memory, 1),
-            "device": jax.devices()[0].device_kind,
-            "xla_flags": os.environ.get("XLA_FLAGS", ""),
-            "matmul_precision": str(jax.config.jax_default_matmul_precision),
+            **made,
         },
         "backend": jax.default_backend(),
         "devices": jax.local_device_count(),
         "versions": {
             "python": platform.python_version(),
             "irl_bench": irl_bench.__version__,
-            **{name: importlib.metadata.version(name) for name in cells.PACKAGES},
+            **versions,
         },
         "settings": {"env": env, "worlds": list(counts), "steps": steps, "repeats": repeats},
         "parts": {part: PARTS[part](env, counts, steps, repeats) for part in parts},
@@ -337,8 +336,8 @@ def page(folder: Path) -> str:
         lines += ["", f"## {path.stem}", ""]
         backend = record["backend"]
         if backend != "cpu":
-            precision = f"matrices at precision {machine['matmul_precision']}".replace("None", "default")
-            backend += f" ({', '.join(filter(None, (machine['device'], precision, machine['xla_flags'])))})"
+            told = (machine["device"], f"matrices at precision {machine['matmul_precision']}", *machine["xla_flags"])
+            backend += f" ({', '.join(told)})"
         lines += [f"{record['date']}; {machine['cores']} cores, {machine['memory_gib']} GiB; backend {backend},"]
         lines += [f"devices {record['devices']}. World `{settings['env']}`, {settings['repeats']} repeats. {versions}."]
         for part, rows in record["parts"].items():

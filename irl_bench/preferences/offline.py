@@ -92,8 +92,7 @@ def make(spec: Spec, config: Config, loss: Loss) -> Learner:
         demos = task.demonstrations
         rows = demos.observation.reshape(-1, spec.observation_size)
         inputs = standardiser(rows, demos.mask.reshape(-1), keep_constant=True)
-        weights = ppo.clone(policy, policy.init(policy_key), inputs, demos, config.bc_steps, fit_key)
-        weights = weights if policy.discrete else {**weights, "log_std": jnp.full(policy.size, config.log_std, jnp.float32)}
+        weights = policy.begun(ppo.clone(policy, policy.init(policy_key), inputs, demos, config.bc_steps, fit_key))
         pairs = ask(weights, inputs, task.dials, pairs_key)
         return State(weights, transform.init(weights), weights, inputs, pairs, key)
 

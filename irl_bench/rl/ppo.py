@@ -188,18 +188,13 @@ class PPO:
 
     def _clone(self, state: State, task: Task, key: jax.Array) -> Any:
         """Behavioural cloning of the demonstrations with the policy's own inputs."""
-        config = self.config
         weights = state.weights["policy"]
-        weights = clone(self.policy, weights, self.inputs(state), task.demonstrations, config.bc_steps, key)
-        if self.policy.discrete:
-            return weights
-        return {**weights, "log_std": jnp.full(self.policy.size, config.log_std, jnp.float32)}
+        weights = clone(self.policy, weights, self.inputs(state), task.demonstrations, self.config.bc_steps, key)
+        return self.policy.begun(weights)
 
     def begun(self, state: State, params: PolicyParams) -> State:
         """With another policy to begin with and to be measured from; it goes on seeing what it saw."""
-        weights = params.weights
-        if not self.policy.discrete:
-            weights = {**weights, "log_std": jnp.full(self.policy.size, self.config.log_std, jnp.float32)}
+        weights = self.policy.begun(params.weights)
         statistics = state.statistics.replace(mean=params.inputs.mean, std=1.0 / params.inputs.scale)  # type: ignore[attr-defined]
         return state.replace(weights={**state.weights, "policy": weights}, reference=weights, statistics=statistics)
 

@@ -47,7 +47,7 @@ def test_the_record_becomes_the_page(tmp_path):
 
 def test_an_accelerator_is_named_with_what_it_was_told(tmp_path):
     record = speed.measure([], "chain", [], 0, 1)
-    told = {"device": "NVIDIA H200", "xla_flags": "--xla_flag", "matmul_precision": "None"}
+    told = {"device": "NVIDIA H200", "xla_flags": ["--xla_flag"], "matmul_precision": "default"}
     (tmp_path / "here.json").write_text(json.dumps(record | {"backend": "gpu", "machine": record["machine"] | told}))
     assert "backend gpu (NVIDIA H200, matrices at precision default, --xla_flag)," in speed.page(tmp_path)
 
