@@ -1,5 +1,13 @@
 """Fixtures of all tests."""
 
+import importlib.metadata
+import os
+
+# XLA's older way to fuse loops on a CPU compiles in two thirds of the time, and compiling is most of what tests do. Set before
+# JAX starts; programs that tests start inherit it. XLA ends a process that names a flag it no longer has, as from 0.11 on.
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
+
 import jax
 import pytest
 
