@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from irl_bench import plugins
-from irl_bench.experiments import speed
+from irl_bench.experiments import speed, speed_robots
 
 TINY = {"worlds": 2, "unroll": 4, "epochs": 1, "minibatches": 2, "hidden": (4,), "value_hidden": (4,)}
 DEMOS = {"demos": 2, "demo_steps": 4}
@@ -104,3 +104,14 @@ def test_rounds_compute_what_they_say():
 
 def test_every_part_has_a_title():
     assert speed.TITLES.keys() == speed.PARTS.keys()
+
+
+@pytest.mark.slow
+def test_ppo_beside_braxs_own(monkeypatch):
+    monkeypatch.setattr(speed_robots, "ROUNDS", 1)
+    monkeypatch.setattr(speed_robots, "SETTINGS", {**speed_robots.SETTINGS, "unroll": 4, "minibatches": 2, "epochs": 1})
+    row = speed_robots.one("inverted_pendulum", 4, 1)
+    assert (row["worlds"], row["steps_per_round"]) == (4, 16)
+    assert row["rollout_steps_per_s"] > row["limit_steps_per_s"] > 0 and row["brax_steps_per_s"] > 0
+    assert row["ratio_to_brax"] == pytest.approx(row["loop_steps_per_s"] / row["brax_steps_per_s"])
+    assert row["ratio_to_limit"] == pytest.approx(row["loop_steps_per_s"] / row["limit_steps_per_s"])
