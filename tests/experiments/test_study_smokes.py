@@ -9,8 +9,8 @@ from irl_bench import cli
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-# What label_efficiency compiles, seed_table does too, for a tenth of the suite's time. Overoptimization needs no lesser
-# demonstrator, so the world that compiles fastest will do.
+# What label_efficiency compiles, seed_table does too, for a tenth of the suite's time, and extrapolation takes as much.
+# Overoptimization needs no lesser demonstrator, so the world that compiles fastest will do.
 @pytest.mark.parametrize(
     ("name", "more"),
     [
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
         ("decomposition", []),
         pytest.param("label_efficiency", [], marks=pytest.mark.slow),
         ("overoptimization", ["--env=chain"]),
-        ("extrapolation", []),
+        pytest.param("extrapolation", [], marks=pytest.mark.slow),
     ],
 )
 def test_smoke_runs_to_its_files(name, more, tmp_path):

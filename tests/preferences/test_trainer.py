@@ -108,8 +108,8 @@ def test_noise_in_the_pool_rises_from_none():
     share = (actions != 0).any(-1).mean(0)
     np.testing.assert_allclose(share, np.linspace(0, 1, 5), atol=0.1)
     assert share[0] == 0 and share[-1] == 1 and np.abs(actions).max() <= 1
-    spread = lambda noise: float(np.std(trained(rlhf, labels=60, pool_noise=noise)[1].segments.observation[..., 0]))  # noqa: E731
-    assert spread(1.0) != spread(0.0)
+    spread = lambda **noise: float(np.std(trained(rlhf, labels=60, **noise)[1].segments.observation[..., 0]))  # noqa: E731
+    assert spread(pool_noise=1.0) != spread()  # 0.3 by default
 
 
 def test_answers_are_those_of_the_true_returns():
