@@ -107,6 +107,7 @@ def test_every_part_has_a_title():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Brax System")
 def test_ppo_beside_braxs_own(monkeypatch):
     monkeypatch.setattr(speed_robots, "ROUNDS", 1)
     monkeypatch.setattr(speed_robots, "SETTINGS", {**speed_robots.SETTINGS, "unroll": 4, "minibatches": 2, "epochs": 1})
