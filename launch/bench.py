@@ -21,10 +21,7 @@ def define(flags):
         "empty: only rewrite BENCHMARKS.md",
     )  # fmt: skip
     flags.DEFINE_string("env", "lane_keep", "world whose speed is measured, and which learners train on")
-    flags.DEFINE_list("worlds", ["256", "1024", "4096"], "numbers of worlds")
-    flags.DEFINE_integer(
-        "robot_worlds", None, "worlds of the part robots; by default 256 on a CPU, 16384 on an accelerator", lower_bound=1
-    )
+    flags.DEFINE_list("worlds", [], "numbers of worlds; by default 256, 1024, 4096, of robots 256 on a CPU, 16384 elsewhere")
     flags.DEFINE_integer("steps", 256, "steps of an episode of the expert; learners have their own", lower_bound=1)
     flags.DEFINE_integer("repeats", 7, "timed calls after the first", lower_bound=1)
     flags.DEFINE_string(
@@ -46,11 +43,11 @@ def parse(argv: list[str]) -> list[str]:
             raise ValueError(f"unknown {(stray or unknown)[0]!r}; --what takes {', '.join(speed.PARTS)}")
         if bad:
             raise ValueError(f"--worlds: {bad[0]!r} is not a number of worlds")
-        robots, size = flags.FLAGS.robot_worlds, speed_robots.SETTINGS["minibatches"]
-        if robots and robots % size:
-            raise ValueError(
-                f"--robot_worlds: {robots} is not a multiple of {size}; nearest: {max(1, round(robots / size)) * size}"
-            )
+        size = speed_robots.SETTINGS["minibatches"]
+        odd = [int(count) for count in flags.FLAGS.worlds if "robots" in flags.FLAGS.what and int(count) % size]
+        if odd:
+            nearest = max(1, round(odd[0] / size)) * size
+            raise ValueError(f"--worlds: robots need a multiple of {size}, not {odd[0]}; nearest: {nearest}")
         if flags.FLAGS.env not in envs.names():
             raise ValueError(f"--env: unknown world {flags.FLAGS.env!r} ({', '.join(envs.names())})")
     except (flags.Error, ValueError) as error:
@@ -75,7 +72,7 @@ def main(argv: list[str]) -> None:
         process.configure(devices=len(os.sched_getaffinity(0)))
         jax.config.update("jax_enable_compilation_cache", False)  # a first call is a cold one
         counts = [int(count) for count in values.worlds]
-        record = speed.measure(values.what, values.env, counts, values.steps, values.repeats, values.robot_worlds)
+        record = speed.measure(values.what, values.env, counts, values.steps, values.repeats)
         cores, device = record["machine"]["cores"], record["machine"]["device"].lower().replace(" ", "-")
         name = f"{record['backend']}-{cores}-cores.json" if record["backend"] == "cpu" else f"{device}.json"
         out = Path(values.out).expanduser() if values.out else FOLDER / name

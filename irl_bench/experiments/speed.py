@@ -6,7 +6,6 @@ Nothing here is a test, and no figure of the sweep depends on it. Wall times, `t
 from __future__ import annotations
 
 import datetime
-import functools
 import json
 import math
 import os
@@ -85,10 +84,14 @@ def world_speed(env: str, count: int, chunk: int, steps: int, repeats: int) -> d
     }
 
 
+COUNTS = (256, 1024, 4096)
+"""Numbers of worlds where none are asked for."""
+
+
 def worlds(env: str, counts: Sequence[int], steps: int, repeats: int) -> list[dict[str, Any]]:
     """`world_speed` for each count and chunk that divides a device's share."""
     rows = []
-    for count in counts:
+    for count in counts or COUNTS:
         for chunk in CHUNKS:
             devices = max(n for n in range(1, jax.local_device_count() + 1) if count % n == 0)
             if chunk < count // devices and not (chunk and count // devices % chunk):
@@ -98,7 +101,7 @@ def worlds(env: str, counts: Sequence[int], steps: int, repeats: int) -> list[di
 
 def horizons(env: str, counts: Sequence[int], steps: int, repeats: int) -> list[dict[str, Any]]:
     """One evaluation of the expert to T_max of which 1 or 20 horizons are read, in turn: the same rollouts serve both."""
-    world, episodes = envs.make(env), min(128, *counts)
+    world, episodes = envs.make(env), min(128, *(counts or COUNTS))
     T_max = min(world.horizon, 4 * steps)
     evaluate = jax.jit(lambda key: rollout.evaluate(world, None, None, key, episodes, T_max).cost)
     key = jax.random.PRNGKey(0)
@@ -278,11 +281,11 @@ PARTS = {
 }
 
 
-def measure(
-    parts: Sequence[str], env: str, counts: Sequence[int], steps: int, repeats: int, robot_worlds: int | None = None
-) -> dict[str, Any]:
-    """The record of one run of the bench: JSON values only. The compilation cache must be off for the first calls to count."""
-    measures = {**PARTS, "robots": functools.partial(robots, worlds=robot_worlds)}
+def measure(parts: Sequence[str], env: str, counts: Sequence[int], steps: int, repeats: int) -> dict[str, Any]:
+    """The record of one run of the bench: JSON values only; without `counts` each part has its own numbers of worlds.
+
+    The compilation cache must be off for the first calls to count.
+    """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     made = cells.machine()
     versions = made.pop("versions")
@@ -301,7 +304,7 @@ def measure(
             **versions,
         },
         "settings": {"env": env, "worlds": list(counts), "steps": steps, "repeats": repeats},
-        "parts": {part: measures[part](env, counts, steps, repeats) for part in parts},
+        "parts": {part: PARTS[part](env, counts, steps, repeats) for part in parts},
     }
 
 

@@ -28,11 +28,11 @@ ROUNDS = 8
 """Rounds per timed call."""
 
 
-def robots(env: str, counts: Sequence[int], steps: int, repeats: int, worlds: int | None = None) -> list[dict[str, Any]]:
+def robots(env: str, counts: Sequence[int], steps: int, repeats: int) -> list[dict[str, Any]]:
     """Steps/s of PPO's loop, of its bare rollout and of Brax's `ppo.train` at equal settings; the limit by arithmetic."""
-    del env, counts, steps
-    worlds = worlds or (WORLDS if jax.default_backend() == "cpu" else WORLDS_ACCELERATED)
-    return [one(name, worlds, repeats) for name in ("hopper", "ant")]
+    del env, steps
+    counts = counts or [WORLDS if jax.default_backend() == "cpu" else WORLDS_ACCELERATED]
+    return [one(name, worlds, repeats) for name in ("hopper", "ant") for worlds in counts]
 
 
 def one(env: str, worlds: int, repeats: int) -> dict[str, Any]:
