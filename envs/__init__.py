@@ -10,11 +10,12 @@ world = envs.make("playground:CartpoleBalance")    # MuJoCo Playground's, with t
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from envs.names import nearest
 
 if TYPE_CHECKING:
     from envs.core import World
@@ -70,8 +71,7 @@ def kind(name: str) -> type[World]:
     if name.startswith(PLAYGROUND):
         return importlib.import_module("envs.playground").kind(name)
     if name not in WORLDS:
-        near = difflib.get_close_matches(name, WORLDS, 1, 0.0)
-        raise ValueError(BROKEN.get(name, f"unknown world {name!r}; did you mean {near[0]!r}?"))
+        raise ValueError(BROKEN.get(name, f"unknown world {name!r}; did you mean {nearest(name, WORLDS)!r}?"))
     module, attribute = WORLDS[name].split(":")
     return getattr(importlib.import_module(module), attribute)
 
@@ -82,9 +82,8 @@ def build(factory: Callable[..., World], name: str, **values: float | str) -> Wo
     options = {option: values.pop(option) for option in valid if option in values}
     for option, value in options.items():
         if value not in valid[option]:
-            near = difflib.get_close_matches(str(value), valid[option], 1, 0.0)
             known = " | ".join(valid[option])
-            raise ValueError(f"{name}.{option}={value} must be one of {known}; nearest: {near[0]}")
+            raise ValueError(f"{name}.{option}={value} must be one of {known}; nearest: {nearest(str(value), valid[option])}")
     made = factory(**options)
     return with_dials(made, **values) if values else made
 
@@ -96,8 +95,8 @@ def with_dials(world: World, **dials: Any) -> World:
     fields = dial_fields(world.dials)
     for name, value in dials.items():
         if name not in fields:
-            near = difflib.get_close_matches(name, fields, 1, 0.0)
-            hint = f"; did you mean {near[0]!r}?" if near else "; it has none"
+            near = nearest(name, fields)
+            hint = f"; did you mean {near!r}?" if near else "; it has none"
             raise ValueError(f"{world.name} has no dial {name!r}{hint}")
         low, high = (fields[name].metadata.get(end, edge) for end, edge in (("low", -math.inf), ("high", math.inf)))
         if not math.isfinite(value) or not low <= value <= high:

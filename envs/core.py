@@ -2,7 +2,8 @@
 
 A world is an ordinary Brax environment, `reset(key) -> State` and `step(state, action) -> State`, with
 
-* `state.metrics["cost"]`: 1.0 if the state just reached is a failure, else 0.0 (0.0 after `reset`);
+* `state.metrics["cost"]`: 1.0 if the state just reached is a failure, else 0.0 (0.0 after `reset`); NaN, as are the other cost
+  and the reward, after an action or in a state that is not finite, since a failure of numbers must not pass for success;
 * `state.metrics["graded_cost"]`: the same loss in [0, 1] with intermediate values;
 * `expert(state, key)`: the demonstrator's action at *any* state, inside jit;
 * `dials`: a frozen dataclass of scalars. They are data: `world.bind(dials)` inside jit swaps them without recompiling.
@@ -28,7 +29,7 @@ with contextlib.redirect_stdout(io.StringIO()):  # Brax's MuJoCo prints that its
     from brax import math as brax_math
     from brax.envs.base import Env, State
 
-__all__ = ["State", "World", "brax_envs", "brax_math", "dial", "dial_fields"]
+__all__ = ["State", "World", "brax_envs", "brax_math", "dial", "dial_fields", "soundness"]
 
 
 def dial(default: float, help: str, *, unit: str = "1", low: float = float("-inf"), high: float = float("inf")) -> Any:
@@ -39,6 +40,13 @@ def dial(default: float, help: str, *, unit: str = "1", low: float = float("-inf
 def dial_fields(dials: Any) -> dict[str, dataclasses.Field]:
     """The dials of a world by name; `field.metadata` holds help, unit, low and high."""
     return {f.name: f for f in dataclasses.fields(dials)}
+
+
+def soundness(*arrays: jax.Array) -> jax.Array:
+    """float32[]: 0 if every number in the arrays is finite, else NaN. Added to a cost it marks what cannot be judged:
+    comparisons with NaN are false, so broken physics and NaN actions would pass for success."""
+    finite = jnp.stack([jnp.isfinite(array).all() for array in arrays]).all()
+    return jnp.where(finite, 0.0, jnp.nan)
 
 
 class World(Env):

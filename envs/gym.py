@@ -1,22 +1,45 @@
-"""The worlds as Gymnasium environments, for code that steps one world at a time from the host.
+"""The worlds as Gymnasium environments, for code that steps them from the host.
 
 import gymnasium
 import envs.gym                                        # makes the names known
 
-env = gymnasium.make("irl_bench/lane_keep-v0", friction=0.6)
+env = gymnasium.make("irl_bench/lane_keep-v0", friction=0.6, render_mode="rgb_array")
+many = gymnasium.make_vec("irl_bench/lane_keep-v0", num_envs=64)
 
 (or `gymnasium.make("envs.gym:irl_bench/lane_keep-v0")`, which needs no import). Failure does not end an episode unless
 `terminate=True`; an episode is cut at the world's horizon. Stepping from the host is slow: a sweep never does it.
+
+`make_vec` gives a `VectorWorld`, which steps all its worlds in one compiled call. `vectorization_mode="sync"` and "async" give
+Gymnasium's own. With "async" the processes have to be spawned: one that is forked after JAX has started its threads hangs.
+
+many = gymnasium.make_vec(
+    "irl_bench/lane_keep-v0", num_envs=4, vectorization_mode="async", vector_kwargs={"context": "spawn"}
+)
+
+A spawned process imports the program again, so the program's own work belongs under `if __name__ == "__main__":`.
 """
 
 from __future__ import annotations
 
+import operator
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode
 
 from envs import WORLDS
+
+__all__ = ["GymWorld", "VectorWorld"]
+
+RENDER_MODES = ("rgb_array",)
+COSTS = ("cost", "graded_cost")
+"""Metrics of a state that `info` holds."""
+FPS = 10.0
+"""Frames per second of a world whose steps have no duration."""
 
 
 class GymWorld(gymnasium.Env):
@@ -26,53 +49,359 @@ class GymWorld(gymnasium.Env):
       name: a registered world.
       terminate: whether the world's `done`, such as a robot's fall, ends an episode.
       horizon: steps after which an episode is cut; by default the world's.
+      render_mode: "rgb_array", or None for an environment that is not drawn. Through `gymnasium.make` "rgb_array_list" and, if
+        pygame is installed, "human" work as well, since Gymnasium makes them from the frames.
       **values: dials and options of the world.
 
-    Observations are float32[O]; actions float32[A] in [-1, 1], or an integer in a discrete world. `info` holds "cost" and
-    "graded_cost".
+    Raises:
+      ValueError: an unknown world, dial, option or render mode, or a value out of range; one line.
+
+    Observations are float32[O]; actions float32[A] in [-1, 1], or an integer in a discrete world. An action that is not finite
+    is the world's to judge: its cost and reward are then NaN. `info` holds "cost" and "graded_cost".
     """
 
-    metadata = {"render_modes": []}  # noqa: RUF012 as in gymnasium.Env
+    metadata = {"render_modes": list(RENDER_MODES), "render_fps": FPS}  # noqa: RUF012 as in gymnasium.Env
 
-    def __init__(self, name: str, terminate: bool = False, horizon: int | None = None, **values: float | str):
+    def __init__(
+        self,
+        name: str,
+        terminate: bool = False,
+        horizon: int | None = None,
+        render_mode: str | None = None,
+        **values: float | str,
+    ):
         import jax
 
         import envs
+        from envs import drawing
 
+        self.render_mode = _render_mode(render_mode)
         self.world = envs.make(name, **values)
-        self.horizon = self.world.horizon if horizon is None else horizon
+        self.horizon = _horizon(self.world.horizon if horizon is None else horizon)
         self.terminate = terminate
-        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (int(self.world.observation_size),), np.float32)  # type: ignore[arg-type]
-        discrete = self.world.n_actions
-        shape = (self.world.action_size,)
-        self.action_space = (
-            gymnasium.spaces.Discrete(discrete) if discrete else gymnasium.spaces.Box(-1.0, 1.0, shape, np.float32)
-        )
-        self._reset, self._step = jax.jit(self.world.reset), jax.jit(self.world.step)
-        self._key = jax.random.PRNGKey
+        self.metadata = _metadata(self.world)
+        self.observation_space, self.action_space = _spaces(self.world)
+        self._reset, self._step, self._view = map(jax.jit, _programs(self.world))
         self._state: Any = None
         self._age = 0
+        self._recent: deque[tuple[float, float]] = deque(maxlen=drawing.RECENT if render_mode else 0)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begins an episode; the options are ignored."""
         super().reset(seed=seed)
         del options
-        self._state = self._reset(self._key(int(self.np_random.integers(2**31))))
+        self._state = self._reset(np.int32(self.np_random.integers(2**31)))
         self._age = 0
-        return np.asarray(self._state.obs), self._info()
+        self._recent.clear()
+        observation, _, _, *costs = _read(self._state)
+        return observation, dict(zip(COSTS, map(float, costs)))
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """One step. Raises ValueError for an action of a wrong shape, or a discrete one that does not exist."""
         if self._state is None:
             raise gymnasium.error.ResetNeeded("reset() comes before step()")
-        kind = np.int32 if self.world.n_actions else np.float32
-        self._state = self._step(self._state, np.asarray(action, kind))
+        self._state = self._step(self._state, _checked(self.world, action, ()))
         self._age += 1
-        ended = self.terminate and float(self._state.done) > 0
-        return np.asarray(self._state.obs), float(self._state.reward), ended, self._age >= self.horizon, self._info()
+        observation, reward, done, *costs = _read(self._state)
+        self._recent.append((float(reward), float(costs[0])))
+        ended = self.terminate and bool(done > 0)
+        return observation, float(reward), ended, self._age >= self.horizon, dict(zip(COSTS, map(float, costs)))
 
-    def _info(self) -> dict[str, Any]:
-        return {name: float(self._state.metrics[name]) for name in ("cost", "graded_cost")}
+    def render(self) -> np.ndarray | None:  # type: ignore[override]
+        """The state as uint8[H, W, 3], or None (and a warning) without a render mode. Raises ResetNeeded before `reset`."""
+        if not _drawn(self._state, self.render_mode):
+            return None
+        import jax
+
+        from envs import drawing
+
+        picture, observation = jax.device_get((self._view(self._state), self._state.obs))
+        return drawing.frame(self.world, observation, picture, list(self._recent), self._age)
+
+
+class VectorWorld(gymnasium.vector.VectorEnv):
+    """N copies of a world, each with its own episodes and randomness, stepped in one compiled call.
+
+    World i of `reset(seed=[...])` goes through what a `GymWorld` of the i-th seed goes through, up to rounding.
+
+    Args:
+      name: a registered world.
+      num_envs: N.
+      terminate, horizon, render_mode: as of `GymWorld`.
+      max_episode_steps: Gymnasium's word for a horizon; the lower of the two counts.
+      autoreset_mode: what happens to a world whose episode has ended. NEXT_STEP: its next step ignores the action and begins
+        a new episode with reward 0. SAME_STEP: the step that ends it returns the first observation of the next episode, and
+        `info` the last one as "final_obs" and "final_info". DISABLED: it has to be reset with `options={"reset_mask": mask}`.
+      **values: dials and options of the world, the same in all copies.
+
+    Raises:
+      ValueError: as `GymWorld`, or N below 1, or an unknown mode; one line.
+
+    Observations are float32[N, O]; actions float32[N, A] in [-1, 1], or integers [N] in a discrete world. Rewards are
+    float64[N], terminations and truncations bool[N]. `info` holds "cost" and "graded_cost", float64[N], and "_cost" and
+    "_graded_cost", bool[N], which say of which worlds they tell. All are NumPy arrays that are the caller's own.
+    """
+
+    metadata = {  # noqa: RUF012 as in gymnasium.vector.VectorEnv
+        "render_modes": list(RENDER_MODES),
+        "render_fps": FPS,
+        "autoreset_mode": AutoresetMode.NEXT_STEP,
+    }
+
+    def __init__(
+        self,
+        name: str,
+        num_envs: int = 1,
+        terminate: bool = False,
+        horizon: int | None = None,
+        render_mode: str | None = None,
+        max_episode_steps: int | None = None,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        **values: float | str,
+    ):
+        import jax
+        import jax.numpy as jnp
+
+        import envs
+        from envs import drawing
+
+        if num_envs < 1:
+            raise ValueError(f"num_envs={num_envs} must be at least 1")
+        try:
+            mode = AutoresetMode(autoreset_mode)
+        except ValueError:
+            known = " | ".join(one.value for one in AutoresetMode)
+            raise ValueError(f"autoreset_mode={autoreset_mode!r} must be one of {known}") from None
+        self.render_mode = _render_mode(render_mode)
+        self.world = world = envs.make(name, **values)
+        self.num_envs = num_envs
+        self.horizon = _horizon(world.horizon if horizon is None else horizon)
+        if max_episode_steps is not None:
+            self.horizon = min(self.horizon, _horizon(max_episode_steps))
+        self.terminate = terminate
+        self.metadata = _metadata(world) | {"autoreset_mode": mode}
+        self.single_observation_space, self.single_action_space = _spaces(world)
+        self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, num_envs)
+        self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, num_envs)
+
+        def merge(mask: jax.Array, new: Any, old: Any) -> Any:
+            choose = lambda a, b: jnp.where(mask.reshape(mask.shape + (1,) * (a.ndim - 1)), a, b)  # noqa: E731
+            return jax.tree.map(choose, new, old)
+
+        self._reset, self._step, self._view = (jax.jit(jax.vmap(program)) for program in _programs(world))
+        self._merge = jax.jit(merge)
+        self._state: Any = None
+        self._age = np.zeros(num_envs, int)
+        self._ended = np.zeros(num_envs, bool)
+        self._generators: list[tuple[np.random.Generator, int] | None] = [None] * num_envs
+        self._recent: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=drawing.RECENT if render_mode else 0)
+
+    def reset(  # type: ignore[override]
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begins an episode in every world, or in those that a mask names.
+
+        Args:
+          seed: seed s gives the worlds s, s + 1, ...; a list has one for each. A world without one goes on with its own
+            randomness.
+          options: {"reset_mask": bool[N]} for a reset of some worlds; all other options are ignored.
+
+        Returns:
+          The observations of all worlds, and infos of those that were reset.
+
+        Raises:
+          ValueError: a list or a mask of a wrong length; one line.
+          gymnasium.error.ResetNeeded: a mask before all worlds were reset once.
+        """
+        n = self.num_envs
+        mask = (options or {}).get("reset_mask")
+        if mask is None:
+            mask = np.ones(n, bool)
+        elif not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != (n,) or not mask.any():
+            raise ValueError(f"reset_mask must be a NumPy array bool[{n}] that names at least one world")
+        elif self._state is None and not mask.all():
+            raise gymnasium.error.ResetNeeded("the first reset() is one of all worlds")
+        if seed is None:
+            seeds: list[int | None] = [None] * n
+        elif isinstance(seed, Sequence | np.ndarray):
+            seeds = [None if one is None else operator.index(one) for one in seed]
+        else:
+            seeds = [operator.index(seed) + i for i in range(n)]
+        if len(seeds) != n:
+            raise ValueError(f"a list of seeds must have one for each of the {n} worlds, not {len(seeds)}")
+        for i in np.flatnonzero(mask):
+            if seeds[i] is not None or self._generators[i] is None:
+                self._generators[i] = seeding.np_random(seeds[i])
+        self._begin(mask)
+        self._ended = self._ended & ~mask
+        observation, _, _, info = self._read(mask)
+        return observation, info
+
+    def step(  # type: ignore[override]
+        self, actions: Any
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """One step of every world. Raises ValueError for actions of a wrong shape, or discrete ones that do not exist."""
+        if self._state is None:
+            raise gymnasium.error.ResetNeeded("reset() comes before step()")
+        actions = _checked(self.world, actions, (self.num_envs,))
+        mode = self.metadata["autoreset_mode"]
+        if mode is AutoresetMode.DISABLED and self._ended.any():
+            raise gymnasium.error.ResetNeeded("an episode has ended: its world is to be reset with a reset_mask")
+        begun = self._ended
+        if not begun.all():
+            self._state = self._step(self._state, actions)
+        self._age += 1
+        if begun.any():
+            self._begin(begun)
+        observation, reward, done, info = self._read()
+        reward = np.where(begun, 0.0, reward)
+        self._recent.append((reward.copy(), info["cost"].copy()))
+        terminated = (done > 0) & ~begun if self.terminate else np.zeros(self.num_envs, bool)
+        truncated = self._age >= self.horizon
+        self._ended = ended = terminated | truncated
+        if mode is AutoresetMode.SAME_STEP and ended.any():
+            last = np.full(self.num_envs, None, object)
+            for i in np.flatnonzero(ended):
+                last[i] = observation[i]
+            final = {name: np.where(ended, info[name], 0.0) for name in COSTS} | {f"_{name}": ended.copy() for name in COSTS}
+            self._begin(ended)
+            self._ended = np.zeros(self.num_envs, bool)
+            observation, _, _, info = self._read()
+            info |= {"final_obs": last, "_final_obs": ended.copy(), "final_info": final, "_final_info": ended.copy()}
+        return observation, reward, terminated, truncated, info
+
+    def render(self) -> tuple[np.ndarray, ...] | None:  # type: ignore[override]
+        """The states as N frames uint8[H, W, 3]; otherwise as `GymWorld.render`."""
+        if not _drawn(self._state, self.render_mode):
+            return None
+        import jax
+
+        from envs import drawing
+
+        pictures, observations = jax.device_get((self._view(self._state), self._state.obs))
+        frames = []
+        for i, age in enumerate(self._age):
+            recent = [(reward[i], cost[i]) for reward, cost in self._recent][-age:] if age else []
+            picture = jax.tree.map(operator.itemgetter(i), pictures)
+            frames.append(drawing.frame(self.world, observations[i], picture, recent, int(age)))
+        return tuple(frames)
+
+    @property
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+        """Each world's generator, as Gymnasium's own vector environments have them."""
+        return tuple(generator for generator, _ in self._seeded())
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The seed of each world's generator."""
+        return tuple(seed for _, seed in self._seeded())
+
+    def _seeded(self) -> list[tuple[np.random.Generator, int]]:
+        for i, one in enumerate(self._generators):
+            self._generators[i] = one or seeding.np_random()
+        return self._generators  # type: ignore[return-value]
+
+    def _begin(self, mask: np.ndarray) -> None:
+        """New episodes in the worlds of the mask, bool[N]."""
+        seeds = np.zeros(self.num_envs, np.int32)
+        for i in np.flatnonzero(mask):
+            generator, _ = self._generators[i]  # type: ignore[misc]
+            seeds[i] = generator.integers(2**31)
+        new = self._reset(seeds)
+        self._state = new if mask.all() else self._merge(mask, new, self._state)
+        self._age[mask] = 0
+
+    def _read(self, mask: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """(observation, reward, done, infos of the worlds of the mask or of all)."""
+        mask = np.ones(self.num_envs, bool) if mask is None else mask
+        observation, reward, done, *costs = _read(self._state)
+        info = {name: np.where(mask, cost, 0.0).astype(float) for name, cost in zip(COSTS, costs)}
+        return observation, reward.astype(float), done, info | {f"_{name}": mask.copy() for name in COSTS}
+
+
+def _render_mode(mode: str | None) -> str | None:
+    if mode is not None and mode not in RENDER_MODES:
+        raise ValueError(f"render_mode={mode!r} must be None or one of {' | '.join(RENDER_MODES)}")
+    return mode
+
+
+def _horizon(steps: int) -> int:
+    if steps < 1:
+        raise ValueError(f"horizon={steps} must be at least 1 step")
+    return steps
+
+
+def _metadata(world: Any) -> dict[str, Any]:
+    """Gymnasium's description of the world: its render modes, and how many frames make a second of it."""
+    from envs.driving import lane_keep
+
+    inner = next((getattr(world, name) for name in ("_robot", "_playground") if hasattr(world, name)), None)
+    step = float(inner.dt) if inner is not None else lane_keep.DT if isinstance(world, lane_keep.LaneKeep) else 1.0 / FPS
+    return {"render_modes": list(RENDER_MODES), "render_fps": round(1.0 / step, 3)}
+
+
+def _programs(world: Any) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
+    """(seed -> first state, (state, action) -> next state, state -> what is drawn) of one world, to be compiled."""
+    import jax
+    import jax.numpy as jnp
+
+    from envs import drawing
+
+    def strong(state: Any) -> Any:
+        # Some worlds begin with weakly typed numbers and go on with strong ones: a step would be compiled for both.
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
+
+    def reset(seed: Any) -> Any:
+        return strong(world.reset(jax.random.PRNGKey(seed)))
+
+    return reset, lambda state, action: strong(world.step(state, action)), drawing.view(world)
+
+
+def _spaces(world: Any) -> tuple[gymnasium.spaces.Box, gymnasium.Space]:
+    """The spaces of one observation and of one action."""
+    observation = gymnasium.spaces.Box(-np.inf, np.inf, (int(world.observation_size),), np.float32)  # type: ignore[arg-type]
+    if world.n_actions:
+        return observation, gymnasium.spaces.Discrete(world.n_actions)
+    return observation, gymnasium.spaces.Box(-1.0, 1.0, (world.action_size,), np.float32)
+
+
+def _checked(world: Any, action: Any, batch: tuple[int, ...]) -> np.ndarray:
+    """Actions as the world takes them: float32[*batch, A], or int32[*batch]. Raises ValueError as the environments do."""
+    given = np.asarray(action)
+    shape = batch if world.n_actions else (*batch, int(world.action_size))
+    if given.shape != shape:
+        raise ValueError(f"{world.name} takes an action of shape {shape}, not {given.shape}")
+    if not world.n_actions:
+        return given.astype(np.float32)
+    if not np.isin(given, np.arange(world.n_actions)).all():
+        raise ValueError(f"an action of {world.name} is a whole number from 0 to {world.n_actions - 1}, not {action}")
+    return given.astype(np.int32)
+
+
+def _read(state: Any) -> tuple[np.ndarray, ...]:
+    """(observation, reward, done, *costs) of a state or of many, on the host."""
+    import jax
+
+    values = jax.device_get((state.obs, state.reward, state.done, *(state.metrics[name] for name in COSTS)))
+    # Copies, because JAX's own arrays cannot be written to.
+    return np.array(values[0], np.float32), *map(np.array, values[1:])
+
+
+def _drawn(state: Any, render_mode: str | None) -> bool:
+    """Whether there is something to draw. Raises ResetNeeded if there is no state yet; warns if there is no render mode."""
+    if state is None:
+        raise gymnasium.error.ResetNeeded("reset() comes before render()")
+    if render_mode is None:
+        gymnasium.logger.warn('render() gives frames if the environment is made with render_mode="rgb_array"')
+    return render_mode is not None
 
 
 for _name in WORLDS:
     if f"irl_bench/{_name}-v0" not in gymnasium.registry:
-        gymnasium.register(f"irl_bench/{_name}-v0", "envs.gym:GymWorld", kwargs={"name": _name}, disable_env_checker=True)
+        gymnasium.register(
+            f"irl_bench/{_name}-v0",
+            "envs.gym:GymWorld",
+            kwargs={"name": _name},
+            disable_env_checker=True,
+            vector_entry_point="envs.gym:VectorWorld",
+        )

@@ -27,7 +27,7 @@ import numpy as np
 from flax import struct
 
 from envs import experts
-from envs.core import State, brax_envs, brax_math, dial
+from envs.core import State, brax_envs, brax_math, dial, soundness
 
 BACKENDS = ("spring", "positional", "generalized", "mjx")
 """Brax's physics: impulses through springs, projected positions, generalised coordinates, and MuJoCo's in JAX."""
@@ -116,8 +116,7 @@ class Robot(experts.Demonstrated):
         share = jnp.exp(-robot.dt / PACE_TIME)
         pace = share * state.info["pace"] + (1.0 - share) * after.metrics.get("x_velocity", 0.0)
         cost, graded = self._costs(after, fell, pace)
-        # Comparisons with NaN are false: broken physics would pass for a robot that stands.
-        sound = jnp.where(jnp.isfinite(after.obs).all(), 0.0, jnp.nan)
+        sound = soundness(after.obs, action)
         return State(
             after.pipeline_state,
             after.obs,

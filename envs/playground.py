@@ -11,7 +11,6 @@ None of them ships with a demonstrator; `launch/expert.py --env=playground:NAME`
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import importlib.metadata
 import io
@@ -25,7 +24,8 @@ from flax import struct
 
 from envs import PLAYGROUND as PREFIX
 from envs import experts
-from envs.core import State, dial
+from envs.core import State, dial, soundness
+from envs.names import nearest
 
 
 @struct.dataclass
@@ -47,7 +47,7 @@ def kind(name: str) -> type[Playground]:
     except ImportError as error:
         raise ValueError(f"{name} needs the extra playground ({error}); nearest: pip install 'irl-bench[playground]'") from None
     if task not in registry.ALL_ENVS:
-        (near,) = difflib.get_close_matches(task, registry.ALL_ENVS, 1, 0.0)
+        near = nearest(task, registry.ALL_ENVS)
         raise ValueError(f"Playground has no world {task!r}; did you mean {PREFIX + near!r}?")
     suite = task in registry.dm_control_suite.ALL_ENVS
     if not suite and not base.MENAGERIE_PATH.exists():
@@ -120,8 +120,7 @@ class Playground(experts.Demonstrated):
         if self.suite:
             graded = jnp.maximum(done, 1.0 - jnp.clip(after.reward, 0.0, 1.0))
             cost = jnp.where(graded > 0.5, 1.0, 0.0)
-        # Comparisons with NaN are false: broken physics would pass for success.
-        sound = jnp.where(jnp.isfinite(observation).all(), 0.0, jnp.nan)
+        sound = soundness(observation, action)
         metrics = {"cost": cost + sound, "graded_cost": graded + sound}
         return State(after, observation, after.reward + sound, done, metrics, {"key": key})
 

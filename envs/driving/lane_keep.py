@@ -20,7 +20,7 @@ import numpy as np
 from flax import struct
 
 from envs import experts
-from envs.core import State, dial
+from envs.core import State, dial, soundness
 from envs.driving import road, vehicle
 
 DT, SUBSTEPS = 0.1, 4
@@ -216,11 +216,13 @@ class LaneKeep(experts.Demonstrated):
             key=key,
             clipped=inner.clipped + clipped,
         )
-        cost = off.astype(jnp.float32)
-        graded = jnp.where(off, 1.0, jnp.abs(car.e_y) / RAIL)
+        observation = self._observe(inner)
+        sound = soundness(observation, executed)
+        cost = off.astype(jnp.float32) + sound
+        graded = jnp.where(off, 1.0, jnp.abs(car.e_y) / RAIL) + sound
         return state.replace(
             pipeline_state=inner,
-            obs=self._observe(inner),
+            obs=observation,
             reward=1.0 - cost,
             metrics={"cost": cost, "graded_cost": graded},
         )

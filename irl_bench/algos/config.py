@@ -11,12 +11,16 @@ The same class describes a world's dials and the sweep's own flags, so all three
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
+import numbers
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["BadInput", "Setting", "nearest", "parsed", "setting", "settings_of"]
+import numpy as np
+
+from envs.names import nearest
+
+__all__ = ["BadInput", "Setting", "nearest", "parsed", "setting", "settings_of", "whole"]
 
 INF = float("inf")
 
@@ -59,10 +63,14 @@ def settings_of(config: type | None) -> dict[str, Setting]:
     return {f.name: Setting.make(f.name, f.default, f.metadata) for f in dataclasses.fields(config)}
 
 
-def nearest(name: str, names: Any) -> str:
-    """The member of `names` that is spelt most like `name`; "" if there is none."""
-    found = difflib.get_close_matches(name, list(names), 1, 0.0)
-    return found[0] if found else ""
+def whole(name: str, value: Any, low: int) -> int:
+    """`value`, of NumPy or of Python, as an int of at least `low`; raises BadInput, with its type, for anything else."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        near = max(low, round(value)) if isinstance(value, numbers.Real) and math.isfinite(value) else low
+        raise BadInput(f"{name}={_quote(value)} is of type {type(value).__name__}, not an integer; nearest: {near}")
+    if value < low:
+        raise BadInput(f"{name}={value} must be at least {low}; nearest: {low}")
+    return int(value)
 
 
 def parsed(flag: str, items: Iterable[str], settings: Mapping[str, Setting]) -> dict[str, Any]:
@@ -162,22 +170,22 @@ class Setting:
                 raise BadInput(f"must be one of {self.range}, not {_quote(value)}; nearest: {guess}")
             return value
         if self.kind is bool:
-            if not isinstance(value, bool):
+            if not isinstance(value, bool | np.bool_):
                 raise BadInput(f"must be true or false, not {_quote(value)}; nearest: {show(self.default)}")
-            return value
+            return bool(value)
         if self.kind is tuple:
-            if not isinstance(value, tuple | list):
+            if not isinstance(value, tuple | list | np.ndarray):
                 raise BadInput(f"must be {self.range}, not {_quote(value)}; nearest: {show(self.default)}")
             return tuple(self._check_number(element, int) for element in value)
         return self._check_number(value, self.kind)
 
     def _check_number(self, value: Any, kind: type) -> Any:
-        fraction = kind is int and isinstance(value, float) and math.isfinite(value) and value % 1
-        if isinstance(value, bool) or not isinstance(value, int | float) or fraction:
+        fraction = kind is int and isinstance(value, numbers.Real) and math.isfinite(value) and value % 1
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or fraction:
             raise BadInput(f"must be {self._article}{self.range}, not {_quote(value)}; nearest: {show(self.default)}")
         if value != value:
             raise BadInput(f"must be {self._article}{self.range}, not nan; nearest: {show(self.default)}")
-        if not self.low <= value <= self.high or abs(value) == INF:
+        if not self.low <= float(value) <= self.high or abs(value) == INF:
             raise BadInput(f"must be {self._article}{self.range}, not {_quote(value)}; nearest: {self._clip(value)}")
         return kind(value)
 

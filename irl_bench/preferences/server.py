@@ -14,7 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from irl_bench.preferences import drawing, human
+from envs import drawing
+from irl_bench.preferences import human
 
 HOST = "127.0.0.1"
 LARGEST = 4096

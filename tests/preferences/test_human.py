@@ -15,11 +15,12 @@ import jax
 import numpy as np
 import pytest
 
+from envs import drawing
 from envs.driving.lane_keep import EDGE
 from irl_bench import learned, plugins
 from irl_bench.algos import rlhf, rlhf_iterated
 from irl_bench.algos.config import BadInput
-from irl_bench.preferences import drawing, human, server
+from irl_bench.preferences import human, server
 from irl_bench.types import Spec
 from tests.algos.helpers import Line
 

@@ -1,0 +1,345 @@
+"""Worlds as pictures: clips as plain lines that a browser draws, and single frames as pixels.
+
+A road is shown from above, a robot from the side, a grid as its cells, and any other world as a chart of its observation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs.core import brax_math
+from envs.driving.lane_keep import DT, EDGE, RAIL, SPEED
+from envs.driving.road import KNOTS, SPACING
+from envs.locomotion import Robot
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from envs.core import State, World
+
+__all__ = ["HEIGHT", "RECENT", "WIDTH", "clip", "frame", "view"]
+
+CAR = ((1.2, 0.35), (-1.2, 0.35), (-1.2, -0.35), (1.2, -0.35))
+"""Corners of the car as drawn: forward and left [m]; slimmer than it is, so that it fits a lane of 2 m."""
+WINDSCREEN = ((0.55, 0.28), (0.2, 0.28), (0.2, -0.28), (0.55, -0.28))
+"""Corners of its windscreen, which tells front from back."""
+ROAD_SPAN, ROBOT_SPAN = 26.0, 5.0
+"""Metres that a clip shows from left to right; it follows the car or the robot."""
+BEHIND, AHEAD, STEP = 15.0, 25.0, 0.5
+"""Metres of road drawn before the first and past the last place of a clip, and between two points of it."""
+
+WIDTH, HEIGHT = 480, 320
+"""Size of a frame [pixels]; multiples of 16, as encoders of video want them."""
+FINER = 2
+"""Frames are drawn this much larger and then averaged, which smooths their edges."""
+RECENT = 60
+"""Steps whose rewards and costs a chart shows."""
+FENCE = RAIL + 0.36
+"""Distance of the drawn rail from the middle of the lane [m]: the car's side meets it, while `RAIL` bounds the car's middle."""
+LANE_SPAN, LEAD = 20.0, 5.0
+"""Metres of road that a frame shows from left to right, and by how many its middle is ahead of the car."""
+DASH, POST = 3.0, 4.0
+"""Length of a dash of the middle line and of the gap after it, and the distance of two posts of the rail [m]."""
+SKY_ROOM = 1.1
+"""Height of the middle of a frame above a robot's ground [m]; a torso higher or lower than this by `REACH` moves it."""
+REACH = 1.2
+SPHERE, CAPSULE = 2, 3
+"""MuJoCo's numbers of the shapes that robots are made of."""
+FROM_ABOVE = {"reacher": (0.98, (0.0, 0.0)), "pusher": (2.4, (0.4, -0.2))}
+"""Robots that move in a horizontal plane: metres from left to right, and the middle of the frame [m]."""
+AIMS = "target", "goal"
+"""Links that are places to reach."""
+
+GRASS, SHOULDER, ASPHALT, PAINT, DASHES, WOOD = "#b5c99a", "#ddd3b8", "#6f7378", "#f7f7f2", "#a4a8ad", "#8a6d3b"
+SKY, GROUND, TILE, HORIZON = "#edf3f8", "#d8d0bf", "#c8bea9", "#77705f"
+FINE, FAILING, GLASS, INK, AIM, TABLE = "#0072b2", "#d1361b", "#dcecf5", "#333333", "#4fa56b", "#f1ece0"
+TERRAIN_COLOURS = {".": "#f4f0e3", "m": "#7d5d3f", "g": "#b3afa5", "G": AIM}
+TERRAIN_NAMES = {"m": "mud", "g": "gravel", "G": "goal"}
+
+
+def clip(picture: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """What `World.picture` gave along a clip of H steps, leaves [H, ...], as {"still": lines, "frames": [H] of lines, "span"}.
+
+    A line is {"kind": its style, "points": [[x, y], ...]}; x is forward, y to the left (a road) or up (a robot), in metres.
+    """
+    return _road(picture["road"]) if "road" in picture else _robot(picture["bodies"], picture["parents"])
+
+
+def view(world: World) -> Callable[[State], dict[str, jax.Array] | None]:
+    """What `frame` has to know of a state to draw it; a function that is legal inside jit.
+
+    Of a robot it gives {"ends": float32[G, 2, 3]}, the two ends of each of its capsules, both the same for a sphere [m]. Of any
+    other world it gives `world.picture`.
+    """
+    if not isinstance(world, Robot):
+        return world.picture
+    links, _, middle, along = _shapes(world)
+
+    def ends(state: State) -> dict[str, jax.Array]:
+        poses = cast(Any, state.pipeline_state).x
+        still = jnp.zeros(3), jnp.array([1.0, 0.0, 0.0, 0.0])
+        place, turn = (jnp.concatenate([one[None], many])[links + 1] for one, many in zip(still, (poses.pos, poses.rot)))
+        points = jnp.asarray(np.stack([middle - along, middle + along], 1), jnp.float32)
+        rotated = jax.vmap(lambda pair, q: jax.vmap(brax_math.rotate, (0, None))(pair, q))(points, turn)
+        return {"ends": place[:, None] + rotated}
+
+    return ends
+
+
+def _shapes(robot: Robot) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The spheres and capsules of a robot and of what surrounds it.
+
+    Returns:
+      links: int[G], the link that each hangs on, -1 for none.
+      radius: float[G] [m].
+      middle, along: float[G, 3], its middle and half its length in the link's frame [m].
+    """
+    sys = robot._robot.sys
+    kinds = np.asarray(sys.geom_type)
+    shown = np.isin(kinds, (SPHERE, CAPSULE))
+    size, middle, turn = (np.asarray(part, float)[shown] for part in (sys.geom_size, sys.geom_pos, sys.geom_quat))
+    w, x, y, z = turn.T
+    axis = np.stack([2.0 * (x * z + w * y), 2.0 * (y * z - w * x), 1.0 - 2.0 * (x * x + y * y)], 1)
+    half = np.where(kinds[shown] == CAPSULE, size[:, 1], 0.0)
+    return np.asarray(sys.geom_bodyid)[shown] - 1, size[:, 0], middle, half[:, None] * axis
+
+
+def frame(
+    world: World,
+    observation: np.ndarray,
+    picture: Mapping[str, np.ndarray] | None,
+    recent: Sequence[tuple[float, float]] = (),
+    age: int = 0,
+) -> np.ndarray:
+    """One state as pixels, uint8[HEIGHT, WIDTH, 3] in RGB. What fails is drawn in red.
+
+    Args:
+      world: says how the state is drawn if `picture` is None.
+      observation: float32[O], of the state.
+      picture: what `view(world)` gave for it. One that is not finite is drawn as a chart.
+      recent: rewards and costs of the episode's latest steps, the latest last; at most `RECENT` are shown.
+      age: steps since reset.
+    """
+    from envs.tabular import CoarseLane, Grid
+
+    failing = bool(recent) and recent[-1][1] > 0.0
+    if picture is not None and all(np.isfinite(part).all() for part in picture.values()):
+        if "road" in picture:
+            return _road_frame(np.asarray(picture["road"], float), failing)
+        return _robot_frame(world, np.asarray(picture["ends"], float), failing)
+    if isinstance(world, Grid):
+        return _grid_frame(int(np.argmax(observation)), failing)
+    if isinstance(world, CoarseLane):
+        offset, heading = (part - centre for part, centre in zip(divmod(int(np.argmax(observation)), 3), (4, 1)))
+        # Its lane of five offsets is as wide as the lane that a road is drawn with.
+        row = [SPEED * DT * age, 0.4 * EDGE * offset, 0.2 * heading]
+        return _road_frame(np.concatenate([row, np.zeros(KNOTS)]), failing)
+    return _chart_frame(world, np.asarray(observation, float), recent[-RECENT:], age)
+
+
+def _line(kind: str, points: np.ndarray) -> dict[str, Any]:
+    return {"kind": kind, "points": np.asarray(points, float).round(3).tolist()}
+
+
+Beside = Callable[[np.ndarray, Any], tuple[np.ndarray, np.ndarray]]
+
+
+def _lane(first: float, last: float, knots: np.ndarray) -> tuple[np.ndarray, Beside]:
+    """The lane around the arc lengths first to last [m], as if its point at `first` were the origin and led along x.
+
+    Returns:
+      grid: float[n], arc lengths of its points [m].
+      beside: (arc length, distance to the left [m]) -> place [..., 2] [m] and heading there [rad].
+    """
+    grid = np.arange(first - BEHIND, last + AHEAD, STEP)
+    middle = (grid[:-1] + STEP / 2) / SPACING
+    curvature = np.interp(middle % KNOTS, np.arange(KNOTS + 1), np.append(knots, knots[0]))
+    heading = np.concatenate([[0.0], np.cumsum(curvature * STEP)])
+    heading -= np.interp(first, grid, heading)
+    half = 0.5 * (heading[1:] + heading[:-1])
+    x, y = (np.concatenate([[0.0], np.cumsum(part * STEP)]) for part in (np.cos(half), np.sin(half)))
+    x, y = x - np.interp(first, grid, x), y - np.interp(first, grid, y)
+
+    def beside(place: np.ndarray, left: Any) -> tuple[np.ndarray, np.ndarray]:
+        angle = np.interp(place, grid, heading)
+        at = np.stack([np.interp(place, grid, x) - left * np.sin(angle), np.interp(place, grid, y) + left * np.cos(angle)], -1)
+        return at, angle
+
+    return grid, beside
+
+
+def _turned(corners: tuple[tuple[float, float], ...], angle: float) -> np.ndarray:
+    return np.array(corners) @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+
+
+def _road(rows: np.ndarray) -> dict[str, Any]:
+    s, offset, turn = rows[:, :3].astype(float).T
+    grid, beside = _lane(s[0], max(s.max(), s[0]), rows[0, 3:].astype(float))
+    still = [_line("rail", beside(grid, side * RAIL)[0]) for side in (-1, 1)]
+    still += [_line("edge", beside(grid, side * EDGE)[0]) for side in (-1, 1)]
+    still.append(_line("middle", beside(grid, 0.0)[0]))
+    place, angle = beside(s, offset)
+    frames = [[_line("body", at + _turned(CAR, phi))] for at, phi in zip(place, angle + turn, strict=True)]
+    return {"still": still, "frames": frames, "span": ROAD_SPAN}
+
+
+def _robot(bodies: np.ndarray, parents: np.ndarray) -> dict[str, Any]:
+    low, high = bodies[..., 0].min() - 1.0, bodies[..., 0].max() + 1.0
+    frames = []
+    for places, above in zip(bodies, parents, strict=True):
+        links = [_line("limb", places[[parent, body]]) for body, parent in enumerate(above) if parent >= 0]
+        frames.append(links + [_line("joint", places[[body]]) for body in range(len(places))])
+    return {"still": [_line("edge", np.array([[low, 0.0], [high, 0.0]]))], "frames": frames, "span": ROBOT_SPAN}
+
+
+class _Canvas:
+    """A frame that is being drawn in units of which `span` fit from left to right, x to the right and y upwards."""
+
+    def __init__(self, background: str, span: float, centre: tuple[float, float]):
+        from PIL import Image, ImageDraw
+
+        self._image = Image.new("RGB", (FINER * WIDTH, FINER * HEIGHT), background)
+        self._pen = ImageDraw.Draw(self._image)
+        self._scale = FINER * WIDTH / span
+        self._centre = np.array(centre)
+
+    def _at(self, points: Any) -> list[tuple[float, float]]:
+        at = (np.asarray(points, float) - self._centre) * [self._scale, -self._scale]
+        at += [FINER * WIDTH / 2, FINER * HEIGHT / 2]
+        return [(x, y) for x, y in np.clip(at, -1e5, 1e5).tolist()]  # Pillow counts pixels in int32
+
+    def area(self, points: Any, colour: str, outline: str | None = None) -> None:
+        """A polygon, with a thin outline if a colour is given for it."""
+        corners = self._at(points)
+        self._pen.polygon(corners, colour)
+        if outline:
+            self._pen.line([*corners, corners[0], corners[1]], outline, FINER, joint="curve")
+
+    def line(self, points: Any, colour: str, width: float, inside: bool = False) -> None:
+        """A line of a width in the canvas's units, with round ends; `inside` leaves a thin outline of what it is drawn upon."""
+        at, pixels = self._at(points), max(1, round(width * self._scale) - 2 * FINER * inside)
+        self._pen.line(at, colour, pixels, joint="curve")
+        for x, y in (at[0], at[-1]):
+            self._pen.ellipse((x - pixels / 2, y - pixels / 2, x + pixels / 2, y + pixels / 2), colour)
+
+    def disc(self, point: Any, colour: str, radius: float, outline: str | None = None) -> None:
+        """A disc of a radius in the canvas's units."""
+        ((x, y),) = self._at([point])
+        r = radius * self._scale
+        self._pen.ellipse((x - r, y - r, x + r, y + r), colour, outline, FINER)
+
+    def image(self) -> Image:
+        """The frame in its final size."""
+        return self._image.reduce(FINER)
+
+
+def _pixels(image: Image, texts: Mapping[tuple[int, int], str] | None = None) -> np.ndarray:
+    """uint8[HEIGHT, WIDTH, 3], with texts by the place [pixels] of their upper left corner."""
+    from PIL import ImageDraw, ImageFont
+
+    font = ImageFont.load_default() if texts else None
+    for place, text in (texts or {}).items():
+        ImageDraw.Draw(image).text(place, text, INK, font)
+    return np.array(image)
+
+
+def _box(left: float, bottom: float, right: float, top: float) -> list[tuple[float, float]]:
+    return [(left, bottom), (right, bottom), (right, top), (left, top)]
+
+
+def _road_frame(row: np.ndarray, failing: bool) -> np.ndarray:
+    """The road from above. The lane at the car leads to the right through the middle of the frame; the car moves beside it."""
+    s, offset, turn = row[:3].tolist()
+    grid, beside = _lane(s, s, row[3:])
+
+    def along(first: float, last: float, left: float, points: int = 7) -> np.ndarray:
+        return beside(np.linspace(first, last, points), left)[0]
+
+    canvas = _Canvas(GRASS, LANE_SPAN, (LEAD, 0.0))
+    for half, colour in ((FENCE, SHOULDER), (EDGE, ASPHALT)):
+        canvas.area(np.concatenate([beside(grid, half)[0], beside(grid, -half)[0][::-1]]), colour)
+    first, last = s - BEHIND, s + AHEAD
+    for dash in np.arange(np.ceil(first / (2 * DASH)), last // (2 * DASH)) * 2 * DASH:
+        canvas.line(along(dash, dash + DASH, 0.0), DASHES, 0.08)
+    for side in (-1, 1):
+        canvas.line(beside(grid, side * EDGE)[0], PAINT, 0.1)
+        canvas.line(beside(grid, side * FENCE)[0], WOOD, 0.12)
+        for post in np.arange(np.ceil(first / POST), last // POST) * POST:
+            canvas.disc(along(post, post, side * FENCE, 1)[0], WOOD, 0.17)
+    (place,), _ = beside(np.array([s]), offset)
+    canvas.area(place + _turned(CAR, turn), FAILING if failing else FINE, INK)
+    canvas.area(place + _turned(WINDSCREEN, turn), GLASS)
+    return _pixels(canvas.image())
+
+
+def _robot_frame(world: Any, ends: np.ndarray, failing: bool) -> np.ndarray:
+    """A robot from the side, over ground with a tile per metre, or from above if it moves in a horizontal plane."""
+    links, radius, _, _ = _shapes(world)
+    if world.name in FROM_ABOVE:
+        across, depth = [0, 1], ends[..., 2].mean(1)
+        canvas = _Canvas(TABLE, *FROM_ABOVE[world.name])
+    else:
+        across, depth = [0, 2], -ends[..., 1].mean(1)
+        x, height = ends[links == 0].mean((0, 1))[across]
+        middle = SKY_ROOM + max(0.0, height - SKY_ROOM - REACH) + min(0.0, height - SKY_ROOM + REACH)
+        canvas = _Canvas(SKY, ROBOT_SPAN, (x, middle))
+        left, right = x - ROBOT_SPAN, x + ROBOT_SPAN
+        canvas.area(_box(left, middle - ROBOT_SPAN, right, 0.0), GROUND)
+        for tile in np.floor(left / 2) * 2 + np.arange(0.0, 2 * ROBOT_SPAN + 2, 2.0):
+            canvas.area(_box(tile, -0.18, tile + 1.0, 0.0), TILE)
+        canvas.line([(left, 0.0), (right, 0.0)], HORIZON, 0.025)
+    names = ["", *world._robot.sys.link_names]
+    for shape in np.argsort(depth, kind="stable"):  # what is near hides what is far
+        aim = names[links[shape] + 1] in AIMS
+        colour = HORIZON if links[shape] < 0 else AIM if aim else FAILING if failing else FINE
+        points, width = ends[shape][:, across], 2.0 * float(radius[shape])
+        canvas.line(points, INK, width)
+        canvas.line(points, colour, width, inside=True)
+    return _pixels(canvas.image())
+
+
+def _grid_frame(place: int, failing: bool) -> np.ndarray:
+    """The grid from above, with a legend."""
+    from envs.tabular import TERRAIN
+
+    canvas = _Canvas("#ffffff", 10.0, (4.5, 3.0))  # a cell is 48 pixels wide
+    for row, cells in enumerate(TERRAIN):
+        for column, cell in enumerate(cells):
+            canvas.area(_box(column, 5 - row, column + 1, 6 - row), TERRAIN_COLOURS[cell], "#ffffff")
+    row, column = divmod(place, len(TERRAIN[0]))
+    canvas.disc((column + 0.5, 5.5 - row), FAILING if failing else FINE, 0.3, "#ffffff")
+    texts = {}
+    for line, (cell, name) in enumerate(TERRAIN_NAMES.items()):
+        canvas.area(_box(6.6, 5.3 - 0.7 * line, 7.0, 5.7 - 0.7 * line), TERRAIN_COLOURS[cell])
+        texts[372, 34 + round(33.6 * line)] = name
+    return _pixels(canvas.image(), texts)
+
+
+def _chart_frame(world: World, observation: np.ndarray, recent: Sequence[tuple[float, float]], age: int) -> np.ndarray:
+    """The observation as bars, those that tell of a failure in red, over the latest rewards and costs."""
+    canvas = _Canvas("#ffffff", WIDTH, (WIDTH / 2, HEIGHT / 2))  # a unit is a pixel
+    rewards, costs = np.array(recent, float).reshape(-1, 2).T
+    signs = (observation, 0.0 if world.n_actions is None else 1.0), (rewards, 0.0), (costs, 1.0)
+    panels = (130.0, 290.0), (64.0, 108.0), (16.0, 40.0)
+    for row, ((low, high), (values, positive)) in enumerate(zip(panels, signs)):
+        left, right, across = 80.0, WIDTH - 16.0, max(1, len(values)) if row == 0 else RECENT
+        canvas.area(_box(left, low, right, high), "#f6f6f3")
+        sound = np.isfinite(values)
+        zero = low if positive else (low + high) / 2
+        tall = (high - zero) / max(1.0, np.abs(values[sound]).max(initial=0.0))
+        wide = (right - left) / across
+        for index, value in enumerate(values):
+            x = left + wide * (index + across - len(values))
+            flagged = (index in world.failure_flags) if row == 0 else row == 2
+            top, bottom = (zero + tall * value, zero) if sound[index] else (high, low)
+            colour = INK if not sound[index] else FAILING if flagged else FINE
+            canvas.area(_box(x + 0.12 * wide, min(top, bottom), x + 0.88 * wide, max(top, bottom)), colour)
+        canvas.line([(left, zero), (right, zero)], HORIZON, 1.0)
+    note = "" if np.isfinite(observation).all() else "   not finite"
+    texts = {(80, 8): f"{world.name}   step {age}{note}", (12, 30): "observation", (12, 210): "reward", (12, 278): "cost"}
+    return _pixels(canvas.image(), texts)
