@@ -1,9 +1,4 @@
-"""Demonstrations as files: read from and written as npz or Minari (HDF5), and checked.
-
-An npz holds `observations` float[N, T, O] and, unless only observations were recorded, `actions` float[N, T, A] (int[N, T] in a
-discrete world); `lengths` int[N] where episodes differ, rows past them being ignored; and `world`, the name of the world.
-A Minari dataset is its folder, with episodes of any length.
-"""
+"""Demonstrations as files: read from the layouts of `demo_files` and checked, written as npz or Minari (HDF5)."""
 
 from __future__ import annotations
 
@@ -11,20 +6,24 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from envs.core import World
+from irl_bench import demo_files
 from irl_bench.algos.config import BadInput
-from irl_bench.store import write_atomic
+from irl_bench.demo_files import Episode, Found, shown
+from irl_bench.store import write_atomic, writing
 from irl_bench.types import Demonstrations
 
 TOLERANCE = 1e-3
 """By how much an action may exceed [-1, 1]; it is clipped."""
+DATASET = re.compile(r"[-_\w]+")
+"""Names of Minari datasets."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,20 +36,30 @@ class Recorded:
     """float32[N, T, A] or int32[N, T]; None where only observations were recorded."""
     mask: np.ndarray
     """float32[N, T]."""
+    reward: np.ndarray | None
+    """float32[N, T]: what the world paid, 0 past an episode's length; None where the file has none."""
     sha256: str
     """Of the arrays."""
+    layout: str = ""
+    """What the file was recognised as."""
 
     def __hash__(self) -> int:
         return hash(self.sha256)
 
     def first(self, count: int) -> Recorded:
-        """The first `count` episodes."""
-        action = None if self.action is None else self.action[:count]
-        return made(self.observation[:count], action, self.mask[:count])
+        """The first `count` episodes, padded to the longest of them."""
+        steps = max(self.lengths[:count])
+        arrays = (self.observation, self.action, self.mask, self.reward)
+        return made(*(None if x is None else x[:count, :steps] for x in arrays), self.layout)  # type: ignore
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Of each episode [steps]."""
+        return tuple(int(steps) for steps in self.mask.sum(axis=1))
 
     def tiled(self, width: int) -> Demonstrations:
         """The same demonstrations for each of `width` seeds."""
-        arrays = (self.observation, self.action, self.mask)
+        arrays = (self.observation, self.action, self.mask, self.reward)
         return Demonstrations(*(None if x is None else np.broadcast_to(x, (width, *x.shape)) for x in arrays))  # type: ignore
 
 
@@ -68,126 +77,201 @@ def held(sha256: str) -> Recorded:
     return _held[sha256]
 
 
-def made(observation: np.ndarray, action: np.ndarray | None, mask: np.ndarray) -> Recorded:
+def made(
+    observation: np.ndarray,
+    action: np.ndarray | None,
+    mask: np.ndarray,
+    reward: np.ndarray | None = None,
+    layout: str = "",
+) -> Recorded:
     """With its hash."""
     digest = hashlib.sha256()
-    for array in (observation, action, mask):
+    for array in (observation, action, mask, reward):
         if array is not None:
             digest.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
-    return Recorded(observation, action, mask, digest.hexdigest())
+    return Recorded(observation, action, mask, reward, digest.hexdigest(), layout)
 
 
 def read(path: str | Path, world: World) -> Recorded:
-    """The demonstrations in an npz file or the folder of a Minari dataset, checked against a world.
+    """The demonstrations in a file or folder of a layout of docs/demonstrations.md, checked against a world.
 
     Raises:
-      BadInput: nothing there, a file of another kind, or demonstrations of another world, with wrong shapes, NaN, or actions
-        out of range; one line that names the file.
+      BadInput: nothing there, a layout that is not read, demonstrations of another world, wrong shapes, what is not finite in
+        float32, or actions out of range; one line that names the file and says how to convert it.
     """
-    path = Path(path).expanduser()
-    if path.is_dir():
-        episodes, name = _minari(path)
-    elif path.suffix == ".npz":
-        episodes, name = _npz(path)
-    else:
-        kind = "is missing" if not path.exists() else "is neither an .npz file nor the folder of a Minari dataset"
-        raise BadInput(f"demonstrations: {path} {kind}; nearest: launch/demos.py writes one")
-    if name and name != world.name:
-        raise BadInput(f"{path} holds demonstrations of {name}, not of {world.name}; nearest: --env={name}")
-    return _checked(path, episodes, world)
-
-
-def _npz(path: Path) -> tuple[list[tuple[np.ndarray, np.ndarray | None]], str]:
+    path = demo_files.place(path)
+    found = demo_files.read(path)
+    if found.world and found.world != world.name:
+        text = f" holds demonstrations of {found.world}, not of {world.name}; nearest: --env={found.world}"
+        raise demo_files.refusal(path, text)
     try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise BadInput(f"demonstrations: {path} is missing; nearest: launch/demos.py writes one") from None
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise BadInput(f"demonstrations: {path} is damaged or no npz file ({error})") from None
-    if "observations" not in arrays or arrays["observations"].ndim != 3:
-        raise BadInput(f"{path} must hold observations of shape [N, T, O]; it holds {', '.join(arrays) or 'nothing'}")
-    observations, actions = arrays["observations"], arrays.get("actions")
-    if actions is not None and actions.shape[:2] != observations.shape[:2]:
-        raise BadInput(f"{path}: actions {list(actions.shape)} do not go with observations {list(observations.shape)}")
-    lengths = arrays.get("lengths", np.full(len(observations), observations.shape[1]))
-    if lengths.shape != (len(observations),) or (lengths < 1).any() or (lengths > observations.shape[1]).any():
-        raise BadInput(f"{path}: lengths must be {len(observations)} numbers in 1..{observations.shape[1]}")
-    cut = [int(length) for length in lengths]
-    rows = [
-        (o[:n], None if actions is None else actions[i, :n]) for i, (o, n) in enumerate(zip(observations, cut, strict=True))
-    ]
-    return rows, str(arrays.get("world", ""))
+        return _checked(path, found, world)
+    except MemoryError:
+        raise demo_files.refusal(
+            path, " does not fit into memory when padded to its longest episode; nearest: fewer episodes"
+        ) from None
 
 
-def _minari(path: Path) -> tuple[list[tuple[np.ndarray, np.ndarray | None]], str]:
-    try:
-        import minari
-    except ImportError:
-        raise BadInput(f"{path}: Minari datasets need the extra `data`; nearest: pip install 'irl-bench[data]'") from None
-    folder = path if path.name == "data" else path / "data"
-    if not folder.is_dir():
-        raise BadInput(f"{path} is not the folder of a Minari dataset: it holds no data/")
-    try:
-        found = minari.MinariDataset(folder)
-        rows = [(np.asarray(e.observations)[: len(e.actions)], np.asarray(e.actions)) for e in found.iterate_episodes()]
-        name = str(found.storage.metadata.get("irl_bench_world", ""))
-    except Exception as error:  # Minari and h5py raise many kinds for a damaged file
-        raise BadInput(f"{path} is damaged or no Minari dataset ({' '.join(str(error).split())[:200]})") from None
-    return rows, name
+def _checked(path: Path, found: Found, world: World) -> Recorded:
+    for part, role in enumerate(demo_files.ROLES):
+        given = [episode[part] is not None for episode in found.episodes]
+        if any(given) and not all(given):
+            text = f": episode {given.index(False)} has no {role}, episode {given.index(True)} has; nearest: leave it out"
+            raise demo_files.refusal(path, text)
+    rows = [_episode(path, found, world, i) for i in range(len(found.episodes))]
+    if not rows:
+        raise demo_files.refusal(path, f" holds no episode ({found.layout}); nearest: launch/demos.py writes some")
+    longest = max(len(row.observation) for row in rows)
+
+    def padded(part: int) -> np.ndarray | None:
+        arrays: list[Any] = [row[part] for row in rows]
+        if arrays[0] is None:
+            return None
+        full = np.zeros((len(rows), longest, *arrays[0].shape[1:]), arrays[0].dtype)
+        for whole, array in zip(full, arrays, strict=True):
+            whole[: len(array)] = array
+        return full
+
+    mask = (np.arange(longest) < np.array([[len(row.observation)] for row in rows])).astype(np.float32)
+    observation, action, reward = (padded(part) for part in range(3))
+    return made(observation, action, mask, reward, found.layout)  # type: ignore[arg-type]
 
 
-def _checked(path: Path, episodes: list[tuple[np.ndarray, np.ndarray | None]], world: World) -> Recorded:
-    if not episodes:
-        raise BadInput(f"{path} holds no episode")
-    size, discrete = int(world.observation_size), world.n_actions  # type: ignore[arg-type]
-    steps = max(len(observation) for observation, _ in episodes)
+def _episode(path: Path, found: Found, world: World, i: int) -> Episode:
+    """Episode `i` as float32[T, O], float32[T, A] or int32[T], and float32[T]."""
+    keys, episode = found.keys, found.episodes[i]
+    for role, array in zip(demo_files.ROLES, episode, strict=True):
+        if array is not None and array.ndim == 0:
+            raise _unlike(path, keys[role], i, role, array, f"{world.name}'s have a step a row", f"{keys[role]}[None]")
+    observation, action, reward = episode
+    steps = next(len(array) for array in (action, reward, observation) if array is not None)
+    if len(observation) == steps + 1 and (action is not None or reward is not None):
+        observation = observation[:steps]
+    if steps == 0:
+        raise demo_files.refusal(
+            path, f": episode {i} has no steps ({keys['observations']} {shown(observation.shape)}); nearest: leave it out"
+        )
+    for role, array in zip(demo_files.ROLES, (observation, action, reward), strict=True):
+        if array is not None and len(array) != steps:
+            theirs = f"episode {i} has {steps} steps of actions, or one observation more"
+            raise _unlike(path, keys[role], i, role, array, theirs, f"{keys[role]}[:{steps}]")
+    return Episode(
+        _observation(path, keys["observations"], i, observation, world),
+        None if action is None else _action(path, found, i, action, world),
+        None if reward is None else _reward(path, keys["rewards"], i, reward),
+    )
+
+
+def _unlike(path: Path, key: str, i: int, role: str, array: np.ndarray, theirs: str, how: str) -> BadInput:
+    """That an array of an episode has another shape than the world's."""
+    text = f": episode {i} has {role} {shown(array.shape)}, but {theirs} ({key}, {array.dtype}); convert: {how}"
+    return demo_files.refusal(path, text)
+
+
+def _observation(path: Path, key: str, i: int, array: np.ndarray, world: World) -> np.ndarray:
+    size = int(world.observation_size)  # type: ignore[arg-type]
+    if array.ndim != 2 or array.shape[1] != size:
+        how = f"launch/demos.py --env={world.name} --out=example.npz writes an example with all {size}"
+        if array.ndim == 1:
+            how = f"{key}[..., None]" if size == 1 else f"np.eye({size})[{key}] if they are numbers of states"
+        elif array.ndim > 2 and int(np.prod(array.shape[1:])) == size:
+            how = f"{key}.reshape(*{key}.shape[:-{array.ndim - 1}], {size})"
+        elif array.ndim > 2:
+            how = f"images are not read, record the {size} values of {world.name}'s observation"
+        elif size == 1:
+            how = f"{key}[..., None] where the last axis is time"
+        elif array.shape[1] > size:
+            how = f"{key}[..., COLUMNS] with the {size} columns that are {world.name}'s observation"
+        raise _unlike(path, key, i, "observations", array, f"{world.name}'s are [T, {size}]", how)
+    return _finite(path, key, i, "an observation", array)
+
+
+def _reward(path: Path, key: str, i: int, array: np.ndarray) -> np.ndarray:
+    if array.shape not in ((len(array),), (len(array), 1)):
+        raise _unlike(path, key, i, "rewards", array, f"a step has one, {[len(array)]}", f"{key}.sum(axis=-1)")
+    return _finite(path, key, i, "a reward", array.reshape(-1))
+
+
+def _action(path: Path, found: Found, i: int, array: np.ndarray, world: World) -> np.ndarray:
+    key, discrete, steps = found.keys["actions"], world.n_actions, len(array)
     shape = (steps,) if discrete else (steps, world.action_size)
-    blind = episodes[0][1] is None
-    observations = np.zeros((len(episodes), steps, size), np.float32)
-    actions = np.zeros((len(episodes), *shape), np.int32 if discrete else np.float32)
-    mask = np.zeros((len(episodes), steps), np.float32)
-    for i, (observation, action) in enumerate(episodes):
-        n = len(observation)
-        if observation.shape[1:] != (size,):
-            raise BadInput(
-                f"{path}: episode {i} has observations {list(observation.shape)}, but {world.name}'s are [T, {size}]"
+    if array.shape == (steps, 1) if discrete else shape == (*array.shape, 1):
+        array = array.reshape(shape)
+    if array.shape != shape:
+        theirs = f"{world.name}'s are {shown(shape)}"
+        if discrete and array.shape == (steps, discrete):
+            how = f"{key}.argmax(-1) if they are one-hot"
+        elif discrete:
+            how = (
+                f"np.array([ACTIONS.index(tuple(a)) for a in {key}]), {world.name} takes an integer in 0..{discrete - 1} a step"
             )
-        if not np.isfinite(observation).all():
-            raise BadInput(f"{path}: episode {i} holds an observation that is not finite, step {_first_bad(observation)}")
-        observations[i, :n], mask[i, :n] = observation, 1.0
-        if action is None:
-            continue
-        if action.shape != (n, *shape[1:]):
-            raise BadInput(f"{path}: episode {i} has actions {list(action.shape)}, but {world.name}'s are {[n, *shape[1:]]}")
-        if not np.isfinite(action).all():
-            raise BadInput(f"{path}: episode {i} holds an action that is not finite, step {_first_bad(action)}")
-        if discrete:
-            if (action != action.astype(np.int64)).any() or (action < 0).any() or (action >= discrete).any():
-                raise BadInput(f"{path}: episode {i} holds an action that is no integer in 0..{discrete - 1}")
-            actions[i, :n] = action
+        elif array.ndim == 1:
+            how = (
+                f"np.array(VALUES)[{key}], {world.name} takes {world.action_size} values in [-1, 1] a step, no discrete action"
+            )
         else:
-            if np.abs(action).max() > 1.0 + TOLERANCE:
-                raise BadInput(f"{path}: episode {i} holds an action of {np.abs(action).max():.4g}; they must be in [-1, 1]")
-            actions[i, :n] = np.clip(action, -1.0, 1.0)
-    return made(observations, None if blind else actions, mask)
+            how = f"{key}[..., COLUMNS] with the {world.action_size} columns that are {world.name}'s action"
+        raise _unlike(path, key, i, "actions", array, theirs, how)
+    values = _finite(path, key, i, "an action", array)
+    if discrete:
+        wrong = (array != np.floor(array.astype(np.float64))) | (array < 0) | (array >= discrete)
+        if wrong.any():
+            t = int(wrong.argmax())
+            text = f": episode {i} holds an action that is no integer in 0..{discrete - 1}, step {t} ({key} is {array[t]},"
+            how = f"{key} - {key}.min() if they begin elsewhere, np.round({key}) if they are almost whole"
+            raise demo_files.refusal(path, f"{text} {array.dtype}); convert: {how}")
+        return array.astype(np.int32)
+    if np.abs(values).max() > 1.0 + TOLERANCE:
+        largest = max(_largest(episode.action) for episode in found.episodes)
+        whole = f", whole numbers, as of a discrete world, but {world.name} is none" if array.dtype.kind in "iu" else ""
+        text = f": episode {i} holds an action of {np.abs(values).max():.4g}; they must be in [-1, 1]"
+        about = f"({key}, {array.dtype}, the largest {largest:.6g}{whole})"
+        how = f"{key} / {largest:.6g}, or (2 * {key} - (high + low)) / (high - low) with the bounds low and high"
+        raise demo_files.refusal(path, f"{text} {about}; convert: {how}")
+    return np.clip(values, -1.0, 1.0)
 
 
-def _first_bad(values: np.ndarray) -> int:
-    return int(np.argmax(~np.isfinite(values.reshape(len(values), -1)).all(axis=1)))
+def _largest(array: np.ndarray | None) -> float:
+    values = np.abs(np.asarray(array, np.float64))
+    return float(values.max(where=np.isfinite(values), initial=0.0))
+
+
+def _finite(path: Path, key: str, i: int, what: str, array: np.ndarray) -> np.ndarray:
+    """As float32. Raises BadInput for what is not finite there."""
+    with np.errstate(over="ignore"):
+        values = array.astype(np.float32)
+    bad = ~np.isfinite(values.reshape(len(values), -1))
+    if bad.any():
+        t = int(bad.any(axis=1).argmax())
+        value = array.reshape(len(array), -1)[t, int(bad[t].argmax())]
+        text = f": episode {i} holds {what} that is not finite, step {t} ({key} is {value} of {array.dtype}; float32 ends at"
+        how = f"leave episode {i} out" + (f", or cut it, {key}[:{t}] of that episode" if t else "")
+        raise demo_files.refusal(path, f"{text} 3.4e38); convert: {how}")
+    return values
 
 
 def write_npz(path: Path, demos: Demonstrations, world: World) -> None:
-    """Writes demonstrations [N, T, ...] as npz."""
+    """Writes demonstrations [N, T, ...] as npz. Raises WriteError if that fails."""
     import io
 
     arrays: dict[str, Any] = {"observations": np.asarray(demos.observation), "world": np.asarray(world.name)}
     if demos.action is not None:
         arrays["actions"] = np.asarray(demos.action)
+    if demos.reward is not None:
+        arrays["rewards"] = np.asarray(demos.reward)
     arrays["lengths"] = np.asarray(demos.mask).sum(axis=1).astype(np.int32)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_atomic(path, buffer.getvalue())
+
+
+def check_new(path: Path) -> None:
+    """Raises BadInput if `write_minari` cannot write there: something is there already, or Minari takes no such name."""
+    if path.exists():
+        raise BadInput(f"{path} is already there; nearest: --out={path}-2")
+    if not DATASET.fullmatch(path.name):
+        near = path.with_name(re.sub(r"[^-\w]+", "-", path.stem).strip("-") or "demos")
+        raise BadInput(f"{path.name!r} is no name of a Minari dataset; nearest: --out={near}-v0, or --out={near}.npz")
 
 
 def write_minari(path: Path, demos: Demonstrations, last: np.ndarray, world: World) -> None:
@@ -200,7 +284,8 @@ def write_minari(path: Path, demos: Demonstrations, last: np.ndarray, world: Wor
       world: whose they are.
 
     Raises:
-      BadInput: Minari is not installed, or something is at `path`.
+      BadInput: Minari is not installed, something is at `path`, or its name is none that Minari takes.
+      WriteError: it cannot be written there.
     """
     try:
         import gymnasium
@@ -208,8 +293,7 @@ def write_minari(path: Path, demos: Demonstrations, last: np.ndarray, world: Wor
         from minari.data_collector import EpisodeBuffer
     except ImportError:
         raise BadInput("Minari datasets need the extra `data`; nearest: an --out that ends in .npz") from None
-    if path.exists():
-        raise BadInput(f"{path} is already there; nearest: --out={path}-2")
+    check_new(path)
     observation, action, reward = (np.asarray(x) for x in (demos.observation, demos.action, demos.reward))
     buffers = [
         EpisodeBuffer(
@@ -224,11 +308,12 @@ def write_minari(path: Path, demos: Demonstrations, last: np.ndarray, world: Wor
     ]
     spaces = gymnasium.spaces
     shape = (world.action_size,)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     before = os.environ.get("MINARI_DATASETS_PATH")
     os.environ["MINARI_DATASETS_PATH"] = str(path.parent.absolute())
     try:
-        with warnings.catch_warnings():
+        with writing(path), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of authors and links that a local file does not have
             made = minari.create_dataset_from_buffers(
                 path.name,
@@ -250,5 +335,6 @@ def summary(found: Recorded) -> dict[str, Any]:
     lengths = found.mask.sum(axis=1)
     return json.loads(json.dumps({
         "episodes": len(lengths), "shortest": int(lengths.min()), "longest": int(lengths.max()),
-        "observation": found.observation.shape[-1], "actions": found.action is not None, "sha256": found.sha256,
+        "observation": found.observation.shape[-1], "actions": found.action is not None,
+        "rewards": found.reward is not None, "layout": found.layout, "sha256": found.sha256,
     }))  # fmt: skip

@@ -17,14 +17,14 @@ import numpy as np
 
 from envs.core import World
 from irl_bench import algos, cells, demos, learned, plugins
-from irl_bench.algos.config import BadInput, nearest
+from irl_bench.algos.config import BadInput, nearest, whole
 from irl_bench.cells import CellSpec
 from irl_bench.experiments import settings as table
 from irl_bench.learner import Learner
 from irl_bench.preferences import human
 from irl_bench.types import Demonstrations, Spec, Task
 
-__all__ = ["Entry", "Plan", "Request", "build", "check_horizons", "document", "merge"]
+__all__ = ["Entry", "Plan", "Request", "build", "check_horizons", "document", "holds", "merge"]
 
 VERSION = 1
 
@@ -94,6 +94,7 @@ def build(request: Request) -> Plan:
       BadInput: anything in the request that is unknown, out of range or contradictory; one line that names it and the nearest
         valid name or value.
     """
+    request = _with_integers(request)
     if request.budget not in table.BUDGETS:
         guess = nearest(request.budget, table.BUDGETS)
         raise BadInput(f"unknown budget {request.budget!r} ({' | '.join(table.BUDGETS)}); did you mean {guess!r}?")
@@ -114,15 +115,12 @@ def build(request: Request) -> Plan:
         dials = _checked(loaded, request.settings.get(loaded.name, {}))
         loaded = plugins.world(env, dials)
         plugins.need_expert(loaded)
+        notes += loaded.warnings
         row = table.budget_of(env, request.budget)
         file = _recorded(request, loaded.world, row)
         for name in ("seeds", "demos", "demo_steps", "episodes"):
             if getattr(request, name) is not None and not (file and name in ("demos", "demo_steps")):
                 row[name] = getattr(request, name)
-            if not isinstance(row[name], int) or row[name] < 1:
-                raise BadInput(f"{name}={row[name]} must be at least 1; nearest: 1")
-        if request.T_max is not None and request.T_max < 2:
-            raise BadInput(f"T_max={request.T_max} must be at least 2; nearest: 2")
         horizon = row.get("horizon", loaded.world.horizon) if request.T_max is None else request.T_max
         check_horizons(request.horizons, env, horizon)
         block = _block(row["episodes"], row["block"], env)
@@ -166,7 +164,8 @@ def build(request: Request) -> Plan:
             if algo == "untrained":
                 common |= {name: min(common[name], most) for name, most in table.UNTRAINED.items()}
                 common["episodes"] = common["episodes"] // common["block"] * common["block"]
-            spec = Spec(loaded.world, horizon=horizon, demos=row["demos"], demo_steps=row["demo_steps"], given=given)
+            lengths = file.lengths if file else ()
+            spec = Spec(loaded.world, horizon, row["demos"], row["demo_steps"], given, lengths)
             learner = plugins.learner(algo, spec, config)
             starts = [request.first_seed + group * row["width"] for group in range(groups)]
             if given is not None:  # before anything is written: every seed must have been learned there
@@ -177,7 +176,8 @@ def build(request: Request) -> Plan:
                 handed = given and [
                     leaf[0] for leaf in given.of(_part(found[algo], config) or "", range(starts[0], starts[0] + 1))
                 ]
-                _check_begins(learner, spec, algo, common["observation_only"], handed)
+                paid = file is not None and file.reward is not None
+                _check_begins(learner, spec, algo, common["observation_only"], paid, handed)
             group = tuple(CellSpec(**common, first_seed=start) for start in starts)
             entries.append(Entry(group, row["seeds"], learner.rounds, dataclasses.asdict(learner.consumes)))
         records[env] = {
@@ -240,24 +240,41 @@ def merge(earlier: Mapping[str, Any] | None, new: Mapping[str, Any]) -> tuple[di
     """
     if not earlier:
         return dict(new), []
-    taken = {(entry["env"], entry["algo"], entry["mode"]) for entry in new["entries"]}
+    replacing = {(entry["env"], entry["algo"], entry["mode"]): entry for entry in new["entries"]}
     kept, dropped = [], []
     for entry in earlier["entries"]:
-        env = entry["env"]
-        if (env, entry["algo"], entry["mode"]) in taken:
+        env, other = entry["env"], replacing.get((entry["env"], entry["algo"], entry["mode"]))
+        if other is not None:
+            alike = [(one["settings"], one["seeds"][0]) for one in (entry, other)]
+            if alike[0] != alike[1]:  # else it is the same again, with more seeds or another version
+                dropped.append(
+                    f"left out of the report: {_called(entry)}, an earlier run with other settings; its cells are kept"
+                )
             continue
         before, now = earlier["worlds"].get(env, {}), new["worlds"].get(env)
         changed = [] if now is None else sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
         if changed:
-            name = f"{entry['algo']} on {env} ({entry['mode']})"
-            dropped.append(
-                f"left out of the report: {name}, an earlier run with other {', '.join(changed)}; its cells are kept"
-            )
+            what = ", ".join(changed)
+            dropped.append(f"left out of the report: {_called(entry)}, an earlier run with other {what}; its cells are kept")
         else:
             kept.append(entry)
     used = {entry["env"] for entry in kept}
     worlds = {**{env: record for env, record in earlier["worlds"].items() if env in used}, **new["worlds"]}
     return {**new, "entries": [*kept, *new["entries"]], "worlds": worlds}, dropped
+
+
+def holds(plan: Mapping[str, Any] | None, new: Mapping[str, Any]) -> bool:
+    """Whether a folder's plan has every entry and every world of `new` already."""
+    if not plan:
+        return False
+    worlds = plan["worlds"]
+    return all(entry in plan["entries"] for entry in new["entries"]) and all(
+        worlds.get(env) == record for env, record in new["worlds"].items()
+    )
+
+
+def _called(entry: Mapping[str, Any]) -> str:
+    return f"{entry['algo']} on {entry['env']} ({entry['mode']})"
 
 
 def _pairs(request: Request, env: str, loaded: plugins.LoadedWorld) -> list[tuple[str, str]]:
@@ -269,6 +286,20 @@ def _pairs(request: Request, env: str, loaded: plugins.LoadedWorld) -> list[tupl
     used = {mode for _, mode in pairs} or set(chosen or names[:1])
     experts = [("expert", mode) for mode in names if mode in used]
     return [*experts, ("untrained", names[0]), *pairs]
+
+
+LEAST = {"seeds": 1, "first_seed": 0, "demos": 1, "demo_steps": 1, "episodes": 1, "T_max": 2}
+"""The least value of each number of a request."""
+
+
+def _with_integers(request: Request) -> Request:
+    """The request with numbers that may be NumPy's as Python's; raises BadInput for one that is no integer or too small."""
+    asked = {name: getattr(request, name) for name in LEAST}
+    whole_ = {name: whole(name, value, LEAST[name]) for name, value in asked.items() if value is not None}
+    horizons = request.horizons
+    if not isinstance(horizons, str):
+        horizons = tuple(whole("horizons", value, 1) for value in horizons)
+    return dataclasses.replace(request, **whole_, horizons=horizons)
 
 
 def _check_owners(request: Request, found: list[plugins.Algorithm], worlds: list[plugins.LoadedWorld]) -> None:
@@ -377,19 +408,21 @@ def _given(
     return held
 
 
-def _check_begins(learner: Learner, spec: Spec, algo: str, blind: bool, given: Any) -> None:
+def _check_begins(learner: Learner, spec: Spec, algo: str, blind: bool, paid: bool, given: Any) -> None:
     """Raises BadInput if the algorithm cannot begin on a file's demonstrations.
 
     Args:
       blind: whether they are without actions.
+      paid: whether they hold rewards.
       given: what the first seed is handed of an earlier run.
     """
     shape = lambda *size: jax.ShapeDtypeStruct(size, np.float32)  # noqa: E731
     rows = (spec.demos, spec.demo_steps)
     size = () if spec.n_actions is not None else (spec.action_size,)
     action = None if blind else jax.ShapeDtypeStruct((*rows, *size), np.float32 if size else np.int32)
-    demos = Demonstrations(shape(*rows, spec.observation_size), action, shape(*rows))  # type: ignore[arg-type]
-    key = jax.ShapeDtypeStruct((2,), np.uint32)
+    reward = shape(*rows) if paid else None
+    demos = Demonstrations(shape(*rows, spec.observation_size), action, shape(*rows), reward)  # type: ignore[arg-type]
+    key = jax.eval_shape(jax.random.PRNGKey, 0)
     try:
         jax.eval_shape(lambda key, demos: learner.init(key, Task(demos, spec.world.dials, given)), key, demos)
     except (AttributeError, TypeError):  # an outside algorithm that takes actions for granted

@@ -26,7 +26,7 @@ from jax.sharding import PartitionSpec as P
 
 from irl_bench import demos, learned, plugins, rollout
 from irl_bench.cells import CellSpec, canonical
-from irl_bench.types import Spec, Task
+from irl_bench.types import Demonstrations, Spec, Task
 
 DEMONSTRATIONS, INIT, EVALUATION, HELD_OUT, LEVEL = range(5)
 """Streams of random numbers of a seed. They never depend on algorithm or mode, so cells share random numbers."""
@@ -60,7 +60,8 @@ class Program:
         self._recorded = demos.held(cell.recorded) if cell.recorded else None
         found = plugins.algorithm(cell.algo)
         self._takes = found.takes(plugins.config_of(found, cell.config))
-        spec = Spec(self.world, cell.horizon, cell.demos, cell.demo_steps, self._learned)
+        lengths = self._recorded.lengths if self._recorded else ()
+        spec = Spec(self.world, cell.horizon, cell.demos, cell.demo_steps, self._learned, lengths)
         self.learner = plugins.learner(cell.algo, spec, cell.config)
         self.probe = self.world.probe() if self.learner.judge else None
         self.compilations: dict[str, int] = {}
@@ -76,11 +77,13 @@ class Program:
         seeds = self._shape((cell.width,), np.uint32)
         scalar = self._shape((), np.uint32)
         dials = jax.tree.map(lambda _: self._shape((), np.float32), self.world.dials)
-        # Who does not train needs no demonstrations.
-        shown = self._result(self._demonstrate, seeds, dials) if self.learner.rounds else None
+        shown = self._shown_shapes(seeds, dials) if self.learner.rounds else None  # else no demonstrations are needed
         given = jax.tree.map(lambda x: self._shape(x.shape, x.dtype), self._given(cell.seeds))
         state = self._result(self._init, seeds, shown, dials, given)
         self.state_shape = state
+        # Of one seed: without the axes of groups and seeds.
+        params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[2:], x.dtype), self._result(self._policy, state))
+        plugins.check_action(cell.algo, self.learner, self.world, params)
         if any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(state)):
             raise ValueError(f"{cell.algo} keeps a typed key in its state; keep jax.random.key_data(key), which can be stored")
         self.metrics = (*self._metric_names(state, shown, dials, given), FINITE)
@@ -129,7 +132,7 @@ class Program:
 
         def one(state: Any, seed: jax.Array) -> dict[str, jax.Array]:
             params, key = self.learner.policy(state), jax.random.fold_in(self._key(seed, stream), block)
-            sums = rollout.evaluate(world, self.learner.act, params, key, cell.block, cell.horizon)
+            sums = rollout.evaluate(world, self.learner.act, params, key, cell.block, cell.horizon, self.learner.carry)
             fields = {field.name: jnp.asarray(getattr(sums, field.name)) for field in dataclasses.fields(sums)}
             return {**fields, "broken": jnp.where(_finite(params), 0.0, 1.0)}
 
@@ -141,10 +144,10 @@ class Program:
 
         def one(state: Any, seed: jax.Array) -> dict[str, jax.Array]:
             params, key = self.learner.policy(state), jax.random.fold_in(self._key(seed, HELD_OUT), block)
-            act = self.learner.act
-            errors, steps = rollout.expert_errors(world, act, params, key, cell.eps_block, cell.eps_steps)
+            act, carry = self.learner.act, self.learner.carry
+            errors, steps = rollout.expert_errors(world, act, params, key, cell.eps_block, cell.eps_steps, carry)
             sums = {"expert_errors": jnp.asarray(errors), "expert_steps": jnp.asarray(steps)}
-            exact = rollout.expected_cost(world, act, params, key, cell.horizon)
+            exact = rollout.expected_cost(world, act, params, key, cell.horizon, carry)
             # Given once, with the first block, as the host adds blocks up.
             once = {} if exact is None else {"expected_cost": exact}
             if self.probe is not None:
@@ -160,9 +163,12 @@ class Program:
         action = jax.vmap(self.learner.act, (None, 0, None))(params, observation, key)
         return self.learner.judge(self.learner.reward(state), observation, action, observation)
 
+    def _policy(self, state: Any) -> Any:
+        return jax.vmap(self.learner.policy, axis_size=self._cell.width)(state)
+
     def _keep(self, state: Any) -> dict[str, Any]:
         """What is stored of a finished cell beside its figures; leaves have the seeds' axis."""
-        parts = {"policy": jax.vmap(self.learner.policy)(state)}
+        parts = {"policy": self._policy(state)}
         if self.learner.reward is not None:
             parts["reward"] = jax.vmap(self.learner.reward)(state)
         return parts
@@ -175,6 +181,18 @@ class Program:
     def _result(self, function: Callable, *arguments: Any) -> Any:
         """The shapes, with the group axis, of what `function` returns."""
         return jax.tree.map(lambda x: self._shape(x.shape[1:], x.dtype), jax.eval_shape(self._sharded(function), *arguments))
+
+    def _shown_shapes(self, seeds: Any, dials: Any) -> Any:
+        """The shapes of the demonstrations: a file's are those of the file, with rewards and actions only if it has them."""
+        if self._recorded is None:
+            return self._result(self._demonstrate, seeds, dials)
+        return jax.tree.map(lambda x: self._shape(x.shape, x.dtype), self._from_file())
+
+    def _from_file(self) -> Demonstrations:
+        """The file's demonstrations, the same for every seed of a group."""
+        assert self._recorded is not None
+        shown = self._recorded.tiled(self._cell.width)
+        return shown.replace(action=None) if self._cell.observation_only else shown
 
     def _metric_names(self, state: Any, demos: Any, dials: Any, given: Any) -> tuple[str, ...]:
         def update(state: Any, demos: Any, dials: Any, given: Any) -> dict[str, jax.Array]:
@@ -248,8 +266,7 @@ class Program:
                     del _made[next(iter(_made))]
                 _made[key] = made
             return _made[key]
-        shown = self._recorded.tiled(self._cell.width)
-        return self.put([shown.replace(action=None) if self._cell.observation_only else shown] * self.groups)
+        return self.put([self._from_file()] * self.groups)
 
     def put(self, groups: Sequence[Any]) -> Any:
         """G equal pytrees of arrays, one per group, as one pytree with a leading axis on the devices."""

@@ -45,11 +45,19 @@ class Spec:
     horizon: int
     """T_max [steps] of the evaluation rollouts."""
     demos: int
-    """N, demonstration episodes; the label budget is N * demo_steps."""
+    """N, demonstration episodes."""
     demo_steps: int
-    """Length of a demonstration [steps]."""
+    """Length of a demonstration [steps], of the longest one where they differ."""
     given: Any = None
     """`irl_bench.learned.Learned`: which algorithm made what `Task.given` holds, and with which settings."""
+
+    lengths: tuple[int, ...] = ()
+    """Length of each demonstration of a file [steps]; empty where all are `demo_steps` long."""
+
+    def labels(self, demos: int | None = None) -> int:
+        """Steps that all demonstrations, or the first `demos` of them, hold: what the expert was asked for."""
+        count = self.demos if demos is None else demos
+        return sum(self.lengths[:count]) if self.lengths else count * self.demo_steps
 
     @property
     def observation_size(self) -> int:

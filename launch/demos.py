@@ -1,12 +1,10 @@
-"""Writes a world's demonstrations as npz or Minari, and checks such files.
+"""Writes a world's demonstrations as npz or Minari, and checks files of every layout that docs/demonstrations.md lists.
 
 python launch/demos.py --env=lane_keep --demos=20 --out=demos/lane_keep.npz
 python launch/demos.py --env=hopper --demos=50 --noise=0.1 --out=demos/hopper-expert-v0     # a Minari dataset, its folder
 python launch/demos.py --env=hopper --check=demos/hopper-expert-v0
 python launch/sweep.py --algo=bc,gail --env=hopper --demos_from=demos/hopper-expert-v0
 """
-
-from pathlib import Path
 
 import _program
 
@@ -20,11 +18,11 @@ def define(flags):
     flags.DEFINE_float("noise", 0.0, "standard deviation of Gaussian noise on the actions that are executed", lower_bound=0.0)
     flags.DEFINE_bool("observation_only", False, "leave the actions out (npz)")
     flags.DEFINE_string("out", None, "FILE.npz, or the folder of a Minari dataset, NAME-v0")
-    flags.DEFINE_string("check", None, "read this file or folder, say what it holds, and end")
+    flags.DEFINE_string("check", None, "read this file or folder (docs/demonstrations.md), say what it holds, and end")
 
 
 def main(values):
-    from irl_bench import demos, plugins, process, rollout
+    from irl_bench import demo_files, demos, plugins, process, rollout
     from irl_bench.algos.config import BadInput, parsed
 
     process.configure()
@@ -37,14 +35,15 @@ def main(values):
     if not values.out:
         raise BadInput(f"--out is needed; nearest: --out=demos/{values.env}.npz")
     plugins.need_expert(loaded)
-    out = Path(values.out).expanduser()
-    if out.suffix != ".npz" and values.observation_only:
+    out = demo_files.place(values.out)
+    npz = out.suffix.lower() == ".npz"
+    if not npz and values.observation_only:
         raise BadInput(f"--observation_only is for npz; nearest: --out={out}.npz")
-    if out.suffix != ".npz" and out.exists():
-        raise BadInput(f"{out} is already there; nearest: --out={out}-2")
+    if not npz:
+        demos.check_new(out)
     made = rollout.record(world, values.seed, values.demos, values.steps or world.horizon, values.noise)
     taken = made.demonstrations
-    if out.suffix == ".npz":
+    if npz:
         demos.write_npz(out, taken.replace(action=None) if values.observation_only else taken, world)
     else:
         demos.write_minari(out, taken, made.last, world)

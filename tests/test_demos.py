@@ -60,6 +60,7 @@ def test_there_and_back(form, world, made, tmp_path):
     found = demos.read(path, world)
     np.testing.assert_array_equal(found.observation, made.demonstrations.observation)
     np.testing.assert_array_equal(found.action, made.demonstrations.action)
+    np.testing.assert_array_equal(found.reward, made.demonstrations.reward)
     assert (found.mask == 1).all() and found.mask.shape == (N, T)
     with pytest.raises(BadInput, match="holds demonstrations of lane_keep, not of chain; nearest: --env=lane_keep"):
         demos.read(path, envs.make("chain"))
@@ -70,6 +71,13 @@ def test_other_lengths_come_with_a_mask(world, arrays, tmp_path):
     found = demos.read(tmp_path / "d.npz", world)
     np.testing.assert_array_equal(found.mask.sum(1), [T, 4, 7])
     assert (found.observation[1, 4:] == 0).all() and (found.action[2, 7:] == 0).all()
+
+
+def test_the_first_episodes_are_padded_to_the_longest_of_them(world, arrays, tmp_path):
+    np.savez(tmp_path / "d.npz", **arrays, lengths=np.array([4, 7, T]))
+    found = demos.read(tmp_path / "d.npz", world)
+    assert found.first(2).observation.shape == (2, 7, world.observation_size) and found.first(2).lengths == (4, 7)
+    assert found.first(3).sha256 == found.sha256 and found.first(1).action.shape[:2] == (1, 4)
 
 
 def test_observations_alone_are_read(world, arrays, tmp_path):

@@ -63,7 +63,7 @@ def best_of(task: Task, share: float) -> Task:
     if share == 1.0:
         return task
     if demos.reward is None:
-        raise BadInput(f"top={share:g} needs demonstrations with rewards, which a file does not give; nearest: top=1")
+        raise BadInput(f"top={share:g} needs demonstrations with rewards, which these lack; nearest: top=1")
     count = max(1, math.ceil(share * demos.mask.shape[0] - 1e-9))
     chosen = jnp.sort(jnp.argsort(-jnp.sum(demos.reward * demos.mask, 1))[:count])
     return task.replace(demonstrations=jax.tree.map(lambda x: x[chosen], demos))
@@ -120,5 +120,5 @@ def make(spec: Spec, config: Config) -> Learner:
 
     # Somebody ranks the demonstrations before the best are chosen: about n log2 n comparisons.
     ranking = spec.demos * math.ceil(math.log2(spec.demos)) if config.top < 1.0 else 0
-    consumes = Consumes(expert_queries=spec.demos * spec.demo_steps, preference_labels=ranking)
+    consumes = Consumes(expert_queries=spec.labels(), preference_labels=ranking)
     return Learner(init, update, lambda state: state.best, act, config.rounds, consumes)

@@ -61,9 +61,9 @@ def beta_at(config: Config, i: jax.Array) -> jax.Array:
 
 
 def budget(spec: Spec, config: Config) -> tuple[int, int, int]:
-    """(demonstrations used, rollouts per iteration, steps per rollout) within demos x demo_steps labels."""
+    """(demonstrations used, rollouts per iteration, steps per rollout) within the labels that all demonstrations hold."""
     initial = min(max(1, round(config.initial * spec.demos)), spec.demos)
-    online = (spec.demos - initial) * spec.demo_steps
+    online = spec.labels() - spec.labels(initial)
     steps = max(1, min(config.episode_steps, online // config.iterations)) if online else 1
     return initial, online // (config.iterations * steps), steps
 
@@ -132,5 +132,5 @@ def make(spec: Spec, config: Config) -> Learner:
         return policy.mode(params.weights, params.inputs(observation))
 
     online = config.iterations * online_rows
-    consumes = Consumes(expert_queries=demo_rows + online, env_steps=online, interactive=True)
+    consumes = Consumes(expert_queries=spec.labels(initial) + online, env_steps=online, interactive=True)
     return Learner(init, update, lambda state: state.params, act, 1 + config.iterations, consumes)

@@ -106,7 +106,7 @@ def make(spec: Spec, config: Config) -> Learner:
         lambda state: inner.params(state.policy),
         inner.act,
         config.rounds,
-        Consumes(expert_queries=spec.demos * spec.demo_steps, env_steps=inner.env_steps),
+        Consumes(expert_queries=spec.labels(), env_steps=inner.env_steps),
         reward=lambda state: adversarial.kept(state.discriminator, absorbing(state.discriminator)),
         judge=judged,
     )

@@ -92,5 +92,5 @@ def make(spec: Spec, config: Config) -> Learner:
     def act(log_policy: jax.Array, observation: jax.Array, key: jax.Array) -> jax.Array:
         return jax.random.categorical(key, observation @ log_policy).astype(jnp.int32)
 
-    consumes = Consumes(expert_queries=spec.demos * spec.demo_steps)
+    consumes = Consumes(expert_queries=spec.labels())
     return Learner(init, update, lambda state: state.log_policy, act, config.rounds, consumes)

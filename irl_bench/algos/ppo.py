@@ -53,6 +53,6 @@ def make(spec: Spec, config: Config) -> Learner:
         state, metrics = inner.improve(state, batch, reward, after)
         return state, {**metrics, "reward_correlation": correlation(reward, -batch.graded_cost)}
 
-    queries = spec.demos * spec.demo_steps if config.init == "bc" else 0
+    queries = spec.labels() if config.init == "bc" else 0
     consumes = Consumes(expert_queries=queries, env_steps=inner.env_steps)
     return Learner(inner.init, update, inner.params, inner.act, config.rounds, consumes)

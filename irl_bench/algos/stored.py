@@ -52,7 +52,7 @@ def maker(spec: Spec, part: str) -> tuple[Learner, Task]:
 
 def structure(part: Callable[[Any], Any] | None, learner: Learner, task: Task) -> Any:
     """The tree whose leaves are stored."""
-    key = jax.ShapeDtypeStruct((2,), "uint32")
+    key = jax.eval_shape(jax.random.PRNGKey, 0)
     return jax.tree.structure(jax.eval_shape(lambda k, t: part(learner.init(k, t)), key, task))  # type: ignore[misc]
 
 
@@ -79,4 +79,4 @@ def make(spec: Spec, config: None = None) -> Learner:
     def update(state: Any, task: Task) -> tuple[Any, dict[str, jax.Array]]:
         return state, {}
 
-    return Learner(init, update, lambda state: state, learner.act, 0, Consumes())
+    return Learner(init, update, lambda state: state, learner.act, 0, Consumes(), carry=learner.carry)

@@ -165,5 +165,5 @@ def make(spec: Spec, config: Config, loss: Loss) -> Learner:
         lambda state: PolicyParams(state.weights, state.inputs),
         act,
         config.rounds,
-        Consumes(expert_queries=spec.demos * spec.demo_steps, env_steps=walked, preference_labels=config.labels),
+        Consumes(expert_queries=spec.labels(), env_steps=walked, preference_labels=config.labels),
     )

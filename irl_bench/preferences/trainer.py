@@ -302,7 +302,7 @@ class Trainer:
 
     def learner(self, consumes: Consumes) -> Learner:
         """As the runner takes it; `consumes` is what the questions do, to which the start and the rounds add theirs."""
-        before = self.start.consumes if self.start else Consumes(expert_queries=self.spec.demos * self.spec.demo_steps)
+        before = self.start.consumes if self.start else Consumes(expert_queries=self.spec.labels())
         return Learner(
             self.init,
             self.update,

@@ -1,0 +1,173 @@
+"""What a user does with demonstrations: `launch/demos.py` writes them, every algorithm that takes any trains on the file.
+
+Episodes of 20, 7, 13 and 1 steps, from npz and from a Minari dataset, with rewards and without.
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+import envs
+import irl_bench
+from irl_bench import algos, demos, plugins, store
+from irl_bench.algos.config import BadInput
+
+ROOT = pathlib.Path(__file__).parents[2]
+LENGTHS = (20, 7, 13, 1)
+WITHOUT = {"expert", "untrained", "stored", "judged", "sac"}
+"""Algorithms that train on no demonstrations; `maxent_irl` is for tabular worlds and has a test of its own."""
+TINY = {
+    "rounds": 2, "policy_delay": 0, "worlds": 4, "episode_steps": 8, "minibatches": 2, "labels": 40, "segment": 4, "tail": 2,
+    "warm": 4, "bc_steps": 20, "steps_per_round": 5, "reward_steps": 5, "candidates": 1, "judged_worlds": 4, "replay": 1,
+}  # fmt: skip
+"""Settings that make any algorithm small."""
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+def command(program, *flags, folder):
+    line = [sys.executable, ROOT / "launch" / program, *flags]
+    return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=600, env=os.environ)
+
+
+def minari(path, found, world):
+    """A Minari dataset with episodes of several lengths, as its own tools write it."""
+    import gymnasium
+    from minari import create_dataset_from_buffers
+    from minari.data_collector import EpisodeBuffer
+
+    buffers = []
+    for i, steps in enumerate(LENGTHS):
+        observation = np.concatenate([found["observations"][i, :steps], found["observations"][i, :1]])
+        buffers.append(
+            EpisodeBuffer(
+                id=i,
+                observations=observation,
+                actions=found["actions"][i, :steps],
+                rewards=found["rewards"][i, :steps],
+                terminations=np.zeros(steps, bool),
+                truncations=np.arange(steps) == steps - 1,
+            )
+        )
+    box = gymnasium.spaces.Box
+    warnings.simplefilter("ignore", UserWarning)  # of authors and links that a local file does not have
+    create_dataset_from_buffers(
+        path.name,
+        buffers,
+        observation_space=box(-np.inf, np.inf, (int(world.observation_size),), np.float32),
+        action_space=gymnasium.spaces.Discrete(world.n_actions)
+        if world.n_actions
+        else box(-1, 1, (world.action_size,), np.float32),
+    )
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """folder -> files of demonstrations of a world in it, made once each."""
+    made = {}
+
+    def of(env):
+        if env not in made:
+            folder = tmp_path_factory.mktemp(env)
+            done = command("demos.py", f"--env={env}", "--demos=4", "--steps=20", "--out=whole.npz", folder=folder)
+            assert done.returncode == 0, done.stderr
+            with np.load(folder / "whole.npz") as file:
+                whole = dict(file)
+            assert set(whole) == {"observations", "actions", "rewards", "lengths", "world"}
+            ragged = {**whole, "lengths": np.array(LENGTHS)}
+            np.savez(folder / "ragged.npz", **ragged)
+            np.savez(folder / "unpaid.npz", **{name: value for name, value in ragged.items() if name != "rewards"})
+            before = os.environ.get("MINARI_DATASETS_PATH")
+            os.environ["MINARI_DATASETS_PATH"] = str(folder)
+            try:
+                with warnings.catch_warnings():
+                    minari(folder / "ragged-v0", whole, envs.make(env))
+            finally:
+                os.environ.pop("MINARI_DATASETS_PATH")
+                os.environ.update({} if before is None else {"MINARI_DATASETS_PATH": before})
+            made[env] = folder
+        return made[env]
+
+    return of
+
+
+def train(algo, env, file, out, settings=None, **more):
+    settings = settings or {name: value for name, value in TINY.items() if name in plugins.algorithm(algo).settings}
+    mode = next(iter(plugins.world(env).world.modes))
+    arguments = {"budget": "smoke", "seeds": 2, "episodes": 4, "T_max": 32, "mode": mode, **more}
+    verdicts = irl_bench.run(algo, env, demos_from=str(file), out=str(out), **{algo: settings}, **arguments)
+    return next(v for v in verdicts if v["algo"] == algo)
+
+
+TAKING = [name for name in algos.ALGORITHMS if name not in WITHOUT | {"maxent_irl"}]
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    monkeypatch.setattr("irl_bench.report.figures.draw", lambda data: {})
+
+
+@pytest.mark.parametrize("algo", TAKING)
+def test_every_algorithm_trains_on_a_file(algo, files, tmp_path):
+    found = train(algo, "chain", files("chain") / "ragged.npz", tmp_path)
+    assert found["seeds"] == 2 and found["usable_seeds"] == 2
+    entry = next(e for e in store.read_plan(tmp_path)["entries"] if e["algo"] == algo)
+    queries = entry["consumes"]["expert_queries"]  # padding is no label
+    assert queries <= sum(LENGTHS) if algo == "dagger" else queries == (0 if algo == "ppo" else sum(LENGTHS))
+
+
+@pytest.mark.parametrize("name", ["ragged-v0", "unpaid.npz"])
+@pytest.mark.parametrize("algo", ["bc", "gail"])
+def test_minari_and_files_without_rewards_do_as_well(algo, name, files, tmp_path):
+    assert train(algo, "chain", files("chain") / name, tmp_path)["usable_seeds"] == 2
+
+
+def test_the_same_episodes_train_the_same_policy_whatever_the_file(files, tmp_path):
+    folder = files("chain")
+    for name in ("ragged.npz", "ragged-v0"):
+        train("bc", "chain", folder / name, tmp_path / name)
+    first, second = (irl_bench.load(tmp_path / name, "bc", "chain") for name in ("ragged.npz", "ragged-v0"))
+    views = np.random.default_rng(0).normal(size=(50, 65)).astype(np.float32)
+    assert [int(first.act(x)) for x in views] == [int(second.act(x)) for x in views]
+
+
+def test_rewards_of_a_file_choose_the_best_demonstrations(files, tmp_path):
+    folder = files("chain")
+    assert train("bc", "chain", folder / "ragged.npz", tmp_path, {"top": 0.5, "rounds": 2})["usable_seeds"] == 2
+    with pytest.raises(BadInput, match="needs demonstrations with rewards, which these lack"):
+        train("bc", "chain", folder / "unpaid.npz", tmp_path, {"top": 0.5, "rounds": 2})
+
+
+def test_a_tabular_world_trains_on_a_file_too(files, tmp_path):
+    assert train("maxent_irl", "grid", files("grid") / "ragged.npz", tmp_path)["usable_seeds"] == 2
+
+
+def test_the_commands_of_the_readme_end_to_end(files):
+    """Two programs, one after the other, as a user types them."""
+    folder = files("chain")
+    done = command(
+        "sweep.py", "--algo=bc", "--env=chain", "--demos_from=ragged.npz", "--budget=smoke", "--mode=cliff", "--seeds=2",
+        "--out=typed", folder=folder,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "bc" in done.stdout and (folder / "typed" / "report.html").exists()
+
+
+def test_one_step_is_too_short_for_a_discriminator(files, tmp_path):
+    world, found = envs.make("chain"), demos.read(files("chain") / "ragged.npz", envs.make("chain"))
+    assert world.name == "chain" and found.lengths == LENGTHS
+    np.savez(tmp_path / "short.npz", observations=found.observation[:, :1], actions=found.action[:, :1])
+    with pytest.raises(BadInput, match="so one step is too few"):
+        train("gail", "chain", tmp_path / "short.npz", tmp_path / "run")
+    assert train("bc", "chain", tmp_path / "short.npz", tmp_path / "run")["usable_seeds"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("env", ["lane_keep", "hopper"])
+@pytest.mark.parametrize("algo", TAKING)
+def test_every_algorithm_trains_on_a_file_of_a_car_and_of_a_robot(algo, env, files, tmp_path):
+    assert train(algo, env, files(env) / "ragged.npz", tmp_path)["usable_seeds"] == 2
