@@ -20,14 +20,22 @@ from typing import Any
 
 import jax
 
+from irl_bench import jax_options
+
 NAME = re.compile(r"[A-Za-z0-9._:-]+")
 """Names of experiments, algorithms, worlds and modes; an outside one reads `package.module:attribute`."""
 
 PACKAGES = ("brax", "flax", "jax", "jaxlib", "mujoco", "mujoco-mjx", "numpy", "optax")
 """The packages whose versions may change a result."""
 
-NOT_NUMERICAL = frozenset({"__init__", "api", "cli", "demos", "plan", "plugins", "process", "progress", "sweep", "texts"})
+NOT_NUMERICAL = frozenset({
+    "__init__", "api", "cli", "demo_files", "demos", "folders", "host", "jax_options", "loading", "plan", "plugins", "process",
+    "progress", "sweep", "texts",
+})  # fmt: skip
 """Modules of `irl_bench` that choose, name or show cells but never compute what is stored in one."""
+
+NUMERICAL_ENVIRONMENT = ("LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE")
+"""Environment variables that change what an accelerator computes, beside XLA_FLAGS and JAX's own options."""
 
 HARMLESS_XLA_FLAGS = ("--xla_dump", "--xla_force_host_platform_device_count")
 """Prefixes of XLA flags that change no result: a group of seeds is computed alike whatever the number of devices."""
@@ -186,10 +194,10 @@ def fingerprint() -> dict[str, Any]:
         "device": "" if backend == "cpu" else jax.devices()[0].device_kind,
         # XLA fuses a program for one device otherwise than one for several: training losses differ in the last bits.
         "devices": jax.local_device_count(),
-        "threefry_partitionable": bool(jax.config.jax_threefry_partitionable),
-        "x64": bool(jax.config.jax_enable_x64),
+        "jax": jax_options.numerical(),
         "matmul_precision": str(jax.config.jax_default_matmul_precision),
         "xla_flags": flags,
+        "environment": {name: os.environ[name] for name in NUMERICAL_ENVIRONMENT if name in os.environ},
     }
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from irl_bench.cells import canonical
-from irl_bench.store import StoreError, write_atomic, writing
+from irl_bench.store import WriteError, write_atomic, writing
 
 KEPT = 2
 _TOKEN = secrets.token_hex(4)
@@ -34,7 +34,7 @@ def save(folder: Path, serial: int, arrays: Mapping[str, np.ndarray], facts: Map
       facts: JSON values that come back with the arrays.
 
     Raises:
-      StoreError: it cannot be written; earlier checkpoints are untouched.
+      WriteError: it cannot be written; earlier checkpoints are untouched.
     """
     name = f"{serial:012d}.{_TOKEN}"
     path = folder / name
@@ -51,7 +51,7 @@ def save(folder: Path, serial: int, arrays: Mapping[str, np.ndarray], facts: Map
         body = {"serial": serial, "facts": dict(facts), "empty": empty, "files": _digests(path)}
     except Exception as error:  # Orbax and its array library raise many kinds when a disk is full
         shutil.rmtree(path, ignore_errors=True)
-        raise StoreError(f"cannot write checkpoint {path}: {_one_line(error)}") from error
+        raise WriteError(f"cannot write checkpoint {path}: {_one_line(error)}") from error
     text = canonical(body)
     seal = {"body": body, "sha256": hashlib.sha256(text.encode()).hexdigest()}
     write_atomic(_seal(folder, name), canonical(seal).encode())

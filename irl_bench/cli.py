@@ -1,7 +1,8 @@
 """The command line of the sweep: flags in, cells run, verdicts and a report out.
 
-Exit status: 0 done; 2 bad input, with one line on stderr that names it and the nearest valid name or value; 75 interrupted,
-with a checkpoint: the same command goes on from there. Anything else is a bug and shows its traceback.
+Exit status: 0 done; 2 bad input, with one line on stderr that names it and the nearest valid name or value; 74 a result that
+cannot be written; 75 interrupted, with a checkpoint: the same command goes on from there. Anything else is a bug and shows its
+traceback.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from absl import app, flags, logging
 
 import envs
-from irl_bench import algos, plugins
+from irl_bench import algos, folders, plugins
 from irl_bench import plan as plans
 from irl_bench.algos.config import BadInput, Setting, nearest, show
 from irl_bench.experiments import STUDIES
@@ -29,6 +30,7 @@ if TYPE_CHECKING:  # it draws, and what draws is slow to import
 __all__ = ["Command", "main", "parse", "start"]
 
 BAD_INPUT = 2
+UNWRITTEN = 74
 INTERRUPTED = 75
 DEFAULTS = plans.Request()
 BIG = 10**9
@@ -68,6 +70,16 @@ SWITCHES = {
     "tensorboard": "also write TensorBoard files to OUT/tensorboard",
     "help": "print this text and end",
 }
+
+
+SYNONYMS = {
+    "seed": ("seeds (how many)", "first_seed (which)"),
+    "world": ("env",),
+    "horizon": ("horizons (which)", "T_max (the longest)"),
+    "steps": ("demo_steps", "T_max"),
+    "output": ("out",),
+}
+"""What is meant by flags that others use, where spelling alone would not tell or would tell half."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -292,14 +304,22 @@ def _unknown(flag: str, values: flags.FlagValues, owners: Sequence[plugins.Algor
         return f"--{flag} is given but {owner} is not in the sweep; add it to --algo or leave the flag out"
     if dot and owner in envs.WORLDS:
         return f"--{flag} is given but {owner} is not in the sweep; add it to --env or leave the flag out"
-    return f"unknown flag --{flag}; did you mean --{nearest(flag, values)}?"
+    meant = SYNONYMS.get(flag.lower()) or (nearest(flag, values),)
+    return f"unknown flag --{flag}; did you mean {' or '.join(f'--{name}' for name in meant)}?"
 
 
 def start() -> NoReturn:
     """The program `launch/sweep.py`."""
     from irl_bench import runner
 
-    runner.configure()
+    folders.cache()
+    try:
+        # Texts alone need no device, and looking for one takes seconds where there are accelerators.
+        if not {"--help", "-h", "--list"} & set(sys.argv):
+            runner.configure()
+    except BadInput as error:
+        _complain(error)
+        sys.exit(BAD_INPUT)
     for number in (signal.SIGTERM, signal.SIGINT):  # while cells are run, the runner handles both
         signal.signal(number, _interrupted)
     app.run(main, flags_parser=parse_or_exit)
@@ -325,7 +345,7 @@ def parse_or_exit(argv: list[str]) -> Command:
 def main(command: Command) -> int:
     """Carries out a command and returns the exit status."""
     from irl_bench import sweep, texts
-    from irl_bench.store import StoreError
+    from irl_bench.store import StoreError, WriteError
 
     try:
         if command.help:
@@ -346,7 +366,7 @@ def main(command: Command) -> int:
             sweep.sweep(command.request, command.line)
     except (BadInput, StoreError) as error:
         _complain(error)
-        return BAD_INPUT
+        return UNWRITTEN if isinstance(error, WriteError) else BAD_INPUT
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` is no error
     return 0

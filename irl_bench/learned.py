@@ -18,6 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from irl_bench import folders
 from irl_bench.algos.config import BadInput
 from irl_bench.cells import CellSpec, canonical
 from irl_bench.preferences import human
@@ -101,7 +102,7 @@ def read(path: str | Path, part: str = "reward") -> Learned:
     name, colon, kind = str(path).rpartition(":")
     if not colon or Path(path).exists():
         name, kind = str(path), ""
-    path = Path(name)
+    path = folders.expand(name)
     if part == human.PART:
         return human.read(path)
     if path.is_dir():

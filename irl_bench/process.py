@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+
+from irl_bench import folders, jax_options
+from irl_bench.algos.config import BadInput
 
 EXIT_AGAIN = 75
 """Exit status of a run that was interrupted and goes on when started again (EX_TEMPFAIL)."""
 
 GRACE = 8.0
 """Seconds that the work has to come to its next checkpoint once it was asked to stop."""
+
+BOUNCE = 0.25
+"""Seconds within which a second SIGINT is the same key press: wrappers hand on what the terminal has sent already."""
 
 _Result = TypeVar("_Result")
 
@@ -47,7 +51,9 @@ def configure(devices: int | None = None) -> None:
 
     Raises:
       ValueError: JAX has started with another number of CPU devices.
+      BadInput: an option of JAX has a value with which nothing here can run, or the platform asked for is not there.
     """
+    jax_options.check()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "") or "JAX_NUM_CPU_DEVICES" in os.environ
     try:
@@ -57,25 +63,39 @@ def configure(devices: int | None = None) -> None:
         if devices is not None and devices != jax.local_device_count("cpu"):
             raise ValueError(f"JAX has started with {jax.local_device_count('cpu')} CPU devices, not {devices}") from None
     if not jax.config.jax_compilation_cache_dir:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "irl_bench" / "jax"
-        with contextlib.suppress(OSError):  # a home that cannot be written means no cache, not no run
-            folder.mkdir(parents=True, exist_ok=True)
-            jax.config.update("jax_compilation_cache_dir", str(folder))
+        folder = folders.cache()
+        if folder is not None:  # JAX makes the folder
+            jax.config.update("jax_compilation_cache_dir", str(folder / "jax"))
     if jax.config.jax_default_matmul_precision is None:
         # By default accelerators multiply float32 in 11 or fewer bits of mantissa: physics would drift from a CPU's.
         jax.config.update("jax_default_matmul_precision", "highest")
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    _start_backend()
+
+
+def _start_backend() -> None:
+    """Starts JAX's backend. Raises BadInput if the platform asked for is not there."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        asked = jax.config.jax_platforms or "the default platform"
+        reason = " ".join(str(error).split()).removesuffix(
+            "(set JAX_PLATFORMS='' to automatically choose an available backend)"
+        )
+        told = f" ({reason.strip()})" if reason else ": no such device or no plugin for it is here"
+        raise BadInput(f"JAX cannot start {asked}{told}; nearest: JAX_PLATFORMS=cpu") from None
 
 
 def supervise(work: Callable[[threading.Event], _Result], grace: float = GRACE) -> _Result:
     """Calls `work(stop)` in a thread of its own and returns its result; SIGTERM and SIGINT set the event `stop`.
 
-    If the work has not ended `grace` seconds after that (a long compilation cannot be interrupted), or at a second signal, the
-    process ends at once with status 75; checkpoints written before stay. Outside the main thread there is no handling of
-    signals. What `work` raises is raised here.
+    If the work has not ended `grace` seconds after that (a long compilation cannot be interrupted), or at a second Ctrl-C, the
+    process ends at once with status 75; checkpoints written before stay. A further SIGTERM changes nothing: schedulers and
+    `timeout` send it to a process and then to its group. Outside the main thread there is no handling of signals. What `work`
+    raises is raised here.
     """
-    stop, asked, box = threading.Event(), [0.0, 0.0], {}
+    stop, asked, pressed, box = threading.Event(), [0.0], [0.0], {}
 
     def body() -> None:
         try:
@@ -85,9 +105,14 @@ def supervise(work: Callable[[threading.Event], _Result], grace: float = GRACE) 
 
     def on_signal(number: int, frame: Any) -> None:
         del frame
+        now = time.monotonic()
+        if number == signal.SIGINT:
+            if pressed[0] and now - pressed[0] > BOUNCE:
+                _leave("interrupted twice")
+            pressed[0] = pressed[0] or now
         if stop.is_set():
-            _leave("interrupted twice")
-        asked[0] = time.monotonic()
+            return
+        asked[0] = now
         stop.set()
         os.write(2, f"{signal.Signals(number).name}: stopping at the next checkpoint\n".encode())
 

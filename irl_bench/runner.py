@@ -11,7 +11,8 @@ import dataclasses
 import json
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from irl_bench.progress import Progress, TensorBoard, reporter
 __all__ = ["EXIT_AGAIN", "Interrupted", "Summary", "configure", "run", "supervise"]
 
 
+DEVICES = (*range(1, 17), 32, 64, 128, 256)
+"""Numbers of devices that an earlier process may have had."""
 SHOWN = ("cost", "disc_accuracy_expert", "disc_accuracy_policy", "kl", "std")
 """Metrics shown while training."""
 
@@ -107,8 +110,12 @@ def run(
     for key, cell in missing.items():
         shared.setdefault(cell.static_key(), {})[key] = cell
 
-    board = TensorBoard(out / "tensorboard") if tensorboard else None
     shown = progress or reporter()
+    text = computed_elsewhere(out, missing.values(), prints)
+    if text:
+        shown.note(text)
+
+    board = TensorBoard(out / "tensorboard") if tensorboard else None
     session = _Session(out, prints, shown, stop, board, checkpoint_seconds, chunk_seconds, chunk_rounds, summary)
     session.progress.begin(len(wanted), len(summary.present))
     try:
@@ -120,6 +127,32 @@ def run(
         session.progress.end()
         summary.seconds = time.monotonic() - start
     return summary
+
+
+def computed_elsewhere(out: Path, missing: Iterable[CellSpec], prints: Mapping[str, Any]) -> str | None:
+    """One line on cells that `out` holds, whole or in part, from a process with another number of devices; None without any.
+
+    A program for several devices rounds otherwise than one for one, so such cells are computed anew.
+    """
+    counts = Counter(
+        devices
+        for cell in missing
+        for devices in DEVICES
+        if devices != prints["devices"] and _begun(out, cell_key(cell, {**prints, "devices": devices}))
+    )
+    if not counts:
+        return None
+    devices, count = counts.most_common(1)[0]
+    again = f"JAX_NUM_CPU_DEVICES={devices}" if prints["backend"] == "cpu" else f"{devices} devices"
+    many = "1 device" if devices == 1 else f"{devices} devices"
+    return (
+        f"{count} of these cells are here from a process with {many}, and this one has {prints['devices']}: they are computed "
+        f"anew; to go on with them start again with {again}"
+    )
+
+
+def _begun(out: Path, key: str) -> bool:
+    return store.cell_path(out, key).exists() or checkpoint_folder(out, key).exists()
 
 
 @dataclasses.dataclass

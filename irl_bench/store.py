@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -37,6 +38,8 @@ SCHEMA = pa.schema(
 )
 MANIFEST = "irl_bench"
 FORMAT = 1
+LOCK_SECONDS = 600.0
+"""A report is drawn within seconds; one that takes longer is stuck."""
 _DIGEST = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 _BLANK = b'"sha256":"' + b"0" * 64 + b'"'
 
@@ -45,17 +48,42 @@ class StoreError(ValueError):
     """A file or folder of results that cannot be used. Its text is one line that names it."""
 
 
+class WriteError(StoreError):
+    """A result that cannot be written: a full disk, no permission. What was stored before is untouched."""
+
+
+@contextlib.contextmanager
+def locked(out: Path | str) -> Iterator[None]:
+    """Holds the folder's lock, so that of several runs in one folder one at a time changes its plan and its report.
+
+    Raises:
+      WriteError: the lock cannot be made, or another run keeps it for more than LOCK_SECONDS.
+    """
+    path = Path(out) / ".lock"
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path)
+        try:
+            lock.acquire(timeout=LOCK_SECONDS)
+        except filelock.Timeout:
+            raise WriteError(f"{path} is held by another run for {LOCK_SECONDS:g} s; is one stuck?") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns a failed write (disk full, no permission, a file where a folder should be) into one clear line."""
+    """Turns a failed write (disk full, no permission, a file where a folder should be) into a WriteError, one clear line."""
     try:
         yield
     except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Writes `content` aside, flushes it to the disk and renames it to `path`. Raises StoreError if that fails."""
+    """Writes `content` aside, flushes it to the disk and renames it to `path`. Raises WriteError if that fails."""
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -189,6 +217,13 @@ def _expert_entry(out: Path | str, entry: Mapping[str, Any]) -> Mapping[str, Any
         if other["algo"] == "expert" and all(other[name] == entry[name] for name in ("env", "mode")):
             return other
     return None
+
+
+def absent(out: Path | str, entry: Mapping[str, Any]) -> int:
+    """How many of the cells that an entry of the plan rests on, those of its expert included, are not in the folder yet."""
+    expert = _expert_entry(out, entry)
+    keys = {*entry["cells"], *(expert["cells"] if expert else ())}
+    return sum(not cell_path(out, key).exists() for key in keys)
 
 
 def write_plan(out: Path | str, plan: Mapping[str, Any]) -> Path:

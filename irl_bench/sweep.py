@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from irl_bench import folders, report, runner, store
 from irl_bench import plan as plans
-from irl_bench import report, runner, store
 from irl_bench.algos.config import BadInput
 from irl_bench.cells import fingerprint
 
@@ -28,29 +28,45 @@ def sweep(request: plans.Request, line: str = "", say: Callable[[str], None] = p
       BadInput, StoreError: one line for the user.
       runner.Interrupted: SIGTERM or SIGINT came; it is a SystemExit with status 75.
     """
-    out, compilations = compute(request, line, say)
-    made = report.rebuild(out)
+    out, document, compilations = compute(request, line, say)
+    with store.locked(out):
+        _record(out, document, say)  # another run in the folder may have put its own rows in their place
+        made = report.load(out, partial=True)
+        report.write(made, out)
+    for text in made.unfinished:
+        say(text)
     report.show(made.verdicts, made.sentences, compilations)
     say(f"report: {out / 'report.html'}")
     return made.verdicts
 
 
-def compute(request: plans.Request, line: str, say: Callable[[str], None]) -> tuple[Path, dict[str, dict[str, int]]]:
-    """`sweep` without its report: the run's folder and what was compiled."""
+def compute(
+    request: plans.Request, line: str, say: Callable[[str], None]
+) -> tuple[Path, dict[str, Any], dict[str, dict[str, int]]]:
+    """`sweep` without its report: the run's folder, its plan's document and what was compiled."""
     plan = plans.build(request)
     out = _folder(request.out)
     for note in plan.notes:
         say(f"note: {note}")
-    document, dropped = plans.merge(store.read_plan(out), plans.document(plan, line, fingerprint()))
+    document = plans.document(plan, line, fingerprint())
+    with store.locked(out):
+        _record(out, document, say)
+    return out, document, runner.run(plan.cells, out, tensorboard=request.tensorboard).compilations
+
+
+def _record(out: Path, document: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Puts a plan beside what can stay of the folder's own; the folder must be locked."""
+    earlier = store.read_plan(out)
+    merged, dropped = plans.merge(earlier, document)
     for text in dropped:
         say(text)
-    store.write_plan(out, document)
-    return out, runner.run(plan.cells, out, tensorboard=request.tensorboard).compilations
+    if not plans.holds(earlier, document):
+        store.write_plan(out, merged)
 
 
 def _folder(name: str) -> Path:
     """The run's folder, made if need be. Raises BadInput if it cannot be one or nothing can be written there."""
-    out = Path(name).expanduser()
+    out = folders.expand(name)
     check_folder(out)
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import envs
-from irl_bench import algos, plugins, store
+from irl_bench import algos, folders, plugins, store
 from irl_bench import plan as plans
 from irl_bench.algos.config import BadInput, Setting, nearest, show
 from irl_bench.cells import CellSpec, fingerprint
 from irl_bench.experiments import STUDIES, study
 from irl_bench.experiments import settings as table
 from irl_bench.report.terminal import aligned
+from irl_bench.runner import computed_elsewhere
 from irl_bench.sweep import check_folder
 
 
@@ -131,7 +132,7 @@ def _wrapped(prefix: str, names: Iterable[str]) -> list[str]:
 
 def dry_study(found: study.Study, request: plans.Request, demos: tuple[int, ...]) -> str:
     """The plans of a study's parts; writes nothing."""
-    out, lines = Path(request.out).expanduser(), []
+    out, lines = folders.expand(request.out), []
     for part in found.parts(request, demos, out):
         lines.append(f"{part.name}:")
         if part.after and not (out / part.after / "learned").is_dir():
@@ -144,7 +145,7 @@ def dry_study(found: study.Study, request: plans.Request, demos: tuple[int, ...]
 def dry_run(request: plans.Request) -> str:
     """The plan in words; writes nothing."""
     plan = plans.build(request)
-    out = Path(request.out).expanduser()
+    out = folders.expand(request.out)
     check_folder(out)
     document = plans.document(plan, "", fingerprint())
     _, dropped = plans.merge(store.read_plan(out), document)
@@ -197,6 +198,8 @@ def dry_run(request: plans.Request) -> str:
     lines += aligned(rows)
     lines += ["", "expected time: " + " + ".join(filter(None, (known, guess)))]
     lines += [f"note: {note}" for note in plan.notes] + dropped
+    elsewhere = computed_elsewhere(out, missing, fingerprint())
+    lines += [f"note: {elsewhere}"] if elsewhere else []
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""What the small programs here have in common: one line and exit status 2 for bad input, absl's flags, quiet logs."""
+"""What the small programs here have in common: one line and an exit status for bad input, absl's flags, quiet logs."""
 
 import sys
 
@@ -30,15 +30,15 @@ def _guarded(body, values):
     from absl import logging
 
     from irl_bench.algos.config import BadInput
-    from irl_bench.store import StoreError
+    from irl_bench.store import StoreError, WriteError
 
     logging.set_verbosity(logging.WARNING)
     try:
         return body(values)
     except (BadInput, StoreError) as error:
-        _end(error)
+        _end(error, 74 if isinstance(error, WriteError) else 2)
 
 
-def _end(error):
+def _end(error, status=2):
     print("error: " + " ".join(str(error).split()), file=sys.stderr)
-    sys.exit(2)
+    sys.exit(status)

@@ -16,6 +16,11 @@ def ensure():
     """
     sys.path.insert(0, ROOT)
     if all(importlib.util.find_spec(name) for name in NEEDED):
+        try:
+            import jax  # noqa: F401  reads its options from the environment
+        except ValueError as error:
+            sys.stderr.write(f"error: JAX does not start: {error}; nearest: unset that variable\n")
+            sys.exit(2)
         return
     home = os.path.join(ROOT, ".venv")  # noqa: PTH118
     python = os.path.join(home, "bin", "python")  # noqa: PTH118

@@ -63,7 +63,7 @@ def main(argv: list[str]) -> None:
     import jax
     from absl import flags, logging
 
-    from irl_bench import process
+    from irl_bench import folders, process
     from irl_bench.experiments import speed
 
     values = flags.FLAGS
@@ -75,7 +75,7 @@ def main(argv: list[str]) -> None:
         record = speed.measure(values.what, values.env, counts, values.steps, values.repeats)
         cores, device = record["machine"]["cores"], record["machine"]["device"].lower().replace(" ", "-")
         name = f"{record['backend']}-{cores}-cores.json" if record["backend"] == "cpu" else f"{device}.json"
-        out = Path(values.out).expanduser() if values.out else FOLDER / name
+        out = folders.expand(values.out) if values.out else FOLDER / name
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(record, indent=1) + "\n")
         print(out.read_text())

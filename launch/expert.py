@@ -9,7 +9,6 @@ python launch/expert.py --env=ant --rising                              # from h
 
 import shlex
 import sys
-from pathlib import Path
 
 import _program
 
@@ -34,7 +33,7 @@ def define(flags):
 def main(values):
     import envs
     from envs import locomotion
-    from irl_bench import plugins, process
+    from irl_bench import folders, plugins, process
     from irl_bench.algos.config import BadInput, nearest, parsed
     from irl_bench.experiments import experts, latency, rising
     from irl_bench.experiments.settings import ROBOTS
@@ -93,7 +92,7 @@ def main(values):
             print("after {:.0f}, {:.0f} and {:.0f} steps (10, 50 and 90 % of them)".format(*found["steps"]))
         return
     usual = f"runs/experts/{training.world.name}-{training.world.backend}" + ("" if values.algo == "ppo" else f"-{values.algo}")
-    out = Path(values.out or usual)
+    out = folders.expand(values.out or usual)
     if not values.ship:
         experts.train(training, out, every=values.every)
     else:

@@ -4,8 +4,6 @@ python launch/label.py --env=lane_keep --pairs=100 --out=labels/lane_keep       
 python launch/sweep.py --algo=rlhf --env=lane_keep --rlhf.teacher=human --given=labels/lane_keep
 """
 
-from pathlib import Path
-
 import _program
 
 FACTS = ("env", "pairs", "segment", "demos", "demo_steps", "steps", "seed")
@@ -26,11 +24,11 @@ def define(flags):
 
 
 def main(values):
-    from irl_bench import plugins, process
+    from irl_bench import folders, plugins, process
     from irl_bench.algos.config import BadInput, parsed
     from irl_bench.preferences import human, server
 
-    out = Path(values.out or f"labels/{values.env}").expanduser()
+    out = folders.expand(values.out or f"labels/{values.env}")
     there = (out / human.CLIPS).exists()
     facts = human.clips(out)[0] if there else {"env": values.env}
     dials = parsed("world", values.world, plugins.world(facts["env"]).settings)

@@ -4,7 +4,6 @@ python launch/report.py runs/first
 """
 
 import sys
-from pathlib import Path
 
 import _venv
 
@@ -12,21 +11,28 @@ import _venv
 def main(argv: list[str]) -> int:
     from absl import logging
 
+    from irl_bench import folders
+
+    folders.cache()  # before Matplotlib looks for a folder of its own
     from irl_bench import report
     from irl_bench.experiments import study
+    from irl_bench.store import WriteError
 
     logging.set_verbosity(logging.WARNING)
     if len(argv) != 2:
         print("usage: python launch/report.py OUTPUT_FOLDER", file=sys.stderr)
         return 2
     try:
-        if (Path(argv[1]) / study.INDEX).exists():
-            study.rebuild(Path(argv[1]))
+        folder = folders.expand(argv[1])
+        if (folder / study.INDEX).exists():
+            study.rebuild(folder)
             return 0
-        made = report.rebuild(argv[1])
+        made = report.rebuild(folder)
     except ValueError as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
-        return 2
+        return 74 if isinstance(error, WriteError) else 2
+    for line in made.unfinished:
+        print(line)
     report.show(made.verdicts, made.sentences)
     print(f"report: {argv[1].rstrip('/')}/report.html")
     return 0

@@ -6,7 +6,6 @@ python launch/search.py --algo=airl --grid=learning_rate:1e-4/2e-4,discount:0.9/
 
 import itertools
 import json
-from pathlib import Path
 
 import _program
 
@@ -64,7 +63,7 @@ def points(values, settings):
 
 
 def main(values):
-    from irl_bench import plugins, process
+    from irl_bench import folders, plugins, process
     from irl_bench.experiments import search
     from irl_bench.experiments.settings import budget_of, config_differences
 
@@ -81,7 +80,7 @@ def main(values):
         demo_steps=values.demo_steps or budget_of(values.env, "default")["demo_steps"],
         episodes=values.episodes,
     )
-    out = Path(values.out)
+    out = folders.expand(values.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(record, indent=1) + "\n")
     for row in record["candidates"]:

@@ -1,9 +1,17 @@
 """What a process that computes is set up with."""
 
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
 import jax
 import pytest
 
 from irl_bench import process
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -20,3 +28,53 @@ def test_matrices_are_multiplied_in_full_precision_unless_told(chosen, expected,
     jax.config.update("jax_default_matmul_precision", chosen)
     process.configure(jax.local_device_count("cpu"))
     assert jax.config.jax_default_matmul_precision == expected
+
+
+SUPERVISED = """
+import pathlib, sys, time
+from irl_bench import process
+
+def work(stop):
+    print("ready", flush=True)
+    stop.wait()
+    time.sleep(1.5)
+    pathlib.Path(sys.argv[1]).write_text("checkpoint")
+    raise process.Interrupted
+
+process.supervise(work)
+"""
+
+
+def interrupted(tmp_path, *signals):
+    """(exit status, stderr, whether the last checkpoint was written) of work that gets signals, each after some seconds."""
+    mark = tmp_path / "mark"
+    command = [sys.executable, "-c", SUPERVISED, str(mark)]
+    program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert program.stdout and program.stdout.readline() == "ready\n"
+    for number, wait in signals:
+        time.sleep(wait)
+        program.send_signal(number)
+    _, told = program.communicate(timeout=60)
+    return program.returncode, told, mark.exists()
+
+
+@pytest.mark.parametrize(
+    "signals",
+    [
+        [(signal.SIGTERM, 0.0), (signal.SIGTERM, 0.3)],
+        [(signal.SIGTERM, 0.0), (signal.SIGTERM, 0.0), (signal.SIGTERM, 0.8)],
+        [(signal.SIGINT, 0.0), (signal.SIGTERM, 0.3)],  # a wrapper that ends its child after Ctrl-C
+        [(signal.SIGINT, 0.0), (signal.SIGINT, 0.05)],  # a wrapper that hands on what the terminal sent already
+        [(signal.SIGTERM, 0.0), (signal.SIGINT, 0.5)],
+    ],
+)
+def test_one_request_may_come_as_several_signals(signals, tmp_path):
+    status, told, written = interrupted(tmp_path, *signals)
+    assert (status, written) == (75, True)
+    assert told.count("stopping at the next checkpoint") == 1 and "everything so far is stored" in told
+
+
+def test_a_second_ctrl_c_is_the_hard_way_out(tmp_path):
+    status, told, written = interrupted(tmp_path, (signal.SIGINT, 0.0), (signal.SIGINT, 0.6))
+    assert (status, written) == (75, False)
+    assert "interrupted twice" in told

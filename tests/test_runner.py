@@ -236,3 +236,38 @@ def test_supervise_returns_and_raises():
     assert runner.supervise(lambda stop: 3) == 3
     with pytest.raises(KeyError):
         runner.supervise(lambda stop: {}["x"])
+
+
+class Told(Silent):
+    """Remembers its notes."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def test_cells_from_another_number_of_devices_are_said(tmp_path, monkeypatch):
+    """They are computed anew, since a program for several devices rounds otherwise."""
+    own = fingerprint()["devices"]
+    monkeypatch.setattr(runner, "fingerprint", lambda: {**fingerprint(), "devices": own + 1})
+    run([cell(), cell(first_seed=3)], tmp_path)
+    monkeypatch.undo()
+    told = Told()
+    summary = run([cell(), cell(first_seed=3), cell(first_seed=6)], tmp_path, progress=told)
+    assert len(summary.done) == 3
+    (line,) = [note for note in told.notes if "devices" in note]
+    assert line.startswith(f"2 of these cells are here from a process with {own + 1} devices, and this one has {own}")
+    assert line.endswith(f"start again with JAX_NUM_CPU_DEVICES={own + 1}")
+    told = Told()
+    run([cell(), cell(first_seed=9)], tmp_path, progress=told)  # the first is here by now
+    assert told.notes == []
+
+
+def test_a_checkpoint_from_another_number_of_devices_is_said(tmp_path):
+    key = cell_key(cell(), {**fingerprint(), "devices": 4})
+    (tmp_path / "checkpoints" / key).mkdir(parents=True)
+    told = Told()
+    run([cell()], tmp_path, progress=told)
+    assert any("1 of these cells" in note and "JAX_NUM_CPU_DEVICES=4" in note for note in told.notes)

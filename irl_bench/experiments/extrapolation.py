@@ -19,7 +19,7 @@ from scipy import stats
 from irl_bench import plugins
 from irl_bench.experiments.demo_efficiency import spread
 from irl_bench.experiments.qualities import measured, option_of
-from irl_bench.experiments.study import Part, Study, mean, narrowed
+from irl_bench.experiments.study import FLAG_SEEN, Part, Study, mean, narrowed
 from irl_bench.plan import Request
 from irl_bench.report import ReportData, series, training
 
@@ -124,6 +124,7 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
         "rollouts of better demonstrators with random actions, seed by seed. Such rollouts: fewest of any seed with a true "
         f"return above the best demonstration's; with fewer than {LEAST} there is no correlation. T-REX asks for a ranking of "
         "its rollouts (labels), D-REX for nothing.",
+        FLAG_SEEN,
     ]
     return {"title": "Rewards beyond the demonstrations", "text": text, "tables": rows, "points": points}
 

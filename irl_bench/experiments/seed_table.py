@@ -10,6 +10,7 @@ Each is measured at equal demonstrations, over demonstrators of several qualitie
 - corrects exposure bias. Yes: the horizon verdict is LINEAR or NO-REGRET, or regret at T_max (against the demonstrator) falls
   by 30 % or more against BC's, the interval of the fall above 0. No: QUADRATIC or SATURATED and no such fall. There is no fall
   where BC's own regret is not above 0 (its interval's lower end): a clone as bad as its demonstrator has nothing to correct.
+  NO-REGRET says that no regret is seen at some horizon of the window, not that nothing fails: read such a Yes with the score.
 - outperforms its data, x = (J - J_best) / (J_expert - J_random) with J_best the return of the best of 64 rollouts of the
   demonstrator. Yes: the interval lies above 0, also after Holm's correction over the cells of the world's table, the p of
   J <= J_best below 0.025, as the interval's lower end leaves 2.5 %. No: its upper end is at most 0.02.
@@ -34,7 +35,7 @@ from irl_bench.experiments import settings as table
 from irl_bench.experiments.decomposition import split
 from irl_bench.experiments.demo_efficiency import spread
 from irl_bench.experiments.qualities import QUALITIES, QUALITY_OF, ROLLOUTS, measured, option_of, paired, qualities_of
-from irl_bench.experiments.study import Part, Study, mean, narrowed, shared
+from irl_bench.experiments.study import FLAG_SEEN, Part, Study, mean, narrowed, shared
 from irl_bench.plan import Request
 from irl_bench.report import ReportData, series, tables
 
@@ -148,6 +149,7 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
         "(J - J_random) / (J_expert - J_random). Above the best (mean): (J - J_best (J_mean)) / (J_expert - J_random), of the "
         f"best of {ROLLOUTS} rollouts (all evaluation rollouts) of the demonstrator. Intervals: jackknife-t over seeds, paired "
         "where two are compared.",
+        FLAG_SEEN,
         *_agreement(points),
     ]
     return {
@@ -209,7 +211,7 @@ def decomposition(family: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def again(family: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What asking again is worth at every quality, paired by seed."""
+    """Iterated less one-shot RLHF at every quality, paired by seed; the iterated one's reward takes more gradient steps too."""
     rows = []
     for quality in dict.fromkeys(point["quality"] for point in family):
         own = {p["algo"]: p for p in family if p["quality"] == quality and p["place"] == "compared"}

@@ -24,8 +24,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from irl_bench import folders, plugins, sweep
 from irl_bench import plan as plans
-from irl_bench import plugins, sweep
 from irl_bench.algos.config import BadInput, nearest
 from irl_bench.experiments import STUDIES
 from irl_bench.horizon import slopes
@@ -33,7 +33,7 @@ from irl_bench.plan import Request
 from irl_bench.report import ReportData, figures, load, page, tables
 from irl_bench.report.data import plain
 from irl_bench.report.terminal import aligned
-from irl_bench.store import write_atomic
+from irl_bench.store import locked, write_atomic
 
 INDEX = "study.json"
 
@@ -100,13 +100,16 @@ def run(
     Raises:
       BadInput, StoreError, runner.Interrupted: as `sweep.sweep`; for bad input before anything is written.
     """
-    out = Path(request.out).expanduser()
+    out = folders.expand(request.out)
     sweep.check_folder(out)
     parts = study.parts(request, demos, out)
     for part in parts:
         if not part.after:
             plans.build(part.request)
     index = {"study": study.name, "command": line, "parts": {part.name: part.report for part in parts}}
+    earlier = json.loads((out / INDEX).read_text())["study"] if (out / INDEX).exists() else study.name
+    if earlier != study.name:
+        raise BadInput(f"--out={request.out} holds the study {earlier}; nearest: --out={request.out}-{study.name}")
     write_atomic(out / INDEX, (json.dumps(index, indent=1) + "\n").encode())
     for number, part in enumerate(parts, 1):
         say(f"part {number} of {len(parts)}: {part.name}")
@@ -124,12 +127,13 @@ def rebuild(out: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
     study, parts = find(index["study"]), index["parts"]
     found = plain({**index, **study.read({name: load(out / name) for name in parts})})
     drawn = figures.files(study.name, lambda: study.draw(found))
-    for name, content in drawn.items():
-        write_atomic(out / "figures" / name, content)
     pictures = {name: content for name, content in drawn.items() if name.endswith(".png")}
-    write_atomic(out / f"{study.name}.json", (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
     reported = [name for name, report in parts.items() if report]
-    write_atomic(out / f"{study.name}.html", page.study(found, pictures, reported).encode())
+    with locked(out):
+        for name, content in drawn.items():
+            write_atomic(out / "figures" / name, content)
+        write_atomic(out / f"{study.name}.json", (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
+        write_atomic(out / f"{study.name}.html", page.study(found, pictures, reported).encode())
     for heading, rows in found["tables"].items():
         table = tables.of(rows)
         say("\n".join(["", heading, *aligned([table.header, *table.rows], table.text)]))
@@ -153,6 +157,13 @@ def same_seeds(one: Any, other: Any) -> tuple[np.ndarray, np.ndarray]:
 def mean(values: np.ndarray) -> list[float]:
     """[mean over seeds float[S], low, high], the ends of its 95 % interval."""
     return [float(x) for x in slopes.jackknife_t(values, lambda m: m)]
+
+
+FLAG_SEEN = (
+    "Where an observation tells of a failure as such (`World.failure_flags`), the reward models of RLHF, T-REX and D-REX see "
+    "that entry; the discriminators of GAIL and AIRL do not, unless told otherwise."
+)
+"""What a reader of scores of both kinds has to know."""
 
 
 def scores(data: ReportData, env: str, algo: str, mode: str, of: ReportData | None = None) -> np.ndarray | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 
-from irl_bench.report.data import ReportData, load, verdicts_json
+from irl_bench.report.data import ReportData, load, plan_of, verdicts_json
 from irl_bench.report.terminal import show
 
 __all__ = ["ReportData", "load", "rebuild", "show", "verdicts_json", "write"]
@@ -15,10 +15,14 @@ def rebuild(out: str | os.PathLike[str]) -> ReportData:
     """Reads a run's folder, recomputes its verdicts and writes the report into it; returns what was reported.
 
     Raises:
-      ValueError: the folder holds no plan, a planned cell cannot be used, or nothing can be written; one line.
+      ValueError: the folder holds no plan, a stored cell cannot be used, or nothing can be written; one line.
     """
-    data = load(out)
-    write(data, out)
+    from irl_bench.store import locked
+
+    plan_of(out)  # before a lock is put where there is no run
+    with locked(out):
+        data = load(out, partial=True)
+        write(data, out)
     return data
 
 

@@ -33,22 +33,27 @@ class ReportData:
     """Entry -> metric -> (round int[R], value float[S, R]); NaN where a seed has no value at a round."""
     maps: dict[Entry, np.ndarray] = dataclasses.field(default_factory=dict)
     """Entry -> learned reward float[S', P] of the usable seeds over the world's probe."""
+    unfinished: tuple[str, ...] = ()
+    """One line for each entry of the plan that is not in the report, since some of its cells are not there yet."""
     other_cells: int = 0
     """Cells in the folder that this report does not use."""
 
 
-def load(out: str | os.PathLike[str]) -> ReportData:
+def load(out: str | os.PathLike[str], partial: bool = False) -> ReportData:
     """Reads a run's folder and recomputes the verdicts from its cells.
+
+    Args:
+      partial: leave out entries that another run has not finished, and say which, instead of refusing the folder.
 
     Raises:
       ValueError: no plan in the folder, or a planned cell is missing, truncated, altered or foreign; one line naming the file.
     """
     from irl_bench import horizon, store
 
-    folder = pathlib.Path(out)
-    plan = store.read_plan(folder)
-    if not plan:
-        raise ValueError(f"{folder} is not the folder of a run: it holds no plan.json")
+    folder, plan = pathlib.Path(out), plan_of(out)
+    unfinished = []
+    if partial:
+        plan, unfinished = _finished(folder, plan)
     curves, manifests, rounds, maps = [], {}, {}, {}
     for entry in plan["entries"]:
         curve = store.curves(folder, entry)
@@ -73,8 +78,38 @@ def load(out: str | os.PathLike[str]) -> ReportData:
         manifests=manifests,
         rounds=rounds,
         maps=maps,
+        unfinished=tuple(unfinished),
         other_cells=len(stored - manifests.keys()),
     )
+
+
+def plan_of(out: str | os.PathLike[str]) -> dict[str, Any]:
+    """The plan of a run's folder. Raises ValueError, one line, if there is none or it is damaged."""
+    from irl_bench import store
+
+    plan = store.read_plan(out)
+    if not plan:
+        raise ValueError(f"{out} is not the folder of a run: it holds no plan.json")
+    return plan
+
+
+def _finished(folder: pathlib.Path, plan: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The plan with the entries alone whose cells are all there, and one line for each of the others."""
+    from irl_bench import store
+
+    entries, unfinished = [], []
+    for entry in plan["entries"]:
+        absent = store.absent(folder, entry)
+        if absent:
+            name = f"{entry['algo']} on {entry['env']} ({entry['mode']})"
+            unfinished.append(f"not in the report: {name}, {absent} of its results are missing; its own command makes them")
+        else:
+            entries.append(entry)
+    if not entries:
+        raise store.StoreError(f"{folder} holds no finished result yet; the same sweep command makes them")
+    used = {entry["env"] for entry in entries}
+    worlds = {env: record for env, record in plan["worlds"].items() if env in used}
+    return {**plan, "entries": entries, "worlds": worlds}, unfinished
 
 
 def _rounds(tables: list[dict[str, np.ndarray]], seeds: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:

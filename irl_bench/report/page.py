@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,6 +60,7 @@ def build(data: ReportData) -> str:
     return _template("template.html").render(
         sentences=data.sentences,
         verdicts=tables.verdicts(data),
+        unfinished=data.unfinished,
         meanings={name: words for name, words in MEANINGS.items() if name in given},
         mixed=any(verdict.get("mixed") for verdict in data.verdicts),
         sections=shown,
@@ -99,6 +101,11 @@ def shown_command(command: str | None) -> str:
     return f"python {command}" if command and command.startswith("launch/") else command or tables.MISSING
 
 
+def breakable(text: str) -> markupsafe.Markup:
+    """`text` escaped, with leave to break it where a name has a joint: long names must not widen a table."""
+    return markupsafe.Markup(re.sub(r"(?<=[A-Za-z])([._:/])(?=\w)", r"\1<wbr>", str(markupsafe.escape(text))))
+
+
 def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("irl_bench.report", "."),
@@ -107,6 +114,7 @@ def _template(name: str) -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = breakable
     return environment.get_template(name)
 
 
