@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,10 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.core import World
+from irl_bench import lanes, plugins, rollout, runner, sweep
 from irl_bench import plan as plans
-from irl_bench import plugins, rollout, runner, sweep
-from irl_bench.algos.config import BadInput, nearest
+from irl_bench.algos.config import BadInput, nearest, whole
 from irl_bench.horizon import Curves, analyse
+from irl_bench.host import HostPolicy
+from irl_bench.learner import Learner
 from irl_bench.programs import EVALUATION, HELD_OUT
 from irl_bench.types import Spec
 
@@ -104,10 +107,11 @@ def run(
 
 
 def score(
-    policy: str | Callable[..., jax.Array],
+    policy: str | Callable[..., Any] | HostPolicy,
     world: str | World,
     *,
     params: Any = None,
+    carry: Any = None,
     mode: str | None = None,
     seeds: int = 20,
     first_seed: int = 0,
@@ -121,16 +125,21 @@ def score(
 
         irl_bench.score(lambda observation, key: jnp.zeros(2), "lane_keep", seeds=10, friction=0.6)
         irl_bench.score(apply, "lane_keep", params=params)           # apply(params, observation, key)
+        irl_bench.score(step, "hopper", params=params, carry=jnp.zeros(64))    # step(params, carry, observation, key)
+        irl_bench.score(irl_bench.host_policy(model), "hopper")    # stable-baselines3, PyTorch, NumPy
         irl_bench.score("my_package.my_policy:act", "chain")
 
     `seeds` are seeds of the evaluation: each has its own start states. A policy that was trained once has one training seed, so
     the interval says how sure its own slope is and nothing about training again.
 
     Args:
-      policy: act(observation[O], key) -> action, or act(params, observation[O], key) with `params`; jit-able; or
-        `package.module:act`. An action is int32[] in a discrete world, else float32[A] in [-1, 1].
+      policy: act(observation[O], key) -> action, or act(params, observation[O], key) with `params`; jit-able. One that returns
+        (action, extras), as Brax's inference functions do, is taken by its action. Or `package.module:act`, or what
+        `host_policy` returns. An action is int32[] in a discrete world, else float32[A] in [-1, 1].
       world: a name, `package.module:factory`, or a World.
       params: a pytree of arrays.
+      carry: what a recurrent policy begins each episode with, a pytree of arrays; the policy is then
+        act(params, carry, observation, key) -> (action, carry), without params act(carry, observation, key).
       mode: one of the world's modes; the first by default.
       seeds, first_seed: how many independent blocks of episodes, and the first.
       episodes: evaluation episodes per seed, each of the world's T_max steps.
@@ -150,24 +159,27 @@ def score(
     mode = modes[0] if mode is None else mode
     if mode not in modes:
         raise BadInput(f"unknown mode {mode!r} ({' | '.join(modes)}); did you mean {nearest(mode, modes)!r}?")
-    counts = {"seeds": seeds, "episodes": episodes, "eps_episodes": eps_episodes, "eps_steps": eps_steps}
-    for name, value in counts.items():
-        if not isinstance(value, int) or value < 1:
-            raise BadInput(f"{name}={value} must be an integer of at least 1; nearest: 1")
+    seeds, episodes = whole("seeds", seeds, 1), whole("episodes", episodes, 1)
+    eps_episodes, eps_steps = whole("eps_episodes", eps_episodes, 1), whole("eps_steps", eps_steps, 1)
+    first_seed = whole("first_seed", first_seed, 0)
+    if not isinstance(horizons, str):
+        horizons = tuple(whole("horizons", value, 1) for value in horizons)
     plans.check_horizons(horizons, env, world.horizon)
     if isinstance(policy, str):
+        if params is not None or carry is not None:
+            raise BadInput("a policy named as package.module:act has params and carry in its module; nearest: leave them out")
         name = plugins.POLICY + policy
         make = plugins.algorithm(name).make
     else:
         name = getattr(policy, "__name__", "policy")
-        make = plugins.as_learner(policy, params)
+        make = plugins.as_learner(policy, params, carry)
     spec = Spec(world=world, horizon=world.horizon, demos=1, demo_steps=1)
     learner = make(spec, None)
     held = learner.policy(learner.init(jax.random.PRNGKey(0), None))  # type: ignore[arg-type]
     bound = world.bind(world.dials_for(mode))
     span = np.arange(first_seed, first_seed + seeds)
-    sums = _measure(bound, learner.act, held, span, episodes, eps_episodes, min(eps_steps, world.horizon))
-    expert = _measure(bound, None, held, span, episodes, 0, 0)
+    sums = _measure(bound, learner, held, span, episodes, eps_episodes, min(eps_steps, world.horizon))
+    expert = _measure(bound, None, None, span, episodes, 0, 0)
     steps = np.arange(1, world.horizon + 1)
     curves = []
     for algo, found in (("expert", expert), (name, sums)):
@@ -190,7 +202,7 @@ def score(
                 eps_expert=found["expert_errors"] / np.maximum(found["expert_steps"], 1)[:, None],
                 eps_own=found["own_errors"] / np.maximum(own_steps, 1)[:, None],
                 departures=None,
-                failed=~np.isfinite(found["cost"]).all(axis=1),
+                failed=~lanes.costs_are_finite(found),
                 interactive=False,
                 episodes=episodes,
                 consumes=(0, 0),
@@ -203,19 +215,23 @@ def score(
 
 
 def _measure(
-    world: World, act: Any, params: Any, seeds: np.ndarray, episodes: int, eps_episodes: int, eps_steps: int
+    world: World, learner: Learner | None, params: Any, seeds: np.ndarray, episodes: int, eps_episodes: int, eps_steps: int
 ) -> dict[str, np.ndarray]:
-    """Sums of a policy's evaluation, each with a leading axis of seeds; the streams are those of the sweep, in one block."""
+    """Sums of a policy's evaluation (without a learner of the expert's), each with a leading axis of seeds.
+
+    The streams are those of the sweep, in one block.
+    """
+    act, carry = (learner.act, learner.carry) if learner else (None, None)
 
     def one(seed: jax.Array) -> dict[str, jax.Array]:
         own = jax.random.fold_in(jax.random.PRNGKey(0), seed)
         key = jax.random.fold_in(jax.random.fold_in(own, EVALUATION), 0)
-        sums = rollout.evaluate(world, act, params, key, episodes, world.horizon)
+        sums = rollout.evaluate(world, act, params, key, episodes, world.horizon, carry)
         errors, steps = jnp.zeros(len(rollout.TOLERANCES)), jnp.zeros(())
         key = jax.random.fold_in(jax.random.fold_in(own, HELD_OUT), 0)
         if eps_episodes:
-            errors, steps = rollout.expert_errors(world, act, params, key, eps_episodes, eps_steps)
-        exact = rollout.expected_cost(world, act, params, key, world.horizon)
+            errors, steps = rollout.expert_errors(world, act, params, key, eps_episodes, eps_steps, carry)
+        exact = rollout.expected_cost(world, act, params, key, world.horizon, carry)
         measured = {**vars(sums), "expert_errors": errors, "expert_steps": steps}
         return measured if exact is None else {**measured, "expected_cost": exact}
 
@@ -232,10 +248,17 @@ def _measure(
 
 def _world(world: str | World, dials: Mapping[str, float]) -> tuple[World, str]:
     if isinstance(world, str):
-        return plugins.world(world, dials).world, world
-    if not isinstance(world, World):
-        raise BadInput(f"world must be a name or an envs.core.World, not {type(world).__name__}")
-    return plugins.dialled(world, dials), world.name
+        loaded = plugins.world(world, dials)
+        made, name, told = loaded.world, world, loaded.warnings
+    elif isinstance(world, World):
+        told = () if type(world).__module__.startswith("envs.") else plugins.keeps_contract(world)
+        made, name = plugins.dialled(world, dials), world.name
+    else:
+        hint = "irl_bench.score(policy, 'lane_keep')"
+        raise BadInput(f"world must be a name or an envs.core.World, not {type(world).__name__}; nearest: {hint}")
+    for line in told:
+        warnings.warn(line, stacklevel=3)
+    return made, name
 
 
 def _list(names: str | Sequence[str]) -> list[str]:
@@ -252,8 +275,8 @@ def _nested(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         elif isinstance(value, Mapping):
             nested.setdefault(name, {}).update(value)
         else:
-            guess = nearest(name, [*(run.__kwdefaults__ or ()), "algo", "env"])
-            raise BadInput(f"run() has no argument {name!r}; did you mean {guess!r}? (Settings are given as {name}={{...}})")
+            guess = "seeds or first_seed" if name == "seed" else nearest(name, [*(run.__kwdefaults__ or ()), "algo", "env"])
+            raise BadInput(f"run() has no argument {name!r}; did you mean {guess}? (Settings are given as {name}={{...}})")
     return nested
 
 

@@ -27,6 +27,11 @@ class Failure:
     """The first metric that went bad, `params` or `cost`."""
 
 
+def costs_are_finite(sums: Mapping[str, np.ndarray]) -> np.ndarray:
+    """bool[S]: whether no cost of a seed, float64[S, T], is NaN or infinite; else the seed counts as failed."""
+    return np.isfinite(sums["cost"] + sums["graded_cost"]).all(axis=1)
+
+
 class Lane:
     """Progress of one cell. W seeds, M metrics of which the last is 0 or NaN: whether the params are finite.
 
@@ -129,7 +134,7 @@ class Lane:
         """The failed seeds, with what went bad first."""
         found = []
         bad = ~np.isfinite(self.history)
-        cost = self.sums.get("cost", np.zeros((self.spec.width, 1))) + self.sums.get("graded_cost", 0.0)
+        finite = costs_are_finite(self.sums) if "cost" in self.sums else np.ones(self.spec.width, bool)
         broken = self.sums.get("broken", np.zeros(self.spec.width))
         for index, seed in enumerate(self.spec.seeds):
             if bad[:, index].any():
@@ -137,7 +142,7 @@ class Lane:
                 found.append(Failure(seed, row + 1, self.metrics[int(np.argmax(bad[row, index]))]))
             elif broken[index] > 0:
                 found.append(Failure(seed, self.round, self.metrics[-1]))
-            elif not np.isfinite(cost[index]).all():
+            elif not finite[index]:
                 found.append(Failure(seed, self.round, "cost"))
         return found
 

@@ -43,6 +43,8 @@ class Learner:
       act: (params, observation[O], key) -> action of one world (no batch axis); None: the world's expert acts (`expert` only).
       rounds: number of calls of `update` that make up the training. With 0, `init` gets a task without demonstrations.
       consumes: budgets over all rounds, per seed.
+      carry: what a recurrent policy begins each episode with, a pytree of arrays; `act` is then (params, carry, observation[O],
+        key) -> (action, carry). None: the policy remembers nothing.
       reward: state -> params of the reward it has learned; None for an algorithm that learns none.
       judge: (those params, observation[..., O], action[..., A] or [...], next_observation[..., O]) -> the learned reward of
         such steps, float32[...]. What is stored of a finished cell is enough to call it: one can train on it again.
@@ -51,8 +53,9 @@ class Learner:
     init: Callable[[jax.Array, Task], LearnerState]
     update: Callable[[LearnerState, Task], tuple[LearnerState, dict[str, jax.Array]]]
     policy: Callable[[LearnerState], Params]
-    act: Callable[[Params, jax.Array, jax.Array], jax.Array] | None
+    act: Callable[..., Any] | None
     rounds: int
     consumes: Consumes
     reward: Callable[[LearnerState], Params] | None = None
     judge: Callable[[Params, jax.Array, jax.Array, jax.Array], jax.Array] | None = None
+    carry: Any = None

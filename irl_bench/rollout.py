@@ -12,10 +12,12 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from envs.core import State, World
+from envs.core import State, World, soundness
 from irl_bench.types import Demonstrations
 
-Act = Callable[[Any, jax.Array, jax.Array], jax.Array]
+Act = Callable[..., Any]
+"""`Learner.act`: (params, observation, key) -> action or, of a recurrent policy, (params, carry, observation, key) -> (action,
+carry)."""
 
 TOLERANCES = (0.05, 0.1, 0.2)
 """An action is an error if a component is off by more than this; the protocol's is 0.1, the others show its sensitivity."""
@@ -54,7 +56,14 @@ def wrong(world: World, action: jax.Array, expert: jax.Array) -> jax.Array:
     if world.n_actions is not None:
         return jnp.broadcast_to(action != expert, (len(TOLERANCES),)).astype(jnp.float32)
     gap = jnp.max(jnp.abs(action - expert))
-    return (gap > jnp.asarray(TOLERANCES)).astype(jnp.float32)
+    return (~(gap <= jnp.asarray(TOLERANCES))).astype(jnp.float32)  # NaN is an error too
+
+
+def with_carry(act: Act, carry: Any) -> Callable[[Any, Any, jax.Array, jax.Array], tuple[jax.Array, Any]]:
+    """(params, carry, observation, key) -> (action, carry) of any policy; one without a carry hands on what it was given."""
+    if carry is not None:
+        return act
+    return lambda params, held, observation, key: (act(params, observation, key), held)
 
 
 @struct.dataclass
@@ -103,24 +112,31 @@ def record(world: World, seed: int, episodes: int, steps: int, noise: float = 0.
     return run(jax.random.PRNGKey(seed), jax.tree.map(jnp.float32, world.dials), jnp.float32(noise))
 
 
-def evaluate(world: World, act: Act | None, params: Any, key: jax.Array, episodes: int, horizon: int) -> Evaluation:
+def evaluate(
+    world: World, act: Act | None, params: Any, key: jax.Array, episodes: int, horizon: int, carry: Any = None
+) -> Evaluation:
     """Sums over `episodes` rollouts of `horizon` steps; act None lets the world's expert drive. `key` is consumed.
 
     Worlds draw from keys of their own, made at reset from `key`, so two policies under the same key meet the same episodes.
+    `carry` is what a recurrent policy begins each episode with. An action, observation or reward that is not finite makes the
+    costs NaN: whoever reads them marks the seed as failed.
     """
     reset_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(episodes))
     states = jax.vmap(world.reset)(reset_keys)
+    acting = None if act is None else with_carry(act, carry)
+    held = jax.tree.map(lambda x: jnp.broadcast_to(x, (episodes, *jnp.shape(x))), carry)
 
-    def one(state: State, key: jax.Array) -> tuple[State, jax.Array]:
+    def one(state: State, held: Any, key: jax.Array) -> tuple[State, Any, jax.Array, jax.Array]:
         expert = world.expert(state, key)
-        action = expert if act is None else act(params, state.obs, key)
-        return world.step(state, action), wrong(world, action, expert)
+        action, held = (expert, held) if acting is None else acting(params, held, state.obs, key)
+        after = world.step(state, action)
+        return after, held, wrong(world, action, expert), soundness(action, after.obs, after.reward)
 
-    def step(carry: tuple[State, jax.Array], t: jax.Array) -> tuple[tuple[State, jax.Array], tuple[jax.Array, jax.Array]]:
-        states, counts = carry
+    def step(carried: Any, t: jax.Array) -> Any:
+        states, held, counts = carried
         keys = jax.vmap(jax.random.fold_in, (0, None))(reset_keys, episodes + t)
-        after, errors = jax.vmap(one)(states, keys)
-        before_off, after_off = states.metrics["cost"], after.metrics["cost"]
+        after, held, errors, sound = jax.vmap(one)(states, held, keys)
+        before_off, after_off = states.metrics["cost"], after.metrics["cost"] + sound
         counted = jnp.stack(
             [
                 jnp.sum(1 - before_off),
@@ -131,17 +147,19 @@ def evaluate(world: World, act: Act | None, params: Any, key: jax.Array, episode
                 jnp.sum(after.reward),
             ]
         )
-        return (after, counts + counted), (jnp.sum(after_off), jnp.sum(after.metrics["graded_cost"]))
+        return (after, held, counts + counted), (jnp.sum(after_off), jnp.sum(after.metrics["graded_cost"] + sound))
 
-    start = (states, jnp.zeros(5 + len(TOLERANCES)))
-    (_, counts), (cost, graded) = jax.lax.scan(step, start, jnp.arange(horizon))
+    start = (states, held, jnp.zeros(5 + len(TOLERANCES)))
+    (*_, counts), (cost, graded) = jax.lax.scan(step, start, jnp.arange(horizon))
     return Evaluation(cost, graded, *counts[:4], counts[4:-1], counts[-1], jnp.float32(episodes))
 
 
 def expert_errors(
-    world: World, act: Act | None, params: Any, key: jax.Array, episodes: int, steps: int
+    world: World, act: Act | None, params: Any, key: jax.Array, episodes: int, steps: int, carry: Any = None
 ) -> tuple[jax.Array, jax.Array]:
     """Errors of a policy on the expert's own states, on fresh rollouts of the expert; `key` is consumed.
+
+    A recurrent policy begins each rollout with `carry` and sees every state of the expert's on the way.
 
     Returns:
       float32[3], the steps at which the policy is off by more than each of TOLERANCES, and float32, the steps looked at.
@@ -152,26 +170,34 @@ def expert_errors(
 
     states = jax.vmap(world.reset)(jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(episodes)))
 
-    def one(state: State, key: jax.Array) -> tuple[State, jax.Array]:
-        expert = world.expert(state, key)
-        return world.step(state, expert), wrong(world, act(params, state.obs, key), expert)
+    acting = with_carry(act, carry)
+    held = jax.tree.map(lambda x: jnp.broadcast_to(x, (episodes, *jnp.shape(x))), carry)
 
-    def step(carry: tuple[State, jax.Array], key: jax.Array) -> tuple[tuple[State, jax.Array], None]:
-        states, errors = carry
-        states, new = jax.vmap(one)(states, jax.random.split(key, episodes))
-        return (states, errors + jnp.sum(new, 0)), None
+    def one(state: State, held: Any, key: jax.Array) -> tuple[State, Any, jax.Array]:
+        expert = world.expert(state, key)
+        action, held = acting(params, held, state.obs, key)
+        return world.step(state, expert), held, wrong(world, action, expert)
+
+    def step(carried: Any, key: jax.Array) -> tuple[Any, None]:
+        states, held, errors = carried
+        states, held, new = jax.vmap(one)(states, held, jax.random.split(key, episodes))
+        return (states, held, errors + jnp.sum(new, 0)), None
 
     keys = jax.random.split(jax.random.fold_in(key, episodes), steps)
-    (_, errors), _ = jax.lax.scan(step, (states, jnp.zeros(len(TOLERANCES))), keys)
+    (*_, errors), _ = jax.lax.scan(step, (states, held, jnp.zeros(len(TOLERANCES))), keys)
     return errors, total
 
 
-def expected_cost(world: World, act: Act | None, params: Any, key: jax.Array, horizon: int) -> jax.Array | None:
-    """J(T) of a policy in closed form, float32[horizon]; None for the expert and in a world without one. `key` is consumed.
+def expected_cost(
+    world: World, act: Act | None, params: Any, key: jax.Array, horizon: int, carry: Any = None
+) -> jax.Array | None:
+    """J(T) of a policy in closed form, float32[horizon]; `key` is consumed.
+
+    None for the expert, for a recurrent policy and in a world without a closed form.
 
     NaN for a policy that draws its actions: `World.expected_cost` is for one that plays the same action at every visit.
     """
-    if act is None:
+    if act is None or carry is not None:
         return None
     costs = jax.vmap(lambda k: world.expected_cost(lambda x: act(params, x, k), horizon))(jax.random.split(key, DRAWS))
     return None if costs is None else jnp.where((costs == costs[0]).all(), costs[0], jnp.nan)

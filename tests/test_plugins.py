@@ -179,8 +179,14 @@ def test_score_refuses_bad_input(arguments, message):
         ({"bc": {"learning_rat": 1.0}}, "did you mean bc.learning_rate"),
         ({"bc": {"learning_rate": float("nan")}}, "nan"),
         ({"dagger": {"rounds": 3}}, "not in the sweep"),
-        ({"seed": 3}, "did you mean 'seeds'"),
+        ({"seed": 3}, "did you mean seeds or first_seed"),
         ({"seeds": 0}, "at least 1"),
+        ({"seeds": 5.0}, r"seeds=5.0 is of type float, not an integer; nearest: 5"),
+        ({"seeds": True}, "seeds=True is of type bool"),
+        ({"episodes": np.float32(8)}, r"episodes=.*8.0.* is of type float32"),
+        ({"T_max": "many"}, "T_max='many' is of type str"),
+        ({"horizons": [64.0, 128]}, r"horizons=64.0 is of type float"),
+        ({"first_seed": np.int64(-1)}, "first_seed=-1 must be at least 0"),
         ({"budget": "hug"}, "did you mean"),
         ({"out": "taken"}, "is a file"),
     ],
@@ -190,6 +196,29 @@ def test_run_refuses_bad_input(arguments, message, tmp_path, monkeypatch):
     (tmp_path / "taken").write_text("")
     with pytest.raises(BadInput, match=message):
         irl_bench.run(**{"algo": "bc", "env": "chain", "budget": "smoke", **arguments})
+
+
+def test_numpys_numbers_are_numbers(monkeypatch):
+    request = plans.Request(
+        algo=("bc",), env=("chain",), budget="smoke", seeds=np.int64(5), first_seed=np.uint8(3), episodes=np.int32(64),
+        T_max=np.int16(512), horizons=np.array([64, 128, 256]),
+        settings={"bc": {"learning_rate": np.float32(0.5), "rounds": np.int64(7), "hidden": np.array([8, 8])},
+                  "chain": {"hazard": np.float64(0.5)}},
+    )  # fmt: skip
+    plan = plans.build(request)
+    same = plans.build(
+        plans.Request(
+            algo=("bc",), env=("chain",), budget="smoke", seeds=5, first_seed=3, episodes=64,
+            T_max=512, horizons=(64, 128, 256),
+            settings={"bc": {"learning_rate": 0.5, "rounds": 7, "hidden": (8, 8)}, "chain": {"hazard": 0.5}},
+        )
+    )  # fmt: skip
+    assert plan == same
+    json.dumps(plans.document(plan, "", {}))
+    figures = irl_bench.score(
+        lambda o, k: jnp.int32(0), "chain", seeds=np.int64(2), episodes=np.int32(4), eps_episodes=2, eps_steps=8
+    )
+    assert figures["seeds"] == 2
 
 
 def _plan(*argv: str) -> plans.Plan:

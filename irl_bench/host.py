@@ -1,0 +1,126 @@
+"""Policies that run on the host, such as PyTorch's or stable-baselines3's, as policies that a jitted rollout can ask.
+
+    model = stable_baselines3.PPO.load("ppo.zip")
+    irl_bench.score(irl_bench.host_policy(model), "lane_keep")
+
+Each step leaves the device and comes back, with all episodes in one batch, so a rollout is much slower than a policy in JAX.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from irl_bench.algos.config import BadInput
+from irl_bench.types import Spec
+
+__all__ = ["HostPolicy", "host_policy"]
+
+
+@dataclasses.dataclass(frozen=True)
+class HostPolicy:
+    """What `host_policy` returns: a batched policy on the host and what identifies it.
+
+    Attributes:
+      predict: observations float32[N, O] -> actions [N, A], or [N] in a discrete world.
+      source: {name: SHA-256} of its weights and files.
+    """
+
+    predict: Callable[[np.ndarray], np.ndarray]
+    source: dict[str, str]
+
+    def __call__(self, observation: Any) -> np.ndarray:
+        """The actions at observations [N, O], or the action at one [O]."""
+        rows = np.asarray(observation, np.float32)
+        return self.predict(rows) if rows.ndim > 1 else self.predict(rows[None])[0]
+
+    def bind(self, spec: Spec) -> Callable[[Any, jax.Array, jax.Array], jax.Array]:
+        """(params, observation[O], key) -> action for a world's shapes; params and key are not used.
+
+        Raises:
+          BadInput: its actions do not have the world's shape; found by asking it about two observations of zeros.
+        """
+        shape = () if spec.n_actions is not None else (spec.action_size,)
+        dtype = np.int32 if spec.n_actions is not None else np.float32
+
+        def ask(observation: Any) -> np.ndarray:
+            rows = np.asarray(observation, np.float32)
+            actions = np.asarray(self.predict(rows.reshape(-1, spec.observation_size)))
+            if actions.shape != (rows.size // spec.observation_size, *shape):
+                wanted = f"{[len(rows), *shape]} for observations {[len(rows), spec.observation_size]}"
+                raise BadInput(f"the host policy must return actions {wanted} in {spec.world.name}, not {list(actions.shape)}")
+            if np.issubdtype(dtype, np.integer) and not np.issubdtype(actions.dtype, np.integer):
+                raise BadInput(f"the host policy must return integers in {spec.world.name}, not {actions.dtype}")
+            return actions.astype(dtype).reshape(*rows.shape[:-1], *shape)
+
+        ask(np.zeros((2, spec.observation_size), np.float32))
+
+        def act(params: Any, observation: jax.Array, key: jax.Array) -> jax.Array:
+            del params, key
+            return jax.pure_callback(ask, jax.ShapeDtypeStruct(shape, dtype), observation, vmap_method="expand_dims")
+
+        return act
+
+
+def host_policy(policy: Any, files: Sequence[str | Path] = ()) -> HostPolicy:
+    """Wraps a policy that JAX cannot trace.
+
+    Args:
+      policy: a function observations float32[N, O] -> actions [N, A] (or int[N] in a discrete world); a `torch.nn.Module` of
+        the same kind; or an object with stable-baselines3's `predict(observation, deterministic=True) -> (action, state)`.
+        Deterministic: it is asked once about each state.
+      files: files that hold its weights. Their SHA-256 becomes part of a sweep's results' names, as that of a module's weights
+        does by itself; without either, only the source of the file that makes it tells two policies apart.
+
+    Raises:
+      BadInput: it is neither, or a file cannot be read.
+    """
+    source = {}
+    for file in files:
+        try:
+            source[f"weights {Path(file).name}"] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        except OSError as error:
+            raise BadInput(f"the host policy's file {file} cannot be read: {error.strerror or error}") from None
+    if hasattr(policy, "predict"):
+        weights = getattr(policy, "policy", None)
+        return HostPolicy(lambda rows: policy.predict(rows, deterministic=True)[0], {**source, **_weights(weights)})
+    if hasattr(policy, "state_dict") and callable(policy):
+        return HostPolicy(_torch(policy), {**source, **_weights(policy)})
+    if callable(policy):
+        return HostPolicy(lambda rows: np.asarray(_first(policy(rows))), source)
+    raise BadInput(f"host_policy takes a function, a torch module or a model with `predict`, not {type(policy).__name__}")
+
+
+def _first(returned: Any) -> Any:
+    """The actions of what may be a pair of actions and something else."""
+    return returned[0] if isinstance(returned, tuple) else returned
+
+
+def _torch(module: Any) -> Callable[[np.ndarray], np.ndarray]:
+    import torch  # type: ignore[import-not-found]
+
+    def predict(rows: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            parameter = next(iter(module.parameters()), torch.zeros(()))
+            given = torch.from_numpy(np.array(rows)).to(parameter.device, parameter.dtype)
+            return _first(module(given)).cpu().numpy()
+
+    return predict
+
+
+def _weights(module: Any) -> dict[str, str]:
+    """{"weights": SHA-256} of a torch module's state; {} of what has none."""
+    if not hasattr(module, "state_dict"):
+        return {}
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        if hasattr(value, "detach"):
+            array = value.detach().cpu().numpy()
+            digest.update(f"{name}{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    return {"weights": digest.hexdigest()}
