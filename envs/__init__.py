@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from envs.names import nearest
 
@@ -99,6 +99,10 @@ def with_dials(world: World, **dials: Any) -> World:
             hint = f"; did you mean {near!r}?" if near else "; it has none"
             raise ValueError(f"{world.name} has no dial {name!r}{hint}")
         low, high = (fields[name].metadata.get(end, edge) for end, edge in (("low", -math.inf), ("high", math.inf)))
+        if isinstance(value, str) or not isinstance(value, SupportsFloat):
+            raise ValueError(
+                f"{world.name}.{name}={value!r} must be a number in [{low:g}, {high:g}], not a {type(value).__name__}"
+            )
         if not math.isfinite(value) or not low <= value <= high:
             raise ValueError(f"{world.name}.{name}={value} must be finite and in [{low:g}, {high:g}]")
     return world.bind(world.dials.replace(**dials)) if dials else world

@@ -33,6 +33,8 @@ EXPERT, RANDOM, BROKEN = 0, 1, 2
 ACTION_SLACK, COST_SLACK, DIAL_SLACK = 1e-3, 1e-5, 1e-6
 """How far outside their ranges actions, graded costs and dials (relative) may lie: float32 rounds."""
 
+ADDRESS = re.compile(r"0x[0-9a-f]+")
+"""Of a function, where a program names one."""
 WORLD_NAME = re.compile(r"[A-Za-z0-9._-]+")
 MODE_NAME = re.compile(r"[A-Za-z0-9._:-]+")
 
@@ -74,7 +76,7 @@ def check(world: World) -> tuple[str, ...]:
       ContractError: on the first thing that is wrong.
     """
     check_shapes(world)
-    return check_values(world)
+    return (*_frozen(world), *check_values(world))
 
 
 def check_shapes(world: World) -> None:
@@ -541,6 +543,31 @@ def _check_expert(world: World, seen: Mapping[str, np.ndarray], kinds: np.ndarra
     if not 0 <= largest <= last:
         mend = f"n_actions = {largest + 1}" if largest > last else "0"
         _fail(f"{where}: an action is {largest}, not one of 0 .. {last}", mend)
+
+
+def _frozen(world: World) -> tuple[str, ...]:
+    """A warning for each method that is another program when it is traced again: what differs was drawn outside JAX."""
+    key, dials = jax.random.PRNGKey(0), jax.tree.map(jnp.float32, world.dials)
+    state = jax.eval_shape(lambda dials: world.bind(dials).reset(key), dials)
+    calls: dict[str, tuple[Any, tuple]] = {
+        "reset": (lambda dials: world.bind(dials).reset(key), (dials,)),
+        "step": (lambda dials, state, action: world.bind(dials).step(state, action), (dials, state, _action(world))),
+    }
+    if world.has_expert:
+        calls["expert"] = (lambda dials, state: world.bind(dials).expert(state, key), (dials, state))
+
+    def program(method: str) -> tuple[str, list[bytes]]:
+        function, arguments = calls[method]
+        # A new function each time, else JAX would show what it traced before.
+        traced = jax.make_jaxpr(lambda *given: function(*given))(*arguments)
+        return ADDRESS.sub("", str(traced.jaxpr)), [np.asarray(const).tobytes() for const in traced.consts]
+
+    return tuple(
+        f"{world.name}.{method} is another program each time it is traced, as if it drew numbers outside JAX: they are "
+        "frozen into a compiled program; nearest: jax.random with a key in the state"
+        for method in calls
+        if program(method) != program(method)
+    )
 
 
 def _warnings(world: World, seen: Mapping[str, np.ndarray], kinds: np.ndarray, expert: np.ndarray) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.core import World
-from irl_bench import lanes, plugins, rollout, runner, sweep
+from irl_bench import lanes, plugins, policies, rollout, runner, sweep
 from irl_bench import plan as plans
 from irl_bench.algos.config import BadInput, nearest, whole
 from irl_bench.horizon import Curves, analyse
@@ -80,18 +81,20 @@ def run(
       SystemExit: status 75, when SIGTERM or SIGINT came; the same call goes on.
     """
     runner.configure()
-    policies = [plugins.POLICY + ref for ref in _list(policy)]
-    asked = _list(algo)
+    if not isinstance(out, str | os.PathLike):
+        raise BadInput(f"out={out!r} must be a folder's name; nearest: {plans.Request.out!r}")
+    policies = [plugins.POLICY + ref for ref in _list("policy", policy)]
+    asked = _list("algo", algo)
     if policies and asked == list(plans.Request.algo):
         asked = []
     request = plans.Request(
         algo=(*asked, *policies),
-        env=tuple(_list(env)),
-        mode=None if mode is None else tuple(_list(mode)),
+        env=tuple(_list("env", env)),
+        mode=None if mode is None else tuple(_list("mode", mode)),
         seeds=seeds,
         first_seed=first_seed,
         budget=budget,
-        horizons=horizons if isinstance(horizons, str) else tuple(horizons),
+        horizons=plans.whole_horizons(horizons),
         demos=demos,
         demo_steps=demo_steps,
         T_max=T_max,
@@ -161,9 +164,8 @@ def score(
         raise BadInput(f"unknown mode {mode!r} ({' | '.join(modes)}); did you mean {nearest(mode, modes)!r}?")
     seeds, episodes = whole("seeds", seeds, 1), whole("episodes", episodes, 1)
     eps_episodes, eps_steps = whole("eps_episodes", eps_episodes, 1), whole("eps_steps", eps_steps, 1)
-    first_seed = whole("first_seed", first_seed, 0)
-    if not isinstance(horizons, str):
-        horizons = tuple(whole("horizons", value, 1) for value in horizons)
+    first_seed = plans.first_seed(whole("first_seed", first_seed, 0), seeds)
+    horizons = plans.whole_horizons(horizons)
     plans.check_horizons(horizons, env, world.horizon)
     if isinstance(policy, str):
         if params is not None or carry is not None:
@@ -172,7 +174,7 @@ def score(
         make = plugins.algorithm(name).make
     else:
         name = getattr(policy, "__name__", "policy")
-        make = plugins.as_learner(policy, params, carry)
+        make = policies.as_learner(policy, params, carry)
     spec = Spec(world=world, horizon=world.horizon, demos=1, demo_steps=1)
     learner = make(spec, None)
     held = learner.policy(learner.init(jax.random.PRNGKey(0), None))  # type: ignore[arg-type]
@@ -261,8 +263,13 @@ def _world(world: str | World, dials: Mapping[str, float]) -> tuple[World, str]:
     return made, name
 
 
-def _list(names: str | Sequence[str]) -> list[str]:
-    return [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
+def _list(argument: str, names: Any) -> list[str]:
+    """Names as a list; raises BadInput for what is neither a name nor a sequence of names."""
+    if isinstance(names, str):
+        return [name.strip() for name in names.split(",")]
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise BadInput(f"{argument}={names!r} must be a name or a list of names; nearest: {argument}={str(names)!r}")
+    return list(names)
 
 
 def _nested(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -29,7 +29,7 @@ PACKAGES = ("brax", "flax", "jax", "jaxlib", "mujoco", "mujoco-mjx", "numpy", "o
 """The packages whose versions may change a result."""
 
 NOT_NUMERICAL = frozenset({
-    "__init__", "api", "cli", "demo_files", "demos", "folders", "host", "jax_options", "loading", "plan", "plugins", "process",
+    "__init__", "api", "cli", "demo_files", "demos", "folders", "jax_options", "loading", "plan", "plugins", "process",
     "progress", "sweep", "texts",
 })  # fmt: skip
 """Modules of `irl_bench` that choose, name or show cells but never compute what is stored in one."""

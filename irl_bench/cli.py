@@ -320,7 +320,9 @@ def start() -> NoReturn:
     except BadInput as error:
         _complain(error)
         sys.exit(BAD_INPUT)
-    for number in (signal.SIGTERM, signal.SIGINT):  # while cells are run, the runner handles both
+    from irl_bench.process import stopping_signals
+
+    for number in stopping_signals():  # while cells are run, the runner handles them
         signal.signal(number, _interrupted)
     app.run(main, flags_parser=parse_or_exit)
     raise AssertionError("app.run ends the program")

@@ -343,6 +343,7 @@ def _arrays(path: Path, file: str, named: Named) -> Found:
 
 
 def _padded(path: Path, named: Named) -> tuple[str, list[Episode]]:
+    whole = named
     ignored = (*ENDS, "mask") if "lengths" in named else ("ids",)
     named = {role: named[role] for role in named if role not in ignored}
     if "mask" in named:
@@ -351,6 +352,7 @@ def _padded(path: Path, named: Named) -> tuple[str, list[Episode]]:
     (count, steps), more = _steps(path, named, 2, (0, 1))
     if "lengths" in named:
         lengths, layout = _lengths(path, named, count, steps), "[N, T, O], cut by lengths"
+        _check_ends(path, whole, lengths, steps)
     else:
         lengths, layout = [steps] * count, "[N, T, O]"
         ends = _ends(path, named, (count, steps))
@@ -368,12 +370,35 @@ def _padded(path: Path, named: Named) -> tuple[str, list[Episode]]:
     return layout + _dropped(more), [Episode(*row) for row in rows]  # type: ignore[arg-type]
 
 
+def _check_ends(path: Path, named: Named, lengths: list[int], steps: int) -> None:
+    """Raises BadInput if marks of ends, where a file has them beside lengths, end an episode before its length."""
+    marks = {role: named[role] for role in ("terminals", "timeouts", "dones") if role in named}
+    ends = _ends(path, {**named, **marks}, (len(lengths), steps)) if marks else None
+    for i, length in enumerate(lengths if ends is not None else ()):
+        early = np.flatnonzero(ends[i, : length - 1])  # type: ignore[index]
+        if early.size:
+            names = " and ".join(key for key, _ in marks.values())
+            raise refusal(
+                path,
+                f": {names} end episode {i} at step {int(early[0])}, but lengths says {length}; expected one and the same end;"
+                " convert: leave one of them out",
+            )
+
+
 def _flat(path: Path, named: Named) -> tuple[str, list[Episode]]:
     rule = next((role for role in ("lengths", "indices") if role in named), None)
     if rule:
         named = {role: named[role] for role in named if role not in ENDS}
     (steps,), more = _steps(path, named, 1, None)
     ends = _ends(path, named, (steps,))
+    if "ids" in named:
+        key, ids = named["ids"]
+        if (np.flatnonzero(np.diff(ids.reshape(-1))).size + 1) > np.unique(ids).size:
+            raise refusal(
+                path,
+                f": {key} comes back to an episode after another one; expected each episode's steps in one piece; convert:"
+                f" x[o] of every array with o = np.argsort({key}, kind='stable')",
+            )
     if rule == "lengths":
         lengths, layout = _lengths(path, named, None, steps), "flat, cut by lengths"
     elif rule == "indices":
@@ -612,7 +637,7 @@ def _lerobot(path: Path) -> Found:
                     )
             wanted = [name for name in (*names.values(), *index) if name in columns]
             tables.append(handle.read(columns=wanted).select(wanted))
-        table = pa.concat_tables(tables)
+        table = pa.concat_tables(tables, promote_options="permissive")  # shards may differ in the width of their integers
         arrays = {name: _numbers(path, name, table[name]) for name in table.column_names}
         episode, frame = (arrays[name].reshape(len(table)).astype(np.int64) for name in index)
     order = np.lexsort((frame, episode))

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+import envs
 from envs.core import World
 from irl_bench import demo_files
-from irl_bench.algos.config import BadInput
+from irl_bench.algos.config import BadInput, nearest
 from irl_bench.demo_files import Episode, Found, shown
 from irl_bench.store import write_atomic, writing
 from irl_bench.types import Demonstrations
@@ -102,7 +103,8 @@ def read(path: str | Path, world: World) -> Recorded:
     path = demo_files.place(path)
     found = demo_files.read(path)
     if found.world and found.world != world.name:
-        text = f" holds demonstrations of {found.world}, not of {world.name}; nearest: --env={found.world}"
+        near = nearest(found.world, (world.name, *envs.names()))
+        text = f" holds demonstrations of {found.world}, not of {world.name}; nearest: --env={near}"
         raise demo_files.refusal(path, text)
     try:
         return _checked(path, found, world)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,16 +51,28 @@ class HostPolicy:
         dtype = np.int32 if spec.n_actions is not None else np.float32
 
         def ask(observation: Any) -> np.ndarray:
-            rows = np.asarray(observation, np.float32)
+            rows = np.array(observation, np.float32)  # a copy of its own: policies may work in place
             actions = np.asarray(self.predict(rows.reshape(-1, spec.observation_size)))
             if actions.shape != (rows.size // spec.observation_size, *shape):
-                wanted = f"{[len(rows), *shape]} for observations {[len(rows), spec.observation_size]}"
+                count = rows.size // spec.observation_size
+                wanted = f"{[count, *shape]} for observations {[count, spec.observation_size]}"
                 raise BadInput(f"the host policy must return actions {wanted} in {spec.world.name}, not {list(actions.shape)}")
+            if actions.dtype.kind not in "biuf":
+                raise BadInput(f"the host policy must return numbers in {spec.world.name}, not {actions.dtype}")
             if np.issubdtype(dtype, np.integer) and not np.issubdtype(actions.dtype, np.integer):
                 raise BadInput(f"the host policy must return integers in {spec.world.name}, not {actions.dtype}")
             return actions.astype(dtype).reshape(*rows.shape[:-1], *shape)
 
-        ask(np.zeros((2, spec.observation_size), np.float32))
+        try:
+            ask(np.zeros((2, spec.observation_size), np.float32))
+        except BadInput:
+            raise
+        except Exception as error:
+            told = " ".join(str(error).split())[:200]
+            raise BadInput(
+                f"the host policy fails at a batch of observations [2, {spec.observation_size}] of {spec.world.name} "
+                f"({type(error).__name__}: {told}); it must take one and return its actions"
+            ) from error
 
         def act(params: Any, observation: jax.Array, key: jax.Array) -> jax.Array:
             del params, key
@@ -74,7 +87,8 @@ def host_policy(policy: Any, files: Sequence[str | Path] = ()) -> HostPolicy:
     Args:
       policy: a function observations float32[N, O] -> actions [N, A] (or int[N] in a discrete world); a `torch.nn.Module` of
         the same kind; or an object with stable-baselines3's `predict(observation, deterministic=True) -> (action, state)`.
-        Deterministic: it is asked once about each state.
+        Deterministic and without a state: it is asked once about each state. A model's `VecNormalize` is applied, if the
+        model holds the environment that has it.
       files: files that hold its weights. Their SHA-256 becomes part of a sweep's results' names, as that of a module's weights
         does by itself; without either, only the source of the file that makes it tells two policies apart.
 
@@ -87,13 +101,16 @@ def host_policy(policy: Any, files: Sequence[str | Path] = ()) -> HostPolicy:
             source[f"weights {Path(file).name}"] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
         except OSError as error:
             raise BadInput(f"the host policy's file {file} cannot be read: {error.strerror or error}") from None
+    if isinstance(policy, HostPolicy):
+        return policy
+    if isinstance(policy, type):
+        raise BadInput(f"host_policy takes a policy, not the class {policy.__name__}; nearest: {policy.__name__}(...)")
     if hasattr(policy, "predict"):
-        weights = getattr(policy, "policy", None)
-        return HostPolicy(lambda rows: policy.predict(rows, deterministic=True)[0], {**source, **_weights(weights)})
+        return HostPolicy(_model(policy), {**source, **_weights(getattr(policy, "policy", None)), **_statistics(policy)})
     if hasattr(policy, "state_dict") and callable(policy):
         return HostPolicy(_torch(policy), {**source, **_weights(policy)})
     if callable(policy):
-        return HostPolicy(lambda rows: np.asarray(_first(policy(rows))), source)
+        return HostPolicy(lambda rows: np.asarray(_detached(_first(policy(rows)))), source)
     raise BadInput(f"host_policy takes a function, a torch module or a model with `predict`, not {type(policy).__name__}")
 
 
@@ -102,14 +119,59 @@ def _first(returned: Any) -> Any:
     return returned[0] if isinstance(returned, tuple) else returned
 
 
+def _detached(actions: Any) -> Any:
+    """A tensor of PyTorch without its graph, on the host; anything else as it is."""
+    return actions.detach().cpu() if hasattr(actions, "detach") else actions
+
+
+def _model(model: Any) -> Callable[[np.ndarray], np.ndarray]:
+    normalise = _normaliser(model)
+    try:
+        known = inspect.signature(model.predict).parameters
+    except (TypeError, ValueError):
+        known = {}
+    mode = {"deterministic": True} if "deterministic" in known else {}
+
+    def predict(rows: np.ndarray) -> np.ndarray:
+        result = model.predict(normalise.normalize_obs(rows) if normalise else rows, **mode)
+        actions, state = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
+        if state is not None:
+            raise BadInput(
+                "host_policy: the model is recurrent, and would lose its state at every step; nearest: a policy in JAX, "
+                "act(params, carry, observation, key)"
+            )
+        return actions
+
+    return predict
+
+
+def _normaliser(model: Any) -> Any:
+    """The `VecNormalize` of the environment that a stable-baselines3 model holds, None if there is none."""
+    find = getattr(model, "get_vec_normalize_env", None)
+    return find() if callable(find) else None
+
+
+def _statistics(model: Any) -> dict[str, str]:
+    """{"statistics": SHA-256} of the running statistics by which a model's observations are normalised; {} without any."""
+    running = getattr(_normaliser(model), "obs_rms", None)
+    if running is None:
+        return {}
+    return {"statistics": hashlib.sha256(np.asarray(running.mean).tobytes() + np.asarray(running.var).tobytes()).hexdigest()}
+
+
 def _torch(module: Any) -> Callable[[np.ndarray], np.ndarray]:
     import torch  # type: ignore[import-not-found]
 
     def predict(rows: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            parameter = next(iter(module.parameters()), torch.zeros(()))
-            given = torch.from_numpy(np.array(rows)).to(parameter.device, parameter.dtype)
-            return _first(module(given)).cpu().numpy()
+        parameter, training = next(iter(module.parameters()), torch.zeros(())), module.training
+        given = torch.from_numpy(np.array(rows)).to(parameter.device, parameter.dtype)
+        module.eval()  # else dropout would draw and statistics of batches would move
+        try:
+            with torch.no_grad():
+                action = _first(module(given))
+                return (action.float() if action.is_floating_point() else action).cpu().numpy()
+        finally:
+            module.train(training)
 
     return predict
 
@@ -121,6 +183,7 @@ def _weights(module: Any) -> dict[str, str]:
     digest = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
         if hasattr(value, "detach"):
-            array = value.detach().cpu().numpy()
+            value = value.detach().cpu()
+            array = (value.double() if value.is_floating_point() else value).numpy()  # NumPy has no bfloat16
             digest.update(f"{name}{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return {"weights": digest.hexdigest()}

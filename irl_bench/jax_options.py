@@ -22,6 +22,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "jax_no_tracing": (("false",), "functions are traced here"),
     "jax_no_execution": (("false",), "functions are executed here"),
     "jax_debug_infs": (("false",), "a best loss starts at infinity here"),
+    "jax_debug_nans": (("false",), "a seed that gives NaN is marked as failed here, and the others go on"),
     "jax_transfer_guard": (("allow", "none", "log"), "arrays travel between host and device here"),
     "jax_transfer_guard_host_to_device": (("allow", "none", "log"), "arrays travel between host and device here"),
     "jax_transfer_guard_device_to_host": (("allow", "none", "log"), "arrays travel between host and device here"),
@@ -32,7 +33,7 @@ HARMLESS = frozenset({
     # What is printed, logged, checked or dumped.
     "jax_array_garbage_collection_guard", "jax_captured_constants_report_frames", "jax_captured_constants_warn_bytes",
     "jax_check_proxy_envs", "jax_check_static_indices", "jax_check_tracer_leaks", "jax_compiler_detailed_logging_min_ops",
-    "jax_debug_key_reuse", "jax_debug_leaked_clients_on_clear_backends", "jax_debug_log_modules", "jax_debug_nans",
+    "jax_debug_key_reuse", "jax_debug_leaked_clients_on_clear_backends", "jax_debug_log_modules",
     "jax_disable_bwd_checks", "jax_disable_vmap_shmap_error", "jax_disallow_mesh_context_manager", "jax_distributed_debug",
     "jax_dump_ir_modes", "jax_dump_ir_to", "jax_enable_checks", "jax_experimental_unsafe_xla_runtime_errors",
     "jax_explain_cache_misses", "jax_hlo_source_file_canonicalization_regex", "jax_include_debug_info_in_dumps",

@@ -53,6 +53,8 @@ def load(
         action = policy.act(observation)
         reward = policy.reward(observation, action, next_observation)
 
+    JAX is set up as for a run: matrices are multiplied in full precision, and compiled functions are kept.
+
     Args:
       run: the folder of a sweep or of `launch/train.py`; of a study, one of its parts.
       algo, env: may be left out where the run has only one that learned.
@@ -63,6 +65,8 @@ def load(
       ValueError: no such folder, algorithm, world, mode or seed in it, or a damaged file; one line that names what there is.
     """
     process.configure()
+    if not isinstance(run, str | Path) or not str(run):
+        raise BadInput(f"load({run!r}): a run's folder is needed; nearest: irl_bench.load('runs/sweep')")
     folder = folders.expand(run)
     entry = _entry(folder, algo, env, mode)
     first, count = entry["seeds"]
@@ -75,7 +79,9 @@ def load(
     if not path.exists():
         raise BadInput(f"{path} is missing; the same sweep command makes it")
     held = learned.read(path, "policy")
-    world = plugins.world(held.env, {**entry["settings"]["options"], **entry["settings"]["dials"]}).world
+    loaded = plugins.world(held.env, {**entry["settings"]["options"], **entry["settings"]["dials"]})
+    world = loaded.world
+    _check_sources(folder, entry["settings"]["plugin"], {**plugins.algorithm(held.algo).source, **loaded.source})
     learner, task = stored.maker(Spec(world, held.horizon, held.demos, held.demo_steps, held), "policy")
 
     def tree(part: str, of: Any) -> Any:
@@ -86,14 +92,32 @@ def load(
     assert acting is not None
     key = jax.random.PRNGKey(0)
     if learner.carry is None:
-        act = lambda observation, key=key: acting(params, jnp.asarray(observation), key)  # noqa: E731
+        act = lambda observation, key=key: acting(params, _observed(world, observation, 1), key)  # noqa: E731
     else:
-        act = lambda carry, observation, key=key: acting(params, carry, jnp.asarray(observation), key)  # noqa: E731
+        act = lambda carry, observation, key=key: acting(params, carry, _observed(world, observation, 1), key)  # noqa: E731
     reward = None
     if learner.reward is not None and learner.judge is not None:
         found, judge = tree("reward", learner.reward), learner.judge
-        reward = lambda *step: judge(found, *map(jnp.asarray, step))  # noqa: E731
+        reward = lambda observation, action, after: judge(  # noqa: E731
+            found, _observed(world, observation), jnp.asarray(action), _observed(world, after)
+        )
     return Loaded(act, reward, world, held.algo, entry["mode"], wanted, held.config, learner.carry)
+
+
+def _observed(world: World, observation: Any, axes: int | None = None) -> jax.Array:
+    """The observation as an array; raises BadInput unless it has the world's width and, if given, so many axes."""
+    rows, size = jnp.asarray(observation), int(world.observation_size)  # type: ignore[arg-type]
+    if rows.shape[-1:] != (size,) or (axes is not None and rows.ndim != axes):
+        hint = "jax.vmap(policy.act)" if rows.shape[-1:] == (size,) else f"one of [{size}]"
+        raise BadInput(f"an observation of {world.name} is float32[{size}], not {list(rows.shape)}; nearest: {hint}")
+    return rows
+
+
+def _check_sources(folder: Path, then: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raises BadInput if a file from outside, of the algorithm or the world, is not the one that the run had."""
+    for name in sorted(then.keys() | now.keys()):
+        if then.get(name) != now.get(name):
+            raise BadInput(f"{name} has changed since the run in {folder}; nearest: the file as it was then, or a new run")
 
 
 def _entry(folder: Path, algo: str | None, env: str | None, mode: str | None) -> Mapping[str, Any]:

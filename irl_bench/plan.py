@@ -24,7 +24,7 @@ from irl_bench.learner import Learner
 from irl_bench.preferences import human
 from irl_bench.types import Demonstrations, Spec, Task
 
-__all__ = ["Entry", "Plan", "Request", "build", "check_horizons", "document", "holds", "merge"]
+__all__ = ["Entry", "Plan", "Request", "build", "check_horizons", "displaced", "document", "merge"]
 
 VERSION = 1
 
@@ -126,11 +126,7 @@ def build(request: Request) -> Plan:
         block = _block(row["episodes"], row["block"], env)
         blind = request.observation_only or (file is not None and file.action is None)
         groups = math.ceil(row["seeds"] / row["width"])
-        if request.first_seed < 0 or request.first_seed + groups * row["width"] > 2**31:
-            top = 2**31 - groups * row["width"]
-            raise BadInput(
-                f"first_seed={request.first_seed} must be in [0, {top}]; nearest: {0 if request.first_seed < 0 else top}"
-            )
+        first_seed(request.first_seed, groups * row["width"])
         references = max(block, min(row.get("reference_episodes", row["episodes"]), row["episodes"]) // block * block)
         for algo, mode in _pairs(request, env, loaded):
             changed = set(loaded.world.modes[mode]) & set(dials)
@@ -263,14 +259,18 @@ def merge(earlier: Mapping[str, Any] | None, new: Mapping[str, Any]) -> tuple[di
     return {**new, "entries": [*kept, *new["entries"]], "worlds": worlds}, dropped
 
 
-def holds(plan: Mapping[str, Any] | None, new: Mapping[str, Any]) -> bool:
-    """Whether a folder's plan has every entry and every world of `new` already."""
-    if not plan:
-        return False
-    worlds = plan["worlds"]
-    return all(entry in plan["entries"] for entry in new["entries"]) and all(
-        worlds.get(env) == record for env, record in new["worlds"].items()
-    )
+def displaced(plan: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+    """One line for each entry of `own` that a sweep started since has put out of the folder's plan."""
+    there = {(entry["env"], entry["algo"], entry["mode"]): entry for entry in plan["entries"]}
+    lines = []
+    for entry in own["entries"]:
+        other = there.get((entry["env"], entry["algo"], entry["mode"]))
+        if other is None or other["settings"] != entry["settings"] or other["seeds"][0] != entry["seeds"][0]:
+            lines.append(
+                f"not in the report: {_called(entry)}, as a sweep with other settings or seeds has been started in this folder "
+                "since; its cells are kept"
+            )
+    return lines
 
 
 def _called(entry: Mapping[str, Any]) -> str:
@@ -296,10 +296,26 @@ def _with_integers(request: Request) -> Request:
     """The request with numbers that may be NumPy's as Python's; raises BadInput for one that is no integer or too small."""
     asked = {name: getattr(request, name) for name in LEAST}
     whole_ = {name: whole(name, value, LEAST[name]) for name, value in asked.items() if value is not None}
-    horizons = request.horizons
-    if not isinstance(horizons, str):
-        horizons = tuple(whole("horizons", value, 1) for value in horizons)
-    return dataclasses.replace(request, **whole_, horizons=horizons)
+    return dataclasses.replace(request, **whole_, horizons=whole_horizons(request.horizons))
+
+
+def whole_horizons(horizons: Any) -> tuple[int, ...] | str:
+    """Horizons as a tuple of integers, or the word as it is; raises BadInput for anything else."""
+    if isinstance(horizons, str):
+        return horizons
+    try:
+        values = list(horizons)
+    except TypeError:
+        raise BadInput(f"horizons={horizons!r} must be 'auto' or increasing integers; nearest: 'auto'") from None
+    return tuple(whole("horizons", value, 1) for value in values)
+
+
+def first_seed(value: int, seeds: int) -> int:
+    """`value` if it and the `seeds` from it on are seeds; raises BadInput else."""
+    top = 2**31 - seeds
+    if not 0 <= value <= top:
+        raise BadInput(f"first_seed={value} must be in [0, {top}]; nearest: {0 if value < 0 else top}")
+    return value
 
 
 def _check_owners(request: Request, found: list[plugins.Algorithm], worlds: list[plugins.LoadedWorld]) -> None:

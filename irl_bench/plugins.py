@@ -13,26 +13,25 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import envs
 from envs import contract, experts
 from envs.core import World, dial_fields
-from irl_bench import algos
+from irl_bench import algos, policies
 from irl_bench.algos.config import BadInput, Setting, nearest, settings_of
 from irl_bench.host import HostPolicy
-from irl_bench.learner import Consumes, Learner
+from irl_bench.learner import Learner
 from irl_bench.types import Spec
 
 __all__ = [
-    "POLICY", "Algorithm", "LoadedWorld", "algorithm", "as_learner", "check_action", "config_of", "dialled", "keeps_contract",
+    "POLICY", "Algorithm", "LoadedWorld", "algorithm", "config_of", "dialled", "keeps_contract",
     "known", "learner", "world",
 ]  # fmt: skip
 
@@ -240,143 +239,8 @@ def learner(ref: str, spec: Spec, values: Mapping[str, Any]) -> Learner:
     return made
 
 
-def as_learner(act: Callable[..., Any] | HostPolicy, params: Any = None, carry: Any = None) -> Callable[[Spec, Any], Learner]:
-    """`make` of a policy trained elsewhere: a learner with `rounds=0` whose params are fixed.
-
-    Args:
-      act: (observation[O], key) -> action, jit-able; with `params` they come first; with `carry` it comes before the
-        observation and the policy returns (action, carry). A policy without a carry may return (action, extras) as Brax's
-        inference functions do. Or a `host_policy`.
-      params: a pytree of arrays.
-      carry: what a recurrent policy begins each episode with, a pytree of arrays.
-
-    Raises:
-      BadInput: `act` cannot be called like this or, when made for a world, cannot be traced by JAX or does not return an action
-        of the world's shape.
-    """
-    on_host = hasattr(act, "predict") or hasattr(act, "state_dict")  # a model of stable-baselines3's kind, a PyTorch module
-    if not isinstance(act, HostPolicy) and (on_host or not callable(act)):
-        hint = "irl_bench.host_policy(policy)" if on_host else "a function (observation, key) -> action"
-        raise BadInput(f"the policy must be a function that JAX can trace, not {type(act).__name__}; nearest: {hint}")
-    given = [name for name, value in (("params", params), ("carry", carry)) if value is not None]
-    if isinstance(act, HostPolicy):
-        if given:
-            raise BadInput(f"a host policy takes no {given[0]}: it keeps its own; nearest: leave {given[0]} out")
-    else:
-        _check_policy(act, [*given, "observation", "key"])
-    held = {"policy": params}
-    carry = None if carry is None else jax.tree.map(_as_array, carry)
-
-    def make(spec: Spec, config: Any) -> Learner:
-        del config
-        learner = Learner(
-            init=lambda key, task: held,
-            update=lambda state, task: (state, {}),
-            policy=lambda state: state["policy"],
-            act=_called(act.bind(spec), ("params",), None) if isinstance(act, HostPolicy) else _called(act, given, carry),
-            rounds=0,
-            consumes=Consumes(),
-            carry=carry,
-        )
-        check_action("the policy", learner, spec.world, params)
-        return learner
-
-    return make
-
-
-def _as_array(leaf: Any) -> np.ndarray:
-    """A leaf of a carry as an array of the types that JAX computes with."""
-    array = np.asarray(leaf)
-    return array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
-
-
-def _check_policy(act: Callable, names: Sequence[str]) -> None:
-    """Raises BadInput unless the policy can be called with arguments of these names."""
-    try:
-        signature = inspect.signature(act)
-    except (TypeError, ValueError):  # some callables have none
-        return
-    if "deterministic" in signature.parameters and "episode_start" in signature.parameters:
-        raise BadInput("the policy is stable-baselines3's `predict`; nearest: irl_bench.host_policy(model)")
-    try:
-        signature.bind(*names)
-    except TypeError:
-        called, name = ", ".join(names), getattr(act, "__name__", type(act).__name__)
-        wants = len(signature.parameters)
-        hint = {3: "give its params=", 4: "give its params= and carry="}.get(wants, "irl_bench.host_policy for one on the host")
-        problem = f"the policy {name}{signature} cannot be called as {name}({called})"
-        raise BadInput(f"{problem}; nearest: {hint if wants > len(names) else f'def {name}({called})'}") from None
-
-
-def _called(act: Callable, given: Sequence[str], carry: Any) -> Callable[..., Any]:
-    """`act` in the form of `Learner.act`: params are always handed over, and extras are dropped."""
-    if carry is not None:
-        return act if "params" in given else lambda _, *rest: act(*rest)
-
-    def called(params: Any, observation: jax.Array, key: jax.Array) -> Any:
-        result = act(*((params,) if given else ()), observation, key)
-        pair = isinstance(result, tuple) and len(result) == 2
-        return result[0] if pair else result
-
-    return called
-
-
-def check_action(who: str, learner: Learner, world: World, params: Any) -> None:
-    """Raises BadInput unless the learner's policy can be traced and returns an action of the world's shape and type.
-
-    Args:
-      who: what the message begins with.
-      params: of the policy, or their shapes.
-    """
-    if learner.act is None:
-        return
-    observation = jax.ShapeDtypeStruct((int(world.observation_size),), np.float32)  # type: ignore[arg-type]
-    key = jax.eval_shape(jax.random.PRNGKey, 0)
-    carried = () if learner.carry is None else (learner.carry,)
-    try:
-        result = jax.eval_shape(learner.act, params, *carried, observation, key)
-    except Exception as error:
-        # Other libraries tell of JAX's tracers in errors of their own, as PyTorch's TypeError does.
-        if not isinstance(error, UNTRACEABLE) and "Tracer" not in str(error):
-            raise
-        raise BadInput(
-            f"{who} cannot be traced by JAX ({type(error).__name__}): it must use jax.numpy and no Python branches on values; "
-            "nearest: irl_bench.host_policy(policy), slower, for NumPy and PyTorch"
-        ) from error
-    shape = () if world.n_actions is not None else (world.action_size,)
-    kind = np.integer if world.n_actions is not None else np.floating
-    wanted = f"{kind.__name__}{list(shape)}"
-    action = result
-    if learner.carry is not None:
-        like = jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), learner.carry)
-        same = lambda x: jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), x) == like  # noqa: E731
-        if not (isinstance(result, tuple) and len(result) == 2):
-            raise BadInput(f"{who} has a carry and must return (action, carry), not {_shapes(result)}")
-        action = result[0]
-        if not same(result[1]):
-            swapped = "; nearest: return (action, carry), not (carry, action)" if same(action) else ""
-            raise BadInput(
-                f"{who} must return its carry as it was given, {_shapes(learner.carry)}, not {_shapes(result[1])}{swapped}"
-            )
-    if getattr(action, "shape", None) != shape or not np.issubdtype(action.dtype, kind):
-        raise BadInput(f"{who}'s action must be {wanted} in {world.name}, not {_shapes(action)}")
-
-
-UNTRACEABLE = (
-    jax.errors.TracerArrayConversionError,
-    jax.errors.TracerBoolConversionError,
-    jax.errors.TracerIntegerConversionError,
-    jax.errors.ConcretizationTypeError,
-)
-"""What JAX raises where a value is needed that is only known when the program runs."""
-
-
-def _shapes(tree: Any) -> str:
-    """Types and shapes of a pytree's leaves, in words."""
-    leaves = [
-        f"{jnp.result_type(x)}{list(jnp.shape(x))}" if hasattr(x, "shape") else type(x).__name__ for x in jax.tree.leaves(tree)
-    ]
-    return leaves[0] if len(leaves) == 1 else f"({', '.join(leaves)})"
+FORMS = ((), ("params",), ("carry",), ("params", "carry"))
+"""What a policy takes before the observation and the key."""
 
 
 def _policy(ref: str) -> Algorithm:
@@ -386,27 +250,42 @@ def _policy(ref: str) -> Algorithm:
     module, act = _outside(target)
     source = _source(module)
     if isinstance(act, HostPolicy):
-        return Algorithm(ref, _short(target), as_learner(act), None, _first_line(module), {**source, **act.source})
-    arguments = len(inspect.signature(act).parameters)
-    if arguments not in (2, 3, 4):
-        forms = "act(observation, key), act(params, observation, key) or act(params, carry, observation, key)"
-        raise BadInput(f"{target} must be {forms}, not of {arguments} arguments")
-    params = _of_module(module, target, "params", "load") if arguments > 2 else None
-    carry = _of_module(module, target, "carry", "initial_carry") if arguments > 3 else None
+        return Algorithm(ref, _short(target), policies.as_learner(act), None, _first_line(module), {**source, **act.source})
+    counts = _counts(act)
+    more = bool({3, 4} & counts)  # else whatever its module calls params is its own affair
+    params = _of_module(module, "params", "load") if more else None
+    carry = _of_module(module, "carry", "initial_carry") if more else None
+    there = {name for name, tree in (("params", params), ("carry", carry)) if tree is not None}
+    forms = [form for form in FORMS if len(form) + 2 in counts and there.issuperset(form)]
+    if len(forms) != 1:
+        known = " or ".join(f"act({', '.join((*form, 'observation', 'key'))})" for form in FORMS)
+        held = f"its module holds {' and '.join(sorted(there)) or 'neither params (or load()) nor carry (or initial_carry())'}"
+        raise BadInput(f"{target}{inspect.signature(act)}: {held}, so it cannot be told how to call it; nearest: {known}")
+    params, carry = (tree if name in forms[0] else None for name, tree in (("params", params), ("carry", carry)))
     for name, tree in (("params", params), ("carry", carry)):
         if tree is not None:
             source[f"{name} of {target}"] = _digest(tree)
-    return Algorithm(ref, _short(target), as_learner(act, params, carry), None, _first_line(module), source)
+    return Algorithm(ref, _short(target), policies.as_learner(act, params, carry), None, _first_line(module), source)
 
 
-def _of_module(module: ModuleType, target: str, name: str, function: str) -> Any:
-    """The pytree that a policy's module holds as `name` or returns from `function()`, as NumPy arrays."""
+def _counts(act: Callable) -> set[int]:
+    """With how many positional arguments, from 2 to 4, a policy can be called."""
+    signature, found = inspect.signature(act), set()
+    for count in (2, 3, 4):
+        try:
+            signature.bind(*[None] * count)
+            found.add(count)
+        except TypeError:
+            continue
+    return found
+
+
+def _of_module(module: ModuleType, name: str, function: str) -> Any:
+    """The pytree that a policy's module holds as `name` or returns from `function()`, as NumPy arrays; None without either."""
     if hasattr(module, function):
         tree = getattr(module, function)()
-    elif hasattr(module, name):
-        tree = getattr(module, name)
     else:
-        raise BadInput(f"{target} takes {name}, but its module has neither `{name}` nor `{function}()`")
+        tree = getattr(module, name, None)
     return jax.tree.map(np.asarray, tree)
 
 

@@ -88,7 +88,7 @@ def _start_backend() -> None:
 
 
 def supervise(work: Callable[[threading.Event], _Result], grace: float = GRACE) -> _Result:
-    """Calls `work(stop)` in a thread of its own and returns its result; SIGTERM and SIGINT set the event `stop`.
+    """Calls `work(stop)` in a thread of its own and returns its result; SIGTERM, SIGINT and SIGHUP set the event `stop`.
 
     If the work has not ended `grace` seconds after that (a long compilation cannot be interrupted), or at a second Ctrl-C, the
     process ends at once with status 75; checkpoints written before stay. A further SIGTERM changes nothing: schedulers and
@@ -118,7 +118,7 @@ def supervise(work: Callable[[threading.Event], _Result], grace: float = GRACE) 
 
     before = {}
     if threading.current_thread() is threading.main_thread():
-        before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {number: signal.signal(number, on_signal) for number in stopping_signals()}
     try:
         thread = threading.Thread(target=body, daemon=True)
         thread.start()
@@ -134,6 +134,13 @@ def supervise(work: Callable[[threading.Event], _Result], grace: float = GRACE) 
             print("interrupted, and everything so far is stored: run me again", file=sys.stderr, flush=True)
         raise box["error"]
     return box["result"]
+
+
+def stopping_signals() -> tuple[int, ...]:
+    """The signals that ask a run to stop; a hang-up (a terminal that is closed) is none where it is ignored, as under nohup."""
+    hangup = getattr(signal, "SIGHUP", None)
+    ignored = hangup is None or signal.getsignal(hangup) == signal.SIG_IGN
+    return (signal.SIGTERM, signal.SIGINT, *(() if ignored else (hangup,)))
 
 
 def _leave(reason: str) -> None:

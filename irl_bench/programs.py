@@ -24,8 +24,8 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from irl_bench import demos, learned, plugins, rollout
-from irl_bench.cells import CellSpec, canonical
+from irl_bench import demos, learned, plugins, policies, rollout
+from irl_bench.cells import CellSpec, canonical, fingerprint
 from irl_bench.types import Demonstrations, Spec, Task
 
 DEMONSTRATIONS, INIT, EVALUATION, HELD_OUT, LEVEL = range(5)
@@ -83,7 +83,7 @@ class Program:
         self.state_shape = state
         # Of one seed: without the axes of groups and seeds.
         params = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[2:], x.dtype), self._result(self._policy, state))
-        plugins.check_action(cell.algo, self.learner, self.world, params)
+        policies.check_action(cell.algo, self.learner, self.world, params)
         if any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(state)):
             raise ValueError(f"{cell.algo} keeps a typed key in its state; keep jax.random.key_data(key), which can be stored")
         self.metrics = (*self._metric_names(state, shown, dials, given), FINITE)
@@ -259,7 +259,7 @@ class Program:
         What the expert made is kept for the next cells that want the same: on robots it takes longer than cloning it.
         """
         if self._recorded is None:
-            key = canonical([{name: cell.to_dict()[name] for name in SHOWN} for cell in cells])
+            key = canonical([fingerprint(), *({name: cell.to_dict()[name] for name in SHOWN} for cell in cells)])
             if key not in _made:
                 made = self("demonstrate", seeds, dials)
                 while _made and sum(map(_size, (made, *_made.values()))) > HELD:
@@ -290,7 +290,7 @@ def _finite(tree: Any) -> jax.Array:
 KEPT = 4
 """A program on a robot takes thousands of memory maps. Linux gives a process 65,530; without one the compiler crashes."""
 _programs: dict[str, Program] = {}
-"""By static key, the least recently used first."""
+"""By fingerprint and static key, the least recently used first."""
 _made: dict[str, Any] = {}
 """Demonstrations by all that they follow from, the oldest first."""
 
@@ -301,7 +301,7 @@ def _size(tree: Any) -> int:
 
 def program_for(cell: CellSpec) -> Program:
     """The program of a cell, made once for all cells that can share it; those last used are kept, KEPT of them."""
-    key = cell.static_key()
+    key = canonical([fingerprint(), cell.static_key()])  # in one process an option of JAX may change between two runs
     found = _programs.pop(key, None) or Program(cell)
     _programs[key] = found
     if len(_programs) > KEPT:

@@ -59,6 +59,13 @@ def wrong(world: World, action: jax.Array, expert: jax.Array) -> jax.Array:
     return (~(gap <= jnp.asarray(TOLERANCES))).astype(jnp.float32)  # NaN is an error too
 
 
+def _valid(world: World, action: jax.Array) -> jax.Array:
+    """The action as floats; NaN for one that does not exist in a discrete world, which passes for some other one there."""
+    if world.n_actions is None:
+        return action
+    return jnp.where((action >= 0) & (action < world.n_actions), 0.0, jnp.nan)
+
+
 def with_carry(act: Act, carry: Any) -> Callable[[Any, Any, jax.Array, jax.Array], tuple[jax.Array, Any]]:
     """(params, carry, observation, key) -> (action, carry) of any policy; one without a carry hands on what it was given."""
     if carry is not None:
@@ -118,8 +125,8 @@ def evaluate(
     """Sums over `episodes` rollouts of `horizon` steps; act None lets the world's expert drive. `key` is consumed.
 
     Worlds draw from keys of their own, made at reset from `key`, so two policies under the same key meet the same episodes.
-    `carry` is what a recurrent policy begins each episode with. An action, observation or reward that is not finite makes the
-    costs NaN: whoever reads them marks the seed as failed.
+    `carry` is what a recurrent policy begins each episode with. An action, observation or reward that is not finite, and a
+    discrete action that does not exist, make the costs NaN: whoever reads them marks the seed as failed.
     """
     reset_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(episodes))
     states = jax.vmap(world.reset)(reset_keys)
@@ -130,7 +137,7 @@ def evaluate(
         expert = world.expert(state, key)
         action, held = (expert, held) if acting is None else acting(params, held, state.obs, key)
         after = world.step(state, action)
-        return after, held, wrong(world, action, expert), soundness(action, after.obs, after.reward)
+        return after, held, wrong(world, action, expert), soundness(_valid(world, action), after.obs, after.reward)
 
     def step(carried: Any, t: jax.Array) -> Any:
         states, held, counts = carried

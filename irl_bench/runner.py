@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from irl_bench import checkpoints, learned, store
+from irl_bench.algos.config import BadInput
 from irl_bench.cells import CellSpec, cell_key, fingerprint
 from irl_bench.lanes import Lane, checkpoint_folder
 from irl_bench.process import EXIT_AGAIN, Interrupted, configure, supervise
@@ -80,10 +81,12 @@ def run(
       chunk_rounds: rounds per call of training, instead of `chunk_seconds`; changes no result.
 
     Raises:
+      BadInput: an option of JAX that may change a number is set by a context manager, for the calling thread alone.
       StoreError: a file cannot be written, or one that is there is damaged or foreign; the text is one line that names it.
       Interrupted: the run was asked to stop; a further call goes on from there.
     """
     if stop is None:
+        check_options()
         return supervise(
             lambda event: run(
                 cells,
@@ -127,6 +130,20 @@ def run(
         session.progress.end()
         summary.seconds = time.monotonic() - start
     return summary
+
+
+def check_options() -> None:
+    """Raises BadInput if an option of JAX that may change a number is set for the calling thread alone: cells are computed in
+    another one."""
+    there: list[dict[str, Any]] = []
+    thread = threading.Thread(target=lambda: there.append(fingerprint()))
+    thread.start()
+    thread.join()
+    if there[0] != fingerprint():
+        raise BadInput(
+            "an option of JAX is set by a context manager, which the thread that computes does not see; nearest: "
+            "jax.config.update"
+        )
 
 
 def computed_elsewhere(out: Path, missing: Iterable[CellSpec], prints: Mapping[str, Any]) -> str | None:

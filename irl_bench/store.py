@@ -67,6 +67,8 @@ def locked(out: Path | str) -> Iterator[None]:
             lock.acquire(timeout=LOCK_SECONDS)
         except filelock.Timeout:
             raise WriteError(f"{path} is held by another run for {LOCK_SECONDS:g} s; is one stuck?") from None
+        except NotImplementedError:  # some network file systems have no locks: files are still whole, rows may be lost
+            pass
     try:
         yield
     finally:

@@ -29,11 +29,18 @@ def sweep(request: plans.Request, line: str = "", say: Callable[[str], None] = p
       runner.Interrupted: SIGTERM or SIGINT came; it is a SystemExit with status 75.
     """
     out, document, compilations = compute(request, line, say)
+    return finish(out, document, compilations, say)
+
+
+def finish(
+    out: Path, document: dict[str, Any], compilations: dict[str, dict[str, int]], say: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """The report of a folder once the cells of `document` are there; returns the verdicts of everything in it."""
     with store.locked(out):
-        _record(out, document, say)  # another run in the folder may have put its own rows in their place
         made = report.load(out, partial=True)
         report.write(made, out)
-    for text in made.unfinished:
+        displaced = plans.displaced(store.read_plan(out) or document, document)
+    for text in (*made.unfinished, *displaced):
         say(text)
     report.show(made.verdicts, made.sentences, compilations)
     say(f"report: {out / 'report.html'}")
@@ -44,24 +51,18 @@ def compute(
     request: plans.Request, line: str, say: Callable[[str], None]
 ) -> tuple[Path, dict[str, Any], dict[str, dict[str, int]]]:
     """`sweep` without its report: the run's folder, its plan's document and what was compiled."""
+    runner.check_options()
     plan = plans.build(request)
     out = _folder(request.out)
     for note in plan.notes:
         say(f"note: {note}")
     document = plans.document(plan, line, fingerprint())
     with store.locked(out):
-        _record(out, document, say)
-    return out, document, runner.run(plan.cells, out, tensorboard=request.tensorboard).compilations
-
-
-def _record(out: Path, document: dict[str, Any], say: Callable[[str], None]) -> None:
-    """Puts a plan beside what can stay of the folder's own; the folder must be locked."""
-    earlier = store.read_plan(out)
-    merged, dropped = plans.merge(earlier, document)
-    for text in dropped:
-        say(text)
-    if not plans.holds(earlier, document):
+        merged, dropped = plans.merge(store.read_plan(out), document)
+        for text in dropped:
+            say(text)
         store.write_plan(out, merged)
+    return out, document, runner.run(plan.cells, out, tensorboard=request.tensorboard).compilations
 
 
 def _folder(name: str) -> Path:

@@ -33,7 +33,7 @@ def usage(request: plans.Request, options: Sequence[tuple[str, str]]) -> str:
     ]
     for owner in owners:
         lines += _wrapped(f"--{owner.name}.", owner.settings)
-    lines += ["", "Exit status: 0 done, 2 bad input, 75 interrupted (run the same command again to go on)."]
+    lines += ["", "Exit status: 0 done, 2 bad input, 74 a result cannot be written, 75 interrupted (the same command goes on)."]
     return "\n".join(lines)
 
 

@@ -11,6 +11,9 @@ def start(define, body):
     from absl import app, flags
 
     define(flags)
+    if {"--help", "-h", "--helpfull"} & set(sys.argv[1:]):
+        print(sys.modules["__main__"].__doc__, flags.FLAGS.module_help(sys.modules["__main__"]), sep="\n")
+        sys.exit(0)
     app.run(lambda argv: _guarded(body, flags.FLAGS), flags_parser=_parse)
 
 

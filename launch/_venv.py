@@ -15,6 +15,9 @@ def ensure():
     The code that runs is that beside this file, whatever is installed.
     """
     sys.path.insert(0, ROOT)
+    for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a letter shows a question mark
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     if all(importlib.util.find_spec(name) for name in NEEDED):
         try:
             import jax  # noqa: F401  reads its options from the environment

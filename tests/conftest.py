@@ -15,6 +15,10 @@ import pytest
 jax.config.update("jax_default_matmul_precision", "highest")
 
 
+QUICK = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+"""Environment of programs whose promises do not rest on XLA's optimiser: they compile in about half the time."""
+
+
 @pytest.fixture(scope="module")
 def quick_compilation():
     """Compiles in about half the time: for promises that do not rest on XLA's optimiser."""

@@ -913,3 +913,23 @@ def test_the_program_checks_in_one_line(tmp_path):
 def test_the_program_writes_no_dataset_of_an_odd_name(name, near, tmp_path):
     with pytest.raises(BadInput, match=near):
         demos.check_new(demo_files.place(tmp_path / name if name[0] != "~" else name))
+
+
+def test_interleaved_episodes_say_how_to_sort_them(tmp_path):
+    """As recorders of several worlds at once write them."""
+    np.savez(
+        tmp_path / "d.npz", observations=np.zeros((12, 65)), actions=np.zeros(12, int), episode_id=np.tile(np.arange(3), 4)
+    )
+    with pytest.raises(BadInput, match=r"comes back to an episode .* np\.argsort\(episode_id, kind='stable'\)"):
+        demos.read(tmp_path / "d.npz", envs.make("chain"))
+
+
+def test_lengths_and_marks_of_ends_that_contradict_are_refused(tmp_path):
+    dones = np.zeros((2, 50))
+    dones[:, 9] = 1
+    arrays = {"observations": np.zeros((2, 50, 65)), "actions": np.zeros((2, 50), int), "dones": dones}
+    np.savez(tmp_path / "d.npz", **arrays, lengths=[50, 50])
+    with pytest.raises(BadInput, match=r"dones end episode 0 at step 9, but lengths says 50"):
+        demos.read(tmp_path / "d.npz", envs.make("chain"))
+    np.savez(tmp_path / "d.npz", **arrays, lengths=[10, 10])
+    assert demos.read(tmp_path / "d.npz", envs.make("chain")).lengths == (10, 10)

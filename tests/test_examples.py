@@ -1,11 +1,14 @@
 """The examples run as a user runs them; each is skipped where its packages are not installed."""
 
 import importlib.util
+import os
 import pathlib
 import subprocess
 import sys
 
 import pytest
+
+from tests.conftest import QUICK
 
 ROOT = pathlib.Path(__file__).parents[1]
 EXAMPLES = {
@@ -28,6 +31,6 @@ def test_an_example_runs(name, tmp_path):
         pytest.skip(f"{', '.join(absent)} not installed: make setup EXTRAS=dev,examples")
     program = f"import sys, runpy; sys.path.insert(0, {str(ROOT)!r}); sys.argv[:] = sys.argv[1:]; runpy.run_path(sys.argv[0])"
     line = [sys.executable, "-c", program, str(ROOT / "examples" / name), *arguments]
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=600, env={**os.environ, **QUICK})
     assert done.returncode == 0, done.stderr
     assert words in done.stdout.splitlines()[-1]

@@ -11,6 +11,7 @@ import pytest
 from irl_bench import jax_options
 from irl_bench.algos.config import BadInput
 from irl_bench.cells import cell_key, fingerprint
+from tests.conftest import QUICK
 from tests.toys import cell
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -73,7 +74,7 @@ def test_a_variable_that_changes_an_accelerators_numbers_is_another_cell(monkeyp
     assert cell_key(cell(), fingerprint()) != key
 
 
-@pytest.mark.parametrize("option", ["jax_log_compiles", "jax_debug_nans", "jax_enable_checks"])
+@pytest.mark.parametrize("option", ["jax_log_compiles", "jax_debug_key_reuse", "jax_enable_checks"])
 def test_what_is_harmless_is_the_same_cell(option):
     key = cell_key(cell(), fingerprint())
     jax.config.update(option, True)
@@ -88,6 +89,7 @@ def test_what_is_harmless_is_the_same_cell(option):
     ("option", "value", "usual"),
     [
         ("jax_enable_x64", True, False),
+        ("jax_debug_nans", True, False),
         ("jax_numpy_rank_promotion", "raise", "allow"),
         ("jax_numpy_dtype_promotion", "strict", "standard"),
         ("jax_transfer_guard_host_to_device", "disallow", None),
@@ -105,7 +107,7 @@ def test_what_cannot_be_used_is_one_line(option, value, usual):
 
 def sweep(*flags: str, **variables: str) -> subprocess.CompletedProcess:
     line = [sys.executable, ROOT / "launch" / "sweep.py", *flags]
-    return subprocess.run(line, capture_output=True, text=True, timeout=300, env={**os.environ, **variables})
+    return subprocess.run(line, capture_output=True, text=True, timeout=300, env={**os.environ, **QUICK, **variables})
 
 
 @pytest.mark.parametrize(

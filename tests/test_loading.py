@@ -1,7 +1,10 @@
 """A run's policy and reward from Python: they are those that the run evaluated, and what is not there is one line."""
 
 import json
+import pathlib
+import re
 import shutil
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +17,7 @@ from irl_bench.algos.config import BadInput
 from irl_bench.types import Demonstrations, Spec, Task
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
+ROOT = pathlib.Path(__file__).parents[1]
 SMALL = {"budget": "smoke", "seeds": 2, "demos": 4, "demo_steps": 32, "episodes": 16}
 ASKED = {"algo": ["bc", "gail"], "env": "chain", "mode": ["dagger_chain", "cliff"]}
 GAIL = {"rounds": 2, "worlds": 8, "episode_steps": 16}
@@ -110,3 +114,30 @@ def test_a_damaged_file_is_one_line(run, tmp_path):
         path.write_bytes(content)
     with pytest.raises(BadInput, match="is damaged"):
         irl_bench.load(copy, "bc")
+
+
+def test_an_edited_algorithm_is_not_taken_for_the_one_that_ran(tmp_path, monkeypatch):
+    text = re.search(r"<!-- file: ridge.py -->\n```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)[1]
+    (tmp_path / "ridge.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr("irl_bench.report.figures.draw", lambda data: {})
+    irl_bench.run("ridge:make", "chain", mode="cliff", out="run", **SMALL)
+    assert irl_bench.load("run", "ridge:make").algo == "ridge:make"
+    (tmp_path / "ridge.py").write_text(text + "\n# edited\n")
+    with pytest.raises(BadInput, match=r"ridge\.py has changed since the run in run"):
+        irl_bench.load("run", "ridge:make")
+    sys.modules.pop("ridge")
+
+
+@pytest.mark.parametrize("shape", [(3,), (5, 65), ()])
+def test_an_observation_of_another_shape_is_one_line(shape, run):
+    with pytest.raises(BadInput, match=r"an observation of chain is float32\[65\], not"):
+        irl_bench.load(run, "bc").act(np.zeros(shape))
+
+
+@pytest.mark.parametrize("folder", [None, "", 3])
+def test_no_folder_is_one_line(folder):
+    with pytest.raises(BadInput, match="a run's folder is needed"):
+        irl_bench.load(folder)

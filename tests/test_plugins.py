@@ -162,6 +162,10 @@ def test_score_compares_with_the_closed_form():
         ({"seeds": 0}, "seeds=0"),
         ({"horizons": [64, 32]}, "increasing"),
         ({"hazard": 2.0}, "hazard"),
+        ({"hazard": "x"}, "hazard='x' must be a number"),
+        ({"hazard": None}, "hazard=None must be a number"),
+        ({"horizons": 5}, "horizons=5 must be 'auto'"),
+        ({"first_seed": 2**40}, r"must be in \[0, 2147483628\]"),
         ({"policy": lambda observation, key: jnp.zeros(2)}, "action must be"),
         ({"policy": lambda observation, key: 1.0}, "action must be"),
     ],
@@ -183,12 +187,16 @@ def test_score_refuses_bad_input(arguments, message):
         ({"seeds": 0}, "at least 1"),
         ({"seeds": 5.0}, r"seeds=5.0 is of type float, not an integer; nearest: 5"),
         ({"seeds": True}, "seeds=True is of type bool"),
+        ({"seeds": "5"}, "seeds='5' is of type str, not an integer; nearest: 5"),
+        ({"bc": {"rounds": 10**400}}, r"nearest: 10000"),
         ({"episodes": np.float32(8)}, r"episodes=.*8.0.* is of type float32"),
         ({"T_max": "many"}, "T_max='many' is of type str"),
         ({"horizons": [64.0, 128]}, r"horizons=64.0 is of type float"),
         ({"first_seed": np.int64(-1)}, "first_seed=-1 must be at least 0"),
         ({"budget": "hug"}, "did you mean"),
         ({"out": "taken"}, "is a file"),
+        ({"out": None}, "out=None must be a folder's name"),
+        ({"mode": 3}, "mode=3 must be a name or a list of names"),
     ],
 )
 def test_run_refuses_bad_input(arguments, message, tmp_path, monkeypatch):
@@ -200,7 +208,7 @@ def test_run_refuses_bad_input(arguments, message, tmp_path, monkeypatch):
 
 def test_numpys_numbers_are_numbers(monkeypatch):
     request = plans.Request(
-        algo=("bc",), env=("chain",), budget="smoke", seeds=np.int64(5), first_seed=np.uint8(3), episodes=np.int32(64),
+        algo=("bc",), env=("chain",), budget="smoke", seeds=jnp.int32(5), first_seed=np.uint8(3), episodes=np.array(64),
         T_max=np.int16(512), horizons=np.array([64, 128, 256]),
         settings={"bc": {"learning_rate": np.float32(0.5), "rounds": np.int64(7), "hidden": np.array([8, 8])},
                   "chain": {"hazard": np.float64(0.5)}},

@@ -1,6 +1,7 @@
 """Policies of other people: recurrent ones, Brax's, PyTorch's and NumPy's, and those whose numbers are not finite."""
 
 import sys
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,13 @@ from tests.toys import TwoState, closed_form
 KEY = jax.random.PRNGKey(3)
 SMALL = {"seeds": 2, "episodes": 8, "eps_episodes": 4, "eps_steps": 8}
 pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+class Pair(NamedTuple):
+    """A carry with names."""
+
+    h: np.ndarray
+    c: np.ndarray
 
 
 def stay(observation, key):
@@ -97,6 +105,16 @@ def test_a_host_policy_in_a_discrete_world_is_asked_about_every_state():
         ),
         (lambda observation, key: jnp.zeros((1, 2)), {}, r"float32\[1, 2\]"),
         (3, {}, "must be a function that JAX can trace, not int"),
+        (
+            lambda carry, observation, key: (jnp.zeros(2), tuple(carry)),
+            {"carry": Pair(np.zeros(1), np.zeros(1))},
+            "Pair.*not tuple",
+        ),
+        (lambda carry, observation, key: (jnp.zeros(2), carry), {"carry": jax.random.key(0)}, "holds a typed key"),
+        (lambda params, observation, key: jnp.zeros(2), {"params": {"w": 1.0, "name": "x"}}, "params holds 'x'"),
+        (lambda carry, observation, key: (jnp.zeros(2), carry + 1.0), {"carry": 0}, r"int32\[\], not float32\[\]$"),
+        (irl_bench.host_policy(lambda x: 1 / 0), {}, r"fails at a batch .*ZeroDivisionError"),
+        (irl_bench.host_policy(lambda x: [{}] * len(x)), {}, "must return"),
         ("brake:act", {"params": 1.0}, "in its module"),
         (irl_bench.host_policy(lambda x: np.zeros((len(x), 3))), {}, r"must return actions \[2, 2\].*not \[2, 3\]"),
         (irl_bench.host_policy(lambda x: np.zeros((len(x), 2))), {"carry": 0}, "takes no carry"),
@@ -113,6 +131,40 @@ class Model:
 
     def predict(self, observation, state=None, episode_start=None, deterministic=False):
         return np.zeros((len(observation), 2)) + (0.0 if deterministic else np.nan), state
+
+
+class Recurrent(Model):
+    """In the form of sb3-contrib's recurrent models."""
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        return np.zeros((len(observation), 2)), (np.zeros(3),)
+
+
+def test_a_recurrent_model_on_the_host_is_refused():
+    with pytest.raises(BadInput, match="the model is recurrent"):
+        irl_bench.score(irl_bench.host_policy(Recurrent()), "lane_keep", **SMALL)
+
+
+class Normalised(Model):
+    """With the statistics that stable-baselines3's VecNormalize keeps."""
+
+    class Statistics:
+        class obs_rms:
+            mean, var = np.zeros(65), np.ones(65)
+
+        def normalize_obs(self, rows):
+            return rows + 1.0
+
+    def get_vec_normalize_env(self):
+        return self.Statistics()
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        return observation[:, 64].astype(int), None
+
+
+def test_a_models_own_normalisation_is_applied_and_part_of_its_name():
+    wrapped = irl_bench.host_policy(Normalised())
+    assert wrapped(np.zeros((2, 65))).tolist() == [1, 1] and "statistics" in wrapped.source
 
 
 def test_a_model_with_predict_is_wrapped_and_told_so():
@@ -134,23 +186,67 @@ def finite_on_the_lane(observation, key):
     return jnp.where(observation[-1] == 0.0, jnp.ones(2), jnp.nan)
 
 
+@pytest.mark.parametrize("action", [4, 77, -1])
+def test_an_action_that_does_not_exist_is_no_policy(action):
+    found = irl_bench.score(lambda observation, key: jnp.int32(action), "chain", **SMALL)
+    assert found["verdict"] == "INCONCLUSIVE" and found["usable_seeds"] == 0
+
+
+def test_a_host_policy_may_work_in_place():
+    def shift(observations):
+        observations -= 1.0
+        return np.zeros((len(observations), 2))
+
+    assert figures(irl_bench.score(irl_bench.host_policy(shift), "lane_keep", **SMALL)) == figures(
+        irl_bench.score(zeros, "lane_keep", **SMALL)
+    )
+
+
+FORMS = {
+    "def act(observation, key, scale=2): return observation": [()],
+    "import functools\ndef f(observation, key, scale): return observation\nact = functools.partial(f, scale=1)": [()],
+    "params = 1.0\ndef act(params, observation, key): return observation": [("params",)],
+    "carry = 1.0\ndef act(carry, observation, key): return observation, carry": [("carry",)],
+    "params = carry = 1.0\ndef act(params, carry, observation, key): return observation, carry": [("params", "carry")],
+    "params = carry = 1.0\ndef act(carry, observation, key): return observation, carry": [],
+    "def act(params, observation, key): return observation": [],
+    "def act(observation): return observation": [],
+}
+
+
+@pytest.mark.parametrize("text", FORMS)
+def test_a_modules_policy_is_called_as_its_module_says(text, tmp_path, monkeypatch):
+    (tmp_path / "formed.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    try:
+        if not FORMS[text]:
+            with pytest.raises(BadInput, match="so it cannot be told how to call it"):
+                plugins.algorithm("policy:formed:act")
+        else:
+            source = plugins.algorithm("policy:formed:act").source
+            assert {name for name in ("params", "carry") if f"{name} of formed:act" in source} == set(FORMS[text][0])
+    finally:
+        sys.modules.pop("formed", None)
+
+
 @pytest.mark.parametrize("policy", [nowhere_finite, finite_on_the_lane, lambda o, k: jnp.asarray([jnp.inf, 0.0])])
 def test_what_is_not_finite_is_no_success(policy):
     found = irl_bench.score(policy, "lane_keep", **SMALL)
     assert found["verdict"] == "INCONCLUSIVE" and found["usable_seeds"] == 0 and found["hazard"] is None
 
 
-@pytest.mark.parametrize("name", ["lane_keep", "hopper"])
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["lane_keep", "hopper", "reacher"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_every_world_of_continuous_actions_marks_one_that_is_not_finite(name, value):
     world = envs.make(name)
     start = jax.jit(world.reset)(KEY)
     action = np.zeros(world.action_size, np.float32)
     action[-1] = value
     after = jax.jit(world.step)(start, action)
-    # An infinite action may be clipped to a valid one; it is no success either way.
-    assert all(np.isnan(x) for x in (after.metrics["cost"], after.metrics["graded_cost"], after.reward)) or np.isinf(value)
-    if np.isnan(value):
+    assert all(np.isnan(x) for x in (after.metrics["cost"], after.metrics["graded_cost"], after.reward))
+    if np.isnan(value):  # infinities are cut to the range and leave the state sound
         later = jax.jit(world.step)(after, np.zeros(world.action_size, np.float32))
         assert np.isnan(later.metrics["cost"])
 

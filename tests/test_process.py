@@ -66,6 +66,7 @@ def interrupted(tmp_path, *signals):
         [(signal.SIGINT, 0.0), (signal.SIGTERM, 0.3)],  # a wrapper that ends its child after Ctrl-C
         [(signal.SIGINT, 0.0), (signal.SIGINT, 0.05)],  # a wrapper that hands on what the terminal sent already
         [(signal.SIGTERM, 0.0), (signal.SIGINT, 0.5)],
+        [(signal.SIGHUP, 0.0)],  # a terminal that is closed
     ],
 )
 def test_one_request_may_come_as_several_signals(signals, tmp_path):

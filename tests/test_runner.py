@@ -10,7 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from irl_bench import programs, runner, store
+from irl_bench import cli, programs, runner, store, sweep
+from irl_bench.algos.config import BadInput
 from irl_bench.cells import cell_key, fingerprint
 from irl_bench.progress import Silent
 from tests.toys import BAD_METRIC_ROUND, BAD_PARAMS_ROUND, BAD_SEED, ROUNDS, cell, closed_form
@@ -61,7 +62,7 @@ def test_only_the_programs_last_used_are_kept(tmp_path, monkeypatch):
     programs.program_for(second)
     assert programs.program_for(first) is kept
     programs.program_for(third)
-    assert programs.program_for(first) is kept and list(programs._programs) == [third.static_key(), first.static_key()]
+    assert programs.program_for(first) is kept and [kept._cell for kept in programs._programs.values()] == [third, first]
 
 
 def test_demonstrations_are_made_once_for_all_cells_that_want_the_same(tmp_path, monkeypatch):
@@ -271,3 +272,30 @@ def test_a_checkpoint_from_another_number_of_devices_is_said(tmp_path):
     told = Told()
     run([cell()], tmp_path, progress=told)
     assert any("1 of these cells" in note and "JAX_NUM_CPU_DEVICES=4" in note for note in told.notes)
+
+
+def test_an_option_that_only_the_calling_thread_sees_is_one_line(tmp_path):
+    with jax.default_matmul_precision("bfloat16"), pytest.raises(BadInput, match=r"context manager.*jax\.config\.update"):
+        runner.run([cell()], tmp_path, progress=Silent())
+
+
+def test_another_option_in_the_same_process_is_another_program(tmp_path):
+    """As in a notebook: neither programs nor demonstrations of the former option are used again."""
+    run([cell()], tmp_path)
+    jax.config.update("jax_default_prng_impl", "rbg")
+    try:
+        run([cell()], tmp_path)
+        again = contents(tmp_path)
+        programs._programs.clear()
+        programs._made.clear()
+        run([cell()], tmp_path / "fresh")
+        assert len(again) == 2 and contents(tmp_path / "fresh").items() <= again.items()
+    finally:
+        jax.config.update("jax_default_prng_impl", "threefry2x32")
+
+
+def test_an_option_of_the_calling_thread_is_found_before_anything_is_written(tmp_path):
+    request = cli.parse(["sweep.py", "--algo=bc", "--env=chain", "--budget=smoke", f"--out={tmp_path / 'run'}"]).request
+    with jax.default_matmul_precision("bfloat16"), pytest.raises(BadInput, match="context manager"):
+        sweep.compute(request, "", print)
+    assert not (tmp_path / "run").exists()

@@ -154,7 +154,7 @@ class LaneKeep(experts.Demonstrated):
         u = jax.random.uniform(uniform_key, (3,))
         z = jax.random.normal(normal_key, (3,))
 
-        action = jnp.clip(jnp.clip(action, -1.0, 1.0) + dials.noise * z[:2], -1.0, 1.0)
+        given, action = action, jnp.clip(jnp.clip(action, -1.0, 1.0) + dials.noise * z[:2], -1.0, 1.0)
         past = jnp.concatenate([action[None], inner.past[:-1]])
         age = jnp.abs(jnp.arange(DELAY_STEPS) - dials.delay / DT)  # linear interpolation between remembered actions
         executed = jnp.einsum("d,da->a", jax.nn.relu(1.0 - age), past)
@@ -217,7 +217,7 @@ class LaneKeep(experts.Demonstrated):
             clipped=inner.clipped + clipped,
         )
         observation = self._observe(inner)
-        sound = soundness(observation, executed)
+        sound = soundness(observation, given)
         cost = off.astype(jnp.float32) + sound
         graded = jnp.where(off, 1.0, jnp.abs(car.e_y) / RAIL) + sound
         return state.replace(

@@ -65,12 +65,21 @@ def settings_of(config: type | None) -> dict[str, Setting]:
 
 def whole(name: str, value: Any, low: int) -> int:
     """`value`, of NumPy or of Python, as an int of at least `low`; raises BadInput, with its type, for anything else."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        near = max(low, round(value)) if isinstance(value, numbers.Real) and math.isfinite(value) else low
+    number = _scalar(value)
+    if isinstance(number, bool) or not isinstance(number, numbers.Integral):
+        try:
+            near = max(low, round(float(number)))
+        except (TypeError, ValueError, OverflowError):
+            near = low
         raise BadInput(f"{name}={_quote(value)} is of type {type(value).__name__}, not an integer; nearest: {near}")
-    if value < low:
-        raise BadInput(f"{name}={value} must be at least {low}; nearest: {low}")
-    return int(value)
+    if number < low:
+        raise BadInput(f"{name}={number} must be at least {low}; nearest: {low}")
+    return int(number)
+
+
+def _scalar(value: Any) -> Any:
+    """Python's number of a scalar of NumPy or JAX; anything else as it is."""
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 
 def parsed(flag: str, items: Iterable[str], settings: Mapping[str, Setting]) -> dict[str, Any]:
@@ -170,9 +179,10 @@ class Setting:
                 raise BadInput(f"must be one of {self.range}, not {_quote(value)}; nearest: {guess}")
             return value
         if self.kind is bool:
-            if not isinstance(value, bool | np.bool_):
+            value = _scalar(value)
+            if not isinstance(value, bool):
                 raise BadInput(f"must be true or false, not {_quote(value)}; nearest: {show(self.default)}")
-            return bool(value)
+            return value
         if self.kind is tuple:
             if not isinstance(value, tuple | list | np.ndarray):
                 raise BadInput(f"must be {self.range}, not {_quote(value)}; nearest: {show(self.default)}")
@@ -180,12 +190,14 @@ class Setting:
         return self._check_number(value, self.kind)
 
     def _check_number(self, value: Any, kind: type) -> Any:
-        fraction = kind is int and isinstance(value, numbers.Real) and math.isfinite(value) and value % 1
+        value = _scalar(value)
+        fraction = kind is int and isinstance(value, float) and math.isfinite(value) and value % 1
         if isinstance(value, bool) or not isinstance(value, numbers.Real) or fraction:
             raise BadInput(f"must be {self._article}{self.range}, not {_quote(value)}; nearest: {show(self.default)}")
         if value != value:
             raise BadInput(f"must be {self._article}{self.range}, not nan; nearest: {show(self.default)}")
-        if not self.low <= float(value) <= self.high or abs(value) == INF:
+        number: Any = value  # an integer may be too large for a float
+        if not self.low <= number <= self.high or abs(number) == INF:
             raise BadInput(f"must be {self._article}{self.range}, not {_quote(value)}; nearest: {self._clip(value)}")
         return kind(value)
 

@@ -149,6 +149,9 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
         "(J - J_random) / (J_expert - J_random). Above the best (mean): (J - J_best (J_mean)) / (J_expert - J_random), of the "
         f"best of {ROLLOUTS} rollouts (all evaluation rollouts) of the demonstrator. Intervals: jackknife-t over seeds, paired "
         "where two are compared.",
+        "No regret at some horizon (NO-REGRET) counts as exposure bias corrected, though longer horizons may have failures. "
+        "From the expert's data nothing can be above the demonstrator: by construction all of a gain is repaired exposure "
+        "bias.",
         FLAG_SEEN,
         *_agreement(points),
     ]

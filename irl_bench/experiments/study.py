@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from irl_bench.plan import Request
 from irl_bench.report import ReportData, figures, load, page, tables
 from irl_bench.report.data import plain
 from irl_bench.report.terminal import aligned
-from irl_bench.store import locked, write_atomic
+from irl_bench.store import StoreError, locked, write_atomic
 
 INDEX = "study.json"
 
@@ -107,14 +107,39 @@ def run(
         if not part.after:
             plans.build(part.request)
     index = {"study": study.name, "command": line, "parts": {part.name: part.report for part in parts}}
-    earlier = json.loads((out / INDEX).read_text())["study"] if (out / INDEX).exists() else study.name
-    if earlier != study.name:
-        raise BadInput(f"--out={request.out} holds the study {earlier}; nearest: --out={request.out}-{study.name}")
-    write_atomic(out / INDEX, (json.dumps(index, indent=1) + "\n").encode())
+    index["entries"] = {}
+    with locked(out):
+        earlier = json.loads((out / INDEX).read_text())["study"] if (out / INDEX).exists() else study.name
+        if earlier != study.name:
+            raise BadInput(f"--out={request.out} holds the study {earlier}; nearest: --out={request.out}-{study.name}")
+        write_atomic(out / INDEX, _text(index))
     for number, part in enumerate(parts, 1):
         say(f"part {number} of {len(parts)}: {part.name}")
-        (sweep.sweep if part.report else sweep.compute)(part.request, line, say)
+        folder, document, compilations = sweep.compute(part.request, line, say)
+        index["entries"][part.name] = [[entry["env"], entry["algo"], entry["mode"]] for entry in document["entries"]]
+        if part.report:
+            sweep.finish(folder, document, compilations, say)
+    write_atomic(out / INDEX, _text(index))
     return rebuild(out, say)
+
+
+def _text(index: Mapping[str, Any]) -> bytes:
+    return (json.dumps(index, indent=1) + "\n").encode()
+
+
+def _load(out: Path, part: str, wanted: Sequence[Sequence[str]] | None) -> ReportData:
+    """A part's data; entries of another run that are not finished are left out, the study's own must be there."""
+    if wanted is None:
+        return load(out / part)
+    data = load(out / part, partial=True)
+    there = {(entry["env"], entry["algo"], entry["mode"]) for entry in data.plan["entries"]}
+    for entry in wanted:
+        if tuple(entry) not in there:
+            env, algo, mode = entry
+            raise StoreError(
+                f"{out / part}: results of {algo} on {env} ({mode}) are missing; the same sweep command makes them"
+            )
+    return data
 
 
 def rebuild(out: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
@@ -124,8 +149,10 @@ def rebuild(out: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
       ValueError: a part is missing or cannot be used; one line that names it.
     """
     index = json.loads((out / INDEX).read_text())
-    study, parts = find(index["study"]), index["parts"]
-    found = plain({**index, **study.read({name: load(out / name) for name in parts})})
+    study, parts, entries = find(index["study"]), index["parts"], index.get("entries", {})
+    data = {name: _load(out, name, entries.get(name)) for name in parts}
+    shown = {name: value for name, value in index.items() if name != "entries"}
+    found = plain({**shown, **study.read(data)})
     drawn = figures.files(study.name, lambda: study.draw(found))
     pictures = {name: content for name, content in drawn.items() if name.endswith(".png")}
     reported = [name for name, report in parts.items() if report]

@@ -17,7 +17,7 @@ from irl_bench.report.data import ReportData
 
 MEANINGS = {
     "NO-WINDOW": "No range of horizons exists in which an exponent means something; no slope is fitted.",
-    "NO-REGRET": "The learner is as good as the expert, or better, somewhere in the window; no logarithm is taken.",
+    "NO-REGRET": "No regret is seen somewhere in the window, so no logarithm is taken. Longer horizons may have failures.",
     "UNDERCOVERED": "An interactive learner with a seed that never came back from off-distribution states.",
     "SATURATED": "Nearly every episode has failed: the linear growth of a policy that no longer changes.",
     "SUPER-POLY": "Local slopes rise with the horizon and an exponential fits best.",

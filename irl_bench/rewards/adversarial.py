@@ -204,7 +204,7 @@ class Discriminator:
         if self.reads_actions and demos.action is None:
             raise BadInput("its discriminator reads actions, which these demonstrations lack; nearest: --gail.inputs=state")
         if demos.mask.shape[1] < 2:
-            raise BadInput("a discriminator reads steps with their successors, so one step is too few; nearest: --demo_steps=2")
+            raise BadInput("a discriminator reads steps with their successors, so one step is too few; nearest: 2 steps")
         inputs = standardiser(
             demos.observation.reshape(-1, self.spec.observation_size), demos.mask.reshape(-1), keep_constant=True
         )

@@ -16,6 +16,7 @@ import envs
 import irl_bench
 from irl_bench import algos, demos, plugins, store
 from irl_bench.algos.config import BadInput
+from tests.conftest import QUICK
 
 ROOT = pathlib.Path(__file__).parents[2]
 LENGTHS = (20, 7, 13, 1)
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 def command(program, *flags, folder):
     line = [sys.executable, ROOT / "launch" / program, *flags]
-    return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=600, env=os.environ)
+    return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=600, env={**os.environ, **QUICK})
 
 
 def minari(path, found, world):

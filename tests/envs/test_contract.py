@@ -417,3 +417,17 @@ def test_the_robots_shapes_keep_the_contract(name):
 def test_the_robots_keep_the_contract(name):
     """They set `done` at a fall, so that a trainer may end its own episodes there."""
     assert all("sets done" in line for line in contract.check(envs.make(name)))
+
+
+@pytest.mark.parametrize("method", ["reset", "step", "expert"])
+def test_numbers_drawn_outside_jax_are_told_of(method):
+    """NumPy's generator is asked once, when the program is traced, and never again."""
+    usual = getattr(Gusts, method)
+
+    def noisy(self, *arguments):
+        shift = np.float32(1e-3 * np.random.default_rng().normal())
+        result = usual(self, *arguments)
+        return result + 0.1 * shift if method == "expert" else result.replace(reward=result.reward + shift)
+
+    (line,) = contract.check(spoilt(**{method: noisy}))
+    assert line.startswith(f"gusts.{method} is another program each time it is traced") and "\n" not in line
