@@ -560,7 +560,9 @@ def _frozen(world: World) -> tuple[str, ...]:
         function, arguments = calls[method]
         # A new function each time, else JAX would show what it traced before.
         traced = jax.make_jaxpr(lambda *given: function(*given))(*arguments)
-        return ADDRESS.sub("", str(traced.jaxpr)), [np.asarray(const).tobytes() for const in traced.consts]
+        keys = [jnp.issubdtype(jnp.result_type(const), jax.dtypes.prng_key) for const in traced.consts]
+        plain = [jax.random.key_data(x) if key else x for x, key in zip(traced.consts, keys, strict=True)]
+        return ADDRESS.sub("", str(traced.jaxpr)), [np.asarray(const).tobytes() for const in plain]
 
     return tuple(
         f"{world.name}.{method} is another program each time it is traced, as if it drew numbers outside JAX: they are "
