@@ -118,17 +118,17 @@ def test_a_damaged_file_is_one_line(run, tmp_path):
 
 def test_an_edited_algorithm_is_not_taken_for_the_one_that_ran(tmp_path, monkeypatch):
     text = re.search(r"<!-- file: ridge.py -->\n```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)[1]
-    (tmp_path / "ridge.py").write_text(text)
+    (tmp_path / "loaded_ridge.py").write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.setattr("irl_bench.report.figures.draw", lambda data: {})
-    irl_bench.run("ridge:make", "chain", mode="cliff", out="run", **SMALL)
-    assert irl_bench.load("run", "ridge:make").algo == "ridge:make"
-    (tmp_path / "ridge.py").write_text(text + "\n# edited\n")
-    with pytest.raises(BadInput, match=r"ridge\.py has changed since the run in run"):
-        irl_bench.load("run", "ridge:make")
-    sys.modules.pop("ridge")
+    irl_bench.run("loaded_ridge:make", "chain", mode="cliff", out="run", **SMALL)
+    assert irl_bench.load("run", "loaded_ridge:make").algo == "loaded_ridge:make"
+    (tmp_path / "loaded_ridge.py").write_text(text + "\n# edited\n")
+    with pytest.raises(BadInput, match=r"loaded_ridge\.py has changed since the run in run"):
+        irl_bench.load("run", "loaded_ridge:make")
+    sys.modules.pop("loaded_ridge", None)
 
 
 @pytest.mark.parametrize("shape", [(3,), (5, 65), ()])
