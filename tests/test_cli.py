@@ -278,3 +278,20 @@ def test_the_flag_wins_over_the_budget_and_the_budget_over_the_world(monkeypatch
     assert rate() == 0.002
     assert rate("--budget=smoke") == 0.003
     assert rate("--budget=smoke", "--bc.learning_rate=0.004") == 0.004
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--algo=BC", "did you mean 'bc'?"),
+        ("--algo=DAgger", "did you mean 'dagger'?"),
+        ("--env=Hopper", "did you mean 'hopper'?"),
+        ("--budget=Smoke", "nearest: smoke"),
+        ("--seed=3", "did you mean --seeds (how many) or --first_seed (which)?"),
+        ("--Seeds=3", "did you mean --seeds?"),
+        ("--world=chain", "did you mean --env?"),
+    ],
+)
+def test_what_others_write_names_what_is_meant(line, words, capsys, elsewhere):
+    assert run(line) == 2
+    assert words in capsys.readouterr().err

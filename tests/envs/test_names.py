@@ -1,0 +1,18 @@
+"""The nearest name, whatever the case of what was written."""
+
+import pytest
+
+from envs.names import nearest
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("BC", "bc"), ("Lane_Keep", "lane_keep"), ("HOPPER", "hopper"), ("dager", "dagger"), ("Airl", "airl"), ("hop", "hopper")],
+)
+def test_case_does_not_matter(written, meant):
+    assert nearest(written, ["bc", "dagger", "airl", "untrained", "lane_keep", "hopper"]) == meant
+
+
+def test_a_name_keeps_its_own_case_and_none_is_nothing():
+    assert nearest("cartpolebalance", ["CartpoleBalance", "HopperHop"]) == "CartpoleBalance"
+    assert nearest("x", []) == ""
