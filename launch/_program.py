@@ -11,10 +11,18 @@ def start(define, body):
     from absl import app, flags
 
     define(flags)
-    if {"--help", "-h", "--helpfull"} & set(sys.argv[1:]):
-        print(sys.modules["__main__"].__doc__, flags.FLAGS.module_help(sys.modules["__main__"]), sep="\n")
-        sys.exit(0)
+    show_help()
     app.run(lambda argv: _guarded(body, flags.FLAGS), flags_parser=_parse)
+
+
+def show_help():
+    """Ends the program with its text and its flags, and status 0, if it was asked for help; absl's own status is 1."""
+    from absl import flags
+
+    if {"--help", "-h", "--helpfull"} & set(sys.argv[1:]):
+        program = sys.modules["__main__"]
+        print(program.__doc__, flags.FLAGS.module_help(program), sep="\n")
+        sys.exit(0)
 
 
 def _parse(argv):

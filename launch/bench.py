@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+import _program
 import _venv
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,4 +91,5 @@ if __name__ == "__main__":
     from absl import app, flags
 
     define(flags)
+    _program.show_help()
     app.run(main, flags_parser=parse)

@@ -5,6 +5,7 @@ python launch/report.py runs/first
 
 import sys
 
+import _program
 import _venv
 
 
@@ -42,4 +43,5 @@ if __name__ == "__main__":
     _venv.ensure()
     from absl import app
 
+    _program.show_help()
     app.run(main)

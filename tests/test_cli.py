@@ -1,13 +1,18 @@
 """The command line: what it accepts, what it prints, and one line with exit status 2 for everything else."""
 
 import json
+import os
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
 import envs
 from irl_bench import algos, cli, plugins
 from irl_bench.experiments import settings as table
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 def run(*argv: str) -> int:
@@ -295,3 +300,10 @@ def test_the_flag_wins_over_the_budget_and_the_budget_over_the_world(monkeypatch
 def test_what_others_write_names_what_is_meant(line, words, capsys, elsewhere):
     assert run(line) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("program", ["demos.py", "report.py", "bench.py"])
+def test_help_is_no_error(program):
+    line = [sys.executable, ROOT / "launch" / program, "--help"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0 and f"python launch/{program}" in done.stdout, done.stderr
