@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, SupportsFloat
 from envs.names import nearest
 
 if TYPE_CHECKING:
-    from envs.core import World
+    from envs.core import World, dial, soundness
 
-__all__ = ["WORLDS", "build", "kind", "make", "names", "with_dials"]
+__all__ = ["WORLDS", "World", "build", "dial", "kind", "make", "names", "soundness", "with_dials"]
 
 WORLDS = {
     "chain": "envs.chain:Chain",
@@ -45,6 +45,13 @@ BROKEN = {"swimmer": "swimmer is broken in Brax 0.14.2, on every backend; neares
 
 PLAYGROUND = "playground:"
 """Begins the name of a world of MuJoCo Playground's."""
+
+
+def __getattr__(name: str) -> Any:
+    # `envs.core` imports Brax, which takes a second; the names of worlds do not need it.
+    if name in ("World", "dial", "soundness"):
+        return getattr(importlib.import_module("envs.core"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def names() -> tuple[str, ...]:

@@ -10,18 +10,45 @@ The command line is `launch/sweep.py`; worlds are in the package `envs`.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from irl_bench.api import run, score
+    from irl_bench.core.learner import Consumes, Learner
+    from irl_bench.core.settings import BadInput, setting
+    from irl_bench.core.types import Demonstrations, Spec, Task
+    from irl_bench.host import host_policy
+    from irl_bench.loading import load
 
 __version__ = "0.1.0"
 
-_HOMES = {"host_policy": "host", "load": "loading", "run": "api", "score": "api"}
+_HOMES = {
+    "BadInput": "core.settings",
+    "Consumes": "core.learner",
+    "Demonstrations": "core.types",
+    "Learner": "core.learner",
+    "Spec": "core.types",
+    "Task": "core.types",
+    "host_policy": "host",
+    "load": "loading",
+    "run": "api",
+    "score": "api",
+    "setting": "core.settings",
+}
+"""public name -> the module it lives in. It is imported when the name is first used: `import irl_bench` stays quick."""
 
-__all__ = ["host_policy", "load", "run", "score"]
+__all__ = [
+    "BadInput", "Consumes", "Demonstrations", "Learner", "Spec", "Task", "host_policy", "load", "run", "score", "setting",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     # Importing a submodule must not start JAX: a program may still have to set it up.
     if name in _HOMES:
-        importlib.import_module("irl_bench.folders").cache()  # before Matplotlib looks for a folder of its own
+        importlib.import_module("irl_bench.core.folders").cache()  # before Matplotlib looks for a folder of its own
         return getattr(importlib.import_module(f"irl_bench.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

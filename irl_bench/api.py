@@ -14,12 +14,12 @@ import numpy as np
 from envs.core import World
 from irl_bench import lanes, plugins, policies, rollout, runner, sweep
 from irl_bench import plan as plans
-from irl_bench.algos.config import BadInput, nearest, whole
+from irl_bench.core.learner import Learner
+from irl_bench.core.settings import BadInput, nearest, whole
+from irl_bench.core.types import Spec
 from irl_bench.horizon import Curves, analyse
 from irl_bench.host import HostPolicy
-from irl_bench.learner import Learner
 from irl_bench.programs import EVALUATION, HELD_OUT
-from irl_bench.types import Spec
 
 __all__ = ["run", "score"]
 

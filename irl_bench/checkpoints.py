@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from irl_bench.cells import canonical
+from irl_bench.core.cell import canonical
 from irl_bench.store import WriteError, write_atomic, writing
 
 KEPT = 2

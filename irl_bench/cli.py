@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from absl import app, flags, logging
 
 import envs
-from irl_bench import algos, folders, plugins
+from irl_bench import algos, plugins
 from irl_bench import plan as plans
-from irl_bench.algos.config import BadInput, Setting, nearest, show
+from irl_bench.core import folders
+from irl_bench.core.settings import BadInput, Setting, nearest, show
 from irl_bench.experiments import STUDIES
 from irl_bench.experiments import settings as table
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from irl_bench.algos.config import BadInput
+from irl_bench.core.settings import BadInput
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "observations": ("observations", "observation", "obs"),

@@ -16,10 +16,10 @@ import numpy as np
 import envs
 from envs.core import World
 from irl_bench import demo_files
-from irl_bench.algos.config import BadInput, nearest
+from irl_bench.core.settings import BadInput, nearest
+from irl_bench.core.types import Demonstrations
 from irl_bench.demo_files import Episode, Found, shown
 from irl_bench.store import write_atomic, writing
-from irl_bench.types import Demonstrations
 
 TOLERANCE = 1e-3
 """By how much an action may exceed [-1, 1]; it is clipped."""

@@ -18,8 +18,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from irl_bench.algos.config import BadInput
-from irl_bench.types import Spec
+from irl_bench.core.settings import BadInput
+from irl_bench.core.types import Spec
 
 __all__ = ["HostPolicy", "host_policy"]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from irl_bench.cells import CellSpec
-from irl_bench.learner import Consumes
+from irl_bench.core.cell import CellSpec
+from irl_bench.core.learner import Consumes
 
 TOLERANCES = ("0.05", "0.1", "0.2")
 COUNTS = ("episodes", "on_steps", "on_to_off", "off_steps", "off_to_on")

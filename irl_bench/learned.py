@@ -18,9 +18,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from irl_bench import folders
-from irl_bench.algos.config import BadInput
-from irl_bench.cells import CellSpec, canonical
+from irl_bench.core import folders
+from irl_bench.core.cell import CellSpec, canonical
+from irl_bench.core.settings import BadInput
 from irl_bench.preferences import human
 from irl_bench.store import write_atomic
 

@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from envs.core import World
-from irl_bench import folders, learned, plugins, process, store
+from irl_bench import learned, plugins, process, store
 from irl_bench.algos import stored
-from irl_bench.algos.config import BadInput, nearest, whole
-from irl_bench.types import Spec
+from irl_bench.core import folders
+from irl_bench.core.settings import BadInput, nearest, whole
+from irl_bench.core.types import Spec
 
 __all__ = ["Loaded", "load"]
 

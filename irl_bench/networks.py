@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from brax.training.acme.running_statistics import RunningStatisticsState
 from flax import struct
 
-from irl_bench.types import Spec
+from irl_bench.core.types import Spec
 
 ATANH_EDGE = 1.0 - 1e-3
 """Demonstrated actions are clipped to this before atanh: at 1 a tanh-Gaussian's density is infinite."""

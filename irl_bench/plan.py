@@ -16,13 +16,13 @@ import jax
 import numpy as np
 
 from envs.core import World
-from irl_bench import algos, cells, demos, learned, plugins
-from irl_bench.algos.config import BadInput, nearest, whole
-from irl_bench.cells import CellSpec
+from irl_bench import algos, demos, learned, plugins
+from irl_bench.core.cell import CellSpec, canonical, cell_key
+from irl_bench.core.learner import Learner
+from irl_bench.core.settings import BadInput, nearest, whole
+from irl_bench.core.types import Demonstrations, Spec, Task
 from irl_bench.experiments import settings as table
-from irl_bench.learner import Learner
 from irl_bench.preferences import human
-from irl_bench.types import Demonstrations, Spec, Task
 
 __all__ = ["Entry", "Plan", "Request", "build", "check_horizons", "displaced", "document", "merge"]
 
@@ -201,7 +201,7 @@ def build(request: Request) -> Plan:
 
 def document(plan: Plan, command: str, fingerprint: Mapping[str, Any]) -> dict[str, Any]:
     """The content of plan.json for a plan that stands alone; `fingerprint` as `cells.fingerprint()` returns it."""
-    digest = hashlib.sha256(cells.canonical(dict(fingerprint)).encode()).hexdigest()[:20]
+    digest = hashlib.sha256(canonical(dict(fingerprint)).encode()).hexdigest()[:20]
     entries = []
     for entry in plan.entries:
         first = entry.cells[0]
@@ -211,7 +211,7 @@ def document(plan: Plan, command: str, fingerprint: Mapping[str, Any]) -> dict[s
                 "env": first.env,
                 "algo": first.algo,
                 "mode": first.mode,
-                "cells": [cells.cell_key(cell, fingerprint) for cell in entry.cells],
+                "cells": [cell_key(cell, fingerprint) for cell in entry.cells],
                 "seeds": [first.first_seed, entry.seeds],
                 "settings": shared,
                 "rounds": entry.rounds,

@@ -25,10 +25,10 @@ import envs
 from envs import contract, experts
 from envs.core import World, dial_fields
 from irl_bench import algos, policies
-from irl_bench.algos.config import BadInput, Setting, nearest, settings_of
+from irl_bench.core.learner import Learner
+from irl_bench.core.settings import BadInput, Setting, nearest, settings_of
+from irl_bench.core.types import Spec
 from irl_bench.host import HostPolicy
-from irl_bench.learner import Learner
-from irl_bench.types import Spec
 
 __all__ = [
     "POLICY", "Algorithm", "LoadedWorld", "algorithm", "config_of", "dialled", "keeps_contract",
@@ -235,7 +235,7 @@ def learner(ref: str, spec: Spec, values: Mapping[str, Any]) -> Learner:
     settings = found.settings
     made = found.make(spec, config_of(found, {name: settings[name].check(value) for name, value in values.items()}))
     if not isinstance(made, Learner):
-        raise BadInput(f"{ref} must return an irl_bench.learner.Learner, not {type(made).__name__}")
+        raise BadInput(f"{ref} must return an irl_bench.core.learner.Learner, not {type(made).__name__}")
     return made
 
 

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.core import World
-from irl_bench.algos.config import BadInput
+from irl_bench.core.learner import Consumes, Learner
+from irl_bench.core.settings import BadInput
+from irl_bench.core.types import Spec
 from irl_bench.host import HostPolicy
-from irl_bench.learner import Consumes, Learner
-from irl_bench.types import Spec
 
 __all__ = ["as_learner", "check_action"]
 

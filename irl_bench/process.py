@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import jax
 
-from irl_bench import folders, jax_options
-from irl_bench.algos.config import BadInput
+from irl_bench.core import folders, jax_options
+from irl_bench.core.settings import BadInput
 
 EXIT_AGAIN = 75
 """Exit status of a run that was interrupted and goes on when started again (EX_TEMPFAIL)."""

@@ -25,8 +25,8 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from irl_bench import demos, learned, plugins, policies, rollout
-from irl_bench.cells import CellSpec, canonical, fingerprint
-from irl_bench.types import Demonstrations, Spec, Task
+from irl_bench.core.cell import CellSpec, canonical, fingerprint
+from irl_bench.core.types import Demonstrations, Spec, Task
 
 DEMONSTRATIONS, INIT, EVALUATION, HELD_OUT, LEVEL = range(5)
 """Streams of random numbers of a seed. They never depend on algorithm or mode, so cells share random numbers."""

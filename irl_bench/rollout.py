@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.core import State, World, soundness
-from irl_bench.types import Demonstrations
+from irl_bench.core.types import Demonstrations
 
 Act = Callable[..., Any]
 """`Learner.act`: (params, observation, key) -> action or, of a recurrent policy, (params, carry, observation, key) -> (action,

@@ -20,8 +20,8 @@ import jax
 import numpy as np
 
 from irl_bench import checkpoints, learned, store
-from irl_bench.algos.config import BadInput
-from irl_bench.cells import CellSpec, cell_key, fingerprint
+from irl_bench.core.cell import CellSpec, cell_key, fingerprint
+from irl_bench.core.settings import BadInput
 from irl_bench.lanes import Lane, checkpoint_folder
 from irl_bench.process import EXIT_AGAIN, Interrupted, configure, supervise
 from irl_bench.programs import CAPACITY, EVALUATION, LEVEL, Program, program_for

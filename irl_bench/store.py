@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from irl_bench.cells import CellSpec, canonical
+from irl_bench.core.cell import CellSpec, canonical
 
 SCHEMA = pa.schema(
     [

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from irl_bench.algos.config import BadInput
+from irl_bench.core.settings import BadInput
 from irl_bench.networks import Policy, Standardiser
 
 

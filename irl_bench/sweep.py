@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from irl_bench import folders, report, runner, store
 from irl_bench import plan as plans
-from irl_bench.algos.config import BadInput
-from irl_bench.cells import fingerprint
+from irl_bench import report, runner, store
+from irl_bench.core import folders
+from irl_bench.core.cell import fingerprint
+from irl_bench.core.settings import BadInput
 
 
 def sweep(request: plans.Request, line: str = "", say: Callable[[str], None] = print) -> list[dict[str, Any]]:

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import envs
-from irl_bench import algos, folders, plugins, store
+from irl_bench import algos, plugins, store
 from irl_bench import plan as plans
-from irl_bench.algos.config import BadInput, Setting, nearest, show
-from irl_bench.cells import CellSpec, fingerprint
+from irl_bench.core import folders
+from irl_bench.core.cell import CellSpec, fingerprint
+from irl_bench.core.settings import BadInput, Setting, nearest, show
 from irl_bench.experiments import STUDIES, study
 from irl_bench.experiments import settings as table
 from irl_bench.report.terminal import aligned

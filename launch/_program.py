@@ -40,7 +40,7 @@ def _parse(argv):
 def _guarded(body, values):
     from absl import logging
 
-    from irl_bench.algos.config import BadInput
+    from irl_bench.core.settings import BadInput
     from irl_bench.store import StoreError, WriteError
 
     logging.set_verbosity(logging.WARNING)

@@ -64,7 +64,8 @@ def main(argv: list[str]) -> None:
     import jax
     from absl import flags, logging
 
-    from irl_bench import folders, process
+    from irl_bench import process
+    from irl_bench.core import folders
     from irl_bench.experiments import speed
 
     values = flags.FLAGS

@@ -23,7 +23,7 @@ def define(flags):
 
 def main(values):
     from irl_bench import demo_files, demos, plugins, process, rollout
-    from irl_bench.algos.config import BadInput, parsed
+    from irl_bench.core.settings import BadInput, parsed
 
     process.configure()
     loaded = plugins.world(values.env, parsed("world", values.world, plugins.world(values.env).settings))

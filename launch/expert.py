@@ -33,8 +33,9 @@ def define(flags):
 def main(values):
     import envs
     from envs import locomotion
-    from irl_bench import folders, plugins, process
-    from irl_bench.algos.config import BadInput, nearest, parsed
+    from irl_bench import plugins, process
+    from irl_bench.core import folders
+    from irl_bench.core.settings import BadInput, nearest, parsed
     from irl_bench.experiments import experts, latency, rising
     from irl_bench.experiments.settings import ROBOTS
     from irl_bench.report.tables import interval, number

@@ -24,8 +24,9 @@ def define(flags):
 
 
 def main(values):
-    from irl_bench import folders, plugins, process
-    from irl_bench.algos.config import BadInput, parsed
+    from irl_bench import plugins, process
+    from irl_bench.core import folders
+    from irl_bench.core.settings import BadInput, parsed
     from irl_bench.preferences import human, server
 
     out = folders.expand(values.out or f"labels/{values.env}")

@@ -12,7 +12,7 @@ import _venv
 def main(argv: list[str]) -> int:
     from absl import logging
 
-    from irl_bench import folders
+    from irl_bench.core import folders
 
     folders.cache()  # before Matplotlib looks for a folder of its own
     from irl_bench import report

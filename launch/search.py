@@ -29,7 +29,7 @@ def points(values, settings):
     """({name: float32[C]}, settings) of the flags; raises BadInput, one line, for what no setting is or can be."""
     import numpy as np
 
-    from irl_bench.algos.config import BadInput, nearest, parsed
+    from irl_bench.core.settings import BadInput, nearest, parsed
     from irl_bench.experiments import search
 
     def known(name):
@@ -63,7 +63,8 @@ def points(values, settings):
 
 
 def main(values):
-    from irl_bench import folders, plugins, process
+    from irl_bench import plugins, process
+    from irl_bench.core import folders
     from irl_bench.experiments import search
     from irl_bench.experiments.settings import budget_of, config_differences
 

@@ -161,7 +161,7 @@ def test_damaged_plan_is_named_and_kept(content, capsys, elsewhere):
 
 def test_damaged_cell_is_named_and_kept(capsys, elsewhere, monkeypatch):
     from irl_bench import plan as plans
-    from irl_bench.cells import cell_key, fingerprint
+    from irl_bench.core.cell import cell_key, fingerprint
     from irl_bench.store import cell_path
 
     request = cli.parse(["sweep.py", "--algo=bc", "--env=chain", "--budget=smoke", "--out=."]).request

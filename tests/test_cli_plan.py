@@ -6,8 +6,8 @@ import pytest
 
 from irl_bench import algos, cli
 from irl_bench import plan as plans
-from irl_bench.algos.config import BadInput
-from irl_bench.cells import cell_key, fingerprint
+from irl_bench.core.cell import cell_key, fingerprint
+from irl_bench.core.settings import BadInput
 from irl_bench.experiments import settings as table
 
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 import envs
 from envs.core import World, dial
 from irl_bench import demo_files, demos
-from irl_bench.algos.config import BadInput
+from irl_bench.core.settings import BadInput
 
 ROOT = pathlib.Path(__file__).parents[1]
 LENGTHS = (5, 1, 3)
@@ -262,7 +262,7 @@ def test_rewards_are_hashed_cut_and_tiled(tmp_path):
 
 
 def jax_like(found):
-    from irl_bench.types import Demonstrations
+    from irl_bench.core.types import Demonstrations
 
     return Demonstrations(found.observation, found.action, found.mask, found.reward)
 

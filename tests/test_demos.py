@@ -10,7 +10,7 @@ import pytest
 
 import envs
 from irl_bench import cli, demos, plan, rollout
-from irl_bench.algos.config import BadInput
+from irl_bench.core.settings import BadInput
 from irl_bench.programs import Program
 
 ROOT = pathlib.Path(__file__).parents[1]

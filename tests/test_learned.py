@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from irl_bench import learned, plugins, rollout, runner, store
-from irl_bench.algos.config import BadInput
-from irl_bench.cells import CellSpec
+from irl_bench.core.cell import CellSpec
+from irl_bench.core.settings import BadInput
+from irl_bench.core.types import Spec, Task
 from irl_bench.progress import Silent
 from irl_bench.rl import ppo
-from irl_bench.types import Spec, Task
 
 EVALUATED = ("cost", "graded_cost")
 

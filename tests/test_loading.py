@@ -13,8 +13,8 @@ import pytest
 
 import irl_bench
 from irl_bench import learned, plugins, store
-from irl_bench.algos.config import BadInput
-from irl_bench.types import Demonstrations, Spec, Task
+from irl_bench.core.settings import BadInput
+from irl_bench.core.types import Demonstrations, Spec, Task
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 ROOT = pathlib.Path(__file__).parents[1]

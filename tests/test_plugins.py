@@ -16,7 +16,7 @@ import irl_bench
 from envs import chain
 from irl_bench import algos, cli, plugins
 from irl_bench import plan as plans
-from irl_bench.algos.config import BadInput
+from irl_bench.core.settings import BadInput
 from irl_bench.horizon.slopes import slope
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -40,7 +40,7 @@ def examples(tmp_path, monkeypatch):
 
 def test_the_registries_are_the_folders():
     files = {path.stem for path in (ROOT / "irl_bench" / "algos").glob("*.py") if not path.stem.startswith("_")}
-    assert {module.rpartition(".")[2] for module in algos.ALGORITHMS.values()} == files - {"config"}
+    assert {module.rpartition(".")[2] for module in algos.ALGORITHMS.values()} == files
     assert set(algos.REFERENCES) < algos.ALGORITHMS.keys()
     shared = ("Tabular", "Robot", "Planar", "Free", "Reaching", "InvertedPendulum")  # what several worlds have in common
     defined = {
@@ -306,7 +306,7 @@ def test_ridge_is_the_closed_form():
     namespace: dict = {}
     text = dict(EXAMPLE.findall((ROOT / "CONTRIBUTING.md").read_text()))["ridge.py"]
     exec(compile(text, "ridge.py", "exec"), namespace)
-    from irl_bench.types import Demonstrations, Spec, Task
+    from irl_bench.core.types import Demonstrations, Spec, Task
 
     rng = np.random.default_rng(0)
     x, y, mask = rng.normal(size=(3, 7, 65)), rng.integers(0, 4, (3, 7)), rng.integers(0, 2, (3, 7))

@@ -12,7 +12,7 @@ import envs
 import irl_bench
 from envs import chain
 from irl_bench import cli, plugins, rollout
-from irl_bench.algos.config import BadInput
+from irl_bench.core.settings import BadInput
 from tests.toys import TwoState, closed_form
 
 KEY = jax.random.PRNGKey(3)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from irl_bench import cli, programs, runner, store, sweep
-from irl_bench.algos.config import BadInput
-from irl_bench.cells import cell_key, fingerprint
+from irl_bench.core.cell import cell_key, fingerprint
+from irl_bench.core.settings import BadInput
 from irl_bench.progress import Silent
 from tests.toys import BAD_METRIC_ROUND, BAD_PARAMS_ROUND, BAD_SEED, ROUNDS, cell, closed_form
 

@@ -11,7 +11,7 @@ import pytest
 
 from irl_bench import cli, report, runner, store, sweep
 from irl_bench import plan as plans
-from irl_bench.cells import fingerprint
+from irl_bench.core.cell import fingerprint
 from tests.conftest import QUICK
 
 ROOT = pathlib.Path(__file__).parents[1]

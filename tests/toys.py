@@ -10,9 +10,9 @@ import numpy as np
 from flax import struct
 
 from envs.core import State, World, dial
-from irl_bench.cells import CellSpec
-from irl_bench.learner import Consumes, Learner
-from irl_bench.types import Spec, Task
+from irl_bench.core.cell import CellSpec
+from irl_bench.core.learner import Consumes, Learner
+from irl_bench.core.types import Spec, Task
 
 ROUNDS = 12
 BAD_SEED, BAD_METRIC_ROUND, BAD_PARAMS_ROUND = 1, 5, 7

@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from irl_bench.algos.config import BadInput, setting
-from irl_bench.learner import Consumes, Learner
+from irl_bench.core.learner import Consumes, Learner
+from irl_bench.core.settings import BadInput, setting
+from irl_bench.core.types import Spec, Task
 from irl_bench.networks import Policy, standardiser
 from irl_bench.supervised import Data, PolicyParams, fit, flatten, held_out_loss, optimiser
-from irl_bench.types import Spec, Task
 
 
 @dataclasses.dataclass(frozen=True)

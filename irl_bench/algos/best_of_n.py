@@ -18,10 +18,10 @@ import numpy as np
 from scipy.special import gammaln
 
 from irl_bench.algos import rlhf
-from irl_bench.algos.config import BadInput, setting
-from irl_bench.learner import Consumes, Learner
+from irl_bench.core.learner import Consumes, Learner
+from irl_bench.core.settings import BadInput, setting
+from irl_bench.core.types import Spec, Task
 from irl_bench.preferences import starts, trainer
-from irl_bench.types import Spec, Task
 
 
 @dataclasses.dataclass(frozen=True)

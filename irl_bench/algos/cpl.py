@@ -13,10 +13,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from irl_bench.algos.config import setting
-from irl_bench.learner import Learner
+from irl_bench.core.learner import Learner
+from irl_bench.core.settings import setting
+from irl_bench.core.types import Spec
 from irl_bench.preferences import offline
-from irl_bench.types import Spec
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irl_bench.algos.config import setting
-from irl_bench.learner import Consumes, Learner
+from irl_bench.core.learner import Consumes, Learner
+from irl_bench.core.settings import setting
+from irl_bench.core.types import Spec, Task
 from irl_bench.preferences import ranked, trainer
 from irl_bench.preferences.reward_model import Comparisons, Segments
-from irl_bench.types import Spec, Task
 
 
 @dataclasses.dataclass(frozen=True)

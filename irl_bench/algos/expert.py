@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from irl_bench.learner import Consumes, Learner
-from irl_bench.types import Spec, Task
+from irl_bench.core.learner import Consumes, Learner
+from irl_bench.core.types import Spec, Task
 
 
 def make(spec: Spec, config: None = None) -> Learner:

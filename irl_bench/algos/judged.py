@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.core import State as WorldState
-from irl_bench.algos.config import setting
 from irl_bench.algos.stored import learned_reward
-from irl_bench.learner import Consumes, Learner
+from irl_bench.core.learner import Consumes, Learner
+from irl_bench.core.settings import setting
+from irl_bench.core.types import Spec, Task
 from irl_bench.preferences import trainer
-from irl_bench.types import Spec, Task
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,9 +19,9 @@ import optax
 from flax import struct
 
 from envs.tabular import DISCOUNT, Tabular, occupancy, soft_values
-from irl_bench.algos.config import BadInput, setting
-from irl_bench.learner import Consumes, Learner
-from irl_bench.types import Demonstrations, Spec, Task
+from irl_bench.core.learner import Consumes, Learner
+from irl_bench.core.settings import BadInput, setting
+from irl_bench.core.types import Demonstrations, Spec, Task
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,12 +14,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from irl_bench.algos.config import setting
 from irl_bench.algos.stored import learned_reward
-from irl_bench.learner import Consumes, Learner
+from irl_bench.core.learner import Consumes, Learner
+from irl_bench.core.settings import setting
+from irl_bench.core.types import Spec, Task
 from irl_bench.rewards.adversarial import correlation
 from irl_bench.rl import ppo
-from irl_bench.types import Spec, Task
 
 
 @dataclasses.dataclass(frozen=True)

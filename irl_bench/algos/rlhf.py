@@ -18,12 +18,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from irl_bench.algos.config import BadInput, setting
-from irl_bench.learner import Consumes, Learner
+from irl_bench.core.learner import Consumes, Learner
+from irl_bench.core.settings import BadInput, setting
+from irl_bench.core.types import Spec, Task
 from irl_bench.preferences import human, inverse, queries, teachers, trainer
 from irl_bench.preferences.reward_model import Comparisons, Segments
 from irl_bench.rl.ppo import is_zero
-from irl_bench.types import Spec, Task
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 
 from irl_bench.algos import rlhf
-from irl_bench.algos.config import BadInput, setting
-from irl_bench.learner import Learner
+from irl_bench.core.learner import Learner
+from irl_bench.core.settings import BadInput, setting
+from irl_bench.core.types import Spec
 from irl_bench.preferences import inverse
-from irl_bench.types import Spec
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import jax
 
-from irl_bench.learner import Consumes, Learner
+from irl_bench.core.learner import Consumes, Learner
+from irl_bench.core.types import Spec, Task
 from irl_bench.rl import sac
-from irl_bench.types import Spec, Task
 
 Config = sac.Config
 

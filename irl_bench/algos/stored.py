@@ -7,9 +7,9 @@ from typing import Any
 
 import jax
 
-from irl_bench.algos.config import BadInput
-from irl_bench.learner import Consumes, Learner
-from irl_bench.types import Spec, Task
+from irl_bench.core.learner import Consumes, Learner
+from irl_bench.core.settings import BadInput
+from irl_bench.core.types import Spec, Task
 
 
 def maker(spec: Spec, part: str) -> tuple[Learner, Task]:
@@ -19,7 +19,7 @@ def maker(spec: Spec, part: str) -> tuple[Learner, Task]:
       BadInput: nothing is given, it was learned in a world of other shapes, or it cannot be used without a third run.
     """
     from irl_bench import plugins
-    from irl_bench.types import Demonstrations
+    from irl_bench.core.types import Demonstrations
 
     given = spec.given
     if given is None:

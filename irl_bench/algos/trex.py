@@ -13,10 +13,10 @@ import math
 import jax
 import jax.numpy as jnp
 
-from irl_bench.learner import Consumes, Learner
+from irl_bench.core.learner import Consumes, Learner
+from irl_bench.core.types import Spec, Task
 from irl_bench.preferences import ranked, trainer
 from irl_bench.preferences.reward_model import Comparisons, Segments
-from irl_bench.types import Spec, Task
 
 
 @dataclasses.dataclass(frozen=True)

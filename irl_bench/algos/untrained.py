@@ -6,9 +6,9 @@ from typing import Any
 
 import jax
 
-from irl_bench.learner import Consumes, Learner
+from irl_bench.core.learner import Consumes, Learner
+from irl_bench.core.types import Spec, Task
 from irl_bench.networks import Policy
-from irl_bench.types import Spec, Task
 
 
 def make(spec: Spec, config: None = None) -> Learner:

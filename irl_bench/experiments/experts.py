@@ -27,13 +27,14 @@ from safetensors.numpy import load, save
 import envs
 from envs import experts
 from envs.core import World
-from irl_bench import cells, checkpoints, plugins, rollout
-from irl_bench.algos.config import BadInput
+from irl_bench import checkpoints, plugins, rollout
+from irl_bench.core.cell import machine
+from irl_bench.core.settings import BadInput
+from irl_bench.core.types import Spec, Task
 from irl_bench.experiments import settings as table
 from irl_bench.experiments.study import mean
 from irl_bench.rl import ppo, sac
 from irl_bench.store import write_atomic
-from irl_bench.types import Spec, Task
 
 EPISODES, STEPS = 128, 1000
 """Episodes of a card, and their length [steps]."""
@@ -178,7 +179,7 @@ def train(training: Training, out: Path, say: Callable[[str], None] = print, eve
         state = jax.tree.unflatten(treedef, [jnp.asarray(arrays[f"{i:03d}"]) for i in range(len(leaves))])
         done = int(more["round"])
     if done < config.rounds or not (out / "machine.json").exists():
-        write_atomic(out / "machine.json", json.dumps(cells.machine(), indent=1).encode())
+        write_atomic(out / "machine.json", json.dumps(machine(), indent=1).encode())
     path = out / "curve.jsonl"
     curve = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     curve = [line for line in curve if line["round"] <= done]

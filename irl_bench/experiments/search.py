@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from irl_bench import plugins, rollout
-from irl_bench.types import Spec, Task
+from irl_bench.core.types import Spec, Task
 
 Space = Mapping[str, tuple[float, float, str]]
 """{setting: (low, high, "log" or "linear")}"""

@@ -24,13 +24,14 @@ from jax.sharding import PartitionSpec as P
 import envs
 import irl_bench
 from envs.core import World
-from irl_bench import cells, plugins, rollout
+from irl_bench import plugins, rollout
+from irl_bench.core import cell
+from irl_bench.core.types import Demonstrations, Spec, Task
 from irl_bench.experiments.settings import budget_of, config_differences
 from irl_bench.experiments.speed_robots import robots
 from irl_bench.experiments.timing import in_turn, seconds
 from irl_bench.horizon.slopes import log_spaced
 from irl_bench.rl import ppo
-from irl_bench.types import Demonstrations, Spec, Task
 
 __all__ = ["PARTS", "measure", "page"]
 
@@ -287,7 +288,7 @@ def measure(parts: Sequence[str], env: str, counts: Sequence[int], steps: int, r
     The compilation cache must be off for the first calls to count.
     """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    made = cells.machine()
+    made = cell.machine()
     versions = made.pop("versions")
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import envs
+from irl_bench.core.types import Spec, Task
 from irl_bench.experiments.timing import in_turn
 from irl_bench.rl import ppo
-from irl_bench.types import Spec, Task
 
 SETTINGS = {
     "init": "random", "statistics": "running", "unroll": 20, "episode_steps": 1000,

@@ -24,9 +24,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from irl_bench import folders, plugins, sweep
 from irl_bench import plan as plans
-from irl_bench.algos.config import BadInput, nearest
+from irl_bench import plugins, sweep
+from irl_bench.core import folders
+from irl_bench.core.settings import BadInput, nearest
 from irl_bench.experiments import STUDIES
 from irl_bench.horizon import slopes
 from irl_bench.plan import Request

@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from irl_bench import plugins
-from irl_bench.algos.config import BadInput, nearest
+from irl_bench.core.settings import BadInput, nearest
 from irl_bench.experiments.demo_efficiency import spread
 from irl_bench.experiments.study import Part, Study, mean, narrowed, scores
 from irl_bench.plan import Request

@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irl_bench.algos.config import BadInput
+from irl_bench.core.settings import BadInput
+from irl_bench.core.types import Spec, Task
 from irl_bench.networks import view
 from irl_bench.preferences.reward_model import HELD_OUT, Comparisons, Segments
-from irl_bench.types import Spec, Task
 
 if TYPE_CHECKING:
     from irl_bench.learned import Learned

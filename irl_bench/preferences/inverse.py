@@ -10,9 +10,9 @@ from typing import Any
 
 import jax
 
-from irl_bench.algos.config import BadInput
+from irl_bench.core.settings import BadInput
+from irl_bench.core.types import Spec, Task
 from irl_bench.supervised import PolicyParams
-from irl_bench.types import Spec, Task
 
 PARTS = "policy+reward"
 """What of AIRL's run `Task.given` holds."""

@@ -17,13 +17,13 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from irl_bench.algos.config import setting
-from irl_bench.learner import Consumes, Learner
+from irl_bench.core.learner import Consumes, Learner
+from irl_bench.core.settings import setting
+from irl_bench.core.types import Spec, Task
 from irl_bench.networks import Policy, Standardiser, standardiser, view
 from irl_bench.preferences import reward_model, starts, teachers
 from irl_bench.rl import ppo
 from irl_bench.supervised import PolicyParams, draw
-from irl_bench.types import Spec, Task
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irl_bench.algos.config import BadInput, setting
+from irl_bench.core.settings import BadInput, setting
+from irl_bench.core.types import Spec
 from irl_bench.preferences import trainer
 from irl_bench.preferences.reward_model import Segments
-from irl_bench.types import Spec
 
 LEVELS = np.arange(20) * 0.05
 """Probabilities of a random action."""

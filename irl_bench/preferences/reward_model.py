@@ -21,10 +21,10 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from irl_bench.algos.config import setting
+from irl_bench.core.settings import setting
+from irl_bench.core.types import Spec
 from irl_bench.networks import MLP, Standardiser, standardiser
 from irl_bench.supervised import draw
-from irl_bench.types import Spec
 
 INPUT_LIMIT = 10.0
 """Standardised inputs are cut here."""

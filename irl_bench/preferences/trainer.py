@@ -25,8 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from irl_bench.algos.config import BadInput, setting
-from irl_bench.learner import Consumes, Learner
+from irl_bench.core.learner import Consumes, Learner
+from irl_bench.core.settings import BadInput, setting
+from irl_bench.core.types import Spec, Task
 from irl_bench.networks import view
 from irl_bench.preferences import inverse, reward_model
 from irl_bench.preferences.reward_model import Comparisons, RewardModel, Segments
@@ -34,7 +35,6 @@ from irl_bench.rewards.adversarial import correlation
 from irl_bench.rl import ppo
 from irl_bench.rl.experience import Transition, Worlds, unroll
 from irl_bench.supervised import PolicyParams
-from irl_bench.types import Spec, Task
 
 
 @dataclasses.dataclass(frozen=True)

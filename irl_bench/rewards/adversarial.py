@@ -18,11 +18,11 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from irl_bench.algos.config import BadInput, setting
+from irl_bench.core.settings import BadInput, setting
+from irl_bench.core.types import Demonstrations, Spec
 from irl_bench.networks import Standardiser, standardiser
 from irl_bench.rl.experience import Transition, flat
 from irl_bench.supervised import draw
-from irl_bench.types import Demonstrations, Spec
 
 INPUT_LIMIT = 10.0
 """Standardised inputs are cut here."""

@@ -10,7 +10,7 @@ from flax import struct
 from envs.chain import CORRECT, OFF_VIEW, RECOVER, SITUATIONS
 from envs.core import State, World, dial
 from irl_bench import rollout
-from irl_bench.types import Spec, Task
+from irl_bench.core.types import Spec, Task
 
 
 @struct.dataclass

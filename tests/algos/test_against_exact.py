@@ -15,11 +15,11 @@ import envs
 from envs.tabular import occupancy
 from irl_bench import rollout
 from irl_bench.algos import airl, gail, maxent_irl
+from irl_bench.core.types import Spec, Task
 from irl_bench.experiments.settings import budget_of, config_differences
 from irl_bench.networks import view
 from irl_bench.rewards import adversarial
 from irl_bench.rl import ppo
-from irl_bench.types import Spec, Task
 from tests.algos.helpers import train
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

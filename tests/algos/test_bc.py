@@ -11,8 +11,8 @@ import pytest
 from envs import chain
 from envs.chain import OFF_VIEW, RECOVER, Chain
 from irl_bench.algos import bc
-from irl_bench.algos.config import BadInput
-from irl_bench.types import Demonstrations, Spec, Task
+from irl_bench.core.settings import BadInput
+from irl_bench.core.types import Demonstrations, Spec, Task
 from tests.algos.helpers import Line, chain_actions, demonstrate, seen, train
 
 KEY = jax.random.PRNGKey(0)

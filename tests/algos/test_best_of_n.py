@@ -9,8 +9,8 @@ import pytest
 
 from irl_bench import rollout
 from irl_bench.algos import best_of_n
-from irl_bench.algos.config import BadInput
-from irl_bench.types import Spec, Task
+from irl_bench.core.settings import BadInput
+from irl_bench.core.types import Spec, Task
 from tests.algos.helpers import Windy, train
 
 KEY = jax.random.PRNGKey(0)

@@ -14,8 +14,8 @@ import envs
 import irl_bench.algos
 from envs.chain import Chain
 from irl_bench.algos import ALGORITHMS, REFERENCES
-from irl_bench.learner import Learner
-from irl_bench.types import Spec
+from irl_bench.core.learner import Learner
+from irl_bench.core.types import Spec
 from tests.algos.helpers import Line, demonstrate, train
 
 WORLDS = {"line": Line, "chain": Chain, "grid": functools.partial(envs.make, "grid")}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from envs import chain
 from envs.chain import OFF_VIEW, RECOVER, SITUATIONS, Chain
 from irl_bench.algos import bc, dagger
-from irl_bench.types import Spec
+from irl_bench.core.types import Spec
 from tests.algos.helpers import Line, chain_actions, chain_expert, demonstrate, line_expert, train
 
 KEY = jax.random.PRNGKey(0)

@@ -15,7 +15,7 @@ import pytest
 import envs
 import irl_bench
 from irl_bench import algos, demos, plugins, store
-from irl_bench.algos.config import BadInput
+from irl_bench.core.settings import BadInput
 from tests.conftest import QUICK
 
 ROOT = pathlib.Path(__file__).parents[2]

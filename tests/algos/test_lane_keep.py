@@ -7,7 +7,7 @@ import pytest
 import envs
 from irl_bench import rollout
 from irl_bench.algos import bc, dagger
-from irl_bench.types import Spec
+from irl_bench.core.types import Spec
 from tests.algos.helpers import demonstrate, train
 
 SEEDS, EPISODES, HORIZON = 2, 64, 512

@@ -9,8 +9,8 @@ import envs
 from envs.tabular import DISCOUNT, occupancy, soft_values
 from irl_bench import rollout
 from irl_bench.algos import maxent_irl
-from irl_bench.algos.config import BadInput
-from irl_bench.types import Spec, Task
+from irl_bench.core.settings import BadInput
+from irl_bench.core.types import Spec, Task
 from tests.algos.helpers import Line, train
 
 KEY = jax.random.PRNGKey(0)

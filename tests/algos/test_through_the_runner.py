@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from irl_bench import programs, runner
-from irl_bench.cells import CellSpec
+from irl_bench.core.cell import CellSpec
 from irl_bench.progress import Silent
 
 CONFIGS = {

@@ -9,7 +9,7 @@ import pytest
 
 import envs
 from irl_bench import plugins
-from irl_bench.algos.config import BadInput
+from irl_bench.core.settings import BadInput
 from irl_bench.experiments import settings as table
 
 INSTALLED = importlib.util.find_spec("mujoco_playground") is not None

@@ -12,7 +12,7 @@ import pytest
 
 from envs import experts as shipped
 from irl_bench import cli, plan, plugins
-from irl_bench.algos.config import BadInput, parsed
+from irl_bench.core.settings import BadInput, parsed
 from irl_bench.experiments import experts
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -182,7 +182,7 @@ def test_what_is_exported_acts_as_the_learner_does(algo, quick_compilation, monk
     import jax
     import jax.numpy as jnp
 
-    from irl_bench.types import Task
+    from irl_bench.core.types import Task
     from tests.algos.helpers import Line
 
     world = Line()
@@ -209,7 +209,7 @@ def test_a_penalty_is_paid_in_failed_steps(quick_compilation):
     import jax
     import jax.numpy as jnp
 
-    from irl_bench.types import Task
+    from irl_bench.core.types import Task
 
     shape = {**TINY, "unroll": 64, "episode_steps": 64}
     plain, strict = (experts.Training("lane_keep", 0, {}, shape, terminate=False, penalty=penalty) for penalty in (0.0, 5.0))

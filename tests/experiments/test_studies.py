@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from irl_bench import cli, plan
-from irl_bench.algos.config import BadInput
+from irl_bench.core.settings import BadInput
 from irl_bench.experiments import aggregate, demo_efficiency, study, transfer
 from irl_bench.horizon import Curves
 from irl_bench.report import ReportData

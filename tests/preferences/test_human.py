@@ -19,9 +19,9 @@ from envs import drawing
 from envs.driving.lane_keep import EDGE
 from irl_bench import learned, plugins
 from irl_bench.algos import rlhf, rlhf_iterated
-from irl_bench.algos.config import BadInput
+from irl_bench.core.settings import BadInput
+from irl_bench.core.types import Spec
 from irl_bench.preferences import human, server
-from irl_bench.types import Spec
 from tests.algos.helpers import Line
 
 ROOT = Path(__file__).parents[2]
@@ -161,7 +161,7 @@ def test_a_reward_is_learned_from_the_file(folder, quick_compilation):
     small |= {"hidden": (4,), "value_hidden": (4,), "reward_hidden": (8,), "members": 1, "reward_steps": 300}
     config = rlhf.Config(teacher="human", reward_learning_rate=1e-2, **small)
     from irl_bench import rollout
-    from irl_bench.types import Task
+    from irl_bench.core.types import Task
 
     world = Line()
     learner = rlhf.make(Spec(world, 16, 4, 8, held), config)

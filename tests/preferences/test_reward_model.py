@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from irl_bench.core.types import Spec
 from irl_bench.preferences import reward_model
 from irl_bench.preferences.reward_model import Comparisons, Config, RewardModel, Segments, accuracy, bradley_terry
-from irl_bench.types import Spec
 from tests.algos.helpers import Line
 
 KEY = jax.random.PRNGKey(0)

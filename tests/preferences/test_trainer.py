@@ -9,11 +9,11 @@ import pytest
 
 from irl_bench import rollout
 from irl_bench.algos import cpl, dpo, drex, rlhf, rlhf_iterated, trex
-from irl_bench.algos.config import BadInput
+from irl_bench.core.settings import BadInput
+from irl_bench.core.types import Spec, Task
 from irl_bench.networks import view
 from irl_bench.preferences import offline, teachers, trainer
 from irl_bench.rl import ppo
-from irl_bench.types import Spec, Task
 from tests.algos.helpers import Line, Windy, train
 
 KEY = jax.random.PRNGKey(0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from irl_bench import report, store
-from irl_bench.cells import CellSpec, cell_key
+from irl_bench.core.cell import CellSpec, cell_key
 from irl_bench.report import data as reading
 from tests.report import synthetic
 

@@ -9,11 +9,11 @@ import pytest
 
 from irl_bench import rollout
 from irl_bench.algos import airl, gail
-from irl_bench.algos.config import BadInput
+from irl_bench.core.settings import BadInput
+from irl_bench.core.types import Spec, Task
 from irl_bench.networks import standardiser, view
 from irl_bench.rewards import adversarial
 from irl_bench.rewards.adversarial import Config, Discriminator, Network, Rows, Steps
-from irl_bench.types import Spec, Task
 from tests.algos.helpers import Line
 from tests.rl.worlds import Short
 

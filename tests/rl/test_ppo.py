@@ -11,11 +11,11 @@ from brax.envs.base import State
 from envs.core import World
 from irl_bench import rollout
 from irl_bench.algos import ppo as algo
-from irl_bench.algos.config import BadInput
+from irl_bench.core.settings import BadInput
+from irl_bench.core.types import Spec, Task
 from irl_bench.networks import view
 from irl_bench.rl import ppo
 from irl_bench.rl.experience import Transition
-from irl_bench.types import Spec, Task
 from tests.algos.helpers import Line, train
 from tests.rl.worlds import Bandit, Constant, Dials, Short, TwoStates
 

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from irl_bench.algos.config import BadInput
+from irl_bench.core.settings import BadInput
 
 __all__ = ["cache", "expand"]
 

@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from irl_bench import folders
-from irl_bench.algos.config import BadInput
+from irl_bench.core import folders
+from irl_bench.core.settings import BadInput
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 NOBODY = """
 import pwd, runpy, sys
 def unknown(number): raise KeyError(number)

@@ -8,13 +8,13 @@ import sys
 import jax
 import pytest
 
-from irl_bench import jax_options
-from irl_bench.algos.config import BadInput
-from irl_bench.cells import cell_key, fingerprint
+from irl_bench.core import jax_options
+from irl_bench.core.cell import cell_key, fingerprint
+from irl_bench.core.settings import BadInput
 from tests.conftest import QUICK
 from tests.toys import cell
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 
 NUMERICAL = (
     "check_vma", "eager_constant_folding", "jax_allow_f16_reductions", "jax_auto_pcast", "jax_bcoo_cusparse_lowering",

@@ -20,7 +20,7 @@ from typing import Any
 
 import jax
 
-from irl_bench import jax_options
+from irl_bench.core import jax_options
 
 NAME = re.compile(r"[A-Za-z0-9._:-]+")
 """Names of experiments, algorithms, worlds and modes; an outside one reads `package.module:attribute`."""
@@ -28,11 +28,17 @@ NAME = re.compile(r"[A-Za-z0-9._:-]+")
 PACKAGES = ("brax", "flax", "jax", "jaxlib", "mujoco", "mujoco-mjx", "numpy", "optax")
 """The packages whose versions may change a result."""
 
-NOT_NUMERICAL = frozenset({
-    "__init__", "api", "cli", "demo_files", "demos", "folders", "jax_options", "loading", "plan", "plugins", "process",
-    "progress", "sweep", "texts",
-})  # fmt: skip
-"""Modules of `irl_bench` that choose, name or show cells but never compute what is stored in one."""
+NUMERICAL = (
+    "core", "nets", "rollouts", "rl", "adversarial", "preferences", "algos",
+    "storage/artifacts.py", "plan/donor.py", "plan/host.py", "plan/policies.py", "run/lanes.py", "run/programs.py",
+    "run/runner.py", "rewards",
+    "supervised.py", "networks.py", "rollout.py", "store.py", "checkpoints.py", "learned.py", "host.py", "policies.py",
+    "lanes.py", "programs.py", "runner.py",
+)  # fmt: skip
+"""Rooms and files of `irl_bench` that compute what is stored in a cell. The others choose, name or show cells."""
+
+NOT_NUMERICAL = ("folders.py", "jax_options.py")
+"""Files of those rooms that compute nothing."""
 
 NUMERICAL_ENVIRONMENT = ("LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE")
 """Environment variables that change what an accelerator computes, beside XLA_FLAGS and JAX's own options."""
@@ -156,17 +162,17 @@ def numerical_sources() -> list[Path]:
     """The source files that may change a result, in a fixed order."""
     import envs
 
-    package, worlds = Path(__file__).parent, Path(envs.__file__).parent
-    modules = [path for path in package.glob("*.py") if path.stem not in NOT_NUMERICAL]
-    folders = [package / name for name in ("algos", "preferences", "rewards", "rl")]
-    return sorted(modules) + [path for folder in (*folders, worlds) for path in sorted(folder.rglob("*.py"))]
+    package = Path(__file__).parents[1]
+    rooms = [*(package / name for name in NUMERICAL), Path(envs.__file__).parent]
+    files = [path for room in rooms for path in (room.rglob("*.py") if room.is_dir() else [room]) if path.exists()]
+    return sorted(path for path in files if path.name not in NOT_NUMERICAL)
 
 
 @functools.cache
 def _source_hash() -> str:
     import envs
 
-    roots = (Path(__file__).parent.parent, Path(envs.__file__).parent.parent)
+    roots = (Path(__file__).parents[2], Path(envs.__file__).parent.parent)
     digest = hashlib.sha256()
     for path in numerical_sources():
         root = next(root for root in roots if path.is_relative_to(root))

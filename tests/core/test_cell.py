@@ -5,8 +5,7 @@ import json
 
 import pytest
 
-from irl_bench import cells
-from irl_bench.cells import CellSpec, cell_key, fingerprint
+from irl_bench.core.cell import PACKAGES, CellSpec, cell_key, fingerprint, numerical_sources
 from tests.toys import cell
 
 PRINTS = {"sources": "abc", "versions": {"jax": "1"}}
@@ -90,7 +89,7 @@ def test_eps_blocks_divide():
 def test_fingerprint_holds_what_changes_numbers(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "")
     plain = fingerprint()
-    assert plain["versions"].keys() == set(cells.PACKAGES)
+    assert plain["versions"].keys() == set(PACKAGES)
     assert "absent" not in (plain["versions"]["jax"], plain["versions"]["brax"])
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_dump_to=x")
     assert fingerprint() == plain
@@ -99,6 +98,6 @@ def test_fingerprint_holds_what_changes_numbers(monkeypatch):
 
 
 def test_fingerprint_covers_the_numerical_sources_only():
-    names = {path.name for path in cells.numerical_sources()}
+    names = {path.name for path in numerical_sources()}
     assert {"core.py", "chain.py", "rollout.py", "types.py", "learner.py", "programs.py", "runner.py", "lanes.py"} <= names
     assert not names & {"cli.py", "plan.py", "api.py", "sweep.py", "texts.py", "progress.py", "page.py", "verdicts.py"}

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from irl_bench.types import Task
+from irl_bench.core.types import Task
 
 Params = Any
 LearnerState = Any

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import jax
 
-from irl_bench.algos.config import BadInput
+from irl_bench.core.settings import BadInput
 
 __all__ = ["HARMLESS", "REFUSED", "check", "numerical"]
 
