@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.core import World
-from irl_bench import lanes, plugins, policies, rollout, runner, sweep
+from irl_bench import lanes, plugins, policies, runner, sweep
 from irl_bench import plan as plans
 from irl_bench.core.learner import Learner
 from irl_bench.core.settings import BadInput, nearest, whole
@@ -20,6 +20,7 @@ from irl_bench.core.types import Spec
 from irl_bench.horizon import Curves, analyse
 from irl_bench.host import HostPolicy
 from irl_bench.programs import EVALUATION, HELD_OUT
+from irl_bench.rollouts.evaluation import TOLERANCES, evaluate, expected_cost, expert_errors
 
 __all__ = ["run", "score"]
 
@@ -228,12 +229,12 @@ def _measure(
     def one(seed: jax.Array) -> dict[str, jax.Array]:
         own = jax.random.fold_in(jax.random.PRNGKey(0), seed)
         key = jax.random.fold_in(jax.random.fold_in(own, EVALUATION), 0)
-        sums = rollout.evaluate(world, act, params, key, episodes, world.horizon, carry)
-        errors, steps = jnp.zeros(len(rollout.TOLERANCES)), jnp.zeros(())
+        sums = evaluate(world, act, params, key, episodes, world.horizon, carry)
+        errors, steps = jnp.zeros(len(TOLERANCES)), jnp.zeros(())
         key = jax.random.fold_in(jax.random.fold_in(own, HELD_OUT), 0)
         if eps_episodes:
-            errors, steps = rollout.expert_errors(world, act, params, key, eps_episodes, eps_steps, carry)
-        exact = rollout.expected_cost(world, act, params, key, world.horizon, carry)
+            errors, steps = expert_errors(world, act, params, key, eps_episodes, eps_steps, carry)
+        exact = expected_cost(world, act, params, key, world.horizon, carry)
         measured = {**vars(sums), "expert_errors": errors, "expert_steps": steps}
         return measured if exact is None else {**measured, "expected_cost": exact}
 

@@ -348,7 +348,7 @@ def parse_or_exit(argv: list[str]) -> Command:
 def main(command: Command) -> int:
     """Carries out a command and returns the exit status."""
     from irl_bench import sweep, texts
-    from irl_bench.store import StoreError, WriteError
+    from irl_bench.storage.cells import StoreError, WriteError
 
     try:
         if command.help:

@@ -11,11 +11,13 @@ import jax
 import jax.numpy as jnp
 
 from envs.core import World
-from irl_bench import learned, plugins, process, store
+from irl_bench import plugins, process
 from irl_bench.algos import stored
 from irl_bench.core import folders
 from irl_bench.core.settings import BadInput, nearest, whole
 from irl_bench.core.types import Spec
+from irl_bench.storage import artifacts
+from irl_bench.storage.cells import read_plan
 
 __all__ = ["Loaded", "load"]
 
@@ -76,10 +78,10 @@ def load(
         raise BadInput(f"seed={wanted}: {folder} has seeds {first} to {first + count - 1} of {entry['algo']}; nearest: "
                        f"{min(max(wanted, first), first + count - 1)}")  # fmt: skip
     width = entry["settings"]["width"]
-    path = learned.path_of(folder, entry["cells"][(wanted - first) // width])
+    path = artifacts.path_of(folder, entry["cells"][(wanted - first) // width])
     if not path.exists():
         raise BadInput(f"{path} is missing; the same sweep command makes it")
-    held = learned.read(path, "policy")
+    held = artifacts.read(path, "policy")
     loaded = plugins.world(held.env, {**entry["settings"]["options"], **entry["settings"]["dials"]})
     world = loaded.world
     _check_sources(folder, entry["settings"]["plugin"], {**plugins.algorithm(held.algo).source, **loaded.source})
@@ -123,7 +125,7 @@ def _check_sources(folder: Path, then: Mapping[str, str], now: Mapping[str, str]
 
 def _entry(folder: Path, algo: str | None, env: str | None, mode: str | None) -> Mapping[str, Any]:
     """The entry of the run's plan that is asked for, of those that trained something."""
-    plan = store.read_plan(folder)
+    plan = read_plan(folder)
     if plan is None:
         parts = sorted(path.parent.name for path in folder.glob("*/plan.json"))
         hint = f"{folder / parts[0]}, a part of it" if parts else "the folder of a sweep or of launch/train.py"

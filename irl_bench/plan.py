@@ -16,13 +16,15 @@ import jax
 import numpy as np
 
 from envs.core import World
-from irl_bench import algos, demos, learned, plugins
+from irl_bench import algos, plugins
 from irl_bench.core.cell import CellSpec, canonical, cell_key
 from irl_bench.core.learner import Learner
 from irl_bench.core.settings import BadInput, nearest, whole
 from irl_bench.core.types import Demonstrations, Spec, Task
 from irl_bench.experiments import settings as table
 from irl_bench.preferences import human
+from irl_bench.storage import artifacts
+from irl_bench.storage.demonstrations import Recorded, hold, read
 
 __all__ = ["Entry", "Plan", "Request", "build", "check_horizons", "displaced", "document", "merge"]
 
@@ -153,8 +155,8 @@ def build(request: Request) -> Plan:
                 "eval_every": 0 if algo in algos.REFERENCES else row["eval_every"],
                 "width": row["width"],
                 "observation_only": blind and algo not in algos.REFERENCES,
-                "recorded": demos.hold(file) if file and algo not in algos.REFERENCES else "",
-                "given": "" if given is None else learned.hold(given),
+                "recorded": hold(file) if file and algo not in algos.REFERENCES else "",
+                "given": "" if given is None else artifacts.hold(given),
                 "plugin": {**found[algo].source, **loaded.source},
             }
             if algo == "untrained":
@@ -385,11 +387,11 @@ def _dials(loaded: plugins.LoadedWorld, mode: str) -> dict[str, float]:
     return {**values, **_checked(loaded, {name: float(value) for name, value in loaded.world.modes[mode].items()})}
 
 
-def _recorded(request: Request, world: World, row: dict[str, int]) -> demos.Recorded | None:
+def _recorded(request: Request, world: World, row: dict[str, int]) -> Recorded | None:
     """The demonstrations of `request.demos_from`, if any; puts their number and length into the row of budgets."""
     if request.demos_from is None:
         return None
-    found = demos.read(request.demos_from, world)
+    found = read(request.demos_from, world)
     count = len(found.mask) if request.demos is None else request.demos
     if not 1 <= count <= len(found.mask):
         raise BadInput(
@@ -409,7 +411,7 @@ def _part(found: plugins.Algorithm, config: Mapping[str, Any]) -> str | None:
 
 def _given(
     found: plugins.Algorithm, config: Mapping[str, Any], request: Request, loaded: plugins.LoadedWorld
-) -> learned.Learned | None:
+) -> artifacts.Learned | None:
     """What the algorithm takes of an earlier run. Raises BadInput if it takes something and nothing fit is given."""
     part = _part(found, config)
     if part is None:
@@ -418,7 +420,7 @@ def _given(
         raise BadInput(f"{found.name} takes people's comparisons; nearest: --given=FOLDER of launch/label.py")
     if request.given is None:
         raise BadInput(f"{found.name} takes a learned {part}; nearest: --given=RUN, the folder of a run of gail or airl")
-    held = learned.read(request.given, part)
+    held = artifacts.read(request.given, part)
     if part == human.PART:
         human.check_world(held, loaded)
     return held

@@ -24,9 +24,12 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from irl_bench import demos, learned, plugins, policies, rollout
+from irl_bench import plugins, policies
 from irl_bench.core.cell import CellSpec, canonical, fingerprint
 from irl_bench.core.types import Demonstrations, Spec, Task
+from irl_bench.rollouts.evaluation import collect, evaluate, expected_cost, expert_errors
+from irl_bench.storage import artifacts
+from irl_bench.storage.demonstrations import held
 
 DEMONSTRATIONS, INIT, EVALUATION, HELD_OUT, LEVEL = range(5)
 """Streams of random numbers of a seed. They never depend on algorithm or mode, so cells share random numbers."""
@@ -56,8 +59,8 @@ class Program:
 
     def __init__(self, cell: CellSpec):
         self.world = plugins.world(cell.env, cell.options).world
-        self._learned = learned.held(cell.given) if cell.given else None
-        self._recorded = demos.held(cell.recorded) if cell.recorded else None
+        self._learned = artifacts.held(cell.given) if cell.given else None
+        self._recorded = held(cell.recorded) if cell.recorded else None
         found = plugins.algorithm(cell.algo)
         self._takes = found.takes(plugins.config_of(found, cell.config))
         lengths = self._recorded.lengths if self._recorded else ()
@@ -103,7 +106,7 @@ class Program:
 
     def _demonstrate(self, seeds: jax.Array, dials: Any) -> Any:
         world, cell = self.world.bind(dials), self._cell
-        made = jax.vmap(lambda s: rollout.collect(world, self._key(s, DEMONSTRATIONS), cell.demos, cell.demo_steps))(seeds)
+        made = jax.vmap(lambda s: collect(world, self._key(s, DEMONSTRATIONS), cell.demos, cell.demo_steps))(seeds)
         return made.replace(action=None) if cell.observation_only else made
 
     def _init(self, seeds: jax.Array, demos: Any, dials: Any, given: Any) -> Any:
@@ -132,7 +135,7 @@ class Program:
 
         def one(state: Any, seed: jax.Array) -> dict[str, jax.Array]:
             params, key = self.learner.policy(state), jax.random.fold_in(self._key(seed, stream), block)
-            sums = rollout.evaluate(world, self.learner.act, params, key, cell.block, cell.horizon, self.learner.carry)
+            sums = evaluate(world, self.learner.act, params, key, cell.block, cell.horizon, self.learner.carry)
             fields = {field.name: jnp.asarray(getattr(sums, field.name)) for field in dataclasses.fields(sums)}
             return {**fields, "broken": jnp.where(_finite(params), 0.0, 1.0)}
 
@@ -145,9 +148,9 @@ class Program:
         def one(state: Any, seed: jax.Array) -> dict[str, jax.Array]:
             params, key = self.learner.policy(state), jax.random.fold_in(self._key(seed, HELD_OUT), block)
             act, carry = self.learner.act, self.learner.carry
-            errors, steps = rollout.expert_errors(world, act, params, key, cell.eps_block, cell.eps_steps, carry)
+            errors, steps = expert_errors(world, act, params, key, cell.eps_block, cell.eps_steps, carry)
             sums = {"expert_errors": jnp.asarray(errors), "expert_steps": jnp.asarray(steps)}
-            exact = rollout.expected_cost(world, act, params, key, cell.horizon, carry)
+            exact = expected_cost(world, act, params, key, cell.horizon, carry)
             # Given once, with the first block, as the host adds blocks up.
             once = {} if exact is None else {"expected_cost": exact}
             if self.probe is not None:

@@ -19,13 +19,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from irl_bench import checkpoints, learned, store
 from irl_bench.core.cell import CellSpec, cell_key, fingerprint
 from irl_bench.core.settings import BadInput
 from irl_bench.lanes import Lane, checkpoint_folder
 from irl_bench.process import EXIT_AGAIN, Interrupted, configure, supervise
 from irl_bench.programs import CAPACITY, EVALUATION, LEVEL, Program, program_for
 from irl_bench.progress import Progress, TensorBoard, reporter
+from irl_bench.storage import artifacts, checkpoints
+from irl_bench.storage.cells import StoreError, cell_path, is_done, write_cell, writing
 
 __all__ = ["EXIT_AGAIN", "Interrupted", "Summary", "configure", "run", "supervise"]
 
@@ -100,12 +101,12 @@ def run(
             )
         )
     out, start, prints, summary = Path(out), time.monotonic(), fingerprint(), Summary()
-    with store.writing(out):
+    with writing(out):
         (out / "cells").mkdir(parents=True, exist_ok=True)
     wanted = {cell_key(cell, prints): cell for cell in cells}
     missing = {}
     for key, cell in wanted.items():
-        if store.is_done(out, key):
+        if is_done(out, key):
             summary.present.append(key)
         else:
             missing[key] = cell
@@ -169,7 +170,7 @@ def computed_elsewhere(out: Path, missing: Iterable[CellSpec], prints: Mapping[s
 
 
 def _begun(out: Path, key: str) -> bool:
-    return store.cell_path(out, key).exists() or checkpoint_folder(out, key).exists()
+    return cell_path(out, key).exists() or checkpoint_folder(out, key).exists()
 
 
 @dataclasses.dataclass
@@ -233,7 +234,7 @@ class _Batch:
         for group, lane in enumerate(self.lanes):
             if kept is not None:
                 parts = jax.tree.map(lambda leaf, g=group: leaf[g], kept)
-                learned.write(self.session.out, lane.spec, lane.key, parts)
+                artifacts.write(self.session.out, lane.spec, lane.key, parts)
             self._finish(lane)
 
     # The phases.
@@ -312,7 +313,7 @@ class _Batch:
     def _finish(self, lane: Lane) -> None:
         """Stores the cell's result, removes its checkpoints and writes a line into the log."""
         session, failures = self.session, [dataclasses.asdict(failure) for failure in lane.failures()]
-        store.write_cell(session.out, lane.spec, lane.key, lane.rows(), lane.manifest(session.fingerprint))
+        write_cell(session.out, lane.spec, lane.key, lane.rows(), lane.manifest(session.fingerprint))
         checkpoints.remove(checkpoint_folder(session.out, lane.key))
         session.summary.done.append(lane.key)
         if failures:
@@ -333,7 +334,7 @@ class _Batch:
             "failed": [failure["seed"] for failure in failures],
         }
         log = session.out / "log.jsonl"
-        with store.writing(log), log.open("a") as file:
+        with writing(log), log.open("a") as file:
             file.write(json.dumps(line) + "\n")
         failed = "".join(f"; seed {f['seed']} failed in round {f['round']}: {f['quantity']}" for f in failures)
         session.progress.cell_done(spec.label, f"{seconds:.1f} s{failed}")
@@ -381,9 +382,9 @@ class _Batch:
         arrays |= {f"state.{index}": leaf for index, leaf in enumerate(leaves)}
         try:
             checkpoints.save(checkpoint_folder(self.session.out, lane.key), lane.serial, arrays, facts)
-        except store.StoreError:
+        except StoreError:
             # Another worker that finishes the same cell removes its checkpoints under our hands.
-            if not store.is_done(self.session.out, lane.key):
+            if not is_done(self.session.out, lane.key):
                 raise
 
     def _restore(self, lane: Lane) -> list[np.ndarray] | None:

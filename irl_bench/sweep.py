@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from irl_bench import plan as plans
-from irl_bench import report, runner, store
+from irl_bench import report, runner
 from irl_bench.core import folders
 from irl_bench.core.cell import fingerprint
 from irl_bench.core.settings import BadInput
+from irl_bench.storage.cells import locked, read_plan, write_plan
 
 
 def sweep(request: plans.Request, line: str = "", say: Callable[[str], None] = print) -> list[dict[str, Any]]:
@@ -37,10 +38,10 @@ def finish(
     out: Path, document: dict[str, Any], compilations: dict[str, dict[str, int]], say: Callable[[str], None]
 ) -> list[dict[str, Any]]:
     """The report of a folder once the cells of `document` are there; returns the verdicts of everything in it."""
-    with store.locked(out):
+    with locked(out):
         made = report.load(out, partial=True)
         report.write(made, out)
-        displaced = plans.displaced(store.read_plan(out) or document, document)
+        displaced = plans.displaced(read_plan(out) or document, document)
     for text in (*made.unfinished, *displaced):
         say(text)
     report.show(made.verdicts, made.sentences, compilations)
@@ -58,11 +59,11 @@ def compute(
     for note in plan.notes:
         say(f"note: {note}")
     document = plans.document(plan, line, fingerprint())
-    with store.locked(out):
-        merged, dropped = plans.merge(store.read_plan(out), document)
+    with locked(out):
+        merged, dropped = plans.merge(read_plan(out), document)
         for text in dropped:
             say(text)
-        store.write_plan(out, merged)
+        write_plan(out, merged)
     return out, document, runner.run(plan.cells, out, tensorboard=request.tensorboard).compilations
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import envs
-from irl_bench import algos, plugins, store
+from irl_bench import algos, plugins
 from irl_bench import plan as plans
 from irl_bench.core import folders
 from irl_bench.core.cell import CellSpec, fingerprint
@@ -16,6 +16,7 @@ from irl_bench.experiments import STUDIES, study
 from irl_bench.experiments import settings as table
 from irl_bench.report.terminal import aligned
 from irl_bench.runner import computed_elsewhere
+from irl_bench.storage.cells import is_done, read_plan
 from irl_bench.sweep import check_folder
 
 
@@ -149,7 +150,7 @@ def dry_run(request: plans.Request) -> str:
     out = folders.expand(request.out)
     check_folder(out)
     document = plans.document(plan, "", fingerprint())
-    _, dropped = plans.merge(store.read_plan(out), document)
+    _, dropped = plans.merge(read_plan(out), document)
     rows = [
         (
             "world",
@@ -168,7 +169,7 @@ def dry_run(request: plans.Request) -> str:
     ]
     missing = []
     for entry, record in zip(plan.entries, document["entries"], strict=True):
-        todo = [cell for cell, key in zip(entry.cells, record["cells"], strict=True) if not store.is_done(out, key)]
+        todo = [cell for cell, key in zip(entry.cells, record["cells"], strict=True) if not is_done(out, key)]
         missing += todo
         first = entry.cells[0]
         env, algo, mode = entry.id

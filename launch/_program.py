@@ -41,7 +41,7 @@ def _guarded(body, values):
     from absl import logging
 
     from irl_bench.core.settings import BadInput
-    from irl_bench.store import StoreError, WriteError
+    from irl_bench.storage.cells import StoreError, WriteError
 
     logging.set_verbosity(logging.WARNING)
     try:

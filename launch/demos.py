@@ -22,31 +22,34 @@ def define(flags):
 
 
 def main(values):
-    from irl_bench import demo_files, demos, plugins, process, rollout
+    from irl_bench import plugins, process
     from irl_bench.core.settings import BadInput, parsed
+    from irl_bench.rollouts.evaluation import record
+    from irl_bench.storage import layouts
+    from irl_bench.storage.demonstrations import check_new, read, summary, write_minari, write_npz
 
     process.configure()
     loaded = plugins.world(values.env, parsed("world", values.world, plugins.world(values.env).settings))
     world = loaded.world
     if values.check:
-        found = demos.summary(demos.read(values.check, world))
+        found = summary(read(values.check, world))
         print(", ".join(f"{name} {value}" for name, value in found.items()))
         return
     if not values.out:
         raise BadInput(f"--out is needed; nearest: --out=demos/{values.env}.npz")
     plugins.need_expert(loaded)
-    out = demo_files.place(values.out)
+    out = layouts.place(values.out)
     npz = out.suffix.lower() == ".npz"
     if not npz and values.observation_only:
         raise BadInput(f"--observation_only is for npz; nearest: --out={out}.npz")
     if not npz:
-        demos.check_new(out)
-    made = rollout.record(world, values.seed, values.demos, values.steps or world.horizon, values.noise)
+        check_new(out)
+    made = record(world, values.seed, values.demos, values.steps or world.horizon, values.noise)
     taken = made.demonstrations
     if npz:
-        demos.write_npz(out, taken.replace(action=None) if values.observation_only else taken, world)
+        write_npz(out, taken.replace(action=None) if values.observation_only else taken, world)
     else:
-        demos.write_minari(out, taken, made.last, world)
+        write_minari(out, taken, made.last, world)
     print(f"{values.demos} demonstrations of {world.name}, mean return {taken.reward.sum(1).mean():.1f}: {out}")
 
 

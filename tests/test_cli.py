@@ -162,7 +162,7 @@ def test_damaged_plan_is_named_and_kept(content, capsys, elsewhere):
 def test_damaged_cell_is_named_and_kept(capsys, elsewhere, monkeypatch):
     from irl_bench import plan as plans
     from irl_bench.core.cell import cell_key, fingerprint
-    from irl_bench.store import cell_path
+    from irl_bench.storage.cells import cell_path
 
     request = cli.parse(["sweep.py", "--algo=bc", "--env=chain", "--budget=smoke", "--out=."]).request
     path = cell_path(elsewhere, cell_key(plans.build(request).cells[0], fingerprint()))

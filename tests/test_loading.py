@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 import irl_bench
-from irl_bench import learned, plugins, store
+from irl_bench import plugins
 from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Demonstrations, Spec, Task
+from irl_bench.storage import artifacts
+from irl_bench.storage.cells import read_plan
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 ROOT = pathlib.Path(__file__).parents[1]
@@ -31,9 +33,9 @@ def run(tmp_path_factory):
 
 
 def test_the_policy_acts_as_the_runs_own(run):
-    plan = store.read_plan(run)
+    plan = read_plan(run)
     entry = next(e for e in plan["entries"] if e["algo"] == "bc" and e["mode"] == "cliff")
-    held = learned.read(learned.path_of(run, entry["cells"][0]), "policy")
+    held = artifacts.read(artifacts.path_of(run, entry["cells"][0]), "policy")
     policy = irl_bench.load(run, "bc", "chain", seed=1, mode="cliff")
     assert (policy.algo, policy.mode, policy.seed, policy.reward) == ("bc", "cliff", 1, None)
     assert policy.world.dials.recovery == 0.0

@@ -11,8 +11,9 @@ import pytest
 import envs
 import irl_bench
 from envs import chain
-from irl_bench import cli, plugins, rollout
+from irl_bench import cli, plugins
 from irl_bench.core.settings import BadInput
+from irl_bench.rollouts.evaluation import evaluate, expert_errors
 from tests.toys import TwoState, closed_form
 
 KEY = jax.random.PRNGKey(3)
@@ -49,7 +50,7 @@ def test_a_recurrent_policy_remembers_within_an_episode_and_begins_each_anew(ste
     world = TwoState()
     act, params = leave_after(steps)
     bound = world.bind(world.dials.replace(slip=0.0, back=0.0))
-    run = jax.jit(lambda p, key: rollout.evaluate(bound, act, p, key, 4, 16, jnp.int32(0)))
+    run = jax.jit(lambda p, key: evaluate(bound, act, p, key, 4, 16, jnp.int32(0)))
     expected = np.where(np.arange(16) < steps, 0.0, 4.0)
     for key in (KEY, jax.random.PRNGKey(4)):
         np.testing.assert_array_equal(run(params, key).cost, expected)
@@ -58,7 +59,7 @@ def test_a_recurrent_policy_remembers_within_an_episode_and_begins_each_anew(ste
 def test_a_recurrent_policys_errors_are_those_on_the_experts_states():
     world = TwoState()
     act, params = leave_after(5)
-    errors, steps = rollout.expert_errors(world, act, params, KEY, 4, 8, jnp.int32(0))
+    errors, steps = expert_errors(world, act, params, KEY, 4, 8, jnp.int32(0))
     assert steps == 32 and np.all(np.asarray(errors) == 4 * 3)  # steps 5, 6 and 7 of each rollout
 
 
@@ -263,11 +264,11 @@ def test_a_world_that_does_not_look_at_its_actions_cannot_hide_a_nan():
         def expert(self, state, key):
             return jnp.zeros(1)
 
-    sums = rollout.evaluate(Blind(), lambda params, x, key: jnp.full(1, jnp.nan), None, KEY, 4, 16)
+    sums = evaluate(Blind(), lambda params, x, key: jnp.full(1, jnp.nan), None, KEY, 4, 16)
     assert np.isnan(sums.cost).all() and np.isnan(sums.graded_cost).all()
-    errors, _ = rollout.expert_errors(Blind(), lambda params, x, key: jnp.full(1, jnp.nan), None, KEY, 4, 16)
+    errors, _ = expert_errors(Blind(), lambda params, x, key: jnp.full(1, jnp.nan), None, KEY, 4, 16)
     assert np.all(np.asarray(errors) == 64)
-    sums = rollout.evaluate(Blind(), lambda params, x, key: jnp.zeros(1), None, KEY, 4096, 16)
+    sums = evaluate(Blind(), lambda params, x, key: jnp.zeros(1), None, KEY, 4096, 16)
     np.testing.assert_allclose(np.cumsum(sums.cost) / 4096, closed_form(16, 0.1, 0.0), atol=0.35)
 
 

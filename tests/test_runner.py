@@ -10,10 +10,11 @@ import jax
 import numpy as np
 import pytest
 
-from irl_bench import cli, programs, runner, store, sweep
+from irl_bench import cli, programs, runner, sweep
 from irl_bench.core.cell import cell_key, fingerprint
 from irl_bench.core.settings import BadInput
 from irl_bench.progress import Silent
+from irl_bench.storage.cells import StoreError, cell_path, read_cell
 from tests.toys import BAD_METRIC_ROUND, BAD_PARAMS_ROUND, BAD_SEED, ROUNDS, cell, closed_form
 
 
@@ -26,7 +27,7 @@ def contents(out):
 
 
 def value(out, spec, quantity, seed, horizon=0):
-    _, table = store.read_cell(store.cell_path(out, cell_key(spec, fingerprint())))
+    _, table = read_cell(cell_path(out, cell_key(spec, fingerprint())))
     rows = table.to_pylist()
     return [row["value"] for row in rows if (row["quantity"], row["seed"], row["T"]) == (quantity, seed, horizon)]
 
@@ -207,18 +208,18 @@ def test_a_policy_that_draws_has_no_closed_form_and_does_not_fail(tmp_path, poli
 
 def test_a_damaged_result_stops_the_run_and_stays(tmp_path, reference):
     out, cells = reference
-    path = store.cell_path(tmp_path, cell_key(cells[0], fingerprint()))
+    path = cell_path(tmp_path, cell_key(cells[0], fingerprint()))
     path.parent.mkdir()
-    path.write_bytes(store.cell_path(out, path.stem).read_bytes()[:-1])
+    path.write_bytes(cell_path(out, path.stem).read_bytes()[:-1])
     before = path.read_bytes()
-    with pytest.raises(store.StoreError, match=path.name):
+    with pytest.raises(StoreError, match=path.name):
         run(cells, tmp_path)
     assert path.read_bytes() == before
 
 
 def test_a_folder_that_cannot_be_one(tmp_path):
     (tmp_path / "out").write_text("mine")
-    with pytest.raises(store.StoreError, match="cannot write"):
+    with pytest.raises(StoreError, match="cannot write"):
         run([cell()], tmp_path / "out")
 
 

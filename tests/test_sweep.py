@@ -9,9 +9,10 @@ import sys
 
 import pytest
 
-from irl_bench import cli, report, runner, store, sweep
+from irl_bench import cli, report, runner, sweep
 from irl_bench import plan as plans
 from irl_bench.core.cell import fingerprint
+from irl_bench.storage.cells import StoreError, read_plan
 from tests.conftest import QUICK
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -44,7 +45,7 @@ def nothing_is_computed(monkeypatch):
 def test_plans_that_are_made_at_once_are_all_kept(tmp_path, nothing_is_computed):
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda algo: begin(tmp_path, f"--algo={algo}"), ["bc", "dagger", "gail", "dpo"] * 3))
-    found = rows(store.read_plan(tmp_path))
+    found = rows(read_plan(tmp_path))
     assert {algo for _, algo, _ in found} == {"bc", "dagger", "gail", "dpo", "expert", "untrained"}
 
 
@@ -52,10 +53,10 @@ def test_the_latest_request_rules(tmp_path, nothing_is_computed):
     """Horizons and command are those of the last sweep, also where its cells are there already."""
     begin(tmp_path, "--algo=bc")
     begin(tmp_path, "--algo=bc", "--horizons=20,40,60")
-    plan = store.read_plan(tmp_path)
+    plan = read_plan(tmp_path)
     assert plan["analysis"] == {"horizons": [20, 40, 60]} and "20,40,60" in plan["command"]
     begin(tmp_path, "--algo=bc")
-    assert store.read_plan(tmp_path)["analysis"] == {"horizons": "auto"}
+    assert read_plan(tmp_path)["analysis"] == {"horizons": "auto"}
 
 
 def test_what_takes_anothers_place_says_so(tmp_path, nothing_is_computed):
@@ -69,9 +70,9 @@ def test_what_takes_anothers_place_says_so(tmp_path, nothing_is_computed):
 def test_a_sweep_that_another_has_displaced_says_so_at_its_end(flags, tmp_path, nothing_is_computed):
     own = document("--algo=bc")
     begin(tmp_path, "--algo=bc")
-    assert plans.displaced(store.read_plan(tmp_path), own) == []
+    assert plans.displaced(read_plan(tmp_path), own) == []
     begin(tmp_path, *flags)
-    lines = plans.displaced(store.read_plan(tmp_path), own)
+    lines = plans.displaced(read_plan(tmp_path), own)
     assert any(
         line.startswith("not in the report: bc on chain (cliff), as a sweep with other settings or seeds") for line in lines
     )
@@ -92,11 +93,11 @@ def test_a_report_leaves_out_what_is_not_finished_and_says_so(tmp_path, capsys, 
     assert "dagger on chain (cliff)" in (tmp_path / "report.html").read_text()
     assert cli.main(cli.parse_or_exit(line)) == 0
     assert told in capsys.readouterr().out
-    with pytest.raises(store.StoreError, match="missing"):  # a study's parts are never read by halves
+    with pytest.raises(StoreError, match="missing"):  # a study's parts are never read by halves
         report.load(tmp_path)
     for path in (tmp_path / "cells").iterdir():
         path.unlink()
-    with pytest.raises(store.StoreError, match="no finished result yet"):
+    with pytest.raises(StoreError, match="no finished result yet"):
         report.rebuild(tmp_path)
 
 

@@ -21,11 +21,11 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from irl_bench.adversarial import discriminator as adversarial
 from irl_bench.core.learner import Consumes, Learner
 from irl_bench.core.settings import BadInput, setting
 from irl_bench.core.types import Spec, Task
-from irl_bench.networks import MAX_LOG_STD, MIN_LOG_STD, view
-from irl_bench.rewards import adversarial
+from irl_bench.nets.policies import MAX_LOG_STD, MIN_LOG_STD, view
 from irl_bench.rl import ppo
 
 

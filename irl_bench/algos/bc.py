@@ -20,8 +20,8 @@ from flax import struct
 from irl_bench.core.learner import Consumes, Learner
 from irl_bench.core.settings import BadInput, setting
 from irl_bench.core.types import Spec, Task
-from irl_bench.networks import Policy, standardiser
-from irl_bench.supervised import Data, PolicyParams, fit, flatten, held_out_loss, optimiser
+from irl_bench.nets.policies import Policy, standardiser
+from irl_bench.nets.supervised import Data, PolicyParams, fit, flatten, held_out_loss, optimiser
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,8 +18,8 @@ from envs.core import State as WorldState
 from irl_bench.core.learner import Consumes, Learner
 from irl_bench.core.settings import setting
 from irl_bench.core.types import Spec, Task
-from irl_bench.networks import Policy, standardiser
-from irl_bench.supervised import Data, PolicyParams, fit, flatten, optimiser
+from irl_bench.nets.policies import Policy, standardiser
+from irl_bench.nets.supervised import Data, PolicyParams, fit, flatten, optimiser
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,11 +14,11 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from irl_bench.adversarial.discriminator import correlation
 from irl_bench.algos.stored import learned_reward
 from irl_bench.core.learner import Consumes, Learner
 from irl_bench.core.settings import setting
 from irl_bench.core.types import Spec, Task
-from irl_bench.rewards.adversarial import correlation
 from irl_bench.rl import ppo
 
 

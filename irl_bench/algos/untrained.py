@@ -8,7 +8,7 @@ import jax
 
 from irl_bench.core.learner import Consumes, Learner
 from irl_bench.core.types import Spec, Task
-from irl_bench.networks import Policy
+from irl_bench.nets.policies import Policy
 
 
 def make(spec: Spec, config: None = None) -> Learner:

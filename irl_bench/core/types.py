@@ -49,7 +49,7 @@ class Spec:
     demo_steps: int
     """Length of a demonstration [steps], of the longest one where they differ."""
     given: Any = None
-    """`irl_bench.learned.Learned`: which algorithm made what `Task.given` holds, and with which settings."""
+    """`irl_bench.storage.artifacts.Learned`: which algorithm made what `Task.given` holds, and with which settings."""
 
     lengths: tuple[int, ...] = ()
     """Length of each demonstration of a file [steps]; empty where all are `demo_steps` long."""

@@ -27,14 +27,16 @@ from safetensors.numpy import load, save
 import envs
 from envs import experts
 from envs.core import World
-from irl_bench import checkpoints, plugins, rollout
+from irl_bench import plugins
 from irl_bench.core.cell import machine
 from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Spec, Task
 from irl_bench.experiments import settings as table
 from irl_bench.experiments.study import mean
 from irl_bench.rl import ppo, sac
-from irl_bench.store import write_atomic
+from irl_bench.rollouts.evaluation import evaluate
+from irl_bench.storage import checkpoints
+from irl_bench.storage.cells import write_atomic
 
 EPISODES, STEPS = 128, 1000
 """Episodes of a card, and their length [steps]."""
@@ -203,7 +205,7 @@ def train(training: Training, out: Path, say: Callable[[str], None] = print, eve
 
 def of_its_law(world: World, key: jax.Array) -> float:
     """Mean return of a world's own expert, which may be no network, over EPISODES episodes; `key` is consumed."""
-    sums = jax.jit(lambda key, dials: rollout.evaluate(world.bind(dials), None, None, key, EPISODES, STEPS))
+    sums = jax.jit(lambda key, dials: evaluate(world.bind(dials), None, None, key, EPISODES, STEPS))
     return float(sums(key, jax.tree.map(jnp.float32, world.dials)).reward) / EPISODES
 
 

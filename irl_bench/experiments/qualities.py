@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from irl_bench import plugins, rollout
+from irl_bench import plugins
 from irl_bench.experiments import settings as table
 from irl_bench.experiments.study import mean, same_seeds
 from irl_bench.horizon import Curves, slopes
 from irl_bench.report import ReportData, series, tables, training
+from irl_bench.rollouts import evaluation
 
 QUALITIES = ("25", "50", "75", "100")
 """Demonstrators, by their percentage of the expert's normalised score."""
@@ -46,7 +47,7 @@ def shown(env: str, quality: str, steps: int, record: Mapping[str, Any]) -> tupl
 def _rollouts(env: str, steps: int, values: tuple[tuple[str, Any], ...]) -> tuple[float, float]:
     world = plugins.world(env, dict(values)).world
     world = world.bind(world.dials_for(next(iter(world.modes))))
-    returns = np.sum(np.asarray(rollout.record(world, 0, ROLLOUTS, steps).demonstrations.reward), 1)
+    returns = np.sum(np.asarray(evaluation.record(world, 0, ROLLOUTS, steps).demonstrations.reward), 1)
     return float(np.mean(returns)), float(np.max(returns))
 
 

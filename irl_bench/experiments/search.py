@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irl_bench import plugins, rollout
+from irl_bench import plugins
 from irl_bench.core.types import Spec, Task
+from irl_bench.rollouts.evaluation import Evaluation, collect, evaluate
 
 Space = Mapping[str, tuple[float, float, str]]
 """{setting: (low, high, "log" or "linear")}"""
@@ -74,7 +75,7 @@ def search(
     key_of = lambda seed, stream: jax.random.fold_in(jax.random.fold_in(jax.random.PRNGKey(1), seed), stream)  # noqa: E731
 
     def demonstrations(seed: jax.Array) -> Any:
-        return rollout.collect(bound, key_of(seed, 0), demos, demo_steps)
+        return collect(bound, key_of(seed, 0), demos, demo_steps)
 
     def init(numbers: Any, seed: jax.Array, demos: Any) -> Any:
         return learner_of(numbers).init(key_of(seed, 1), Task(demos, dials))
@@ -85,7 +86,7 @@ def search(
 
     def measure(numbers: Any, state: Any, seed: jax.Array) -> Any:
         learner = learner_of(numbers)
-        return rollout.evaluate(bound, learner.act, learner.policy(state), key_of(seed, 2), episodes, world.horizon)
+        return evaluate(bound, learner.act, learner.policy(state), key_of(seed, 2), episodes, world.horizon)
 
     demos_ = jax.jit(jax.vmap(demonstrations))(lane_seeds)
     state = jax.jit(jax.vmap(init))(lanes, lane_seeds, demos_)
@@ -101,7 +102,7 @@ def search(
     sums = jax.device_get(weigh(lanes, state, lane_seeds))
     shape = (count, len(seeds))
 
-    def outcome(sums: rollout.Evaluation) -> tuple[np.ndarray, np.ndarray]:
+    def outcome(sums: Evaluation) -> tuple[np.ndarray, np.ndarray]:
         """Level and return, float[C, seeds]."""
         level = np.asarray(sums.cost).sum(1) / episodes / world.horizon
         return level.reshape(shape), (np.asarray(sums.reward) / episodes).reshape(shape)

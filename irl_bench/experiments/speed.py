@@ -24,7 +24,7 @@ from jax.sharding import PartitionSpec as P
 import envs
 import irl_bench
 from envs.core import World
-from irl_bench import plugins, rollout
+from irl_bench import plugins
 from irl_bench.core import cell
 from irl_bench.core.types import Demonstrations, Spec, Task
 from irl_bench.experiments.settings import budget_of, config_differences
@@ -32,6 +32,7 @@ from irl_bench.experiments.speed_robots import robots
 from irl_bench.experiments.timing import in_turn, seconds
 from irl_bench.horizon.slopes import log_spaced
 from irl_bench.rl import ppo
+from irl_bench.rollouts import evaluation
 
 __all__ = ["PARTS", "measure", "page"]
 
@@ -104,7 +105,7 @@ def horizons(env: str, counts: Sequence[int], steps: int, repeats: int) -> list[
     """One evaluation of the expert to T_max of which 1 or 20 horizons are read, in turn: the same rollouts serve both."""
     world, episodes = envs.make(env), min(128, *(counts or COUNTS))
     T_max = min(world.horizon, 4 * steps)
-    evaluate = jax.jit(lambda key: rollout.evaluate(world, None, None, key, episodes, T_max).cost)
+    evaluate = jax.jit(lambda key: evaluation.evaluate(world, None, None, key, episodes, T_max).cost)
     key = jax.random.PRNGKey(0)
 
     def read(count: int) -> np.ndarray:
@@ -131,7 +132,7 @@ def seeds(env: str, counts: Sequence[int], steps: int, repeats: int) -> list[dic
     rows = []
     for count in (1, 5, 20):
         keys = jax.random.split(jax.random.PRNGKey(0), count)
-        demonstrations = jax.vmap(lambda key: rollout.collect(world, key, spec.demos, spec.demo_steps))(keys)
+        demonstrations = jax.vmap(lambda key: evaluation.collect(world, key, spec.demos, spec.demo_steps))(keys)
         run = jax.jit(jax.vmap(train))
         (first,) = seconds(lambda run=run, keys=keys, demos=demonstrations: run(keys, demos), 1)
         median = statistics.median(seconds(lambda run=run, keys=keys, demos=demonstrations: run(keys, demos), repeats))
@@ -174,7 +175,7 @@ class Rounds:
         self._states: dict[str, Any] = {}
 
         def demonstrate(key: jax.Array, dials: Any) -> Demonstrations:
-            return rollout.collect(world.bind(dials), key, self.spec.demos, self.spec.demo_steps)
+            return evaluation.collect(world.bind(dials), key, self.spec.demos, self.spec.demo_steps)
 
         self._demos = jax.block_until_ready(jax.jit(jax.vmap(demonstrate, (0, None)))(self._keys, self.dials))
 

@@ -34,7 +34,7 @@ from irl_bench.plan import Request
 from irl_bench.report import ReportData, figures, load, page, tables
 from irl_bench.report.data import plain
 from irl_bench.report.terminal import aligned
-from irl_bench.store import StoreError, locked, write_atomic
+from irl_bench.storage.cells import StoreError, locked, write_atomic
 
 INDEX = "study.json"
 

@@ -19,12 +19,12 @@ import numpy as np
 
 from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Spec, Task
-from irl_bench.networks import view
+from irl_bench.nets.policies import view
 from irl_bench.preferences.reward_model import HELD_OUT, Comparisons, Segments
 
 if TYPE_CHECKING:
-    from irl_bench.learned import Learned
     from irl_bench.plugins import LoadedWorld
+    from irl_bench.storage.artifacts import Learned
 
 PART = "labels"
 """What `rlhf` takes of such a folder."""
@@ -43,9 +43,10 @@ def make_clips(
     Raises:
       BadInput: the world has nothing to draw, or too few segments come of `steps`.
     """
-    from irl_bench import plugins, rollout
+    from irl_bench import plugins
     from irl_bench.algos import rlhf
     from irl_bench.rl import ppo
+    from irl_bench.rollouts.evaluation import collect
 
     loaded = plugins.world(ref, dials)
     plugins.need_expert(loaded)
@@ -60,7 +61,7 @@ def make_clips(
 
     def run(key: jax.Array) -> Any:
         demo_key, init_key, reset_key, key = jax.random.split(key, 4)
-        shown = rollout.collect(world, demo_key, demos, demo_steps)
+        shown = collect(world, demo_key, demos, demo_steps)
         state = inner.init(init_key, Task(shown, world.dials))
         weights, inputs = state.weights["policy"], inner.inputs(state)
 
@@ -135,7 +136,7 @@ def answers(folder: Path, pairs: int) -> dict[int, str]:
 
 def read(folder: str | Path) -> Learned:
     """The comparisons of a folder as `--given` takes them. Raises BadInput if there are too few or they are damaged."""
-    from irl_bench.learned import Learned
+    from irl_bench.storage.artifacts import Learned
 
     class Shared(Learned):
         """The same for every seed."""

@@ -12,7 +12,7 @@ import jax
 
 from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Spec, Task
-from irl_bench.supervised import PolicyParams
+from irl_bench.nets.supervised import PolicyParams
 
 PARTS = "policy+reward"
 """What of AIRL's run `Task.given` holds."""

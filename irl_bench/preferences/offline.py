@@ -20,10 +20,10 @@ from flax import struct
 from irl_bench.core.learner import Consumes, Learner
 from irl_bench.core.settings import setting
 from irl_bench.core.types import Spec, Task
-from irl_bench.networks import Policy, Standardiser, standardiser, view
+from irl_bench.nets.policies import Policy, Standardiser, standardiser, view
+from irl_bench.nets.supervised import PolicyParams, draw
 from irl_bench.preferences import reward_model, starts, teachers
 from irl_bench.rl import ppo
-from irl_bench.supervised import PolicyParams, draw
 
 
 @dataclasses.dataclass(frozen=True)

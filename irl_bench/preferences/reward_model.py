@@ -23,8 +23,8 @@ from flax import struct
 
 from irl_bench.core.settings import setting
 from irl_bench.core.types import Spec
-from irl_bench.networks import MLP, Standardiser, standardiser
-from irl_bench.supervised import draw
+from irl_bench.nets.policies import MLP, Standardiser, standardiser
+from irl_bench.nets.supervised import draw
 
 INPUT_LIMIT = 10.0
 """Standardised inputs are cut here."""

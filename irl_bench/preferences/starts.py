@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from envs.core import World
-from irl_bench.rl.experience import Transition, Worlds, unroll
+from irl_bench.rollouts.experience import Transition, Worlds, unroll
 
 
 def shared(
@@ -19,7 +19,7 @@ def shared(
 
     Args:
       world: with its dials bound.
-      act: as in `irl_bench.rl.experience.unroll`.
+      act: as in `irl_bench.rollouts.experience.unroll`.
 
     Returns:
       Transitions [starts, copies, steps].

@@ -25,16 +25,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from irl_bench.adversarial.discriminator import correlation
 from irl_bench.core.learner import Consumes, Learner
 from irl_bench.core.settings import BadInput, setting
 from irl_bench.core.types import Spec, Task
-from irl_bench.networks import view
+from irl_bench.nets.policies import view
+from irl_bench.nets.supervised import PolicyParams
 from irl_bench.preferences import inverse, reward_model
 from irl_bench.preferences.reward_model import Comparisons, RewardModel, Segments
-from irl_bench.rewards.adversarial import correlation
 from irl_bench.rl import ppo
-from irl_bench.rl.experience import Transition, Worlds, unroll
-from irl_bench.supervised import PolicyParams
+from irl_bench.rollouts.experience import Transition, Worlds, unroll
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +95,7 @@ def pool(
     """Rollouts from fresh starts that nothing ends, cut into segments; `key` is consumed.
 
     Args:
-      act: as in `irl_bench.rl.experience.unroll`.
+      act: as in `irl_bench.rollouts.experience.unroll`.
       worlds, steps: E rollouts of L steps.
       length: H. What is left of L // H is dropped.
 

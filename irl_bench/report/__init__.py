@@ -17,7 +17,7 @@ def rebuild(out: str | os.PathLike[str]) -> ReportData:
     Raises:
       ValueError: the folder holds no plan, a stored cell cannot be used, or nothing can be written; one line.
     """
-    from irl_bench.store import locked
+    from irl_bench.storage.cells import locked
 
     plan_of(out)  # before a lock is put where there is no run
     with locked(out):
@@ -29,7 +29,7 @@ def rebuild(out: str | os.PathLike[str]) -> ReportData:
 def write(data: ReportData, out: str | os.PathLike[str]) -> None:
     """Writes verdicts.json, report.html and figures/*.png, *.pdf. Equal data give equal bytes."""
     from irl_bench.report import figures, page
-    from irl_bench.store import write_atomic
+    from irl_bench.storage.cells import write_atomic
 
     folder = pathlib.Path(out)
     write_atomic(folder / "verdicts.json", verdicts_json(data.verdicts).encode())

@@ -48,7 +48,8 @@ def load(out: str | os.PathLike[str], partial: bool = False) -> ReportData:
     Raises:
       ValueError: no plan in the folder, or a planned cell is missing, truncated, altered or foreign; one line naming the file.
     """
-    from irl_bench import horizon, store
+    from irl_bench import horizon
+    from irl_bench.storage import cells
 
     folder, plan = pathlib.Path(out), plan_of(out)
     unfinished = []
@@ -56,11 +57,11 @@ def load(out: str | os.PathLike[str], partial: bool = False) -> ReportData:
         plan, unfinished = _finished(folder, plan)
     curves, manifests, rounds, maps = [], {}, {}, {}
     for entry in plan["entries"]:
-        curve = store.curves(folder, entry)
+        curve = cells.curves(folder, entry)
         curves.append(curve)
         tables = []
         for key in entry["cells"]:
-            manifests[key], table = store.read_cell(store.cell_path(folder, key))
+            manifests[key], table = cells.read_cell(cells.cell_path(folder, key))
             columns = ("seed", "round", "T", "quantity", "value")
             tables.append({name: table[name].to_numpy(zero_copy_only=False) for name in columns})
         rounds[entry["env"], entry["algo"], entry["mode"]] = _rounds(tables, curve.seeds)
@@ -85,9 +86,9 @@ def load(out: str | os.PathLike[str], partial: bool = False) -> ReportData:
 
 def plan_of(out: str | os.PathLike[str]) -> dict[str, Any]:
     """The plan of a run's folder. Raises ValueError, one line, if there is none or it is damaged."""
-    from irl_bench import store
+    from irl_bench.storage import cells
 
-    plan = store.read_plan(out)
+    plan = cells.read_plan(out)
     if not plan:
         raise ValueError(f"{out} is not the folder of a run: it holds no plan.json")
     return plan
@@ -95,18 +96,18 @@ def plan_of(out: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _finished(folder: pathlib.Path, plan: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The plan with the entries alone whose cells are all there, and one line for each of the others."""
-    from irl_bench import store
+    from irl_bench.storage import cells
 
     entries, unfinished = [], []
     for entry in plan["entries"]:
-        absent = store.absent(folder, entry)
+        absent = cells.absent(folder, entry)
         if absent:
             name = f"{entry['algo']} on {entry['env']} ({entry['mode']})"
             unfinished.append(f"not in the report: {name}, {absent} of its results are missing; its own command makes them")
         else:
             entries.append(entry)
     if not entries:
-        raise store.StoreError(f"{folder} holds no finished result yet; the same sweep command makes them")
+        raise cells.StoreError(f"{folder} holds no finished result yet; the same sweep command makes them")
     used = {entry["env"] for entry in entries}
     worlds = {env: record for env, record in plan["worlds"].items() if env in used}
     return {**plan, "entries": entries, "worlds": worlds}, unfinished

@@ -26,9 +26,9 @@ from flax import struct
 
 from irl_bench.core.settings import BadInput, setting
 from irl_bench.core.types import Demonstrations, Spec, Task
-from irl_bench.networks import MAX_LOG_STD, MIN_LOG_STD, MLP, Policy, Standardiser, standardised_by, view
-from irl_bench.rl.experience import Transition, Worlds, begin, flat, unroll
-from irl_bench.supervised import PolicyParams, fit, flatten, optimiser
+from irl_bench.nets.policies import MAX_LOG_STD, MIN_LOG_STD, MLP, Policy, Standardiser, standardised_by, view
+from irl_bench.nets.supervised import PolicyParams, fit, flatten, optimiser
+from irl_bench.rollouts.experience import Transition, Worlds, begin, flat, unroll
 
 REWARD_LIMIT = 10.0
 """Normalised rewards are cut here."""

@@ -25,9 +25,9 @@ from flax import struct
 
 from irl_bench.core.settings import BadInput, setting
 from irl_bench.core.types import Spec, Task
-from irl_bench.networks import MLP, Standardiser, log_slope, standardised_by, view
-from irl_bench.rl.experience import Worlds, begin, flat, unroll
-from irl_bench.supervised import PolicyParams
+from irl_bench.nets.policies import MLP, Standardiser, log_slope, standardised_by, view
+from irl_bench.nets.supervised import PolicyParams
+from irl_bench.rollouts.experience import Worlds, begin, flat, unroll
 
 MIN_LOG_STD, MAX_LOG_STD = -5.0, 2.0
 """Bounds of the policy's log-deviation, which depends on the state."""

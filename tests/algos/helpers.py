@@ -9,8 +9,8 @@ from flax import struct
 
 from envs.chain import CORRECT, OFF_VIEW, RECOVER, SITUATIONS
 from envs.core import State, World, dial
-from irl_bench import rollout
 from irl_bench.core.types import Spec, Task
+from irl_bench.rollouts.evaluation import collect
 
 
 @struct.dataclass
@@ -82,7 +82,7 @@ def chain_expert(observation: np.ndarray) -> np.ndarray:
 
 
 def demonstrate(spec: Spec, dials, key: jax.Array) -> Task:
-    return Task(rollout.collect(spec.world.bind(dials), key, spec.demos, spec.demo_steps), dials)
+    return Task(collect(spec.world.bind(dials), key, spec.demos, spec.demo_steps), dials)
 
 
 def train(learner, key: jax.Array, task: Task):

@@ -13,13 +13,13 @@ import pytest
 
 import envs
 from envs.tabular import occupancy
-from irl_bench import rollout
+from irl_bench.adversarial import discriminator
 from irl_bench.algos import airl, gail, maxent_irl
 from irl_bench.core.types import Spec, Task
 from irl_bench.experiments.settings import budget_of, config_differences
-from irl_bench.networks import view
-from irl_bench.rewards import adversarial
+from irl_bench.nets.policies import view
 from irl_bench.rl import ppo
+from irl_bench.rollouts.evaluation import collect
 from tests.algos.helpers import train
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -58,13 +58,13 @@ def compared(algo, env, seeds, rounds):
 
     def f_of(reward):
         """f(s, s') float32[S, S] of a g that reads no action."""
-        x = jnp.clip(reward["inputs"](jnp.eye(states)), -adversarial.INPUT_LIMIT, adversarial.INPUT_LIMIT)
-        g, h = (adversarial.Network(config.disc_hidden).apply({"params": reward["params"][name]}, x) for name in "gh")
+        x = jnp.clip(reward["inputs"](jnp.eye(states)), -discriminator.INPUT_LIMIT, discriminator.INPUT_LIMIT)
+        g, h = (discriminator.Network(config.disc_hidden).apply({"params": reward["params"][name]}, x) for name in "gh")
         return (g - h)[:, None] + config.discount * h
 
     def one(key):
         demo_key, key = jax.random.split(key)
-        task = Task(rollout.collect(world, demo_key, spec.demos, spec.demo_steps), world.dials)
+        task = Task(collect(world, demo_key, spec.demos, spec.demo_steps), world.dials)
         reference = train(exact, key, task)[0].log_policy
         state, _ = train(learner, key, task)
         mine, theirs = pairs(log_policy_of(learner.policy(state))), pairs(reference)

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_bench import rollout
 from irl_bench.algos import best_of_n
 from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Spec, Task
+from irl_bench.rollouts.evaluation import collect
 from tests.algos.helpers import Windy, train
 
 KEY = jax.random.PRNGKey(0)
@@ -40,7 +40,7 @@ def test_distance_is_that_of_the_best_of_n():
 def test_the_best_of_more_is_better_by_proxy_and_by_gold():
     world = Windy()
     learner = best_of_n.make(Spec(world, 16, 4, 8), best_of_n.Config(**SMALL))
-    task = Task(rollout.collect(world, KEY, 4, 8), world.dials)
+    task = Task(collect(world, KEY, 4, 8), world.dials)
     _, metrics = jax.jit(lambda key: train(learner, key, task))(KEY)
     assert learner.rounds == 5 and metrics["proxy"].shape == (5,)
     proxy, gold, kl = (np.asarray(metrics[name]) for name in ("proxy", "true_return", "reference_kl"))

@@ -14,8 +14,10 @@ import pytest
 
 import envs
 import irl_bench
-from irl_bench import algos, demos, plugins, store
+from irl_bench import algos, plugins
 from irl_bench.core.settings import BadInput
+from irl_bench.storage.cells import read_plan
+from irl_bench.storage.demonstrations import read
 from tests.conftest import QUICK
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -116,7 +118,7 @@ def no_pictures(monkeypatch):
 def test_every_algorithm_trains_on_a_file(algo, files, tmp_path):
     found = train(algo, "chain", files("chain") / "ragged.npz", tmp_path)
     assert found["seeds"] == 2 and found["usable_seeds"] == 2
-    entry = next(e for e in store.read_plan(tmp_path)["entries"] if e["algo"] == algo)
+    entry = next(e for e in read_plan(tmp_path)["entries"] if e["algo"] == algo)
     queries = entry["consumes"]["expert_queries"]  # padding is no label
     assert queries <= sum(LENGTHS) if algo == "dagger" else queries == (0 if algo == "ppo" else sum(LENGTHS))
 
@@ -159,7 +161,7 @@ def test_the_commands_of_the_readme_end_to_end(files):
 
 
 def test_one_step_is_too_short_for_a_discriminator(files, tmp_path):
-    world, found = envs.make("chain"), demos.read(files("chain") / "ragged.npz", envs.make("chain"))
+    world, found = envs.make("chain"), read(files("chain") / "ragged.npz", envs.make("chain"))
     assert world.name == "chain" and found.lengths == LENGTHS
     np.savez(tmp_path / "short.npz", observations=found.observation[:, :1], actions=found.action[:, :1])
     with pytest.raises(BadInput, match="so one step is too few"):

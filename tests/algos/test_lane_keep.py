@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import envs
-from irl_bench import rollout
 from irl_bench.algos import bc, dagger
 from irl_bench.core.types import Spec
+from irl_bench.rollouts.evaluation import TOLERANCES, evaluate, expert_errors
 from tests.algos.helpers import demonstrate, train
 
 SEEDS, EPISODES, HORIZON = 2, 64, 512
@@ -23,9 +23,9 @@ def measured(learner):
     def one(key):
         keys = jax.random.split(key, 4)
         params = learner(spec).policy(train(learner(spec), keys[0], demonstrate(spec, dials, keys[1]))[0])
-        errors, steps = rollout.expert_errors(bound, learner(spec).act, params, keys[2], EPISODES, HORIZON // 2)
-        sums = rollout.evaluate(bound, learner(spec).act, params, keys[3], EPISODES, HORIZON)
-        return errors[rollout.TOLERANCES.index(0.1)] / steps, sums.off_to_on, sums.off_steps
+        errors, steps = expert_errors(bound, learner(spec).act, params, keys[2], EPISODES, HORIZON // 2)
+        sums = evaluate(bound, learner(spec).act, params, keys[3], EPISODES, HORIZON)
+        return errors[TOLERANCES.index(0.1)] / steps, sums.off_to_on, sums.off_steps
 
     return np.asarray(jax.jit(jax.vmap(one))(jax.random.split(jax.random.PRNGKey(0), SEEDS)))
 

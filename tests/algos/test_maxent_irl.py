@@ -7,10 +7,10 @@ import pytest
 
 import envs
 from envs.tabular import DISCOUNT, occupancy, soft_values
-from irl_bench import rollout
 from irl_bench.algos import maxent_irl
 from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Spec, Task
+from irl_bench.rollouts.evaluation import collect
 from tests.algos.helpers import Line, train
 
 KEY = jax.random.PRNGKey(0)
@@ -48,7 +48,7 @@ def test_soft_values_are_a_fixed_point(name):
 def test_occupancy_is_where_the_expert_is(name):
     """The linear solve against the frequencies of rollouts, within five standard errors."""
     world = envs.make(name)
-    demos = jax.jit(lambda key: rollout.collect(world, key, 500, 100))(KEY)
+    demos = jax.jit(lambda key: collect(world, key, 500, 100))(KEY)
     weight = (1 - DISCOUNT) * DISCOUNT ** np.arange(100)
     seen = np.einsum("t,nts->ns", weight, np.asarray(demos.observation))
     error = seen.std(0) / np.sqrt(500) + 1e-4
@@ -58,7 +58,7 @@ def test_occupancy_is_where_the_expert_is(name):
 @pytest.mark.parametrize("name", WORLDS)
 def test_features_are_matched(name):
     world = envs.make(name)
-    demos = jax.jit(lambda key: rollout.collect(world, key, 64, 100))(KEY)
+    demos = jax.jit(lambda key: collect(world, key, 64, 100))(KEY)
     _, metrics = solved(world, demos, rounds=200, steps_per_round=1)  # a round longer than that has closed it
     assert metrics["feature_gap"][0] > 1e-2 and metrics["feature_gap"][-1] < 1e-3
 
@@ -70,7 +70,7 @@ def test_the_true_reward_is_recovered_up_to_shaping(name, monkeypatch):
     world = envs.make(name)
     target = exact_demonstrations(world) @ jnp.asarray(world.features, jnp.float32)
     monkeypatch.setattr(maxent_irl, "demonstrated", lambda demos, features: target)
-    demos = rollout.collect(world, KEY, 1, 4)
+    demos = collect(world, KEY, 1, 4)
     state, _ = solved(world, demos, rounds=40)
     difference = np.asarray(state.weights) - world.weights
     np.testing.assert_allclose(difference - difference.mean(), 0, atol=0.05)
@@ -83,7 +83,7 @@ def test_more_demonstrations_bring_the_reward_closer():
     true = soft_advantage(world, jnp.asarray(world.weights, jnp.float32))
     errors = []
     for count in (4, 200):
-        demos = jax.jit(lambda key, count=count: rollout.collect(world, key, count, 100))(KEY)
+        demos = jax.jit(lambda key, count=count: collect(world, key, count, 100))(KEY)
         errors.append(np.abs(np.asarray(solved(world, demos, rounds=6)[0].log_policy) - true).mean())
     assert errors[1] < 0.5 * errors[0]
 

@@ -10,7 +10,7 @@ import sys
 
 from irl_bench import runner
 from irl_bench.progress import Lines
-from irl_bench.store import StoreError
+from irl_bench.storage.cells import StoreError
 from tests.toys import cell
 
 LONG = {"algo": "tests.toys:make_long", "eval_every": 1500}

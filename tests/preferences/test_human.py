@@ -17,11 +17,12 @@ import pytest
 
 from envs import drawing
 from envs.driving.lane_keep import EDGE
-from irl_bench import learned, plugins
+from irl_bench import plugins
 from irl_bench.algos import rlhf, rlhf_iterated
 from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Spec
 from irl_bench.preferences import human, server
+from irl_bench.storage import artifacts
 from tests.algos.helpers import Line
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +102,7 @@ def test_comparisons_are_those_of_the_answers(folder):
     fill(folder, 12)
     with (folder / human.GIVEN).open("a") as file:
         file.write('{"pair": 3, "answer": "skip"}\n{"pair": 4, "answer": "equal"}\n{"pair": 5, "answer": "right"}\n')
-    held = learned.read(folder, human.PART)
+    held = artifacts.read(folder, human.PART)
     assert held.config["asked"] == 12  # a skipped pair was asked about
     leaves = held.of(human.PART, range(7, 9))
     segments, made = human.parts([leaf[1] for leaf in leaves])
@@ -115,9 +116,9 @@ def test_comparisons_are_those_of_the_answers(folder):
 
 def test_bad_input_is_one_line(folder, tmp_path):
     with pytest.raises(BadInput, match="holds 0 comparisons"):
-        learned.read(folder, human.PART)
+        artifacts.read(folder, human.PART)
     with pytest.raises(BadInput, match="holds no clips"):
-        learned.read(folder / "nothing", human.PART)
+        artifacts.read(folder / "nothing", human.PART)
     with pytest.raises(BadInput, match="--given"):
         rlhf.make(Spec(Line(), 8, 4, 4), rlhf.Config(teacher="human"))
     with pytest.raises(BadInput, match="--algo=rlhf "):
@@ -128,7 +129,7 @@ def test_bad_input_is_one_line(folder, tmp_path):
     lane = plugins.world("lane_keep", {"friction": 0.5})
     here = human.world_facts(lane)
     held = lambda env, **world: dataclasses.replace(  # noqa: E731
-        learned.read(folder, human.PART), env=env, config={"world": {**here, **world}}
+        artifacts.read(folder, human.PART), env=env, config={"world": {**here, **world}}
     )
     human.check_world(held("lane_keep"), lane)
     with pytest.raises(BadInput, match=r"friction=1.0, not 0.5; nearest: --lane_keep.friction=1.0"):
@@ -136,7 +137,7 @@ def test_bad_input_is_one_line(folder, tmp_path):
     with pytest.raises(BadInput, match="--env=hopper"):
         human.check_world(held("hopper"), lane)
     with pytest.raises(BadInput, match="not of chain"):
-        rlhf.make(Spec(envs.make("chain"), 8, 4, 4, learned.read(folder, human.PART)), rlhf.Config(teacher="human"))
+        rlhf.make(Spec(envs.make("chain"), 8, 4, 4, artifacts.read(folder, human.PART)), rlhf.Config(teacher="human"))
     (folder / human.GIVEN).write_bytes(b'{"pair": 0, "answer": "left"}\n\xff\xfe\n{"pair": 1, "answer": "left"}\n')
     with pytest.raises(BadInput, match="line 2"):
         human.answers(folder, 20)
@@ -156,12 +157,12 @@ def test_a_reward_is_learned_from_the_file(folder, quick_compilation):
     labelling = server.Labelling(folder)
     for pair, (one, two) in enumerate(arrays["pairs"]):
         assert labelling.answer(pair, "left" if x[one] > x[two] else "right")
-    held = learned.read(folder, human.PART)
+    held = artifacts.read(folder, human.PART)
     small = {"worlds": 8, "unroll": 8, "minibatches": 2, "bc_steps": 5, "rounds": 1, "policy_delay": 0}
     small |= {"hidden": (4,), "value_hidden": (4,), "reward_hidden": (8,), "members": 1, "reward_steps": 300}
     config = rlhf.Config(teacher="human", reward_learning_rate=1e-2, **small)
-    from irl_bench import rollout
     from irl_bench.core.types import Task
+    from irl_bench.rollouts.evaluation import collect
 
     world = Line()
     learner = rlhf.make(Spec(world, 16, 4, 8, held), config)
@@ -170,7 +171,7 @@ def test_a_reward_is_learned_from_the_file(folder, quick_compilation):
     assert learner.consumes.env_steps == 8 * 8 + 240 + judged  # the clips' rollouts are not driven again
     assert learner.consumes.expert_queries == 4 * 8 + 4 * 8
     given = [leaf[0] for leaf in held.of(human.PART, range(1))]
-    task = Task(rollout.collect(world, jax.random.PRNGKey(0), 4, 8), world.dials, given)
+    task = Task(collect(world, jax.random.PRNGKey(0), 4, 8), world.dials, given)
     state, _ = jax.jit(lambda key: learner.update(learner.init(key, task), task))(jax.random.PRNGKey(0))
     places = np.zeros((2, 3), np.float32)
     places[:, 0] = -0.8, 0.8
@@ -272,7 +273,7 @@ def test_twenty_pairs_in_a_browser_by_clicks_and_keys_with_an_interruption(folde
     words = ["left", "right", "equal", "right", "left", "skip"]
     expected = [words[i % 6] for i in range(8)] + [words[i % 6] for i in range(12)]
     assert human.answers(folder, 20) == dict(enumerate(expected))
-    assert learned.read(folder, human.PART).config["answers"] == sum(word != "skip" for word in expected)
+    assert artifacts.read(folder, human.PART).config["answers"] == sum(word != "skip" for word in expected)
 
 
 @pytest.mark.slow

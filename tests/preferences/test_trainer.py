@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_bench import rollout
 from irl_bench.algos import cpl, dpo, drex, rlhf, rlhf_iterated, trex
 from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Spec, Task
-from irl_bench.networks import view
+from irl_bench.nets.policies import view
 from irl_bench.preferences import offline, teachers, trainer
 from irl_bench.rl import ppo
+from irl_bench.rollouts.evaluation import collect, evaluate
 from tests.algos.helpers import Line, Windy, train
 
 KEY = jax.random.PRNGKey(0)
@@ -29,7 +29,7 @@ def spec_of(world):
 
 
 def task_of(world, dials=None):
-    return Task(rollout.collect(world, KEY, 4, 8), dials or world.dials)
+    return Task(collect(world, KEY, 4, 8), dials or world.dials)
 
 
 @functools.cache
@@ -47,7 +47,7 @@ def trained(module, seeds=2, **settings):
 def level(learner, states):
     """Mean reward per step of each seed's policy."""
     world = Windy()
-    run = lambda state: rollout.evaluate(world, learner.act, learner.policy(state), KEY, 128, 64).reward  # noqa: E731
+    run = lambda state: evaluate(world, learner.act, learner.policy(state), KEY, 128, 64).reward  # noqa: E731
     return np.asarray(jax.jit(jax.vmap(run))(states)) / (128 * 64)
 
 

@@ -8,9 +8,10 @@ import sys
 import numpy as np
 import pytest
 
-from irl_bench import report, store
+from irl_bench import report
 from irl_bench.core.cell import CellSpec, cell_key
 from irl_bench.report import data as reading
+from irl_bench.storage.cells import write_cell, write_plan
 from tests.report import synthetic
 
 ROUNDS = 3
@@ -67,7 +68,7 @@ def folder(tmp_path_factory):
         spec = CellSpec(algo=algo, env="chain", mode=mode, first_seed=1000, config={"rate": 0.1}, dials={"back": rho}, **sizes)
         key = cell_key(spec, FINGERPRINT)
         consumes = {"expert_queries": 16, "env_steps": 0, "interactive": False}
-        store.write_cell(out, spec, key, rows(curve), {"fingerprint": FINGERPRINT, "rounds": ROUNDS, "consumes": consumes})
+        write_cell(out, spec, key, rows(curve), {"fingerprint": FINGERPRINT, "rounds": ROUNDS, "consumes": consumes})
         entries.append(
             {
                 "env": "chain",
@@ -81,7 +82,7 @@ def folder(tmp_path_factory):
         )
     other = dataclasses.replace(spec, first_seed=5)
     key = cell_key(other, FINGERPRINT)
-    store.write_cell(out, other, key, rows(curve), {"fingerprint": FINGERPRINT, "rounds": ROUNDS, "consumes": consumes})
+    write_cell(out, other, key, rows(curve), {"fingerprint": FINGERPRINT, "rounds": ROUNDS, "consumes": consumes})
     world = {"u": 1, "latency": 0, "horizon": 64, "nominal": "nominal"}
     plan = {
         "version": 1,
@@ -91,7 +92,7 @@ def folder(tmp_path_factory):
         "command": "sweep",
         "budget": "smoke",
     }
-    store.write_plan(out, plan)
+    write_plan(out, plan)
     return out
 
 

@@ -9,13 +9,13 @@ import pytest
 from brax.envs.base import State
 
 from envs.core import World
-from irl_bench import rollout
 from irl_bench.algos import ppo as algo
 from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Spec, Task
-from irl_bench.networks import view
+from irl_bench.nets.policies import view
 from irl_bench.rl import ppo
-from irl_bench.rl.experience import Transition
+from irl_bench.rollouts import evaluation
+from irl_bench.rollouts.experience import Transition
 from tests.algos.helpers import Line, train
 from tests.rl.worlds import Bandit, Constant, Dials, Short, TwoStates
 
@@ -28,7 +28,7 @@ def learnt(world, seeds=3, **settings):
     """(learner, states, metrics [seeds, rounds]) after training on several seeds at once."""
     spec = Spec(world, world.horizon, 2, 4)
     learner = algo.make(spec, algo.Config(**{**SMALL, **settings}))
-    task = Task(rollout.collect(world, KEY, 2, 4), world.dials)
+    task = Task(evaluation.collect(world, KEY, 2, 4), world.dials)
     states, metrics = jax.jit(jax.vmap(lambda key: train(learner, key, task)))(jax.random.split(KEY, seeds))
     return learner, states, jax.tree.map(np.asarray, metrics)
 
@@ -90,7 +90,7 @@ def test_loss_against_numpy():
         "x": rng.normal(size=(7, 3)), "raw": rng.normal(size=(7, 2)), "log_prob": rng.normal(size=7) - 2.0,
         "advantage": rng.normal(size=7), "target": rng.normal(size=7),
     }  # fmt: skip
-    state = jax.jit(lambda key: inner.init(key, Task(rollout.collect(world, key, 2, 4), world.dials)))(KEY)
+    state = jax.jit(lambda key: inner.init(key, Task(evaluation.collect(world, key, 2, 4), world.dials)))(KEY)
     loss, found = inner.loss(state.weights, jax.tree.map(jnp.asarray, part), jnp.float32(0.3), KEY)
 
     def network(params, x, activation_last=False):
@@ -189,7 +189,7 @@ def test_inverted_pendulum_is_solved():
     world = Pendulum()
     config = {"rounds": 40, "unroll": 64, "episode_steps": 200, "discount": 0.98, "learning_rate": 3e-3, "init": "random"}
     learner, states, _ = learnt(world, seeds=2, **config, log_std=-0.5, log_std_max=0.0)
-    evaluate = functools.partial(rollout.evaluate, world, learner.act, key=KEY, episodes=32, horizon=200)
+    evaluate = functools.partial(evaluation.evaluate, world, learner.act, key=KEY, episodes=32, horizon=200)
     found = jax.jit(jax.vmap(lambda state: evaluate(learner.policy(state))))(states)
     assert (np.asarray(found.cost) == 0).all()
 
@@ -198,7 +198,7 @@ def test_inverted_pendulum_is_solved():
 
 
 def test_worlds_restart_afresh_and_keep_the_true_next_state():
-    from irl_bench.rl.experience import begin, unroll
+    from irl_bench.rollouts.experience import begin, unroll
 
     world = Line()
     act = lambda o, k: (jnp.zeros((4, 2)), jnp.zeros((4, 2)), jnp.zeros(4))  # noqa: E731
@@ -212,7 +212,7 @@ def test_worlds_restart_afresh_and_keep_the_true_next_state():
 
 
 def test_termination_can_be_ignored():
-    from irl_bench.rl.experience import begin, unroll
+    from irl_bench.rollouts.experience import begin, unroll
 
     act = lambda o, k: (jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int32), jnp.zeros(2))  # noqa: E731
     for terminate, count in ((True, 4), (False, 0)):
@@ -222,7 +222,7 @@ def test_termination_can_be_ignored():
 
 def test_an_episode_lingers_after_the_worlds_end():
     """A world that says done from its fourth step on: cut two steps later, and not before its length where nothing is said."""
-    from irl_bench.rl.experience import begin, unroll
+    from irl_bench.rollouts.experience import begin, unroll
 
     class Late(Short):
         def step(self, state, action):
@@ -239,7 +239,7 @@ def test_an_episode_lingers_after_the_worlds_end():
         assert found == cuts and not batch.termination.any()
         config = algo.Config(**{**SMALL, "worlds": 2, "unroll": 20, "episode_steps": 50, "init": "random", "linger": linger})
         inner = ppo.PPO(spec, config, terminate=False)
-        state = inner.init(KEY, Task(rollout.collect(world, KEY, 2, 4), world.dials)).replace(worlds=start)
+        state = inner.init(KEY, Task(evaluation.collect(world, KEY, 2, 4), world.dials)).replace(worlds=start)
         _, batch = inner.collect(state, world.dials)  # the setting reaches the rollout
         assert [np.nonzero(column)[0].tolist() for column in np.asarray(batch.truncation).T] == cuts
 
@@ -262,7 +262,7 @@ def test_statistics_of_the_demonstrations_are_frozen():
     for statistics, changes in (("demonstrations", False), ("running", True)):
         world = Line()
         learner = algo.make(Spec(world, 16, 2, 4), algo.Config(**{**SMALL, "statistics": statistics, "rounds": 2}))
-        task = Task(rollout.collect(world, KEY, 2, 4), world.dials)
+        task = Task(evaluation.collect(world, KEY, 2, 4), world.dials)
         state = jax.jit(learner.init)(KEY, task)
         after, _ = jax.jit(learner.update)(state, task)
         assert bool(jnp.any(state.statistics.mean != after.statistics.mean)) == changes

@@ -9,7 +9,7 @@ from brax.envs.base import State
 from envs.core import World
 from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Spec, Task
-from irl_bench.networks import view
+from irl_bench.nets.policies import view
 from irl_bench.rl import sac
 from tests.algos.helpers import Line
 from tests.rl.worlds import Bandit, Dials

@@ -8,8 +8,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from irl_bench import store
-from irl_bench.store import StoreError, cell_path, is_done, read_cell, write_cell
+from irl_bench.storage.cells import (
+    SCHEMA,
+    StoreError,
+    cell_path,
+    collect,
+    curves,
+    is_done,
+    read_cell,
+    read_plan,
+    write_cell,
+    write_plan,
+)
 from tests.toys import cell
 
 KEY = "0123456789abcdef0123"
@@ -41,11 +51,11 @@ def test_round_trip(tmp_path):
     assert path == cell_path(tmp_path, KEY) and is_done(tmp_path, KEY)
     manifest, table = read_cell(path)
     assert manifest["key"] == KEY and manifest["spec"] == cell().to_dict() and manifest["rounds"] == 2
-    assert table.schema == store.SCHEMA and set(table["cell"].to_pylist()) == {KEY}
+    assert table.schema == SCHEMA and set(table["cell"].to_pylist()) == {KEY}
     np.testing.assert_array_equal(table["value"].to_numpy(), columns()["value"])
     assert pq.read_table(path).equals(table)  # a plain Parquet file to everybody else
     assert [file.name for file in (tmp_path / "cells").iterdir()] == [path.name]
-    assert store.collect(tmp_path, [KEY, KEY]).num_rows == 2 * table.num_rows
+    assert collect(tmp_path, [KEY, KEY]).num_rows == 2 * table.num_rows
 
 
 def test_equal_results_are_equal_bytes(tmp_path):
@@ -108,7 +118,7 @@ def test_a_sound_result_is_kept_and_a_damaged_one_not_overwritten(tmp_path):
 
 def test_a_full_disk_leaves_the_last_good_state(tmp_path, monkeypatch):
     write_cell(tmp_path, cell(), KEY, columns(), MANIFEST)
-    store.write_plan(tmp_path, {"version": 1, "entries": []})
+    write_plan(tmp_path, {"version": 1, "entries": []})
 
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -118,8 +128,8 @@ def test_a_full_disk_leaves_the_last_good_state(tmp_path, monkeypatch):
         write_cell(tmp_path, cell(), "a" * 20, columns(), MANIFEST)
     one_line(caught, cell_path(tmp_path, "a" * 20))
     with pytest.raises(StoreError, match="No space left"):
-        store.write_plan(tmp_path, {"version": 1, "entries": [1]})
-    assert is_done(tmp_path, KEY) and store.read_plan(tmp_path) == {"version": 1, "entries": []}
+        write_plan(tmp_path, {"version": 1, "entries": [1]})
+    assert is_done(tmp_path, KEY) and read_plan(tmp_path) == {"version": 1, "entries": []}
     assert [file.name for file in (tmp_path / "cells").iterdir()] == [f"{KEY}.parquet"]
 
 
@@ -132,23 +142,23 @@ def test_a_file_where_the_folder_should_be(tmp_path):
 
 
 def test_plan_round_trip_and_damage(tmp_path):
-    assert store.read_plan(tmp_path) is None
+    assert read_plan(tmp_path) is None
     plan = {"version": 1, "entries": [{"env": "é", "seeds": [0, 3]}], "budget": "smoke"}
-    path = store.write_plan(tmp_path, plan)
-    assert store.read_plan(tmp_path) == plan
+    path = write_plan(tmp_path, plan)
+    assert read_plan(tmp_path) == plan
     sound = path.read_bytes()
     for position in range(len(sound) - 1):
         damaged = bytearray(sound)
         damaged[position] ^= 1
         path.write_bytes(damaged)
         try:
-            assert store.read_plan(tmp_path) == plan  # another white space
+            assert read_plan(tmp_path) == plan  # another white space
         except StoreError as error:
             assert "\n" not in str(error) and str(path) in str(error)
     for content in (b"[]", b"{}", b"", sound[:-20]):
         path.write_bytes(content)
         with pytest.raises(StoreError):
-            store.read_plan(tmp_path)
+            read_plan(tmp_path)
 
 
 def entry(algo, keys, seeds, mode="nominal"):
@@ -163,8 +173,8 @@ def test_curves_take_the_seeds_asked_for_and_the_expert_of_the_mode(tmp_path):
     write_cell(tmp_path, cell(algo="expert", mode="recoverable"), keys[3], columns(offset=9.0), MANIFEST)
     learner = entry("bc", keys[:2], [1, 4])
     experts = [entry("expert", keys[3:], [0, 3], "recoverable"), entry("expert", keys[2:3], [0, 2])]
-    store.write_plan(tmp_path, {"version": 1, "entries": [*experts, learner]})
-    got = store.curves(tmp_path, learner)
+    write_plan(tmp_path, {"version": 1, "entries": [*experts, learner]})
+    got = curves(tmp_path, learner)
     steps = np.arange(1, 17)
     assert got.seeds.tolist() == [1, 2, 3, 4] and got.T.tolist() == steps.tolist()
     assert got.failed.tolist() == [False, False, False, True] and np.isnan(got.cost[3]).all()
@@ -173,6 +183,6 @@ def test_curves_take_the_seeds_asked_for_and_the_expert_of_the_mode(tmp_path):
     assert got.on_to_off[:3].tolist() == [1, 2, 3] and got.eps_own.shape == (4, 3)
     assert got.departures is not None and not got.interactive and got.episodes == 32 and got.consumes == (4, 0)
     with pytest.raises(StoreError, match="seed 6"):
-        store.curves(tmp_path, entry("bc", keys[:2], [1, 6]))
+        curves(tmp_path, entry("bc", keys[:2], [1, 6]))
     with pytest.raises(StoreError, match="not what the plan says"):
-        store.curves(tmp_path, entry("dagger", keys[:2], [1, 4]))
+        curves(tmp_path, entry("dagger", keys[:2], [1, 4]))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from envs.chain import Chain
-from irl_bench import rollout
-from irl_bench.rollout import TOLERANCES
+from irl_bench.rollouts import evaluation
+from irl_bench.rollouts.evaluation import TOLERANCES
 from tests.algos.helpers import Line, chain_expert, line_expert
 
 EPISODES, HORIZON = 6, 12
@@ -41,7 +41,7 @@ def bound(world):
 
 @functools.cache
 def evaluator(kind, act, horizon=HORIZON):
-    return jax.jit(lambda params, key: rollout.evaluate(bound(kind()), act, params, key, EPISODES, horizon))
+    return jax.jit(lambda params, key: evaluation.evaluate(bound(kind()), act, params, key, EPISODES, horizon))
 
 
 def slow(world, act, params, key, episodes, horizon):
@@ -80,7 +80,7 @@ def test_evaluate_is_the_slow_loop(case):
     }[case]
     if case == "chain":  # everything is a mistake that is met often: the plain situation too
         policy = policy.at[0].set(1.0)
-    got = jax.jit(lambda p: rollout.evaluate(world, act, p, KEY, EPISODES, HORIZON))(policy)
+    got = jax.jit(lambda p: evaluation.evaluate(world, act, p, KEY, EPISODES, HORIZON))(policy)
     act = act and jax.jit(act)
     expected = slow(world, act, policy, KEY, EPISODES, HORIZON)
     for name, value in expected.items():
@@ -114,7 +114,7 @@ def test_a_shorter_evaluation_is_the_start_of_a_longer_one():
 
 
 def test_episodes_of_a_block_differ():
-    one = jax.jit(lambda key: rollout.evaluate(bound(Line()), None, None, key, 1, HORIZON))(KEY)
+    one = jax.jit(lambda key: evaluation.evaluate(bound(Line()), None, None, key, 1, HORIZON))(KEY)
     assert not np.allclose(evaluator(Line, None)(None, KEY).graded_cost, EPISODES * one.graded_cost)
 
 
@@ -124,16 +124,16 @@ def test_wrong_at_the_tolerances():
         at = np.float32(tolerance)
         for gap, expected in ((at, 0.0), (np.nextafter(at, np.float32(1)), 1.0), (-at, 0.0), (-2 * at, 1.0)):
             # The first component is off, the second is right; float32 holds the gap exactly because the expert's is 0.
-            assert float(rollout.wrong(world, jnp.asarray([gap, 0.5]), expert)[j]) == expected
-    np.testing.assert_array_equal(rollout.wrong(world, jnp.asarray([0.0, 0.375]), expert), [1, 1, 0])  # any component counts
-    np.testing.assert_array_equal(rollout.wrong(world, jnp.asarray([0.06, 0.65]), expert), [1, 1, 0])
+            assert float(evaluation.wrong(world, jnp.asarray([gap, 0.5]), expert)[j]) == expected
+    np.testing.assert_array_equal(evaluation.wrong(world, jnp.asarray([0.0, 0.375]), expert), [1, 1, 0])  # any component counts
+    np.testing.assert_array_equal(evaluation.wrong(world, jnp.asarray([0.06, 0.65]), expert), [1, 1, 0])
     for action, expected in ((2, 0.0), (1, 1.0), (3, 1.0)):
-        np.testing.assert_array_equal(rollout.wrong(Chain(), jnp.int32(action), jnp.int32(2)), [expected] * 3)
+        np.testing.assert_array_equal(evaluation.wrong(Chain(), jnp.int32(action), jnp.int32(2)), [expected] * 3)
 
 
 def test_collect():
     world = bound(Line())
-    demos = jax.jit(lambda key: rollout.collect(world, key, 5, 7))(KEY)
+    demos = jax.jit(lambda key: evaluation.collect(world, key, 5, 7))(KEY)
     assert demos.observation.shape == (5, 7, 3) and demos.action.shape == (5, 7, 2) and demos.mask.shape == (5, 7)
     assert (demos.mask == 1).all() and demos.mask.dtype == jnp.float32
     np.testing.assert_allclose(demos.action, jax.vmap(jax.vmap(line_expert))(demos.observation), rtol=1e-5, atol=1e-6)
@@ -144,7 +144,7 @@ def test_collect():
 
 
 def test_collect_of_a_discrete_world():
-    demos = jax.jit(lambda key: rollout.collect(bound(Chain()), key, 5, 7))(KEY)
+    demos = jax.jit(lambda key: evaluation.collect(bound(Chain()), key, 5, 7))(KEY)
     assert demos.observation.shape == (5, 7, 65) and demos.action.shape == (5, 7) and demos.action.dtype == jnp.int32
     np.testing.assert_array_equal(demos.action, chain_expert(np.asarray(demos.observation)))
 
@@ -154,7 +154,7 @@ def test_expert_errors_of_known_policies():
 
     @functools.cache
     def compiled(act):
-        return jax.jit(lambda p, k: rollout.expert_errors(world, act, p, k, EPISODES, HORIZON))
+        return jax.jit(lambda p, k: evaluation.expert_errors(world, act, p, k, EPISODES, HORIZON))
 
     def count(act, policy, key=KEY):
         errors, steps = compiled(act)(policy, key)

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_bench import rollout
+from irl_bench.adversarial import discriminator
+from irl_bench.adversarial.discriminator import Config, Discriminator, Network, Rows, Steps
 from irl_bench.algos import airl, gail
 from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Spec, Task
-from irl_bench.networks import standardiser, view
-from irl_bench.rewards import adversarial
-from irl_bench.rewards.adversarial import Config, Discriminator, Network, Rows, Steps
+from irl_bench.nets.policies import standardiser, view
+from irl_bench.rollouts.evaluation import collect
 from tests.algos.helpers import Line
 from tests.rl.worlds import Short
 
@@ -38,13 +38,13 @@ def test_cross_entropy(smoothing):
     labels = 1 - smoothing, smoothing
     bce = lambda z, label: -np.mean(label * np.log(sigmoid(z)) + (1 - label) * np.log(1 - sigmoid(z)))  # noqa: E731
     expected = 0.5 * (bce(expert, labels[0]) + bce(policy, labels[1]))
-    assert np.isclose(adversarial.cross_entropy(jnp.asarray(expert), jnp.asarray(policy), smoothing), expected, rtol=1e-5)
+    assert np.isclose(discriminator.cross_entropy(jnp.asarray(expert), jnp.asarray(policy), smoothing), expected, rtol=1e-5)
 
 
 def test_rewards_from_a_logit():
     z = np.linspace(-8, 8, 33)
     d = sigmoid(z)
-    of = lambda form: np.asarray(adversarial.reward_of(jnp.asarray(z), form))  # noqa: E731
+    of = lambda form: np.asarray(discriminator.reward_of(jnp.asarray(z), form))  # noqa: E731
     np.testing.assert_allclose(of("softplus"), -np.log(1 - d), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(of("log_d"), np.log(d), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(of("logit"), np.log(d) - np.log(1 - d), rtol=1e-4, atol=1e-5)
@@ -59,7 +59,7 @@ def linear(params, steps):
 def test_gradient_penalty_of_a_linear_logit():
     """|grad| is |w| everywhere; the log-probability is no input of the discriminator's own."""
     w = rng.normal(size=8)
-    found = adversarial.gradient_penalty(linear, {"w": jnp.asarray(w)}, rows(5, 1), 1.0)
+    found = discriminator.gradient_penalty(linear, {"w": jnp.asarray(w)}, rows(5, 1), 1.0)
     assert np.isclose(found, (np.linalg.norm(w) - 1) ** 2, rtol=1e-5)
 
 
@@ -76,13 +76,13 @@ def test_gradient_penalty_against_finite_differences():
 
     gradient = np.stack([(value(x + h * e) - value(x - h * e)) / (2 * h) for e in np.eye(6)], 1)
     expected = np.mean((np.linalg.norm(gradient, axis=1) - 0.5) ** 2)
-    assert np.isclose(adversarial.gradient_penalty(logit, params, steps, 0.5), expected, rtol=1e-3)
+    assert np.isclose(discriminator.gradient_penalty(logit, params, steps, 0.5), expected, rtol=1e-3)
 
 
 def test_largest_singular_value():
     for shape in ((7, 3), (64, 64), (5, 1)):
         matrix = rng.normal(size=shape) @ np.diag(np.linspace(3, 1, shape[1]))
-        assert np.isclose(adversarial.largest_singular_value(jnp.asarray(matrix)), np.linalg.norm(matrix, 2), rtol=0.03)
+        assert np.isclose(discriminator.largest_singular_value(jnp.asarray(matrix)), np.linalg.norm(matrix, 2), rtol=0.03)
 
 
 def test_spectral_norm_bounds_the_slope():
@@ -97,15 +97,15 @@ def test_energy_distance():
     b = b + 1.0
     pair = lambda x, y: np.linalg.norm(x[:, None] - y[None], axis=-1)  # noqa: E731
     within = pair(a, a).sum() / (40 * 39) + pair(b, b).sum() / (40 * 39)
-    assert np.isclose(adversarial.energy_distance(jnp.asarray(a), jnp.asarray(b)), 2 * pair(a, b).mean() - within, rtol=1e-3)
-    same = adversarial.energy_distance(*jnp.asarray(rng.normal(size=(2, 400, 2))))
-    assert abs(float(same)) < 0.05 < float(adversarial.energy_distance(jnp.asarray(a), jnp.asarray(b)))
+    assert np.isclose(discriminator.energy_distance(jnp.asarray(a), jnp.asarray(b)), 2 * pair(a, b).mean() - within, rtol=1e-3)
+    same = discriminator.energy_distance(*jnp.asarray(rng.normal(size=(2, 400, 2))))
+    assert abs(float(same)) < 0.05 < float(discriminator.energy_distance(jnp.asarray(a), jnp.asarray(b)))
 
 
 def test_correlation():
     x, y = rng.normal(size=(2, 30))
-    assert np.isclose(adversarial.correlation(jnp.asarray(x), jnp.asarray(y)), np.corrcoef(x, y)[0, 1], atol=1e-6)
-    assert adversarial.correlation(jnp.ones(30), jnp.asarray(y)) == 0.0
+    assert np.isclose(discriminator.correlation(jnp.asarray(x), jnp.asarray(y)), np.corrcoef(x, y)[0, 1], atol=1e-6)
+    assert discriminator.correlation(jnp.ones(30), jnp.asarray(y)) == 0.0
 
 
 # Fitting.
@@ -113,7 +113,7 @@ def test_correlation():
 
 def task_of(world=None, demos=4, steps=16):
     world = world or Line()
-    return Task(rollout.collect(world, KEY, demos, steps), world.dials)
+    return Task(collect(world, KEY, demos, steps), world.dials)
 
 
 def judge_of(config, world=None, reads_actions=False):
@@ -193,7 +193,7 @@ def test_both_sides_are_standardised_alike_and_flags_are_hidden():
     from envs.chain import OFF_VIEW, Chain
 
     world = Chain()
-    demos = rollout.collect(world, KEY, 4, 16)
+    demos = collect(world, KEY, 4, 16)
     for mask in (True, False):
         judge = Discriminator(Spec(world, 16, 4, 16), Config(mask_failure=mask), lambda p, s: s.observation[:, 0], False, 8)
         state = judge.init({}, demos)
@@ -232,10 +232,10 @@ def test_a_constant_discriminator_rewards_neither_living_nor_dying(form):
     spec = Spec(world, 8, 4, 8)
     config = gail.Config(**{**SMALL, "unroll": 32, "statistics": "running"}, init="random", reward=form)
     inner = ppo.PPO(spec, config, terminate=False)
-    state = inner.init(KEY, Task(rollout.collect(world, KEY, 4, 8), world.dials))
+    state = inner.init(KEY, Task(collect(world, KEY, 4, 8), world.dials))
     state, batch = inner.collect(state, world.dials)
     assert not batch.termination.any()
-    reward = adversarial.reward_of(jnp.full(batch.reward.shape, 0.3), form)
+    reward = discriminator.reward_of(jnp.full(batch.reward.shape, 0.3), form)
     endless = float(reward[0, 0]) / (1 - config.discount)
     value = jnp.full(reward.shape, endless)
     found = ppo.returns(batch, reward, value, value, config.discount, config.gae_lambda)
@@ -251,10 +251,10 @@ def test_an_absorbing_state_makes_ends_neutral(form, monkeypatch):
     spec = Spec(world, 8, 4, 8)
     config = gail.Config(**{**SMALL, "unroll": 32, "statistics": "running"}, init="random", reward=form, absorbing=True)
     inner = ppo.PPO(spec, config, terminate=True)
-    state = inner.init(KEY, Task(rollout.collect(world, KEY, 4, 8), world.dials))
+    state = inner.init(KEY, Task(collect(world, KEY, 4, 8), world.dials))
     state, batch = inner.collect(state, world.dials)
     assert batch.termination.any()
-    reward = adversarial.reward_of(jnp.full(batch.reward.shape, 0.3), form)
+    reward = discriminator.reward_of(jnp.full(batch.reward.shape, 0.3), form)
     seen, real = [], ppo.returns
     monkeypatch.setattr(ppo, "returns", lambda *arguments: seen.append(arguments) or real(*arguments))
     for absorbing in (reward[0, 0], None):
@@ -287,7 +287,7 @@ def test_the_absorbing_state_is_judged_paid_and_kept(algo, monkeypatch):
     from irl_bench.rl import ppo
 
     world = Short()
-    spec, task = Spec(world, 8, 4, 8), Task(rollout.collect(world, KEY, 4, 8), world.dials)
+    spec, task = Spec(world, 8, 4, 8), Task(collect(world, KEY, 4, 8), world.dials)
     config = algo.Config(**{**SMALL, "unroll": 32}, init="random", absorbing=True, disc_learning_rate=1e-8)
     learner = algo.make(spec, config)
     state = learner.init(KEY, task)

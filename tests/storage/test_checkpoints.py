@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from irl_bench import checkpoints
-from irl_bench.store import StoreError
+from irl_bench.storage import checkpoints
+from irl_bench.storage.cells import StoreError
 
 ARRAYS = {
     "state.0": np.float32([[1.5, np.nan], [-0.0, np.inf]]),

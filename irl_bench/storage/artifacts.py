@@ -22,7 +22,7 @@ from irl_bench.core import folders
 from irl_bench.core.cell import CellSpec, canonical
 from irl_bench.core.settings import BadInput
 from irl_bench.preferences import human
-from irl_bench.store import write_atomic
+from irl_bench.storage.cells import write_atomic
 
 
 @dataclasses.dataclass(frozen=True)

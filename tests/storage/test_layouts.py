@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 
 import envs
 from envs.core import World, dial
-from irl_bench import demo_files, demos
 from irl_bench.core.settings import BadInput
+from irl_bench.storage import layouts
+from irl_bench.storage.demonstrations import check_new, read, summary, write_npz
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 LENGTHS = (5, 1, 3)
 CHAIN, LANE = envs.make("chain"), envs.make("lane_keep")
 
@@ -112,7 +113,7 @@ def case(request):
 def refused(path, world, *parts):
     """The one line of a refusal, which holds `parts` and the file's name."""
     with pytest.raises(BadInput) as caught:
-        demos.read(path, world)
+        read(path, world)
     line = str(caught.value)
     assert "\n" not in line and str(path).split("\n")[0] in line
     for part in parts:
@@ -141,20 +142,20 @@ def named(arrays, o="observations", a="actions", r="rewards"):
     ],
 )
 def test_names_and_suffixes(suffix, keys, case, tmp_path):
-    found = demos.read(saved(tmp_path / f"d{suffix}", **named(case.padded(), *keys), lengths=LENGTHS), case.world)
+    found = read(saved(tmp_path / f"d{suffix}", **named(case.padded(), *keys), lengths=LENGTHS), case.world)
     case.assert_read(found)
-    assert demos.summary(found)["layout"] == "npz, [N, T, O], cut by lengths" and demos.summary(found)["rewards"]
+    assert summary(found)["layout"] == "npz, [N, T, O], cut by lengths" and summary(found)["rewards"]
 
 
 def test_states_stand_for_observations_only_alone(case, tmp_path):
     arrays = {**case.flat(), "states": np.zeros((9, 3)), "terminals": case.ends()}
-    case.assert_read(demos.read(saved(tmp_path / "d.npz", **arrays), case.world))
+    case.assert_read(read(saved(tmp_path / "d.npz", **arrays), case.world))
 
 
 @pytest.mark.parametrize("more", [0, 1])
 @pytest.mark.parametrize("lengths", [np.array(LENGTHS), np.array(LENGTHS, float), np.array(LENGTHS, np.uint8)[:, None]])
 def test_padded(more, lengths, case, tmp_path):
-    found = demos.read(saved(tmp_path / "d.npz", **case.padded(more), lengths=lengths), case.world)
+    found = read(saved(tmp_path / "d.npz", **case.padded(more), lengths=lengths), case.world)
     case.assert_read(found)
     assert ("without the observation after the last step" in found.layout) == bool(more)
 
@@ -180,13 +181,13 @@ def test_flat(more, how, case, tmp_path):
         "indices": {"indices": [5, 6]},
         "edges": {"episode_ends": [5, 6, 9]},
     }[how]
-    case.assert_read(demos.read(saved(tmp_path / "d.npz", **case.flat(more), **marks), case.world))
+    case.assert_read(read(saved(tmp_path / "d.npz", **case.flat(more), **marks), case.world))
 
 
 def test_flat_with_one_observation_at_the_very_end(case, tmp_path):
     arrays = case.flat()
     arrays["observations"] = np.concatenate([arrays["observations"], case.o[2][3:]])
-    case.assert_read(demos.read(saved(tmp_path / "d.npz", **arrays, terminals=case.ends()), case.world))
+    case.assert_read(read(saved(tmp_path / "d.npz", **arrays, terminals=case.ends()), case.world))
 
 
 @pytest.mark.parametrize("lengths", [LENGTHS, (4,)])
@@ -195,7 +196,7 @@ def test_old_imitation_npz(lengths, tmp_path):
     infos = np.array([{}] * sum(lengths), object)
     arrays = named(case.flat(1), "obs", "acts", "rews")
     indices = np.cumsum(lengths[:-1])
-    found = demos.read(
+    found = read(
         saved(tmp_path / "d.npz", **arrays, indices=indices, terminal=np.ones(len(lengths), bool), infos=infos), case.world
     )
     case.assert_read(found)
@@ -206,16 +207,16 @@ def test_old_imitation_npz(lengths, tmp_path):
 def test_one_episode(more, steps, tmp_path):
     for world in WORLDS.values():
         case = Case(world, (steps,))
-        case.assert_read(demos.read(saved(tmp_path / "d.npz", **case.flat(more)), world))
-        case.assert_read(demos.read(saved(tmp_path / "d.npz", **case.padded(more)), world))
+        case.assert_read(read(saved(tmp_path / "d.npz", **case.flat(more)), world))
+        case.assert_read(read(saved(tmp_path / "d.npz", **case.padded(more)), world))
 
 
 def test_observations_alone_with_and_without_rewards(case, tmp_path):
     arrays = case.flat(1)
     del arrays["actions"]
-    case.assert_read(demos.read(saved(tmp_path / "d.npz", **arrays, terminals=case.ends()), case.world), actions=False)
+    case.assert_read(read(saved(tmp_path / "d.npz", **arrays, terminals=case.ends()), case.world), actions=False)
     only = {"obs": case.flat()["observations"], "dones": case.ends()}
-    case.assert_read(demos.read(saved(tmp_path / "d.npz", **only), case.world), actions=False, rewards=False)
+    case.assert_read(read(saved(tmp_path / "d.npz", **only), case.world), actions=False, rewards=False)
 
 
 @pytest.mark.parametrize("kind", ["<f8", ">f8", "<f2", ">f4", "longdouble", "fortran", "i8", "bool"])
@@ -228,19 +229,19 @@ def test_dtypes(kind, tmp_path):
     for world, action in ((POINT, values[..., None]), (CHAIN, values)):
         wide = np.asarray(np.broadcast_to(x[..., None], (3, 2, int(world.observation_size))), order=order)
         path = saved(tmp_path / "d.npz", observations=wide, actions=x[..., None], rewards=x[..., None])
-        found = demos.read(path, world)
+        found = read(path, world)
         np.testing.assert_array_equal(found.action, action)
         np.testing.assert_array_equal(found.reward, values)
         assert (found.observation == values[..., None]).all()
         saved(path, observations=wide, actions=x, rewards=x)
-        np.testing.assert_array_equal(demos.read(path, world).action, action)
+        np.testing.assert_array_equal(read(path, world).action, action)
 
 
 @pytest.mark.parametrize("name", ["lane_keep", b"lane_keep", np.array(["lane_keep"]), np.array([b"lane_keep"]), ""])
 def test_the_name_of_the_world(name, tmp_path):
     case = Case(LANE)
     path = saved(tmp_path / "d.npz", **case.flat(), terminals=case.ends(), world=name)
-    case.assert_read(demos.read(path, LANE))
+    case.assert_read(read(path, LANE))
     if np.size(name) and name != "":
         refused(path, CHAIN, "holds demonstrations of lane_keep, not of chain", "--env=lane_keep")
 
@@ -248,16 +249,16 @@ def test_the_name_of_the_world(name, tmp_path):
 def test_rewards_are_hashed_cut_and_tiled(tmp_path):
     case = Case(LANE)
     arrays = {**case.padded(), "lengths": LENGTHS}
-    found = demos.read(saved(tmp_path / "d.npz", **arrays), LANE)
+    found = read(saved(tmp_path / "d.npz", **arrays), LANE)
     case.assert_read(found.first(2), lengths=(5, 1)) if found.first(2).mask.shape[1] == 5 else None
     assert found.first(2).layout == found.layout and found.first(2).sha256 != found.sha256
     assert found.tiled(4).reward.shape == (4, 3, 5)
     del arrays["rewards"]
-    bare = demos.read(saved(tmp_path / "d.npz", **arrays), LANE)
+    bare = read(saved(tmp_path / "d.npz", **arrays), LANE)
     assert bare.reward is None and bare.tiled(4).reward is None and bare.sha256 != found.sha256
-    assert not demos.summary(bare)["rewards"]
-    demos.write_npz(tmp_path / "w.npz", jax_like(found), LANE)
-    again = demos.read(tmp_path / "w.npz", LANE)
+    assert not summary(bare)["rewards"]
+    write_npz(tmp_path / "w.npz", jax_like(found), LANE)
+    again = read(tmp_path / "w.npz", LANE)
     assert again.sha256 == found.sha256
 
 
@@ -290,7 +291,7 @@ def test_d4rl_hdf5(suffix, case, tmp_path):
         "infos/qpos": np.zeros((9, 2)),
         "world": case.world.name,
     }
-    found = demos.read(h5(tmp_path / f"d{suffix}", tree), case.world)
+    found = read(h5(tmp_path / f"d{suffix}", tree), case.world)
     case.assert_read(found)
     assert found.layout == "HDF5, flat, cut by terminals and timeouts"
 
@@ -306,7 +307,7 @@ def test_hdf5_with_a_group_for_each_episode(key, form, tmp_path):
         tree |= {f"{group}/rewards": case.r[i], f"{group}/dones": np.zeros(len(case.a[i])), f"{group}/states": np.zeros((2, 9))}
         if key != "obs":
             tree[f"{group}/obs/image"] = np.zeros((len(case.a[i]), 4, 4, 3), np.uint8)
-    case.assert_read(demos.read(h5(tmp_path / "d.hdf5", tree), LANE))
+    case.assert_read(read(h5(tmp_path / "d.hdf5", tree), LANE))
 
 
 def test_hdf5_that_cannot_be_used(tmp_path, monkeypatch):
@@ -378,11 +379,11 @@ def test_minari(kind, tmp_path, monkeypatch):
     box = lambda s: s.Box(-np.inf, np.inf, (82,), np.float32)  # noqa: E731
     case, folder = minari_dataset(tmp_path, monkeypatch, box, lambda _, o: o, kind)
     for path in (folder, folder / "data"):
-        found = demos.read(path, LANE)
+        found = read(path, LANE)
         case.assert_read(found)
         assert found.layout == "Minari dataset"
     if kind == "hdf5":
-        case.assert_read(demos.read(folder / "data" / "main_data.hdf5", LANE))
+        case.assert_read(read(folder / "data" / "main_data.hdf5", LANE))
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -445,14 +446,14 @@ def lerobot(folder, case, version="v2.1", lists="fixed", order=1, **changes):
 @pytest.mark.parametrize("lists", ["fixed", "variable"])
 @pytest.mark.parametrize("order", [1, -1])
 def test_lerobot(version, lists, order, case, tmp_path):
-    found = demos.read(lerobot(tmp_path / "d", case, version, lists, order), case.world)
+    found = read(lerobot(tmp_path / "d", case, version, lists, order), case.world)
     case.assert_read(found)
     assert found.layout == f"LeRobot dataset {version}"
 
 
 def test_lerobot_with_bare_numbers_and_without_rewards(tmp_path):
     case = Case(POINT)
-    case.assert_read(demos.read(lerobot(tmp_path / "d", case, lists="scalar", without=("next.reward",)), POINT), rewards=False)
+    case.assert_read(read(lerobot(tmp_path / "d", case, lists="scalar", without=("next.reward",)), POINT), rewards=False)
 
 
 def test_lerobot_that_cannot_be_used(tmp_path):
@@ -476,7 +477,7 @@ def test_lerobot_that_cannot_be_used(tmp_path):
     file = next(folder.rglob("*.parquet"))
     file.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     with pytest.raises(BadInput, match="git lfs pull"):
-        demos.read(folder, LANE)
+        read(folder, LANE)
     file.write_bytes(b"PAR1")
     refused(folder, LANE, "damaged or no LeRobot")
     (folder / "meta" / "info.json").write_text("{")
@@ -515,13 +516,13 @@ def imitation(folder, case, shards=1, **changes):
 
 @pytest.mark.parametrize("shards", [1, 3])
 def test_imitation(shards, case, tmp_path):
-    found = demos.read(imitation(tmp_path / "d", case, shards), case.world)
+    found = read(imitation(tmp_path / "d", case, shards), case.world)
     case.assert_read(found)
     assert found.layout == "imitation's trajectories"
 
 
 def test_imitation_without_rewards(case, tmp_path):
-    case.assert_read(demos.read(imitation(tmp_path / "d", case, rews=None), case.world), rewards=False)
+    case.assert_read(read(imitation(tmp_path / "d", case, rews=None), case.world), rewards=False)
 
 
 def test_imitation_that_cannot_be_used(tmp_path):
@@ -644,8 +645,8 @@ def test_paths(name, tmp_path):
     link = tmp_path / "link.npz"
     link.symlink_to(path)
     for one in (path, str(path), link):
-        case.assert_read(demos.read(one, LANE))
-    case.assert_read(demos.read(h5(tmp_path / f"{name}.h5", {**case.flat(), "terminals": case.ends()}), LANE))
+        case.assert_read(read(one, LANE))
+    case.assert_read(read(h5(tmp_path / f"{name}.h5", {**case.flat(), "terminals": case.ends()}), LANE))
 
 
 def test_paths_that_lead_nowhere(tmp_path, monkeypatch):
@@ -823,7 +824,7 @@ def test_an_observation_of_one_number(tmp_path):
 # Fuzz
 
 
-KEYS = [*sorted({name for names in demo_files.ALIASES.values() for name in names}), "states", "x"]
+KEYS = [*sorted({name for names in layouts.ALIASES.values() for name in names}), "states", "x"]
 DTYPES = st.sampled_from(["f4", "f8", ">f8", "f2", "i8", "u1", "bool", "U3", "S2", "c8", "M8[s]", [("a", "f4")]])
 SHAPES = st.lists(st.sampled_from([0, 1, 2, 3, 4]), max_size=4).map(tuple)
 
@@ -836,7 +837,7 @@ SHAPES = st.lists(st.sampled_from([0, 1, 2, 3, 4]), max_size=4).map(tuple)
 def test_any_arrays_are_read_or_refused_in_one_line(tmp_path_factory, arrays, world):
     path = saved(tmp_path_factory.getbasetemp() / "fuzz.npz", **arrays)
     try:
-        found = demos.read(path, world)
+        found = read(path, world)
     except BadInput as error:
         assert "\n" not in str(error) and "damaged" not in str(error), str(error)
     else:
@@ -878,7 +879,7 @@ def test_changed_bytes_are_read_or_refused_in_one_line(tmp_path_factory, at, byt
     path = tmp_path_factory.getbasetemp() / "bytes.npz"
     path.write_bytes(content[: at % len(content)] if cut else content)
     try:
-        demos.read(path, POINT)
+        read(path, POINT)
     except BadInput as error:
         assert "\n" not in str(error)
 
@@ -912,7 +913,7 @@ def test_the_program_checks_in_one_line(tmp_path):
 )
 def test_the_program_writes_no_dataset_of_an_odd_name(name, near, tmp_path):
     with pytest.raises(BadInput, match=near):
-        demos.check_new(demo_files.place(tmp_path / name if name[0] != "~" else name))
+        check_new(layouts.place(tmp_path / name if name[0] != "~" else name))
 
 
 def test_interleaved_episodes_say_how_to_sort_them(tmp_path):
@@ -921,7 +922,7 @@ def test_interleaved_episodes_say_how_to_sort_them(tmp_path):
         tmp_path / "d.npz", observations=np.zeros((12, 65)), actions=np.zeros(12, int), episode_id=np.tile(np.arange(3), 4)
     )
     with pytest.raises(BadInput, match=r"comes back to an episode .* np\.argsort\(episode_id, kind='stable'\)"):
-        demos.read(tmp_path / "d.npz", envs.make("chain"))
+        read(tmp_path / "d.npz", envs.make("chain"))
 
 
 def test_lengths_and_marks_of_ends_that_contradict_are_refused(tmp_path):
@@ -930,6 +931,6 @@ def test_lengths_and_marks_of_ends_that_contradict_are_refused(tmp_path):
     arrays = {"observations": np.zeros((2, 50, 65)), "actions": np.zeros((2, 50), int), "dones": dones}
     np.savez(tmp_path / "d.npz", **arrays, lengths=[50, 50])
     with pytest.raises(BadInput, match=r"dones end episode 0 at step 9, but lengths says 50"):
-        demos.read(tmp_path / "d.npz", envs.make("chain"))
+        read(tmp_path / "d.npz", envs.make("chain"))
     np.savez(tmp_path / "d.npz", **arrays, lengths=[10, 10])
-    assert demos.read(tmp_path / "d.npz", envs.make("chain")).lengths == (10, 10)
+    assert read(tmp_path / "d.npz", envs.make("chain")).lengths == (10, 10)

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 import envs
-from irl_bench import cli, demos, plan, rollout
+from irl_bench import cli, plan
 from irl_bench.core.settings import BadInput
 from irl_bench.programs import Program
+from irl_bench.rollouts.evaluation import record
+from irl_bench.storage.demonstrations import read, summary, write_minari, write_npz
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 N, T = 3, 12
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -25,7 +27,7 @@ def world():
 
 @pytest.fixture(scope="module")
 def made(world):
-    return rollout.record(world, 5, N, T)
+    return record(world, 5, N, T)
 
 
 @pytest.fixture
@@ -35,13 +37,13 @@ def arrays(made):
 
 def test_a_recording_repeats():
     chain = envs.make("chain")
-    first, again, other = (rollout.record(chain, seed, N, T).demonstrations for seed in (5, 5, 6))
+    first, again, other = (record(chain, seed, N, T).demonstrations for seed in (5, 5, 6))
     np.testing.assert_array_equal(first.observation, again.observation)
     assert not np.array_equal(first.observation, other.observation)
 
 
 def test_noise_is_executed_and_not_recorded(world, made):
-    noisy = rollout.record(world, 5, N, T, noise=0.2)
+    noisy = record(world, 5, N, T, noise=0.2)
     np.testing.assert_array_equal(made.demonstrations.observation[:, 0], noisy.demonstrations.observation[:, 0])
     np.testing.assert_array_equal(made.demonstrations.action[:, 0], noisy.demonstrations.action[:, 0])
     assert not np.allclose(made.last, noisy.last)
@@ -52,37 +54,37 @@ def test_noise_is_executed_and_not_recorded(world, made):
 def test_there_and_back(form, world, made, tmp_path):
     path = tmp_path / form
     if form.endswith("npz"):
-        demos.write_npz(path, made.demonstrations, world)
+        write_npz(path, made.demonstrations, world)
     else:
-        demos.write_minari(path, made.demonstrations, np.asarray(made.last), world)
+        write_minari(path, made.demonstrations, np.asarray(made.last), world)
         with pytest.raises(BadInput, match="already there"):
-            demos.write_minari(path, made.demonstrations, np.asarray(made.last), world)
-    found = demos.read(path, world)
+            write_minari(path, made.demonstrations, np.asarray(made.last), world)
+    found = read(path, world)
     np.testing.assert_array_equal(found.observation, made.demonstrations.observation)
     np.testing.assert_array_equal(found.action, made.demonstrations.action)
     np.testing.assert_array_equal(found.reward, made.demonstrations.reward)
     assert (found.mask == 1).all() and found.mask.shape == (N, T)
     with pytest.raises(BadInput, match="holds demonstrations of lane_keep, not of chain; nearest: --env=lane_keep"):
-        demos.read(path, envs.make("chain"))
+        read(path, envs.make("chain"))
 
 
 def test_other_lengths_come_with_a_mask(world, arrays, tmp_path):
     np.savez(tmp_path / "d.npz", **arrays, lengths=np.array([T, 4, 7]))
-    found = demos.read(tmp_path / "d.npz", world)
+    found = read(tmp_path / "d.npz", world)
     np.testing.assert_array_equal(found.mask.sum(1), [T, 4, 7])
     assert (found.observation[1, 4:] == 0).all() and (found.action[2, 7:] == 0).all()
 
 
 def test_the_first_episodes_are_padded_to_the_longest_of_them(world, arrays, tmp_path):
     np.savez(tmp_path / "d.npz", **arrays, lengths=np.array([4, 7, T]))
-    found = demos.read(tmp_path / "d.npz", world)
+    found = read(tmp_path / "d.npz", world)
     assert found.first(2).observation.shape == (2, 7, world.observation_size) and found.first(2).lengths == (4, 7)
     assert found.first(3).sha256 == found.sha256 and found.first(1).action.shape[:2] == (1, 4)
 
 
 def test_observations_alone_are_read(world, arrays, tmp_path):
     np.savez(tmp_path / "d.npz", observations=arrays["observations"])
-    assert demos.read(tmp_path / "d.npz", world).action is None
+    assert read(tmp_path / "d.npz", world).action is None
 
 
 def spoilt(arrays, how):
@@ -122,7 +124,7 @@ def spoilt(arrays, how):
 def test_a_bad_file_is_one_line(how, message, world, arrays, tmp_path):
     np.savez(tmp_path / "d.npz", **spoilt(arrays, how))
     with pytest.raises(BadInput, match=message) as caught:
-        demos.read(tmp_path / "d.npz", world)
+        read(tmp_path / "d.npz", world)
     assert "\n" not in str(caught.value)
 
 
@@ -139,16 +141,16 @@ def test_no_file_at_all_is_one_line(name, content, message, world, tmp_path):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(BadInput, match=message):
-        demos.read(tmp_path / name, world)
+        read(tmp_path / name, world)
 
 
 def test_a_folder_that_is_no_dataset_is_one_line(world, tmp_path):
     with pytest.raises(BadInput, match="holds no data/"):
-        demos.read(tmp_path, world)
+        read(tmp_path, world)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "main_data.hdf5").write_bytes(b"nothing")
     with pytest.raises(BadInput, match="damaged or no Minari"):
-        demos.read(tmp_path, world)
+        read(tmp_path, world)
 
 
 def test_a_sweep_takes_them_for_every_seed(world, made, arrays, tmp_path):
@@ -196,4 +198,4 @@ def test_the_program_writes_and_checks(tmp_path):
     assert done.returncode == 0 and "2 demonstrations of chain" in done.stdout, done.stderr
     bad = call("--check=none.npz")
     assert bad.returncode == 2 and bad.stderr.count("\n") == 1 and "is missing" in bad.stderr
-    assert json.dumps(demos.summary(demos.read(tmp_path / "c.npz", envs.make("chain"))))
+    assert json.dumps(summary(read(tmp_path / "c.npz", envs.make("chain"))))

@@ -7,8 +7,8 @@ import pytest
 
 from envs.chain import Chain
 from irl_bench.core.types import Spec
-from irl_bench.networks import Policy, Standardiser
-from irl_bench.supervised import Data, PolicyParams, fit, flatten, held_out_loss, optimiser
+from irl_bench.nets.policies import Policy, Standardiser
+from irl_bench.nets.supervised import Data, PolicyParams, fit, flatten, held_out_loss, optimiser
 from tests.algos.helpers import Line
 
 KEY = jax.random.PRNGKey(1)

@@ -10,7 +10,7 @@ import optax
 from flax import struct
 
 from irl_bench.core.settings import BadInput
-from irl_bench.networks import Policy, Standardiser
+from irl_bench.nets.policies import Policy, Standardiser
 
 
 @struct.dataclass

@@ -20,9 +20,9 @@ from flax import struct
 
 from irl_bench.core.settings import BadInput, setting
 from irl_bench.core.types import Demonstrations, Spec
-from irl_bench.networks import Standardiser, standardiser
-from irl_bench.rl.experience import Transition, flat
-from irl_bench.supervised import draw
+from irl_bench.nets.policies import Standardiser, standardiser
+from irl_bench.nets.supervised import draw
+from irl_bench.rollouts.experience import Transition, flat
 
 INPUT_LIMIT = 10.0
 """Standardised inputs are cut here."""

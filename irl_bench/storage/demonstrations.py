@@ -15,11 +15,11 @@ import numpy as np
 
 import envs
 from envs.core import World
-from irl_bench import demo_files
 from irl_bench.core.settings import BadInput, nearest
 from irl_bench.core.types import Demonstrations
-from irl_bench.demo_files import Episode, Found, shown
-from irl_bench.store import write_atomic, writing
+from irl_bench.storage import layouts
+from irl_bench.storage.cells import write_atomic, writing
+from irl_bench.storage.layouts import Episode, Found, shown
 
 TOLERANCE = 1e-3
 """By how much an action may exceed [-1, 1]; it is clipped."""
@@ -100,29 +100,29 @@ def read(path: str | Path, world: World) -> Recorded:
       BadInput: nothing there, a layout that is not read, demonstrations of another world, wrong shapes, what is not finite in
         float32, or actions out of range; one line that names the file and says how to convert it.
     """
-    path = demo_files.place(path)
-    found = demo_files.read(path)
+    path = layouts.place(path)
+    found = layouts.read(path)
     if found.world and found.world != world.name:
         near = nearest(found.world, (world.name, *envs.names()))
         text = f" holds demonstrations of {found.world}, not of {world.name}; nearest: --env={near}"
-        raise demo_files.refusal(path, text)
+        raise layouts.refusal(path, text)
     try:
         return _checked(path, found, world)
     except MemoryError:
-        raise demo_files.refusal(
+        raise layouts.refusal(
             path, " does not fit into memory when padded to its longest episode; nearest: fewer episodes"
         ) from None
 
 
 def _checked(path: Path, found: Found, world: World) -> Recorded:
-    for part, role in enumerate(demo_files.ROLES):
+    for part, role in enumerate(layouts.ROLES):
         given = [episode[part] is not None for episode in found.episodes]
         if any(given) and not all(given):
             text = f": episode {given.index(False)} has no {role}, episode {given.index(True)} has; nearest: leave it out"
-            raise demo_files.refusal(path, text)
+            raise layouts.refusal(path, text)
     rows = [_episode(path, found, world, i) for i in range(len(found.episodes))]
     if not rows:
-        raise demo_files.refusal(path, f" holds no episode ({found.layout}); nearest: launch/demos.py writes some")
+        raise layouts.refusal(path, f" holds no episode ({found.layout}); nearest: launch/demos.py writes some")
     longest = max(len(row.observation) for row in rows)
 
     def padded(part: int) -> np.ndarray | None:
@@ -142,7 +142,7 @@ def _checked(path: Path, found: Found, world: World) -> Recorded:
 def _episode(path: Path, found: Found, world: World, i: int) -> Episode:
     """Episode `i` as float32[T, O], float32[T, A] or int32[T], and float32[T]."""
     keys, episode = found.keys, found.episodes[i]
-    for role, array in zip(demo_files.ROLES, episode, strict=True):
+    for role, array in zip(layouts.ROLES, episode, strict=True):
         if array is not None and array.ndim == 0:
             raise _unlike(path, keys[role], i, role, array, f"{world.name}'s have a step a row", f"{keys[role]}[None]")
     observation, action, reward = episode
@@ -150,10 +150,10 @@ def _episode(path: Path, found: Found, world: World, i: int) -> Episode:
     if len(observation) == steps + 1 and (action is not None or reward is not None):
         observation = observation[:steps]
     if steps == 0:
-        raise demo_files.refusal(
+        raise layouts.refusal(
             path, f": episode {i} has no steps ({keys['observations']} {shown(observation.shape)}); nearest: leave it out"
         )
-    for role, array in zip(demo_files.ROLES, (observation, action, reward), strict=True):
+    for role, array in zip(layouts.ROLES, (observation, action, reward), strict=True):
         if array is not None and len(array) != steps:
             theirs = f"episode {i} has {steps} steps of actions, or one observation more"
             raise _unlike(path, keys[role], i, role, array, theirs, f"{keys[role]}[:{steps}]")
@@ -167,7 +167,7 @@ def _episode(path: Path, found: Found, world: World, i: int) -> Episode:
 def _unlike(path: Path, key: str, i: int, role: str, array: np.ndarray, theirs: str, how: str) -> BadInput:
     """That an array of an episode has another shape than the world's."""
     text = f": episode {i} has {role} {shown(array.shape)}, but {theirs} ({key}, {array.dtype}); convert: {how}"
-    return demo_files.refusal(path, text)
+    return layouts.refusal(path, text)
 
 
 def _observation(path: Path, key: str, i: int, array: np.ndarray, world: World) -> np.ndarray:
@@ -221,7 +221,7 @@ def _action(path: Path, found: Found, i: int, array: np.ndarray, world: World) -
             t = int(wrong.argmax())
             text = f": episode {i} holds an action that is no integer in 0..{discrete - 1}, step {t} ({key} is {array[t]},"
             how = f"{key} - {key}.min() if they begin elsewhere, np.round({key}) if they are almost whole"
-            raise demo_files.refusal(path, f"{text} {array.dtype}); convert: {how}")
+            raise layouts.refusal(path, f"{text} {array.dtype}); convert: {how}")
         return array.astype(np.int32)
     if np.abs(values).max() > 1.0 + TOLERANCE:
         largest = max(_largest(episode.action) for episode in found.episodes)
@@ -229,7 +229,7 @@ def _action(path: Path, found: Found, i: int, array: np.ndarray, world: World) -
         text = f": episode {i} holds an action of {np.abs(values).max():.4g}; they must be in [-1, 1]"
         about = f"({key}, {array.dtype}, the largest {largest:.6g}{whole})"
         how = f"{key} / {largest:.6g}, or (2 * {key} - (high + low)) / (high - low) with the bounds low and high"
-        raise demo_files.refusal(path, f"{text} {about}; convert: {how}")
+        raise layouts.refusal(path, f"{text} {about}; convert: {how}")
     return np.clip(values, -1.0, 1.0)
 
 
@@ -248,7 +248,7 @@ def _finite(path: Path, key: str, i: int, what: str, array: np.ndarray) -> np.nd
         value = array.reshape(len(array), -1)[t, int(bad[t].argmax())]
         text = f": episode {i} holds {what} that is not finite, step {t} ({key} is {value} of {array.dtype}; float32 ends at"
         how = f"leave episode {i} out" + (f", or cut it, {key}[:{t}] of that episode" if t else "")
-        raise demo_files.refusal(path, f"{text} 3.4e38); convert: {how}")
+        raise layouts.refusal(path, f"{text} 3.4e38); convert: {how}")
     return values
 
 

@@ -8,12 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_bench import learned, plugins, rollout, runner, store
+from irl_bench import plugins, runner
 from irl_bench.core.cell import CellSpec
 from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Spec, Task
 from irl_bench.progress import Silent
 from irl_bench.rl import ppo
+from irl_bench.rollouts.evaluation import collect
+from irl_bench.storage import artifacts
+from irl_bench.storage.cells import read_cell
 
 EVALUATED = ("cost", "graded_cost")
 
@@ -45,7 +48,7 @@ def equal(found, parts, row):
 
 def refused(path, *names):
     with pytest.raises(BadInput) as caught:
-        learned.read(path)
+        artifacts.read(path)
     text = str(caught.value)
     assert "\n" not in text and all(str(name) in text for name in names)
 
@@ -55,8 +58,8 @@ def refused(path, *names):
 
 @pytest.mark.parametrize("of", ["file", "run", "folder"])
 def test_round_trip(tmp_path, of):
-    path = learned.write(tmp_path, cell(first_seed=3), "key", parts())
-    found = learned.read({"file": path, "run": tmp_path, "folder": path.parent}[of])
+    path = artifacts.write(tmp_path, cell(first_seed=3), "key", parts())
+    found = artifacts.read({"file": path, "run": tmp_path, "folder": path.parent}[of])
     assert (found.algo, found.env, found.demos, found.demo_steps, found.horizon) == ("gail", FIELDS["env"], 4, 8, 8)
     assert list(found.arrays) == [3, 4]
     for row, seed in enumerate((3, 4)):
@@ -67,8 +70,8 @@ def test_round_trip(tmp_path, of):
 
 def test_groups_of_a_folder_are_merged(tmp_path):
     for first in (0, 2):
-        learned.write(tmp_path, cell(first_seed=first), f"key{first}", parts(first))
-    found = learned.read(tmp_path)
+        artifacts.write(tmp_path, cell(first_seed=first), f"key{first}", parts(first))
+    found = artifacts.read(tmp_path)
     assert sorted(found.arrays) == [0, 1, 2, 3]
     for first in (0, 2):
         for row in (0, 1):
@@ -76,13 +79,13 @@ def test_groups_of_a_folder_are_merged(tmp_path):
 
 
 def test_a_missing_seed_is_named(tmp_path):
-    found = learned.read(learned.write(tmp_path, cell(), "key", parts()))
+    found = artifacts.read(artifacts.write(tmp_path, cell(), "key", parts()))
     with pytest.raises(BadInput, match="seed 2 "):
         found.of("reward", range(1, 3))
 
 
 def test_every_flipped_bit_and_every_truncation_is_noticed(tmp_path):
-    path = learned.write(tmp_path, cell(), "key", parts())
+    path = artifacts.write(tmp_path, cell(), "key", parts())
     whole = path.read_bytes()
     rng = np.random.default_rng(0)
     for position in rng.integers(0, len(whole), 60):
@@ -110,8 +113,8 @@ def test_two_algorithms_two_modes_or_a_seed_twice_are_refused(tmp_path):
     others = {"algo": {"algo": "airl"}, "mode": {"mode": "other"}, "dials": {"dials": {"gust": 0.5}}, "seed": {"first_seed": 1}}
     for name, other in others.items():
         out = tmp_path / name
-        learned.write(out, cell(), "one", parts())
-        learned.write(out, dataclasses.replace(cell(), **other), "two", parts())
+        artifacts.write(out, cell(), "one", parts())
+        artifacts.write(out, dataclasses.replace(cell(), **other), "two", parts())
         refused(out, out)
 
 
@@ -142,12 +145,12 @@ def gail_and(found):
     """(learner of the run's algorithm, a task of its shapes)."""
     world = plugins.world(found.env).world
     spec = Spec(world, found.horizon, found.demos, found.demo_steps)
-    task = Task(rollout.collect(world, jax.random.PRNGKey(5), found.demos, found.demo_steps), world.dials)
+    task = Task(collect(world, jax.random.PRNGKey(5), found.demos, found.demo_steps), world.dials)
     return spec, plugins.learner(found.algo, spec, found.config), task
 
 
 def test_stored_plays_exactly_that_policy(gail_run, tmp_path):
-    found = learned.read(gail_run, "policy")
+    found = artifacts.read(gail_run, "policy")
     spec, learner, task = gail_and(found)
     stored = plugins.learner("stored", dataclasses.replace(spec, given=found), {})
     observation = jax.random.normal(jax.random.PRNGKey(1), (16, 3))
@@ -159,8 +162,8 @@ def test_stored_plays_exactly_that_policy(gail_run, tmp_path):
         first, second = act[0](theirs, observation, jax.random.PRNGKey(2)), act[1](mine, observation, jax.random.PRNGKey(2))
         np.testing.assert_array_equal(first, second)
     # In the frame its episodes are those of the run that learned it.
-    run([cell("stored", given=learned.hold(found))], tmp_path)
-    tables = [store.read_cell(next(out.glob("cells/*.parquet")))[1].to_pandas() for out in (gail_run, tmp_path)]
+    run([cell("stored", given=artifacts.hold(found))], tmp_path)
+    tables = [read_cell(next(out.glob("cells/*.parquet")))[1].to_pandas() for out in (gail_run, tmp_path)]
     kept = (table[table.quantity.isin(EVALUATED)].drop(columns=["cell", "round"]) for table in tables)
     before, after = (table.reset_index(drop=True) for table in kept)
     assert set(after.quantity) == set(EVALUATED)
@@ -168,7 +171,7 @@ def test_stored_plays_exactly_that_policy(gail_run, tmp_path):
 
 
 def test_judged_sums_the_learned_and_the_true_reward_of_the_experts_rollouts(gail_run):
-    found = learned.read(gail_run, "reward")
+    found = artifacts.read(gail_run, "reward")
     spec, learner, task = gail_and(found)
     task = dataclasses.replace(task, given=found.arrays[1]["reward"])
     judged = plugins.learner("judged", dataclasses.replace(spec, given=found), {"rollouts": 16, "noise": 1.0})
@@ -195,7 +198,7 @@ def test_judged_sums_the_learned_and_the_true_reward_of_the_experts_rollouts(gai
 
 
 def test_ppo_sees_exactly_the_learned_reward(gail_run, monkeypatch):
-    found = learned.read(gail_run, "reward")
+    found = artifacts.read(gail_run, "reward")
     spec, learner, task = gail_and(found)
     task = dataclasses.replace(task, given=found.arrays[1]["reward"])
     seen = []
@@ -235,11 +238,11 @@ def airl_learned(**config):
     }
     full = {name: setting.default for name, setting in plugins.algorithm("airl").settings.items()}
     full |= {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
-    return learned.Learned("airl", env, full, 4, 8, 8, "0" * 64, "0" * 8, {0: leaves}), learner, policy, reward
+    return artifacts.Learned("airl", env, full, 4, 8, 8, "0" * 64, "0" * 8, {0: leaves}), learner, policy, reward
 
 
 def task_of(world, given=None):
-    return Task(rollout.collect(world, jax.random.PRNGKey(5), 4, 8), world.dials, given)
+    return Task(collect(world, jax.random.PRNGKey(5), 4, 8), world.dials, given)
 
 
 RLHF = {**TINY, "bc_steps": 2, "policy_delay": 0, "labels": 10, "pool_worlds": 4, "pool_steps": 8, "segment": 2, "members": 2,
