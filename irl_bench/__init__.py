@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from irl_bench.core.learner import Consumes, Learner
     from irl_bench.core.settings import BadInput, setting
     from irl_bench.core.types import Demonstrations, Spec, Task
-    from irl_bench.host import host_policy
     from irl_bench.loading import load
+    from irl_bench.plan.host import host_policy
 
 __version__ = "0.1.0"
 
@@ -29,7 +29,7 @@ _HOMES = {
     "Learner": "core.learner",
     "Spec": "core.types",
     "Task": "core.types",
-    "host_policy": "host",
+    "host_policy": "plan.host",
     "load": "loading",
     "run": "api",
     "score": "api",

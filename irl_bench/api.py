@@ -12,15 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.core import World
-from irl_bench import lanes, plugins, policies, runner, sweep
-from irl_bench import plan as plans
+from irl_bench import sweep
 from irl_bench.core.learner import Learner
 from irl_bench.core.settings import BadInput, nearest, whole
 from irl_bench.core.types import Spec
 from irl_bench.horizon import Curves, analyse
-from irl_bench.host import HostPolicy
-from irl_bench.programs import EVALUATION, HELD_OUT
+from irl_bench.plan import build as plans
+from irl_bench.plan import policies, registry
+from irl_bench.plan.host import HostPolicy
 from irl_bench.rollouts.evaluation import TOLERANCES, evaluate, expected_cost, expert_errors
+from irl_bench.run import lanes, runner
+from irl_bench.run.programs import EVALUATION, HELD_OUT
 
 __all__ = ["run", "score"]
 
@@ -84,7 +86,7 @@ def run(
     runner.configure()
     if not isinstance(out, str | os.PathLike):
         raise BadInput(f"out={out!r} must be a folder's name; nearest: {plans.Request.out!r}")
-    policies = [plugins.POLICY + ref for ref in _list("policy", policy)]
+    policies = [registry.POLICY + ref for ref in _list("policy", policy)]
     asked = _list("algo", algo)
     if policies and asked == list(plans.Request.algo):
         asked = []
@@ -171,8 +173,8 @@ def score(
     if isinstance(policy, str):
         if params is not None or carry is not None:
             raise BadInput("a policy named as package.module:act has params and carry in its module; nearest: leave them out")
-        name = plugins.POLICY + policy
-        make = plugins.algorithm(name).make
+        name = registry.POLICY + policy
+        make = registry.algorithm(name).make
     else:
         name = getattr(policy, "__name__", "policy")
         make = policies.as_learner(policy, params, carry)
@@ -251,11 +253,11 @@ def _measure(
 
 def _world(world: str | World, dials: Mapping[str, float]) -> tuple[World, str]:
     if isinstance(world, str):
-        loaded = plugins.world(world, dials)
+        loaded = registry.world(world, dials)
         made, name, told = loaded.world, world, loaded.warnings
     elif isinstance(world, World):
-        told = () if type(world).__module__.startswith("envs.") else plugins.keeps_contract(world)
-        made, name = plugins.dialled(world, dials), world.name
+        told = () if type(world).__module__.startswith("envs.") else registry.keeps_contract(world)
+        made, name = registry.dialled(world, dials), world.name
     else:
         hint = "irl_bench.score(policy, 'lane_keep')"
         raise BadInput(f"world must be a name or an envs.core.World, not {type(world).__name__}; nearest: {hint}")

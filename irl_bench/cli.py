@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from absl import app, flags, logging
 
 import envs
-from irl_bench import algos, plugins
-from irl_bench import plan as plans
+from irl_bench import algos
 from irl_bench.core import folders
 from irl_bench.core.settings import BadInput, Setting, nearest, show
 from irl_bench.experiments import STUDIES
-from irl_bench.experiments import settings as table
+from irl_bench.plan import build as plans
+from irl_bench.plan import presets as table
+from irl_bench.plan import registry as plugins
 
 if TYPE_CHECKING:  # it draws, and what draws is slow to import
     from irl_bench.experiments.study import Study
@@ -311,7 +312,7 @@ def _unknown(flag: str, values: flags.FlagValues, owners: Sequence[plugins.Algor
 
 def start() -> NoReturn:
     """The program `launch/sweep.py`."""
-    from irl_bench import runner
+    from irl_bench.run import runner
 
     folders.cache()
     try:
@@ -321,7 +322,7 @@ def start() -> NoReturn:
     except BadInput as error:
         _complain(error)
         sys.exit(BAD_INPUT)
-    from irl_bench.process import stopping_signals
+    from irl_bench.run.process import stopping_signals
 
     for number in stopping_signals():  # while cells are run, the runner handles them
         signal.signal(number, _interrupted)

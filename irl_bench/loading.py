@@ -11,11 +11,12 @@ import jax
 import jax.numpy as jnp
 
 from envs.core import World
-from irl_bench import plugins, process
 from irl_bench.algos import stored
 from irl_bench.core import folders
 from irl_bench.core.settings import BadInput, nearest, whole
 from irl_bench.core.types import Spec
+from irl_bench.plan import registry
+from irl_bench.run import process
 from irl_bench.storage import artifacts
 from irl_bench.storage.cells import read_plan
 
@@ -82,9 +83,9 @@ def load(
     if not path.exists():
         raise BadInput(f"{path} is missing; the same sweep command makes it")
     held = artifacts.read(path, "policy")
-    loaded = plugins.world(held.env, {**entry["settings"]["options"], **entry["settings"]["dials"]})
+    loaded = registry.world(held.env, {**entry["settings"]["options"], **entry["settings"]["dials"]})
     world = loaded.world
-    _check_sources(folder, entry["settings"]["plugin"], {**plugins.algorithm(held.algo).source, **loaded.source})
+    _check_sources(folder, entry["settings"]["plugin"], {**registry.algorithm(held.algo).source, **loaded.source})
     learner, task = stored.maker(Spec(world, held.horizon, held.demos, held.demo_steps, held), "policy")
 
     def tree(part: str, of: Any) -> Any:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from irl_bench import plan as plans
-from irl_bench import report, runner
+from irl_bench import report
 from irl_bench.core import folders
 from irl_bench.core.cell import fingerprint
 from irl_bench.core.settings import BadInput
+from irl_bench.plan import build as plans
+from irl_bench.run import runner
 from irl_bench.storage.cells import locked, read_plan, write_plan
 
 

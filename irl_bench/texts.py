@@ -7,15 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import envs
-from irl_bench import algos, plugins
-from irl_bench import plan as plans
+from irl_bench import algos
 from irl_bench.core import folders
 from irl_bench.core.cell import CellSpec, fingerprint
 from irl_bench.core.settings import BadInput, Setting, nearest, show
 from irl_bench.experiments import STUDIES, study
-from irl_bench.experiments import settings as table
+from irl_bench.plan import build as plans
+from irl_bench.plan import presets as table
+from irl_bench.plan import registry as plugins
 from irl_bench.report.terminal import aligned
-from irl_bench.runner import computed_elsewhere
+from irl_bench.run.runner import computed_elsewhere
 from irl_bench.storage.cells import is_done, read_plan
 from irl_bench.sweep import check_folder
 

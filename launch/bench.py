@@ -64,9 +64,9 @@ def main(argv: list[str]) -> None:
     import jax
     from absl import flags, logging
 
-    from irl_bench import process
     from irl_bench.core import folders
     from irl_bench.experiments import speed
+    from irl_bench.run import process
 
     values = flags.FLAGS
     logging.set_verbosity(logging.WARNING)

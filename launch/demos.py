@@ -22,14 +22,15 @@ def define(flags):
 
 
 def main(values):
-    from irl_bench import plugins, process
     from irl_bench.core.settings import BadInput, parsed
+    from irl_bench.plan import registry
     from irl_bench.rollouts.evaluation import record
+    from irl_bench.run import process
     from irl_bench.storage import layouts
     from irl_bench.storage.demonstrations import check_new, read, summary, write_minari, write_npz
 
     process.configure()
-    loaded = plugins.world(values.env, parsed("world", values.world, plugins.world(values.env).settings))
+    loaded = registry.world(values.env, parsed("world", values.world, registry.world(values.env).settings))
     world = loaded.world
     if values.check:
         found = summary(read(values.check, world))
@@ -37,7 +38,7 @@ def main(values):
         return
     if not values.out:
         raise BadInput(f"--out is needed; nearest: --out=demos/{values.env}.npz")
-    plugins.need_expert(loaded)
+    registry.need_expert(loaded)
     out = layouts.place(values.out)
     npz = out.suffix.lower() == ".npz"
     if not npz and values.observation_only:

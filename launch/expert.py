@@ -33,13 +33,14 @@ def define(flags):
 def main(values):
     import envs
     from envs import locomotion
-    from irl_bench import plugins, process
     from irl_bench.core import folders
     from irl_bench.core.settings import BadInput, nearest, parsed
     from irl_bench.experiments import experts, latency, rising
-    from irl_bench.experiments.settings import ROBOTS
+    from irl_bench.plan import registry
+    from irl_bench.plan.presets import ROBOTS
     from irl_bench.report.tables import interval, number
     from irl_bench.report.terminal import aligned
+    from irl_bench.run import process
 
     process.configure()
     if values.table:
@@ -66,13 +67,13 @@ def main(values):
                        f"{nearest(values.algo, experts.ALGORITHMS)}")  # fmt: skip
     if values.penalty and values.algo != "ppo":
         raise BadInput(f"--penalty={values.penalty}: PPO alone has it; nearest: --algo=ppo")
-    world = parsed("world", values.world, plugins.world(values.env).settings)
+    world = parsed("world", values.world, registry.world(values.env).settings)
     training = experts.Training(
-        values.env, values.seed, world, parsed("set", values.set, plugins.algorithm(values.algo).settings), values.terminate,
+        values.env, values.seed, world, parsed("set", values.set, registry.algorithm(values.algo).settings), values.terminate,
         values.algo, values.penalty,
     )  # fmt: skip
     if values.latency:
-        plugins.need_expert(plugins.world(values.env, world))
+        registry.need_expert(registry.world(values.env, world))
         header = ("random actions", "episodes", "failed within 150 steps", "after, 10 %", "50 %", "90 % [steps]")
         found = latency.measure(training.world, values.seed)
         body = [
@@ -81,7 +82,7 @@ def main(values):
         print("\n".join(aligned([header, *((*row, *[""] * (6 - len(row))) for row in body)])))
         return
     if values.rising:
-        plugins.need_expert(plugins.world(values.env, world))
+        registry.need_expert(registry.world(values.env, world))
         if not isinstance(training.world, (locomotion.Planar, locomotion.Free)):
             raise BadInput(f"--rising: {values.env} has no fallen starts; nearest: --env=hopper")
         found = rising.measure(envs.with_dials(training.world, fallen_start=1.0), values.seed)

@@ -24,15 +24,16 @@ def define(flags):
 
 
 def main(values):
-    from irl_bench import plugins, process
     from irl_bench.core import folders
     from irl_bench.core.settings import BadInput, parsed
+    from irl_bench.plan import registry
     from irl_bench.preferences import human, server
+    from irl_bench.run import process
 
     out = folders.expand(values.out or f"labels/{values.env}")
     there = (out / human.CLIPS).exists()
     facts = human.clips(out)[0] if there else {"env": values.env}
-    dials = parsed("world", values.world, plugins.world(facts["env"]).settings)
+    dials = parsed("world", values.world, registry.world(facts["env"]).settings)
     if there:
         asked = {name: getattr(values, name) for name in FACTS if values[name].present}
         for name, value in asked.items():

@@ -63,13 +63,14 @@ def points(values, settings):
 
 
 def main(values):
-    from irl_bench import plugins, process
     from irl_bench.core import folders
     from irl_bench.experiments import search
-    from irl_bench.experiments.settings import budget_of, config_differences
+    from irl_bench.plan import registry
+    from irl_bench.plan.presets import budget_of, config_differences
+    from irl_bench.run import process
 
     process.configure()
-    found = plugins.algorithm(values.algo)
+    found = registry.algorithm(values.algo)
     numbers, common = points(values, found.settings)
     record = search.search(
         values.algo,

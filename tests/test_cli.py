@@ -9,8 +9,9 @@ import sys
 import pytest
 
 import envs
-from irl_bench import algos, cli, plugins
-from irl_bench.experiments import settings as table
+from irl_bench import algos, cli
+from irl_bench.plan import presets as table
+from irl_bench.plan import registry
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -28,7 +29,7 @@ def run(*argv: str) -> int:
 def elsewhere(tmp_path, monkeypatch):
     """Every test runs in an empty folder and may not run a cell."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("irl_bench.runner.run", lambda *_, **__: pytest.fail("cells were run"))
+    monkeypatch.setattr("irl_bench.run.runner.run", lambda *_, **__: pytest.fail("cells were run"))
     return tmp_path
 
 
@@ -160,8 +161,8 @@ def test_damaged_plan_is_named_and_kept(content, capsys, elsewhere):
 
 
 def test_damaged_cell_is_named_and_kept(capsys, elsewhere, monkeypatch):
-    from irl_bench import plan as plans
     from irl_bench.core.cell import cell_key, fingerprint
+    from irl_bench.plan import build as plans
     from irl_bench.storage.cells import cell_path
 
     request = cli.parse(["sweep.py", "--algo=bc", "--env=chain", "--budget=smoke", "--out=."]).request
@@ -178,7 +179,7 @@ def test_a_bug_shows_its_traceback(monkeypatch):
     def broken(*_):
         raise ValueError("a bug, not bad input")
 
-    monkeypatch.setattr("irl_bench.plan.build", broken)
+    monkeypatch.setattr("irl_bench.plan.build.build", broken)
     with pytest.raises(ValueError, match="a bug"):
         run("--env=chain")
 
@@ -218,7 +219,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(capsys, elsewhere):
 
 def test_dry_run_estimates_from_the_folders_log(capsys, elsewhere):
     request = cli.parse(["sweep.py", "--algo=bc", "--env=chain", "--budget=smoke"]).request
-    from irl_bench import plan as plans
+    from irl_bench.plan import build as plans
 
     lines = []
     for cell in plans.build(request).cells:
@@ -242,7 +243,7 @@ def test_list_names_everything(capsys):
 def test_describe_prints_every_setting_of_an_algorithm(name, capsys):
     assert run(f"--describe={name}") == 0
     out = capsys.readouterr().out
-    for setting in plugins.algorithm(name).settings.values():
+    for setting in registry.algorithm(name).settings.values():
         row = next(line for line in out.splitlines() if line.split()[:1] == [setting.name])
         assert cli.show(setting.default) in row and setting.range in row and setting.help in row
         assert setting.help and (setting.unit == "1" or setting.unit in row)
@@ -252,7 +253,7 @@ def test_describe_prints_every_setting_of_an_algorithm(name, capsys):
 def test_describe_prints_every_dial_mode_and_budget_of_a_world(name, capsys):
     assert run(f"--describe={name}") == 0
     out = capsys.readouterr().out
-    found = plugins.world(name)
+    found = registry.world(name)
     for setting in found.settings.values():
         row = next(line for line in out.splitlines() if line.split()[:1] == [setting.name])
         assert setting.range in row and setting.help in row and setting.help
@@ -268,7 +269,7 @@ def test_help_names_every_flag(capsys):
 
 
 def test_the_flag_wins_over_the_budget_and_the_budget_over_the_world(monkeypatch):
-    from irl_bench import plan as plans
+    from irl_bench.plan import build as plans
 
     def rate(*argv: str) -> float:
         request = cli.parse(["sweep.py", "--algo=bc", "--env=chain", *argv]).request
@@ -276,7 +277,7 @@ def test_the_flag_wins_over_the_budget_and_the_budget_over_the_world(monkeypatch
 
     monkeypatch.setattr(table, "CONFIGS", {})
     monkeypatch.setattr(table, "BUDGET_CONFIGS", {})
-    assert rate() == plugins.algorithm("bc").settings["learning_rate"].default
+    assert rate() == registry.algorithm("bc").settings["learning_rate"].default
     monkeypatch.setattr(table, "CONFIGS", {("chain", "bc"): {"learning_rate": 0.002}})
     assert rate() == 0.002
     monkeypatch.setattr(table, "BUDGET_CONFIGS", {("smoke", "chain", "bc"): {"learning_rate": 0.003}})

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from irl_bench import algos, cli
-from irl_bench import plan as plans
 from irl_bench.core.cell import cell_key, fingerprint
 from irl_bench.core.settings import BadInput
-from irl_bench.experiments import settings as table
+from irl_bench.plan import build as plans
+from irl_bench.plan import presets as table
 
 
 def build(*argv: str) -> plans.Plan:

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import irl_bench
-from irl_bench import plugins
 from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Demonstrations, Spec, Task
+from irl_bench.plan import registry
 from irl_bench.storage import artifacts
 from irl_bench.storage.cells import read_plan
 
@@ -40,7 +40,7 @@ def test_the_policy_acts_as_the_runs_own(run):
     assert (policy.algo, policy.mode, policy.seed, policy.reward) == ("bc", "cliff", 1, None)
     assert policy.world.dials.recovery == 0.0
     spec = Spec(policy.world, held.horizon, held.demos, held.demo_steps)
-    learner = plugins.learner("bc", spec, held.config)
+    learner = registry.learner("bc", spec, held.config)
     shown = jax.eval_shape(lambda key: learner.init(key, Task(_shapes(spec), policy.world.dials)), jax.random.PRNGKey(0))
     tree = jax.tree.structure(jax.eval_shape(learner.policy, shown))
     params = jax.tree.unflatten(tree, [leaf[0] for leaf in held.of("policy", range(1, 2))])

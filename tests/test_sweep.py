@@ -9,9 +9,10 @@ import sys
 
 import pytest
 
-from irl_bench import cli, report, runner, sweep
-from irl_bench import plan as plans
+from irl_bench import cli, report, sweep
 from irl_bench.core.cell import fingerprint
+from irl_bench.plan import build as plans
+from irl_bench.run import runner
 from irl_bench.storage.cells import StoreError, read_plan
 from tests.conftest import QUICK
 
@@ -39,7 +40,7 @@ def begin(out, *argv: str):
 
 @pytest.fixture
 def nothing_is_computed(monkeypatch):
-    monkeypatch.setattr("irl_bench.runner.run", lambda cells, out, **_: runner.Summary())
+    monkeypatch.setattr("irl_bench.run.runner.run", lambda cells, out, **_: runner.Summary())
 
 
 def test_plans_that_are_made_at_once_are_all_kept(tmp_path, nothing_is_computed):
@@ -84,7 +85,7 @@ def test_a_report_leaves_out_what_is_not_finished_and_says_so(tmp_path, capsys, 
     assert cli.main(cli.parse_or_exit(line)) == 0
     capsys.readouterr()
     with monkeypatch.context() as patch:
-        patch.setattr("irl_bench.runner.run", lambda cells, out, **_: runner.Summary())
+        patch.setattr("irl_bench.run.runner.run", lambda cells, out, **_: runner.Summary())
         begin(tmp_path, "--algo=dagger")  # another sweep has begun
     made = report.rebuild(tmp_path)
     assert {v["algo"] for v in made.verdicts} == {"bc", "expert", "untrained"}

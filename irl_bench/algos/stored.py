@@ -18,13 +18,13 @@ def maker(spec: Spec, part: str) -> tuple[Learner, Task]:
     Raises:
       BadInput: nothing is given, it was learned in a world of other shapes, or it cannot be used without a third run.
     """
-    from irl_bench import plugins
     from irl_bench.core.types import Demonstrations
+    from irl_bench.plan import registry
 
     given = spec.given
     if given is None:
         raise BadInput("a learned policy or reward is needed; nearest: --given=RUN, the folder of a run of gail or airl")
-    world = plugins.world(given.env).world
+    world = registry.world(given.env).world
     shapes = (world.observation_size, world.action_size, world.n_actions)
     if shapes != (spec.observation_size, spec.action_size, spec.n_actions):
         raise BadInput(f"what {given.algo} learned on {given.env} does not fit {spec.world.name}; nearest: --env={given.env}")
@@ -38,7 +38,7 @@ def maker(spec: Spec, part: str) -> tuple[Learner, Task]:
         jax.ShapeDtypeStruct(rows, "float32"),  # type: ignore[arg-type]
         jax.ShapeDtypeStruct(rows, "float32"),  # type: ignore[arg-type]
     )
-    found = plugins.algorithm(given.algo)
+    found = registry.algorithm(given.algo)
     unknown = given.config.keys() - found.settings.keys()
     if unknown:
         raise BadInput(f"what {given.algo} learned is of another version: it had a setting {min(unknown)!r}")
@@ -47,7 +47,7 @@ def maker(spec: Spec, part: str) -> tuple[Learner, Task]:
     # How a policy acts does not depend on the reward it was trained on, nor a reward's form on who compared.
     usual = {"reward": ("learned", "true"), "teacher": ("human", "oracle"), "init": ("airl", "bc")}
     changed = {name: new for name, (old, new) in usual.items() if given.config.get(name) == old}
-    return plugins.learner(given.algo, there, {**given.config, **changed}), Task(demos, world.dials)
+    return registry.learner(given.algo, there, {**given.config, **changed}), Task(demos, world.dials)
 
 
 def structure(part: Callable[[Any], Any] | None, learner: Learner, task: Task) -> Any:

@@ -30,10 +30,7 @@ PACKAGES = ("brax", "flax", "jax", "jaxlib", "mujoco", "mujoco-mjx", "numpy", "o
 
 NUMERICAL = (
     "core", "nets", "rollouts", "rl", "adversarial", "preferences", "algos",
-    "storage/artifacts.py", "plan/donor.py", "plan/host.py", "plan/policies.py", "run/lanes.py", "run/programs.py",
-    "run/runner.py", "rewards",
-    "supervised.py", "networks.py", "rollout.py", "store.py", "checkpoints.py", "learned.py", "host.py", "policies.py",
-    "lanes.py", "programs.py", "runner.py",
+    "storage/artifacts.py", "plan/host.py", "plan/policies.py", "run/lanes.py", "run/programs.py", "run/runner.py",
 )  # fmt: skip
 """Rooms and files of `irl_bench` that compute what is stored in a cell. The others choose, name or show cells."""
 
@@ -164,7 +161,7 @@ def numerical_sources() -> list[Path]:
 
     package = Path(__file__).parents[1]
     rooms = [*(package / name for name in NUMERICAL), Path(envs.__file__).parent]
-    files = [path for room in rooms for path in (room.rglob("*.py") if room.is_dir() else [room]) if path.exists()]
+    files = [path for room in rooms for path in (room.rglob("*.py") if room.is_dir() else [room])]
     return sorted(path for path in files if path.name not in NOT_NUMERICAL)
 
 

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from irl_bench import plugins
 from irl_bench.experiments.demo_efficiency import spread
 from irl_bench.experiments.qualities import QUALITY_OF, measured, option_of, paired, qualities_of
 from irl_bench.experiments.study import FLAG_SEEN, Part, Study, count_axis, narrowed, with_intervals
 from irl_bench.horizon import slopes
-from irl_bench.plan import Request
+from irl_bench.plan import registry
+from irl_bench.plan.build import Request
 from irl_bench.report import ReportData, series, tables
 
 QUALITIES = {"smoke": ("50",), "default": ("50", "100")}
@@ -32,7 +32,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     (count,) = demos
     found = []
     for env in request.env:
-        mode = next(iter(plugins.world(env).world.modes))
+        mode = next(iter(registry.world(env).world.modes))
         only = request.settings.get(env, {}).get("demonstrator")
         all_of = QUALITIES.get(request.budget) or qualities_of(env, "full")
         for quality in all_of if only is None else (QUALITY_OF[only],):

@@ -14,16 +14,16 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from irl_bench import plugins
 from irl_bench.experiments import aggregate
 from irl_bench.experiments.study import Part, Study, count_axis, mean, narrowed, same_seeds, scores, with_intervals
 from irl_bench.horizon import slopes
-from irl_bench.plan import Request
+from irl_bench.plan import registry
+from irl_bench.plan.build import Request
 from irl_bench.report import ReportData, series, tables, training
 
 
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
-    modes = tuple(dict.fromkeys(next(iter(plugins.world(env).world.modes)) for env in request.env))
+    modes = tuple(dict.fromkeys(next(iter(registry.world(env).world.modes)) for env in request.env))
     return [
         Part(f"demos-{count}", narrowed(request, demos=count, mode=modes, out=str(out / f"demos-{count}")))
         for count in sorted(demos)

@@ -27,12 +27,12 @@ from safetensors.numpy import load, save
 import envs
 from envs import experts
 from envs.core import World
-from irl_bench import plugins
 from irl_bench.core.cell import machine
 from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Spec, Task
-from irl_bench.experiments import settings as table
 from irl_bench.experiments.study import mean
+from irl_bench.plan import presets as table
+from irl_bench.plan import registry
 from irl_bench.rl import ppo, sac
 from irl_bench.rollouts.evaluation import evaluate
 from irl_bench.storage import checkpoints
@@ -112,12 +112,12 @@ class Training:
 
     @property
     def world(self) -> World:
-        return plugins.world(self.env, self.values).world
+        return registry.world(self.env, self.values).world
 
     @property
     def config(self) -> Any:
         merged = {**table.config_differences(self.env, self.algo, "default"), **FROM_NOTHING[self.algo], **self.settings}
-        return plugins.config_of(plugins.algorithm(self.algo), merged)
+        return registry.config_of(registry.algorithm(self.algo), merged)
 
     def trainer(self) -> tuple[ppo.PPO | sac.SAC, Callable[[Any, Any], tuple[Any, dict[str, jax.Array]]]]:
         """What trains, and (state, dials) -> (state, metrics), one round of it."""

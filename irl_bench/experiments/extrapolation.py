@@ -16,11 +16,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from irl_bench import plugins
 from irl_bench.experiments.demo_efficiency import spread
 from irl_bench.experiments.qualities import measured, option_of
 from irl_bench.experiments.study import FLAG_SEEN, Part, Study, mean, narrowed
-from irl_bench.plan import Request
+from irl_bench.plan import registry
+from irl_bench.plan.build import Request
 from irl_bench.report import ReportData, series, training
 
 QUALITY = "50"
@@ -40,7 +40,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
         judges = BETTER[-1:]
     found = []
     for env in request.env:
-        mode = next(iter(plugins.world(env).world.modes))
+        mode = next(iter(registry.world(env).world.modes))
 
         def one(
             place: str, algos: tuple[str, ...], quality: str, given: str | None = None, env: str = env, mode: str = mode
@@ -55,7 +55,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
 
         found.append(one("learn", learners, QUALITY))
         own = request.settings.get(env, {})
-        better = [quality for quality in judges if plugins.world(env, {**own, **option_of(quality)}).world.has_expert]
+        better = [quality for quality in judges if registry.world(env, {**own, **option_of(quality)}).world.has_expert]
         found += [one(f"{algo}-{quality}", ("judged",), quality, algo) for algo in ranked for quality in better]
     return found
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from irl_bench import plugins
 from irl_bench.experiments.demo_efficiency import spread
 from irl_bench.experiments.study import Part, Study, count_axis, mean, narrowed, scores, with_intervals
-from irl_bench.plan import Request
+from irl_bench.plan import registry
+from irl_bench.plan.build import Request
 from irl_bench.preferences.queries import QUERIES
 from irl_bench.preferences.teachers import TEACHERS
 from irl_bench.report import ReportData, series, training
@@ -35,7 +35,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     (count,) = demos
     found = []
     for env in request.env:
-        mode = next(iter(plugins.world(env).world.modes))
+        mode = next(iter(registry.world(env).world.modes))
         for labels in LABELS[request.budget]:
             for teacher, queries in asked(request.budget):
                 place = f"{env}/{labels}/{teacher}-{queries}"

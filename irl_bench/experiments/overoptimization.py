@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from irl_bench import plugins
 from irl_bench.experiments.demo_efficiency import spread
 from irl_bench.experiments.study import Part, Study, mean, narrowed, shared
-from irl_bench.plan import Request
+from irl_bench.plan import registry
+from irl_bench.plan.build import Request
 from irl_bench.report import ReportData, series, tables, training
 
 LABELS = {"smoke": (50,), "default": (100, 300, 1000, 3000), "full": (100, 300, 1000, 3000)}
@@ -57,7 +57,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     (count,) = demos
     found = []
     for env in request.env:
-        mode = next(iter(plugins.world(env).world.modes))
+        mode = next(iter(registry.world(env).world.modes))
 
         def one(place: str, algo: str, own: Mapping[str, Any], env: str = env, mode: str = mode, **more: Any) -> Part:
             settings = {**request.settings, algo: {**own, **request.settings.get(algo, {}), **more.pop("over", {})}}

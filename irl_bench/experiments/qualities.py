@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from irl_bench import plugins
-from irl_bench.experiments import settings as table
 from irl_bench.experiments.study import mean, same_seeds
 from irl_bench.horizon import Curves, slopes
+from irl_bench.plan import presets as table
+from irl_bench.plan import registry
 from irl_bench.report import ReportData, series, tables, training
 from irl_bench.rollouts import evaluation
 
@@ -27,7 +27,7 @@ ROLLOUTS = 64
 def qualities_of(env: str, budget: str) -> tuple[str, ...]:
     """Of a world's demonstrators those that are compared: on robots, which take long, the half and the whole but for `full`."""
     few = {"smoke": ("50",), "default": ("50", "100") if env in table.ROBOTS else QUALITIES, "full": QUALITIES}[budget]
-    ship = lambda quality: plugins.world(env, option_of(quality)).world.has_expert  # noqa: E731
+    ship = lambda quality: registry.world(env, option_of(quality)).world.has_expert  # noqa: E731
     return tuple(quality for quality in few if ship(quality))
 
 
@@ -45,7 +45,7 @@ def shown(env: str, quality: str, steps: int, record: Mapping[str, Any]) -> tupl
 
 @functools.cache
 def _rollouts(env: str, steps: int, values: tuple[tuple[str, Any], ...]) -> tuple[float, float]:
-    world = plugins.world(env, dict(values)).world
+    world = registry.world(env, dict(values)).world
     world = world.bind(world.dials_for(next(iter(world.modes))))
     returns = np.sum(np.asarray(evaluation.record(world, 0, ROLLOUTS, steps).demonstrations.reward), 1)
     return float(np.mean(returns)), float(np.max(returns))

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irl_bench import plugins
 from irl_bench.core.types import Spec, Task
+from irl_bench.plan import registry
 from irl_bench.rollouts.evaluation import Evaluation, collect, evaluate
 
 Space = Mapping[str, tuple[float, float, str]]
@@ -61,9 +61,9 @@ def search(
       JSON values: the candidates with their level (mean cost per step), return, h and rho per seed, the highest return first;
       "before" holds level and return per seed of what each began with.
     """
-    world = plugins.world(env).world
+    world = registry.world(env).world
     spec = Spec(world, world.horizon, demos, demo_steps)
-    found = plugins.algorithm(algo)
+    found = registry.algorithm(algo)
     base = found.config(**settings)  # type: ignore[misc]
     every = max(size for size in range(1, min(every, base.rounds) + 1) if base.rounds % size == 0)
     dials = world.dials_for(next(iter(world.modes)))

@@ -29,14 +29,14 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from irl_bench import plan as plans
-from irl_bench import plugins
-from irl_bench.experiments import settings as table
 from irl_bench.experiments.decomposition import split
 from irl_bench.experiments.demo_efficiency import spread
 from irl_bench.experiments.qualities import QUALITIES, QUALITY_OF, ROLLOUTS, measured, option_of, paired, qualities_of
 from irl_bench.experiments.study import FLAG_SEEN, Part, Study, mean, narrowed, shared
-from irl_bench.plan import Request
+from irl_bench.plan import build as plans
+from irl_bench.plan import presets as table
+from irl_bench.plan import registry
+from irl_bench.plan.build import Request
 from irl_bench.report import ReportData, series, tables
 
 CLASSES: Mapping[str, str] = {
@@ -73,7 +73,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
                 if values.get("reward") == "constant":
                     values = {**values, "policy_delay": usual["rounds"] // 2}
                 settings[algo] = {**usual, **settings.get(algo, {}), **values}
-            mode = next(iter(plugins.world(env).world.modes))
+            mode = next(iter(registry.world(env).world.modes))
             asked = narrowed(
                 request, algo=tuple(algos), env=(env,), mode=(mode,), demos=demos, settings=settings, out=str(out / place)
             )
@@ -95,7 +95,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
 
 def _richer(request: Request, env: str, demos: int) -> int:
     """Demonstrations that hold as many more steps as RLHF's labels would buy at a segment each."""
-    rlhf = plans.resolved(plugins.algorithm("rlhf"), request, env)
+    rlhf = plans.resolved(registry.algorithm("rlhf"), request, env)
     steps = request.demo_steps or table.budget_of(env, request.budget)["demo_steps"]
     return demos + -(-rlhf["labels"] * rlhf["segment"] // steps)
 

@@ -24,13 +24,13 @@ from jax.sharding import PartitionSpec as P
 import envs
 import irl_bench
 from envs.core import World
-from irl_bench import plugins
 from irl_bench.core import cell
 from irl_bench.core.types import Demonstrations, Spec, Task
-from irl_bench.experiments.settings import budget_of, config_differences
 from irl_bench.experiments.speed_robots import robots
 from irl_bench.experiments.timing import in_turn, seconds
 from irl_bench.horizon.slopes import log_spaced
+from irl_bench.plan import registry
+from irl_bench.plan.presets import budget_of, config_differences
 from irl_bench.rl import ppo
 from irl_bench.rollouts import evaluation
 
@@ -122,7 +122,7 @@ def seeds(env: str, counts: Sequence[int], steps: int, repeats: int) -> list[dic
     del env, counts
     world = envs.make("chain")
     spec = Spec(world, horizon=world.horizon, demos=8, demo_steps=128)
-    learner = plugins.learner("bc", spec, {"hidden": (16,), "rounds": 2, "steps_per_round": steps})
+    learner = registry.learner("bc", spec, {"hidden": (16,), "rounds": 2, "steps_per_round": steps})
 
     def train(key: jax.Array, demonstrations: Any) -> Any:
         task = Task(demonstrations, world.dials)
@@ -166,7 +166,7 @@ class Rounds:
         world, sizes = envs.make(env), budget or budget_of(env, "default")
         self.spec = Spec(world, world.horizon, sizes["demos"], sizes["demo_steps"])
         self.dials = world.dials_for(next(iter(world.modes)))
-        own = plugins.config_of(plugins.algorithm("ppo"), config_differences(env, "ppo", "default"))
+        own = registry.config_of(registry.algorithm("ppo"), config_differences(env, "ppo", "default"))
         alike = {name: getattr(own, name) for name in ALIKE}
         self._changes = {**alike, "init": "random", "policy_delay": 0, **(changes or {})}
         self.steps = seeds * self._changes["worlds"] * self._changes["unroll"]
@@ -183,13 +183,13 @@ class Rounds:
         """What is handed to an algorithm; its defaults hold for the rest. `fits`: factor on the discriminator's steps."""
         found = {**config_differences(self.env, algo, "default"), **self._changes}
         if fits != 1:
-            found["disc_steps"] = fits * plugins.config_of(plugins.algorithm(algo), found).disc_steps
+            found["disc_steps"] = fits * registry.config_of(registry.algorithm(algo), found).disc_steps
         return found
 
     def _program(self, algo: str, fits: int = 1) -> Callable[..., Any]:
         """(state, demonstrations, dials) -> (state, metrics) of seeds side by side, compiled once for each number of them."""
         if (algo, fits) not in self._programs:
-            learner = plugins.learner(algo, self.spec, self.settings(algo, fits))
+            learner = registry.learner(algo, self.spec, self.settings(algo, fits))
             update = jax.vmap(lambda state, demos, dials: learner.update(state, Task(demos, dials)), (0, 0, None))
             self._programs[algo, fits] = jax.jit(update, donate_argnums=0)  # as a training does: nothing is copied
         return self._programs[algo, fits]
@@ -197,7 +197,7 @@ class Rounds:
     def state(self, algo: str) -> Any:
         """Where the rounds of an algorithm begin; leaves [S, ...]."""
         if algo not in self._states:
-            learner = plugins.learner(algo, self.spec, self.settings(algo))
+            learner = registry.learner(algo, self.spec, self.settings(algo))
             init = jax.jit(jax.vmap(lambda key, demos, dials: learner.init(key, Task(demos, dials)), (0, 0, None)))
             self._states[algo] = jax.block_until_ready(init(self._keys, self._demos, self.dials))
         return self._states[algo]
@@ -225,7 +225,7 @@ class Rounds:
 
     def rollout(self) -> Callable[[], Any]:
         """A call that computes the rollout of a round of `ppo` and nothing else, (state, transitions)."""
-        inner = ppo.PPO(self.spec, plugins.config_of(plugins.algorithm("ppo"), self.settings("ppo")))
+        inner = ppo.PPO(self.spec, registry.config_of(registry.algorithm("ppo"), self.settings("ppo")))
         run, state = jax.jit(jax.vmap(inner.collect, (0, None))), self.state("ppo")
         return lambda: run(state, self.dials)
 

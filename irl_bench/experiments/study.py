@@ -24,13 +24,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from irl_bench import plan as plans
-from irl_bench import plugins, sweep
+from irl_bench import sweep
 from irl_bench.core import folders
 from irl_bench.core.settings import BadInput, nearest
 from irl_bench.experiments import STUDIES
 from irl_bench.horizon import slopes
-from irl_bench.plan import Request
+from irl_bench.plan import build as plans
+from irl_bench.plan import registry
+from irl_bench.plan.build import Request
 from irl_bench.report import ReportData, figures, load, page, tables
 from irl_bench.report.data import plain
 from irl_bench.report.terminal import aligned
@@ -89,7 +90,7 @@ def find(name: str) -> Study:
 def narrowed(request: Request, **changes: Any) -> Request:
     """`request` with changes, and without the settings of algorithms and worlds that are then not in it."""
     changed = dataclasses.replace(request, **changes)
-    names = {plugins.algorithm(ref).name for ref in changed.algo} | {plugins.world(ref).name for ref in changed.env}
+    names = {registry.algorithm(ref).name for ref in changed.algo} | {registry.world(ref).name for ref in changed.env}
     return dataclasses.replace(changed, settings={k: v for k, v in changed.settings.items() if k in names})
 
 
@@ -171,8 +172,8 @@ def rebuild(out: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
 
 def shared(one: str, other: str, request: Request, env: str) -> dict[str, Any]:
     """The settings that algorithm `one` has in a world, those that `other` has too."""
-    names = plugins.algorithm(other).settings
-    return {name: value for name, value in plans.resolved(plugins.algorithm(one), request, env).items() if name in names}
+    names = registry.algorithm(other).settings
+    return {name: value for name, value in plans.resolved(registry.algorithm(one), request, env).items() if name in names}
 
 
 def same_seeds(one: Any, other: Any) -> tuple[np.ndarray, np.ndarray]:

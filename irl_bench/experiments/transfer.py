@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from irl_bench import plugins
 from irl_bench.core.settings import BadInput, nearest
 from irl_bench.experiments.demo_efficiency import spread
 from irl_bench.experiments.study import Part, Study, mean, narrowed, scores
-from irl_bench.plan import Request
+from irl_bench.plan import registry
+from irl_bench.plan.build import Request
 from irl_bench.report import ReportData, series, tables
 
 SOURCES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -58,7 +58,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
             raise BadInput(
                 f"--env={env}: transfer knows what to change in {', '.join(CHANGES)}; nearest: {nearest(env, CHANGES)}"
             )
-        mode = next(iter(plugins.world(env).world.modes))
+        mode = next(iter(registry.world(env).world.modes))
         changes = list(CHANGES[env])[: SMOKE if request.budget == "smoke" else None]
 
         def one(

@@ -23,7 +23,7 @@ from irl_bench.nets.policies import view
 from irl_bench.preferences.reward_model import HELD_OUT, Comparisons, Segments
 
 if TYPE_CHECKING:
-    from irl_bench.plugins import LoadedWorld
+    from irl_bench.plan.registry import LoadedWorld
     from irl_bench.storage.artifacts import Learned
 
 PART = "labels"
@@ -43,13 +43,13 @@ def make_clips(
     Raises:
       BadInput: the world has nothing to draw, or too few segments come of `steps`.
     """
-    from irl_bench import plugins
     from irl_bench.algos import rlhf
+    from irl_bench.plan import registry
     from irl_bench.rl import ppo
     from irl_bench.rollouts.evaluation import collect
 
-    loaded = plugins.world(ref, dials)
-    plugins.need_expert(loaded)
+    loaded = registry.world(ref, dials)
+    registry.need_expert(loaded)
     world = loaded.world
     if jax.eval_shape(lambda: world.picture(world.reset(jax.random.PRNGKey(0)))) is None:
         raise BadInput(f"{ref} has no picture to show; nearest: --env=lane_keep")

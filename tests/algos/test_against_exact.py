@@ -16,8 +16,8 @@ from envs.tabular import occupancy
 from irl_bench.adversarial import discriminator
 from irl_bench.algos import airl, gail, maxent_irl
 from irl_bench.core.types import Spec, Task
-from irl_bench.experiments.settings import budget_of, config_differences
 from irl_bench.nets.policies import view
+from irl_bench.plan.presets import budget_of, config_differences
 from irl_bench.rl import ppo
 from irl_bench.rollouts.evaluation import collect
 from tests.algos.helpers import train

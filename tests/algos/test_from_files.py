@@ -14,8 +14,9 @@ import pytest
 
 import envs
 import irl_bench
-from irl_bench import algos, plugins
+from irl_bench import algos
 from irl_bench.core.settings import BadInput
+from irl_bench.plan import registry
 from irl_bench.storage.cells import read_plan
 from irl_bench.storage.demonstrations import read
 from tests.conftest import QUICK
@@ -99,8 +100,8 @@ def files(tmp_path_factory):
 
 
 def train(algo, env, file, out, settings=None, **more):
-    settings = settings or {name: value for name, value in TINY.items() if name in plugins.algorithm(algo).settings}
-    mode = next(iter(plugins.world(env).world.modes))
+    settings = settings or {name: value for name, value in TINY.items() if name in registry.algorithm(algo).settings}
+    mode = next(iter(registry.world(env).world.modes))
     arguments = {"budget": "smoke", "seeds": 2, "episodes": 4, "T_max": 32, "mode": mode, **more}
     verdicts = irl_bench.run(algo, env, demos_from=str(file), out=str(out), **{algo: settings}, **arguments)
     return next(v for v in verdicts if v["algo"] == algo)

@@ -8,13 +8,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from irl_bench import plugins
 from irl_bench.experiments.search import search
+from irl_bench.plan import registry
 
 
 def levels(algo, seeds, rounds, **changes):
     """(trained, clone): mean cost per step over T_max, each float[seeds]."""
-    found = plugins.algorithm(algo)
+    found = registry.algorithm(algo)
     settings = {**dataclasses.asdict(found.config()), "rounds": rounds, **changes}
     del settings["learning_rate"]
     steps = np.array([1e-4, 1e-8], np.float32)

@@ -4,9 +4,9 @@ import threading
 
 import pytest
 
-from irl_bench import programs, runner
 from irl_bench.core.cell import CellSpec
-from irl_bench.progress import Silent
+from irl_bench.run import programs, runner
+from irl_bench.run.console import Silent
 
 CONFIGS = {
     "bc": {"hidden": [4], "rounds": 5, "steps_per_round": 4, "batch_size": 16},

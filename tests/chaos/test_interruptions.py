@@ -14,8 +14,8 @@ import time
 
 import pytest
 
-from irl_bench import runner
-from irl_bench.progress import Silent
+from irl_bench.run import runner
+from irl_bench.run.console import Silent
 from tests.chaos.toy_sweep import LONG, cells
 
 ROOT = pathlib.Path(__file__).parent.parent.parent

@@ -8,8 +8,8 @@ import resource
 import signal
 import sys
 
-from irl_bench import runner
-from irl_bench.progress import Lines
+from irl_bench.run import runner
+from irl_bench.run.console import Lines
 from irl_bench.storage.cells import StoreError
 from tests.toys import cell
 

@@ -12,7 +12,7 @@ from brax import envs as brax_envs
 
 import envs
 from envs import experts, locomotion
-from irl_bench.experiments.settings import ROBOTS
+from irl_bench.plan.presets import ROBOTS
 
 STEPS = 120
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import envs
-from irl_bench import plugins
 from irl_bench.core.settings import BadInput
-from irl_bench.experiments import settings as table
+from irl_bench.plan import presets as table
+from irl_bench.plan import registry
 
 INSTALLED = importlib.util.find_spec("mujoco_playground") is not None
 needed = pytest.mark.skipif(not INSTALLED, reason="the extra playground is not installed")
@@ -21,7 +21,7 @@ def test_a_missing_extra_is_named():
     with pytest.raises(ValueError, match=r"needs the extra playground .*pip install 'irl-bench\[playground\]'"):
         envs.make("playground:CartpoleBalance")
     with pytest.raises(BadInput, match="extra playground"):
-        plugins.world("playground:CartpoleBalance")
+        registry.world("playground:CartpoleBalance")
 
 
 def test_budgets_and_settings_are_a_robots():
@@ -57,4 +57,4 @@ def test_costs_follow_the_suites_rewards():
 )
 def test_unknown_names(name, message):
     with pytest.raises(BadInput, match=message):
-        plugins.world(name)
+        registry.world(name)

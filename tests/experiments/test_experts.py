@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from envs import experts as shipped
-from irl_bench import cli, plan, plugins
+from irl_bench import cli
 from irl_bench.core.settings import BadInput, parsed
 from irl_bench.experiments import experts
+from irl_bench.plan import build, registry
 
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = {"rounds": 3, "worlds": 8, "unroll": 16, "minibatches": 2, "epochs": 1, "hidden": (4,), "value_hidden": (4,)}
@@ -103,8 +104,8 @@ def test_a_cards_command_is_the_training_it_tells_of(name):
     training = experts.Training(
         flags["env"],
         int(flags.get("seed", 0)),
-        parsed("world", world, plugins.world(flags["env"]).settings),
-        parsed("set", chosen, plugins.algorithm(algo).settings),
+        parsed("world", world, registry.world(flags["env"]).settings),
+        parsed("set", chosen, registry.algorithm(algo).settings),
         "noterminate" not in flags,
         algo,
         float(flags.get("penalty", 0)),
@@ -166,12 +167,12 @@ def test_bad_input_is_one_line(flags, message):
 )
 def test_a_sweep_without_a_demonstrator_says_so(flags, message):
     with pytest.raises(BadInput, match=message):
-        plan.build(cli.parse(["sweep.py", "--algo=bc", *flags.split()]).request)
+        build.build(cli.parse(["sweep.py", "--algo=bc", *flags.split()]).request)
 
 
 def test_options_are_part_of_a_cell():
     line = ["sweep.py", "--algo=bc", "--env=ant", "--budget=smoke"]
-    best, half = (plan.build(cli.parse([*line, *more]).request).cells[-1] for more in ([], ["--ant.demonstrator=50"]))
+    best, half = (build.build(cli.parse([*line, *more]).request).cells[-1] for more in ([], ["--ant.demonstrator=50"]))
     assert best.options == {"backend": "spring", "demonstrator": "expert"} and half.options["demonstrator"] == "50"
     assert best.static_key() != half.static_key()
     assert best.plugin.keys() == {"ant-spring.safetensors"} and half.plugin.keys() == {"ant-spring-50.safetensors"}

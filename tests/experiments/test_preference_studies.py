@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from irl_bench import cli, plan
+from irl_bench import cli
 from irl_bench.algos import rlhf
 from irl_bench.experiments import decomposition, extrapolation, overoptimization, qualities, seed_table
 from irl_bench.experiments.demo_efficiency import spread
+from irl_bench.plan import build
 from tests.experiments.test_studies import report
 
 
@@ -247,8 +248,8 @@ def test_parts_of_the_label_studies():
     _, parts = parsed("--experiment=overoptimization --budget=smoke")
     one, _, again = parts
     assert (one.name, again.name) == ("lane_keep/50/64x64/rlhf", "lane_keep/pressure/one_shot")
-    assert [cell.static_key() for cell in plan.build(one.request).cells] == [
-        cell.static_key() for cell in plan.build(again.request).cells
+    assert [cell.static_key() for cell in build.build(one.request).cells] == [
+        cell.static_key() for cell in build.build(again.request).cells
     ]
     _, parts = parsed("--experiment=label_efficiency")
     assert len(parts) == 4 * 8

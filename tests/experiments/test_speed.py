@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from irl_bench import plugins
 from irl_bench.experiments import speed, speed_robots
+from irl_bench.plan import registry
 
 TINY = {"worlds": 2, "unroll": 4, "epochs": 1, "minibatches": 2, "hidden": (4,), "value_hidden": (4,)}
 DEMOS = {"demos": 2, "demo_steps": 4}
@@ -75,7 +75,7 @@ def test_learners_beside_their_rollout(tmp_path):
 
 def test_rounds_do_equal_work(rounds):
     for algo in speed.POLICY_TRAINERS:
-        config = plugins.config_of(plugins.algorithm(algo), rounds.settings(algo))
+        config = registry.config_of(registry.algorithm(algo), rounds.settings(algo))
         assert {name: getattr(config, name) for name in TINY} == TINY
         assert config.init == "random" and config.policy_delay == 0
     untouched = speed.Rounds("grid", 1, budget=DEMOS)
@@ -85,7 +85,7 @@ def test_rounds_do_equal_work(rounds):
 
 def test_twice_the_fitting_is_twice_the_steps_and_nothing_else(rounds):
     for algo in speed.POLICY_TRAINERS[1:]:
-        once, twice = (plugins.config_of(plugins.algorithm(algo), rounds.settings(algo, fits)) for fits in (1, 2))
+        once, twice = (registry.config_of(registry.algorithm(algo), rounds.settings(algo, fits)) for fits in (1, 2))
         assert dataclasses.replace(once, disc_steps=2 * once.disc_steps) == twice
 
 

@@ -8,10 +8,11 @@ import sys
 import numpy as np
 import pytest
 
-from irl_bench import cli, plan
+from irl_bench import cli
 from irl_bench.core.settings import BadInput
 from irl_bench.experiments import aggregate, demo_efficiency, study, transfer
 from irl_bench.horizon import Curves
+from irl_bench.plan import build
 from irl_bench.report import ReportData
 
 
@@ -193,7 +194,7 @@ def test_dry_run_of_a_study_says_what_waits_for_what(tmp_path, capsys):
 
 
 def test_narrowed_drops_settings_of_what_is_not_in_the_sweep():
-    request = plan.Request(algo=("bc", "dagger"), env=("chain",), settings={"bc": {"rounds": 2}, "dagger": {"loss": "mse"}})
+    request = build.Request(algo=("bc", "dagger"), env=("chain",), settings={"bc": {"rounds": 2}, "dagger": {"loss": "mse"}})
     assert study.narrowed(request, algo=("bc",)).settings == {"bc": {"rounds": 2}}
 
 

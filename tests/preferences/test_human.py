@@ -17,10 +17,10 @@ import pytest
 
 from envs import drawing
 from envs.driving.lane_keep import EDGE
-from irl_bench import plugins
 from irl_bench.algos import rlhf, rlhf_iterated
 from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Spec
+from irl_bench.plan import registry
 from irl_bench.preferences import human, server
 from irl_bench.storage import artifacts
 from tests.algos.helpers import Line
@@ -126,7 +126,7 @@ def test_bad_input_is_one_line(folder, tmp_path):
     fill(folder)
     import envs
 
-    lane = plugins.world("lane_keep", {"friction": 0.5})
+    lane = registry.world("lane_keep", {"friction": 0.5})
     here = human.world_facts(lane)
     held = lambda env, **world: dataclasses.replace(  # noqa: E731
         artifacts.read(folder, human.PART), env=env, config={"world": {**here, **world}}

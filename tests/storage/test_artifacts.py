@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_bench import plugins, runner
 from irl_bench.core.cell import CellSpec
 from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Spec, Task
-from irl_bench.progress import Silent
+from irl_bench.plan import registry
 from irl_bench.rl import ppo
 from irl_bench.rollouts.evaluation import collect
+from irl_bench.run import runner
+from irl_bench.run.console import Silent
 from irl_bench.storage import artifacts
 from irl_bench.storage.cells import read_cell
 
@@ -143,16 +144,16 @@ def rebuilt(found, part, row, learner, task):
 
 def gail_and(found):
     """(learner of the run's algorithm, a task of its shapes)."""
-    world = plugins.world(found.env).world
+    world = registry.world(found.env).world
     spec = Spec(world, found.horizon, found.demos, found.demo_steps)
     task = Task(collect(world, jax.random.PRNGKey(5), found.demos, found.demo_steps), world.dials)
-    return spec, plugins.learner(found.algo, spec, found.config), task
+    return spec, registry.learner(found.algo, spec, found.config), task
 
 
 def test_stored_plays_exactly_that_policy(gail_run, tmp_path):
     found = artifacts.read(gail_run, "policy")
     spec, learner, task = gail_and(found)
-    stored = plugins.learner("stored", dataclasses.replace(spec, given=found), {})
+    stored = registry.learner("stored", dataclasses.replace(spec, given=found), {})
     observation = jax.random.normal(jax.random.PRNGKey(1), (16, 3))
     for seed in found.arrays:
         state = stored.init(jax.random.PRNGKey(9), dataclasses.replace(task, given=found.arrays[seed]["policy"]))
@@ -174,7 +175,7 @@ def test_judged_sums_the_learned_and_the_true_reward_of_the_experts_rollouts(gai
     found = artifacts.read(gail_run, "reward")
     spec, learner, task = gail_and(found)
     task = dataclasses.replace(task, given=found.arrays[1]["reward"])
-    judged = plugins.learner("judged", dataclasses.replace(spec, given=found), {"rollouts": 16, "noise": 1.0})
+    judged = registry.learner("judged", dataclasses.replace(spec, given=found), {"rollouts": 16, "noise": 1.0})
     state = judged.init(jax.random.PRNGKey(3), task)
     shown = []
     for _ in range(judged.rounds):
@@ -211,7 +212,7 @@ def test_ppo_sees_exactly_the_learned_reward(gail_run, monkeypatch):
 
     monkeypatch.setattr(ppo.PPO, "improve", spy)
     config = {**TINY, "reward": "learned"}
-    agent = plugins.learner("ppo", dataclasses.replace(spec, given=found), config)
+    agent = registry.learner("ppo", dataclasses.replace(spec, given=found), config)
     agent.update(agent.init(jax.random.PRNGKey(0), task), task)
     ((batch, reward),) = seen
     params = rebuilt(found, "reward", 1, learner, task)
@@ -227,16 +228,16 @@ def test_ppo_sees_exactly_the_learned_reward(gail_run, monkeypatch):
 def airl_learned(**config):
     """(Learned of seed 0 as an AIRL run would leave it, its learner, policy and reward)."""
     env, config = FIELDS["env"], {**GAIL, **config}
-    world = plugins.world(env).world
+    world = registry.world(env).world
     spec = Spec(world, 8, 4, 8)
-    learner = plugins.learner("airl", spec, config)
+    learner = registry.learner("airl", spec, config)
     state = learner.init(jax.random.PRNGKey(3), task_of(world))
     policy, reward = learner.policy(state), learner.reward(state)
     leaves = {
         "policy": [np.asarray(x) for x in jax.tree.leaves(policy)],
         "reward": [np.asarray(x) for x in jax.tree.leaves(reward)],
     }
-    full = {name: setting.default for name, setting in plugins.algorithm("airl").settings.items()}
+    full = {name: setting.default for name, setting in registry.algorithm("airl").settings.items()}
     full |= {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
     return artifacts.Learned("airl", env, full, 4, 8, 8, "0" * 64, "0" * 8, {0: leaves}), learner, policy, reward
 
@@ -251,9 +252,9 @@ RLHF = {**TINY, "bc_steps": 2, "policy_delay": 0, "labels": 10, "pool_worlds": 4
 
 def test_rlhf_begins_with_the_policy_and_the_reward_of_inverse_rl():
     found, airl, policy, reward = airl_learned()
-    world = plugins.world(found.env).world
+    world = registry.world(found.env).world
     spec = Spec(world, 8, 2, 8, found)  # other demonstrations than AIRL's: its policy goes on seeing what it saw
-    learner = plugins.learner("rlhf", spec, {**RLHF, "reward_learning_rate": 1e-8})
+    learner = registry.learner("rlhf", spec, {**RLHF, "reward_learning_rate": 1e-8})
     task = task_of(world, [leaf[0] for leaf in found.of("policy+reward", range(1))])
     state = jax.jit(learner.init)(jax.random.PRNGKey(0), task)
     x = jax.random.normal(jax.random.PRNGKey(1), (16, 3))
@@ -282,15 +283,15 @@ def test_rlhf_begins_with_the_policy_and_the_reward_of_inverse_rl():
 def test_what_rlhf_cannot_begin_with_is_named(airl, rlhf, words):
     found = None if airl is None else airl_learned(**airl)[0]
     with pytest.raises(BadInput, match=words):
-        plugins.learner("rlhf", Spec(plugins.world(FIELDS["env"]).world, 8, 4, 8, found), {**RLHF, **rlhf})
+        registry.learner("rlhf", Spec(registry.world(FIELDS["env"]).world, 8, 4, 8, found), {**RLHF, **rlhf})
 
 
 def test_a_reward_that_rests_on_another_run_is_not_trained_on_again():
     found = dataclasses.replace(airl_learned()[0], algo="rlhf", config={**RLHF, "labels": 10})
-    world = plugins.world(FIELDS["env"]).world
+    world = registry.world(FIELDS["env"]).world
     with pytest.raises(BadInput, match=r"--rlhf.init=bc"):
-        plugins.learner("ppo", Spec(world, 8, 4, 8, found), {**TINY, "reward": "learned"})
+        registry.learner("ppo", Spec(world, 8, 4, 8, found), {**TINY, "reward": "learned"})
     # Its policy is a policy, and a reward that people's answers made is a reward.
-    plugins.learner("stored", Spec(world, 8, 4, 8, found), {})
+    registry.learner("stored", Spec(world, 8, 4, 8, found), {})
     people = dataclasses.replace(found, config={**RLHF, "init": "bc", "teacher": "human"})
-    plugins.learner("ppo", Spec(world, 8, 4, 8, people), {**TINY, "reward": "learned"})
+    registry.learner("ppo", Spec(world, 8, 4, 8, people), {**TINY, "reward": "learned"})

@@ -9,9 +9,9 @@ import time
 import jax
 import pytest
 
-from irl_bench import process
+from irl_bench.run import process
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ import jax
 import numpy as np
 import pytest
 
-from irl_bench import cli, programs, runner, sweep
+from irl_bench import cli, sweep
 from irl_bench.core.cell import cell_key, fingerprint
 from irl_bench.core.settings import BadInput
-from irl_bench.progress import Silent
+from irl_bench.run import programs, runner
+from irl_bench.run.console import Silent
 from irl_bench.storage.cells import StoreError, cell_path, read_cell
 from tests.toys import BAD_METRIC_ROUND, BAD_PARAMS_ROUND, BAD_SEED, ROUNDS, cell, closed_form
 

@@ -14,12 +14,13 @@ import pytest
 import envs
 import irl_bench
 from envs import chain
-from irl_bench import algos, cli, plugins
-from irl_bench import plan as plans
+from irl_bench import algos, cli
 from irl_bench.core.settings import BadInput
 from irl_bench.horizon.slopes import slope
+from irl_bench.plan import build as plans
+from irl_bench.plan import registry
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 EXAMPLE = re.compile(r"<!-- file: (\S+) -->\n```python\n(.*?)```", re.DOTALL)
 
 
@@ -63,13 +64,13 @@ def test_the_registries_are_the_folders():
 def test_a_world_is_made_by_name_with_dials(name):
     world = envs.make(name)
     assert world.name == name
-    for dial in plugins.world(name).dials.values():
+    for dial in registry.world(name).dials.values():
         value = 0.5 * (max(dial.low, -1.0) + min(dial.high, max(dial.low, -1.0) + 1.0))
         assert getattr(envs.make(name, **{dial.name: value}).dials, dial.name) == value
     with pytest.raises(ValueError, match="did you mean"):
         envs.make(name, frictoin=1.0)
     with pytest.raises(ValueError, match="finite"):
-        envs.make(name, **{next(iter(plugins.world(name).dials)): float("nan")})
+        envs.make(name, **{next(iter(registry.world(name).dials)): float("nan")})
 
 
 def test_an_unknown_world_names_the_nearest():
@@ -250,7 +251,7 @@ def test_other_params_are_another_cell(examples):
             "    return {'gain': jnp.float32(pathlib.Path('weights.txt').read_text())}\n\n"
             "def act(params, observation, key):\n    return -params['gain'] * observation\n"
         )
-        sources.append(plugins.algorithm("policy:stored:act").source)
+        sources.append(registry.algorithm("policy:stored:act").source)
     sys.modules.pop("stored")
     assert (
         sources[0]["stored.py"] == sources[1]["stored.py"]
@@ -263,7 +264,7 @@ def test_all_files_of_a_package_count(examples):
     package.mkdir(parents=True)
     (package / "mine.py").write_text((examples / "ridge.py").read_text())
     (examples / "outer" / "helper.py").write_text("x = 1\n")
-    assert plugins.algorithm("outer.inner.mine:make").source.keys() == {"outer/inner/mine.py", "outer/helper.py"}
+    assert registry.algorithm("outer.inner.mine:make").source.keys() == {"outer/inner/mine.py", "outer/helper.py"}
     for name in ("outer", "outer.inner", "outer.inner.mine"):
         sys.modules.pop(name, None)
 
@@ -299,7 +300,7 @@ def test_bad_outside_files_are_one_line(files, line, message, examples, capsys):
 def test_a_broken_file_shows_its_own_traceback(examples):
     (examples / "broken.py").write_text("import a_package_that_is_not_there\n")
     with pytest.raises(ModuleNotFoundError, match="a_package_that_is_not_there"):
-        plugins.algorithm("broken:make")
+        registry.algorithm("broken:make")
 
 
 def test_ridge_is_the_closed_form():

@@ -24,9 +24,9 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from irl_bench import plugins, policies
 from irl_bench.core.cell import CellSpec, canonical, fingerprint
 from irl_bench.core.types import Demonstrations, Spec, Task
+from irl_bench.plan import policies, registry
 from irl_bench.rollouts.evaluation import collect, evaluate, expected_cost, expert_errors
 from irl_bench.storage import artifacts
 from irl_bench.storage.demonstrations import held
@@ -58,14 +58,14 @@ class Program:
     """
 
     def __init__(self, cell: CellSpec):
-        self.world = plugins.world(cell.env, cell.options).world
+        self.world = registry.world(cell.env, cell.options).world
         self._learned = artifacts.held(cell.given) if cell.given else None
         self._recorded = held(cell.recorded) if cell.recorded else None
-        found = plugins.algorithm(cell.algo)
-        self._takes = found.takes(plugins.config_of(found, cell.config))
+        found = registry.algorithm(cell.algo)
+        self._takes = found.takes(registry.config_of(found, cell.config))
         lengths = self._recorded.lengths if self._recorded else ()
         spec = Spec(self.world, cell.horizon, cell.demos, cell.demo_steps, self._learned, lengths)
-        self.learner = plugins.learner(cell.algo, spec, cell.config)
+        self.learner = registry.learner(cell.algo, spec, cell.config)
         self.probe = self.world.probe() if self.learner.judge else None
         self.compilations: dict[str, int] = {}
         self.compile_seconds = 0.0

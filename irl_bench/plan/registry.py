@@ -24,11 +24,12 @@ import numpy as np
 import envs
 from envs import contract, experts
 from envs.core import World, dial_fields
-from irl_bench import algos, policies
+from irl_bench import algos
 from irl_bench.core.learner import Learner
 from irl_bench.core.settings import BadInput, Setting, nearest, settings_of
 from irl_bench.core.types import Spec
-from irl_bench.host import HostPolicy
+from irl_bench.plan import policies
+from irl_bench.plan.host import HostPolicy
 
 __all__ = [
     "POLICY", "Algorithm", "LoadedWorld", "algorithm", "config_of", "dialled", "keeps_contract",

@@ -21,10 +21,10 @@ import numpy as np
 
 from irl_bench.core.cell import CellSpec, cell_key, fingerprint
 from irl_bench.core.settings import BadInput
-from irl_bench.lanes import Lane, checkpoint_folder
-from irl_bench.process import EXIT_AGAIN, Interrupted, configure, supervise
-from irl_bench.programs import CAPACITY, EVALUATION, LEVEL, Program, program_for
-from irl_bench.progress import Progress, TensorBoard, reporter
+from irl_bench.run.console import Progress, TensorBoard, reporter
+from irl_bench.run.lanes import Lane, checkpoint_folder
+from irl_bench.run.process import EXIT_AGAIN, Interrupted, configure, supervise
+from irl_bench.run.programs import CAPACITY, EVALUATION, LEVEL, Program, program_for
 from irl_bench.storage import artifacts, checkpoints
 from irl_bench.storage.cells import StoreError, cell_path, is_done, write_cell, writing
 

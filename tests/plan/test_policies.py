@@ -11,8 +11,9 @@ import pytest
 import envs
 import irl_bench
 from envs import chain
-from irl_bench import cli, plugins
+from irl_bench import cli
 from irl_bench.core.settings import BadInput
+from irl_bench.plan import registry
 from irl_bench.rollouts.evaluation import evaluate, expert_errors
 from tests.toys import TwoState, closed_form
 
@@ -224,9 +225,9 @@ def test_a_modules_policy_is_called_as_its_module_says(text, tmp_path, monkeypat
     try:
         if not FORMS[text]:
             with pytest.raises(BadInput, match="so it cannot be told how to call it"):
-                plugins.algorithm("policy:formed:act")
+                registry.algorithm("policy:formed:act")
         else:
-            source = plugins.algorithm("policy:formed:act").source
+            source = registry.algorithm("policy:formed:act").source
             assert {name for name in ("params", "carry") if f"{name} of formed:act" in source} == set(FORMS[text][0])
     finally:
         sys.modules.pop("formed", None)
@@ -320,10 +321,10 @@ def test_a_sweep_takes_recurrent_and_host_policies(here, capsys):
 
 
 def test_other_weights_of_a_host_policy_are_another_cell(here):
-    before = plugins.algorithm("policy:hosted:policy").source
+    before = registry.algorithm("policy:hosted:policy").source
     (here / "table.txt").write_text("2")
     sys.modules.pop("hosted")
-    after = plugins.algorithm("policy:hosted:policy").source
+    after = registry.algorithm("policy:hosted:policy").source
     assert before["hosted.py"] == after["hosted.py"] and before["weights table.txt"] != after["weights table.txt"]
     with pytest.raises(BadInput, match=r"nowhere\.bin cannot be read"):
         irl_bench.host_policy(lambda x: x, files=["nowhere.bin"])

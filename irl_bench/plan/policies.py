@@ -14,7 +14,7 @@ from envs.core import World
 from irl_bench.core.learner import Consumes, Learner
 from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Spec
-from irl_bench.host import HostPolicy
+from irl_bench.plan.host import HostPolicy
 
 __all__ = ["as_learner", "check_action"]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from irl_bench.core.learner import Consumes
-from irl_bench.lanes import Lane
+from irl_bench.run.lanes import Lane
 from tests.toys import cell
 
 HORIZON, WIDTH, ROUNDS = 4, 3, 6

@@ -1,7 +1,7 @@
 """From what is asked for to the list of cells that answers it, and the record of it in `<out>/plan.json`.
 
 Nothing here runs a cell. A value is taken from, the later one winning: the default beside the setting, the world's table and
-the budget's (`irl_bench.experiments.settings`), the request.
+the budget's (`irl_bench.plan.presets`), the request.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import jax
 import numpy as np
 
 from envs.core import World
-from irl_bench import algos, plugins
+from irl_bench import algos
 from irl_bench.core.cell import CellSpec, canonical, cell_key
 from irl_bench.core.learner import Learner
 from irl_bench.core.settings import BadInput, nearest, whole
 from irl_bench.core.types import Demonstrations, Spec, Task
-from irl_bench.experiments import settings as table
+from irl_bench.plan import presets as table
+from irl_bench.plan import registry
 from irl_bench.preferences import human
 from irl_bench.storage import artifacts
 from irl_bench.storage.demonstrations import Recorded, hold, read
@@ -104,8 +105,8 @@ def build(request: Request) -> Plan:
         raise BadInput(f"no algorithm is given; known are {', '.join(algos.ALGORITHMS)}")
     if not request.env:
         raise BadInput("no world is given")
-    found = {ref: plugins.algorithm(ref) for ref in dict.fromkeys((*request.algo, *algos.REFERENCES))}
-    worlds = {ref: plugins.world(ref) for ref in dict.fromkeys(request.env)}
+    found = {ref: registry.algorithm(ref) for ref in dict.fromkeys((*request.algo, *algos.REFERENCES))}
+    worlds = {ref: registry.world(ref) for ref in dict.fromkeys(request.env)}
     _check_owners(request, [found[ref] for ref in found], list(worlds.values()))
     _check_modes(request, worlds)
 
@@ -115,8 +116,8 @@ def build(request: Request) -> Plan:
     taken = request.given is None
     for env, loaded in worlds.items():
         dials = _checked(loaded, request.settings.get(loaded.name, {}))
-        loaded = plugins.world(env, dials)
-        plugins.need_expert(loaded)
+        loaded = registry.world(env, dials)
+        registry.need_expert(loaded)
         notes += loaded.warnings
         row = table.budget_of(env, request.budget)
         file = _recorded(request, loaded.world, row)
@@ -164,7 +165,7 @@ def build(request: Request) -> Plan:
                 common["episodes"] = common["episodes"] // common["block"] * common["block"]
             lengths = file.lengths if file else ()
             spec = Spec(loaded.world, horizon, row["demos"], row["demo_steps"], given, lengths)
-            learner = plugins.learner(algo, spec, config)
+            learner = registry.learner(algo, spec, config)
             starts = [request.first_seed + group * row["width"] for group in range(groups)]
             if given is not None:  # before anything is written: every seed must have been learned there
                 taken = True
@@ -279,7 +280,7 @@ def _called(entry: Mapping[str, Any]) -> str:
     return f"{entry['algo']} on {entry['env']} ({entry['mode']})"
 
 
-def _pairs(request: Request, env: str, loaded: plugins.LoadedWorld) -> list[tuple[str, str]]:
+def _pairs(request: Request, env: str, loaded: registry.LoadedWorld) -> list[tuple[str, str]]:
     """(algorithm, mode) in the order they are run: the references first, since the others are judged against them."""
     names = tuple(loaded.world.modes)
     asked = [algo for algo in dict.fromkeys(request.algo) if algo not in algos.REFERENCES]
@@ -320,7 +321,7 @@ def first_seed(value: int, seeds: int) -> int:
     return value
 
 
-def _check_owners(request: Request, found: list[plugins.Algorithm], worlds: list[plugins.LoadedWorld]) -> None:
+def _check_owners(request: Request, found: list[registry.Algorithm], worlds: list[registry.LoadedWorld]) -> None:
     """Raises BadInput if two share a name, or settings are given for what is not in the sweep."""
     names = [owner.name for owner in (*found, *worlds)]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -331,7 +332,7 @@ def _check_owners(request: Request, found: list[plugins.Algorithm], worlds: list
             raise BadInput(f"settings of {name!r} are given, which is not in the sweep ({', '.join(names)})")
 
 
-def _check_modes(request: Request, worlds: Mapping[str, plugins.LoadedWorld]) -> None:
+def _check_modes(request: Request, worlds: Mapping[str, registry.LoadedWorld]) -> None:
     known = list(dict.fromkeys(mode for loaded in worlds.values() for mode in loaded.world.modes))
     for mode in request.mode or ():
         if mode not in known:
@@ -358,7 +359,7 @@ def check_horizons(horizons: Sequence[int] | str, env: str, top: int) -> None:
         raise BadInput(f"horizons={text} must be increasing and {limit}; nearest: {','.join(map(str, sane[:12]))}")
 
 
-def _checked(owner: plugins.Algorithm | plugins.LoadedWorld, values: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(owner: registry.Algorithm | registry.LoadedWorld, values: Mapping[str, Any]) -> dict[str, Any]:
     """`values` checked against the owner's settings; raises BadInput naming the setting."""
     settings = owner.settings
     checked = {}
@@ -374,14 +375,14 @@ def _checked(owner: plugins.Algorithm | plugins.LoadedWorld, values: Mapping[str
     return checked
 
 
-def resolved(found: plugins.Algorithm, request: Request, env: str) -> dict[str, Any]:
+def resolved(found: registry.Algorithm, request: Request, env: str) -> dict[str, Any]:
     """Every setting of the algorithm with its final value."""
     defaults = {name: setting.default for name, setting in found.settings.items()}
     differences = _checked(found, table.config_differences(env, found.ref, request.budget))
     return {**defaults, **differences, **_checked(found, request.settings.get(found.name, {}))}
 
 
-def _dials(loaded: plugins.LoadedWorld, mode: str) -> dict[str, float]:
+def _dials(loaded: registry.LoadedWorld, mode: str) -> dict[str, float]:
     """Every dial with its final value in a mode."""
     values = {name: setting.default for name, setting in loaded.dials.items()}
     return {**values, **_checked(loaded, {name: float(value) for name, value in loaded.world.modes[mode].items()})}
@@ -404,13 +405,13 @@ def _recorded(request: Request, world: World, row: dict[str, int]) -> Recorded |
     return found
 
 
-def _part(found: plugins.Algorithm, config: Mapping[str, Any]) -> str | None:
+def _part(found: registry.Algorithm, config: Mapping[str, Any]) -> str | None:
     """What the algorithm takes of an earlier run."""
-    return found.takes(plugins.config_of(found, config))
+    return found.takes(registry.config_of(found, config))
 
 
 def _given(
-    found: plugins.Algorithm, config: Mapping[str, Any], request: Request, loaded: plugins.LoadedWorld
+    found: registry.Algorithm, config: Mapping[str, Any], request: Request, loaded: registry.LoadedWorld
 ) -> artifacts.Learned | None:
     """What the algorithm takes of an earlier run. Raises BadInput if it takes something and nothing fit is given."""
     part = _part(found, config)
