@@ -27,15 +27,15 @@ WORLDS = {
     "lane_keep": "envs.driving.lane_keep:LaneKeep",
     "grid": "envs.tabular:Grid",
     "coarse_lane": "envs.tabular:CoarseLane",
-    "hopper": "envs.locomotion:Hopper",
-    "halfcheetah": "envs.locomotion:HalfCheetah",
-    "ant": "envs.locomotion:Ant",
-    "walker2d": "envs.locomotion:Walker2d",
-    "humanoid": "envs.locomotion:Humanoid",
-    "reacher": "envs.locomotion:Reacher",
-    "pusher": "envs.locomotion:Pusher",
-    "inverted_pendulum": "envs.locomotion:InvertedPendulum",
-    "inverted_double_pendulum": "envs.locomotion:InvertedDoublePendulum",
+    "hopper": "envs.robots.locomotion:Hopper",
+    "halfcheetah": "envs.robots.locomotion:HalfCheetah",
+    "ant": "envs.robots.locomotion:Ant",
+    "walker2d": "envs.robots.locomotion:Walker2d",
+    "humanoid": "envs.robots.locomotion:Humanoid",
+    "reacher": "envs.robots.locomotion:Reacher",
+    "pusher": "envs.robots.locomotion:Pusher",
+    "inverted_pendulum": "envs.robots.locomotion:InvertedPendulum",
+    "inverted_double_pendulum": "envs.robots.locomotion:InvertedDoublePendulum",
 }
 """The one registry: name -> module:class. A module is imported only when its world is made."""
 
@@ -76,7 +76,7 @@ def make(name: str, **values: float | str) -> World:
 def kind(name: str) -> type[World]:
     """The class of a world by name, without making one. Raises ValueError as `make` does."""
     if name.startswith(PLAYGROUND):
-        return importlib.import_module("envs.playground").kind(name)
+        return importlib.import_module("envs.robots.playground").kind(name)
     if name not in WORLDS:
         raise ValueError(BROKEN.get(name, f"unknown world {name!r}; did you mean {nearest(name, WORLDS)!r}?"))
     module, attribute = WORLDS[name].split(":")

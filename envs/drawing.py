@@ -15,7 +15,7 @@ import numpy as np
 from envs.core import brax_math
 from envs.driving.lane_keep import DT, EDGE, RAIL, SPEED
 from envs.driving.road import KNOTS, SPACING
-from envs.locomotion import Robot
+from envs.robots.locomotion import Robot
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -34,7 +34,7 @@ def parse(argv: list[str]) -> list[str]:
     from absl import flags
 
     import envs
-    from irl_bench.experiments import speed, speed_robots
+    from irl_bench.tools import speed, speed_robots
 
     try:
         stray = flags.FLAGS(argv)[1:]
@@ -65,8 +65,8 @@ def main(argv: list[str]) -> None:
     from absl import flags, logging
 
     from irl_bench.core import folders
-    from irl_bench.experiments import speed
     from irl_bench.run import process
+    from irl_bench.tools import speed
 
     values = flags.FLAGS
     logging.set_verbosity(logging.WARNING)

@@ -1,7 +1,7 @@
 """Trains a world's demonstrator with PPO or SAC on the true reward, resumable; --ship keeps it, --table measures all that ship.
 
 python launch/expert.py --env=hopper                                    # trains in runs/experts/hopper-spring, or goes on there
-python launch/expert.py --env=hopper --ship --qualities=expert,75,50    # puts its best policies into envs/experts with cards
+python launch/expert.py --env=hopper --ship --qualities=expert,75,50    # puts its best policies into envs/demonstrators with cards
 python launch/expert.py --table                                         # every shipped demonstrator on fresh episodes
 python launch/expert.py --env=hopper --latency                          # steps from wrong actions to a fall
 python launch/expert.py --env=ant --rising                              # from how many of 500 falls its expert gets up
@@ -23,7 +23,7 @@ def define(flags):
     flags.DEFINE_float("penalty", 0.0, "what PPO maximises is lowered by this in failed steps", lower_bound=0.0)
     flags.DEFINE_integer("every", 200_000, "environment steps between two evaluations, about", lower_bound=1)
     flags.DEFINE_list("qualities", ["expert"], "what is shipped: expert, 75, 50, 25")
-    flags.DEFINE_bool("ship", False, "put the best policy of OUT so far into envs/experts, with its card, and end")
+    flags.DEFINE_bool("ship", False, "put the best policy of OUT so far into envs/demonstrators, with its card, and end")
     flags.DEFINE_bool("table", False, "measure the shipped demonstrators and end")
     flags.DEFINE_bool("latency", False, "measure how many steps random actions take to become a failure of the expert, and end")
     flags.DEFINE_bool("rising", False, "measure from how many of 500 fallen starts the expert gets up, and end")
@@ -32,19 +32,19 @@ def define(flags):
 
 def main(values):
     import envs
-    from envs import locomotion
+    from envs.robots import locomotion
     from irl_bench.core import folders
     from irl_bench.core.settings import BadInput, nearest, parsed
-    from irl_bench.experiments import experts, latency, rising
     from irl_bench.plan import registry
     from irl_bench.plan.presets import ROBOTS
     from irl_bench.report.tables import interval, number
     from irl_bench.report.terminal import aligned
     from irl_bench.run import process
+    from irl_bench.tools import demonstrators, latency, rising
 
     process.configure()
     if values.table:
-        rows = experts.measured(say=lambda text: print(text, file=sys.stderr, flush=True))
+        rows = demonstrators.measured(say=lambda text: print(text, file=sys.stderr, flush=True))
         short = lambda three: interval(*three, lambda x: number(x, 4))  # noqa: E731
         header = ("demonstrator", "return, 1000 steps", "worst of 128", "random", "score", "failed", "env steps", "its card")
         body = [
@@ -55,20 +55,20 @@ def main(values):
         print("\n".join(aligned([header, *body])))
         return
     for quality in values.qualities:
-        if quality not in experts.experts.QUALITIES:
-            raise BadInput(f"--qualities={quality}: known are {', '.join(experts.experts.QUALITIES)}; nearest: "
-                           f"{nearest(quality, experts.experts.QUALITIES)}")  # fmt: skip
+        if quality not in demonstrators.experts.QUALITIES:
+            raise BadInput(f"--qualities={quality}: known are {', '.join(demonstrators.experts.QUALITIES)}; nearest: "
+                           f"{nearest(quality, demonstrators.experts.QUALITIES)}")  # fmt: skip
     known = (*ROBOTS, "lane_keep")
     if values.env not in known and not values.env.startswith(envs.PLAYGROUND):
         why = envs.BROKEN.get(values.env) or f"no robot {values.env!r}; did you mean {nearest(values.env, known)!r}?"
         raise BadInput(f"--env: {why}")
-    if values.algo not in experts.ALGORITHMS:
-        raise BadInput(f"--algo={values.algo}: known are {', '.join(experts.ALGORITHMS)}; nearest: "
-                       f"{nearest(values.algo, experts.ALGORITHMS)}")  # fmt: skip
+    if values.algo not in demonstrators.ALGORITHMS:
+        raise BadInput(f"--algo={values.algo}: known are {', '.join(demonstrators.ALGORITHMS)}; nearest: "
+                       f"{nearest(values.algo, demonstrators.ALGORITHMS)}")  # fmt: skip
     if values.penalty and values.algo != "ppo":
         raise BadInput(f"--penalty={values.penalty}: PPO alone has it; nearest: --algo=ppo")
     world = parsed("world", values.world, registry.world(values.env).settings)
-    training = experts.Training(
+    training = demonstrators.Training(
         values.env, values.seed, world, parsed("set", values.set, registry.algorithm(values.algo).settings), values.terminate,
         values.algo, values.penalty,
     )  # fmt: skip
@@ -96,11 +96,11 @@ def main(values):
     usual = f"runs/experts/{training.world.name}-{training.world.backend}" + ("" if values.algo == "ppo" else f"-{values.algo}")
     out = folders.expand(values.out or usual)
     if not values.ship:
-        experts.train(training, out, every=values.every)
+        demonstrators.train(training, out, every=values.every)
     else:
         if values.env == "lane_keep" and "expert" in values.qualities:
             raise BadInput("--ship: the car's expert is a law, not a network; nearest: --qualities=75,50,25")
-        for card in experts.ship(training, out, tuple(values.qualities), command(values, training.world)):
+        for card in demonstrators.ship(training, out, tuple(values.qualities), command(values, training.world)):
             print(card["world"], card["backend"], card["quality"], "return", card["return"], "random", card["random_return"])
 
 

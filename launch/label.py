@@ -26,13 +26,13 @@ def define(flags):
 def main(values):
     from irl_bench.core import folders
     from irl_bench.core.settings import BadInput, parsed
+    from irl_bench.labelling import clips, page
     from irl_bench.plan import registry
-    from irl_bench.preferences import human, server
     from irl_bench.run import process
 
     out = folders.expand(values.out or f"labels/{values.env}")
-    there = (out / human.CLIPS).exists()
-    facts = human.clips(out)[0] if there else {"env": values.env}
+    there = (out / clips.CLIPS).exists()
+    facts = clips.clips(out)[0] if there else {"env": values.env}
     dials = parsed("world", values.world, registry.world(facts["env"]).settings)
     if there:
         asked = {name: getattr(values, name) for name in FACTS if values[name].present}
@@ -46,12 +46,12 @@ def main(values):
     else:
         process.configure()
         print("making the clips ...", flush=True)
-        human.make_clips(
+        clips.make_clips(
             out, values.env, dials, values.pairs, values.segment, values.demos, values.demo_steps, values.steps, values.seed
         )
-    labelling = server.Labelling(out)
+    labelling = page.Labelling(out)
     try:
-        serving, address = server.serve(labelling, values.port)
+        serving, address = page.serve(labelling, values.port)
     except OSError as error:
         raise BadInput(f"--port={values.port}: {error.strerror}; nearest: --port=0") from None
     print(f"{len(labelling.given)} of {len(labelling.pairs)} answered, in {out}\nopen {address} (Ctrl-C ends)", flush=True)

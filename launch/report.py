@@ -16,8 +16,8 @@ def main(argv: list[str]) -> int:
 
     folders.cache()  # before Matplotlib looks for a folder of its own
     from irl_bench import report
-    from irl_bench.experiments import study
     from irl_bench.storage.cells import WriteError
+    from irl_bench.studies import study
 
     logging.set_verbosity(logging.WARNING)
     if len(argv) != 2:

@@ -30,7 +30,7 @@ def points(values, settings):
     import numpy as np
 
     from irl_bench.core.settings import BadInput, nearest, parsed
-    from irl_bench.experiments import search
+    from irl_bench.tools import search
 
     def known(name):
         if name not in settings:
@@ -64,10 +64,10 @@ def points(values, settings):
 
 def main(values):
     from irl_bench.core import folders
-    from irl_bench.experiments import search
     from irl_bench.plan import registry
     from irl_bench.plan.presets import budget_of, config_differences
     from irl_bench.run import process
+    from irl_bench.tools import search
 
     process.configure()
     found = registry.algorithm(values.algo)

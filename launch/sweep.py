@@ -7,6 +7,6 @@ import _venv
 
 if __name__ == "__main__":
     _venv.ensure()
-    from irl_bench import cli
+    from irl_bench.cli import sweep
 
-    cli.start()
+    sweep.start()

@@ -10,7 +10,7 @@ import _venv
 
 if __name__ == "__main__":
     _venv.ensure()
-    from irl_bench import cli
+    from irl_bench.cli import sweep
 
     given = {argument.lstrip("-").partition("=")[0]: argument.partition("=")[2] for argument in sys.argv[1:]}
     for name, default in (("algo", "airl"), ("seeds", "5")):
@@ -20,4 +20,4 @@ if __name__ == "__main__":
         first = given["algo"].partition(",")[0]
         sys.stderr.write(f"error: --algo={given['algo']}: one at a time here; nearest: {first}\n")
         sys.exit(2)
-    cli.start()
+    sweep.start()

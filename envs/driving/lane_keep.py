@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from envs import experts
+from envs import demonstrators
 from envs.core import State, dial, soundness
 from envs.driving import road, vehicle
 
@@ -91,7 +91,7 @@ class LaneKeepState:
     """int32: steps at which the Frenet denominator hit its floor."""
 
 
-class LaneKeep(experts.Demonstrated):
+class LaneKeep(demonstrators.Demonstrated):
     """Lane keeping with rare, long-tailed, signalled hazards: the world on which compounding error can be seen.
 
     Observation: 7 ego values, 10 lane points, 64 cues, 1 side flag.
@@ -102,7 +102,7 @@ class LaneKeep(experts.Demonstrated):
     recovery_steps = 11
     latency = 10
     failure_flags = (17 + KINDS,)
-    options: ClassVar = {"demonstrator": experts.QUALITIES}
+    options: ClassVar = {"demonstrator": demonstrators.QUALITIES}
     modes: ClassVar = {"nominal": {}, "recoverable": {"reacquisition": 0.25}}
     observation_layout: ClassVar = {
         "ego": (0, 7),

@@ -21,7 +21,8 @@ import jax.numpy as jnp
 from irl_bench.core.learner import Consumes, Learner
 from irl_bench.core.settings import BadInput, setting
 from irl_bench.core.types import Spec, Task
-from irl_bench.preferences import human, inverse, queries, teachers, trainer
+from irl_bench.labelling import clips
+from irl_bench.preferences import inverse, queries, teachers, trainer
 from irl_bench.preferences.reward_model import Comparisons, Segments
 from irl_bench.rl.ppo import is_zero
 
@@ -51,7 +52,7 @@ def takes(config: Config) -> str | None:
     """What of an earlier run `Task.given` holds."""
     if config.teacher == "human" and config.init == "airl":
         raise BadInput("teacher=human and init=airl both need --given; nearest: init=bc")
-    return human.PART if config.teacher == "human" else inverse.PARTS if config.init == "airl" else None
+    return clips.PART if config.teacher == "human" else inverse.PARTS if config.init == "airl" else None
 
 
 def make(spec: Spec, config: Config) -> Learner:
@@ -60,14 +61,14 @@ def make(spec: Spec, config: Config) -> Learner:
 
 def answered(spec: Spec, config: Config) -> Learner:
     """The learner whose comparisons were made before, by somebody."""
-    held = human.check(spec)
+    held = clips.check(spec)
     segments, count = held.config["segments"], held.config["answers"]
     config = dataclasses.replace(
         config, segment=held.config["segment"], pool_steps=max(config.pool_steps, held.config["segment"])
     )
 
     def ask(state: trainer.State, task: Task, key: jax.Array) -> tuple[Segments, Comparisons]:
-        return human.parts(task.given)
+        return clips.parts(task.given)
 
     # The clips are rollouts of a clone of demonstrations of their own.
     learner = trainer.Trainer(spec, config, ask, count, segments, pool_steps=held.config["env_steps"])

@@ -21,9 +21,9 @@ from irl_bench.core.cell import CellSpec, canonical, cell_key
 from irl_bench.core.learner import Learner
 from irl_bench.core.settings import BadInput, nearest, whole
 from irl_bench.core.types import Demonstrations, Spec, Task
+from irl_bench.labelling import clips
 from irl_bench.plan import presets as table
 from irl_bench.plan import registry
-from irl_bench.preferences import human
 from irl_bench.storage import artifacts
 from irl_bench.storage.demonstrations import Recorded, hold, read
 
@@ -417,13 +417,13 @@ def _given(
     part = _part(found, config)
     if part is None:
         return None
-    if request.given is None and part == human.PART:
+    if request.given is None and part == clips.PART:
         raise BadInput(f"{found.name} takes people's comparisons; nearest: --given=FOLDER of launch/label.py")
     if request.given is None:
         raise BadInput(f"{found.name} takes a learned {part}; nearest: --given=RUN, the folder of a run of gail or airl")
     held = artifacts.read(request.given, part)
-    if part == human.PART:
-        human.check_world(held, loaded)
+    if part == clips.PART:
+        clips.check_world(held, loaded)
     return held
 
 

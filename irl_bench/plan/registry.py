@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 import envs
-from envs import contract, experts
+from envs import contract, demonstrators
 from envs.core import World, dial_fields
 from irl_bench import algos
 from irl_bench.core.learner import Learner
@@ -202,8 +202,8 @@ def need_expert(loaded: LoadedWorld) -> None:
     world, chosen = loaded.world, loaded.world.chosen
     backend, quality = chosen.get("backend"), chosen.get("demonstrator", "expert")
     backends = getattr(world, "options", {}).get("backend", ())
-    hints = [f"--{loaded.name}.backend={one}" for one in backends if experts.find(world.name, one, quality)][:1]
-    if quality != "expert" and backend and experts.find(world.name, backend):
+    hints = [f"--{loaded.name}.backend={one}" for one in backends if demonstrators.find(world.name, one, quality)][:1]
+    if quality != "expert" and backend and demonstrators.find(world.name, backend):
         hints.append(f"--{loaded.name}.demonstrator=expert")
     hints.append(f"launch/expert.py --env={loaded.ref}" + (f" --world=backend={backend}" if backend else "") + " to train one")
     wanted = " and ".join(f"{name}={value}" for name, value in chosen.items())

@@ -21,7 +21,7 @@ from safetensors.numpy import save
 from irl_bench.core import folders
 from irl_bench.core.cell import CellSpec, canonical
 from irl_bench.core.settings import BadInput
-from irl_bench.preferences import human
+from irl_bench.labelling import clips
 from irl_bench.storage.cells import write_atomic
 
 
@@ -103,8 +103,8 @@ def read(path: str | Path, part: str = "reward") -> Learned:
     if not colon or Path(path).exists():
         name, kind = str(path), ""
     path = folders.expand(name)
-    if part == human.PART:
-        return human.read(path)
+    if part == clips.PART:
+        return clips.read(path)
     if path.is_dir():
         folder = path if path.name == "learned" else path / "learned"
         files = sorted(folder.glob("*.safetensors"))

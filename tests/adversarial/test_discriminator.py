@@ -14,8 +14,8 @@ from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Spec, Task
 from irl_bench.nets.policies import standardiser, view
 from irl_bench.rollouts.evaluation import collect
-from tests.algos.helpers import Line
-from tests.rl.worlds import Short
+from tests.worlds.endings import Short
+from tests.worlds.helpers import Line
 
 KEY = jax.random.PRNGKey(0)
 pytestmark = pytest.mark.usefixtures("quick_compilation")

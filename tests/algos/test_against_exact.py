@@ -20,7 +20,7 @@ from irl_bench.nets.policies import view
 from irl_bench.plan.presets import budget_of, config_differences
 from irl_bench.rl import ppo
 from irl_bench.rollouts.evaluation import collect
-from tests.algos.helpers import train
+from tests.worlds.helpers import train
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 ALGOS = {"gail": gail, "airl": airl}

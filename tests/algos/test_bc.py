@@ -13,7 +13,7 @@ from envs.chain import OFF_VIEW, RECOVER, Chain
 from irl_bench.algos import bc
 from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Demonstrations, Spec, Task
-from tests.algos.helpers import Line, chain_actions, demonstrate, seen, train
+from tests.worlds.helpers import Line, chain_actions, demonstrate, seen, train
 
 KEY = jax.random.PRNGKey(0)
 SPEC = Spec(Line(), 16, 4, 8)

@@ -11,7 +11,7 @@ from irl_bench.algos import best_of_n
 from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Spec, Task
 from irl_bench.rollouts.evaluation import collect
-from tests.algos.helpers import Windy, train
+from tests.worlds.helpers import Windy, train
 
 KEY = jax.random.PRNGKey(0)
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -16,7 +16,7 @@ from envs.chain import Chain
 from irl_bench.algos import ALGORITHMS, REFERENCES
 from irl_bench.core.learner import Learner
 from irl_bench.core.types import Spec
-from tests.algos.helpers import Line, demonstrate, train
+from tests.worlds.helpers import Line, demonstrate, train
 
 WORLDS = {"line": Line, "chain": Chain, "grid": functools.partial(envs.make, "grid")}
 TINY = {"hidden": (4,), "batch_size": 4, "steps_per_round": 2, "rounds": 2, "iterations": 2, "episode_steps": 2}

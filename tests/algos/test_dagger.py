@@ -13,7 +13,7 @@ from envs import chain
 from envs.chain import OFF_VIEW, RECOVER, SITUATIONS, Chain
 from irl_bench.algos import bc, dagger
 from irl_bench.core.types import Spec
-from tests.algos.helpers import Line, chain_actions, chain_expert, demonstrate, line_expert, train
+from tests.worlds.helpers import Line, chain_actions, chain_expert, demonstrate, line_expert, train
 
 KEY = jax.random.PRNGKey(0)
 DEMO_ROWS, EPISODES, STEPS, ITERATIONS = 2 * 24, 2, 8, 3

@@ -8,7 +8,7 @@ import envs
 from irl_bench.algos import bc, dagger
 from irl_bench.core.types import Spec
 from irl_bench.rollouts.evaluation import TOLERANCES, evaluate, expert_errors
-from tests.algos.helpers import demonstrate, train
+from tests.worlds.helpers import demonstrate, train
 
 SEEDS, EPISODES, HORIZON = 2, 64, 512
 DEMOS, DEMO_STEPS = 48, 512

@@ -8,8 +8,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from irl_bench.experiments.search import search
 from irl_bench.plan import registry
+from irl_bench.tools.search import search
 
 
 def levels(algo, seeds, rounds, **changes):

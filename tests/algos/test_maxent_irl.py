@@ -11,7 +11,7 @@ from irl_bench.algos import maxent_irl
 from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Spec, Task
 from irl_bench.rollouts.evaluation import collect
-from tests.algos.helpers import Line, train
+from tests.worlds.helpers import Line, train
 
 KEY = jax.random.PRNGKey(0)
 WORLDS = ["grid", "coarse_lane"]

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from irl_bench.core.cell import PACKAGES, CellSpec, cell_key, fingerprint, numerical_sources
-from tests.toys import cell
+from tests.worlds.toys import cell
 
 PRINTS = {"sources": "abc", "versions": {"jax": "1"}}
 

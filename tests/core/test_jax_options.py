@@ -12,7 +12,7 @@ from irl_bench.core import jax_options
 from irl_bench.core.cell import cell_key, fingerprint
 from irl_bench.core.settings import BadInput
 from tests.conftest import QUICK
-from tests.toys import cell
+from tests.worlds.toys import cell
 
 ROOT = pathlib.Path(__file__).parents[2]
 

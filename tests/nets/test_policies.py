@@ -8,7 +8,7 @@ import pytest
 from envs.chain import Chain
 from irl_bench.core.types import Spec
 from irl_bench.nets.policies import ATANH_EDGE, MAX_LOG_STD, MIN_LOG_STD, MLP, Policy, standardiser, tanh_gaussian_nll
-from tests.algos.helpers import Line
+from tests.worlds.helpers import Line
 
 RANDOM = np.random.default_rng(0)
 KEY = jax.random.PRNGKey(0)

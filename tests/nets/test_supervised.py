@@ -9,7 +9,7 @@ from envs.chain import Chain
 from irl_bench.core.types import Spec
 from irl_bench.nets.policies import Policy, Standardiser
 from irl_bench.nets.supervised import Data, PolicyParams, fit, flatten, held_out_loss, optimiser
-from tests.algos.helpers import Line
+from tests.worlds.helpers import Line
 
 KEY = jax.random.PRNGKey(1)
 AS_IS = Standardiser(jnp.zeros(3), jnp.ones(3))

@@ -11,11 +11,11 @@ import pytest
 import envs
 import irl_bench
 from envs import chain
-from irl_bench import cli
+from irl_bench.cli import sweep
 from irl_bench.core.settings import BadInput
 from irl_bench.plan import registry
 from irl_bench.rollouts.evaluation import evaluate, expert_errors
-from tests.toys import TwoState, closed_form
+from tests.worlds.toys import TwoState, closed_form
 
 KEY = jax.random.PRNGKey(3)
 SMALL = {"seeds": 2, "episodes": 8, "eps_episodes": 4, "eps_steps": 8}
@@ -313,7 +313,7 @@ def test_a_sweep_takes_recurrent_and_host_policies(here, capsys):
         "--budget=smoke",
         "--seeds=2",
     ]
-    assert cli.main(cli.parse_or_exit([*line, "--out=run"])) == 0
+    assert sweep.main(sweep.parse_or_exit([*line, "--out=run"])) == 0
     out = capsys.readouterr().out
     assert "recurrent:act" in out and "hosted:policy" in out
     scored = irl_bench.score("recurrent:act", "chain", seeds=2, episodes=64, eps_episodes=64)

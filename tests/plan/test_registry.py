@@ -14,7 +14,8 @@ import pytest
 import envs
 import irl_bench
 from envs import chain
-from irl_bench import algos, cli
+from irl_bench import algos
+from irl_bench.cli import sweep
 from irl_bench.core.settings import BadInput
 from irl_bench.horizon.slopes import slope
 from irl_bench.plan import build as plans
@@ -53,9 +54,9 @@ def test_the_registries_are_the_folders():
     }
     abstract = {
         "envs.tabular:Tabular",
-        "envs.experts.__init__:Demonstrated",
-        "envs.playground:Playground",
-        *(f"envs.locomotion:{name}" for name in shared[1:5]),
+        "envs.demonstrators.__init__:Demonstrated",
+        "envs.robots.playground:Playground",
+        *(f"envs.robots.locomotion:{name}" for name in shared[1:5]),
     }
     assert set(envs.WORLDS.values()) == defined - abstract
 
@@ -98,7 +99,7 @@ def test_contributings_files_go_through_the_sweep(examples, capsys, monkeypatch)
         "--gusts.gust=0.5",
         "--ridge.penalty=1e-4",
     ]
-    assert cli.main(cli.parse_or_exit([*line, *common])) == 0
+    assert sweep.main(sweep.parse_or_exit([*line, *common])) == 0
     out = capsys.readouterr().out
     verdicts = json.loads((examples / "run" / "verdicts.json").read_text())
     found = {(v["env"], v["algo"], v["mode"]) for v in verdicts}
@@ -112,7 +113,7 @@ def test_contributings_files_go_through_the_sweep(examples, capsys, monkeypatch)
     assert entry["settings"]["plugin"].keys() == {"ridge.py", "gusts.py"}
 
     # What was run tells how long more would take.
-    assert cli.main(cli.parse_or_exit([*line, *common[1:], "--seeds=12", "--dry_run"])) == 0
+    assert sweep.main(sweep.parse_or_exit([*line, *common[1:], "--seeds=12", "--dry_run"])) == 0
     told = capsys.readouterr().out
     assert "12 cells, 4 done" in told and "unknown" not in told
 
@@ -231,7 +232,7 @@ def test_numpys_numbers_are_numbers(monkeypatch):
 
 
 def _plan(*argv: str) -> plans.Plan:
-    return plans.build(cli.parse(["sweep.py", "--budget=smoke", *argv]).request)
+    return plans.build(sweep.parse(["sweep.py", "--budget=smoke", *argv]).request)
 
 
 def test_an_edited_file_is_another_cell(examples):
@@ -288,7 +289,7 @@ def test_bad_outside_files_are_one_line(files, line, message, examples, capsys):
     for name, source in files.items():
         (examples / name).write_text((examples / source).read_text())
     try:
-        status = cli.main(cli.parse_or_exit(["sweep.py", "--dry_run", "--budget=smoke", *line.split()]))
+        status = sweep.main(sweep.parse_or_exit(["sweep.py", "--dry_run", "--budget=smoke", *line.split()]))
     except SystemExit as stop:
         status = stop.code
     err = capsys.readouterr().err

@@ -11,7 +11,7 @@ from scipy import stats
 from irl_bench.core.types import Spec
 from irl_bench.preferences import reward_model
 from irl_bench.preferences.reward_model import Comparisons, Config, RewardModel, Segments, accuracy, bradley_terry
-from tests.algos.helpers import Line
+from tests.worlds.helpers import Line
 
 KEY = jax.random.PRNGKey(0)
 pytestmark = pytest.mark.usefixtures("quick_compilation")

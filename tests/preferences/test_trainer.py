@@ -14,7 +14,7 @@ from irl_bench.nets.policies import view
 from irl_bench.preferences import offline, teachers, trainer
 from irl_bench.rl import ppo
 from irl_bench.rollouts.evaluation import collect, evaluate
-from tests.algos.helpers import Line, Windy, train
+from tests.worlds.helpers import Line, Windy, train
 
 KEY = jax.random.PRNGKey(0)
 pytestmark = pytest.mark.usefixtures("quick_compilation")

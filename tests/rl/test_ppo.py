@@ -16,8 +16,8 @@ from irl_bench.nets.policies import view
 from irl_bench.rl import ppo
 from irl_bench.rollouts import evaluation
 from irl_bench.rollouts.experience import Transition
-from tests.algos.helpers import Line, train
-from tests.rl.worlds import Bandit, Constant, Dials, Short, TwoStates
+from tests.worlds.endings import Bandit, Constant, Dials, Short, TwoStates
+from tests.worlds.helpers import Line, train
 
 KEY = jax.random.PRNGKey(0)
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -11,8 +11,8 @@ from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Spec, Task
 from irl_bench.nets.policies import view
 from irl_bench.rl import sac
-from tests.algos.helpers import Line
-from tests.rl.worlds import Bandit, Dials
+from tests.worlds.endings import Bandit, Dials
+from tests.worlds.helpers import Line
 
 KEY = jax.random.PRNGKey(0)
 SMALL = {"worlds": 8, "unroll": 4, "hidden": (16,), "value_hidden": (32,), "batch_size": 64, "updates": 32, "random_rounds": 2}

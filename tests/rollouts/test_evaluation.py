@@ -10,7 +10,7 @@ import pytest
 from envs.chain import Chain
 from irl_bench.rollouts import evaluation
 from irl_bench.rollouts.evaluation import TOLERANCES
-from tests.algos.helpers import Line, chain_expert, line_expert
+from tests.worlds.helpers import Line, chain_expert, line_expert
 
 EPISODES, HORIZON = 6, 12
 KEY = jax.random.PRNGKey(3)

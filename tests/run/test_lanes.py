@@ -5,7 +5,7 @@ import pytest
 
 from irl_bench.core.learner import Consumes
 from irl_bench.run.lanes import Lane
-from tests.toys import cell
+from tests.worlds.toys import cell
 
 HORIZON, WIDTH, ROUNDS = 4, 3, 6
 METRICS = ("departures", "loss", "params")

@@ -10,13 +10,14 @@ import jax
 import numpy as np
 import pytest
 
-from irl_bench import cli, sweep
+from irl_bench import sweep
+from irl_bench.cli import sweep as cli
 from irl_bench.core.cell import cell_key, fingerprint
 from irl_bench.core.settings import BadInput
 from irl_bench.run import programs, runner
 from irl_bench.run.console import Silent
 from irl_bench.storage.cells import StoreError, cell_path, read_cell
-from tests.toys import BAD_METRIC_ROUND, BAD_PARAMS_ROUND, BAD_SEED, ROUNDS, cell, closed_form
+from tests.worlds.toys import BAD_METRIC_ROUND, BAD_PARAMS_ROUND, BAD_SEED, ROUNDS, cell, closed_form
 
 
 def run(cells, out, **options):
@@ -167,7 +168,7 @@ def test_damaged_checkpoints_fall_back_and_then_start_again(tmp_path, reference)
 
 
 def test_failed_seeds_are_marked_and_the_others_go_on(tmp_path):
-    spec = cell(algo="tests.toys:make_failing", first_seed=BAD_SEED - 1, eval_every=0)
+    spec = cell(algo="tests.worlds.toys:make_failing", first_seed=BAD_SEED - 1, eval_every=0)
     summary = run([spec], tmp_path)
     (failures,) = summary.failures.values()
     assert failures == [
@@ -183,7 +184,7 @@ def test_failed_seeds_are_marked_and_the_others_go_on(tmp_path):
 
 
 def test_expert_costs_what_the_closed_form_says(tmp_path):
-    changes = {"algo": "tests.toys:make_expert", "eval_every": 0, "episodes": 4096, "block": 512, "dials": {"slip": 0.05}}
+    changes = {"algo": "tests.worlds.toys:make_expert", "eval_every": 0, "episodes": 4096, "block": 512, "dials": {"slip": 0.05}}
     cells = [cell(**changes), cell(**changes, mode="recoverable")]
     summary = run(cells, tmp_path)
     assert "chunk" not in next(iter(summary.compilations.values()))
@@ -200,7 +201,7 @@ def test_expert_costs_what_the_closed_form_says(tmp_path):
 
 @pytest.mark.parametrize(("policy", "exact"), [("stay", closed_form(16, 0.1, 0.5)[15]), ("draw", np.nan)])
 def test_a_policy_that_draws_has_no_closed_form_and_does_not_fail(tmp_path, policy, exact):
-    spec = cell(algo=f"policy:tests.toys:{policy}", env="tests.toys:Known", mode="recoverable", eval_every=0)
+    spec = cell(algo=f"policy:tests.worlds.toys:{policy}", env="tests.worlds.toys:Known", mode="recoverable", eval_every=0)
     run([spec], tmp_path)
     for seed in spec.seeds:
         np.testing.assert_allclose(value(tmp_path, spec, "expected_cost", seed, 16), exact, rtol=1e-5)

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 TINY = {"hidden": [4], "value_hidden": [4], "worlds": 4, "unroll": 8, "minibatches": 2, "epochs": 1, "rounds": 2,
         "episode_steps": 8}  # fmt: skip
 GAIL = {**TINY, "disc_hidden": [4], "disc_batch": 4, "disc_steps": 1, "bc_steps": 2, "policy_delay": 0}
-FIELDS = {"env": "tests.algos.helpers:Line", "mode": "nominal", "horizon": 8, "demos": 4, "demo_steps": 8, "episodes": 4,
+FIELDS = {"env": "tests.worlds.helpers:Line", "mode": "nominal", "horizon": 8, "demos": 4, "demo_steps": 8, "episodes": 4,
           "block": 4, "eps_episodes": 2, "eps_steps": 4, "width": 2}  # fmt: skip
 
 

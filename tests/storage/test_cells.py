@@ -20,7 +20,7 @@ from irl_bench.storage.cells import (
     write_cell,
     write_plan,
 )
-from tests.toys import cell
+from tests.worlds.toys import cell
 
 KEY = "0123456789abcdef0123"
 MANIFEST = {"rounds": 2, "consumes": {"expert_queries": 4, "env_steps": 0, "interactive": False}, "failures": []}
@@ -162,7 +162,7 @@ def test_plan_round_trip_and_damage(tmp_path):
 
 
 def entry(algo, keys, seeds, mode="nominal"):
-    return {"env": "tests.toys:TwoState", "algo": algo, "mode": mode, "cells": keys, "seeds": seeds}
+    return {"env": "tests.worlds.toys:TwoState", "algo": algo, "mode": mode, "cells": keys, "seeds": seeds}
 
 
 def test_curves_take_the_seeds_asked_for_and_the_expert_of_the_mode(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import envs
-from irl_bench import cli
+from irl_bench.cli import sweep
 from irl_bench.core.settings import BadInput
 from irl_bench.plan import build
 from irl_bench.rollouts.evaluation import record
@@ -157,7 +157,7 @@ def test_a_folder_that_is_no_dataset_is_one_line(world, tmp_path):
 def test_a_sweep_takes_them_for_every_seed(world, made, arrays, tmp_path):
     np.savez(tmp_path / "d.npz", **arrays, lengths=np.array([T, 4, 7]))
     line = ["sweep.py", "--algo=bc", "--env=lane_keep", "--budget=smoke", f"--demos_from={tmp_path / 'd.npz'}", "--demos=2"]
-    planned = build.build(cli.parse(line).request)
+    planned = build.build(sweep.parse(line).request)
     cell = planned.cells[-1]
     assert (cell.algo, cell.demos, cell.demo_steps) == ("bc", 2, T)
     program = Program(cell)
@@ -174,8 +174,8 @@ def test_observations_alone_are_refused_by_who_needs_actions(arrays, tmp_path):
     np.savez(tmp_path / "d.npz", observations=arrays["observations"])
     line = ["sweep.py", "--env=lane_keep", "--budget=smoke", f"--demos_from={tmp_path / 'd.npz'}"]
     with pytest.raises(BadInput, match="needs demonstrations with actions"):
-        build.build(cli.parse([*line, "--algo=bc"]).request)
-    blind = build.build(cli.parse([*line, "--algo=gail", "--gail.init=random"]).request).cells[-1]
+        build.build(sweep.parse([*line, "--algo=bc"]).request)
+    blind = build.build(sweep.parse([*line, "--algo=gail", "--gail.init=random"]).request).cells[-1]
     assert blind.observation_only
 
 
@@ -187,7 +187,7 @@ def test_what_does_not_go_with_a_file_is_one_line(flags, message, arrays, tmp_pa
     np.savez(tmp_path / "d.npz", **arrays)
     line = ["sweep.py", "--algo=bc", "--env=lane_keep", f"--demos_from={tmp_path / 'd.npz'}", *flags]
     with pytest.raises(BadInput, match=message):
-        build.build(cli.parse(line).request)
+        build.build(sweep.parse(line).request)
 
 
 def test_the_program_writes_and_checks(tmp_path):

@@ -1,0 +1,148 @@
+"""The page on which people compare two clips, served to this machine alone.
+
+Everything lies under a random token, so that no other page a browser has open can find it; a request that names another host
+(DNS rebinding) is refused. Every answer is on disk before the page is told of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from envs import drawing
+from irl_bench.labelling import clips
+
+HOST = "127.0.0.1"
+LARGEST = 4096
+"""Bytes of a request's body, at most."""
+PAGE = Path(__file__).with_name("label.html")
+
+
+class Labelling:
+    """The pairs of a folder and the answers to them."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        _, self.arrays = clips.clips(folder)
+        self.pairs = self.arrays["pairs"]
+        self._lock = threading.Lock()
+        self._mend()
+        self.given = clips.answers(folder, len(self.pairs))
+
+    def _mend(self) -> None:
+        """Ends the last line if an interruption did not, or cuts it off if it is not whole: nothing may be written onto it."""
+        path = self.folder / clips.GIVEN
+        content = path.read_bytes() if path.exists() else b""
+        whole, last = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
+        if not last:
+            return
+        with path.open("rb+") as file:
+            try:
+                json.loads(last)
+                file.seek(0, os.SEEK_END)
+                file.write(b"\n")
+            except ValueError:
+                file.truncate(len(whole))
+
+    def next(self) -> dict[str, Any]:
+        """The first pair without an answer with its clips, or none; and how many are done."""
+        with self._lock:
+            todo = next((pair for pair in range(len(self.pairs)) if pair not in self.given), None)
+            state: dict[str, Any] = {"pair": todo, "done": len(self.given), "of": len(self.pairs)}
+        if todo is not None:
+            state["clips"] = [self._clip(int(segment)) for segment in self.pairs[todo]]
+        return state
+
+    def _clip(self, segment: int) -> dict[str, Any]:
+        parts = {name.removeprefix("picture."): x[segment] for name, x in self.arrays.items() if name.startswith("picture.")}
+        return drawing.clip(parts)
+
+    def answer(self, pair: Any, answer: Any) -> bool:
+        """Stores an answer, synced to disk; False if it is none."""
+        if (
+            answer not in clips.ANSWERS
+            or isinstance(pair, bool)
+            or not isinstance(pair, int)
+            or not 0 <= pair < len(self.pairs)
+        ):
+            return False
+        with self._lock:
+            with (self.folder / clips.GIVEN).open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"pair": pair, "answer": answer}) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            self.given[pair] = answer
+        return True
+
+
+def serve(labelling: Labelling, port: int = 0) -> tuple[ThreadingHTTPServer, str]:
+    """A server on the loopback interface, not yet running, and the address to open. Raises OSError if the port is taken."""
+    root = f"/{secrets.token_urlsafe(16)}/"
+
+    class Handler(BaseHTTPRequestHandler):
+        server_version, sys_version = "irl_bench", ""
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """The address holds the token: nothing is logged."""
+
+        def _send(self, status: int, kind: str, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Cache-Control", "no-store")
+            self.send_header("Referrer-Policy", "no-referrer")
+            self.send_header("X-Content-Type-Options", "nosniff")
+            self.send_header(
+                "Content-Security-Policy",
+                "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
+                "frame-ancestors 'none'",
+            )
+            self.end_headers()
+            self.wfile.write(body)
+
+        def _json(self, value: Any, status: int = 200) -> None:
+            self._send(status, "application/json", json.dumps(value).encode())
+
+        def _ours(self) -> bool:
+            """Whether the request is addressed to this machine by its own name and knows the token."""
+            own = f"{HOST}:{self.server.server_address[1]}"
+            if self.headers.get("Host") == own and self.path.startswith(root):
+                return True
+            self._send(404, "text/plain", b"not found\n")
+            return False
+
+        def do_GET(self) -> None:
+            if not self._ours():
+                return
+            if self.path == root:
+                self._send(200, "text/html; charset=utf-8", PAGE.read_bytes())
+            elif self.path == root + "pair":
+                self._json(labelling.next())
+            else:
+                self._send(404, "text/plain", b"not found\n")
+
+        def do_POST(self) -> None:
+            if not self._ours():
+                return
+            length = self.headers.get("Content-Length", "")
+            if self.path != root + "answer" or not length.isdecimal() or int(length) > LARGEST:
+                self._send(400, "text/plain", b"not an answer\n")
+                return
+            try:
+                asked = json.loads(self.rfile.read(int(length)))
+                stored = isinstance(asked, dict) and labelling.answer(asked.get("pair"), asked.get("answer"))
+            except (ValueError, TypeError):
+                stored = False
+            if stored:
+                self._json(labelling.next())
+            else:
+                self._send(400, "text/plain", b"not an answer\n")
+
+    server = ThreadingHTTPServer((HOST, port), Handler)
+    server.daemon_threads = True
+    return server, f"http://{HOST}:{server.server_address[1]}{root}"

@@ -1,0 +1,311 @@
+"""The command line: what it accepts, what it prints, and one line with exit status 2 for everything else."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import envs
+from irl_bench import algos
+from irl_bench.cli import sweep
+from irl_bench.plan import presets as table
+from irl_bench.plan import registry
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def run(*argv: str) -> int:
+    """The exit status of `launch/sweep.py *argv`, in this process."""
+    try:
+        command = sweep.parse_or_exit(["sweep.py", *argv])
+    except SystemExit as stop:
+        return stop.code
+    return sweep.main(command)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Every test runs in an empty folder and may not run a cell."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("irl_bench.run.runner.run", lambda *_, **__: pytest.fail("cells were run"))
+    return tmp_path
+
+
+BAD = {
+    "--algo=bcc": "did you mean 'bc'",
+    "--algo=": "is not a name",
+    "--algo=bc,,dagger": "is not a name",
+    "--algo=bc,bc": "given twice",
+    "--algo=../bc": "is not a name",
+    "--algo=bc:": "package.module:attribute",
+    "--algo=no.such.module:make": "no module",
+    "--algo=json:make": "did you mean",
+    "--algo=json:__doc__": "not a function",
+    "--algo=os.path:json;rm": "is not a name",
+    "--env=lane_kep": "did you mean 'lane_keep'",
+    "--env=json:dumps2": "did you mean 'dumps'",
+    "--env=json:dumps": "cannot be called as dumps()",
+    "--policy=bc": "package.module:act",
+    "--policy=json:dumps": "act(observation, key)",
+    "--mode=clif": "did you mean 'cliff'",
+    "--mode=recoverabel": "did you mean 'recoverable'",
+    "--env=lane_keep --mode=cliff": "did you mean",
+    "--env=lane_keep,chain --mode=cliff": "leave lane_keep out",
+    "--budget=huge": "smoke | default | full",
+    "--budget=Default": "nearest: default",
+    "--bc.learning_rat=1e-3": "did you mean --bc.learning_rate",
+    "--bc.learning_rate=nan": "not nan",
+    "--bc.learning_rate=inf": "nearest:",
+    "--bc.learning_rate=-1e-3": "nearest:",
+    "--bc.learning_rate=fast": "nearest:",
+    "--bc.learning_rate": "Missing value",
+    "--algo=dagger --bc.learning_rate=1e-3": "bc is not in the sweep",
+    "--env=chain --lane_keep.friction=0.6": "lane_keep is not in the sweep",
+    "--lane_keep.fricton=0.6": "did you mean --lane_keep.friction",
+    "--lane_keep.friction=nan": "not nan",
+    "--lane_keep.friction=-1": "nearest:",
+    "--chain.hazard=2": "nearest: 1",
+    "--chain.hazard=-inf": "nearest: 0",
+    "--horizons=128,64": "nearest: 64,128",
+    "--horizons=64,64,128": "nearest: 64,128",
+    "--horizons=0,64": "nearest: 1",
+    "--horizons=-64,64": "nearest: 1",
+    "--horizons=64,many": "integer",
+    "--horizons=64,nan": "nan",
+    "--horizons=64,1e400": "1000000000",
+    "--horizons=64": "at least two",
+    "--horizons=64,1000000": "longest",
+    "--horizons=": "integer",
+    "--seeds=0": "nearest: 1",
+    "--seeds=-3": "nearest: 1",
+    "--seeds=2.5": "nearest: 2",
+    "--seeds=ten": "nearest:",
+    "--seeds=nan": "not nan",
+    "--seeds=inf": "nearest:",
+    "--first_seed=-1": "nearest: 0",
+    "--first_seed=1e12": "nearest:",
+    "--demos=0": "nearest: 1",
+    "--demo_steps=-1": "nearest: 1",
+    "--episodes=0": "nearest: 1",
+    "--env=lane_keep --episodes=100003": "nearest:",
+    "--seeds=5 --seeds=6": "already defined",
+    "--dry_run --dry_run": "already defined",
+    "--algo=bc --algo=dagger": "already defined",
+    "--sedes=5": "did you mean --seeds",
+    "--undefok=sedes --sedes=5": "leave it out",
+    "--flagfile=flags.txt": "leave it out",
+    "-undefok=x": "leave it out",
+    "bc": "stray argument 'bc'",
+    "--dry_run lane_keep --seeds=5": "stray argument 'lane_keep'",
+    "-- --seeds=5": "stray argument",
+    "--tensorboard=maybe": "boolean",
+    "--notensorboard=1": "does not take an argument",
+    "--out=": "--out",
+    "--describe=bcc": "did you mean 'bc'",
+    "--describe=": "did you mean",
+    "--describe=json:make": "json",
+}
+
+
+@pytest.mark.parametrize("line", BAD)
+def test_bad_input_is_one_line_and_exit_status_2(line, capsys, elsewhere):
+    assert run(*line.split(" ")) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ") and err.count("\n") == 1 and err.endswith("\n"), err
+    assert BAD[line] in err
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "line", ["--seeds=5\n6", "--algo=b\nc", "--out=a\nb", "--out=\x00", "--bc.learning_rate=1\r2", "--x\ny=1"]
+)
+def test_control_characters_stay_on_one_line(line, capsys, elsewhere):
+    assert run(line) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_long_value_is_cut_but_the_nearest_one_is_said(capsys):
+    assert run("--seeds=" + "9" * 5000) == 2
+    err = capsys.readouterr().err
+    assert len(err) < 700 and "nearest: 100000" in err
+
+
+@pytest.mark.parametrize("name", ["taken", "taken/below/it"])
+def test_output_folder_that_is_a_file(name, capsys, elsewhere):
+    (elsewhere / "taken").write_text("mine")
+    for extra in ([], ["--dry_run"]):
+        assert run(f"--out={name}", "--env=chain", "--budget=smoke", *extra) == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1 and "taken is a file" in err
+    assert (elsewhere / "taken").read_text() == "mine"
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self").exists(), reason="needs a file system that nobody can write to")
+def test_output_folder_that_cannot_be_written(capsys):
+    assert run("--out=/proc/irl_bench", "--env=chain", "--budget=smoke") == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "cannot be written" in err
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"version": 99}', "\x00\xff"])
+def test_damaged_plan_is_named_and_kept(content, capsys, elsewhere):
+    (elsewhere / "plan.json").write_text(content)
+    assert run("--out=.", "--env=chain", "--budget=smoke") == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "plan.json" in err
+    assert (elsewhere / "plan.json").read_text() == content
+
+
+def test_damaged_cell_is_named_and_kept(capsys, elsewhere, monkeypatch):
+    from irl_bench.core.cell import cell_key, fingerprint
+    from irl_bench.plan import build as plans
+    from irl_bench.storage.cells import cell_path
+
+    request = sweep.parse(["sweep.py", "--algo=bc", "--env=chain", "--budget=smoke", "--out=."]).request
+    path = cell_path(elsewhere, cell_key(plans.build(request).cells[0], fingerprint()))
+    path.parent.mkdir()
+    path.write_bytes(b"PAR1 not a cell PAR1")
+    assert run("--algo=bc", "--env=chain", "--budget=smoke", "--out=.", "--dry_run") == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and path.name in err
+    assert path.read_bytes() == b"PAR1 not a cell PAR1"
+
+
+def test_a_bug_shows_its_traceback(monkeypatch):
+    def broken(*_):
+        raise ValueError("a bug, not bad input")
+
+    monkeypatch.setattr("irl_bench.plan.build.build", broken)
+    with pytest.raises(ValueError, match="a bug"):
+        run("--env=chain")
+
+
+@pytest.mark.parametrize(
+    ("line", "field", "value"),
+    [
+        ("--seeds=1e1", "seeds", 10),
+        ("--seeds 12", "seeds", 12),
+        ("--episodes=1.024e3", "episodes", 1024),
+        ("--first_seed=1e6", "first_seed", 1_000_000),
+        ("--horizons=64,1.28e2,512", "horizons", (64, 128, 512)),
+        ("--horizons=auto", "horizons", "auto"),
+        ("--algo=dagger", "algo", ("dagger",)),
+        ("--env=chain,lane_keep", "env", ("chain", "lane_keep")),
+        ("--mode=cliff", "mode", ("cliff",)),
+        ("--tensorboard", "tensorboard", True),
+        ("--lane_keep.friction=0.6", "settings", {"lane_keep": {"friction": 0.6}}),
+        ("--bc.learning_rate=1e-4", "settings", {"bc": {"learning_rate": 1e-4}}),
+        ("--bc.hidden=64,32", "settings", {"bc": {"hidden": (64, 32)}}),
+        ("--bc.hidden=64x32", "settings", {"bc": {"hidden": (64, 32)}}),
+        ("", "seeds", None),
+        ("", "out", "runs/sweep"),
+    ],
+)
+def test_flags_become_a_request(line, field, value):
+    assert getattr(sweep.parse(["sweep.py", *line.split()]).request, field) == value
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(capsys, elsewhere):
+    assert run("--dry_run", "--budget=smoke", "--seeds=7", "--out=runs/x") == 0
+    out = capsys.readouterr().out
+    for word in ("budget smoke", "runs/x", "lane_keep", "recoverable", "expert", "untrained", "0..6", "minutes"):
+        assert word in out
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_dry_run_estimates_from_the_folders_log(capsys, elsewhere):
+    request = sweep.parse(["sweep.py", "--algo=bc", "--env=chain", "--budget=smoke"]).request
+    from irl_bench.plan import build as plans
+
+    lines = []
+    for cell in plans.build(request).cells:
+        known = {name: getattr(cell, name) for name in ("algo", "env", "width", "horizon", "episodes")}
+        lines.append(json.dumps({**known, "wall": 60.0, "cells_at_once": 2}))
+    count = len(lines)
+    (elsewhere / "log.jsonl").write_text("\n".join([*lines, '{"cut short']))
+    assert run("--algo=bc", "--env=chain", "--budget=smoke", "--out=.", "--dry_run") == 0
+    out = capsys.readouterr().out
+    assert f"expected time: {float(count):.1f} minutes" in out and "unknown" not in out
+
+
+def test_list_names_everything(capsys):
+    assert run("--list") == 0
+    out = capsys.readouterr().out
+    for name in (*algos.ALGORITHMS, *envs.WORLDS, *table.BUDGETS):
+        assert name in out
+
+
+@pytest.mark.parametrize("name", [*algos.ALGORITHMS])
+def test_describe_prints_every_setting_of_an_algorithm(name, capsys):
+    assert run(f"--describe={name}") == 0
+    out = capsys.readouterr().out
+    for setting in registry.algorithm(name).settings.values():
+        row = next(line for line in out.splitlines() if line.split()[:1] == [setting.name])
+        assert sweep.show(setting.default) in row and setting.range in row and setting.help in row
+        assert setting.help and (setting.unit == "1" or setting.unit in row)
+
+
+@pytest.mark.parametrize("name", [*envs.WORLDS])
+def test_describe_prints_every_dial_mode_and_budget_of_a_world(name, capsys):
+    assert run(f"--describe={name}") == 0
+    out = capsys.readouterr().out
+    found = registry.world(name)
+    for setting in found.settings.values():
+        row = next(line for line in out.splitlines() if line.split()[:1] == [setting.name])
+        assert setting.range in row and setting.help in row and setting.help
+    for word in (*found.world.modes, *table.BUDGETS, f"T_max = {found.world.horizon}", "u = ", "L = "):
+        assert word in out
+
+
+def test_help_names_every_flag(capsys):
+    assert run("--help") == 0
+    out = capsys.readouterr().out
+    for name in (*sweep.TEXTS, *sweep.NUMBERS, *sweep.SWITCHES, "lane_keep.friction", "bc.learning_rate"):
+        assert f"--{name}" in out
+
+
+def test_the_flag_wins_over_the_budget_and_the_budget_over_the_world(monkeypatch):
+    from irl_bench.plan import build as plans
+
+    def rate(*argv: str) -> float:
+        request = sweep.parse(["sweep.py", "--algo=bc", "--env=chain", *argv]).request
+        return next(cell for cell in plans.build(request).cells if cell.algo == "bc").config["learning_rate"]
+
+    monkeypatch.setattr(table, "CONFIGS", {})
+    monkeypatch.setattr(table, "BUDGET_CONFIGS", {})
+    assert rate() == registry.algorithm("bc").settings["learning_rate"].default
+    monkeypatch.setattr(table, "CONFIGS", {("chain", "bc"): {"learning_rate": 0.002}})
+    assert rate() == 0.002
+    monkeypatch.setattr(table, "BUDGET_CONFIGS", {("smoke", "chain", "bc"): {"learning_rate": 0.003}})
+    assert rate() == 0.002
+    assert rate("--budget=smoke") == 0.003
+    assert rate("--budget=smoke", "--bc.learning_rate=0.004") == 0.004
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--algo=BC", "did you mean 'bc'?"),
+        ("--algo=DAgger", "did you mean 'dagger'?"),
+        ("--env=Hopper", "did you mean 'hopper'?"),
+        ("--budget=Smoke", "nearest: smoke"),
+        ("--seed=3", "did you mean --seeds (how many) or --first_seed (which)?"),
+        ("--Seeds=3", "did you mean --seeds?"),
+        ("--world=chain", "did you mean --env?"),
+    ],
+)
+def test_what_others_write_names_what_is_meant(line, words, capsys, elsewhere):
+    assert run(line) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("program", ["demos.py", "report.py", "bench.py"])
+def test_help_is_no_error(program):
+    line = [sys.executable, ROOT / "launch" / program, "--help"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0 and f"python launch/{program}" in done.stdout, done.stderr

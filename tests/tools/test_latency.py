@@ -1,0 +1,64 @@
+"""The time from wrong actions to a failure, against a world where it is known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import struct
+
+from envs.core import State, World
+from irl_bench.tools import latency
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+@struct.dataclass
+class Dials:
+    unused: float = 0.0
+
+
+class Fuse(World):
+    """An action other than the expert's 0 lights a fuse of seven steps, at whose end the world fails for good."""
+
+    name, horizon = "fuse", 100
+
+    def __init__(self):
+        self.dials = Dials()
+
+    observation_size, action_size = 1, 1
+
+    def reset(self, rng):
+        zero = jnp.zeros(())
+        return State(jnp.int32(-1), jnp.zeros(1), zero, zero, {"cost": zero, "graded_cost": zero}, {})
+
+    def step(self, state, action):
+        left = state.pipeline_state
+        left = jnp.where(left > 0, left - 1, jnp.where((left < 0) & (jnp.abs(action[0]) > 0), 6, left))
+        cost = (left == 0).astype(jnp.float32)
+        return state.replace(pipeline_state=left, metrics={"cost": cost, "graded_cost": cost})
+
+    def expert(self, state, key):
+        return jnp.zeros(1)
+
+
+def test_a_fuse_of_seven_steps():
+    rows = latency.measure(Fuse(), episodes=16, before=5, watched=20)
+    assert [row["burst"] for row in rows] == list(latency.BURSTS)
+    for row in rows:
+        assert row["failed"] == 1.0 and row["episodes"] == 16 and row["steps"] == [7.0, 7.0, 7.0]
+
+
+def test_failures_before_and_after_what_is_watched_do_not_count():
+    class Down(Fuse):
+        def reset(self, rng):
+            state = super().reset(rng)
+            return state.replace(pipeline_state=jnp.where(jax.random.bernoulli(rng), 0, -1))
+
+        def step(self, state, action):
+            after = super().step(state, action)
+            return after.replace(metrics=jax.tree.map(lambda _: (after.pipeline_state == 0).astype(jnp.float32), after.metrics))
+
+    some = latency.measure(Down(), episodes=64, before=5, watched=20)
+    assert all(16 < row["episodes"] < 48 and row["failed"] == 1.0 for row in some)
+    assert all(row["failed"] == 0.0 and row["steps"] is None for row in latency.measure(Fuse(), episodes=4, watched=6))
+    assert np.isfinite([row["failed"] for row in some]).all()
