@@ -5,7 +5,8 @@ import envs
 envs.names()                                  # ('chain', 'lane_keep', 'grid', ...)
 world = envs.make("lane_keep", friction=0.6)
 world = envs.make("hopper", backend="positional")
-world = envs.make("playground:CartpoleBalance")    # MuJoCo Playground's, with the extra `playground`
+# MuJoCo Playground's, with the extra `playground`
+world = envs.make("playground:CartpoleBalance")
 """
 
 from __future__ import annotations
@@ -64,11 +65,12 @@ def make(name: str, **values: float | str) -> World:
 
     Args:
       name: one of `names()`, or playground:NAME.
-      **values: new values by name of dial or option; `launch/sweep.py --describe=NAME` prints them with units and ranges.
+      **values: new values by name of dial or option; `launch/sweep.py --describe=NAME` prints them
+        with units and ranges.
 
     Raises:
-      ValueError: an unknown world or dial (the nearest name is given), a value that is not finite or out of range, or an option
-        that the world does not have.
+      ValueError: an unknown world or dial (the nearest name is given), a value that is not finite
+        or out of range, or an option that the world does not have.
     """
     return build(kind(name), name, **values)
 
@@ -78,19 +80,25 @@ def kind(name: str) -> type[World]:
     if name.startswith(PLAYGROUND):
         return importlib.import_module("envs.robots.playground").kind(name)
     if name not in WORLDS:
-        raise ValueError(BROKEN.get(name, f"unknown world {name!r}; did you mean {nearest(name, WORLDS)!r}?"))
+        raise ValueError(
+            BROKEN.get(name, f"unknown world {name!r}; did you mean {nearest(name, WORLDS)!r}?")
+        )
     module, attribute = WORLDS[name].split(":")
     return getattr(importlib.import_module(module), attribute)
 
 
 def build(factory: Callable[..., World], name: str, **values: float | str) -> World:
-    """`factory(**options)` with dials; `factory.options` says which of the values are options. Raises ValueError as `make`."""
+    """`factory(**options)` with dials; `factory.options` says which of the values are options.
+    Raises ValueError as `make`."""
     valid = getattr(factory, "options", {})
     options = {option: values.pop(option) for option in valid if option in values}
     for option, value in options.items():
         if value not in valid[option]:
             known = " | ".join(valid[option])
-            raise ValueError(f"{name}.{option}={value} must be one of {known}; nearest: {nearest(str(value), valid[option])}")
+            raise ValueError(
+                f"{name}.{option}={value} must be one of {known}; nearest: "
+                f"{nearest(str(value), valid[option])}"
+            )
     made = factory(**options)
     return with_dials(made, **values) if values else made
 
@@ -105,11 +113,17 @@ def with_dials(world: World, **dials: Any) -> World:
             near = nearest(name, fields)
             hint = f"; did you mean {near!r}?" if near else "; it has none"
             raise ValueError(f"{world.name} has no dial {name!r}{hint}")
-        low, high = (fields[name].metadata.get(end, edge) for end, edge in (("low", -math.inf), ("high", math.inf)))
+        low, high = (
+            fields[name].metadata.get(end, edge)
+            for end, edge in (("low", -math.inf), ("high", math.inf))
+        )
         if isinstance(value, str) or not isinstance(value, SupportsFloat):
             raise ValueError(
-                f"{world.name}.{name}={value!r} must be a number in [{low:g}, {high:g}], not a {type(value).__name__}"
+                f"{world.name}.{name}={value!r} must be a number in [{low:g}, {high:g}], not a "
+                f"{type(value).__name__}"
             )
         if not math.isfinite(value) or not low <= value <= high:
-            raise ValueError(f"{world.name}.{name}={value} must be finite and in [{low:g}, {high:g}]")
+            raise ValueError(
+                f"{world.name}.{name}={value} must be finite and in [{low:g}, {high:g}]"
+            )
     return world.bind(world.dials.replace(**dials)) if dials else world

@@ -1,22 +1,27 @@
-"""Analytic worlds: a two-state chain (on or off the demonstrations' distribution) whose cost has a closed form.
+"""Analytic worlds: a two-state chain (on or off the demonstrations' distribution) whose cost has a
+closed form.
 
-While on, one of 64 situations is drawn afresh at every step, and one of three lane actions is right in it. 99 steps in 100 are
-plain; the others hold one of 63 rare situations, Zipf-1 distributed. A wrong action leaves the distribution with probability
-`hazard`. While off, every situation looks the same: a view that demonstrations never contain, because the expert never errs.
-The fourth action, `recover`, then comes back with probability `recovery`. A deterministic policy thus leaves at a rate h and
-returns at a rate rho, both exact (`exact_rates`), and its cumulative cost is known at every horizon (`closed_form`). A
-behavioural clone's only errors are missing mass: situations that its n independent labels did not hold, in expectation
-sum_k p_k (1 - p_k)^n (`missing_mass`).
+While on, one of 64 situations is drawn afresh at every step, and one of three lane actions is right
+in it. 99 steps in 100 are plain; the others hold one of 63 rare situations, Zipf-1 distributed. A
+wrong action leaves the distribution with probability `hazard`. While off, every situation looks the
+same: a view that demonstrations never contain, because the expert never errs. The fourth action,
+`recover`, then comes back with probability `recovery`. A deterministic policy thus leaves at a rate
+h and returns at a rate rho, both exact (`exact_rates`), and its cumulative cost is known at every
+horizon (`closed_form`). A behavioural clone's only errors are missing mass: situations that its n
+independent labels did not hold, in expectation sum_k p_k (1 - p_k)^n (`missing_mass`).
 
 Modes, each a change of dials:
 
-* `dagger_chain`, the nominal one: an error costs 1 / recovery = 3 steps on average if the policy knows `recover`;
+* `dagger_chain`, the nominal one: an error costs 1 / recovery = 3 steps on average if the policy
+  knows `recover`;
 * `cliff`: nobody comes back;
 * `recoverable`: everybody comes back, whatever they do, at 1/4 per step;
-* `front_loaded`: only the first action matters, and it always meets a rare situation. J(T) is linear in T at a fixed policy;
-  the T² of the theory appears as J / eps because the error rate averaged over an episode, eps, falls like 1/T.
+* `front_loaded`: only the first action matters, and it always meets a rare situation. J(T) is
+  linear in T at a fixed policy; the T² of the theory appears as J / eps because the error rate
+  averaged over an episode, eps, falls like 1/T.
 
-Source: Ross and Bagnell 2010 (cliff, front-loaded errors); Ross, Gordon and Bagnell 2011, arXiv:1011.0686 (u).
+Source: Ross and Bagnell 2010 (cliff, front-loaded errors); Ross, Gordon and Bagnell 2011,
+  arXiv:1011.0686 (u).
 """
 
 from __future__ import annotations
@@ -31,36 +36,63 @@ from flax import struct
 from envs.core import State, World, dial
 
 __all__ = [
-    "OFF_VIEW", "RECOVER", "SITUATIONS", "Chain", "ChainDials", "closed_form", "exact_first", "exact_rates", "missing_mass",
-]  # fmt: skip
+    "OFF_VIEW",
+    "RECOVER",
+    "SITUATIONS",
+    "Chain",
+    "ChainDials",
+    "closed_form",
+    "exact_first",
+    "exact_rates",
+    "missing_mass",
+]
 
 SITUATIONS = 64
 """K, the number of situations."""
 OFF_VIEW = SITUATIONS
 """Index of the off flag in the observation."""
 RECOVER = 3
-"""The action that comes back; wrong in every situation. The actions before it are the lane actions."""
+"""The action that comes back; wrong in every situation. The actions before it are the lane
+actions."""
 ACTIONS = RECOVER + 1
 
 RARE = 0.01
 """Share of the steps that hold a rare situation."""
 _weights = np.append(0.0, 1.0 / np.arange(1, SITUATIONS))
 ZIPF = _weights / _weights.sum()
-"""float64[K]: the rare situations 1, 2, ... among themselves, p_k = (1 / k) / sum_j (1 / j); situation 0 is the plain one."""
+"""float64[K]: the rare situations 1, 2, ... among themselves, p_k = (1 / k) / sum_j (1 / j);
+situation 0 is the plain one."""
 PROBABILITY = np.append(1.0 - RARE, RARE * ZIPF[1:])
 """float64[K]: of each situation at any step."""
 CORRECT = np.arange(SITUATIONS, dtype=np.int32) % RECOVER
-"""int32[K]: the right action of each situation; among the rare ones the three hold 0.20, 0.47 and 0.33 of the mass."""
+"""int32[K]: the right action of each situation; among the rare ones the three hold 0.20, 0.47
+and 0.33 of the mass."""
 
 
 @struct.dataclass
 class ChainDials:
     """The dials of `Chain`."""
 
-    hazard: float = dial(0.8, "probability that a wrong action leaves the distribution", unit="1/step", low=0.0, high=1.0)
-    recovery: float = dial(1 / 3, "probability that `recover` comes back, per step off", unit="1/step", low=0.0, high=1.0)
-    reacquisition: float = dial(0.0, "probability of coming back whatever the action", unit="1/step", low=0.0, high=1.0)
-    front: float = dial(0.0, "share of the hazard that is moved to the first step; 1: all of it", low=0.0, high=1.0)
+    hazard: float = dial(
+        0.8,
+        "probability that a wrong action leaves the distribution",
+        unit="1/step",
+        low=0.0,
+        high=1.0,
+    )
+    recovery: float = dial(
+        1 / 3,
+        "probability that `recover` comes back, per step off",
+        unit="1/step",
+        low=0.0,
+        high=1.0,
+    )
+    reacquisition: float = dial(
+        0.0, "probability of coming back whatever the action", unit="1/step", low=0.0, high=1.0
+    )
+    front: float = dial(
+        0.0, "share of the hazard that is moved to the first step; 1: all of it", low=0.0, high=1.0
+    )
 
 
 @struct.dataclass
@@ -80,11 +112,13 @@ class ChainState:
 class Chain(World):
     """Two states with a closed-form cost: on the demonstrations' distribution, or off it.
 
-    Observation float32[65]: one-hot of the situation while on; all zeros but the last, the off flag, while off.
+    Observation float32[65]: one-hot of the situation while on; all zeros but the last, the off
+    flag, while off.
 
-    The action is int32[]: 0, 1 and 2 are lane actions, 3 is `recover`. Cost and graded cost are both 1 if the state reached is
-    off, and the reward is 1 - cost. `recovery_steps` is the number of steps within
-    which the expert is back in 99 % of cases at the nominal dials: log 0.01 / log(1 - recovery), 12.
+    The action is int32[]: 0, 1 and 2 are lane actions, 3 is `recover`. Cost and graded cost are
+    both 1 if the state reached is off, and the reward is 1 - cost. `recovery_steps` is the number
+    of steps within which the expert is back in 99 % of cases at the nominal dials: log 0.01 / log(1
+    - recovery), 12.
     """
 
     name = "chain"
@@ -115,10 +149,14 @@ class Chain(World):
         """A start on the distribution. rng: uint32[2], consumed."""
         key, draw = jax.random.split(rng)
         place, rare = jax.random.uniform(draw, (2,))
-        # The inverse of the distribution function: its last RARE holds the rare situations, so `rare` picks among those alone.
+        # The inverse of the distribution function: its last RARE holds the rare situations, so
+        # `rare` picks among those alone.
         place = jnp.where(rare < self.dials.front, 1.0 - RARE + RARE * place, place)
         situation = _situation(place)
-        return _state(ChainState(situation, jnp.zeros((), bool), jnp.zeros((), jnp.int32), key), jnp.float32(0.0))
+        return _state(
+            ChainState(situation, jnp.zeros((), bool), jnp.zeros((), jnp.int32), key),
+            jnp.float32(0.0),
+        )
 
     def step(self, state: State, action: jax.Array) -> State:
         """One step; action int32[] in 0..3."""
@@ -139,11 +177,15 @@ class Chain(World):
         return jnp.where(chain.off, jnp.int32(RECOVER), jnp.asarray(CORRECT)[chain.situation])
 
     def expected_cost(self, policy: Callable[[jax.Array], jax.Array], horizon: int) -> jax.Array:
-        """The recursion behind `closed_form` for the policy's action in every one of the K + 1 views."""
+        """The recursion behind `closed_form` for the policy's action in every one of the K + 1
+        views."""
         dials = self.dials
         actions = jax.vmap(policy)(jnp.eye(SITUATIONS + 1))
         wrong = (actions[:SITUATIONS] != jnp.asarray(CORRECT)).astype(jnp.float32)
-        share, rare = wrong @ jnp.asarray(PROBABILITY, jnp.float32), wrong @ jnp.asarray(ZIPF, jnp.float32)
+        share, rare = (
+            wrong @ jnp.asarray(PROBABILITY, jnp.float32),
+            wrong @ jnp.asarray(ZIPF, jnp.float32),
+        )
         first = dials.hazard * ((1.0 - dials.front) * share + dials.front * rare)
         later = dials.hazard * share * (1.0 - dials.front)
         stay = (1.0 - dials.recovery * (actions[OFF_VIEW] == RECOVER)) * (1.0 - dials.reacquisition)
@@ -170,10 +212,12 @@ def _state(chain: ChainState, reward: jax.Array) -> State:
 
 
 def exact_rates(actions: np.ndarray, dials: ChainDials) -> tuple[float, float]:
-    """(h, rho) [1/step] of the deterministic policy that plays `actions[i]` when entry i of its observation is 1.
+    """(h, rho) [1/step] of the deterministic policy that plays `actions[i]` when entry i of its
+    observation is 1.
 
-    h = hazard * sum_k p_k 1[a_k != a*_k], the rate of leaving (of all steps but the first, scaled by 1 - front);
-    rho = 1 - (1 - recovery 1[a_off = recover]) (1 - reacquisition), the rate of coming back.
+    h = hazard * sum_k p_k 1[a_k != a*_k], the rate of leaving (of all steps but the first, scaled
+    by 1 - front); rho = 1 - (1 - recovery 1[a_off = recover]) (1 - reacquisition), the rate of
+    coming back.
 
     Args:
       actions: int[K + 1], the action in each situation, then the one in the off view.
@@ -191,18 +235,22 @@ def exact_rates(actions: np.ndarray, dials: ChainDials) -> tuple[float, float]:
 
 
 def exact_first(actions: np.ndarray, dials: ChainDials) -> float:
-    """The probability that the same policy leaves in the first step: situations are rare there with probability `front`."""
+    """The probability that the same policy leaves in the first step: situations are rare there
+    with probability `front`."""
     wrong = np.asarray(actions)[:SITUATIONS] != CORRECT
     front = float(dials.front)
     return float(dials.hazard) * float(((1.0 - front) * PROBABILITY + front * ZIPF) @ wrong)
 
 
-def closed_form(h: float, rho: float, horizons: np.ndarray, front: float = 0.0, first: float | None = None) -> np.ndarray:
-    """J(T): the expected number of failures among the states reached by the first T steps, starting on.
+def closed_form(
+    h: float, rho: float, horizons: np.ndarray, front: float = 0.0, first: float | None = None
+) -> np.ndarray:
+    """J(T): the expected number of failures among the states reached by the first T steps, starting
+    on.
 
-    With the first step's hazard h_1, the later steps' h' = (1 - front) h and q = 1 - h' - rho, the state after step t is off
-    with probability p_t = q^(t-1) h_1 + h' (1 + q + ... + q^(t-2)), and J(T) = p_1 + ... + p_T. For front = 0, h_1 = h and
-    k = h + rho this is
+    With the first step's hazard h_1, the later steps' h' = (1 - front) h and q = 1 - h' - rho, the
+    state after step t is off with probability p_t = q^(t-1) h_1 + h' (1 + q + ... + q^(t-2)), and
+    J(T) = p_1 + ... + p_T. For front = 0, h_1 = h and k = h + rho this is
 
         J(T) = (h / k) [T - (1 - k) (1 - (1 - k)^T) / k],
 
@@ -227,6 +275,7 @@ def closed_form(h: float, rho: float, horizons: np.ndarray, front: float = 0.0, 
 
 
 def missing_mass(labels: int) -> tuple[float, float]:
-    """Expected probability, and expected number, of the situations that `labels` independent labels do not hold."""
+    """Expected probability, and expected number, of the situations that `labels` independent
+    labels do not hold."""
     absent = (1.0 - PROBABILITY) ** labels
     return float(PROBABILITY @ absent), float(absent.sum())

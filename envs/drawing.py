@@ -1,6 +1,7 @@
 """Worlds as pictures: clips as plain lines that a browser draws, and single frames as pixels.
 
-A road is shown from above, a robot from the side, a grid as its cells, and any other world as a chart of its observation.
+A road is shown from above, a robot from the side, a grid as its cells, and any other world as a
+chart of its observation.
 """
 
 from __future__ import annotations
@@ -25,13 +26,15 @@ if TYPE_CHECKING:
 __all__ = ["HEIGHT", "RECENT", "WIDTH", "clip", "frame", "view"]
 
 CAR = ((1.2, 0.35), (-1.2, 0.35), (-1.2, -0.35), (1.2, -0.35))
-"""Corners of the car as drawn: forward and left [m]; slimmer than it is, so that it fits a lane of 2 m."""
+"""Corners of the car as drawn: forward and left [m]; slimmer than it is, so that it fits a lane
+of 2 m."""
 WINDSCREEN = ((0.55, 0.28), (0.2, 0.28), (0.2, -0.28), (0.55, -0.28))
 """Corners of its windscreen, which tells front from back."""
 ROAD_SPAN, ROBOT_SPAN = 26.0, 5.0
 """Metres that a clip shows from left to right; it follows the car or the robot."""
 BEHIND, AHEAD, STEP = 15.0, 25.0, 0.5
-"""Metres of road drawn before the first and past the last place of a clip, and between two points of it."""
+"""Metres of road drawn before the first and past the last place of a clip, and between two
+points of it."""
 
 WIDTH, HEIGHT = 480, 320
 """Size of a frame [pixels]; multiples of 16, as encoders of video want them."""
@@ -40,41 +43,66 @@ FINER = 2
 RECENT = 60
 """Steps whose rewards and costs a chart shows."""
 FENCE = RAIL + 0.36
-"""Distance of the drawn rail from the middle of the lane [m]: the car's side meets it, while `RAIL` bounds the car's middle."""
+"""Distance of the drawn rail from the middle of the lane [m]: the car's side meets it, while
+`RAIL` bounds the car's middle."""
 LANE_SPAN, LEAD = 20.0, 5.0
-"""Metres of road that a frame shows from left to right, and by how many its middle is ahead of the car."""
+"""Metres of road that a frame shows from left to right, and by how many its middle is ahead of
+the car."""
 DASH, POST = 3.0, 4.0
-"""Length of a dash of the middle line and of the gap after it, and the distance of two posts of the rail [m]."""
+"""Length of a dash of the middle line and of the gap after it, and the distance of two posts of
+the rail [m]."""
 SKY_ROOM = 1.1
-"""Height of the middle of a frame above a robot's ground [m]; a torso higher or lower than this by `REACH` moves it."""
+"""Height of the middle of a frame above a robot's ground [m]; a torso higher or lower than this
+by `REACH` moves it."""
 REACH = 1.2
 SPHERE, CAPSULE = 2, 3
 """MuJoCo's numbers of the shapes that robots are made of."""
 FROM_ABOVE = {"reacher": (0.98, (0.0, 0.0)), "pusher": (2.4, (0.4, -0.2))}
-"""Robots that move in a horizontal plane: metres from left to right, and the middle of the frame [m]."""
+"""Robots that move in a horizontal plane: metres from left to right, and the middle of the frame
+[m]."""
 AIMS = "target", "goal"
 """Links that are places to reach."""
 
-GRASS, SHOULDER, ASPHALT, PAINT, DASHES, WOOD = "#b5c99a", "#ddd3b8", "#6f7378", "#f7f7f2", "#a4a8ad", "#8a6d3b"
+GRASS, SHOULDER, ASPHALT, PAINT, DASHES, WOOD = (
+    "#b5c99a",
+    "#ddd3b8",
+    "#6f7378",
+    "#f7f7f2",
+    "#a4a8ad",
+    "#8a6d3b",
+)
 SKY, GROUND, TILE, HORIZON = "#edf3f8", "#d8d0bf", "#c8bea9", "#77705f"
-FINE, FAILING, GLASS, INK, AIM, TABLE = "#0072b2", "#d1361b", "#dcecf5", "#333333", "#4fa56b", "#f1ece0"
+FINE, FAILING, GLASS, INK, AIM, TABLE = (
+    "#0072b2",
+    "#d1361b",
+    "#dcecf5",
+    "#333333",
+    "#4fa56b",
+    "#f1ece0",
+)
 TERRAIN_COLOURS = {".": "#f4f0e3", "m": "#7d5d3f", "g": "#b3afa5", "G": AIM}
 TERRAIN_NAMES = {"m": "mud", "g": "gravel", "G": "goal"}
 
 
 def clip(picture: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What `World.picture` gave along a clip of H steps, leaves [H, ...], as {"still": lines, "frames": [H] of lines, "span"}.
+    """What `World.picture` gave along a clip of H steps, leaves [H, ...], as {"still": lines,
+    "frames": [H] of lines, "span"}.
 
-    A line is {"kind": its style, "points": [[x, y], ...]}; x is forward, y to the left (a road) or up (a robot), in metres.
+    A line is {"kind": its style, "points": [[x, y], ...]}; x is forward, y to the left (a road) or
+    up (a robot), in metres.
     """
-    return _road(picture["road"]) if "road" in picture else _robot(picture["bodies"], picture["parents"])
+    return (
+        _road(picture["road"])
+        if "road" in picture
+        else _robot(picture["bodies"], picture["parents"])
+    )
 
 
 def view(world: World) -> Callable[[State], dict[str, jax.Array] | None]:
     """What `frame` has to know of a state to draw it; a function that is legal inside jit.
 
-    Of a robot it gives {"ends": float32[G, 2, 3]}, the two ends of each of its capsules, both the same for a sphere [m]. Of any
-    other world it gives `world.picture`.
+    Of a robot it gives {"ends": float32[G, 2, 3]}, the two ends of each of its capsules, both the
+    same for a sphere [m]. Of any other world it gives `world.picture`.
     """
     if not isinstance(world, Robot):
         return world.picture
@@ -83,9 +111,14 @@ def view(world: World) -> Callable[[State], dict[str, jax.Array] | None]:
     def ends(state: State) -> dict[str, jax.Array]:
         poses = cast(Any, state.pipeline_state).x
         still = jnp.zeros(3), jnp.array([1.0, 0.0, 0.0, 0.0])
-        place, turn = (jnp.concatenate([one[None], many])[links + 1] for one, many in zip(still, (poses.pos, poses.rot)))
+        place, turn = (
+            jnp.concatenate([one[None], many])[links + 1]
+            for one, many in zip(still, (poses.pos, poses.rot))
+        )
         points = jnp.asarray(np.stack([middle - along, middle + along], 1), jnp.float32)
-        rotated = jax.vmap(lambda pair, q: jax.vmap(brax_math.rotate, (0, None))(pair, q))(points, turn)
+        rotated = jax.vmap(lambda pair, q: jax.vmap(brax_math.rotate, (0, None))(pair, q))(
+            points, turn
+        )
         return {"ends": place[:, None] + rotated}
 
     return ends
@@ -102,7 +135,9 @@ def _shapes(robot: Robot) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarra
     sys = robot._robot.sys
     kinds = np.asarray(sys.geom_type)
     shown = np.isin(kinds, (SPHERE, CAPSULE))
-    size, middle, turn = (np.asarray(part, float)[shown] for part in (sys.geom_size, sys.geom_pos, sys.geom_quat))
+    size, middle, turn = (
+        np.asarray(part, float)[shown] for part in (sys.geom_size, sys.geom_pos, sys.geom_quat)
+    )
     w, x, y, z = turn.T
     axis = np.stack([2.0 * (x * z + w * y), 2.0 * (y * z - w * x), 1.0 - 2.0 * (x * x + y * y)], 1)
     half = np.where(kinds[shown] == CAPSULE, size[:, 1], 0.0)
@@ -122,7 +157,8 @@ def frame(
       world: says how the state is drawn if `picture` is None.
       observation: float32[O], of the state.
       picture: what `view(world)` gave for it. One that is not finite is drawn as a chart.
-      recent: rewards and costs of the episode's latest steps, the latest last; at most `RECENT` are shown.
+      recent: rewards and costs of the episode's latest steps, the latest last; at most `RECENT` are
+        shown.
       age: steps since reset.
     """
     from envs.tabular import CoarseLane, Grid
@@ -135,7 +171,9 @@ def frame(
     if isinstance(world, Grid):
         return _grid_frame(int(np.argmax(observation)), failing)
     if isinstance(world, CoarseLane):
-        offset, heading = (part - centre for part, centre in zip(divmod(int(np.argmax(observation)), 3), (4, 1)))
+        offset, heading = (
+            part - centre for part, centre in zip(divmod(int(np.argmax(observation)), 3), (4, 1))
+        )
         # Its lane of five offsets is as wide as the lane that a road is drawn with.
         row = [SPEED * DT * age, 0.4 * EDGE * offset, 0.2 * heading]
         return _road_frame(np.concatenate([row, np.zeros(KNOTS)]), failing)
@@ -150,7 +188,8 @@ Beside = Callable[[np.ndarray, Any], tuple[np.ndarray, np.ndarray]]
 
 
 def _lane(first: float, last: float, knots: np.ndarray) -> tuple[np.ndarray, Beside]:
-    """The lane around the arc lengths first to last [m], as if its point at `first` were the origin and led along x.
+    """The lane around the arc lengths first to last [m], as if its point at `first` were the origin
+    and led along x.
 
     Returns:
       grid: float[n], arc lengths of its points [m].
@@ -162,19 +201,29 @@ def _lane(first: float, last: float, knots: np.ndarray) -> tuple[np.ndarray, Bes
     heading = np.concatenate([[0.0], np.cumsum(curvature * STEP)])
     heading -= np.interp(first, grid, heading)
     half = 0.5 * (heading[1:] + heading[:-1])
-    x, y = (np.concatenate([[0.0], np.cumsum(part * STEP)]) for part in (np.cos(half), np.sin(half)))
+    x, y = (
+        np.concatenate([[0.0], np.cumsum(part * STEP)]) for part in (np.cos(half), np.sin(half))
+    )
     x, y = x - np.interp(first, grid, x), y - np.interp(first, grid, y)
 
     def beside(place: np.ndarray, left: Any) -> tuple[np.ndarray, np.ndarray]:
         angle = np.interp(place, grid, heading)
-        at = np.stack([np.interp(place, grid, x) - left * np.sin(angle), np.interp(place, grid, y) + left * np.cos(angle)], -1)
+        at = np.stack(
+            [
+                np.interp(place, grid, x) - left * np.sin(angle),
+                np.interp(place, grid, y) + left * np.cos(angle),
+            ],
+            -1,
+        )
         return at, angle
 
     return grid, beside
 
 
 def _turned(corners: tuple[tuple[float, float], ...], angle: float) -> np.ndarray:
-    return np.array(corners) @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    return np.array(corners) @ np.array(
+        [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
+    )
 
 
 def _road(rows: np.ndarray) -> dict[str, Any]:
@@ -184,7 +233,9 @@ def _road(rows: np.ndarray) -> dict[str, Any]:
     still += [_line("edge", beside(grid, side * EDGE)[0]) for side in (-1, 1)]
     still.append(_line("middle", beside(grid, 0.0)[0]))
     place, angle = beside(s, offset)
-    frames = [[_line("body", at + _turned(CAR, phi))] for at, phi in zip(place, angle + turn, strict=True)]
+    frames = [
+        [_line("body", at + _turned(CAR, phi))] for at, phi in zip(place, angle + turn, strict=True)
+    ]
     return {"still": still, "frames": frames, "span": ROAD_SPAN}
 
 
@@ -192,13 +243,22 @@ def _robot(bodies: np.ndarray, parents: np.ndarray) -> dict[str, Any]:
     low, high = bodies[..., 0].min() - 1.0, bodies[..., 0].max() + 1.0
     frames = []
     for places, above in zip(bodies, parents, strict=True):
-        links = [_line("limb", places[[parent, body]]) for body, parent in enumerate(above) if parent >= 0]
+        links = [
+            _line("limb", places[[parent, body]])
+            for body, parent in enumerate(above)
+            if parent >= 0
+        ]
         frames.append(links + [_line("joint", places[[body]]) for body in range(len(places))])
-    return {"still": [_line("edge", np.array([[low, 0.0], [high, 0.0]]))], "frames": frames, "span": ROBOT_SPAN}
+    return {
+        "still": [_line("edge", np.array([[low, 0.0], [high, 0.0]]))],
+        "frames": frames,
+        "span": ROBOT_SPAN,
+    }
 
 
 class _Canvas:
-    """A frame that is being drawn in units of which `span` fit from left to right, x to the right and y upwards."""
+    """A frame that is being drawn in units of which `span` fit from left to right, x to the
+    right and y upwards."""
 
     def __init__(self, background: str, span: float, centre: tuple[float, float]):
         from PIL import Image, ImageDraw
@@ -221,11 +281,14 @@ class _Canvas:
             self._pen.line([*corners, corners[0], corners[1]], outline, FINER, joint="curve")
 
     def line(self, points: Any, colour: str, width: float, inside: bool = False) -> None:
-        """A line of a width in the canvas's units, with round ends; `inside` leaves a thin outline of what it is drawn upon."""
+        """A line of a width in the canvas's units, with round ends; `inside` leaves a thin
+        outline of what it is drawn upon."""
         at, pixels = self._at(points), max(1, round(width * self._scale) - 2 * FINER * inside)
         self._pen.line(at, colour, pixels, joint="curve")
         for x, y in (at[0], at[-1]):
-            self._pen.ellipse((x - pixels / 2, y - pixels / 2, x + pixels / 2, y + pixels / 2), colour)
+            self._pen.ellipse(
+                (x - pixels / 2, y - pixels / 2, x + pixels / 2, y + pixels / 2), colour
+            )
 
     def disc(self, point: Any, colour: str, radius: float, outline: str | None = None) -> None:
         """A disc of a radius in the canvas's units."""
@@ -253,7 +316,8 @@ def _box(left: float, bottom: float, right: float, top: float) -> list[tuple[flo
 
 
 def _road_frame(row: np.ndarray, failing: bool) -> np.ndarray:
-    """The road from above. The lane at the car leads to the right through the middle of the frame; the car moves beside it."""
+    """The road from above. The lane at the car leads to the right through the middle of the
+    frame; the car moves beside it."""
     s, offset, turn = row[:3].tolist()
     grid, beside = _lane(s, s, row[3:])
 
@@ -278,7 +342,8 @@ def _road_frame(row: np.ndarray, failing: bool) -> np.ndarray:
 
 
 def _robot_frame(world: Any, ends: np.ndarray, failing: bool) -> np.ndarray:
-    """A robot from the side, over ground with a tile per metre, or from above if it moves in a horizontal plane."""
+    """A robot from the side, over ground with a tile per metre, or from above if it moves in a
+    horizontal plane."""
     links, radius, _, _ = _shapes(world)
     if world.name in FROM_ABOVE:
         across, depth = [0, 1], ends[..., 2].mean(1)
@@ -286,7 +351,9 @@ def _robot_frame(world: Any, ends: np.ndarray, failing: bool) -> np.ndarray:
     else:
         across, depth = [0, 2], -ends[..., 1].mean(1)
         x, height = ends[links == 0].mean((0, 1))[across]
-        middle = SKY_ROOM + max(0.0, height - SKY_ROOM - REACH) + min(0.0, height - SKY_ROOM + REACH)
+        middle = (
+            SKY_ROOM + max(0.0, height - SKY_ROOM - REACH) + min(0.0, height - SKY_ROOM + REACH)
+        )
         canvas = _Canvas(SKY, ROBOT_SPAN, (x, middle))
         left, right = x - ROBOT_SPAN, x + ROBOT_SPAN
         canvas.area(_box(left, middle - ROBOT_SPAN, right, 0.0), GROUND)
@@ -310,7 +377,9 @@ def _grid_frame(place: int, failing: bool) -> np.ndarray:
     canvas = _Canvas("#ffffff", 10.0, (4.5, 3.0))  # a cell is 48 pixels wide
     for row, cells in enumerate(TERRAIN):
         for column, cell in enumerate(cells):
-            canvas.area(_box(column, 5 - row, column + 1, 6 - row), TERRAIN_COLOURS[cell], "#ffffff")
+            canvas.area(
+                _box(column, 5 - row, column + 1, 6 - row), TERRAIN_COLOURS[cell], "#ffffff"
+            )
     row, column = divmod(place, len(TERRAIN[0]))
     canvas.disc((column + 0.5, 5.5 - row), FAILING if failing else FINE, 0.3, "#ffffff")
     texts = {}
@@ -320,8 +389,11 @@ def _grid_frame(place: int, failing: bool) -> np.ndarray:
     return _pixels(canvas.image(), texts)
 
 
-def _chart_frame(world: World, observation: np.ndarray, recent: Sequence[tuple[float, float]], age: int) -> np.ndarray:
-    """The observation as bars, those that tell of a failure in red, over the latest rewards and costs."""
+def _chart_frame(
+    world: World, observation: np.ndarray, recent: Sequence[tuple[float, float]], age: int
+) -> np.ndarray:
+    """The observation as bars, those that tell of a failure in red, over the latest rewards and
+    costs."""
     canvas = _Canvas("#ffffff", WIDTH, (WIDTH / 2, HEIGHT / 2))  # a unit is a pixel
     rewards, costs = np.array(recent, float).reshape(-1, 2).T
     signs = (observation, 0.0 if world.n_actions is None else 1.0), (rewards, 0.0), (costs, 1.0)
@@ -338,8 +410,15 @@ def _chart_frame(world: World, observation: np.ndarray, recent: Sequence[tuple[f
             flagged = (index in world.failure_flags) if row == 0 else row == 2
             top, bottom = (zero + tall * value, zero) if sound[index] else (high, low)
             colour = INK if not sound[index] else FAILING if flagged else FINE
-            canvas.area(_box(x + 0.12 * wide, min(top, bottom), x + 0.88 * wide, max(top, bottom)), colour)
+            canvas.area(
+                _box(x + 0.12 * wide, min(top, bottom), x + 0.88 * wide, max(top, bottom)), colour
+            )
         canvas.line([(left, zero), (right, zero)], HORIZON, 1.0)
     note = "" if np.isfinite(observation).all() else "   not finite"
-    texts = {(80, 8): f"{world.name}   step {age}{note}", (12, 30): "observation", (12, 210): "reward", (12, 278): "cost"}
+    texts = {
+        (80, 8): f"{world.name}   step {age}{note}",
+        (12, 30): "observation",
+        (12, 210): "reward",
+        (12, 278): "cost",
+    }
     return _pixels(canvas.image(), texts)

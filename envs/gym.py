@@ -6,17 +6,21 @@ import envs.gym                                        # makes the names known
 env = gymnasium.make("irl_bench/lane_keep-v0", friction=0.6, render_mode="rgb_array")
 many = gymnasium.make_vec("irl_bench/lane_keep-v0", num_envs=64)
 
-(or `gymnasium.make("envs.gym:irl_bench/lane_keep-v0")`, which needs no import). Failure does not end an episode unless
-`terminate=True`; an episode is cut at the world's horizon. Stepping from the host is slow: a sweep never does it.
+(or `gymnasium.make("envs.gym:irl_bench/lane_keep-v0")`, which needs no import). Failure does not
+end an episode unless `terminate=True`; an episode is cut at the world's horizon. Stepping from the
+host is slow: a sweep never does it.
 
-`make_vec` gives a `VectorWorld`, which steps all its worlds in one compiled call. `vectorization_mode="sync"` and "async" give
-Gymnasium's own. With "async" the processes have to be spawned: one that is forked after JAX has started its threads hangs.
+`make_vec` gives a `VectorWorld`, which steps all its worlds in one compiled call.
+`vectorization_mode="sync"` and "async" give Gymnasium's own. With "async" the processes have to be
+spawned: one that is forked after JAX has started its threads hangs.
 
 many = gymnasium.make_vec(
-    "irl_bench/lane_keep-v0", num_envs=4, vectorization_mode="async", vector_kwargs={"context": "spawn"}
+    "irl_bench/lane_keep-v0", num_envs=4, vectorization_mode="async", vector_kwargs={"context":
+    "spawn"}
 )
 
-A spawned process imports the program again, so the program's own work belongs under `if __name__ == "__main__":`.
+A spawned process imports the program again, so the program's own work belongs under `if __name__ ==
+"__main__":`.
 """
 
 from __future__ import annotations
@@ -49,15 +53,17 @@ class GymWorld(gymnasium.Env):
       name: a registered world.
       terminate: whether the world's `done`, such as a robot's fall, ends an episode.
       horizon: steps after which an episode is cut; by default the world's.
-      render_mode: "rgb_array", or None for an environment that is not drawn. Through `gymnasium.make` "rgb_array_list" and, if
-        pygame is installed, "human" work as well, since Gymnasium makes them from the frames.
+      render_mode: "rgb_array", or None for an environment that is not drawn. Through
+        `gymnasium.make` "rgb_array_list" and, if pygame is installed, "human" work as well, since
+        Gymnasium makes them from the frames.
       **values: dials and options of the world.
 
     Raises:
       ValueError: an unknown world, dial, option or render mode, or a value out of range; one line.
 
-    Observations are float32[O]; actions float32[A] in [-1, 1], or an integer in a discrete world. An action that is not finite
-    is the world's to judge: its cost and reward are then NaN. `info` holds "cost" and "graded_cost".
+    Observations are float32[O]; actions float32[A] in [-1, 1], or an integer in a discrete world.
+    An action that is not finite is the world's to judge: its cost and reward are then NaN. `info`
+    holds "cost" and "graded_cost".
     """
 
     metadata = {"render_modes": list(RENDER_MODES), "render_fps": FPS}  # noqa: RUF012 as in gymnasium.Env
@@ -84,9 +90,13 @@ class GymWorld(gymnasium.Env):
         self._reset, self._step, self._view = map(jax.jit, _programs(self.world))
         self._state: Any = None
         self._age = 0
-        self._recent: deque[tuple[float, float]] = deque(maxlen=drawing.RECENT if render_mode else 0)
+        self._recent: deque[tuple[float, float]] = deque(
+            maxlen=drawing.RECENT if render_mode else 0
+        )
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begins an episode; the options are ignored."""
         super().reset(seed=seed)
         del options
@@ -97,7 +107,8 @@ class GymWorld(gymnasium.Env):
         return observation, dict(zip(COSTS, map(float, costs)))
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """One step. Raises ValueError for an action of a wrong shape, or a discrete one that does not exist."""
+        """One step. Raises ValueError for an action of a wrong shape, or a discrete one that
+        does not exist."""
         if self._state is None:
             raise gymnasium.error.ResetNeeded("reset() comes before step()")
         self._state = self._step(self._state, _checked(self.world, action, ()))
@@ -105,10 +116,17 @@ class GymWorld(gymnasium.Env):
         observation, reward, done, *costs = _read(self._state)
         self._recent.append((float(reward), float(costs[0])))
         ended = self.terminate and bool(done > 0)
-        return observation, float(reward), ended, self._age >= self.horizon, dict(zip(COSTS, map(float, costs)))
+        return (
+            observation,
+            float(reward),
+            ended,
+            self._age >= self.horizon,
+            dict(zip(COSTS, map(float, costs))),
+        )
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
-        """The state as uint8[H, W, 3], or None (and a warning) without a render mode. Raises ResetNeeded before `reset`."""
+        """The state as uint8[H, W, 3], or None (and a warning) without a render mode. Raises
+        ResetNeeded before `reset`."""
         if not _drawn(self._state, self.render_mode):
             return None
         import jax
@@ -122,24 +140,27 @@ class GymWorld(gymnasium.Env):
 class VectorWorld(gymnasium.vector.VectorEnv):
     """N copies of a world, each with its own episodes and randomness, stepped in one compiled call.
 
-    World i of `reset(seed=[...])` goes through what a `GymWorld` of the i-th seed goes through, up to rounding.
+    World i of `reset(seed=[...])` goes through what a `GymWorld` of the i-th seed goes through, up
+    to rounding.
 
     Args:
       name: a registered world.
       num_envs: N.
       terminate, horizon, render_mode: as of `GymWorld`.
       max_episode_steps: Gymnasium's word for a horizon; the lower of the two counts.
-      autoreset_mode: what happens to a world whose episode has ended. NEXT_STEP: its next step ignores the action and begins
-        a new episode with reward 0. SAME_STEP: the step that ends it returns the first observation of the next episode, and
-        `info` the last one as "final_obs" and "final_info". DISABLED: it has to be reset with `options={"reset_mask": mask}`.
+      autoreset_mode: what happens to a world whose episode has ended. NEXT_STEP: its next step
+        ignores the action and begins a new episode with reward 0. SAME_STEP: the step that ends it
+        returns the first observation of the next episode, and `info` the last one as "final_obs"
+        and "final_info". DISABLED: it has to be reset with `options={"reset_mask": mask}`.
       **values: dials and options of the world, the same in all copies.
 
     Raises:
       ValueError: as `GymWorld`, or N below 1, or an unknown mode; one line.
 
-    Observations are float32[N, O]; actions float32[N, A] in [-1, 1], or integers [N] in a discrete world. Rewards are
-    float64[N], terminations and truncations bool[N]. `info` holds "cost" and "graded_cost", float64[N], and "_cost" and
-    "_graded_cost", bool[N], which say of which worlds they tell. All are NumPy arrays that are the caller's own.
+    Observations are float32[N, O]; actions float32[N, A] in [-1, 1], or integers [N] in a discrete
+    world. Rewards are float64[N], terminations and truncations bool[N]. `info` holds "cost" and
+    "graded_cost", float64[N], and "_cost" and "_graded_cost", bool[N], which say of which worlds
+    they tell. All are NumPy arrays that are the caller's own.
     """
 
     metadata = {  # noqa: RUF012 as in gymnasium.vector.VectorEnv
@@ -181,30 +202,40 @@ class VectorWorld(gymnasium.vector.VectorEnv):
         self.terminate = terminate
         self.metadata = _metadata(world) | {"autoreset_mode": mode}
         self.single_observation_space, self.single_action_space = _spaces(world)
-        self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, num_envs)
+        self.observation_space = gymnasium.vector.utils.batch_space(
+            self.single_observation_space, num_envs
+        )
         self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, num_envs)
 
         def merge(mask: jax.Array, new: Any, old: Any) -> Any:
-            choose = lambda a, b: jnp.where(mask.reshape(mask.shape + (1,) * (a.ndim - 1)), a, b)  # noqa: E731
+            choose = lambda a, b: jnp.where(mask.reshape(mask.shape + (1,) * (a.ndim - 1)), a, b)
             return jax.tree.map(choose, new, old)
 
-        self._reset, self._step, self._view = (jax.jit(jax.vmap(program)) for program in _programs(world))
+        self._reset, self._step, self._view = (
+            jax.jit(jax.vmap(program)) for program in _programs(world)
+        )
         self._merge = jax.jit(merge)
         self._state: Any = None
         self._age = np.zeros(num_envs, int)
         self._ended = np.zeros(num_envs, bool)
         self._generators: list[tuple[np.random.Generator, int] | None] = [None] * num_envs
-        self._recent: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=drawing.RECENT if render_mode else 0)
+        self._recent: deque[tuple[np.ndarray, np.ndarray]] = deque(
+            maxlen=drawing.RECENT if render_mode else 0
+        )
 
     def reset(  # type: ignore[override]
-        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begins an episode in every world, or in those that a mask names.
 
         Args:
-          seed: seed s gives the worlds s, s + 1, ...; a list has one for each. A world without one goes on with its own
-            randomness.
-          options: {"reset_mask": bool[N]} for a reset of some worlds; all other options are ignored.
+          seed: seed s gives the worlds s, s + 1, ...; a list has one for each. A world without one
+            goes on with its own randomness.
+          options: {"reset_mask": bool[N]} for a reset of some worlds; all other options are
+            ignored.
 
         Returns:
           The observations of all worlds, and infos of those that were reset.
@@ -217,8 +248,15 @@ class VectorWorld(gymnasium.vector.VectorEnv):
         mask = (options or {}).get("reset_mask")
         if mask is None:
             mask = np.ones(n, bool)
-        elif not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.shape != (n,) or not mask.any():
-            raise ValueError(f"reset_mask must be a NumPy array bool[{n}] that names at least one world")
+        elif (
+            not isinstance(mask, np.ndarray)
+            or mask.dtype != bool
+            or mask.shape != (n,)
+            or not mask.any()
+        ):
+            raise ValueError(
+                f"reset_mask must be a NumPy array bool[{n}] that names at least one world"
+            )
         elif self._state is None and not mask.all():
             raise gymnasium.error.ResetNeeded("the first reset() is one of all worlds")
         if seed is None:
@@ -228,7 +266,9 @@ class VectorWorld(gymnasium.vector.VectorEnv):
         else:
             seeds = [operator.index(seed) + i for i in range(n)]
         if len(seeds) != n:
-            raise ValueError(f"a list of seeds must have one for each of the {n} worlds, not {len(seeds)}")
+            raise ValueError(
+                f"a list of seeds must have one for each of the {n} worlds, not {len(seeds)}"
+            )
         for i in np.flatnonzero(mask):
             if seeds[i] is not None or self._generators[i] is None:
                 self._generators[i] = seeding.np_random(seeds[i])
@@ -240,13 +280,16 @@ class VectorWorld(gymnasium.vector.VectorEnv):
     def step(  # type: ignore[override]
         self, actions: Any
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """One step of every world. Raises ValueError for actions of a wrong shape, or discrete ones that do not exist."""
+        """One step of every world. Raises ValueError for actions of a wrong shape, or discrete
+        ones that do not exist."""
         if self._state is None:
             raise gymnasium.error.ResetNeeded("reset() comes before step()")
         actions = _checked(self.world, actions, (self.num_envs,))
         mode = self.metadata["autoreset_mode"]
         if mode is AutoresetMode.DISABLED and self._ended.any():
-            raise gymnasium.error.ResetNeeded("an episode has ended: its world is to be reset with a reset_mask")
+            raise gymnasium.error.ResetNeeded(
+                "an episode has ended: its world is to be reset with a reset_mask"
+            )
         begun = self._ended
         if not begun.all():
             self._state = self._step(self._state, actions)
@@ -263,11 +306,18 @@ class VectorWorld(gymnasium.vector.VectorEnv):
             last = np.full(self.num_envs, None, object)
             for i in np.flatnonzero(ended):
                 last[i] = observation[i]
-            final = {name: np.where(ended, info[name], 0.0) for name in COSTS} | {f"_{name}": ended.copy() for name in COSTS}
+            final = {name: np.where(ended, info[name], 0.0) for name in COSTS} | {
+                f"_{name}": ended.copy() for name in COSTS
+            }
             self._begin(ended)
             self._ended = np.zeros(self.num_envs, bool)
             observation, _, _, info = self._read()
-            info |= {"final_obs": last, "_final_obs": ended.copy(), "final_info": final, "_final_info": ended.copy()}
+            info |= {
+                "final_obs": last,
+                "_final_obs": ended.copy(),
+                "final_info": final,
+                "_final_info": ended.copy(),
+            }
         return observation, reward, terminated, truncated, info
 
     def render(self) -> tuple[np.ndarray, ...] | None:  # type: ignore[override]
@@ -311,12 +361,19 @@ class VectorWorld(gymnasium.vector.VectorEnv):
         self._state = new if mask.all() else self._merge(mask, new, self._state)
         self._age[mask] = 0
 
-    def _read(self, mask: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def _read(
+        self, mask: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """(observation, reward, done, infos of the worlds of the mask or of all)."""
         mask = np.ones(self.num_envs, bool) if mask is None else mask
         observation, reward, done, *costs = _read(self._state)
         info = {name: np.where(mask, cost, 0.0).astype(float) for name, cost in zip(COSTS, costs)}
-        return observation, reward.astype(float), done, info | {f"_{name}": mask.copy() for name in COSTS}
+        return (
+            observation,
+            reward.astype(float),
+            done,
+            info | {f"_{name}": mask.copy() for name in COSTS},
+        )
 
 
 def _render_mode(mode: str | None) -> str | None:
@@ -332,23 +389,34 @@ def _horizon(steps: int) -> int:
 
 
 def _metadata(world: Any) -> dict[str, Any]:
-    """Gymnasium's description of the world: its render modes, and how many frames make a second of it."""
+    """Gymnasium's description of the world: its render modes, and how many frames make a second
+    of it."""
     from envs.driving import lane_keep
 
-    inner = next((getattr(world, name) for name in ("_robot", "_playground") if hasattr(world, name)), None)
-    step = float(inner.dt) if inner is not None else lane_keep.DT if isinstance(world, lane_keep.LaneKeep) else 1.0 / FPS
+    inner = next(
+        (getattr(world, name) for name in ("_robot", "_playground") if hasattr(world, name)), None
+    )
+    step = (
+        float(inner.dt)
+        if inner is not None
+        else lane_keep.DT
+        if isinstance(world, lane_keep.LaneKeep)
+        else 1.0 / FPS
+    )
     return {"render_modes": list(RENDER_MODES), "render_fps": round(1.0 / step, 3)}
 
 
 def _programs(world: Any) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
-    """(seed -> first state, (state, action) -> next state, state -> what is drawn) of one world, to be compiled."""
+    """(seed -> first state, (state, action) -> next state, state -> what is drawn) of one world,
+    to be compiled."""
     import jax
     import jax.numpy as jnp
 
     from envs import drawing
 
     def strong(state: Any) -> Any:
-        # Some worlds begin with weakly typed numbers and go on with strong ones: a step would be compiled for both.
+        # Some worlds begin with weakly typed numbers and go on with strong ones: a step would be
+        # compiled for both.
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
 
     def reset(seed: Any) -> Any:
@@ -366,7 +434,8 @@ def _spaces(world: Any) -> tuple[gymnasium.spaces.Box, gymnasium.Space]:
 
 
 def _checked(world: Any, action: Any, batch: tuple[int, ...]) -> np.ndarray:
-    """Actions as the world takes them: float32[*batch, A], or int32[*batch]. Raises ValueError as the environments do."""
+    """Actions as the world takes them: float32[*batch, A], or int32[*batch]. Raises ValueError
+    as the environments do."""
     given = np.asarray(action)
     shape = batch if world.n_actions else (*batch, int(world.action_size))
     if given.shape != shape:
@@ -374,7 +443,10 @@ def _checked(world: Any, action: Any, batch: tuple[int, ...]) -> np.ndarray:
     if not world.n_actions:
         return given.astype(np.float32)
     if not np.isin(given, np.arange(world.n_actions)).all():
-        raise ValueError(f"an action of {world.name} is a whole number from 0 to {world.n_actions - 1}, not {action}")
+        raise ValueError(
+            f"an action of {world.name} is a whole number from 0 to {world.n_actions - 1}, not "
+            f"{action}"
+        )
     return given.astype(np.int32)
 
 
@@ -382,17 +454,22 @@ def _read(state: Any) -> tuple[np.ndarray, ...]:
     """(observation, reward, done, *costs) of a state or of many, on the host."""
     import jax
 
-    values = jax.device_get((state.obs, state.reward, state.done, *(state.metrics[name] for name in COSTS)))
+    values = jax.device_get(
+        (state.obs, state.reward, state.done, *(state.metrics[name] for name in COSTS))
+    )
     # Copies, because JAX's own arrays cannot be written to.
     return np.array(values[0], np.float32), *map(np.array, values[1:])
 
 
 def _drawn(state: Any, render_mode: str | None) -> bool:
-    """Whether there is something to draw. Raises ResetNeeded if there is no state yet; warns if there is no render mode."""
+    """Whether there is something to draw. Raises ResetNeeded if there is no state yet; warns if
+    there is no render mode."""
     if state is None:
         raise gymnasium.error.ResetNeeded("reset() comes before render()")
     if render_mode is None:
-        gymnasium.logger.warn('render() gives frames if the environment is made with render_mode="rgb_array"')
+        gymnasium.logger.warn(
+            'render() gives frames if the environment is made with render_mode="rgb_array"'
+        )
     return render_mode is not None
 
 

@@ -9,7 +9,8 @@ __all__ = ["nearest"]
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """The member of `names` that is spelt most like `name`, whatever the case; "" if there is none."""
+    """The member of `names` that is spelt most like `name`, whatever the case; "" if there is
+    none."""
     folded: dict[str, str] = {}
     for known in names:
         folded.setdefault(str(known).lower(), known)

@@ -1,10 +1,12 @@
-"""Finite worlds whose dynamics are a table: a grid with terrain and a coarse lane. Inverse RL has an exact answer on them.
+"""Finite worlds whose dynamics are a table: a grid with terrain and a coarse lane. Inverse RL has
+an exact answer on them.
 
-Observation: one-hot of the state. The reward is linear in a few features of the state reached, and the demonstrator is optimal
+Observation: one-hot of the state. The reward is linear in a few features of the state reached, and
+  the demonstrator is optimal
 in the maximum-entropy sense: pi(a|s) is proportional to exp Q(s, a), with
 
     Q(s, a) = sum_s' P(s'|s, a) [r(s') + gamma V(s')],   V(s) = log sum_a exp Q(s, a)
-                                                                       Ziebart 2010; Gleave and Toyer 2022 (arXiv 2203.11409)
+                                            Ziebart 2010; Gleave and Toyer 2022 (arXiv 2203.11409)
 """
 
 from __future__ import annotations
@@ -28,7 +30,12 @@ ITERATIONS = 300
 class TabularDials:
     """The dials of a tabular world."""
 
-    slip: float = dial(0.1, "probability that a step goes where chance has it, not where the action says", low=0.0, high=1.0)
+    slip: float = dial(
+        0.1,
+        "probability that a step goes where chance has it, not where the action says",
+        low=0.0,
+        high=1.0,
+    )
 
 
 @struct.dataclass
@@ -85,7 +92,9 @@ class Tabular(World):
 
     def reset(self, rng: jax.Array) -> State:
         key, draw = jax.random.split(rng)
-        place = jax.random.categorical(draw, jnp.log(jnp.asarray(self.start, jnp.float32))).astype(jnp.int32)
+        place = jax.random.categorical(draw, jnp.log(jnp.asarray(self.start, jnp.float32))).astype(
+            jnp.int32
+        )
         q, v = soft_values(self.transitions(), self.rewards())
         return self._state(TabularState(place, q - v[:, None], key))
 
@@ -104,11 +113,20 @@ class Tabular(World):
     def _state(self, inner: TabularState) -> State:
         cost = jnp.asarray(self.failed, jnp.float32)[inner.place]
         observation = jax.nn.one_hot(inner.place, len(self.moves))
-        return State(inner, observation, self.rewards()[inner.place], jnp.zeros(()), {"cost": cost, "graded_cost": cost})
+        return State(
+            inner,
+            observation,
+            self.rewards()[inner.place],
+            jnp.zeros(()),
+            {"cost": cost, "graded_cost": cost},
+        )
 
 
-def soft_values(transitions: jax.Array, reward: jax.Array, discount: float = DISCOUNT) -> tuple[jax.Array, jax.Array]:
-    """(Q float32[S, A], V float32[S]) of maximum-entropy optimality for a reward float32[S] of the state reached."""
+def soft_values(
+    transitions: jax.Array, reward: jax.Array, discount: float = DISCOUNT
+) -> tuple[jax.Array, jax.Array]:
+    """(Q float32[S, A], V float32[S]) of maximum-entropy optimality for a reward float32[S] of
+    the state reached."""
 
     def backup(v: jax.Array, _: None) -> tuple[jax.Array, None]:
         return jax.nn.logsumexp(transitions @ (reward + discount * v), 1), None
@@ -118,8 +136,11 @@ def soft_values(transitions: jax.Array, reward: jax.Array, discount: float = DIS
     return q, jax.nn.logsumexp(q, 1)
 
 
-def occupancy(transitions: jax.Array, policy: jax.Array, start: jax.Array, discount: float = DISCOUNT) -> jax.Array:
-    """(1 - gamma) sum_t gamma^t P(s_t = s | pi), t >= 0, float32[S]: where a policy float32[S, A] is, discounted."""
+def occupancy(
+    transitions: jax.Array, policy: jax.Array, start: jax.Array, discount: float = DISCOUNT
+) -> jax.Array:
+    """(1 - gamma) sum_t gamma^t P(s_t = s | pi), t >= 0, float32[S]: where a policy float32[S,
+    A] is, discounted."""
     chain = jnp.einsum("sa,sat->st", policy, transitions)
     return (1.0 - discount) * jnp.linalg.solve(jnp.eye(len(start)) - discount * chain.T, start)
 
@@ -128,11 +149,15 @@ TERRAIN = "..m..G", ".g.m..", ".gm...", "...gg.", ".m.mg.", "......"
 """The grid from above: plain, mud, gravel, goal."""
 _ground = np.array([".mgG".index(cell) for cell in "".join(TERRAIN)])
 _row, _column = np.divmod(np.arange(36), 6)
-_walks = [np.clip(_row + y, 0, 5) * 6 + np.clip(_column + x, 0, 5) for y, x in ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0))]
+_walks = [
+    np.clip(_row + y, 0, 5) * 6 + np.clip(_column + x, 0, 5)
+    for y, x in ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0))
+]
 
 
 class Grid(Tabular):
-    """A walk on a 6 x 6 grid: staying and four moves. Mud fails, gravel is unpleasant, the goal pays for each step there."""
+    """A walk on a 6 x 6 grid: staying and four moves. Mud fails, gravel is unpleasant, the goal
+    pays for each step there."""
 
     name = "grid"
     moves = np.stack(_walks, 1)
@@ -143,7 +168,9 @@ class Grid(Tabular):
     failed = _ground == 1
 
 
-_offset, _heading = (x.ravel() for x in np.meshgrid(np.arange(-4, 5), np.arange(-1, 2), indexing="ij"))
+_offset, _heading = (
+    x.ravel() for x in np.meshgrid(np.arange(-4, 5), np.arange(-1, 2), indexing="ij")
+)
 
 
 def _lane_state(offset: np.ndarray, heading: np.ndarray) -> np.ndarray:
@@ -151,10 +178,17 @@ def _lane_state(offset: np.ndarray, heading: np.ndarray) -> np.ndarray:
 
 
 class CoarseLane(Tabular):
-    """Lane keeping in 27 states: offset -4..4 and heading -1..1; an action turns, chance drifts. Beyond 2 the lane is left."""
+    """Lane keeping in 27 states: offset -4..4 and heading -1..1; an action turns, chance drifts.
+    Beyond 2 the lane is left."""
 
     name = "coarse_lane"
-    moves = np.stack([_lane_state(_offset + np.clip(_heading + turn, -1, 1), _heading + turn) for turn in (-1, 0, 1)], 1)
+    moves = np.stack(
+        [
+            _lane_state(_offset + np.clip(_heading + turn, -1, 1), _heading + turn)
+            for turn in (-1, 0, 1)
+        ],
+        1,
+    )
     stray = np.stack([_lane_state(_offset + drift, _heading) for drift in (-1, 1)], 1)
     features = np.eye(5)[np.abs(_offset)]
     weights = np.array([0.5, 0.2, -0.3, -2.0, -2.0])

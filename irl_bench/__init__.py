@@ -35,17 +35,30 @@ _HOMES = {
     "score": "api",
     "setting": "core.settings",
 }
-"""public name -> the module it lives in. It is imported when the name is first used: `import irl_bench` stays quick."""
+"""public name -> the module it lives in. It is imported when the name is first used: `import
+irl_bench` stays quick."""
 
 __all__ = [
-    "BadInput", "Consumes", "Demonstrations", "Learner", "Spec", "Task", "host_policy", "load", "run", "score", "setting",
-]  # fmt: skip
+    "BadInput",
+    "Consumes",
+    "Demonstrations",
+    "Learner",
+    "Spec",
+    "Task",
+    "host_policy",
+    "load",
+    "run",
+    "score",
+    "setting",
+]
 
 
 def __getattr__(name: str) -> Any:
     # Importing a submodule must not start JAX: a program may still have to set it up.
     if name in _HOMES:
-        importlib.import_module("irl_bench.core.folders").cache()  # before Matplotlib looks for a folder of its own
+        importlib.import_module(
+            "irl_bench.core.folders"
+        ).cache()  # before Matplotlib looks for a folder of its own
         return getattr(importlib.import_module(f"irl_bench.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -1,4 +1,5 @@
-"""The two calls for Python: `run` is the sweep, `score` measures one policy that was trained elsewhere."""
+"""The two calls for Python: `run` is the sweep, `score` measures one policy that was trained
+elsewhere."""
 
 from __future__ import annotations
 
@@ -52,8 +53,9 @@ def run(
 ) -> list[dict[str, Any]]:
     """Runs a sweep as `launch/sweep.py` does and returns its verdicts.
 
-        irl_bench.run("bc", "lane_keep", seeds=20, bc={"learning_rate": 1e-3}, lane_keep={"friction": 0.6})
-        irl_bench.run(["bc", "my_package.my_algorithm:make"], "my_package.my_world:make", out="runs/mine")
+        irl_bench.run("bc", "lane_keep", seeds=20, bc={"learning_rate": 1e-3},
+        lane_keep={"friction": 0.6}) irl_bench.run(["bc", "my_package.my_algorithm:make"],
+        "my_package.my_world:make", out="runs/mine")
 
     Finished cells in `out` are used, so the same call again returns at once.
 
@@ -70,17 +72,20 @@ def run(
       T_max: the longest horizon of the evaluation [steps]; by default the world's.
       episodes: evaluation episodes per seed.
       given: file or folder of an earlier run whose learned policy or reward an algorithm takes.
-      demos_from: npz file or Minari dataset's folder of demonstrations to use instead of the world's expert's.
+      demos_from: npz file or Minari dataset's folder of demonstrations to use instead of the
+        world's expert's.
       observation_only: withhold the demonstrations' actions.
       out: folder of the run; verdicts.json and report.html are put there too.
       tensorboard: also write TensorBoard files.
-      **settings: settings of an algorithm or dials of a world by its name: a dict, or `**{"bc.learning_rate": 1e-3}`.
+      **settings: settings of an algorithm or dials of a world by its name: a dict, or
+        `**{"bc.learning_rate": 1e-3}`.
 
     Returns:
       The content of verdicts.json: one dict per algorithm, world and mode in the folder.
 
     Raises:
-      ValueError: anything that is unknown or out of range, or a damaged file in `out`; one line that names it.
+      ValueError: anything that is unknown or out of range, or a damaged file in `out`; one line
+        that names it.
       SystemExit: status 75, when SIGTERM or SIGINT came; the same call goes on.
     """
     runner.configure()
@@ -127,29 +132,37 @@ def score(
     horizons: Sequence[int] | str = "auto",
     **dials: float,
 ) -> dict[str, Any]:
-    """The protocol's figures for one policy, without files: its verdict, slope, hazard, recovery, errors and regret.
+    """The protocol's figures for one policy, without files: its verdict, slope, hazard, recovery,
+    errors and regret.
 
         irl_bench.score(lambda observation, key: jnp.zeros(2), "lane_keep", seeds=10, friction=0.6)
-        irl_bench.score(apply, "lane_keep", params=params)           # apply(params, observation, key)
-        irl_bench.score(step, "hopper", params=params, carry=jnp.zeros(64))    # step(params, carry, observation, key)
-        irl_bench.score(irl_bench.host_policy(model), "hopper")    # stable-baselines3, PyTorch, NumPy
+        # apply(params, observation, key)
+        irl_bench.score(apply, "lane_keep", params=params)
+        # step(params, carry, observation, key)
+        irl_bench.score(step, "hopper", params=params, carry=jnp.zeros(64))
+        # stable-baselines3, PyTorch, NumPy
+        irl_bench.score(irl_bench.host_policy(model), "hopper")
         irl_bench.score("my_package.my_policy:act", "chain")
 
-    `seeds` are seeds of the evaluation: each has its own start states. A policy that was trained once has one training seed, so
-    the interval says how sure its own slope is and nothing about training again.
+    `seeds` are seeds of the evaluation: each has its own start states. A policy that was trained
+    once has one training seed, so the interval says how sure its own slope is and nothing about
+    training again.
 
     Args:
-      policy: act(observation[O], key) -> action, or act(params, observation[O], key) with `params`; jit-able. One that returns
-        (action, extras), as Brax's inference functions do, is taken by its action. Or `package.module:act`, or what
-        `host_policy` returns. An action is int32[] in a discrete world, else float32[A] in [-1, 1].
+      policy: act(observation[O], key) -> action, or act(params, observation[O], key) with `params`;
+        jit-able. One that returns (action, extras), as Brax's inference functions do, is taken by
+        its action. Or `package.module:act`, or what `host_policy` returns. An action is int32[] in
+        a discrete world, else float32[A] in [-1, 1].
       world: a name, `package.module:factory`, or a World.
       params: a pytree of arrays.
-      carry: what a recurrent policy begins each episode with, a pytree of arrays; the policy is then
-        act(params, carry, observation, key) -> (action, carry), without params act(carry, observation, key).
+      carry: what a recurrent policy begins each episode with, a pytree of arrays; the policy is
+        then act(params, carry, observation, key) -> (action, carry), without params act(carry,
+        observation, key).
       mode: one of the world's modes; the first by default.
       seeds, first_seed: how many independent blocks of episodes, and the first.
       episodes: evaluation episodes per seed, each of the world's T_max steps.
-      eps_episodes, eps_steps: held-out expert episodes per seed on which errors are counted, and their length [steps].
+      eps_episodes, eps_steps: held-out expert episodes per seed on which errors are counted, and
+        their length [steps].
       horizons: "auto" or increasing T [steps].
       **dials: dials of the world.
 
@@ -157,22 +170,31 @@ def score(
       One verdict, as in verdicts.json.
 
     Raises:
-      ValueError: anything that is unknown, out of range or of the wrong shape; one line that names it.
+      ValueError: anything that is unknown, out of range or of the wrong shape; one line that names
+        it.
     """
     runner.configure()
     world, env = _world(world, dials)
     modes = tuple(world.modes)
     mode = modes[0] if mode is None else mode
     if mode not in modes:
-        raise BadInput(f"unknown mode {mode!r} ({' | '.join(modes)}); did you mean {nearest(mode, modes)!r}?")
+        raise BadInput(
+            f"unknown mode {mode!r} ({' | '.join(modes)}); did you mean {nearest(mode, modes)!r}?"
+        )
     seeds, episodes = whole("seeds", seeds, 1), whole("episodes", episodes, 1)
-    eps_episodes, eps_steps = whole("eps_episodes", eps_episodes, 1), whole("eps_steps", eps_steps, 1)
+    eps_episodes, eps_steps = (
+        whole("eps_episodes", eps_episodes, 1),
+        whole("eps_steps", eps_steps, 1),
+    )
     first_seed = plans.first_seed(whole("first_seed", first_seed, 0), seeds)
     horizons = plans.whole_horizons(horizons)
     plans.check_horizons(horizons, env, world.horizon)
     if isinstance(policy, str):
         if params is not None or carry is not None:
-            raise BadInput("a policy named as package.module:act has params and carry in its module; nearest: leave them out")
+            raise BadInput(
+                "a policy named as package.module:act has params and carry in its module; nearest: "
+                "leave them out"
+            )
         name = registry.POLICY + policy
         make = registry.algorithm(name).make
     else:
@@ -183,7 +205,9 @@ def score(
     held = learner.policy(learner.init(jax.random.PRNGKey(0), None))  # type: ignore[arg-type]
     bound = world.bind(world.dials_for(mode))
     span = np.arange(first_seed, first_seed + seeds)
-    sums = _measure(bound, learner, held, span, episodes, eps_episodes, min(eps_steps, world.horizon))
+    sums = _measure(
+        bound, learner, held, span, episodes, eps_episodes, min(eps_steps, world.horizon)
+    )
     expert = _measure(bound, None, None, span, episodes, 0, 0)
     steps = np.arange(1, world.horizon + 1)
     curves = []
@@ -214,15 +238,27 @@ def score(
                 expected=found.get("expected_cost"),
             )
         )
-    facts = {"u": world.recovery_steps, "latency": world.latency, "horizon": world.horizon, "nominal": modes[0]}
+    facts = {
+        "u": world.recovery_steps,
+        "latency": world.latency,
+        "horizon": world.horizon,
+        "nominal": modes[0],
+    }
     verdicts = analyse(curves, {env: facts}, horizons=horizons)
     return next(verdict for verdict in verdicts if verdict["algo"] == name)
 
 
 def _measure(
-    world: World, learner: Learner | None, params: Any, seeds: np.ndarray, episodes: int, eps_episodes: int, eps_steps: int
+    world: World,
+    learner: Learner | None,
+    params: Any,
+    seeds: np.ndarray,
+    episodes: int,
+    eps_episodes: int,
+    eps_steps: int,
 ) -> dict[str, np.ndarray]:
-    """Sums of a policy's evaluation (without a learner of the expert's), each with a leading axis of seeds.
+    """Sums of a policy's evaluation (without a learner of the expert's), each with a leading axis
+    of seeds.
 
     The streams are those of the sweep, in one block.
     """
@@ -240,14 +276,20 @@ def _measure(
         measured = {**vars(sums), "expert_errors": errors, "expert_steps": steps}
         return measured if exact is None else {**measured, "expected_cost": exact}
 
-    # A group of seeds at a time bounds the memory; the last one is filled up so that all have one shape.
+    # A group of seeds at a time bounds the memory; the last one is filled up so that all have one
+    # shape.
     width = min(SEEDS_AT_ONCE, len(seeds))
     measured = jax.jit(jax.vmap(one))
     parts = []
     for start in range(0, len(seeds), width):
         group = seeds[start : start + width]
         filled = np.resize(group, width).astype(np.uint32)
-        parts.append({k: np.asarray(v, np.float64)[: len(group)] for k, v in jax.device_get(measured(filled)).items()})
+        parts.append(
+            {
+                k: np.asarray(v, np.float64)[: len(group)]
+                for k, v in jax.device_get(measured(filled)).items()
+            }
+        )
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -260,7 +302,10 @@ def _world(world: str | World, dials: Mapping[str, float]) -> tuple[World, str]:
         made, name = registry.dialled(world, dials), world.name
     else:
         hint = "irl_bench.score(policy, 'lane_keep')"
-        raise BadInput(f"world must be a name or an envs.core.World, not {type(world).__name__}; nearest: {hint}")
+        raise BadInput(
+            f"world must be a name or an envs.core.World, not {type(world).__name__}; nearest: "
+            f"{hint}"
+        )
     for line in told:
         warnings.warn(line, stacklevel=3)
     return made, name
@@ -271,7 +316,10 @@ def _list(argument: str, names: Any) -> list[str]:
     if isinstance(names, str):
         return [name.strip() for name in names.split(",")]
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
-        raise BadInput(f"{argument}={names!r} must be a name or a list of names; nearest: {argument}={str(names)!r}")
+        raise BadInput(
+            f"{argument}={names!r} must be a name or a list of names; nearest: "
+            f"{argument}={str(names)!r}"
+        )
     return list(names)
 
 
@@ -285,8 +333,15 @@ def _nested(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         elif isinstance(value, Mapping):
             nested.setdefault(name, {}).update(value)
         else:
-            guess = "seeds or first_seed" if name == "seed" else nearest(name, [*(run.__kwdefaults__ or ()), "algo", "env"])
-            raise BadInput(f"run() has no argument {name!r}; did you mean {guess}? (Settings are given as {name}={{...}})")
+            guess = (
+                "seeds or first_seed"
+                if name == "seed"
+                else nearest(name, [*(run.__kwdefaults__ or ()), "algo", "env"])
+            )
+            raise BadInput(
+                f"run() has no argument {name!r}; did you mean {guess}? (Settings are given as "
+                f"{name}={{...}})"
+            )
     return nested
 
 

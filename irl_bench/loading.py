@@ -1,4 +1,5 @@
-"""What a run has learned, for use from Python: a policy that acts and, if there is one, the reward that was learned."""
+"""What a run has learned, for use from Python: a policy that acts and, if there is one, the
+reward that was learned."""
 
 from __future__ import annotations
 
@@ -25,13 +26,14 @@ __all__ = ["Loaded", "load"]
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """One seed's policy and reward. Both functions are pure and may be jitted, vmapped and differentiated.
+    """One seed's policy and reward. Both functions are pure and may be jitted, vmapped and
+    differentiated.
 
     Attributes:
-      act: (observation[O], key=PRNGKey(0)) -> action, float32[A] in [-1, 1] or int32[]; of a recurrent policy (carry,
-        observation, key) -> (action, carry), which begins with `carry`.
-      reward: (observation[..., O], action[..., A] or [...], next_observation[..., O]) -> float32[...]; None where the algorithm
-        learns none.
+      act: (observation[O], key=PRNGKey(0)) -> action, float32[A] in [-1, 1] or int32[]; of a
+        recurrent policy (carry, observation, key) -> (action, carry), which begins with `carry`.
+      reward: (observation[..., O], action[..., A] or [...], next_observation[..., O]) ->
+        float32[...]; None where the algorithm learns none.
       world: the world it was trained in, with the run's dials and options.
       algo, mode, seed: which one it is.
       config: the algorithm's settings.
@@ -49,7 +51,12 @@ class Loaded:
 
 
 def load(
-    run: str | Path, algo: str | None = None, env: str | None = None, seed: int | None = None, *, mode: str | None = None
+    run: str | Path,
+    algo: str | None = None,
+    env: str | None = None,
+    seed: int | None = None,
+    *,
+    mode: str | None = None,
 ) -> Loaded:
     """The policy, and the reward if there is one, that a run has learned.
 
@@ -57,7 +64,8 @@ def load(
         action = policy.act(observation)
         reward = policy.reward(observation, action, next_observation)
 
-    JAX is set up as for a run: matrices are multiplied in full precision, and compiled functions are kept.
+    JAX is set up as for a run: matrices are multiplied in full precision, and compiled functions
+    are kept.
 
     Args:
       run: the folder of a sweep or of `launch/train.py`; of a study, one of its parts.
@@ -66,27 +74,39 @@ def load(
       mode: of the world; by default its nominal one, or the only one that was trained.
 
     Raises:
-      ValueError: no such folder, algorithm, world, mode or seed in it, or a damaged file; one line that names what there is.
+      ValueError: no such folder, algorithm, world, mode or seed in it, or a damaged file; one line
+        that names what there is.
     """
     process.configure()
     if not isinstance(run, str | Path) or not str(run):
-        raise BadInput(f"load({run!r}): a run's folder is needed; nearest: irl_bench.load('runs/sweep')")
+        raise BadInput(
+            f"load({run!r}): a run's folder is needed; nearest: irl_bench.load('runs/sweep')"
+        )
     folder = folders.expand(run)
     entry = _entry(folder, algo, env, mode)
     first, count = entry["seeds"]
     wanted = first if seed is None else whole("seed", seed, 0)
     if not first <= wanted < first + count:
-        raise BadInput(f"seed={wanted}: {folder} has seeds {first} to {first + count - 1} of {entry['algo']}; nearest: "
+        raise BadInput(f"seed={wanted}: {folder} has seeds {first} to {first + count - 1} of "
+                       f"{entry['algo']}; nearest: "
                        f"{min(max(wanted, first), first + count - 1)}")  # fmt: skip
     width = entry["settings"]["width"]
     path = artifacts.path_of(folder, entry["cells"][(wanted - first) // width])
     if not path.exists():
         raise BadInput(f"{path} is missing; the same sweep command makes it")
     held = artifacts.read(path, "policy")
-    loaded = registry.world(held.env, {**entry["settings"]["options"], **entry["settings"]["dials"]})
+    loaded = registry.world(
+        held.env, {**entry["settings"]["options"], **entry["settings"]["dials"]}
+    )
     world = loaded.world
-    _check_sources(folder, entry["settings"]["plugin"], {**registry.algorithm(held.algo).source, **loaded.source})
-    learner, task = stored.maker(Spec(world, held.horizon, held.demos, held.demo_steps, held), "policy")
+    _check_sources(
+        folder,
+        entry["settings"]["plugin"],
+        {**registry.algorithm(held.algo).source, **loaded.source},
+    )
+    learner, task = stored.maker(
+        Spec(world, held.horizon, held.demos, held.demo_steps, held), "policy"
+    )
 
     def tree(part: str, of: Any) -> Any:
         leaves = [jnp.asarray(leaf[0]) for leaf in held.of(part, range(wanted, wanted + 1))]
@@ -96,32 +116,42 @@ def load(
     assert acting is not None
     key = jax.random.PRNGKey(0)
     if learner.carry is None:
-        act = lambda observation, key=key: acting(params, _observed(world, observation, 1), key)  # noqa: E731
+        act = lambda observation, key=key: acting(params, _observed(world, observation, 1), key)
     else:
-        act = lambda carry, observation, key=key: acting(params, carry, _observed(world, observation, 1), key)  # noqa: E731
+        act = lambda carry, observation, key=key: acting(
+            params, carry, _observed(world, observation, 1), key
+        )
     reward = None
     if learner.reward is not None and learner.judge is not None:
         found, judge = tree("reward", learner.reward), learner.judge
-        reward = lambda observation, action, after: judge(  # noqa: E731
+        reward = lambda observation, action, after: judge(
             found, _observed(world, observation), jnp.asarray(action), _observed(world, after)
         )
     return Loaded(act, reward, world, held.algo, entry["mode"], wanted, held.config, learner.carry)
 
 
 def _observed(world: World, observation: Any, axes: int | None = None) -> jax.Array:
-    """The observation as an array; raises BadInput unless it has the world's width and, if given, so many axes."""
+    """The observation as an array; raises BadInput unless it has the world's width and, if
+    given, so many axes."""
     rows, size = jnp.asarray(observation), int(world.observation_size)  # type: ignore[arg-type]
     if rows.shape[-1:] != (size,) or (axes is not None and rows.ndim != axes):
         hint = "jax.vmap(policy.act)" if rows.shape[-1:] == (size,) else f"one of [{size}]"
-        raise BadInput(f"an observation of {world.name} is float32[{size}], not {list(rows.shape)}; nearest: {hint}")
+        raise BadInput(
+            f"an observation of {world.name} is float32[{size}], not {list(rows.shape)}; nearest: "
+            f"{hint}"
+        )
     return rows
 
 
 def _check_sources(folder: Path, then: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Raises BadInput if a file from outside, of the algorithm or the world, is not the one that the run had."""
+    """Raises BadInput if a file from outside, of the algorithm or the world, is not the one that
+    the run had."""
     for name in sorted(then.keys() | now.keys()):
         if then.get(name) != now.get(name):
-            raise BadInput(f"{name} has changed since the run in {folder}; nearest: the file as it was then, or a new run")
+            raise BadInput(
+                f"{name} has changed since the run in {folder}; nearest: the file as it was then, "
+                "or a new run"
+            )
 
 
 def _entry(folder: Path, algo: str | None, env: str | None, mode: str | None) -> Mapping[str, Any]:
@@ -129,20 +159,32 @@ def _entry(folder: Path, algo: str | None, env: str | None, mode: str | None) ->
     plan = read_plan(folder)
     if plan is None:
         parts = sorted(path.parent.name for path in folder.glob("*/plan.json"))
-        hint = f"{folder / parts[0]}, a part of it" if parts else "the folder of a sweep or of launch/train.py"
-        raise BadInput(f"{folder} is not the folder of a run: it holds no plan.json; nearest: {hint}")
+        hint = (
+            f"{folder / parts[0]}, a part of it"
+            if parts
+            else "the folder of a sweep or of launch/train.py"
+        )
+        raise BadInput(
+            f"{folder} is not the folder of a run: it holds no plan.json; nearest: {hint}"
+        )
     entries = [entry for entry in plan["entries"] if entry["rounds"]]
     if not entries:
-        raise BadInput(f"{folder} holds nothing that was trained; nearest: launch/train.py --out={folder}")
+        raise BadInput(
+            f"{folder} holds nothing that was trained; nearest: launch/train.py --out={folder}"
+        )
     for name, asked in (("algo", algo), ("env", env), ("mode", mode)):
         there = list(dict.fromkeys(entry[name] for entry in entries))
         if asked is None and name == "mode":
             nominal = plan["worlds"][entries[0]["env"]]["nominal"]
             asked = nominal if nominal in there else there[0]
         elif asked is None and len(there) > 1:
-            raise BadInput(f"{folder} holds {', '.join(there)}: {name} must be given; nearest: {name}={there[0]!r}")
+            raise BadInput(
+                f"{folder} holds {', '.join(there)}: {name} must be given; nearest: "
+                f"{name}={there[0]!r}"
+            )
         elif asked is not None and asked not in there:
-            raise BadInput(f"{folder} holds no {name} {asked!r} that was trained ({', '.join(there)}); nearest: "
+            raise BadInput(f"{folder} holds no {name} {asked!r} that was trained "
+                           f"({', '.join(there)}); nearest: "
                            f"{nearest(asked, there)!r}")  # fmt: skip
         entries = [entry for entry in entries if asked is None or entry[name] == asked]
     return entries[0]

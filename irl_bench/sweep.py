@@ -16,7 +16,9 @@ from irl_bench.run import runner
 from irl_bench.storage.cells import locked, read_plan, write_plan
 
 
-def sweep(request: plans.Request, line: str = "", say: Callable[[str], None] = print) -> list[dict[str, Any]]:
+def sweep(
+    request: plans.Request, line: str = "", say: Callable[[str], None] = print
+) -> list[dict[str, Any]]:
     """Runs what is missing of a request, then writes `verdicts.json` and the report.
 
     Args:
@@ -36,9 +38,13 @@ def sweep(request: plans.Request, line: str = "", say: Callable[[str], None] = p
 
 
 def finish(
-    out: Path, document: dict[str, Any], compilations: dict[str, dict[str, int]], say: Callable[[str], None]
+    out: Path,
+    document: dict[str, Any],
+    compilations: dict[str, dict[str, int]],
+    say: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-    """The report of a folder once the cells of `document` are there; returns the verdicts of everything in it."""
+    """The report of a folder once the cells of `document` are there; returns the verdicts of
+    everything in it."""
     with locked(out):
         made = report.load(out, partial=True)
         report.write(made, out)
@@ -69,7 +75,8 @@ def compute(
 
 
 def _folder(name: str) -> Path:
-    """The run's folder, made if need be. Raises BadInput if it cannot be one or nothing can be written there."""
+    """The run's folder, made if need be. Raises BadInput if it cannot be one or nothing can be
+    written there."""
     out = folders.expand(name)
     check_folder(out)
     try:
@@ -77,7 +84,9 @@ def _folder(name: str) -> Path:
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
-        raise BadInput(f"--out={name} cannot be written to ({error.strerror}); nearest: {plans.Request.out}") from None
+        raise BadInput(
+            f"--out={name} cannot be written to ({error.strerror}); nearest: {plans.Request.out}"
+        ) from None
     return out
 
 
@@ -87,7 +96,11 @@ def check_folder(out: Path) -> None:
         for path in (out, *out.parents):
             if path.exists():
                 if not path.is_dir():
-                    raise BadInput(f"--out={out}: {path} is a file, not a folder; nearest: {path}.run")
+                    raise BadInput(
+                        f"--out={out}: {path} is a file, not a folder; nearest: {path}.run"
+                    )
                 return
     except OSError as error:
-        raise BadInput(f"--out={out} cannot be used ({error.strerror}); nearest: {plans.Request.out}") from None
+        raise BadInput(
+            f"--out={out} cannot be used ({error.strerror}); nearest: {plans.Request.out}"
+        ) from None

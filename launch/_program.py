@@ -1,4 +1,5 @@
-"""What the small programs here have in common: one line and an exit status for bad input, absl's flags, quiet logs."""
+"""What the small programs here have in common: one line and an exit status for bad input, absl's
+flags, quiet logs."""
 
 import sys
 
@@ -16,7 +17,8 @@ def start(define, body):
 
 
 def show_help():
-    """Ends the program with its text and its flags, and status 0, if it was asked for help; absl's own status is 1."""
+    """Ends the program with its text and its flags, and status 0, if it was asked for help;
+    absl's own status is 1."""
     from absl import flags
 
     if {"--help", "-h", "--helpfull"} & set(sys.argv[1:]):

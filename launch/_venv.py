@@ -1,21 +1,26 @@
-"""Lets `python launch/NAME.py` work with any Python: continues in the repository's own environment. Standard library only."""
+"""Lets `python launch/NAME.py` work with any Python: continues in the repository's own
+environment. Standard library only."""
 
 import importlib.util
 import os
 import subprocess
 import sys
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120  (this file must run on any Python)
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NEEDED = ("absl", "jax", "brax", "orbax", "pyarrow")
 
 
 def ensure():
-    """Returns if the packages are here; else starts this program anew in .venv, which `make` creates if it is not there.
+    """Returns if the packages are here; else starts this program anew in .venv, which `make`
+    creates if it is not there.
 
     The code that runs is that beside this file, whatever is installed.
     """
     sys.path.insert(0, ROOT)
-    for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a letter shows a question mark
+    for stream in (
+        sys.stdout,
+        sys.stderr,
+    ):  # a terminal that cannot show a letter shows a question mark
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     if all(importlib.util.find_spec(name) for name in NEEDED):
@@ -25,13 +30,19 @@ def ensure():
             sys.stderr.write(f"error: JAX does not start: {error}; nearest: unset that variable\n")
             sys.exit(2)
         return
-    home = os.path.join(ROOT, ".venv")  # noqa: PTH118
-    python = os.path.join(home, "bin", "python")  # noqa: PTH118
+    home = os.path.join(ROOT, ".venv")
+    python = os.path.join(home, "bin", "python")
     if os.path.realpath(sys.prefix) == os.path.realpath(home):
         sys.exit("error: .venv is incomplete; remove it and run `make setup`")
-    if not os.path.exists(python):  # noqa: PTH110
-        print("The packages are not installed for this Python: setting up .venv (once; a few minutes) ...", file=sys.stderr)
-        if subprocess.call(["make", "--silent", "-C", ROOT, "setup", "VENV=.venv"], stdout=sys.stderr):
+    if not os.path.exists(python):
+        print(
+            "The packages are not installed for this Python: setting up .venv (once; a few "
+            "minutes) ...",
+            file=sys.stderr,
+        )
+        if subprocess.call(
+            ["make", "--silent", "-C", ROOT, "setup", "VENV=.venv"], stdout=sys.stderr
+        ):
             sys.exit("error: `make setup` failed; see above")
     sys.stdout.flush()
     os.execv(python, [python, *sys.argv])

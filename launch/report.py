@@ -1,4 +1,5 @@
-"""Rebuilds verdicts.json, report.html and the figures of a run, or the files of a study, from the stored cells alone.
+"""Rebuilds verdicts.json, report.html and the figures of a run, or the files of a study, from the
+stored cells alone.
 
 python launch/report.py runs/first
 """

@@ -1,7 +1,9 @@
-"""Random search, or a grid, over an algorithm's numbers; all candidates are trained side by side in one program.
+"""Random search, or a grid, over an algorithm's numbers; all candidates are trained side by side in
+one program.
 
-python launch/search.py --algo=gail --space=learning_rate:1e-4:1e-3:log,penalty:0.1:10:log --candidates=8
-python launch/search.py --algo=airl --grid=learning_rate:1e-4/2e-4,discount:0.9/0.95 --set=rounds=60 --out=runs/airl.json
+python launch/search.py --algo=gail --space=learning_rate:1e-4:1e-3:log,penalty:0.1:10:log
+--candidates=8 python launch/search.py --algo=airl --grid=learning_rate:1e-4/2e-4,discount:0.9/0.95
+--set=rounds=60 --out=runs/airl.json
 """
 
 import itertools
@@ -20,13 +22,21 @@ def define(flags):
     flags.DEFINE_integer("seeds", 3, "seeds of every candidate", lower_bound=1)
     flags.DEFINE_integer("first_seed", 0, "the first of them", lower_bound=0)
     flags.DEFINE_integer("demos", 64, "demonstrations per seed", lower_bound=1)
-    flags.DEFINE_integer("demo_steps", None, "steps of each; by default those of the world's default budget", lower_bound=2)
+    flags.DEFINE_integer(
+        "demo_steps",
+        None,
+        "steps of each; by default those of the world's default budget",
+        lower_bound=2,
+    )
     flags.DEFINE_integer("episodes", 64, "evaluation episodes per seed", lower_bound=1)
-    flags.DEFINE_string("out", "runs/search.json", "JSON file of all candidates and what they ended as")
+    flags.DEFINE_string(
+        "out", "runs/search.json", "JSON file of all candidates and what they ended as"
+    )
 
 
 def points(values, settings):
-    """({name: float32[C]}, settings) of the flags; raises BadInput, one line, for what no setting is or can be."""
+    """({name: float32[C]}, settings) of the flags; raises BadInput, one line, for what no
+    setting is or can be."""
     import numpy as np
 
     from irl_bench.core.settings import BadInput, nearest, parsed
@@ -34,19 +44,28 @@ def points(values, settings):
 
     def known(name):
         if name not in settings:
-            raise BadInput(f"{values.algo} has no setting {name!r}; did you mean {nearest(name, settings)!r}?")
+            raise BadInput(
+                f"{values.algo} has no setting {name!r}; did you mean {nearest(name, settings)!r}?"
+            )
         return settings[name]
 
     def number(name, text):
         if known(name).kind is not float:
-            raise BadInput(f"{name} is no number that can be searched; nearest: --set={name}={text}")
+            raise BadInput(
+                f"{name} is no number that can be searched; nearest: --set={name}={text}"
+            )
         return known(name).parse(text)
 
     common = parsed("set", values.set, settings)
     if bool(values.space) == bool(values.grid):
-        raise BadInput("one of --space and --grid is needed; nearest: --space=learning_rate:1e-4:1e-3:log")
+        raise BadInput(
+            "one of --space and --grid is needed; nearest: --space=learning_rate:1e-4:1e-3:log"
+        )
     if values.grid:
-        given = {name: texts.split("/") for name, _, texts in (item.partition(":") for item in values.grid)}
+        given = {
+            name: texts.split("/")
+            for name, _, texts in (item.partition(":") for item in values.grid)
+        }
         axes = {name: [number(name, text) for text in texts] for name, texts in given.items()}
         columns = np.array(list(itertools.product(*axes.values())), np.float32).T
         return dict(zip(axes, columns, strict=True)), common
@@ -57,7 +76,9 @@ def points(values, settings):
             raise BadInput(f"--space={item}: it must be NAME:LOW:HIGH:log or NAME:LOW:HIGH:linear")
         low, high = number(parts[0], parts[1]), number(parts[0], parts[2])
         if not low < high or (parts[3] == "log" and low <= 0):
-            raise BadInput(f"--space={item}: the ends must increase, and be positive on a log scale")
+            raise BadInput(
+                f"--space={item}: the ends must increase, and be positive on a log scale"
+            )
         space[parts[0]] = (low, high, parts[3])
     return search.candidates(space, values.candidates, values.first_seed), common
 

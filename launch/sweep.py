@@ -1,6 +1,7 @@
 """The horizon sweep: does regret grow like T² or like T?
 
-python launch/sweep.py --algo=bc,dagger --env=chain,lane_keep --seeds=20 --budget=smoke --out=runs/first
+python launch/sweep.py --algo=bc,dagger --env=chain,lane_keep --seeds=20 --budget=smoke
+--out=runs/first
 """
 
 import _venv

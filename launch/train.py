@@ -1,4 +1,5 @@
-"""Trains one algorithm on one world and leaves its policy, and the reward it learned, in OUT/learned.
+"""Trains one algorithm on one world and leaves its policy, and the reward it learned, in
+OUT/learned.
 
 python launch/train.py --algo=airl --env=lane_keep --seeds=5 --out=runs/airl
 python launch/train.py --algo=ppo --reward=runs/airl --lane_keep.friction=0.6 --out=runs/again
@@ -12,7 +13,10 @@ if __name__ == "__main__":
     _venv.ensure()
     from irl_bench.cli import sweep
 
-    given = {argument.lstrip("-").partition("=")[0]: argument.partition("=")[2] for argument in sys.argv[1:]}
+    given = {
+        argument.lstrip("-").partition("=")[0]: argument.partition("=")[2]
+        for argument in sys.argv[1:]
+    }
     for name, default in (("algo", "airl"), ("seeds", "5")):
         if name not in given and not {"help", "h", "list", "describe"} & given.keys():
             sys.argv.append(f"--{name}={default}")

@@ -3,10 +3,13 @@
 import importlib.metadata
 import os
 
-# XLA's older way to fuse loops on a CPU compiles in two thirds of the time, and compiling is most of what tests do. Set before
-# JAX starts; programs that tests start inherit it. XLA ends a process that names a flag it no longer has, as from 0.11 on.
+# XLA's older way to fuse loops on a CPU compiles in two thirds of the time, and compiling is most
+# of what tests do. Set before JAX starts; programs that tests start inherit it. XLA ends a process
+# that names a flag it no longer has, as from 0.11 on.
 if importlib.metadata.version("jaxlib").startswith("0.10."):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
+    os.environ["XLA_FLAGS"] = (
+        f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
+    )
 
 import jax
 import pytest
@@ -16,7 +19,8 @@ jax.config.update("jax_default_matmul_precision", "highest")
 
 
 QUICK = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-"""Environment of programs whose promises do not rest on XLA's optimiser: they compile in about half the time."""
+"""Environment of programs whose promises do not rest on XLA's optimiser: they compile in about
+half the time."""
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,8 @@ from envs.core import State, World
 
 FOLDER = Path(__file__).parent
 QUALITIES = ("expert", "75", "50", "25")
-"""Demonstrators a world may have: its expert, and others of about that percentage of the expert's normalised score."""
+"""Demonstrators a world may have: its expert, and others of about that percentage of the
+expert's normalised score."""
 OBSERVATION_LIMIT = 10.0
 """Standardised observations are cut here."""
 
@@ -53,7 +54,9 @@ class Demonstrator:
 
 def act(weights: Mapping[str, Any], observation: jax.Array) -> jax.Array:
     """The action float32[A] of such a network at observation float32[O]."""
-    x = jnp.clip((observation - weights["mean"]) * weights["scale"], -OBSERVATION_LIMIT, OBSERVATION_LIMIT)
+    x = jnp.clip(
+        (observation - weights["mean"]) * weights["scale"], -OBSERVATION_LIMIT, OBSERVATION_LIMIT
+    )
     layers = sum(name.startswith("kernel_") for name in weights)
     for index in range(layers):
         x = jnp.tanh(x @ weights[f"kernel_{index}"] + weights[f"bias_{index}"])
@@ -81,20 +84,27 @@ def read(path: Path) -> Demonstrator:
     """The demonstrator in a file.
 
     Raises:
-      ValueError: the file or its card is missing, damaged, or they do not belong together; one line that names the file.
+      ValueError: the file or its card is missing, damaged, or they do not belong together; one line
+        that names the file.
     """
     card_path = path.with_suffix(".json")
     try:
         content, card = path.read_bytes(), json.loads(card_path.read_text())
     except FileNotFoundError as error:
-        raise ValueError(f"{error.filename} is missing; a demonstrator is a .safetensors file and its card beside it") from None
+        raise ValueError(
+            f"{error.filename} is missing; a demonstrator is a .safetensors file and its card "
+            "beside it"
+        ) from None
     except ValueError:
         raise ValueError(f"{card_path} is damaged: no JSON") from None
     if not isinstance(card, dict):
         raise ValueError(f"{card_path} is damaged: no card")
     digest = hashlib.sha256(content).hexdigest()
     if digest != card.get("sha256"):
-        raise ValueError(f"{path} is damaged: its SHA-256 is {digest[:12]}..., its card says {str(card.get('sha256'))[:12]}...")
+        raise ValueError(
+            f"{path} is damaged: its SHA-256 is {digest[:12]}..., its card says "
+            f"{str(card.get('sha256'))[:12]}..."
+        )
     try:
         return Demonstrator(load(content), card)
     except SafetensorError as error:
@@ -107,7 +117,8 @@ class Demonstrated(World):
     _expert: Demonstrator | None = None
 
     def choose(self, quality: str) -> None:
-        """Takes the network of that quality for the world's name and backend; `ValueError` as `read`."""
+        """Takes the network of that quality for the world's name and backend; `ValueError` as
+        `read`."""
         self._expert = find(self.name, self.backend, quality)
         if self._expert:
             file = f"{name_of(self.name, self.backend, quality)}.safetensors"

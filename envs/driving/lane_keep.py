@@ -1,13 +1,16 @@
-"""Lane keeping with rare, long-tailed, signalled hazards: the world on which compounding error can be seen.
+"""Lane keeping with rare, long-tailed, signalled hazards: the world on which compounding error can
+be seen.
 
-A dynamic single-track car (`vehicle`) follows a new clothoid road (`road`) each episode at 10 m/s under a gusting crosswind.
-Ruts pull the steering for a few steps; each of up to 64 kinds pulls differently and is signalled by its own cue, and kinds
-are Zipf-distributed. A demonstrator answers every cue. A learner that never saw a kind is thrown off the lane by it.
+A dynamic single-track car (`vehicle`) follows a new clothoid road (`road`) each episode at 10 m/s
+under a gusting crosswind. Ruts pull the steering for a few steps; each of up to 64 kinds pulls
+differently and is signalled by its own cue, and kinds are Zipf-distributed. A demonstrator answers
+every cue. A learner that never saw a kind is thrown off the lane by it.
 
-Off the lane (beyond `EDGE`, until the car is back within `KERB`) the view changes: the lateral offset is hidden and only a
-side flag tells on which side the car is. Demonstrations never hold that view, yet it is enough for the expert's way back to
-be a function of the observation. The shoulder falls away from the road and a rail bounds the excursion, so that being lost is
-a state of its own with a measurable way back.
+Off the lane (beyond `EDGE`, until the car is back within `KERB`) the view changes: the lateral
+offset is hidden and only a side flag tells on which side the car is. Demonstrations never hold that
+view, yet it is enough for the expert's way back to be a function of the observation. The shoulder
+falls away from the road and a rail bounds the excursion, so that being lost is a state of its own
+with a measurable way back.
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ DT, SUBSTEPS = 0.1, 4
 SPEED = 10.0
 """Speed the demonstrator wants [m/s]."""
 MIN_SPEED = 3.0
-"""The car does not brake below this [m/s]: its equations are singular at rest, and parking is not lane keeping."""
+"""The car does not brake below this [m/s]: its equations are singular at rest, and parking is
+not lane keeping."""
 MAX_STEER, MAX_ACCEL = 0.5, 5.0
 """Action 1 asks for this steering angle [rad] and acceleration [m/s²]."""
 EDGE, KERB = 1.0, 0.8
@@ -38,7 +42,8 @@ RAIL = 1.8
 SHOULDER = 1.5
 """Outward acceleration by the shoulder's cross slope [m/s²]."""
 SPIN = 0.5
-"""A slip angle beyond this [rad] counts as a failure: neither this tyre model nor its reference holds there."""
+"""A slip angle beyond this [rad] counts as a failure: neither this tyre model nor its reference
+holds there."""
 KINDS = 64
 RUT_STEPS, REST_STEPS = 8, 20
 """Steps for which a rut pulls, and steps of plain road that follow it at least."""
@@ -50,7 +55,9 @@ DELAY_STEPS = 4
 """Actions remembered for the delay dial."""
 
 _order = np.arange(1, KINDS + 1)
-PULL = np.where((_order * np.sqrt(2.0)) % 1.0 < 0.5, -1.0, 1.0) * (0.12 + 0.03 * ((_order * (np.sqrt(5.0) - 1) / 2) % 1.0))
+PULL = np.where((_order * np.sqrt(2.0)) % 1.0 < 0.5, -1.0, 1.0) * (
+    0.12 + 0.03 * ((_order * (np.sqrt(5.0) - 1) / 2) % 1.0)
+)
 """Angle that each kind of rut adds to the wheels [rad], float[KINDS]: either side, 0.12 to 0.15."""
 _ZIPF = np.cumsum(1.0 / _order)
 
@@ -59,14 +66,38 @@ _ZIPF = np.cumsum(1.0 / _order)
 class LaneKeepDials:
     """What can be turned without recompiling."""
 
-    hazards: float = dial(48.0, "kinds of rut on the road, Zipf-distributed", unit="kinds", low=1, high=KINDS)
-    hazard_rate: float = dial(0.01, "probability that a rut begins, per step on the lane", unit="1/step", low=0, high=1)
-    noise: float = dial(0.0, "standard deviation of Gaussian noise added to each executed action", low=0, high=1)
-    reacquisition: float = dial(0.0, "probability per step off the lane of being put back on it", unit="1/step", low=0, high=1)
+    hazards: float = dial(
+        48.0, "kinds of rut on the road, Zipf-distributed", unit="kinds", low=1, high=KINDS
+    )
+    hazard_rate: float = dial(
+        0.01, "probability that a rut begins, per step on the lane", unit="1/step", low=0, high=1
+    )
+    noise: float = dial(
+        0.0, "standard deviation of Gaussian noise added to each executed action", low=0, high=1
+    )
+    reacquisition: float = dial(
+        0.0,
+        "probability per step off the lane of being put back on it",
+        unit="1/step",
+        low=0,
+        high=1,
+    )
     friction: float = dial(1.0, "factor on the tyres' peak friction", low=0.2, high=2)
     mass: float = dial(1.0, "factor on mass and yaw inertia", low=0.3, high=3)
-    crosswind: float = dial(4.0, "standard deviation of the crosswind (Ornstein-Uhlenbeck, 2 s)", unit="m/s", low=0, high=15)
-    delay: float = dial(0.0, "delay between an action and the actuators", unit="s", low=0, high=DT * (DELAY_STEPS - 1))
+    crosswind: float = dial(
+        4.0,
+        "standard deviation of the crosswind (Ornstein-Uhlenbeck, 2 s)",
+        unit="m/s",
+        low=0,
+        high=15,
+    )
+    delay: float = dial(
+        0.0,
+        "delay between an action and the actuators",
+        unit="s",
+        low=0,
+        high=DT * (DELAY_STEPS - 1),
+    )
 
 
 @struct.dataclass
@@ -81,7 +112,8 @@ class LaneKeepState:
     kind: jax.Array
     """int32: kind of the current rut."""
     rut: jax.Array
-    """int32: steps for which it still pulls; 0 or below: none, and at -REST_STEPS the next may begin."""
+    """int32: steps for which it still pulls; 0 or below: none, and at -REST_STEPS the next may
+    begin."""
     side: jax.Array
     """float32: 0 on the lane; +1 off it on the left, -1 off it on the right."""
     past: jax.Array
@@ -92,7 +124,8 @@ class LaneKeepState:
 
 
 class LaneKeep(demonstrators.Demonstrated):
-    """Lane keeping with rare, long-tailed, signalled hazards: the world on which compounding error can be seen.
+    """Lane keeping with rare, long-tailed, signalled hazards: the world on which compounding error
+    can be seen.
 
     Observation: 7 ego values, 10 lane points, 64 cues, 1 side flag.
     """
@@ -154,9 +187,14 @@ class LaneKeep(demonstrators.Demonstrated):
         u = jax.random.uniform(uniform_key, (3,))
         z = jax.random.normal(normal_key, (3,))
 
-        given, action = action, jnp.clip(jnp.clip(action, -1.0, 1.0) + dials.noise * z[:2], -1.0, 1.0)
+        given, action = (
+            action,
+            jnp.clip(jnp.clip(action, -1.0, 1.0) + dials.noise * z[:2], -1.0, 1.0),
+        )
         past = jnp.concatenate([action[None], inner.past[:-1]])
-        age = jnp.abs(jnp.arange(DELAY_STEPS) - dials.delay / DT)  # linear interpolation between remembered actions
+        age = jnp.abs(
+            jnp.arange(DELAY_STEPS) - dials.delay / DT
+        )  # linear interpolation between remembered actions
         executed = jnp.einsum("d,da->a", jax.nn.relu(1.0 - age), past)
 
         local, origin = road.window(inner.knots, inner.car.s)
@@ -173,10 +211,13 @@ class LaneKeep(demonstrators.Demonstrated):
             friction=dials.friction,
             mass=dials.mass,
         )
-        car = vehicle.integrate(inner.car, inputs, lambda s: road.curvature(local, s - origin), DT, SUBSTEPS)
+        car = vehicle.integrate(
+            inner.car, inputs, lambda s: road.curvature(local, s - origin), DT, SUBSTEPS
+        )
         clipped = road.curvature(local, car.s - origin) * car.e_y > 1.0 - vehicle.MIN_FRENET
 
-        # The rail bounds the excursion and turns a car that presses against it parallel to the lane.
+        # The rail bounds the excursion and turns a car that presses against it parallel to the
+        # lane.
         hit = jnp.abs(car.e_y) >= RAIL
         rail_side = jnp.sign(car.e_y)
         pressing = hit & (rail_side * car.e_psi > 0.0)
@@ -188,7 +229,8 @@ class LaneKeep(demonstrators.Demonstrated):
             v_x=jnp.maximum(car.v_x, 1.0),
         )
 
-        # Kerb: leaving takes |e_y| > EDGE, coming back |e_y| < KERB, so that grazing the edge is no recovery.
+        # Kerb: leaving takes |e_y| > EDGE, coming back |e_y| < KERB, so that grazing the edge is no
+        # recovery.
         off = jnp.where(inner.side == 0.0, jnp.abs(car.e_y) > EDGE, jnp.abs(car.e_y) >= KERB)
         off = off | (jnp.abs(jnp.arctan(car.v_y / car.v_x)) > SPIN)
         helped = off & (u[2] < dials.reacquisition)
@@ -235,7 +277,9 @@ class LaneKeep(demonstrators.Demonstrated):
         ahead_x, ahead_y = road.points_ahead(local, x)
         lateral = jnp.cos(car.e_psi) * (ahead_y - e_y) - jnp.sin(car.e_psi) * ahead_x
         kappa = road.curvature(local, x)
-        ego = jnp.stack([e_y, car.e_psi, car.v_x - SPEED, car.v_y, car.r, car.delta, kappa / road.MAX_CURVATURE])
+        ego = jnp.stack(
+            [e_y, car.e_psi, car.v_x - SPEED, car.v_y, car.r, car.delta, kappa / road.MAX_CURVATURE]
+        )
         cue = (jnp.arange(KINDS) == inner.kind) & (inner.rut > 0)
         return jnp.concatenate([ego, lateral, cue.astype(jnp.float32), inner.side[None]])
 
@@ -247,7 +291,9 @@ class LaneKeep(demonstrators.Demonstrated):
 
     def probe(self) -> dict[str, Any]:
         """A straight road at the wanted speed: lateral offset against heading, all else at rest."""
-        offset, heading = (x.ravel() for x in np.meshgrid(np.linspace(-RAIL, RAIL, 37), np.linspace(-0.3, 0.3, 13)))
+        offset, heading = (
+            x.ravel() for x in np.meshgrid(np.linspace(-RAIL, RAIL, 37), np.linspace(-0.3, 0.3, 13))
+        )
 
         def observe(e_y: jax.Array, e_psi: jax.Array) -> jax.Array:
             start = cast(LaneKeepState, self.reset(jax.random.PRNGKey(0)).pipeline_state)
@@ -271,30 +317,43 @@ class LaneKeep(demonstrators.Demonstrated):
 
     def expert(self, state: State, key: jax.Array) -> jax.Array:
         """The chosen demonstrator: by default the law `drive`, else a network that does worse."""
-        return self.drive(state) if self.chosen["demonstrator"] == "expert" else super().expert(state, key)
+        return (
+            self.drive(state)
+            if self.chosen["demonstrator"] == "expert"
+            else super().expert(state, key)
+        )
 
     def drive(self, state: State) -> jax.Array:
-        """Feedforward of previewed curvature plus look-ahead feedback (Kapania & Gerdes 2015); off the lane, a heading home.
+        """Feedforward of previewed curvature plus look-ahead feedback (Kapania & Gerdes 2015); off
+        the lane, a heading home.
 
-        The tyres' stiffness is proportional to load on both axles, so the car is neutral and the understeer term vanishes. A
-        cue is answered by the opposite steering angle. Deterministic.
+        The tyres' stiffness is proportional to load on both axles, so the car is neutral and the
+        understeer term vanishes. A cue is answered by the opposite steering angle. Deterministic.
         """
         inner = cast(LaneKeepState, state.pipeline_state)
         car = inner.car
         local, origin = road.window(inner.knots, car.s)
         x = car.s - origin
         kappa = road.curvature(local, x + PREVIEW * car.v_x)
-        slip = (vehicle.FRONT - vehicle.WHEELBASE) * kappa + kappa * car.v_x**2 / (vehicle.GRAVITY * -vehicle.TYRE_K)
+        slip = (vehicle.FRONT - vehicle.WHEELBASE) * kappa + kappa * car.v_x**2 / (
+            vehicle.GRAVITY * -vehicle.TYRE_K
+        )
         error = car.e_y + LOOK_AHEAD * jnp.sin(car.e_psi + slip)
         keep = vehicle.WHEELBASE * kappa - LANE_GAIN * error - YAW_GAIN * (car.r - car.v_x * kappa)
         heading_error = -HOME_HEADING * inner.side - car.e_psi
-        home = vehicle.WHEELBASE * kappa + HOME_GAIN * heading_error - HOME_DAMPING * (car.r - car.v_x * kappa)
+        home = (
+            vehicle.WHEELBASE * kappa
+            + HOME_GAIN * heading_error
+            - HOME_DAMPING * (car.r - car.v_x * kappa)
+        )
         steer = jnp.where(inner.side == 0.0, keep, home)
         pull = jnp.where(inner.rut > 0, jnp.asarray(PULL, jnp.float32)[inner.kind], 0.0)
 
         distance = road.POINT_SPACING * jnp.arange(road.POINTS + 1)
         ahead = jax.vmap(lambda d: road.curvature(local, x + d))(distance)
-        allowed = jnp.sqrt(jnp.min(COMFORT / jnp.maximum(jnp.abs(ahead), 1e-4) + 2.0 * BRAKING * distance))
+        allowed = jnp.sqrt(
+            jnp.min(COMFORT / jnp.maximum(jnp.abs(ahead), 1e-4) + 2.0 * BRAKING * distance)
+        )
         accel = SPEED_GAIN * (jnp.minimum(SPEED, allowed) - car.v_x)
         return jnp.clip(jnp.stack([(steer - pull) / MAX_STEER, accel / MAX_ACCEL]), -1.0, 1.0)
 
@@ -302,9 +361,11 @@ class LaneKeep(demonstrators.Demonstrated):
 PREVIEW = 0.2
 """Time by which the demonstrator's feedforward leads, about the steering lag [s]."""
 LOOK_AHEAD, LANE_GAIN, YAW_GAIN = 6.5, 0.07, 0.1
-"""Look-ahead distance [m], steering per metre of error there [rad/m], steering per yaw-rate error [s]."""
+"""Look-ahead distance [m], steering per metre of error there [rad/m], steering per yaw-rate
+error [s]."""
 HOME_HEADING, HOME_GAIN, HOME_DAMPING = 0.18, 1.1, 0.26
-"""Off the lane: wanted heading towards it [rad], steering per heading error, steering per yaw-rate error [s]."""
+"""Off the lane: wanted heading towards it [rad], steering per heading error, steering per
+yaw-rate error [s]."""
 COMFORT, BRAKING = 3.0, 1.0
 """Lateral acceleration in curves and deceleration before them [m/s²]."""
 SPEED_GAIN = 1.0

@@ -1,8 +1,9 @@
 """Dynamic single-track car with Magic-Formula tyres, in exact Frenet coordinates of the lane.
 
-Model and numbers: Althoff & Würsching, "CommonRoad: Vehicle Models" (2020), tables 6 and 7, vehicle 2 (BMW 320i). Angles are
-in rad, lengths in m, forces in N. The lane's centre line is parametrised by its arc length s; e_y is the offset to its left,
-e_psi the car's heading relative to it, kappa its curvature (positive turns left).
+Model and numbers: Althoff & Würsching, "CommonRoad: Vehicle Models" (2020), tables 6 and 7, vehicle
+2 (BMW 320i). Angles are in rad, lengths in m, forces in N. The lane's centre line is parametrised
+by its arc length s; e_y is the offset to its left, e_psi the car's heading relative to it, kappa
+its curvature (positive turns left).
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ HEIGHT = 0.61373004
 BRAKE_FRONT = 0.66
 """Share of the braking force on the front axle; the engine drives the rear one."""
 TYRE_C, TYRE_D, TYRE_E, TYRE_K = 1.3507, 1.0489, -0.0074722, -21.92
-"""Pure lateral slip: shape, peak friction, curvature, cornering stiffness over load (p_cy1, p_dy1, p_ey1, p_ky1)."""
+"""Pure lateral slip: shape, peak friction, curvature, cornering stiffness over load (p_cy1,
+p_dy1, p_ey1, p_ky1)."""
 
 STEER_LAG = 0.1
 """Time constant of the steering actuator [s]."""
@@ -77,7 +79,8 @@ class Inputs(NamedTuple):
 
 
 def tyre_lateral(alpha: jax.Array, load: jax.Array, friction: jax.Array | float = 1.0) -> jax.Array:
-    """Lateral tyre force [N] at slip angle `alpha` [rad] and normal load [N]: Magic Formula, pure slip, no camber."""
+    """Lateral tyre force [N] at slip angle `alpha` [rad] and normal load [N]: Magic Formula,
+    pure slip, no camber."""
     peak = friction * TYRE_D * load
     b = TYRE_K * load / (TYRE_C * peak)
     x = b * alpha
@@ -92,8 +95,11 @@ def axle_loads(accel: jax.Array, mass: jax.Array | float) -> tuple[jax.Array, ja
     return front, rear
 
 
-def newton_euler(car: Car, delta, f_xf, f_yf, f_xr, f_yr, f_side, moment, mass) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Time derivatives (v_x', v_y', r') of the rigid body under axle forces, a side force and a yaw moment.
+def newton_euler(
+    car: Car, delta, f_xf, f_yf, f_xr, f_yr, f_side, moment, mass
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Time derivatives (v_x', v_y', r') of the rigid body under axle forces, a side force and a yaw
+    moment.
 
     `delta` is the angle of the front wheels, f_xf and f_yf act in the wheels' frame.
     """
@@ -108,21 +114,28 @@ def newton_euler(car: Car, delta, f_xf, f_yf, f_xr, f_yr, f_side, moment, mass) 
 
 
 def derivative(car: Car, inputs: Inputs, kappa: jax.Array) -> Car:
-    """Time derivative of every state at lane curvature `kappa` [1/m]; valid for v_x well above 0."""
+    """Time derivative of every state at lane curvature `kappa` [1/m]; valid for v_x well above
+    0."""
     delta = car.delta + inputs.pull
     load_f, load_r = axle_loads(inputs.accel, inputs.mass)
     total = inputs.mass * MASS
     share = jnp.where(inputs.accel < 0.0, BRAKE_FRONT, 0.0)
     f_xf, f_xr = total * inputs.accel * share, total * inputs.accel * (1.0 - share)
 
-    def lateral(alpha, load, f_x):  # friction ellipse: what the longitudinal force leaves of the grip
+    def lateral(
+        alpha, load, f_x
+    ):  # friction ellipse: what the longitudinal force leaves of the grip
         used = f_x / (inputs.friction * TYRE_D * load)
-        return tyre_lateral(alpha, load, inputs.friction) * jnp.sqrt(jnp.maximum(1.0 - used * used, 0.0))
+        return tyre_lateral(alpha, load, inputs.friction) * jnp.sqrt(
+            jnp.maximum(1.0 - used * used, 0.0)
+        )
 
     f_yf = lateral(jnp.arctan((car.v_y + FRONT * car.r) / car.v_x) - delta, load_f, f_xf)
     f_yr = lateral(jnp.arctan((car.v_y - REAR * car.r) / car.v_x), load_r, f_xr)
     side = inputs.wind + total * inputs.slope
-    v_x, v_y, r = newton_euler(car, delta, f_xf, f_yf, f_xr, f_yr, side, WIND_ARM * inputs.wind, inputs.mass)
+    v_x, v_y, r = newton_euler(
+        car, delta, f_xf, f_yf, f_xr, f_yr, side, WIND_ARM * inputs.wind, inputs.mass
+    )
 
     cos, sin = jnp.cos(car.e_psi), jnp.sin(car.e_psi)
     s = (car.v_x * cos - car.v_y * sin) / jnp.maximum(1.0 - kappa * car.e_y, MIN_FRENET)
@@ -138,7 +151,8 @@ def derivative(car: Car, inputs: Inputs, kappa: jax.Array) -> Car:
 
 
 def integrate(car: Car, inputs: Inputs, curvature: Callable, dt: float, substeps: int) -> Car:
-    """The car after `dt` seconds of constant inputs: `substeps` classical Runge-Kutta steps of fourth order.
+    """The car after `dt` seconds of constant inputs: `substeps` classical Runge-Kutta steps of
+    fourth order.
 
     Args:
       curvature: s [m] -> kappa [1/m] of the lane.

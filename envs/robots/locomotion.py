@@ -1,7 +1,9 @@
-"""Brax's robots at a fixed horizon: a fall is a cost that is paid until the horizon or until the robot stands again.
+"""Brax's robots at a fixed horizon: a fall is a cost that is paid until the horizon or until the
+robot stands again.
 
-Reward is Brax's, with its bonus for being upright paid in upright steps only (Brax ends the episode instead). `done` tells of a
-fall, so that a trainer may end its own episodes there; an evaluation never does.
+Reward is Brax's, with its bonus for being upright paid in upright steps only (Brax ends the episode
+instead). `done` tells of a fall, so that a trainer may end its own episodes there; an evaluation
+never does.
 
 Cost per step, in {0, 1}:
 
@@ -9,7 +11,8 @@ Cost per step, in {0, 1}:
 * halfcheetah: 1 while its speed, averaged over half a second, is below half of `pace`;
 * reacher and pusher: 1 while the tip or the object is further than `reach` from its goal.
 
-The demonstrator is a network, trained by `launch/expert.py` and kept in `envs/demonstrators`; there is one per robot and backend.
+The demonstrator is a network, trained by `launch/expert.py` and kept in `envs/demonstrators`; there
+is one per robot and backend.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ from envs import demonstrators
 from envs.core import State, brax_envs, brax_math, dial, soundness
 
 BACKENDS = ("spring", "positional", "generalized", "mjx")
-"""Brax's physics: impulses through springs, projected positions, generalised coordinates, and MuJoCo's in JAX."""
+"""Brax's physics: impulses through springs, projected positions, generalised coordinates, and
+MuJoCo's in JAX."""
 PACE_TIME = 0.5
 """Time over which a speed is averaged [s]."""
 
@@ -42,20 +46,43 @@ class Dials:
     mass: float = dial(1.0, "factor on all masses and inertias", low=0.2, high=5)
     friction: float = dial(1.0, "factor on sliding friction of all contacts", low=0.1, high=5)
     strength: float = dial(1.0, "factor on all actuator forces", low=0.0, high=5)
-    disabled_joint: float = dial(0.0, "number of the first actuator without force, counted from 1; 0: none", low=0, high=32)
-    disabled_count: float = dial(1.0, "how many actuators have none, from that on (a leg of ant: 2)", low=1, high=32)
-    fallen_start: float = dial(0.0, "share of episodes that start fallen (robots with a free or hinged torso)", low=0, high=1)
-    fallen_from: float = dial(90.0, "least angle by which a free torso is then turned over; most: 180 [deg]", low=0, high=180)
-    noise: float = dial(0.0, "standard deviation of Gaussian noise added to each executed action", low=0, high=1)
+    disabled_joint: float = dial(
+        0.0, "number of the first actuator without force, counted from 1; 0: none", low=0, high=32
+    )
+    disabled_count: float = dial(
+        1.0, "how many actuators have none, from that on (a leg of ant: 2)", low=1, high=32
+    )
+    fallen_start: float = dial(
+        0.0,
+        "share of episodes that start fallen (robots with a free or hinged torso)",
+        low=0,
+        high=1,
+    )
+    fallen_from: float = dial(
+        90.0,
+        "least angle by which a free torso is then turned over; most: 180 [deg]",
+        low=0,
+        high=180,
+    )
+    noise: float = dial(
+        0.0, "standard deviation of Gaussian noise added to each executed action", low=0, high=1
+    )
 
 
 @functools.cache
 def _load(name: str, backend: str, upright: bool) -> tuple[Any, int]:
-    """Brax's environment, which nothing may change, and the size of its observation; reading its XML takes a second."""
-    mujoco.set_mju_user_warning(lambda text: None)  # of an old attribute in a model; else it leaves a log in the current folder
+    """Brax's environment, which nothing may change, and the size of its observation; reading its
+    XML takes a second."""
+    mujoco.set_mju_user_warning(
+        lambda text: None
+    )  # of an old attribute in a model; else it leaves a log in the current folder
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Brax System", UserWarning)  # that Brax's physics is no longer developed
-        made = brax_envs.get_environment(name, backend=backend, **({"terminate_when_unhealthy": False} if upright else {}))
+        warnings.filterwarnings(
+            "ignore", "Brax System", UserWarning
+        )  # that Brax's physics is no longer developed
+        made = brax_envs.get_environment(
+            name, backend=backend, **({"terminate_when_unhealthy": False} if upright else {})
+        )
     mujoco.set_mju_user_warning(None)
     return made, int(jax.eval_shape(made.reset, jax.random.PRNGKey(0)).obs.shape[-1])
 
@@ -65,17 +92,25 @@ class Robot(demonstrators.Demonstrated):
 
     options: ClassVar = {"backend": ("auto", *BACKENDS), "demonstrator": demonstrators.QUALITIES}
     horizon = 1000
-    latency = 30  # steps from random actions to a fall: `launch/expert.py --latency`, docs/robots.md
+    latency = (
+        30  # steps from random actions to a fall: `launch/expert.py --latency`, docs/robots.md
+    )
     brax_name: ClassVar[str]
     upright: ClassVar[str | None] = None
     """Brax's metric of the bonus for being healthy, for robots that have one."""
     pace: ClassVar[float] = 0.0
-    """Speed at which a running robot is as good as its expert [m/s]; 0 for one that does not run."""
+    """Speed at which a running robot is as good as its expert [m/s]; 0 for one that does not
+    run."""
 
     def __init__(self, backend: str = "auto", demonstrator: str = "expert"):
         if backend == "auto":
             order = BACKENDS if jax.default_backend() == "cpu" else ("mjx", *BACKENDS)
-            ships = (one for wanted in (demonstrator, "expert") for one in order if demonstrators.find(self.name, one, wanted))
+            ships = (
+                one
+                for wanted in (demonstrator, "expert")
+                for one in order
+                if demonstrators.find(self.name, one, wanted)
+            )
             backend = next(ships, "spring")
         self.chosen = {"backend": backend, "demonstrator": demonstrator}
         self.dials = Dials()
@@ -103,7 +138,9 @@ class Robot(demonstrators.Demonstrated):
         start = robot.reset(start_key)
         zero = jnp.zeros(())
         info = {"key": key, "pace": jnp.float32(self.pace)}
-        return State(start.pipeline_state, start.obs, zero, zero, {"cost": zero, "graded_cost": zero}, info)
+        return State(
+            start.pipeline_state, start.obs, zero, zero, {"cost": zero, "graded_cost": zero}, info
+        )
 
     def step(self, state: State, action: jax.Array) -> State:
         key, noise_key = jax.random.split(state.info["key"])
@@ -111,7 +148,11 @@ class Robot(demonstrators.Demonstrated):
         noise = self.dials.noise * jax.random.normal(noise_key, (self.action_size,))
         executed = jnp.clip(jnp.clip(action, -1.0, 1.0) + noise, -1.0, 1.0)
         after = robot.step(state.replace(metrics={}, info={}), executed)
-        fell = 1.0 - after.metrics[self.upright] if self.upright else jnp.asarray(after.done, jnp.float32)
+        fell = (
+            1.0 - after.metrics[self.upright]
+            if self.upright
+            else jnp.asarray(after.done, jnp.float32)
+        )
         fell = jnp.where(fell > 0.0, 1.0, 0.0)
         share = jnp.exp(-robot.dt / PACE_TIME)
         pace = share * state.info["pace"] + (1.0 - share) * after.metrics.get("x_velocity", 0.0)
@@ -139,7 +180,9 @@ class Robot(demonstrators.Demonstrated):
     def _costs(self, after: State, fell: jax.Array, pace: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Cost and graded cost of the state reached."""
         del pace
-        return fell, 1.0 - (1.0 - fell) * jnp.clip(after.metrics["x_velocity"] / self.pace, 0.0, 1.0)
+        return fell, 1.0 - (1.0 - fell) * jnp.clip(
+            after.metrics["x_velocity"] / self.pace, 0.0, 1.0
+        )
 
     def _fallen_pose(self, q: jax.Array, key: jax.Array) -> jax.Array:
         """The initial pose q turned over; `key` is consumed."""
@@ -151,7 +194,9 @@ class Robot(demonstrators.Demonstrated):
         dials, sys = self.dials, self._robot.sys
         first = jnp.round(dials.disabled_joint)
         after_first = jnp.arange(1, self.action_size + 1) - first
-        disabled = (first > 0) & (after_first >= 0) & (after_first < jnp.round(dials.disabled_count))
+        disabled = (
+            (first > 0) & (after_first >= 0) & (after_first < jnp.round(dials.disabled_count))
+        )
         force = jnp.where(disabled, 0.0, dials.strength)
         friction = jnp.stack([dials.friction, jnp.ones(()), jnp.ones(())])
         changes: dict[str, Any] = {"geom_friction": sys.geom_friction * friction}
@@ -168,9 +213,16 @@ class Robot(demonstrators.Demonstrated):
             inertia = sys.link.inertia
             mass, i = inertia.mass, inertia.i
             if self.backend != "generalized":
-                # These take mass^(1 - x) for the mass and are tuned with x up to 1, where a factor would do nothing.
-                mass, i = mass ** (1.0 - sys.spring_mass_scale), i ** (1.0 - sys.spring_inertia_scale)
-                changes |= {"spring_mass_scale": jnp.zeros(()), "spring_inertia_scale": jnp.zeros(())}
+                # These take mass^(1 - x) for the mass and are tuned with x up to 1, where a factor
+                # would do nothing.
+                mass, i = (
+                    mass ** (1.0 - sys.spring_mass_scale),
+                    i ** (1.0 - sys.spring_inertia_scale),
+                )
+                changes |= {
+                    "spring_mass_scale": jnp.zeros(()),
+                    "spring_inertia_scale": jnp.zeros(()),
+                }
             changes |= {
                 "link.inertia.mass": mass * dials.mass,
                 "link.inertia.i": i * dials.mass,
@@ -206,7 +258,14 @@ class Free(Robot):
         least = jnp.deg2rad(self.dials.fallen_from) / 2.0
         half = jax.random.uniform(angle_key, minval=least, maxval=math.pi / 2)
         lying = jnp.sin(jnp.minimum(2.0 * half, math.pi / 2))
-        turned = jnp.stack([jnp.cos(half), jnp.sin(half) * jnp.cos(axis), jnp.sin(half) * jnp.sin(axis), jnp.zeros(())])
+        turned = jnp.stack(
+            [
+                jnp.cos(half),
+                jnp.sin(half) * jnp.cos(axis),
+                jnp.sin(half) * jnp.sin(axis),
+                jnp.zeros(()),
+            ]
+        )
         return q.at[3:7].set(turned).at[2].add(self.drop * lying)
 
 
@@ -245,7 +304,8 @@ class HalfCheetah(Planar):
 
 
 class Ant(Free):
-    """A four-legged robot that runs forward. Failing is being unhealthy or lying on its back, which Brax calls healthy."""
+    """A four-legged robot that runs forward. Failing is being unhealthy or lying on its back,
+    which Brax calls healthy."""
 
     name = brax_name = "ant"
     upright = "reward_survive"
@@ -272,7 +332,8 @@ class InvertedPendulum(Robot):
     name = brax_name = "inverted_pendulum"
 
     def _reward(self, after: State, fell: jax.Array) -> jax.Array:
-        """Brax pays 1 per step and ends the episode at a fall; here it pays nothing once the pole is down."""
+        """Brax pays 1 per step and ends the episode at a fall; here it pays nothing once the
+        pole is down."""
         return after.reward * (1.0 - fell)
 
     def _costs(self, after: State, fell: jax.Array, pace: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -291,7 +352,8 @@ class InvertedDoublePendulum(InvertedPendulum):
 
 
 class Reaching(Robot):
-    """A robot that is to bring something to a place. Failing is being further from it than `reach` [m]."""
+    """A robot that is to bring something to a place. Failing is being further from it than
+    `reach` [m]."""
 
     reach: ClassVar[float]
     far: ClassVar[float]

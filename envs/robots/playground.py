@@ -1,11 +1,13 @@
-"""MuJoCo Playground's worlds, by name: `playground:CartpoleBalance` and the like. Needs the extra `playground`.
+"""MuJoCo Playground's worlds, by name: `playground:CartpoleBalance` and the like. Needs the extra
+`playground`.
 
 They run on MJX in JAX, from Playground's own configuration. Cost per step, in {0, 1}:
 
 * the suite (`dm_control_suite`), whose rewards lie in [0, 1]: 1 while the reward is below a half;
 * all others: 1 while Playground calls the episode done.
 
-None of them ships with a demonstrator; `launch/expert.py --env=playground:NAME` trains one and keeps it.
+None of them ships with a demonstrator; `launch/expert.py --env=playground:NAME` trains one and
+keeps it.
 """
 
 from __future__ import annotations
@@ -32,34 +34,53 @@ from envs.names import nearest
 class Dials:
     """What can be turned without recompiling."""
 
-    noise: float = dial(0.0, "standard deviation of Gaussian noise added to each executed action", low=0, high=1)
+    noise: float = dial(
+        0.0, "standard deviation of Gaussian noise added to each executed action", low=0, high=1
+    )
 
 
 def kind(name: str) -> type[Playground]:
     """The class of a world by its full name.
 
     Raises:
-      ValueError: the extra is not installed, Playground has no such world, or its robot would have to be downloaded; one line.
+      ValueError: the extra is not installed, Playground has no such world, or its robot would have
+        to be downloaded; one line.
     """
     task = name.removeprefix(PREFIX)
     try:
         registry, base = _modules()
     except ImportError as error:
-        raise ValueError(f"{name} needs the extra playground ({error}); nearest: pip install 'irl-bench[playground]'") from None
+        raise ValueError(
+            f"{name} needs the extra playground ({error}); nearest: pip install "
+            "'irl-bench[playground]'"
+        ) from None
     if task not in registry.ALL_ENVS:
         near = nearest(task, registry.ALL_ENVS)
         raise ValueError(f"Playground has no world {task!r}; did you mean {PREFIX + near!r}?")
     suite = task in registry.dm_control_suite.ALL_ENVS
     if not suite and not base.MENAGERIE_PATH.exists():
-        fetch = 'python -c "from mujoco_playground._src import mjx_env; mjx_env.ensure_menagerie_exists()"'
-        raise ValueError(f"{name} uses a robot's model that Playground has yet to download; nearest: {fetch}")
-    return type(task, (Playground,), {"name": task, "suite": suite, "__doc__": f"MuJoCo Playground's {task}."})
+        fetch = (
+            'python -c "from mujoco_playground._src import mjx_env; '
+            'mjx_env.ensure_menagerie_exists()"'
+        )
+        raise ValueError(
+            f"{name} uses a robot's model that Playground has yet to download; nearest: {fetch}"
+        )
+    return type(
+        task,
+        (Playground,),
+        {"name": task, "suite": suite, "__doc__": f"MuJoCo Playground's {task}."},
+    )
 
 
 @functools.cache
 def _modules() -> tuple[Any, Any]:
     """Playground's registry and the module of its base class; they talk while they are imported."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
         from mujoco_playground import registry  # type: ignore[import-not-found]
         from mujoco_playground._src import mjx_env  # type: ignore[import-not-found]
@@ -109,12 +130,21 @@ class Playground(demonstrators.Demonstrated):
         start_key, key = jax.random.split(rng)
         zero = jnp.zeros(())
         start = self._playground.reset(start_key)
-        return State(start, _observed(start.obs), zero, zero, {"cost": zero, "graded_cost": zero}, {"key": key})
+        return State(
+            start,
+            _observed(start.obs),
+            zero,
+            zero,
+            {"cost": zero, "graded_cost": zero},
+            {"key": key},
+        )
 
     def step(self, state: State, action: jax.Array) -> State:
         key, noise_key = jax.random.split(state.info["key"])
         noise = self.dials.noise * jax.random.normal(noise_key, (self.action_size,))
-        after = self._playground.step(state.pipeline_state, jnp.clip(jnp.clip(action, -1.0, 1.0) + noise, -1.0, 1.0))
+        after = self._playground.step(
+            state.pipeline_state, jnp.clip(jnp.clip(action, -1.0, 1.0) + noise, -1.0, 1.0)
+        )
         observation, done = _observed(after.obs), jnp.asarray(after.done, jnp.float32)
         cost, graded = done, done
         if self.suite:

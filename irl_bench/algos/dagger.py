@@ -1,8 +1,9 @@
 """DAgger: behavioural cloning on the states that the learner itself visits, labelled by the expert.
 
-Ross, Gordon & Bagnell 2011 (arXiv 1011.0686), algorithm 3.1: roll out the mixture beta_i pi* + (1 - beta_i) pi_i, ask the
-expert for its action at every state visited, aggregate, refit. The first round fits the demonstrations (beta = 1); the rest
-of the label budget is spent online, so that DAgger never uses more labels than behavioural cloning with all demonstrations.
+Ross, Gordon & Bagnell 2011 (arXiv 1011.0686), algorithm 3.1: roll out the mixture beta_i pi* + (1 -
+beta_i) pi_i, ask the expert for its action at every state visited, aggregate, refit. The first
+round fits the demonstrations (beta = 1); the rest of the label budget is spent online, so that
+DAgger never uses more labels than behavioural cloning with all demonstrations.
 """
 
 from __future__ import annotations
@@ -26,18 +27,42 @@ from irl_bench.nets.supervised import Data, PolicyParams, fit, flatten, optimise
 class Config:
     """Settings of DAgger."""
 
-    hidden: tuple[int, ...] = setting((64, 64), "widths of the hidden layers", unit="units", low=1, high=4096)
+    hidden: tuple[int, ...] = setting(
+        (64, 64), "widths of the hidden layers", unit="units", low=1, high=4096
+    )
     loss: str = setting("nll", "what is minimised", choices=("nll", "mse"))
-    learning_rate: float = setting(3e-3, "Adam's step size at the start of each round's cosine to 0", low=1e-7, high=1.0)
+    learning_rate: float = setting(
+        3e-3, "Adam's step size at the start of each round's cosine to 0", low=1e-7, high=1.0
+    )
     weight_decay: float = setting(1e-2, "decoupled weight decay on matrices", low=0.0, high=10.0)
     batch_size: int = setting(512, "rows per gradient step", unit="rows", low=1, high=65536)
-    iterations: int = setting(5, "rounds of rollout, labels and refitting after the first fit", unit="rounds", low=1, high=1000)
-    steps_per_round: int = setting(400, "gradient steps in a round", unit="steps", low=1, high=1000000)
-    initial: float = setting(0.5, "share of the label budget that is demonstrations", low=0.01, high=0.99)
-    episode_steps: int = setting(128, "length of a labelled rollout", unit="steps", low=1, high=100000)
-    beta: str = setting("none", "schedule of the expert's share of the driving", choices=("none", "linear", "exponential"))
-    beta_decay: float = setting(0.5, "linear: beta_i = 1 - i * decay; exponential: (1 - decay)^i", low=0.0, high=1.0)
-    first_scale: float = setting(1.0, "factor on the first layer's initial weights", low=0.0, high=10.0)
+    iterations: int = setting(
+        5,
+        "rounds of rollout, labels and refitting after the first fit",
+        unit="rounds",
+        low=1,
+        high=1000,
+    )
+    steps_per_round: int = setting(
+        400, "gradient steps in a round", unit="steps", low=1, high=1000000
+    )
+    initial: float = setting(
+        0.5, "share of the label budget that is demonstrations", low=0.01, high=0.99
+    )
+    episode_steps: int = setting(
+        128, "length of a labelled rollout", unit="steps", low=1, high=100000
+    )
+    beta: str = setting(
+        "none",
+        "schedule of the expert's share of the driving",
+        choices=("none", "linear", "exponential"),
+    )
+    beta_decay: float = setting(
+        0.5, "linear: beta_i = 1 - i * decay; exponential: (1 - decay)^i", low=0.0, high=1.0
+    )
+    first_scale: float = setting(
+        1.0, "factor on the first layer's initial weights", low=0.0, high=10.0
+    )
     keep_constant: bool = setting(False, "keep features that are constant in the data")
 
 
@@ -61,7 +86,8 @@ def beta_at(config: Config, i: jax.Array) -> jax.Array:
 
 
 def budget(spec: Spec, config: Config) -> tuple[int, int, int]:
-    """(demonstrations used, rollouts per iteration, steps per rollout) within the labels that all demonstrations hold."""
+    """(demonstrations used, rollouts per iteration, steps per rollout) within the labels that
+    all demonstrations hold."""
     initial = min(max(1, round(config.initial * spec.demos)), spec.demos)
     online = spec.labels() - spec.labels(initial)
     steps = max(1, min(config.episode_steps, online // config.iterations)) if online else 1
@@ -78,14 +104,22 @@ def make(spec: Spec, config: Config) -> Learner:
         key, weights_key = jax.random.split(key)
         demos = jax.tree.map(lambda x: x[:initial], task.demonstrations)
         first = flatten(demos.observation, demos.action, demos.mask)
-        data = jax.tree.map(lambda x: jnp.zeros((demo_rows + config.iterations * online_rows, *x.shape[1:]), x.dtype), first)
+        data = jax.tree.map(
+            lambda x: jnp.zeros(
+                (demo_rows + config.iterations * online_rows, *x.shape[1:]), x.dtype
+            ),
+            first,
+        )
         data = jax.tree.map(lambda whole, part: whole.at[:demo_rows].set(part), data, first)
         weights = policy.init(weights_key)
         inputs = standardiser(data.observation, data.mask, config.keep_constant)
         return State(weights, PolicyParams(weights, inputs), data, jnp.int32(0), key)
 
-    def rollout(params: PolicyParams, dials: Any, beta: jax.Array, key: jax.Array) -> tuple[Data, jax.Array, jax.Array]:
-        """[episodes, steps] labelled states of the mixture, its departures into failure and its steps out there."""
+    def rollout(
+        params: PolicyParams, dials: Any, beta: jax.Array, key: jax.Array
+    ) -> tuple[Data, jax.Array, jax.Array]:
+        """[episodes, steps] labelled states of the mixture, its departures into failure and its
+        steps out there."""
         world = spec.world.bind(dials)
 
         def episode(key: jax.Array) -> Any:
@@ -94,7 +128,9 @@ def make(spec: Spec, config: Config) -> Learner:
             def step(state: WorldState, key: jax.Array) -> Any:
                 expert_key, act_key, mix_key = jax.random.split(key, 3)
                 label = world.expert(state, expert_key)
-                action = jnp.where(jax.random.uniform(mix_key) < beta, label, act(params, state.obs, act_key))
+                action = jnp.where(
+                    jax.random.uniform(mix_key) < beta, label, act(params, state.obs, act_key)
+                )
                 after = world.step(state, action)
                 before_off, after_off = state.metrics["cost"], after.metrics["cost"]
                 return after, (state.obs, label, (1.0 - before_off) * after_off, after_off)
@@ -102,24 +138,42 @@ def make(spec: Spec, config: Config) -> Learner:
             return jax.lax.scan(step, world.reset(reset_key), jax.random.split(key, steps))[1]
 
         observation, label, departed, off = jax.vmap(episode)(jax.random.split(key, episodes))
-        return flatten(observation, label, jnp.ones((episodes, steps))), jnp.sum(departed), jnp.sum(off)
+        return (
+            flatten(observation, label, jnp.ones((episodes, steps))),
+            jnp.sum(departed),
+            jnp.sum(off),
+        )
 
     def update(state: State, task: Task) -> tuple[State, dict[str, jax.Array]]:
         key, rollout_key, fit_key = jax.random.split(state.key, 3)
         data, departures, off_steps = state.data, jnp.zeros(()), jnp.zeros(())
-        online = (state.round > 0).astype(jnp.float32)  # the first round fits the demonstrations alone
+        online = (state.round > 0).astype(
+            jnp.float32
+        )  # the first round fits the demonstrations alone
         if episodes:
             beta = beta_at(config, state.round)
             new, departures, off_steps = rollout(state.params, task.dials, beta, rollout_key)
             new = new.replace(mask=new.mask * online)
             start = demo_rows + jnp.maximum(state.round - 1, 0) * online_rows
-            data = jax.tree.map(lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, start, 0), data, new)
+            data = jax.tree.map(
+                lambda whole, part: jax.lax.dynamic_update_slice_in_dim(whole, part, start, 0),
+                data,
+                new,
+            )
 
         inputs = standardiser(data.observation, data.mask, config.keep_constant)
         weights, _, loss = fit(
-            policy, config.loss, transform, state.weights, transform.init(state.weights), inputs, data,
-            fit_key, config.steps_per_round, config.batch_size,
-        )  # fmt: skip
+            policy,
+            config.loss,
+            transform,
+            state.weights,
+            transform.init(state.weights),
+            inputs,
+            data,
+            fit_key,
+            config.steps_per_round,
+            config.batch_size,
+        )
         metrics = {
             "loss": loss,
             "labels": jnp.sum(data.mask),
@@ -132,5 +186,7 @@ def make(spec: Spec, config: Config) -> Learner:
         return policy.mode(params.weights, params.inputs(observation))
 
     online = config.iterations * online_rows
-    consumes = Consumes(expert_queries=spec.labels(initial) + online, env_steps=online, interactive=True)
+    consumes = Consumes(
+        expert_queries=spec.labels(initial) + online, env_steps=online, interactive=True
+    )
     return Learner(init, update, lambda state: state.params, act, 1 + config.iterations, consumes)

@@ -1,9 +1,11 @@
-"""Direct preference optimisation: the policy is its own reward, measured against the clone it starts from.
+"""Direct preference optimisation: the policy is its own reward, measured against the clone it
+starts from.
 
     minimise -log sigma(beta [sum_t log pi/pi_ref (winner) - sum_t log pi/pi_ref (loser)])
-                                                    Rafailov et al. 2023 (arXiv 2305.18290), eq. 7, over segments
+                                     Rafailov et al. 2023 (arXiv 2305.18290), eq. 7, over segments
 
-The log-probability of what was preferred is logged too: only the difference is pressed on, so both may fall.
+The log-probability of what was preferred is logged too: only the difference is pressed on, so both
+may fall.
 """
 
 from __future__ import annotations
@@ -24,10 +26,14 @@ from irl_bench.preferences.reward_model import bradley_terry
 class Config(offline.Config):
     """Settings of DPO."""
 
-    beta: float = setting(0.1, "how strongly the policy is held to the reference", low=1e-6, high=100.0)
+    beta: float = setting(
+        0.1, "how strongly the policy is held to the reference", low=1e-6, high=100.0
+    )
 
 
-def loss(beta: float, log_prob: jax.Array, reference: jax.Array, label: jax.Array, weight: jax.Array) -> jax.Array:
+def loss(
+    beta: float, log_prob: jax.Array, reference: jax.Array, label: jax.Array, weight: jax.Array
+) -> jax.Array:
     """DPO's loss of pairs, float32[].
 
     Args:

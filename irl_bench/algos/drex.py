@@ -1,7 +1,9 @@
-"""D-REX: a clone with more noise drives worse, so the noise ranks its rollouts and no teacher is asked.
+"""D-REX: a clone with more noise drives worse, so the noise ranks its rollouts and no teacher is
+asked.
 
-Of two rollouts of the clone whose probabilities of a random action differ by at least `margin`, that with less noise wins.
-A reward of the state is fitted to snippets of such pairs, and PPO maximises it: it may promise more than the best of the data.
+Of two rollouts of the clone whose probabilities of a random action differ by at least `margin`,
+that with less noise wins. A reward of the state is fitted to snippets of such pairs, and PPO
+maximises it: it may promise more than the best of the data.
 """
 
 from __future__ import annotations
@@ -25,7 +27,10 @@ class Config(ranked.Config):
 
     margin: float = setting(0.3, "least difference of noise within a pair", low=0.0, high=0.9)
     reference_kl: float = setting(
-        0.2, "beta: reward is lowered by this times log(pi / pi_ref); the reference is the clone", low=0.0, high=100.0
+        0.2,
+        "beta: reward is lowered by this times log(pi / pi_ref); the reference is the clone",
+        low=0.0,
+        high=100.0,
     )
 
 
@@ -42,5 +47,7 @@ def make(spec: Spec, config: Config) -> Learner:
         ones = jnp.ones(config.pairs)
         return segments, Comparisons(first, second, ones, ones)
 
-    learner = trainer.Trainer(spec, config, ask, config.pairs, pool.segments, pool.worlds * config.pool_steps)
+    learner = trainer.Trainer(
+        spec, config, ask, config.pairs, pool.segments, pool.worlds * config.pool_steps
+    )
     return learner.learner(Consumes())

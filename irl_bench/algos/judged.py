@@ -1,8 +1,9 @@
 """What a learned reward says of rollouts it never saw, beside what they earned. It learns nothing.
 
-The world's expert drives: set it to a better one than the reward was learned from. In rollout r of R its action is replaced by
-a uniformly random one with a probability that rises linearly from 0 to `noise`, so that there are rollouts of many returns.
-Round r holds the true and the learned return of rollout r.
+The world's expert drives: set it to a better one than the reward was learned from. In rollout r of
+R its action is replaced by a uniformly random one with a probability that rises linearly from 0 to
+`noise`, so that there are rollouts of many returns. Round r holds the true and the learned return
+of rollout r.
 """
 
 from __future__ import annotations
@@ -26,8 +27,12 @@ from irl_bench.preferences import trainer
 class Config:
     """Settings of a judgement."""
 
-    rollouts: int = setting(128, "R, rollouts over the horizon; as many rounds", unit="rounds", low=2, high=65536)
-    noise: float = setting(1.0, "probability of a random action in the last of them", low=0.0, high=1.0)
+    rollouts: int = setting(
+        128, "R, rollouts over the horizon; as many rounds", unit="rounds", low=2, high=65536
+    )
+    noise: float = setting(
+        1.0, "probability of a random action in the last of them", low=0.0, high=1.0
+    )
 
 
 @struct.dataclass
@@ -55,7 +60,9 @@ def make(spec: Spec, config: Config) -> Learner:
         start = jax.vmap(world.reset)(jax.random.split(reset_key, config.rollouts))
         params = params_of(task.given)
 
-        def step(states: WorldState, key: jax.Array) -> tuple[WorldState, tuple[jax.Array, jax.Array]]:
+        def step(
+            states: WorldState, key: jax.Array
+        ) -> tuple[WorldState, tuple[jax.Array, jax.Array]]:
             expert_key, noise_key = jax.random.split(key)
             meant = jax.vmap(world.expert)(states, jax.random.split(expert_key, config.rollouts))
             action = trainer.replaced(spec, meant, chance, noise_key)
@@ -67,8 +74,19 @@ def make(spec: Spec, config: Config) -> Learner:
 
     def update(state: State, task: Task) -> tuple[State, dict[str, Any]]:
         now = state.round
-        metrics = {"judged_true": state.true[now], "judged_learned": state.learned[now], "noise": chance[now]}
+        metrics = {
+            "judged_true": state.true[now],
+            "judged_learned": state.learned[now],
+            "noise": chance[now],
+        }
         return state.replace(round=now + 1), metrics
 
     queries = config.rollouts * spec.horizon
-    return Learner(init, update, lambda state: state.round, None, config.rollouts, Consumes(expert_queries=queries))
+    return Learner(
+        init,
+        update,
+        lambda state: state.round,
+        None,
+        config.rollouts,
+        Consumes(expert_queries=queries),
+    )

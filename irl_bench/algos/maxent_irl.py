@@ -1,11 +1,11 @@
 """Maximum causal entropy inverse RL, exact, on a world whose dynamics are a table.
 
     maximise over w:  E_D[sum gamma^t w·phi] - V_w(start),   gradient  E_D[phi] - E_pi_w[phi]
-                                                      Ziebart et al. 2010; Gleave and Toyer 2022 (arXiv 2203.11409), section 2
+                          Ziebart et al. 2010; Gleave and Toyer 2022 (arXiv 2203.11409), section 2
 
-pi_w is the soft-optimal policy of the reward w·phi, by soft value iteration, and its discounted occupancy is a linear solve, so
-the only sampling is that of the demonstrations. The dual is concave: what it finds is the answer that samplers are compared
-with.
+pi_w is the soft-optimal policy of the reward w·phi, by soft value iteration, and its discounted
+occupancy is a linear solve, so the only sampling is that of the demonstrations. The dual is
+concave: what it finds is the answer that samplers are compared with.
 """
 
 from __future__ import annotations
@@ -29,10 +29,16 @@ class Config:
     """Settings of maximum-entropy IRL."""
 
     rounds: int = setting(20, "rounds of training", unit="rounds", low=1, high=10000)
-    steps_per_round: int = setting(50, "gradient steps in a round", unit="steps", low=1, high=100_000)
-    learning_rate: float = setting(0.2, "Adam's step size at the start of a cosine to 0", low=1e-6, high=100.0)
+    steps_per_round: int = setting(
+        50, "gradient steps in a round", unit="steps", low=1, high=100_000
+    )
+    learning_rate: float = setting(
+        0.2, "Adam's step size at the start of a cosine to 0", low=1e-6, high=100.0
+    )
     features: str = setting(
-        "world", "what the reward is linear in: the world's features or every state", choices=("world", "states")
+        "world",
+        "what the reward is linear in: the world's features or every state",
+        choices=("world", "states"),
     )
     l2: float = setting(0.0, "weight of the penalty |w|² / 2", low=0.0, high=1e3)
 
@@ -47,7 +53,8 @@ class State:
 
 
 def demonstrated(demos: Demonstrations, features: jax.Array) -> jax.Array:
-    """(1 - gamma) times the demonstrations' discounted feature sums, float32[F], normalised for their finite length."""
+    """(1 - gamma) times the demonstrations' discounted feature sums, float32[F], normalised for
+    their finite length."""
     length = demos.mask.shape[1]
     weight = demos.mask * DISCOUNT ** jnp.arange(length)
     return jnp.einsum("nt,nts,sf->f", weight, demos.observation, features) / jnp.sum(weight)
@@ -55,20 +62,29 @@ def demonstrated(demos: Demonstrations, features: jax.Array) -> jax.Array:
 
 def make(spec: Spec, config: Config) -> Learner:
     if not isinstance(spec.world, Tabular):
-        raise BadInput(f"maxent_irl needs a world whose dynamics are a table, which {spec.world.name} is not; nearest: grid")
+        raise BadInput(
+            f"maxent_irl needs a world whose dynamics are a table, which {spec.world.name} is not; "
+            "nearest: grid"
+        )
     steps = config.rounds * config.steps_per_round
     transform = optax.adam(optax.cosine_decay_schedule(config.learning_rate, steps), b1=0.8)
 
     def features() -> jax.Array:
         world = cast(Tabular, spec.world)
-        return jnp.asarray(world.features, jnp.float32) if config.features == "world" else jnp.eye(len(world.features))
+        return (
+            jnp.asarray(world.features, jnp.float32)
+            if config.features == "world"
+            else jnp.eye(len(world.features))
+        )
 
     def solve(weights: jax.Array, task: Task) -> tuple[jax.Array, jax.Array]:
         """log pi float32[S, A] and feature expectations float32[F] under the reward `weights`."""
         world = cast(Tabular, spec.world.bind(task.dials))
         transitions = world.transitions()
         q, v = soft_values(transitions, features() @ weights)
-        visits = occupancy(transitions, jnp.exp(q - v[:, None]), jnp.asarray(world.start, jnp.float32))
+        visits = occupancy(
+            transitions, jnp.exp(q - v[:, None]), jnp.asarray(world.start, jnp.float32)
+        )
         return q - v[:, None], visits @ features()
 
     def init(key: jax.Array, task: Task) -> State:
@@ -84,9 +100,14 @@ def make(spec: Spec, config: Config) -> Learner:
             updates, opt_state = transform.update(gradient, opt_state)
             return (cast(jax.Array, optax.apply_updates(weights, updates)), opt_state), None
 
-        (weights, opt_state), _ = jax.lax.scan(step, (state.weights, state.opt_state), None, length=config.steps_per_round)
+        (weights, opt_state), _ = jax.lax.scan(
+            step, (state.weights, state.opt_state), None, length=config.steps_per_round
+        )
         log_policy, found = solve(weights, task)
-        metrics = {"feature_gap": jnp.max(jnp.abs(found - target)), "reward_norm": jnp.linalg.norm(weights)}
+        metrics = {
+            "feature_gap": jnp.max(jnp.abs(found - target)),
+            "reward_norm": jnp.linalg.norm(weights),
+        }
         return State(weights, opt_state, log_policy), metrics
 
     def act(log_policy: jax.Array, observation: jax.Array, key: jax.Array) -> jax.Array:

@@ -1,10 +1,12 @@
-"""Proximal policy optimisation on a given reward: a control for algorithms that learn one, and a way to train on theirs.
+"""Proximal policy optimisation on a given reward: a control for algorithms that learn one, and a
+way to train on theirs.
 
-    reward=true: the world's own
-    reward=constant: 1 at every step, from which nothing can be learned (a survival leak would show)
-    reward=learned: what an algorithm of an earlier run has learned (`--given=FILE_OR_RUN`), as it is
+    reward=true: the world's own reward=constant: 1 at every step, from which nothing can be learned
+    (a survival leak would show) reward=learned: what an algorithm of an earlier run has learned
+    (`--given=FILE_OR_RUN`), as it is
 
-The loop is `irl_bench.rl.ppo`. By default the policy starts at random and sees no demonstration but in its observations' scale.
+The loop is `irl_bench.rl.ppo`. By default the policy starts at random and sees no demonstration but
+in its observations' scale.
 """
 
 from __future__ import annotations
@@ -27,7 +29,11 @@ class Config(ppo.Config):
     """Settings of PPO on a given reward."""
 
     reward: str = setting("true", "what is maximised", choices=("true", "constant", "learned"))
-    init: str = setting("random", "how the policy begins: a clone of the demonstrations, or random", choices=("bc", "random"))
+    init: str = setting(
+        "random",
+        "how the policy begins: a clone of the demonstrations, or random",
+        choices=("bc", "random"),
+    )
 
 
 def takes(config: Config) -> str | None:
@@ -36,7 +42,8 @@ def takes(config: Config) -> str | None:
 
 
 def make(spec: Spec, config: Config) -> Learner:
-    # A learned reward knows of an end only what follows it, if the algorithm that learned it saw any.
+    # A learned reward knows of an end only what follows it, if the algorithm that learned it saw
+    # any.
     absorbing = spec.given is not None and spec.given.config.get("absorbing", False)
     inner = ppo.PPO(spec, config, terminate=config.reward != "learned" or absorbing)
     judge, params_of = (None, None) if config.reward != "learned" else learned_reward(spec)

@@ -1,13 +1,17 @@
-"""Reinforcement learning from (simulated) human feedback: clone, learn a reward from comparisons, optimise it near the clone.
+"""Reinforcement learning from (simulated) human feedback: clone, learn a reward from comparisons,
+optimise it near the clone.
 
-    1. SFT: pi_ref, a clone of the demonstrations          2. reward: Bradley-Terry on segments of pi_ref's rollouts
-    3. PPO on r - beta log(pi / pi_ref)                     Ouyang et al. 2022 (arXiv 2203.02155), figure 2
+    1. SFT: pi_ref, a clone of the demonstrations
+                                       2. reward: Bradley-Terry on segments of pi_ref's rollouts
+    3. PPO on r - beta log(pi / pi_ref)
+                                                 Ouyang et al. 2022 (arXiv 2203.02155), figure 2
 
-All labels are asked for once, before the first round; `rlhf_iterated` asks again. A reward knows nothing of where its segments
-never were, and a clone may leave the lane on one side alone: so the rollouts that are compared hold random actions too
-(docs/preferences.md). With `teacher=human` the comparisons are those of a folder that `launch/label.py` has filled
-(`--given=FOLDER`), the same for every seed. With `init=airl` policy and reward are at first those of a run of AIRL
-(`--given=RUN`) in place of step 1.
+All labels are asked for once, before the first round; `rlhf_iterated` asks again. A reward knows
+nothing of where its segments never were, and a clone may leave the lane on one side alone: so the
+rollouts that are compared hold random actions too (docs/preferences.md). With `teacher=human` the
+comparisons are those of a folder that `launch/label.py` has filled (`--given=FOLDER`), the same for
+every seed. With `init=airl` policy and reward are at first those of a run of AIRL (`--given=RUN`)
+in place of step 1.
 """
 
 from __future__ import annotations
@@ -31,18 +35,30 @@ from irl_bench.rl.ppo import is_zero
 class Config(trainer.Config):
     """Settings of RLHF."""
 
-    labels: int = setting(1000, "comparisons that the teacher is asked for, in all", unit="labels", low=10, high=10_000_000)
+    labels: int = setting(
+        1000,
+        "comparisons that the teacher is asked for, in all",
+        unit="labels",
+        low=10,
+        high=10_000_000,
+    )
     teacher: str = setting("oracle", "who compares", choices=(*teachers.TEACHERS, "human"))
     queries: str = setting("uniform", "which pairs are asked about", choices=queries.QUERIES)
     pool: str = setting(
-        "policy", "whose rollouts are compared: the current policy's, or half of them the reference's",
+        "policy", "whose rollouts are compared: the current policy's, or half of them the "
+                  "reference's",
         choices=("policy", "both"),
     )  # fmt: skip
     pool_noise: float = setting(
-        0.3, "probability of a random action in the last of these rollouts; it rises from 0 in the first", low=0.0, high=1.0
+        0.3,
+        "probability of a random action in the last of these rollouts; it rises from 0 in the "
+        "first",
+        low=0.0,
+        high=1.0,
     )
     init: str = setting(
-        "bc", "what it begins with and is measured from: a clone of the demonstrations, or AIRL's policy, and its reward too",
+        "bc", "what it begins with and is measured from: a clone of the demonstrations, or AIRL's "
+              "policy, and its reward too",
         choices=("bc", "airl"),
     )  # fmt: skip
     shuffled: bool = setting(False, "permute the answers, so that they say nothing (a control)")
@@ -52,7 +68,13 @@ def takes(config: Config) -> str | None:
     """What of an earlier run `Task.given` holds."""
     if config.teacher == "human" and config.init == "airl":
         raise BadInput("teacher=human and init=airl both need --given; nearest: init=bc")
-    return clips.PART if config.teacher == "human" else inverse.PARTS if config.init == "airl" else None
+    return (
+        clips.PART
+        if config.teacher == "human"
+        else inverse.PARTS
+        if config.init == "airl"
+        else None
+    )
 
 
 def make(spec: Spec, config: Config) -> Learner:
@@ -64,48 +86,80 @@ def answered(spec: Spec, config: Config) -> Learner:
     held = clips.check(spec)
     segments, count = held.config["segments"], held.config["answers"]
     config = dataclasses.replace(
-        config, segment=held.config["segment"], pool_steps=max(config.pool_steps, held.config["segment"])
+        config,
+        segment=held.config["segment"],
+        pool_steps=max(config.pool_steps, held.config["segment"]),
     )
 
     def ask(state: trainer.State, task: Task, key: jax.Array) -> tuple[Segments, Comparisons]:
         return clips.parts(task.given)
 
     # The clips are rollouts of a clone of demonstrations of their own.
-    learner = trainer.Trainer(spec, config, ask, count, segments, pool_steps=held.config["env_steps"])
-    return learner.learner(Consumes(expert_queries=held.config["expert_queries"], preference_labels=held.config["asked"]))
+    learner = trainer.Trainer(
+        spec, config, ask, count, segments, pool_steps=held.config["env_steps"]
+    )
+    return learner.learner(
+        Consumes(
+            expert_queries=held.config["expert_queries"], preference_labels=held.config["asked"]
+        )
+    )
 
 
 def train(spec: Spec, config: Config, iterations: int = 1, restart: bool = False) -> Learner:
     """The learner that asks `iterations` times for its share of the labels."""
-    return asking(spec, config, iterations, restart).learner(Consumes(preference_labels=config.labels))
+    return asking(spec, config, iterations, restart).learner(
+        Consumes(preference_labels=config.labels)
+    )
 
 
-def asking(spec: Spec, config: Config, iterations: int = 1, restart: bool = False) -> trainer.Trainer:
+def asking(
+    spec: Spec, config: Config, iterations: int = 1, restart: bool = False
+) -> trainer.Trainer:
     """The trainer that does."""
     if config.labels % iterations:
         near = max(config.labels // iterations, 10) * iterations
-        raise BadInput(f"labels={config.labels} cannot be shared by {iterations} iterations; nearest: labels={near}")
+        raise BadInput(
+            f"labels={config.labels} cannot be shared by {iterations} iterations; nearest: "
+            f"labels={near}"
+        )
     count = config.labels // iterations
     each = config.pool_worlds * (config.pool_steps // min(config.segment, config.pool_steps))
     if each < 2:
-        raise BadInput(f"pool_worlds={config.pool_worlds} gives one segment, nothing to compare; nearest: pool_worlds=2")
+        raise BadInput(
+            f"pool_worlds={config.pool_worlds} gives one segment, nothing to compare; nearest: "
+            "pool_worlds=2"
+        )
     if iterations == 1 and config.queries != "uniform":
-        raise BadInput(f"queries={config.queries}: before the only labels no reward is fitted that could be unsure; nearest: "
-                       f"--algo=rlhf_iterated --rlhf_iterated.queries={config.queries}")  # fmt: skip
+        raise BadInput(f"queries={config.queries}: before the only labels no reward is fitted that "
+                       "could be unsure; nearest: "
+                       "--algo=rlhf_iterated "
+                       f"--rlhf_iterated.queries={config.queries}")  # fmt: skip
     teacher = teachers.TEACHERS[config.teacher]
 
     def ask(state: trainer.State, task: Task, key: jax.Array) -> tuple[Segments, Comparisons]:
         pool_key, pair_key, answer_key, shuffle_key = jax.random.split(key, 4)
         segments, _ = trainer.pool(
-            spec, task.dials, noisy(acting(state)), config.pool_worlds, config.pool_steps, config.segment, pool_key
+            spec,
+            task.dials,
+            noisy(acting(state)),
+            config.pool_worlds,
+            config.pool_steps,
+            config.segment,
+            pool_key,
         )
         first, second = queries.pairs(config.queries, each, count, pair_key)
         margin = learner.rewards.margins(state.reward, segments, first, second)
         # The first candidates are as good as any while no reward has been fitted yet.
-        chosen = jnp.where(learner.iteration(state) == 0, jnp.arange(count), queries.choose(config.queries, margin, count))
+        chosen = jnp.where(
+            learner.iteration(state) == 0,
+            jnp.arange(count),
+            queries.choose(config.queries, margin, count),
+        )
         first, second = first[chosen], second[chosen]
         known = teachers.pool_of(teacher, segments.reward)
-        label, weight = teachers.answer(teacher, segments.reward[first], segments.reward[second], known, answer_key)
+        label, weight = teachers.answer(
+            teacher, segments.reward[first], segments.reward[second], known, answer_key
+        )
         if config.shuffled:
             order = jax.random.permutation(shuffle_key, count)
             label, weight = label[order], weight[order]
@@ -114,7 +168,9 @@ def asking(spec: Spec, config: Config, iterations: int = 1, restart: bool = Fals
     def noisy(act: Any) -> Any:
         if is_zero(config.pool_noise):
             return act
-        return trainer.noisy(spec, act, jnp.linspace(0.0, 1.0, config.pool_worlds) * config.pool_noise)
+        return trainer.noisy(
+            spec, act, jnp.linspace(0.0, 1.0, config.pool_worlds) * config.pool_noise
+        )
 
     def acting(state: trainer.State) -> Any:
         own = learner.draw(state.policy, state.policy.weights["policy"])
@@ -124,14 +180,18 @@ def asking(spec: Spec, config: Config, iterations: int = 1, restart: bool = Fals
         half = jnp.arange(config.pool_worlds) % 2 == 0
 
         def act(observation: jax.Array, key: jax.Array) -> Any:
-            pick = lambda a, b: jnp.where(half.reshape(-1, *[1] * (a.ndim - 1)), a, b)  # noqa: E731
+            pick = lambda a, b: jnp.where(half.reshape(-1, *[1] * (a.ndim - 1)), a, b)
             return jax.tree.map(pick, own(observation, key), reference(observation, key))
 
         return act
 
     pool_steps = iterations * config.pool_worlds * config.pool_steps
     if config.init == "airl" and config.statistics != "demonstrations":
-        raise BadInput("init=airl goes on seeing what AIRL's policy saw; nearest: statistics=demonstrations")
+        raise BadInput(
+            "init=airl goes on seeing what AIRL's policy saw; nearest: statistics=demonstrations"
+        )
     start = inverse.Start(spec, config.hidden) if config.init == "airl" else None
-    learner = trainer.Trainer(spec, config, ask, count, each, pool_steps, iterations, restart, start)
+    learner = trainer.Trainer(
+        spec, config, ask, count, each, pool_steps, iterations, restart, start
+    )
     return learner

@@ -1,7 +1,9 @@
-"""RLHF that asks again: the labels are spent in iterations, each about rollouts of the policy as it is then.
+"""RLHF that asks again: the labels are spent in iterations, each about rollouts of the policy as it
+is then.
 
-At equal labels with `rlhf`. What the policy exploits in one iteration it is asked about in the next; the reward is refitted to
-all answers so far.                 Christiano et al. 2017 (arXiv 1706.03741), section 2.2; Bai et al. 2022 (arXiv 2204.05862)
+At equal labels with `rlhf`. What the policy exploits in one iteration it is asked about in the
+next; the reward is refitted to all answers so far.
+      Christiano et al. 2017 (arXiv 1706.03741), section 2.2; Bai et al. 2022 (arXiv 2204.05862)
 """
 
 from __future__ import annotations
@@ -20,7 +22,11 @@ class Config(rlhf.Config):
     """Settings of iterated RLHF."""
 
     reward_steps: int = setting(
-        1000, "gradient steps from all labels, over all iterations", unit="steps", low=1, high=1_000_000
+        1000,
+        "gradient steps from all labels, over all iterations",
+        unit="steps",
+        low=1,
+        high=1_000_000,
     )
     iterations: int = setting(5, "how often labels are asked for", low=1, high=1000)
     restart: bool = setting(False, "begin each iteration with the reference policy")
@@ -33,5 +39,8 @@ def takes(config: Config) -> str | None:
 
 def make(spec: Spec, config: Config) -> Learner:
     if config.teacher == "human":
-        raise BadInput("teacher=human answers once, before the training; nearest: --algo=rlhf --rlhf.teacher=human")
+        raise BadInput(
+            "teacher=human answers once, before the training; nearest: --algo=rlhf "
+            "--rlhf.teacher=human"
+        )
     return rlhf.train(spec, config, config.iterations, config.restart)

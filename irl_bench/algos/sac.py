@@ -1,4 +1,5 @@
-"""Soft actor-critic on the world's own reward: a control, and a trainer of demonstrators where PPO stops short.
+"""Soft actor-critic on the world's own reward: a control, and a trainer of demonstrators where PPO
+stops short.
 
 The loop is `irl_bench.rl.sac`. The policy starts at random and sees no demonstration.
 """
@@ -20,4 +21,11 @@ def make(spec: Spec, config: sac.Config) -> Learner:
     def update(state: sac.State, task: Task) -> tuple[sac.State, dict[str, jax.Array]]:
         return inner.update(state, task.dials)
 
-    return Learner(inner.init, update, inner.params, inner.act, config.rounds, Consumes(env_steps=inner.env_steps))
+    return Learner(
+        inner.init,
+        update,
+        inner.params,
+        inner.act,
+        config.rounds,
+        Consumes(env_steps=inner.env_steps),
+    )

@@ -1,4 +1,5 @@
-"""A freshly initialised policy: the level that a curve must beat before its slope means anything. Nothing is learned."""
+"""A freshly initialised policy: the level that a curve must beat before its slope means
+anything. Nothing is learned."""
 
 from __future__ import annotations
 

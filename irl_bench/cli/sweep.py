@@ -1,8 +1,8 @@
 """The command line of the sweep: flags in, cells run, verdicts and a report out.
 
-Exit status: 0 done; 2 bad input, with one line on stderr that names it and the nearest valid name or value; 74 a result that
-cannot be written; 75 interrupted, with a checkpoint: the same command goes on from there. Anything else is a bug and shows its
-traceback.
+Exit status: 0 done; 2 bad input, with one line on stderr that names it and the nearest valid name
+or value; 74 a result that cannot be written; 75 interrupted, with a checkpoint: the same command
+goes on from there. Anything else is a bug and shows its traceback.
 """
 
 from __future__ import annotations
@@ -38,17 +38,35 @@ DEFAULTS = plans.Request()
 BIG = 10**9
 
 TEXTS = {
-    "algo": ("algorithms, separated by commas: names from --list or package.module:make", ",".join(DEFAULTS.algo)),
+    "algo": (
+        "algorithms, separated by commas: names from --list or package.module:make",
+        ",".join(DEFAULTS.algo),
+    ),
     "env": (
         "worlds, separated by commas: names from --list or package.module:factory",
-        f"{','.join(DEFAULTS.env)}; lane_keep for algorithms that drive by themselves; grid,coarse_lane for maxent_irl",
+        f"{','.join(DEFAULTS.env)}; lane_keep for algorithms that drive by themselves; "
+        "grid,coarse_lane for maxent_irl",
     ),
-    "policy": ("policies trained elsewhere, package.module:act; without --algo nothing else is run", None),
+    "policy": (
+        "policies trained elsewhere, package.module:act; without --algo nothing else is run",
+        None,
+    ),
     "experiment": ("a study of several sweeps: " + " or ".join(STUDIES), None),
-    "mode": ("only these modes of the worlds, separated by commas", "as in the table of the experiment"),
+    "mode": (
+        "only these modes of the worlds, separated by commas",
+        "as in the table of the experiment",
+    ),
     "horizons": ("'auto' or increasing horizons T [steps], separated by commas", "auto"),
-    "demos_from": ("demonstrations to use instead of the world's expert's: FILE.npz or a Minari dataset's folder", None),
-    "given": ("file or folder of an earlier run whose learned policy or reward is taken (stored; ppo; judged)", None),
+    "demos_from": (
+        "demonstrations to use instead of the world's expert's: FILE.npz or a Minari dataset's "
+        "folder",
+        None,
+    ),
+    "given": (
+        "file or folder of an earlier run whose learned policy or reward is taken (stored; ppo; "
+        "judged)",
+        None,
+    ),
     "reward": ("the same for ppo, and --ppo.reward=learned", None),
     "out": ("folder of the run; the same folder again adds what is missing", DEFAULTS.out),
     "describe": ("print an algorithm's or world's settings and end", None),
@@ -57,11 +75,30 @@ NUMBERS = {
     setting.name: setting
     for setting in (
         Setting("seeds", int, 20, "seeds per algorithm, world and mode", low=1, high=100_000),
-        Setting("first_seed", int, 0, "the first seed; shifts every random stream", low=0, high=2**31 - 200_000),
-        Setting("demos", int, 80, "demonstration episodes per seed", unit="episodes", low=1, high=BIG),
+        Setting(
+            "first_seed",
+            int,
+            0,
+            "the first seed; shifts every random stream",
+            low=0,
+            high=2**31 - 200_000,
+        ),
+        Setting(
+            "demos", int, 80, "demonstration episodes per seed", unit="episodes", low=1, high=BIG
+        ),
         Setting("demo_steps", int, 500, "length of a demonstration", unit="steps", low=1, high=BIG),
-        Setting("episodes", int, 1024, "evaluation episodes per seed", unit="episodes", low=1, high=BIG),
-        Setting("T_max", int, 1000, "longest horizon; by default the world's", unit="steps", low=2, high=10**6),
+        Setting(
+            "episodes", int, 1024, "evaluation episodes per seed", unit="episodes", low=1, high=BIG
+        ),
+        Setting(
+            "T_max",
+            int,
+            1000,
+            "longest horizon; by default the world's",
+            unit="steps",
+            low=2,
+            high=10**6,
+        ),
         Setting("budget", str, DEFAULTS.budget, "size of the experiment", choices=table.BUDGETS),
     )
 }
@@ -81,12 +118,14 @@ SYNONYMS = {
     "steps": ("demo_steps", "T_max"),
     "output": ("out",),
 }
-"""What is meant by flags that others use, where spelling alone would not tell or would tell half."""
+"""What is meant by flags that others use, where spelling alone would not tell or would tell
+half."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """What a command line asks for: one of `list`, `describe`, `help`, `dry_run`, or else to run `request`."""
+    """What a command line asks for: one of `list`, `describe`, `help`, `dry_run`, or else to run
+    `request`."""
 
     request: plans.Request
     list: bool = False
@@ -116,12 +155,16 @@ class _Counts(_Parser):
     def parse(self, argument: Any) -> Any:
         counts: list[int] = [self.setting.parse(part) for part in str(argument).split(",")]
         if len(set(counts)) < len(counts):
-            raise ValueError(f"{argument} holds a number twice; nearest: {','.join(map(str, dict.fromkeys(counts)))}")
+            raise ValueError(
+                f"{argument} holds a number twice; nearest: "
+                f"{','.join(map(str, dict.fromkeys(counts)))}"
+            )
         return tuple(counts)
 
 
 def _flags(owners: Iterable[plugins.Algorithm | plugins.LoadedWorld]) -> flags.FlagValues:
-    """All flags: the sweep's own and, as `--OWNER.SETTING`, those of every owner. All default to None: not given."""
+    """All flags: the sweep's own and, as `--OWNER.SETTING`, those of every owner. All default to
+    None: not given."""
     values = flags.FlagValues()
     values.set_gnu_getopt(True)  # a stray argument must not hide the flags after it
 
@@ -132,7 +175,11 @@ def _flags(owners: Iterable[plugins.Algorithm | plugins.LoadedWorld]) -> flags.F
         parser = flags.ArgumentParser()
         add(flags.Flag(parser, None, name, None, help, allow_overwrite=False))
     for name, help in SWITCHES.items():
-        add(flags.BooleanFlag(name, None, help, short_name="h" if name == "help" else None, allow_overwrite=False))
+        add(
+            flags.BooleanFlag(
+                name, None, help, short_name="h" if name == "help" else None, allow_overwrite=False
+            )
+        )
     settings = {**NUMBERS}
     for owner in owners:
         settings |= {f"{owner.name}.{name}": setting for name, setting in owner.settings.items()}
@@ -152,8 +199,14 @@ def parse(argv: Sequence[str]) -> Command:
       BadInput: any flag, name or value that is unknown, repeated, out of range or misplaced.
     """
     for argument in argv[1:]:
-        if argument.lstrip("-").partition("=")[0] in ("undefok", "flagfile") and argument.startswith("-"):
-            raise BadInput(f"{argument.partition('=')[0]} is not supported: it would hide spelling mistakes; leave it out")
+        if argument.lstrip("-").partition("=")[0] in (
+            "undefok",
+            "flagfile",
+        ) and argument.startswith("-"):
+            raise BadInput(
+                f"{argument.partition('=')[0]} is not supported: it would hide spelling mistakes; "
+                "leave it out"
+            )
     try:
         first = _flags(())
         first(list(argv), known_only=True)
@@ -180,7 +233,8 @@ def parse(argv: Sequence[str]) -> Command:
         raise BadInput(str(error)) from None
     if stray:
         raise BadInput(
-            f"stray argument {stray[0]!r}: every option is a flag; nearest: --{nearest(stray[0].lstrip('-'), values)}"
+            f"stray argument {stray[0]!r}: every option is a flag; nearest: "
+            f"--{nearest(stray[0].lstrip('-'), values)}"
         )
     settings: dict[str, dict[str, Any]] = {}
     for owner in owners:
@@ -191,21 +245,36 @@ def parse(argv: Sequence[str]) -> Command:
     reward, source = values["reward"].value, values["given"].value
     if reward is not None:
         if source is not None or "ppo" not in chosen["algo"]:
-            raise BadInput("--reward is for ppo and stands instead of --given; nearest: --algo=ppo --reward=" + reward)
+            raise BadInput(
+                "--reward is for ppo and stands instead of --given; nearest: --algo=ppo --reward="
+                + reward
+            )
         if settings.setdefault("ppo", {}).setdefault("reward", "learned") != "learned":
-            raise BadInput(f"--reward and --ppo.reward={settings['ppo']['reward']} contradict; nearest: leave out --ppo.reward")
+            raise BadInput(
+                f"--reward and --ppo.reward={settings['ppo']['reward']} contradict; nearest: leave "
+                "out --ppo.reward"
+            )
         source = reward
     if found:
         given = {**found.sizes[given.get("budget", DEFAULTS.budget)], **given}
         if source is not None:
-            raise BadInput(f"--experiment={found.name} takes nothing of an earlier run; nearest: leave out --given")
+            raise BadInput(
+                f"--experiment={found.name} takes nothing of an earlier run; nearest: leave out "
+                "--given"
+            )
     demos: tuple[int, ...] = given.pop("demos", None) or ()
     if len(demos) > 1 and (found is None or found.fixed):
         hint = "--experiment=demo_efficiency" if found is None else f"--demos={demos[-1]}"
-        raise BadInput(f"--demos: {found.name if found else 'a sweep'} takes one number of demonstrations; nearest: {hint}")
+        raise BadInput(
+            f"--demos: {found.name if found else 'a sweep'} takes one number of demonstrations; "
+            f"nearest: {hint}"
+        )
     out = values["out"].value
     if out is not None and (not out.strip() or not out.isprintable()):
-        raise BadInput(f"--out={out!r} must be a folder's name of printable characters; nearest: {DEFAULTS.out!r}")
+        raise BadInput(
+            f"--out={out!r} must be a folder's name of printable characters; nearest: "
+            f"{DEFAULTS.out!r}"
+        )
     request = plans.Request(
         **{**chosen, "settings": settings, **given},
         demos=demos[0] if len(demos) == 1 else None,
@@ -226,14 +295,17 @@ def parse(argv: Sequence[str]) -> Command:
 
 
 def _of_study(found: Study, values: flags.FlagValues, chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """The algorithms and worlds of a study: its own where none is named, or where it allows no other algorithms."""
+    """The algorithms and worlds of a study: its own where none is named, or where it allows no
+    other algorithms."""
     for name in ("policy", "mode", "reward"):
         if values[name].value is not None:
             raise BadInput(f"--{name} is not for studies; nearest: leave it out, or --experiment")
     own = {"algo": found.algo, "env": found.env}
     asked = {name: chosen[name] for name in own if values[name].value is not None}
     if found.fixed and set(asked.get("algo", own["algo"])) != set(own["algo"]):
-        raise BadInput(f"--experiment={found.name} is about {','.join(own['algo'])}; nearest: leave out --algo")
+        raise BadInput(
+            f"--experiment={found.name} is about {','.join(own['algo'])}; nearest: leave out --algo"
+        )
     return own | asked
 
 
@@ -242,15 +314,22 @@ def _chosen(values: flags.FlagValues) -> dict[str, Any]:
     policies = tuple(plugins.POLICY + ref for ref in _names("policy", values["policy"].value) or ())
     for ref in policies:
         if not plugins.REFERENCE.fullmatch(ref.removeprefix(plugins.POLICY)):
-            raise BadInput(f"--policy: {ref.removeprefix(plugins.POLICY)!r} is not of the form package.module:act")
+            raise BadInput(
+                f"--policy: {ref.removeprefix(plugins.POLICY)!r} is not of the form "
+                "package.module:act"
+            )
     asked = _names("algo", values["algo"].value)
     chosen = {
         "algo": (*(asked or (() if policies else DEFAULTS.algo)), *policies),
-        "env": _names("env", values["env"].value) or table.default_worlds(asked or (), DEFAULTS.env),
+        "env": _names("env", values["env"].value)
+        or table.default_worlds(asked or (), DEFAULTS.env),
         "mode": _names("mode", values["mode"].value),
         "horizons": _horizons(values["horizons"].value),
     }
-    for name, registry, kind in (("algo", algos.ALGORITHMS, "algorithm"), ("env", envs.WORLDS, "world")):
+    for name, registry, kind in (
+        ("algo", algos.ALGORITHMS, "algorithm"),
+        ("env", envs.WORLDS, "world"),
+    ):
         for ref in chosen[name]:
             problem = None if ref in policies else plugins.known(ref, registry, kind)
             if problem:
@@ -264,9 +343,13 @@ def _names(flag: str, text: str | None) -> tuple[str, ...] | None:
     parts = tuple(part.strip() for part in text.split(","))
     for part in parts:
         if not part or not plugins.NAME.fullmatch(part.replace(":", "")):
-            raise BadInput(f"--{flag}={text}: {part!r} is not a name (letters, digits, '.', '_', '-')")
+            raise BadInput(
+                f"--{flag}={text}: {part!r} is not a name (letters, digits, '.', '_', '-')"
+            )
         if parts.count(part) > 1:
-            raise BadInput(f"--{flag}={text}: {part} is given twice; nearest: {','.join(dict.fromkeys(parts))}")
+            raise BadInput(
+                f"--{flag}={text}: {part} is given twice; nearest: {','.join(dict.fromkeys(parts))}"
+            )
     return parts
 
 
@@ -280,7 +363,9 @@ def _horizons(text: str | None) -> tuple[int, ...] | str:
         raise BadInput(f"--horizons={text}: each {error}; or 'auto'") from None
     ordered = sorted(set(values))
     if list(values) != ordered:
-        raise BadInput(f"--horizons={text} must be increasing; nearest: {','.join(map(str, ordered))}")
+        raise BadInput(
+            f"--horizons={text} must be increasing; nearest: {','.join(map(str, ordered))}"
+        )
     return values
 
 
@@ -289,10 +374,14 @@ def _distinct(owners: Sequence[plugins.Algorithm | plugins.LoadedWorld]) -> None
     for owner in owners:
         taken = {*TEXTS, *NUMBERS, *SWITCHES}
         if names.count(owner.name) > 1 or owner.name in taken:
-            raise BadInput(f"{owner.ref}: the name {owner.name!r} is taken; rename its module or world")
+            raise BadInput(
+                f"{owner.ref}: the name {owner.name!r} is taken; rename its module or world"
+            )
 
 
-def _unknown(flag: str, values: flags.FlagValues, owners: Sequence[plugins.Algorithm | plugins.LoadedWorld]) -> str:
+def _unknown(
+    flag: str, values: flags.FlagValues, owners: Sequence[plugins.Algorithm | plugins.LoadedWorld]
+) -> str:
     """What to say of an unknown flag."""
     owner, dot, field = flag.partition(".")
     for found in owners:
@@ -303,9 +392,15 @@ def _unknown(flag: str, values: flags.FlagValues, owners: Sequence[plugins.Algor
                 f"did you mean --{owner}.{guess}?" if guess else "it has none"
             )
     if dot and owner in algos.ALGORITHMS:
-        return f"--{flag} is given but {owner} is not in the sweep; add it to --algo or leave the flag out"
+        return (
+            f"--{flag} is given but {owner} is not in the sweep; add it to --algo or leave the "
+            "flag out"
+        )
     if dot and owner in envs.WORLDS:
-        return f"--{flag} is given but {owner} is not in the sweep; add it to --env or leave the flag out"
+        return (
+            f"--{flag} is given but {owner} is not in the sweep; add it to --env or leave the "
+            "flag out"
+        )
     meant = SYNONYMS.get(flag.lower()) or (nearest(flag, values),)
     return f"unknown flag --{flag}; did you mean {' or '.join(f'--{name}' for name in meant)}?"
 
@@ -316,7 +411,8 @@ def start() -> NoReturn:
 
     folders.cache()
     try:
-        # Texts alone need no device, and looking for one takes seconds where there are accelerators.
+        # Texts alone need no device, and looking for one takes seconds where there are
+        # accelerators.
         if not {"--help", "-h", "--list"} & set(sys.argv):
             runner.configure()
     except BadInput as error:
@@ -332,13 +428,18 @@ def start() -> NoReturn:
 
 def _interrupted(number: int, frame: Any) -> NoReturn:
     del frame
-    print(f"{signal.Signals(number).name}: stopped; finished cells are stored: run me again", file=sys.stderr)
+    print(
+        f"{signal.Signals(number).name}: stopped; finished cells are stored: run me again",
+        file=sys.stderr,
+    )
     sys.exit(INTERRUPTED)
 
 
 def parse_or_exit(argv: list[str]) -> Command:
     logging.set_verbosity(logging.WARNING)
-    flags.FLAGS(argv[:1])  # absl's own flags (--pdb and the like) are not offered, but it asks that they be parsed
+    flags.FLAGS(
+        argv[:1]
+    )  # absl's own flags (--pdb and the like) are not offered, but it asks that they be parsed
     try:
         return parse(argv)
     except BadInput as error:
@@ -379,7 +480,9 @@ def main(command: Command) -> int:
 
 def _complain(error: Exception) -> None:
     """One line on stderr, whatever the error quotes."""
-    text = " ".join("".join(c if c.isprintable() or c.isspace() else "?" for c in str(error)).split())
+    text = " ".join(
+        "".join(c if c.isprintable() or c.isspace() else "?" for c in str(error)).split()
+    )
     if len(text) > 600:
         text = f"{text[:250]} ... {text[-300:]}"
     print(f"error: {text}", file=sys.stderr)
@@ -387,9 +490,16 @@ def _complain(error: Exception) -> None:
 
 def _options() -> list[tuple[str, str]]:
     """Every flag and what it does."""
-    rows = [(f"--{name}=...", f"{help}; default: {default or 'none'}") for name, (help, default) in TEXTS.items()]
+    rows = [
+        (f"--{name}=...", f"{help}; default: {default or 'none'}")
+        for name, (help, default) in TEXTS.items()
+    ]
     for name, setting in NUMBERS.items():
-        default = show(setting.default) if name in ("budget", "first_seed") else "by world and budget, see --describe"
+        default = (
+            show(setting.default)
+            if name in ("budget", "first_seed")
+            else "by world and budget, see --describe"
+        )
         rows.append((f"--{name}=...", f"{setting.help} ({setting.range}); default: {default}"))
     rows += [(f"--{name}", help) for name, help in SWITCHES.items()]
     return rows

@@ -1,4 +1,5 @@
-"""What the command line prints beside a sweep: its flags, what there is, every setting, and the plan of a run."""
+"""What the command line prints beside a sweep: its flags, what there is, every setting, and the
+plan of a run."""
 
 from __future__ import annotations
 
@@ -25,18 +26,25 @@ def usage(request: plans.Request, options: Sequence[tuple[str, str]]) -> str:
     """The flags (`options`: flag and meaning) and the settings of what is asked for."""
     owners = [*map(plugins.algorithm, request.algo), *map(plugins.world, request.env)]
     lines = [
-        "Does regret grow like T² or like T? Runs algorithms on worlds and prints a verdict for each.",
+        "Does regret grow like T² or like T? Runs algorithms on worlds and prints a verdict for "
+        "each.",
         "",
-        "  python launch/sweep.py --algo=bc,dagger --env=chain,lane_keep --seeds=20 --budget=smoke --out=runs/first",
+        "  python launch/sweep.py --algo=bc,dagger --env=chain,lane_keep --seeds=20 --budget=smoke "
+        "--out=runs/first",
         "",
         *aligned(options),
         "",
-        "Settings and dials, --OWNER.NAME=VALUE (--describe=OWNER for units, defaults and meaning):",
+        "Settings and dials, --OWNER.NAME=VALUE (--describe=OWNER for units, defaults and "
+        "meaning):",
         "",
     ]
     for owner in owners:
         lines += _wrapped(f"--{owner.name}.", owner.settings)
-    lines += ["", "Exit status: 0 done, 2 bad input, 74 a result cannot be written, 75 interrupted (the same command goes on)."]
+    lines += [
+        "",
+        "Exit status: 0 done, 2 bad input, 74 a result cannot be written, 75 interrupted (the same "
+        "command goes on).",
+    ]
     return "\n".join(lines)
 
 
@@ -49,7 +57,11 @@ def listing() -> str:
     lines += ["", "studies (--experiment):"]
     lines += aligned([(name, study.find(name).help) for name in STUDIES])
     lines += ["", f"budgets (--budget): {', '.join(table.BUDGETS)}"]
-    lines += ["", "--describe=NAME prints a world's or an algorithm's settings; your own go in as package.module:attribute."]
+    lines += [
+        "",
+        "--describe=NAME prints a world's or an algorithm's settings; your own go in as "
+        "package.module:attribute.",
+    ]
     return "\n".join(lines)
 
 
@@ -58,12 +70,19 @@ def describe(name: str) -> str:
     for ref, kind in ((name, "world"), (name, "algorithm")):
         registry = envs.WORLDS if kind == "world" else algos.ALGORITHMS
         if ref in registry:
-            return _describe_world(plugins.world(ref)) if kind == "world" else _describe_algorithm(plugins.algorithm(ref))
+            return (
+                _describe_world(plugins.world(ref))
+                if kind == "world"
+                else _describe_algorithm(plugins.algorithm(ref))
+            )
     if name.startswith(plugins.POLICY):
         return _describe_algorithm(plugins.algorithm(name))
     if not plugins.REFERENCE.fullmatch(name):
         everything = [*algos.ALGORITHMS, *envs.WORLDS]
-        raise BadInput(f"--describe={name}: no such algorithm or world; did you mean {nearest(name, everything)!r}?")
+        raise BadInput(
+            f"--describe={name}: no such algorithm or world; did you mean "
+            f"{nearest(name, everything)!r}?"
+        )
     try:
         return _describe_world(plugins.world(name))
     except BadInput as no_world:
@@ -75,15 +94,26 @@ def describe(name: str) -> str:
 
 def _describe_world(found: plugins.LoadedWorld) -> str:
     world = found.world
-    kind = f"{world.n_actions} discrete actions" if world.n_actions else f"float32[{world.action_size}] in [-1, 1]"
-    comes_back = "never for sure" if world.recovery_steps is None else f"{world.recovery_steps} steps"
+    kind = (
+        f"{world.n_actions} discrete actions"
+        if world.n_actions
+        else f"float32[{world.action_size}] in [-1, 1]"
+    )
+    comes_back = (
+        "never for sure" if world.recovery_steps is None else f"{world.recovery_steps} steps"
+    )
     lines = [
         f"{found.ref} (world): {found.help}",
         "",
         f"  observation float32[{world.observation_size}], action {kind}",
-        f"  T_max = {world.horizon} steps; recovery u = {comes_back}; latency L = {world.latency} steps",
+        f"  T_max = {world.horizon} steps; recovery u = {comes_back}; latency L = {world.latency} "
+        "steps",
         "",
-        *([f"options, --{found.name}.NAME=VALUE:", *_settings_table(found.options), ""] if found.options else []),
+        *(
+            [f"options, --{found.name}.NAME=VALUE:", *_settings_table(found.options), ""]
+            if found.options
+            else []
+        ),
         f"dials, --{found.name}.NAME=VALUE (no recompilation):",
         *_settings_table(found.dials),
         "",
@@ -91,7 +121,11 @@ def _describe_world(found: plugins.LoadedWorld) -> str:
     ]
     for mode, changes in world.modes.items():
         lines.append(
-            f"  {mode}: " + (", ".join(f"{dial}={show(float(value))}" for dial, value in changes.items()) or "no change")
+            f"  {mode}: "
+            + (
+                ", ".join(f"{dial}={show(float(value))}" for dial, value in changes.items())
+                or "no change"
+            )
         )
     lines += ["", "budgets:"]
     lines += aligned([("", *table.BUDGETS), *_budget_rows(found.ref)])
@@ -100,7 +134,10 @@ def _describe_world(found: plugins.LoadedWorld) -> str:
 
 def _budget_rows(ref: str) -> list[tuple[str, ...]]:
     rows = [table.budget_of(ref, budget) for budget in table.BUDGETS]
-    return [(name, *(show(row.get(name, "")) for row in rows)) for name in dict.fromkeys(key for row in rows for key in row)]
+    return [
+        (name, *(show(row.get(name, "")) for row in rows))
+        for name in dict.fromkeys(key for row in rows for key in row)
+    ]
 
 
 def _describe_algorithm(found: plugins.Algorithm) -> str:
@@ -119,7 +156,10 @@ def _describe_algorithm(found: plugins.Algorithm) -> str:
 
 def _settings_table(settings: Mapping[str, Setting]) -> list[str]:
     rows = [("name", "default", "unit", "valid", "meaning")]
-    rows += [(s.name, show(s.default), "" if s.unit == "1" else s.unit, s.range, s.help) for s in settings.values()]
+    rows += [
+        (s.name, show(s.default), "" if s.unit == "1" else s.unit, s.range, s.help)
+        for s in settings.values()
+    ]
     return aligned(rows) if settings else ["  none"]
 
 
@@ -170,7 +210,11 @@ def dry_run(request: plans.Request) -> str:
     ]
     missing = []
     for entry, record in zip(plan.entries, document["entries"], strict=True):
-        todo = [cell for cell, key in zip(entry.cells, record["cells"], strict=True) if not is_done(out, key)]
+        todo = [
+            cell
+            for cell, key in zip(entry.cells, record["cells"], strict=True)
+            if not is_done(out, key)
+        ]
         missing += todo
         first = entry.cells[0]
         env, algo, mode = entry.id
@@ -193,9 +237,12 @@ def dry_run(request: plans.Request) -> str:
     seconds, unknown = estimate(missing, out / "log.jsonl")
     minutes = f"{seconds / 60:.1f} minutes (as in this folder, else as on 2 CPU cores)"
     known = minutes if len(missing) > unknown or not missing else ""
-    guess = f"unknown for {unknown} cells (nothing like them has run in this folder)" if unknown else ""
+    guess = (
+        f"unknown for {unknown} cells (nothing like them has run in this folder)" if unknown else ""
+    )
     lines = [
-        f"plan: {len(plan.cells)} cells, {len(plan.cells) - len(missing)} done, budget {plan.budget}, results in {out}",
+        f"plan: {len(plan.cells)} cells, {len(plan.cells) - len(missing)} done, budget "
+        f"{plan.budget}, results in {out}",
         "",
     ]
     lines += aligned(rows)
@@ -209,8 +256,9 @@ def dry_run(request: plans.Request) -> str:
 def estimate(missing: Sequence[CellSpec], log: Path) -> tuple[float, int]:
     """Expected wall time [s] of the missing cells, and for how many of them nothing is known.
 
-    A cell is expected to take the mean time of those in `log` (the runner's log.jsonl) of the same algorithm, world, width,
-    horizon and number of episodes, compilation included; else what the table says of two CPU cores, in proportion to episodes.
+    A cell is expected to take the mean time of those in `log` (the runner's log.jsonl) of the same
+    algorithm, world, width, horizon and number of episodes, compilation included; else what the
+    table says of two CPU cores, in proportion to episodes.
     """
     alike = ("algo", "env", "width", "horizon", "episodes")
     times: dict[tuple, list[float]] = {}
@@ -218,7 +266,9 @@ def estimate(missing: Sequence[CellSpec], log: Path) -> tuple[float, int]:
         for line in log.read_text(errors="replace").splitlines():
             try:
                 record = json.loads(line)
-                seconds = float(record["wall"])  # the cell's own share of the time it was computed in
+                seconds = float(
+                    record["wall"]
+                )  # the cell's own share of the time it was computed in
                 times.setdefault(tuple(record[name] for name in alike), []).append(seconds)
             except (ValueError, KeyError, TypeError, ZeroDivisionError):
                 continue  # a line cut short by a crash says nothing about time

@@ -1,7 +1,8 @@
 """What one cell of an experiment is, and the name its result is stored under.
 
-A cell is an algorithm, a world, a mode, all settings and one group of seeds of fixed width. Its key is a hash of that
-description and of whatever else determines the numbers, so a result can never be reused for something it does not describe.
+A cell is an algorithm, a world, a mode, all settings and one group of seeds of fixed width. Its key
+is a hash of that description and of whatever else determines the numbers, so a result can never be
+reused for something it does not describe.
 """
 
 from __future__ import annotations
@@ -23,32 +24,48 @@ import jax
 from irl_bench.core import jax_options
 
 NAME = re.compile(r"[A-Za-z0-9._:-]+")
-"""Names of experiments, algorithms, worlds and modes; an outside one reads `package.module:attribute`."""
+"""Names of experiments, algorithms, worlds and modes; an outside one reads
+`package.module:attribute`."""
 
 PACKAGES = ("brax", "flax", "jax", "jaxlib", "mujoco", "mujoco-mjx", "numpy", "optax")
 """The packages whose versions may change a result."""
 
 NUMERICAL = (
-    "core", "nets", "rollouts", "rl", "adversarial", "preferences", "algos",
-    "storage/artifacts.py", "plan/host.py", "plan/policies.py", "run/lanes.py", "run/programs.py", "run/runner.py",
-)  # fmt: skip
-"""Rooms and files of `irl_bench` that compute what is stored in a cell. The others choose, name or show cells."""
+    "core",
+    "nets",
+    "rollouts",
+    "rl",
+    "adversarial",
+    "preferences",
+    "algos",
+    "storage/artifacts.py",
+    "plan/host.py",
+    "plan/policies.py",
+    "run/lanes.py",
+    "run/programs.py",
+    "run/runner.py",
+)
+"""Rooms and files of `irl_bench` that compute what is stored in a cell. The others choose, name
+or show cells."""
 
 NOT_NUMERICAL = ("folders.py", "jax_options.py")
 """Files of those rooms that compute nothing."""
 
 NUMERICAL_ENVIRONMENT = ("LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE")
-"""Environment variables that change what an accelerator computes, beside XLA_FLAGS and JAX's own options."""
+"""Environment variables that change what an accelerator computes, beside XLA_FLAGS and JAX's own
+options."""
 
 HARMLESS_XLA_FLAGS = ("--xla_dump", "--xla_force_host_platform_device_count")
-"""Prefixes of XLA flags that change no result: a group of seeds is computed alike whatever the number of devices."""
+"""Prefixes of XLA flags that change no result: a group of seeds is computed alike whatever the
+number of devices."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CellSpec:
     """All that describes a cell. Raises ValueError, in one line, for a value that cannot be run.
 
-    Two cells that differ only in mode, dials, seeds, `episodes` or `eval_every` share their compiled functions.
+    Two cells that differ only in mode, dials, seeds, `episodes` or `eval_every` share their
+    compiled functions.
     """
 
     algo: str
@@ -87,16 +104,29 @@ class CellSpec:
     observation_only: bool = False
     """Whether the demonstrations' actions are withheld from the algorithm."""
     recorded: str = ""
-    """SHA-256 of the demonstrations that were read from a file; empty where the world's expert makes them."""
+    """SHA-256 of the demonstrations that were read from a file; empty where the world's expert
+    makes them."""
     given: str = ""
-    """SHA-256 of the earlier run's file from which an algorithm takes a policy or reward; empty for none."""
+    """SHA-256 of the earlier run's file from which an algorithm takes a policy or reward; empty
+    for none."""
     experiment: str = "horizon"
 
     def __post_init__(self) -> None:
         for field in ("experiment", "algo", "env", "mode"):
             if not NAME.fullmatch(getattr(self, field)):
-                raise ValueError(f"{field} {getattr(self, field)!r} is not a name of letters, digits and . _ : -")
-        for field in ("horizon", "demos", "demo_steps", "episodes", "block", "eps_episodes", "eps_steps", "width"):
+                raise ValueError(
+                    f"{field} {getattr(self, field)!r} is not a name of letters, digits and . _ : -"
+                )
+        for field in (
+            "horizon",
+            "demos",
+            "demo_steps",
+            "episodes",
+            "block",
+            "eps_episodes",
+            "eps_steps",
+            "width",
+        ):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} = {getattr(self, field)} must be at least 1")
         if self.episodes % self.block:
@@ -104,12 +134,16 @@ class CellSpec:
         if self.eval_every < 0:
             raise ValueError(f"eval_every = {self.eval_every} must not be negative")
         if self.first_seed < 0 or self.first_seed + self.width > 2**31:
-            raise ValueError(f"seeds {self.first_seed} .. +{self.width} do not lie in 0 .. 2^31 - 1")
+            raise ValueError(
+                f"seeds {self.first_seed} .. +{self.width} do not lie in 0 .. 2^31 - 1"
+            )
         for name, value in self.dials.items():
             if not math.isfinite(value):
                 raise ValueError(f"dial {name} = {value} is not finite")
         # -0.0 and 1 hash as 0.0 and 1.0: they are the same dial.
-        object.__setattr__(self, "dials", {name: float(value) + 0.0 for name, value in sorted(self.dials.items())})
+        object.__setattr__(
+            self, "dials", {name: float(value) + 0.0 for name, value in sorted(self.dials.items())}
+        )
         object.__setattr__(self, "config", json.loads(canonical(dict(self.config))))
         object.__setattr__(self, "options", dict(self.options))
         object.__setattr__(self, "plugin", dict(self.plugin))
@@ -120,13 +154,21 @@ class CellSpec:
 
     @property
     def eps_block(self) -> int:
-        """Held-out expert episodes per jitted call: the largest divisor of `eps_episodes` that is not above `block`."""
-        return max(n for n in range(1, min(self.block, self.eps_episodes) + 1) if self.eps_episodes % n == 0)
+        """Held-out expert episodes per jitted call: the largest divisor of `eps_episodes` that
+        is not above `block`."""
+        return max(
+            n
+            for n in range(1, min(self.block, self.eps_episodes) + 1)
+            if self.eps_episodes % n == 0
+        )
 
     @property
     def label(self) -> str:
         """How the cell is called in messages."""
-        return f"{self.algo} {self.env} {self.mode} seeds {self.first_seed}-{self.first_seed + self.width - 1}"
+        return (
+            f"{self.algo} {self.env} {self.mode} seeds "
+            f"{self.first_seed}-{self.first_seed + self.width - 1}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -136,13 +178,17 @@ class CellSpec:
         return cls(**fields)
 
     def static_key(self) -> str:
-        """Equal for cells that can share compiled functions: everything except what enters those as data."""
+        """Equal for cells that can share compiled functions: everything except what enters those
+        as data."""
         data = {"experiment", "mode", "dials", "first_seed", "episodes", "eval_every"}
-        return canonical({name: value for name, value in self.to_dict().items() if name not in data})
+        return canonical(
+            {name: value for name, value in self.to_dict().items() if name not in data}
+        )
 
 
 def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal values give equal text. Raises ValueError for NaN or what is not JSON."""
+    """JSON with sorted keys and no spaces: equal values give equal text. Raises ValueError for
+    NaN or what is not JSON."""
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -186,26 +232,33 @@ def _version(package: str) -> str:
 
 
 def fingerprint() -> dict[str, Any]:
-    """What else determines the numbers of a cell: sources, versions, backend and flags. Initialises JAX's backend."""
+    """What else determines the numbers of a cell: sources, versions, backend and flags.
+    Initialises JAX's backend."""
     backend = jax.default_backend()
-    flags = sorted(f for f in os.environ.get("XLA_FLAGS", "").split() if not f.startswith(HARMLESS_XLA_FLAGS))
+    flags = sorted(
+        f for f in os.environ.get("XLA_FLAGS", "").split() if not f.startswith(HARMLESS_XLA_FLAGS)
+    )
     return {
         "sources": _source_hash(),
         "versions": {package: _version(package) for package in PACKAGES},
         "backend": backend,
         # A CPU's result is compared on one machine; an accelerator's kind selects other kernels.
         "device": "" if backend == "cpu" else jax.devices()[0].device_kind,
-        # XLA fuses a program for one device otherwise than one for several: training losses differ in the last bits.
+        # XLA fuses a program for one device otherwise than one for several: training losses differ
+        # in the last bits.
         "devices": jax.local_device_count(),
         "jax": jax_options.numerical(),
         "matmul_precision": str(jax.config.jax_default_matmul_precision),
         "xla_flags": flags,
-        "environment": {name: os.environ[name] for name in NUMERICAL_ENVIRONMENT if name in os.environ},
+        "environment": {
+            name: os.environ[name] for name in NUMERICAL_ENVIRONMENT if name in os.environ
+        },
     }
 
 
 def machine() -> dict[str, Any]:
-    """What a reader wants to know of a fingerprint: {"device", "matmul_precision", "xla_flags", "versions"}."""
+    """What a reader wants to know of a fingerprint: {"device", "matmul_precision", "xla_flags",
+    "versions"}."""
     found = fingerprint()
     kept = {name: found[name] for name in ("matmul_precision", "xla_flags", "versions")}
     return {"device": found["device"] or found["backend"], **kept}

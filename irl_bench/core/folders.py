@@ -1,4 +1,5 @@
-"""Where files go that nobody named: caches, also for a user without a home, and `~` in the names that were."""
+"""Where files go that nobody named: caches, also for a user without a home, and `~` in the names
+that were."""
 
 from __future__ import annotations
 
@@ -19,14 +20,18 @@ def expand(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         near = str(path).partition("/")[2] or "."
-        raise BadInput(f"{path}: no home folder is known for '~' (HOME is not set); nearest: {near}") from None
+        raise BadInput(
+            f"{path}: no home folder is known for '~' (HOME is not set); nearest: {near}"
+        ) from None
 
 
 @functools.cache
 def cache() -> Path | None:
-    """The folder of caches: in the user's own if it can be written, else a temporary one with a line of warning.
+    """The folder of caches: in the user's own if it can be written, else a temporary one with a
+    line of warning.
 
-    None if neither can be written. Matplotlib, which would warn in its own way, is told to use the temporary one too.
+    None if neither can be written. Matplotlib, which would warn in its own way, is told to use the
+    temporary one too.
     """
     try:
         usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "irl_bench"
@@ -37,9 +42,14 @@ def cache() -> Path | None:
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
     folder = Path(tempfile.gettempdir()) / f"irl_bench-{user}"
     if not _writable(folder) or not _own(folder):
-        print("warning: no cache folder can be written; functions are compiled anew each time", file=sys.stderr)
+        print(
+            "warning: no cache folder can be written; functions are compiled anew each time",
+            file=sys.stderr,
+        )
         return None
-    print(f"warning: the home folder cannot be written; caches are kept in {folder}", file=sys.stderr)
+    print(
+        f"warning: the home folder cannot be written; caches are kept in {folder}", file=sys.stderr
+    )
     os.environ.setdefault("MPLCONFIGDIR", str(folder / "matplotlib"))
     return folder
 

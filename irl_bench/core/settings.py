@@ -1,11 +1,13 @@
-"""Settings: what a number means, its unit and its range stand beside its default, and every value is checked against them.
+"""Settings: what a number means, its unit and its range stand beside its default, and every value
+is checked against them.
 
     @dataclasses.dataclass(frozen=True)
     class Config:
         learning_rate: float = setting(1e-3, "Adam's step size", low=1e-7, high=1.0)
         loss: str = setting("mse", "what is minimised", choices=("mse", "nll"))
 
-The same class describes a world's dials and the sweep's own flags, so all three are parsed, checked and printed alike.
+The same class describes a world's dials and the sweep's own flags, so all three are parsed, checked
+and printed alike.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ INF = float("inf")
 
 
 class BadInput(ValueError):
-    """Something given by the user that cannot be used; one line that names it and the nearest valid name or value."""
+    """Something given by the user that cannot be used; one line that names it and the nearest
+    valid name or value."""
 
 
 def setting(
@@ -44,7 +47,8 @@ def setting(
       default: a bool, int, float, str or tuple of ints; its type is the setting's type.
       help: one line on what it means.
       unit: of the value; "1" for a pure number.
-      low, high: the closed range of valid values (of each element of a tuple). Infinite and NaN values are never valid.
+      low, high: the closed range of valid values (of each element of a tuple). Infinite and NaN
+        values are never valid.
       choices: the valid values of a str.
 
     Raises:
@@ -64,14 +68,18 @@ def settings_of(config: type | None) -> dict[str, Setting]:
 
 
 def whole(name: str, value: Any, low: int) -> int:
-    """`value`, of NumPy or of Python, as an int of at least `low`; raises BadInput, with its type, for anything else."""
+    """`value`, of NumPy or of Python, as an int of at least `low`; raises BadInput, with its
+    type, for anything else."""
     number = _scalar(value)
     if isinstance(number, bool) or not isinstance(number, numbers.Integral):
         try:
             near = max(low, round(float(number)))
         except (TypeError, ValueError, OverflowError):
             near = low
-        raise BadInput(f"{name}={_quote(value)} is of type {type(value).__name__}, not an integer; nearest: {near}")
+        raise BadInput(
+            f"{name}={_quote(value)} is of type {type(value).__name__}, not an integer; nearest: "
+            f"{near}"
+        )
     if number < low:
         raise BadInput(f"{name}={number} must be at least {low}; nearest: {low}")
     return int(number)
@@ -83,11 +91,14 @@ def _scalar(value: Any) -> Any:
 
 
 def parsed(flag: str, items: Iterable[str], settings: Mapping[str, Setting]) -> dict[str, Any]:
-    """{name: value} of the NAME=VALUE items of a flag; raises BadInput, one line, for what no setting is or can be."""
+    """{name: value} of the NAME=VALUE items of a flag; raises BadInput, one line, for what no
+    setting is or can be."""
     found = {}
     for name, equal, text in (item.partition("=") for item in items):
         if not equal or name not in settings:
-            raise BadInput(f"--{flag}={name}: no such setting; did you mean {nearest(name, settings)}=...?")
+            raise BadInput(
+                f"--{flag}={name}: no such setting; did you mean {nearest(name, settings)}=...?"
+            )
         try:
             found[name] = settings[name].parse(text)
         except ValueError as error:
@@ -110,14 +121,20 @@ class Setting:
 
     @classmethod
     def make(cls, name: str, default: Any, metadata: Mapping[str, Any]) -> Setting:
-        """From a dataclass field's default and metadata. Raises TypeError for a type that no flag can hold."""
+        """From a dataclass field's default and metadata. Raises TypeError for a type that no
+        flag can hold."""
         kind = type(default)
         if kind not in (bool, int, float, str, tuple):
-            raise TypeError(f"setting {name}: a default must be a bool, int, float, str or tuple of ints, not {default!r}")
+            raise TypeError(
+                f"setting {name}: a default must be a bool, int, float, str or tuple of ints, not "
+                f"{default!r}"
+            )
         if kind is str and not metadata.get("choices"):
             raise TypeError(f"setting {name}: a str needs choices")
         known = {f.name for f in dataclasses.fields(cls)} - {"name", "kind", "default"}
-        return cls(name, kind, default, **{"help": "", **{k: v for k, v in metadata.items() if k in known}})
+        return cls(
+            name, kind, default, **{"help": "", **{k: v for k, v in metadata.items() if k in known}}
+        )
 
     @property
     def _article(self) -> str:
@@ -130,7 +147,9 @@ class Setting:
             return "true or false"
         if self.choices:
             return " | ".join(self.choices)
-        noun = {int: "integer", float: "number", tuple: "integers separated by commas or x"}[self.kind]
+        noun = {int: "integer", float: "number", tuple: "integers separated by commas or x"}[
+            self.kind
+        ]
         if self.low == -INF and self.high == INF:
             return f"finite {noun}" if self.kind is float else noun
         if self.high == INF:
@@ -140,17 +159,31 @@ class Setting:
         return f"{noun} in [{self.low:.12g}, {self.high:.12g}]"
 
     def parse(self, text: str) -> Any:
-        """The value that `text` spells (`1e6` is an integer); raises BadInput with the nearest valid value."""
+        """The value that `text` spells (`1e6` is an integer); raises BadInput with the nearest
+        valid value."""
         text = text.strip()
         if self.choices:
             return self.check(text)
         if self.kind is bool:
-            truth = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
+            truth = {
+                "true": True,
+                "t": True,
+                "1": True,
+                "yes": True,
+                "false": False,
+                "f": False,
+                "0": False,
+                "no": False,
+            }
             if text.lower() not in truth:
-                raise BadInput(f"must be true or false, not {_quote(text)}; nearest: {show(self.default)}")
+                raise BadInput(
+                    f"must be true or false, not {_quote(text)}; nearest: {show(self.default)}"
+                )
             return truth[text.lower()]
         if self.kind is tuple:
-            numbers = text.replace("x", ",").split(",")  # 64x32: a flag that is a list itself cannot hold 64,32
+            numbers = text.replace("x", ",").split(
+                ","
+            )  # 64x32: a flag that is a list itself cannot hold 64,32
             parts = [part for part in numbers if part.strip()]
             return self.check(tuple(self._number(part, int) for part in parts))
         return self.check(self._number(text, self.kind))
@@ -164,28 +197,41 @@ class Setting:
         try:
             value = float(text)
         except ValueError:
-            raise BadInput(f"must be {self._article}{self.range}, not {_quote(text)}; nearest: {show(self.default)}") from None
+            raise BadInput(
+                f"must be {self._article}{self.range}, not {_quote(text)}; nearest: "
+                f"{show(self.default)}"
+            ) from None
         if kind is int and math.isfinite(value):
             if value != int(value):
-                raise BadInput(f"must be {self._article}{self.range}, not {_quote(text)}; nearest: {self._clip(round(value))}")
+                raise BadInput(
+                    f"must be {self._article}{self.range}, not {_quote(text)}; nearest: "
+                    f"{self._clip(round(value))}"
+                )
             return int(value)
         return value  # `check` turns NaN and infinities away
 
     def check(self, value: Any) -> Any:
-        """`value` as this setting's type; raises BadInput with the nearest valid value if it is not one."""
+        """`value` as this setting's type; raises BadInput with the nearest valid value if it is
+        not one."""
         if self.choices:
             if value not in self.choices:
                 guess = nearest(str(value), self.choices)
-                raise BadInput(f"must be one of {self.range}, not {_quote(value)}; nearest: {guess}")
+                raise BadInput(
+                    f"must be one of {self.range}, not {_quote(value)}; nearest: {guess}"
+                )
             return value
         if self.kind is bool:
             value = _scalar(value)
             if not isinstance(value, bool):
-                raise BadInput(f"must be true or false, not {_quote(value)}; nearest: {show(self.default)}")
+                raise BadInput(
+                    f"must be true or false, not {_quote(value)}; nearest: {show(self.default)}"
+                )
             return value
         if self.kind is tuple:
             if not isinstance(value, tuple | list | np.ndarray):
-                raise BadInput(f"must be {self.range}, not {_quote(value)}; nearest: {show(self.default)}")
+                raise BadInput(
+                    f"must be {self.range}, not {_quote(value)}; nearest: {show(self.default)}"
+                )
             return tuple(self._check_number(element, int) for element in value)
         return self._check_number(value, self.kind)
 
@@ -193,17 +239,29 @@ class Setting:
         value = _scalar(value)
         fraction = kind is int and isinstance(value, float) and math.isfinite(value) and value % 1
         if isinstance(value, bool) or not isinstance(value, numbers.Real) or fraction:
-            raise BadInput(f"must be {self._article}{self.range}, not {_quote(value)}; nearest: {show(self.default)}")
+            raise BadInput(
+                f"must be {self._article}{self.range}, not {_quote(value)}; nearest: "
+                f"{show(self.default)}"
+            )
         if value != value:
-            raise BadInput(f"must be {self._article}{self.range}, not nan; nearest: {show(self.default)}")
+            raise BadInput(
+                f"must be {self._article}{self.range}, not nan; nearest: {show(self.default)}"
+            )
         number: Any = value  # an integer may be too large for a float
         if not self.low <= number <= self.high or abs(number) == INF:
-            raise BadInput(f"must be {self._article}{self.range}, not {_quote(value)}; nearest: {self._clip(value)}")
+            raise BadInput(
+                f"must be {self._article}{self.range}, not {_quote(value)}; nearest: "
+                f"{self._clip(value)}"
+            )
         return kind(value)
 
     def _clip(self, value: Any) -> str:
         clipped = min(max(value, self.low), self.high)
-        return show(self.default) if abs(clipped) == INF else show(int(clipped) if self.kind is not float else clipped)
+        return (
+            show(self.default)
+            if abs(clipped) == INF
+            else show(int(clipped) if self.kind is not float else clipped)
+        )
 
 
 def show(value: Any) -> str:

@@ -1,4 +1,5 @@
-"""The arrays that travel between worlds, learners and the runner. Shapes stand beside each field."""
+"""The arrays that travel between worlds, learners and the runner. Shapes stand beside each
+field."""
 
 from __future__ import annotations
 
@@ -18,11 +19,13 @@ class Demonstrations:
     observation: jax.Array
     """float32[N, T, O]: what the expert saw before each action."""
     action: jax.Array | None
-    """float32[N, T, A] in [-1, 1], or int32[N, T] in a discrete world; None where only observations were recorded."""
+    """float32[N, T, A] in [-1, 1], or int32[N, T] in a discrete world; None where only
+    observations were recorded."""
     mask: jax.Array
     """float32[N, T]: 1 where the step counts, 0 past an episode's length."""
     reward: jax.Array | None = None
-    """float32[N, T]: what the world paid; for controls that pick demonstrations by it. None where it was not recorded."""
+    """float32[N, T]: what the world paid; for controls that pick demonstrations by it. None
+    where it was not recorded."""
 
 
 @struct.dataclass
@@ -34,7 +37,8 @@ class Task:
     dials: Any
     """The world's dials; a learner that interacts uses `spec.world.bind(task.dials)`."""
     given: Any = None
-    """Params of a policy or reward that an earlier run has learned, for an algorithm that is handed one."""
+    """Params of a policy or reward that an earlier run has learned, for an algorithm that is
+    handed one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,13 +53,15 @@ class Spec:
     demo_steps: int
     """Length of a demonstration [steps], of the longest one where they differ."""
     given: Any = None
-    """`irl_bench.storage.artifacts.Learned`: which algorithm made what `Task.given` holds, and with which settings."""
+    """`irl_bench.storage.artifacts.Learned`: which algorithm made what `Task.given` holds, and
+    with which settings."""
 
     lengths: tuple[int, ...] = ()
     """Length of each demonstration of a file [steps]; empty where all are `demo_steps` long."""
 
     def labels(self, demos: int | None = None) -> int:
-        """Steps that all demonstrations, or the first `demos` of them, hold: what the expert was asked for."""
+        """Steps that all demonstrations, or the first `demos` of them, hold: what the expert was
+        asked for."""
         count = self.demos if demos is None else demos
         return sum(self.lengths[:count]) if self.lengths else count * self.demo_steps
 

@@ -1,4 +1,5 @@
-"""How regret grows with the horizon: from cost curves to windows, slopes, model fits and verdicts. Pure NumPy and SciPy."""
+"""How regret grows with the horizon: from cost curves to windows, slopes, model fits and
+verdicts. Pure NumPy and SciPy."""
 
 from irl_bench.horizon.curves import Curves
 from irl_bench.horizon.sentences import sentences

@@ -1,8 +1,10 @@
-"""Which growth law describes a regret curve: six models, fitted to log J by generalised least squares, compared by BIC.
+"""Which growth law describes a regret curve: six models, fitted to log J by generalised least
+squares, compared by BIC.
 
-The covariance of log J between horizons comes from a bootstrap over seeds. With 10 to 20 seeds and 7 strongly correlated
-points it is ill-conditioned, so its correlations are shrunk towards none. BIC = chi² + p log K up to what all models share. A
-big gap often means only that the Monte-Carlo error is tiny: the fits support a verdict, they do not make one.
+The covariance of log J between horizons comes from a bootstrap over seeds. With 10 to 20 seeds and
+7 strongly correlated points it is ill-conditioned, so its correlations are shrunk towards none. BIC
+= chi² + p log K up to what all models share. A big gap often means only that the Monte-Carlo error
+is tiny: the fits support a verdict, they do not make one.
 """
 
 from __future__ import annotations
@@ -37,8 +39,8 @@ class Fit:
 def log_covariance(curves: np.ndarray) -> np.ndarray | None:
     """float[K, K]: shrunk bootstrap covariance of the log of the mean over seeds.
 
-    Seeds are drawn with replacement. A resample whose mean is not positive everywhere has no logarithm and is left out.
-    Correlations are multiplied by 1 - lambda (`shrinkage`).
+    Seeds are drawn with replacement. A resample whose mean is not positive everywhere has no
+    logarithm and is left out. Correlations are multiplied by 1 - lambda (`shrinkage`).
 
     Args:
       curves: float[S, K], S >= 2.
@@ -65,10 +67,11 @@ def _resampling_weights(seeds: int) -> np.ndarray:
 
 
 def shrinkage(curves: np.ndarray) -> float:
-    """lambda = sum Var(r_ij) / sum r_ij² over i != j, clipped to [0.05, 1]; 1 where the seeds do not differ at all.
+    """lambda = sum Var(r_ij) / sum r_ij² over i != j, clipped to [0.05, 1]; 1 where the seeds do
+    not differ at all.
 
-    r is the correlation between horizons of the seeds' curves. Source: Schäfer and Strimmer 2005, target D with shrunk
-    correlations.
+    r is the correlation between horizons of the seeds' curves. Source: Schäfer and Strimmer 2005,
+    target D with shrunk correlations.
     """
     seeds, points = curves.shape
     spread = curves.std(axis=0, ddof=1)
@@ -87,8 +90,9 @@ def shrinkage(curves: np.ndarray) -> float:
 def fit_models(T: np.ndarray, J: np.ndarray, covariance: np.ndarray) -> dict[str, Fit]:
     """The six models, each by generalised least squares of log J.
 
-    `linear` a T; `quadratic` a T²; `power` a T^c; `exponential` a (e^(b T) - 1); `latency` a (T - L)² with 0 <= L < T_min;
-    `chain`, the two-state chain in Brax's convention with h >= 0, rho >= 0 and h + rho <= 1, hence h / (h + rho) <= 1.
+    `linear` a T; `quadratic` a T²; `power` a T^c; `exponential` a (e^(b T) - 1); `latency` a (T -
+    L)² with 0 <= L < T_min; `chain`, the two-state chain in Brax's convention with h >= 0, rho >= 0
+    and h + rho <= 1, hence h / (h + rho) <= 1.
 
     Args:
       T: [K] horizons.
@@ -104,7 +108,8 @@ def fit_models(T: np.ndarray, J: np.ndarray, covariance: np.ndarray) -> dict[str
     y, ones, log_T = whiten(np.log(J)), whiten(np.ones(len(T))), np.log(T)
 
     def level(shape: np.ndarray, most: float = np.inf) -> tuple[np.ndarray, np.ndarray]:
-        """The best log a of log J = log a + shape, at most `most`, and its chi²; shape is float[..., K]."""
+        """The best log a of log J = log a + shape, at most `most`, and its chi²; shape is
+        float[..., K]."""
         residual = y - whiten(shape)
         log_a = np.minimum(residual @ ones / (ones @ ones), most)
         return log_a, np.sum((residual - log_a[..., None] * ones) ** 2, axis=-1)
@@ -119,11 +124,15 @@ def fit_models(T: np.ndarray, J: np.ndarray, covariance: np.ndarray) -> dict[str
         chi2 = np.sum((y - design @ [log_a, c]) ** 2)
         return _fit(chi2, 2, len(T), a=np.exp(log_a), c=c)
 
-    def searched(shape: Callable[[np.ndarray], np.ndarray], grid: np.ndarray, most: float = np.inf) -> tuple[float, ...]:
+    def searched(
+        shape: Callable[[np.ndarray], np.ndarray], grid: np.ndarray, most: float = np.inf
+    ) -> tuple[float, ...]:
         """(z, log a, chi²) at the best z; `shape` maps z[G] to float[G, K]."""
         for _ in range(_ZOOMS):
             best = int(np.argmin(level(shape(grid), most)[1]))
-            grid = np.linspace(grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)], _ZOOM_GRID)
+            grid = np.linspace(
+                grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)], _ZOOM_GRID
+            )
         log_a, chi2 = level(shape(grid), most)
         best = int(np.argmin(chi2))
         return float(grid[best]), float(log_a[best]), float(chi2[best])
@@ -141,7 +150,9 @@ def fit_models(T: np.ndarray, J: np.ndarray, covariance: np.ndarray) -> dict[str
             k = np.exp(log_k)[:, None]
             return np.log(k * chain_model.unit_cost(T + 1.0, k))
 
-        log_k, log_a, chi2 = searched(shape, np.log(np.geomspace(1e-6 / T[-1], 1.0, 2 * _GRID)), most=0.0)
+        log_k, log_a, chi2 = searched(
+            shape, np.log(np.geomspace(1e-6 / T[-1], 1.0, 2 * _GRID)), most=0.0
+        )
         h = np.exp(log_a + log_k)
         return _fit(chi2, 2, len(T), h=h, rho=max(np.exp(log_k) - h, 0.0))
 
@@ -162,6 +173,12 @@ def fit_models(T: np.ndarray, J: np.ndarray, covariance: np.ndarray) -> dict[str
     }
 
 
-def _fit(chi2: float | np.ndarray, parameters: int, points: int, **params: float | np.ndarray) -> Fit:
+def _fit(
+    chi2: float | np.ndarray, parameters: int, points: int, **params: float | np.ndarray
+) -> Fit:
     chi2 = float(chi2)
-    return Fit(chi2 + parameters * float(np.log(points)), chi2, {name: float(value) for name, value in params.items()})
+    return Fit(
+        chi2 + parameters * float(np.log(points)),
+        chi2,
+        {name: float(value) for name, value in params.items()},
+    )

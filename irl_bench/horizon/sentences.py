@@ -1,7 +1,7 @@
 """One plain sentence per world: what theory says, what was measured, and whether the two agree.
 
-Theory speaks of `bc` and `dagger` only (Ross and Bagnell 2010; Ross, Gordon and Bagnell 2011). Another algorithm's figures are
-reported beside them, with no claim.
+Theory speaks of `bc` and `dagger` only (Ross and Bagnell 2010; Ross, Gordon and Bagnell 2011).
+Another algorithm's figures are reported beside them, with no claim.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ RECOVERABLE_MODE = "recoverable"
 _AGREES, _DISAGREES, _OPEN = "agree", "disagree", "cannot tell"
 _NAMES = {"bc": "BC", "dagger": "DAgger"}
 _REFUTES = {
-    # Verdicts that contradict a claim; those in neither this set nor the claim itself cannot decide it.
+    # Verdicts that contradict a claim; those in neither this set nor the claim itself cannot decide
+    # it.
     "bc": {"LINEAR", "RECOVERABLE", "SUPER-POLY"},
     "dagger": {"QUADRATIC", "SUPER-POLY"},
 }
@@ -24,11 +25,14 @@ _CONFIRMS = {"bc": "QUADRATIC", "dagger": "LINEAR"}
 _POWERS = {"bc": "T²", "dagger": "T"}
 
 
-def sentences(verdicts: Sequence[Mapping[str, Any]], worlds: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def sentences(
+    verdicts: Sequence[Mapping[str, Any]], worlds: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
     """The sentences, in the order in which worlds first appear in `verdicts`.
 
     Args:
-      verdicts: as `analyse` returns them; references (the expert, an untrained policy) are passed over.
+      verdicts: as `analyse` returns them; references (the expert, an untrained policy) are passed
+        over.
       worlds: by name, with the `nominal` mode and `u` [steps] or None.
     """
     by_world: dict[str, list[Mapping[str, Any]]] = {}
@@ -39,8 +43,17 @@ def sentences(verdicts: Sequence[Mapping[str, Any]], worlds: Mapping[str, Mappin
 
 def _sentence(verdicts: list[Mapping[str, Any]], world: Mapping[str, Any]) -> str:
     learners = [verdict for verdict in verdicts if not verdict["reference"]]
-    nominal = {verdict["algo"]: verdict for verdict in learners if verdict["mode"] == world["nominal"]}
-    control = next((v for v in learners if v["algo"] == "bc" and v["mode"] == RECOVERABLE_MODE != world["nominal"]), None)
+    nominal = {
+        verdict["algo"]: verdict for verdict in learners if verdict["mode"] == world["nominal"]
+    }
+    control = next(
+        (
+            v
+            for v in learners
+            if v["algo"] == "bc" and v["mode"] == RECOVERABLE_MODE != world["nominal"]
+        ),
+        None,
+    )
     if not learners:
         return "no learner was measured."
     undoable = world.get("u") is not None
@@ -48,10 +61,15 @@ def _sentence(verdicts: list[Mapping[str, Any]], world: Mapping[str, Any]) -> st
     measured = [_measured(nominal[algo], "") for algo in claimed]
     if control is not None:
         measured.append(_measured(control, f" in the mode {RECOVERABLE_MODE}"))
-    measured += [_measured(v, _no_claim(algo)) for algo, v in nominal.items() if algo not in claimed]
+    measured += [
+        _measured(v, _no_claim(algo)) for algo, v in nominal.items() if algo not in claimed
+    ]
     theory = _theory(claimed, control is not None)
     if not measured:
-        return f"nothing was measured in the nominal mode {world['nominal']}, which the theory is about: cannot tell."
+        return (
+            f"nothing was measured in the nominal mode {world['nominal']}, which the theory is "
+            "about: cannot tell."
+        )
     text = "; ".join(measured)
     if not theory:
         return f"measured {text}; theory is not tested by these."
@@ -60,7 +78,11 @@ def _sentence(verdicts: list[Mapping[str, Any]], world: Mapping[str, Any]) -> st
 
 def _no_claim(algo: str) -> str:
     # DAgger's bound is u T eps; where the expert cannot undo an error, u is of the order of T.
-    return ", whose bound is T² where an error cannot be undone" if algo == "dagger" else ", for which no theory is claimed"
+    return (
+        ", whose bound is T² where an error cannot be undone"
+        if algo == "dagger"
+        else ", for which no theory is claimed"
+    )
 
 
 def _theory(claimed: list[str], controlled: bool) -> str:
@@ -74,7 +96,13 @@ def _theory(claimed: list[str], controlled: bool) -> str:
 def _measured(verdict: Mapping[str, Any], where: str) -> str:
     name = _NAMES.get(verdict["algo"], verdict["algo"])
     label = ", ".join(
-        word for word in (verdict["verdict"], verdict["mechanism"], "mixed" if verdict["mixed"] else None) if word
+        word
+        for word in (
+            verdict["verdict"],
+            verdict["mechanism"],
+            "mixed" if verdict["mixed"] else None,
+        )
+        if word
     )
     slope, low, high = verdict["slope"], verdict["ci_low"], verdict["ci_high"]
     if slope is None:
@@ -88,7 +116,9 @@ def _measured(verdict: Mapping[str, Any], where: str) -> str:
     return f"{name} {exponent} ({label}{lost}){where}"
 
 
-def _conclusion(nominal: Mapping[str, Mapping[str, Any]], claimed: list[str], control: Mapping[str, Any] | None) -> str:
+def _conclusion(
+    nominal: Mapping[str, Mapping[str, Any]], claimed: list[str], control: Mapping[str, Any] | None
+) -> str:
     outcomes = {_NAMES[algo]: _outcome(algo, nominal[algo]) for algo in claimed}
     if control is not None:
         outcomes["the control"] = _control_outcome(control)
@@ -105,7 +135,9 @@ def _conclusion(nominal: Mapping[str, Mapping[str, Any]], claimed: list[str], co
     missing = [name for algo, name in _NAMES.items() if algo not in nominal]
     if control is None:
         missing.append(f"BC in a mode {RECOVERABLE_MODE}")
-    return "they agree" + (f" as far as measured (without {' and '.join(missing)})" if missing else "")
+    return "they agree" + (
+        f" as far as measured (without {' and '.join(missing)})" if missing else ""
+    )
 
 
 def _outcome(algo: str, verdict: Mapping[str, Any]) -> tuple[str, str]:
@@ -117,8 +149,12 @@ def _outcome(algo: str, verdict: Mapping[str, Any]) -> tuple[str, str]:
 def _control_outcome(verdict: Mapping[str, Any]) -> tuple[str, str]:
     if verdict["verdict"] == "QUADRATIC":
         return _DISAGREES, ""
-    too_little = verdict["verdict"] == "INCONCLUSIVE" and (verdict["slope"] is None or verdict["usable_seeds"] < LEAST_SEEDS)
-    return (_OPEN, _why(verdict)) if too_little or verdict["verdict"] == "NO-WINDOW" else (_AGREES, "")
+    too_little = verdict["verdict"] == "INCONCLUSIVE" and (
+        verdict["slope"] is None or verdict["usable_seeds"] < LEAST_SEEDS
+    )
+    return (
+        (_OPEN, _why(verdict)) if too_little or verdict["verdict"] == "NO-WINDOW" else (_AGREES, "")
+    )
 
 
 def _why(verdict: Mapping[str, Any]) -> str:

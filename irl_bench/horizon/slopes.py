@@ -1,7 +1,8 @@
 """Exponents on a finite grid of horizons, with intervals over seeds.
 
-Points of one cumulative curve are correlated, so ordinary standard errors of the regression mean nothing; a percentile
-bootstrap over 5 to 16 seeds covers 0.84 to 0.91 for a nominal 0.95. Every interval here is a jackknife-t over seeds.
+Points of one cumulative curve are correlated, so ordinary standard errors of the regression mean
+nothing; a percentile bootstrap over 5 to 16 seeds covers 0.84 to 0.91 for a nominal 0.95. Every
+interval here is a jackknife-t over seeds.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ LEVEL = 0.95
 
 
 def log_spaced(low: int, high: int, points: int = POINTS) -> np.ndarray:
-    """int[>= points]: distinct horizons from low to high, evenly spaced in log T up to rounding; fewer if there are no more."""
+    """int[>= points]: distinct horizons from low to high, evenly spaced in log T up to rounding;
+    fewer if there are no more."""
     for count in range(points, 64 * points):
         grid = np.unique(np.round(np.geomspace(low, high, count)).astype(int))
         if len(grid) >= min(points, high - low + 1):
@@ -26,7 +28,8 @@ def log_spaced(low: int, high: int, points: int = POINTS) -> np.ndarray:
 
 
 def slope(T: np.ndarray, J: np.ndarray) -> np.ndarray:
-    """float[...]: least-squares slope of log J on log T, for J float[..., K] > 0; NaN where some J is not positive.
+    """float[...]: least-squares slope of log J on log T, for J float[..., K] > 0; NaN where some J
+    is not positive.
 
     The exact exponent of a closed form is this same fit, applied to it on the same grid.
     """
@@ -41,7 +44,8 @@ def local_slopes(T: np.ndarray, J: np.ndarray) -> np.ndarray:
 
 
 def slope_rise(T: np.ndarray, J: np.ndarray) -> np.ndarray:
-    """float[...]: slope over the upper half of the grid minus that over the lower half; an odd grid's middle is in both."""
+    """float[...]: slope over the upper half of the grid minus that over the lower half; an odd
+    grid's middle is in both."""
     half = (len(T) + 1) // 2
     return slope(T[-half:], J[..., -half:]) - slope(T[:half], J[..., :half])
 
@@ -51,12 +55,14 @@ def jackknife_t(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A statistic of the mean over seeds with its jackknife-t interval.
 
-    With theta_(i) the statistic without seed i, se² = (S - 1) / S sum_i (theta_(i) - mean theta_(.))², and the interval is
-    theta -+ t_{S-1} se. For the mean itself that is Student's interval.
+    With theta_(i) the statistic without seed i, se² = (S - 1) / S sum_i (theta_(i) - mean
+    theta_(.))², and the interval is theta -+ t_{S-1} se. For the mean itself that is Student's
+    interval.
 
     Args:
       values: float[S, ...], one row per seed.
-      statistic: maps the mean over seeds [...], or a stack of such means [S, ...], to the statistic (or a stack of it).
+      statistic: maps the mean over seeds [...], or a stack of such means [S, ...], to the statistic
+        (or a stack of it).
       level: coverage.
 
     Returns:

@@ -1,9 +1,11 @@
-"""One verdict per world, learner and mode: the first row of the protocol's table that applies, with the figures behind it.
+"""One verdict per world, learner and mode: the first row of the protocol's table that applies, with
+the figures behind it.
 
-How the table is read. a = h / (h + rho), the share of time off in the long run. T_min and T_max are the ends of the grid in
-use, and `rho T` is rho T_min. A seed is `recovering` if rho T_min > 1 on its own transitions, `absorbed` if not, neither if
-it never was off. A seed "never recovered" if it spent 10 u steps or more off without one return: fewer steps say nothing.
-"Local slopes rise" if the interval of (slope over the upper half of the grid) - (slope over the lower half) lies above zero;
+How the table is read. a = h / (h + rho), the share of time off in the long run. T_min and T_max are
+the ends of the grid in use, and `rho T` is rho T_min. A seed is `recovering` if rho T_min > 1 on
+its own transitions, `absorbed` if not, neither if it never was off. A seed "never recovered" if it
+spent 10 u steps or more off without one return: fewer steps say nothing. "Local slopes rise" if the
+interval of (slope over the upper half of the grid) - (slope over the lower half) lies above zero;
 "the exponential wins" if its BIC is the lowest.
 """
 
@@ -40,20 +42,24 @@ LEAST_SEEDS = 10
 """Fewer usable seeds are never QUADRATIC or LINEAR."""
 MIXED_SHARE = 0.2
 RATIO_BELOW = 0.2
-"""eps_own / eps_expert says nothing about a policy that never resembled the expert: it is given only below this eps_expert."""
+"""eps_own / eps_expert says nothing about a policy that never resembled the expert: it is given
+only below this eps_expert."""
 _EXPECTED_DEPARTURES = 10
 _ROUNDING = 1e-4  # of J: the closed form is a float32 sum over the steps
 _DIGITS = 9  # significant; rounding in the last bits must not change a byte of verdicts.json
 
 
 def analyse(
-    curves: Sequence[Curves], worlds: Mapping[str, Mapping[str, Any]], horizons: str | Sequence[int] = "auto"
+    curves: Sequence[Curves],
+    worlds: Mapping[str, Mapping[str, Any]],
+    horizons: str | Sequence[int] = "auto",
 ) -> list[dict[str, Any]]:
     """One verdict per entry of `curves`, in that order.
 
     Args:
       curves: all learners and modes; one window per world is derived from them.
-      worlds: by name, `u` [steps] or None, `latency` [steps], `horizon` T_max [steps], `nominal` mode.
+      worlds: by name, `u` [steps] or None, `latency` [steps], `horizon` T_max [steps], `nominal`
+        mode.
       horizons: "auto", or increasing horizons to be used where they lie in the window.
 
     Returns:
@@ -64,7 +70,12 @@ def analyse(
     """
     if not isinstance(horizons, str):
         asked = np.asarray(horizons)
-        if asked.ndim != 1 or not np.array_equal(asked, asked.astype(int)) or np.any(asked < 1) or np.any(np.diff(asked) <= 0):
+        if (
+            asked.ndim != 1
+            or not np.array_equal(asked, asked.astype(int))
+            or np.any(asked < 1)
+            or np.any(np.diff(asked) <= 0)
+        ):
             raise ValueError("horizons must be increasing whole numbers, from 1 or more")
     elif horizons != "auto":
         raise ValueError(f"horizons must be 'auto' or a list, not {horizons!r}")
@@ -75,10 +86,15 @@ def analyse(
     for curve in curves:
         by_world.setdefault(curve.env, []).append(curve)
     windows = {env: find_window(group, worlds[env], horizons) for env, group in by_world.items()}
-    return [_analyse_one(curve, by_world[curve.env], worlds[curve.env], windows[curve.env]) for curve in curves]
+    return [
+        _analyse_one(curve, by_world[curve.env], worlds[curve.env], windows[curve.env])
+        for curve in curves
+    ]
 
 
-def _analyse_one(curves: Curves, group: list[Curves], world: Mapping[str, Any], window: Window) -> dict[str, Any]:
+def _analyse_one(
+    curves: Curves, group: list[Curves], world: Mapping[str, Any], window: Window
+) -> dict[str, Any]:
     level_horizon = window.horizons[-1] if window.horizons else int(curves.T[-1])
     figures = {
         "env": curves.env,
@@ -86,14 +102,18 @@ def _analyse_one(curves: Curves, group: list[Curves], world: Mapping[str, Any], 
         "mode": curves.mode,
         "reference": curves.algo in REFERENCES,
         "interactive": bool(curves.interactive),
-        **_seed_figures(curves, window.horizons[0] if window.horizons else window.low, world.get("u")),
+        **_seed_figures(
+            curves, window.horizons[0] if window.horizons else window.low, world.get("u")
+        ),
         **_rate_figures(curves, window),
         **_error_figures(curves),
         **_growth_figures(curves, window),
         **_exact_figures(curves, window),
         "level": _level(curves, level_horizon),
         "level_horizon": level_horizon,
-        "untrained_level": _untrained_level(group, curves.mode, str(world["nominal"]), level_horizon),
+        "untrained_level": _untrained_level(
+            group, curves.mode, str(world["nominal"]), level_horizon
+        ),
         "episodes": int(curves.episodes),
         "expert_queries": int(curves.consumes[0]),
         "env_steps": int(curves.consumes[1]),
@@ -111,7 +131,8 @@ def _analyse_one(curves: Curves, group: list[Curves], world: Mapping[str, Any], 
 
 
 def judge(figures: Mapping[str, Any]) -> tuple[str, str | None, str]:
-    """(verdict, mechanism, reason): the first row of the table that applies to the figures of `analyse`."""
+    """(verdict, mechanism, reason): the first row of the table that applies to the figures of
+    `analyse`."""
     f, window = figures, figures["window"]
     if window["reason"]:
         return "NO-WINDOW", None, window["reason"]
@@ -119,10 +140,18 @@ def judge(figures: Mapping[str, Any]) -> tuple[str, str | None, str]:
         return "INCONCLUSIVE", None, "no usable seed"
     for T, mean, (_, upper) in zip(f["horizons"], f["regret"], f["regret_ci"], strict=True):
         if mean == 0 or (_known(upper) and upper <= 0):
-            bound = "is exactly zero" if mean == 0 else f"is at most {upper:.3g} (upper end of its interval)"
+            bound = (
+                "is exactly zero"
+                if mean == 0
+                else f"is at most {upper:.3g} (upper end of its interval)"
+            )
             return "NO-REGRET", None, f"the mean regret at T = {T} {bound}"
     if f["interactive"] and f["unrecovered_seeds"] > 0:
-        return "UNDERCOVERED", None, f"{f['unrecovered_seeds']} of {f['usable_seeds']} seeds never came back while off"
+        return (
+            "UNDERCOVERED",
+            None,
+            f"{f['unrecovered_seeds']} of {f['usable_seeds']} seeds never came back while off",
+        )
     hT, a, rho_T = f["hazard_T_max"], f["stationary"], f["recovery_T_min"]
     chain = f"h T_max = {_text(hT)}, a = {_text(a)}, rho T_min = {_text(rho_T)}"
     if _known(hT) and _known(a) and saturates(hT) and a > 0.5:
@@ -133,18 +162,37 @@ def judge(figures: Mapping[str, Any]) -> tuple[str, str | None, str]:
         return (
             "INCONCLUSIVE",
             None,
-            f"no slope: the mean regret at T = {worst} is negative, yet its interval reaches above zero",
+            f"no slope: the mean regret at T = {worst} is negative, yet its interval reaches above "
+            "zero",
         )
     if not (_known(low) and _known(high)):
-        return "INCONCLUSIVE", None, f"no interval for the slope with {f['usable_seeds']} usable seeds"
+        return (
+            "INCONCLUSIVE",
+            None,
+            f"no interval for the slope with {f['usable_seeds']} usable seeds",
+        )
     measured = f"slope {middle:.3f} [{low:.3f}, {high:.3f}]"
     rise = f["slope_rise_ci"][0]
     if f["best_model"] == "exponential" and _known(rise) and rise > 0:
-        return "SUPER-POLY", None, f"{measured}; local slopes rise by {f['slope_rise']:.2f} or so and the exponential fits best"
+        return (
+            "SUPER-POLY",
+            None,
+            f"{measured}; local slopes rise by {f['slope_rise']:.2f} or so and the exponential "
+            "fits best",
+        )
     recovering = _known(rho_T) and _known(a) and rho_T > 10 and a < 0.5
-    passed = "QUADRATIC" if low > 1.7 and high >= 1.85 else "LINEAR" if low >= 0.85 and high <= 1.15 else None
+    passed = (
+        "QUADRATIC"
+        if low > 1.7 and high >= 1.85
+        else "LINEAR"
+        if low >= 0.85 and high <= 1.15
+        else None
+    )
     if passed and f["usable_seeds"] < LEAST_SEEDS:
-        reason = f"fewer than {LEAST_SEEDS} seeds ({f['usable_seeds']}); the figures alone would read {passed}: {measured}"
+        reason = (
+            f"fewer than {LEAST_SEEDS} seeds ({f['usable_seeds']}); the figures alone would "
+            f"read {passed}: {measured}"
+        )
         return "INCONCLUSIVE", None, reason
     if passed == "LINEAR":
         return "LINEAR", "recovering" if recovering else "rare", f"{measured}; {chain}"
@@ -173,9 +221,13 @@ def _seed_figures(curves: Curves, shortest: int, u: float | None) -> dict[str, A
         "absorbed_seeds": absorbed,
         "mixed": usable > 0 and min(recovering, absorbed) >= MIXED_SHARE * usable,
         # Without u the expert cannot undo a failure, so never coming back is no lack of coverage.
-        "unrecovered_seeds": int(np.sum((back == 0) & (off >= max(1.0, SETTLED * u)))) if u is not None else 0,
+        "unrecovered_seeds": int(np.sum((back == 0) & (off >= max(1.0, SETTLED * u))))
+        if u is not None
+        else 0,
         "departures_min": float(seen.min()) if seen is not None and len(seen) else None,
-        "sparse_departure_seeds": int(np.sum(seen < _EXPECTED_DEPARTURES)) if seen is not None else None,
+        "sparse_departure_seeds": int(np.sum(seen < _EXPECTED_DEPARTURES))
+        if seen is not None
+        else None,
     }
 
 
@@ -197,7 +249,9 @@ def _rate_figures(curves: Curves, window: Window) -> dict[str, Any]:
 
 
 def _error_figures(curves: Curves) -> dict[str, Any]:
-    expert, own = (_mean_of_finite(rates[curves.usable]) for rates in (curves.eps_expert, curves.eps_own))
+    expert, own = (
+        _mean_of_finite(rates[curves.usable]) for rates in (curves.eps_expert, curves.eps_own)
+    )
     e, o = expert[TAU], own[TAU]
     ratio = o / e if e is not None and o is not None and 0 < e < RATIO_BELOW else None
     return {
@@ -206,7 +260,9 @@ def _error_figures(curves: Curves) -> dict[str, Any]:
         "eps_ratio": ratio,
         # Arora et al. 2022: 100 (L - T eps) / (T eps) with the accumulated error L = T eps_own.
         "exc_acc_err": None if ratio is None else 100.0 * (ratio - 1.0),
-        "eps_expert_by_tau": {str(tau): value for tau, value in zip(TOLERANCES, expert, strict=True)},
+        "eps_expert_by_tau": {
+            str(tau): value for tau, value in zip(TOLERANCES, expert, strict=True)
+        },
         "eps_own_by_tau": {str(tau): value for tau, value in zip(TOLERANCES, own, strict=True)},
     }
 
@@ -214,14 +270,22 @@ def _error_figures(curves: Curves) -> dict[str, Any]:
 def _growth_figures(curves: Curves, window: Window) -> dict[str, Any]:
     grid = np.array(window.horizons, int)
     nothing = (None, None, None)
-    figures: dict[str, Any] = {"horizons": list(window.horizons), "regret": [], "regret_ci": [], "local_slopes": []}
+    figures: dict[str, Any] = {
+        "horizons": list(window.horizons),
+        "regret": [],
+        "regret_ci": [],
+        "local_slopes": [],
+    }
     figures |= {"local_slope_horizons": list(np.sqrt(grid[:-1] * grid[1:]))}
     exponent = graded = rise = nothing
     models: dict[str, Any] = {}
     if len(grid) and curves.usable.any():
         regret = curves.regret(grid)
         mean, low, high = jackknife_t(regret, lambda J: J)
-        figures |= {"regret": list(mean), "regret_ci": [list(pair) for pair in zip(low, high, strict=True)]}
+        figures |= {
+            "regret": list(mean),
+            "regret_ci": [list(pair) for pair in zip(low, high, strict=True)],
+        }
         graded = jackknife_t(curves.graded_regret(grid), lambda J: slope(grid, J))
         if (mean > 0).all():
             exponent = jackknife_t(regret, lambda J: slope(grid, J))
@@ -229,7 +293,10 @@ def _growth_figures(curves: Curves, window: Window) -> dict[str, Any]:
             figures["local_slopes"] = list(local_slopes(grid, mean))
             covariance = log_covariance(regret) if len(regret) > 1 else None
             fitted = {} if covariance is None else fit_models(grid, mean, covariance)
-            models = {name: {"bic": fit.bic, "chi2": fit.chi2, "params": fit.params} for name, fit in fitted.items()}
+            models = {
+                name: {"bic": fit.bic, "chi2": fit.chi2, "params": fit.params}
+                for name, fit in fitted.items()
+            }
     return {
         **figures,
         "slope": exponent[0],
@@ -246,13 +313,19 @@ def _growth_figures(curves: Curves, window: Window) -> dict[str, Any]:
 
 
 def _exact_figures(curves: Curves, window: Window) -> dict[str, Any]:
-    """Comparison with the closed form, where the world and every usable seed's policy have one: J measured minus J exact.
+    """Comparison with the closed form, where the world and every usable seed's policy have one: J
+    measured minus J exact.
 
-    z = mean over seeds of the difference / its standard error over seeds; `closed_form_z` is the largest |z| over the window's
-    horizons, `closed_form_z_T_max` that of the last one alone. A horizon at which all seeds differ alike has no z: it is left
-    out if they do not differ at all, else it is one of `closed_form_unjudged`.
+    z = mean over seeds of the difference / its standard error over seeds; `closed_form_z` is the
+    largest |z| over the window's horizons, `closed_form_z_T_max` that of the last one alone. A
+    horizon at which all seeds differ alike has no z: it is left out if they do not differ at all,
+    else it is one of `closed_form_unjudged`.
     """
-    figures: dict[str, Any] = {"exact_slope": None, "closed_form_z": None, "closed_form_z_T_max": None}
+    figures: dict[str, Any] = {
+        "exact_slope": None,
+        "closed_form_z": None,
+        "closed_form_z_T_max": None,
+    }
     figures["closed_form_unjudged"] = []
     grid = np.array(window.horizons, int)
     regret = curves.exact_regret(grid) if len(grid) else None
@@ -262,13 +335,21 @@ def _exact_figures(curves: Curves, window: Window) -> dict[str, Any]:
     if len(regret) == 1:
         return figures
     rows = np.ix_(curves.usable, np.searchsorted(curves.T, grid))
-    measured, expected = np.asarray(curves.cost, float)[rows], np.asarray(curves.expected, float)[rows]
-    difference = np.where(np.isclose(measured, expected, rtol=_ROUNDING, atol=0.0), 0.0, measured - expected)
+    measured, expected = (
+        np.asarray(curves.cost, float)[rows],
+        np.asarray(curves.expected, float)[rows],
+    )
+    difference = np.where(
+        np.isclose(measured, expected, rtol=_ROUNDING, atol=0.0), 0.0, measured - expected
+    )
     spread = np.ptp(difference, axis=0) > 0
     mean, error = difference.mean(axis=0), difference.std(axis=0, ddof=1) / np.sqrt(len(difference))
     z = np.divide(mean, error, out=np.full(len(grid), np.nan), where=spread)
     if spread.any():
-        figures |= {"closed_form_z": float(np.nanmax(np.abs(z))), "closed_form_z_T_max": float(z[-1])}
+        figures |= {
+            "closed_form_z": float(np.nanmax(np.abs(z))),
+            "closed_form_z_T_max": float(z[-1]),
+        }
     return {**figures, "closed_form_unjudged": list(grid[~spread & (difference[0] != 0)])}
 
 
@@ -287,7 +368,10 @@ def _untrained_level(group: list[Curves], mode: str, nominal: str, horizon: int)
 
 def _mean_of_finite(rates: np.ndarray) -> list[float | None]:
     columns = np.asarray(rates, float).reshape(-1, len(TOLERANCES)).T
-    return [float(column[np.isfinite(column)].mean()) if np.isfinite(column).any() else None for column in columns]
+    return [
+        float(column[np.isfinite(column)].mean()) if np.isfinite(column).any() else None
+        for column in columns
+    ]
 
 
 def _known(value: Any) -> bool:

@@ -1,7 +1,8 @@
 """The page on which people compare two clips, served to this machine alone.
 
-Everything lies under a random token, so that no other page a browser has open can find it; a request that names another host
-(DNS rebinding) is refused. Every answer is on disk before the page is told of it.
+Everything lies under a random token, so that no other page a browser has open can find it; a
+request that names another host (DNS rebinding) is refused. Every answer is on disk before the page
+is told of it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class Labelling:
         self.given = clips.answers(folder, len(self.pairs))
 
     def _mend(self) -> None:
-        """Ends the last line if an interruption did not, or cuts it off if it is not whole: nothing may be written onto it."""
+        """Ends the last line if an interruption did not, or cuts it off if it is not whole:
+        nothing may be written onto it."""
         path = self.folder / clips.GIVEN
         content = path.read_bytes() if path.exists() else b""
         whole, last = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
@@ -59,7 +61,11 @@ class Labelling:
         return state
 
     def _clip(self, segment: int) -> dict[str, Any]:
-        parts = {name.removeprefix("picture."): x[segment] for name, x in self.arrays.items() if name.startswith("picture.")}
+        parts = {
+            name.removeprefix("picture."): x[segment]
+            for name, x in self.arrays.items()
+            if name.startswith("picture.")
+        }
         return drawing.clip(parts)
 
     def answer(self, pair: Any, answer: Any) -> bool:
@@ -81,7 +87,8 @@ class Labelling:
 
 
 def serve(labelling: Labelling, port: int = 0) -> tuple[ThreadingHTTPServer, str]:
-    """A server on the loopback interface, not yet running, and the address to open. Raises OSError if the port is taken."""
+    """A server on the loopback interface, not yet running, and the address to open. Raises
+    OSError if the port is taken."""
     root = f"/{secrets.token_urlsafe(16)}/"
 
     class Handler(BaseHTTPRequestHandler):
@@ -99,7 +106,8 @@ def serve(labelling: Labelling, port: int = 0) -> tuple[ThreadingHTTPServer, str
             self.send_header("X-Content-Type-Options", "nosniff")
             self.send_header(
                 "Content-Security-Policy",
-                "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
+                "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+                "connect-src 'self'; "
                 "frame-ancestors 'none'",
             )
             self.end_headers()
@@ -109,7 +117,8 @@ def serve(labelling: Labelling, port: int = 0) -> tuple[ThreadingHTTPServer, str
             self._send(status, "application/json", json.dumps(value).encode())
 
         def _ours(self) -> bool:
-            """Whether the request is addressed to this machine by its own name and knows the token."""
+            """Whether the request is addressed to this machine by its own name and knows the
+            token."""
             own = f"{HOST}:{self.server.server_address[1]}"
             if self.headers.get("Host") == own and self.path.startswith(root):
                 return True
@@ -135,7 +144,9 @@ def serve(labelling: Labelling, port: int = 0) -> tuple[ThreadingHTTPServer, str
                 return
             try:
                 asked = json.loads(self.rfile.read(int(length)))
-                stored = isinstance(asked, dict) and labelling.answer(asked.get("pair"), asked.get("answer"))
+                stored = isinstance(asked, dict) and labelling.answer(
+                    asked.get("pair"), asked.get("answer")
+                )
             except (ValueError, TypeError):
                 stored = False
             if stored:

@@ -1,4 +1,5 @@
-"""Fitting a policy to labelled states by gradient descent, inside jit; shared by the algorithms that imitate by regression."""
+"""Fitting a policy to labelled states by gradient descent, inside jit; shared by the algorithms
+that imitate by regression."""
 
 from __future__ import annotations
 
@@ -33,15 +34,19 @@ class PolicyParams:
     inputs: Standardiser
 
 
-def optimiser(learning_rate: float, weight_decay: float, steps: int) -> optax.GradientTransformation:
-    """AdamW on a cosine from `learning_rate` to 0 over `steps`; decay acts on matrices, not on biases or log-deviations."""
+def optimiser(
+    learning_rate: float, weight_decay: float, steps: int
+) -> optax.GradientTransformation:
+    """AdamW on a cosine from `learning_rate` to 0 over `steps`; decay acts on matrices, not on
+    biases or log-deviations."""
     schedule = optax.cosine_decay_schedule(learning_rate, steps)
-    matrices = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)  # noqa: E731
+    matrices = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
     return optax.adamw(schedule, weight_decay=weight_decay, mask=matrices)
 
 
 def draw(upto: jax.Array, key: jax.Array, count: int) -> jax.Array:
-    """Rows in use drawn uniformly with replacement, int32[count]; `upto`: how many are in use up to each, itself counted.
+    """Rows in use drawn uniformly with replacement, int32[count]; `upto`: how many are in use up to
+    each, itself counted.
 
     Found by bisection of that running count, which is quicker than a sort of all rows by use.
     """
@@ -61,14 +66,17 @@ def fit(
     steps: int,
     batch: int,
 ) -> tuple[Any, Any, jax.Array]:
-    """`steps` gradient steps on uniform batches (with replacement) of the rows in use; `key` is consumed.
+    """`steps` gradient steps on uniform batches (with replacement) of the rows in use; `key` is
+    consumed.
 
     Returns weights, optimiser state and the mean loss of the last tenth of the steps, float32.
     """
     upto = jnp.cumsum(data.mask)
 
     def mean_loss(weights: Any, rows: jax.Array) -> jax.Array:
-        return jnp.mean(policy.loss(loss)(weights, inputs(data.observation[rows]), data.action[rows]))
+        return jnp.mean(
+            policy.loss(loss)(weights, inputs(data.observation[rows]), data.action[rows])
+        )
 
     def step(carry: tuple[Any, Any], key: jax.Array) -> tuple[tuple[Any, Any], jax.Array]:
         weights, opt_state = carry
@@ -76,7 +84,9 @@ def fit(
         updates, opt_state = transform.update(gradient, opt_state, weights)
         return (optax.apply_updates(weights, updates), opt_state), value
 
-    (weights, opt_state), losses = jax.lax.scan(step, (weights, opt_state), jax.random.split(key, steps))
+    (weights, opt_state), losses = jax.lax.scan(
+        step, (weights, opt_state), jax.random.split(key, steps)
+    )
     return weights, opt_state, jnp.mean(losses[-max(1, steps // 10) :])
 
 
@@ -90,6 +100,10 @@ def flatten(observation: jax.Array, action: jax.Array | None, mask: jax.Array) -
     """[N, T, ...] arrays as rows. Raises BadInput for demonstrations without actions."""
     if action is None:
         hint = "gail with inputs=state, init=random"
-        raise BadInput(f"imitation by regression needs demonstrations with actions; nearest: {hint}")
+        raise BadInput(
+            f"imitation by regression needs demonstrations with actions; nearest: {hint}"
+        )
     rows = mask.size
-    return Data(observation.reshape(rows, -1), action.reshape(rows, *action.shape[2:]), mask.reshape(rows))
+    return Data(
+        observation.reshape(rows, -1), action.reshape(rows, *action.shape[2:]), mask.reshape(rows)
+    )

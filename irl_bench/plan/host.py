@@ -1,9 +1,11 @@
-"""Policies that run on the host, such as PyTorch's or stable-baselines3's, as policies that a jitted rollout can ask.
+"""Policies that run on the host, such as PyTorch's or stable-baselines3's, as policies that a
+jitted rollout can ask.
 
     model = stable_baselines3.PPO.load("ppo.zip")
     irl_bench.score(irl_bench.host_policy(model), "lane_keep")
 
-Each step leaves the device and comes back, with all episodes in one batch, so a rollout is much slower than a policy in JAX.
+Each step leaves the device and comes back, with all episodes in one batch, so a rollout is much
+slower than a policy in JAX.
 """
 
 from __future__ import annotations
@@ -42,25 +44,37 @@ class HostPolicy:
         return self.predict(rows) if rows.ndim > 1 else self.predict(rows[None])[0]
 
     def bind(self, spec: Spec) -> Callable[[Any, jax.Array, jax.Array], jax.Array]:
-        """(params, observation[O], key) -> action for a world's shapes; params and key are not used.
+        """(params, observation[O], key) -> action for a world's shapes; params and key are not
+        used.
 
         Raises:
-          BadInput: its actions do not have the world's shape; found by asking it about two observations of zeros.
+          BadInput: its actions do not have the world's shape; found by asking it about two
+            observations of zeros.
         """
         shape = () if spec.n_actions is not None else (spec.action_size,)
         dtype = np.int32 if spec.n_actions is not None else np.float32
 
         def ask(observation: Any) -> np.ndarray:
-            rows = np.array(observation, np.float32)  # a copy of its own: policies may work in place
+            rows = np.array(
+                observation, np.float32
+            )  # a copy of its own: policies may work in place
             actions = np.asarray(self.predict(rows.reshape(-1, spec.observation_size)))
             if actions.shape != (rows.size // spec.observation_size, *shape):
                 count = rows.size // spec.observation_size
                 wanted = f"{[count, *shape]} for observations {[count, spec.observation_size]}"
-                raise BadInput(f"the host policy must return actions {wanted} in {spec.world.name}, not {list(actions.shape)}")
+                raise BadInput(
+                    f"the host policy must return actions {wanted} in {spec.world.name}, not "
+                    f"{list(actions.shape)}"
+                )
             if actions.dtype.kind not in "biuf":
-                raise BadInput(f"the host policy must return numbers in {spec.world.name}, not {actions.dtype}")
+                raise BadInput(
+                    f"the host policy must return numbers in {spec.world.name}, not {actions.dtype}"
+                )
             if np.issubdtype(dtype, np.integer) and not np.issubdtype(actions.dtype, np.integer):
-                raise BadInput(f"the host policy must return integers in {spec.world.name}, not {actions.dtype}")
+                raise BadInput(
+                    f"the host policy must return integers in {spec.world.name}, not "
+                    f"{actions.dtype}"
+                )
             return actions.astype(dtype).reshape(*rows.shape[:-1], *shape)
 
         try:
@@ -70,13 +84,16 @@ class HostPolicy:
         except Exception as error:
             told = " ".join(str(error).split())[:200]
             raise BadInput(
-                f"the host policy fails at a batch of observations [2, {spec.observation_size}] of {spec.world.name} "
+                f"the host policy fails at a batch of observations [2, {spec.observation_size}] of "
+                f"{spec.world.name} "
                 f"({type(error).__name__}: {told}); it must take one and return its actions"
             ) from error
 
         def act(params: Any, observation: jax.Array, key: jax.Array) -> jax.Array:
             del params, key
-            return jax.pure_callback(ask, jax.ShapeDtypeStruct(shape, dtype), observation, vmap_method="expand_dims")
+            return jax.pure_callback(
+                ask, jax.ShapeDtypeStruct(shape, dtype), observation, vmap_method="expand_dims"
+            )
 
         return act
 
@@ -85,12 +102,14 @@ def host_policy(policy: Any, files: Sequence[str | Path] = ()) -> HostPolicy:
     """Wraps a policy that JAX cannot trace.
 
     Args:
-      policy: a function observations float32[N, O] -> actions [N, A] (or int[N] in a discrete world); a `torch.nn.Module` of
-        the same kind; or an object with stable-baselines3's `predict(observation, deterministic=True) -> (action, state)`.
-        Deterministic and without a state: it is asked once about each state. A model's `VecNormalize` is applied, if the
-        model holds the environment that has it.
-      files: files that hold its weights. Their SHA-256 becomes part of a sweep's results' names, as that of a module's weights
-        does by itself; without either, only the source of the file that makes it tells two policies apart.
+      policy: a function observations float32[N, O] -> actions [N, A] (or int[N] in a discrete
+        world); a `torch.nn.Module` of the same kind; or an object with stable-baselines3's
+        `predict(observation, deterministic=True) -> (action, state)`. Deterministic and without a
+        state: it is asked once about each state. A model's `VecNormalize` is applied, if the model
+        holds the environment that has it.
+      files: files that hold its weights. Their SHA-256 becomes part of a sweep's results' names, as
+        that of a module's weights does by itself; without either, only the source of the file that
+        makes it tells two policies apart.
 
     Raises:
       BadInput: it is neither, or a file cannot be read.
@@ -98,20 +117,33 @@ def host_policy(policy: Any, files: Sequence[str | Path] = ()) -> HostPolicy:
     source = {}
     for file in files:
         try:
-            source[f"weights {Path(file).name}"] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+            source[f"weights {Path(file).name}"] = hashlib.sha256(
+                Path(file).read_bytes()
+            ).hexdigest()
         except OSError as error:
-            raise BadInput(f"the host policy's file {file} cannot be read: {error.strerror or error}") from None
+            raise BadInput(
+                f"the host policy's file {file} cannot be read: {error.strerror or error}"
+            ) from None
     if isinstance(policy, HostPolicy):
         return policy
     if isinstance(policy, type):
-        raise BadInput(f"host_policy takes a policy, not the class {policy.__name__}; nearest: {policy.__name__}(...)")
+        raise BadInput(
+            f"host_policy takes a policy, not the class {policy.__name__}; nearest: "
+            f"{policy.__name__}(...)"
+        )
     if hasattr(policy, "predict"):
-        return HostPolicy(_model(policy), {**source, **_weights(getattr(policy, "policy", None)), **_statistics(policy)})
+        return HostPolicy(
+            _model(policy),
+            {**source, **_weights(getattr(policy, "policy", None)), **_statistics(policy)},
+        )
     if hasattr(policy, "state_dict") and callable(policy):
         return HostPolicy(_torch(policy), {**source, **_weights(policy)})
     if callable(policy):
         return HostPolicy(lambda rows: np.asarray(_detached(_first(policy(rows)))), source)
-    raise BadInput(f"host_policy takes a function, a torch module or a model with `predict`, not {type(policy).__name__}")
+    raise BadInput(
+        "host_policy takes a function, a torch module or a model with `predict`, not "
+        f"{type(policy).__name__}"
+    )
 
 
 def _first(returned: Any) -> Any:
@@ -134,10 +166,13 @@ def _model(model: Any) -> Callable[[np.ndarray], np.ndarray]:
 
     def predict(rows: np.ndarray) -> np.ndarray:
         result = model.predict(normalise.normalize_obs(rows) if normalise else rows, **mode)
-        actions, state = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
+        actions, state = (
+            result if isinstance(result, tuple) and len(result) == 2 else (result, None)
+        )
         if state is not None:
             raise BadInput(
-                "host_policy: the model is recurrent, and would lose its state at every step; nearest: a policy in JAX, "
+                "host_policy: the model is recurrent, and would lose its state at every step; "
+                "nearest: a policy in JAX, "
                 "act(params, carry, observation, key)"
             )
         return actions
@@ -146,17 +181,23 @@ def _model(model: Any) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _normaliser(model: Any) -> Any:
-    """The `VecNormalize` of the environment that a stable-baselines3 model holds, None if there is none."""
+    """The `VecNormalize` of the environment that a stable-baselines3 model holds, None if there
+    is none."""
     find = getattr(model, "get_vec_normalize_env", None)
     return find() if callable(find) else None
 
 
 def _statistics(model: Any) -> dict[str, str]:
-    """{"statistics": SHA-256} of the running statistics by which a model's observations are normalised; {} without any."""
+    """{"statistics": SHA-256} of the running statistics by which a model's observations are
+    normalised; {} without any."""
     running = getattr(_normaliser(model), "obs_rms", None)
     if running is None:
         return {}
-    return {"statistics": hashlib.sha256(np.asarray(running.mean).tobytes() + np.asarray(running.var).tobytes()).hexdigest()}
+    return {
+        "statistics": hashlib.sha256(
+            np.asarray(running.mean).tobytes() + np.asarray(running.var).tobytes()
+        ).hexdigest()
+    }
 
 
 def _torch(module: Any) -> Callable[[np.ndarray], np.ndarray]:
@@ -184,6 +225,10 @@ def _weights(module: Any) -> dict[str, str]:
     for name, value in sorted(module.state_dict().items()):
         if hasattr(value, "detach"):
             value = value.detach().cpu()
-            array = (value.double() if value.is_floating_point() else value).numpy()  # NumPy has no bfloat16
-            digest.update(f"{name}{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+            array = (
+                value.double() if value.is_floating_point() else value
+            ).numpy()  # NumPy has no bfloat16
+            digest.update(
+                f"{name}{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes()
+            )
     return {"weights": digest.hexdigest()}

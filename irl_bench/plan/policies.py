@@ -1,4 +1,5 @@
-"""Policies that were trained elsewhere, as learners that have nothing to learn, and what is asked of any policy's action."""
+"""Policies that were trained elsewhere, as learners that have nothing to learn, and what is
+asked of any policy's action."""
 
 from __future__ import annotations
 
@@ -19,28 +20,42 @@ from irl_bench.plan.host import HostPolicy
 __all__ = ["as_learner", "check_action"]
 
 
-def as_learner(act: Callable[..., Any] | HostPolicy, params: Any = None, carry: Any = None) -> Callable[[Spec, Any], Learner]:
+def as_learner(
+    act: Callable[..., Any] | HostPolicy, params: Any = None, carry: Any = None
+) -> Callable[[Spec, Any], Learner]:
     """`make` of a policy trained elsewhere: a learner with `rounds=0` whose params are fixed.
 
     Args:
-      act: (observation[O], key) -> action, jit-able; with `params` they come first; with `carry` it comes before the
-        observation and the policy returns (action, carry). A policy without a carry may return (action, extras) as Brax's
-        inference functions do. Or a `host_policy`.
+      act: (observation[O], key) -> action, jit-able; with `params` they come first; with `carry` it
+        comes before the observation and the policy returns (action, carry). A policy without a
+        carry may return (action, extras) as Brax's inference functions do. Or a `host_policy`.
       params: a pytree of arrays.
       carry: what a recurrent policy begins each episode with, a pytree of arrays.
 
     Raises:
-      BadInput: `act` cannot be called like this or, when made for a world, cannot be traced by JAX or does not return an action
-        of the world's shape.
+      BadInput: `act` cannot be called like this or, when made for a world, cannot be traced by JAX
+        or does not return an action of the world's shape.
     """
-    on_host = hasattr(act, "predict") or hasattr(act, "state_dict")  # a model of stable-baselines3's kind, a PyTorch module
+    on_host = hasattr(act, "predict") or hasattr(
+        act, "state_dict"
+    )  # a model of stable-baselines3's kind, a PyTorch module
     if not isinstance(act, HostPolicy) and (on_host or not callable(act)):
-        hint = "irl_bench.host_policy(policy)" if on_host else "a function (observation, key) -> action"
-        raise BadInput(f"the policy must be a function that JAX can trace, not {type(act).__name__}; nearest: {hint}")
+        hint = (
+            "irl_bench.host_policy(policy)"
+            if on_host
+            else "a function (observation, key) -> action"
+        )
+        raise BadInput(
+            f"the policy must be a function that JAX can trace, not {type(act).__name__}; nearest: "
+            f"{hint}"
+        )
     given = [name for name, value in (("params", params), ("carry", carry)) if value is not None]
     if isinstance(act, HostPolicy):
         if given:
-            raise BadInput(f"a host policy takes no {given[0]}: it keeps its own; nearest: leave {given[0]} out")
+            raise BadInput(
+                f"a host policy takes no {given[0]}: it keeps its own; nearest: leave {given[0]} "
+                "out"
+            )
     else:
         _check_policy(act, [*given, "observation", "key"])
     held = {"policy": params}
@@ -54,7 +69,9 @@ def as_learner(act: Callable[..., Any] | HostPolicy, params: Any = None, carry: 
             init=lambda key, task: held,
             update=lambda state, task: (state, {}),
             policy=lambda state: state["policy"],
-            act=_called(act.bind(spec), ("params",), None) if isinstance(act, HostPolicy) else _called(act, given, carry),
+            act=_called(act.bind(spec), ("params",), None)
+            if isinstance(act, HostPolicy)
+            else _called(act, given, carry),
             rounds=0,
             consumes=Consumes(),
             carry=carry,
@@ -66,14 +83,20 @@ def as_learner(act: Callable[..., Any] | HostPolicy, params: Any = None, carry: 
 
 
 def _arrays(name: str, tree: Any) -> Any:
-    """A pytree with arrays of the types that JAX computes with; raises BadInput for leaves that are none."""
+    """A pytree with arrays of the types that JAX computes with; raises BadInput for leaves that
+    are none."""
 
     def array(leaf: Any) -> np.ndarray:
-        if getattr(leaf, "dtype", None) is not None and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if getattr(leaf, "dtype", None) is not None and jnp.issubdtype(
+            leaf.dtype, jax.dtypes.prng_key
+        ):
             raise BadInput(f"{name} holds a typed key; nearest: jax.random.key_data(key)")
         made = np.asarray(leaf)
         if made.dtype.kind not in "biufcV" or made.dtype == object:
-            raise BadInput(f"{name} holds {leaf!r:.60}, which is no array; nearest: functools.partial for what never changes")
+            raise BadInput(
+                f"{name} holds {leaf!r:.60}, which is no array; nearest: functools.partial for "
+                "what never changes"
+            )
         return made.astype(jax.dtypes.canonicalize_dtype(made.dtype))
 
     return jax.tree.map(array, tree)
@@ -86,15 +109,21 @@ def _check_policy(act: Callable, names: Sequence[str]) -> None:
     except (TypeError, ValueError):  # some callables have none
         return
     if "deterministic" in signature.parameters and "episode_start" in signature.parameters:
-        raise BadInput("the policy is stable-baselines3's `predict`; nearest: irl_bench.host_policy(model)")
+        raise BadInput(
+            "the policy is stable-baselines3's `predict`; nearest: irl_bench.host_policy(model)"
+        )
     try:
         signature.bind(*names)
     except TypeError:
         called, name = ", ".join(names), getattr(act, "__name__", type(act).__name__)
         wants = len(signature.parameters)
-        hint = {3: "give its params=", 4: "give its params= and carry="}.get(wants, "irl_bench.host_policy for one on the host")
+        hint = {3: "give its params=", 4: "give its params= and carry="}.get(
+            wants, "irl_bench.host_policy for one on the host"
+        )
         problem = f"the policy {name}{signature} cannot be called as {name}({called})"
-        raise BadInput(f"{problem}; nearest: {hint if wants > len(names) else f'def {name}({called})'}") from None
+        raise BadInput(
+            f"{problem}; nearest: {hint if wants > len(names) else f'def {name}({called})'}"
+        ) from None
 
 
 def _called(act: Callable, given: Sequence[str], carry: Any) -> Callable[..., Any]:
@@ -111,7 +140,8 @@ def _called(act: Callable, given: Sequence[str], carry: Any) -> Callable[..., An
 
 
 def check_action(who: str, learner: Learner, world: World, params: Any) -> None:
-    """Raises BadInput unless the learner's policy can be traced and returns an action of the world's shape and type.
+    """Raises BadInput unless the learner's policy can be traced and returns an action of the
+    world's shape and type.
 
     Args:
       who: what the message begins with.
@@ -129,7 +159,8 @@ def check_action(who: str, learner: Learner, world: World, params: Any) -> None:
         if not isinstance(error, UNTRACEABLE) and "Tracer" not in str(error):
             raise
         raise BadInput(
-            f"{who} cannot be traced by JAX ({type(error).__name__}): it must use jax.numpy and no Python branches on values; "
+            f"{who} cannot be traced by JAX ({type(error).__name__}): it must use jax.numpy and no "
+            "Python branches on values; "
             "nearest: irl_bench.host_policy(policy), slower, for NumPy and PyTorch"
         ) from error
     shape = () if world.n_actions is not None else (world.action_size,)
@@ -141,17 +172,25 @@ def check_action(who: str, learner: Learner, world: World, params: Any) -> None:
         def same(tree: Any) -> bool:  # a namedtuple equals a tuple in Python, but not in a scan
             leaves = zip(jax.tree.leaves(tree), jax.tree.leaves(learner.carry), strict=False)
             return jax.tree.structure(tree) == jax.tree.structure(learner.carry) and all(
-                (jnp.shape(x), jnp.result_type(x)) == (jnp.shape(y), jnp.result_type(y)) for x, y in leaves
+                (jnp.shape(x), jnp.result_type(x)) == (jnp.shape(y), jnp.result_type(y))
+                for x, y in leaves
             )
 
         if not (isinstance(result, tuple) and len(result) == 2):
-            raise BadInput(f"{who} has a carry and must return (action, carry), not {_shapes(result)}")
+            raise BadInput(
+                f"{who} has a carry and must return (action, carry), not {_shapes(result)}"
+            )
         action = result[0]
         if not same(result[1]):
             turned = same(action) and getattr(result[1], "shape", None) == shape
-            swapped = "; nearest: return (action, carry), not (carry, action)" if turned and action.shape != shape else ""
+            swapped = (
+                "; nearest: return (action, carry), not (carry, action)"
+                if turned and action.shape != shape
+                else ""
+            )
             raise BadInput(
-                f"{who} must return its carry as it was given, {_shapes(learner.carry)}, not {_shapes(result[1])}{swapped}"
+                f"{who} must return its carry as it was given, {_shapes(learner.carry)}, not "
+                f"{_shapes(result[1])}{swapped}"
             )
     if getattr(action, "shape", None) != shape or not jnp.issubdtype(action.dtype, kind):
         raise BadInput(f"{who}'s action must be {wanted} in {world.name}, not {_shapes(action)}")
@@ -169,7 +208,8 @@ UNTRACEABLE = (
 def _shapes(tree: Any) -> str:
     """Types and shapes of a pytree's leaves, in words, and its type if it is a container."""
     leaves = [
-        f"{jnp.result_type(x)}{list(jnp.shape(x))}" if hasattr(x, "shape") else type(x).__name__ for x in jax.tree.leaves(tree)
+        f"{jnp.result_type(x)}{list(jnp.shape(x))}" if hasattr(x, "shape") else type(x).__name__
+        for x in jax.tree.leaves(tree)
     ]
     alone = len(leaves) == 1 and not isinstance(tree, tuple | list | dict)
     return leaves[0] if alone else f"{type(tree).__name__}({', '.join(leaves)})"

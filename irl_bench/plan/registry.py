@@ -1,7 +1,8 @@
-"""Finds algorithms, worlds and policies by name or, from outside the repository, as `package.module:attribute`.
+"""Finds algorithms, worlds and policies by name or, from outside the repository, as
+`package.module:attribute`.
 
-An outside file is identified by the SHA-256 of its source, which becomes part of every cell it takes part in: edit the file and
-its old results are not taken for new ones.
+An outside file is identified by the SHA-256 of its source, which becomes part of every cell it
+takes part in: edit the file and its old results are not taken for new ones.
 """
 
 from __future__ import annotations
@@ -47,14 +48,16 @@ class Algorithm:
     """An algorithm as the sweep sees it.
 
     Attributes:
-      ref: its name in cells and plans: a registered name, `package.module:make` or `policy:package.module:act`.
+      ref: its name in cells and plans: a registered name, `package.module:make` or
+        `policy:package.module:act`.
       name: the prefix of its flags.
       make: (Spec, config) -> Learner.
       config: its `Config` class, None without settings.
       help: the first line of its documentation.
-      source: {file name: SHA-256} of what an outside algorithm or policy consists of; {} for a registered one.
-      takes: config -> "policy", "reward" or "policy+reward", which of an earlier run's results `Task.given` must hold, as
-        leaves, or "labels" of people; or None.
+      source: {file name: SHA-256} of what an outside algorithm or policy consists of; {} for a
+        registered one.
+      takes: config -> "policy", "reward" or "policy+reward", which of an earlier run's results
+        `Task.given` must hold, as leaves, or "labels" of people; or None.
     """
 
     ref: str
@@ -72,7 +75,8 @@ class Algorithm:
 
 @dataclasses.dataclass(frozen=True)
 class LoadedWorld:
-    """A world as the sweep sees it: `ref` as in cells and plans, `world.name` the prefix of its dials, `source` as above.
+    """A world as the sweep sees it: `ref` as in cells and plans, `world.name` the prefix of its
+    dials, `source` as above.
 
     `warnings` are lines on what an outside world does and probably does not mean.
     """
@@ -99,7 +103,11 @@ class LoadedWorld:
     def options(self) -> dict[str, Setting]:
         """The options as settings; an option's default is what is chosen in this world."""
         return {
-            name: Setting.make(name, self.world.chosen.get(name, valid[0]), {"help": f"the world's {name}", "choices": valid})
+            name: Setting.make(
+                name,
+                self.world.chosen.get(name, valid[0]),
+                {"help": f"the world's {name}", "choices": valid},
+            )
             for name, valid in self.world.options.items()
         }
 
@@ -109,7 +117,8 @@ class LoadedWorld:
 
 
 def known(ref: str, registry: Mapping[str, str], kind: str) -> str | None:
-    """None if `ref` is registered or has the form of an outside reference, else what is wrong with it."""
+    """None if `ref` is registered or has the form of an outside reference, else what is wrong
+    with it."""
     if kind == "world" and ref in envs.BROKEN:
         return envs.BROKEN[ref]
     if kind == "world" and ref.startswith(envs.PLAYGROUND):
@@ -129,7 +138,8 @@ def algorithm(ref: str) -> Algorithm:
     """The algorithm that `ref` names.
 
     Raises:
-      BadInput: nothing of that name, a module or attribute that does not exist, or a policy that is not one; one line.
+      BadInput: nothing of that name, a module or attribute that does not exist, or a policy that is
+        not one; one line.
     """
     if ref.startswith(POLICY):
         return _policy(ref)
@@ -139,21 +149,24 @@ def algorithm(ref: str) -> Algorithm:
     if ref in algos.ALGORITHMS:
         module = importlib.import_module(algos.ALGORITHMS[ref])
         takes = getattr(module, "takes", lambda config: None)
-        return Algorithm(ref, ref, module.make, getattr(module, "Config", None), _first_line(module), takes=takes)
+        return Algorithm(
+            ref, ref, module.make, getattr(module, "Config", None), _summary(module), takes=takes
+        )
     module, make = _outside(ref)
     _check_call(ref, make, "spec", "config")
     config = getattr(module, "Config", None)
     if config is not None and not dataclasses.is_dataclass(config):
         raise BadInput(f"{ref}: its Config must be a dataclass")
-    return Algorithm(ref, _short(ref), make, config, _first_line(module), _source(module))
+    return Algorithm(ref, _short(ref), make, config, _summary(module), _source(module))
 
 
 def world(ref: str, values: Mapping[str, float | str] | None = None) -> LoadedWorld:
     """The world that `ref` names, with some dials and options changed.
 
     Raises:
-      BadInput: nothing of that name, a dial or option that is unknown or out of range, a demonstrator's file that is damaged, a
-        factory that makes no world, or a world that does not keep the contract (`envs.contract`); one line.
+      BadInput: nothing of that name, a dial or option that is unknown or out of range, a
+        demonstrator's file that is damaged, a factory that makes no world, or a world that does not
+        keep the contract (`envs.contract`); one line.
     """
     problem = known(ref, envs.WORLDS, "world")
     if problem:
@@ -172,17 +185,33 @@ def world(ref: str, values: Mapping[str, float | str] | None = None) -> LoadedWo
     except ValueError as error:
         raise BadInput(str(error)) from None
     if not ours:
-        if not isinstance(made, World) or not dataclasses.is_dataclass(getattr(made, "dials", None)):
-            raise BadInput(f"{ref} must return an envs.core.World with dials, not {type(made).__name__}")
+        if not isinstance(made, World) or not dataclasses.is_dataclass(
+            getattr(made, "dials", None)
+        ):
+            raise BadInput(
+                f"{ref} must return an envs.core.World with dials, not {type(made).__name__}"
+            )
         if not NAME.fullmatch(getattr(made, "name", "")) or made.name in envs.WORLDS:
-            raise BadInput(f"{ref}: the world's name must be letters, digits, '.', '_', '-' and not one of {envs.names()}")
-    warnings = () if ours else _kept(factory, ref, tuple(sorted(source.items())), tuple(sorted(options.items())))
-    return LoadedWorld(ref, dialled(made, values), _help(type(made)), {**source, **made.source}, warnings)
+            raise BadInput(
+                f"{ref}: the world's name must be letters, digits, '.', '_', '-' and not one of "
+                f"{envs.names()}"
+            )
+    warnings = (
+        ()
+        if ours
+        else _kept(factory, ref, tuple(sorted(source.items())), tuple(sorted(options.items())))
+    )
+    return LoadedWorld(
+        ref, dialled(made, values), _help(type(made)), {**source, **made.source}, warnings
+    )
 
 
 @functools.cache
-def _kept(factory: Callable[..., World], ref: str, source: tuple, options: tuple) -> tuple[str, ...]:
-    """The warnings of an outside world's contract, once for each source; raises BadInput if it is not kept."""
+def _kept(
+    factory: Callable[..., World], ref: str, source: tuple, options: tuple
+) -> tuple[str, ...]:
+    """The warnings of an outside world's contract, once for each source; raises BadInput if it
+    is not kept."""
     del source
     return keeps_contract(envs.build(factory, ref, **dict(options)))
 
@@ -196,16 +225,25 @@ def keeps_contract(made: World) -> tuple[str, ...]:
 
 
 def need_expert(loaded: LoadedWorld) -> None:
-    """Raises BadInput, with what to choose instead, for a world that has no demonstrator with its options."""
+    """Raises BadInput, with what to choose instead, for a world that has no demonstrator with
+    its options."""
     if loaded.world.has_expert:
         return
     world, chosen = loaded.world, loaded.world.chosen
     backend, quality = chosen.get("backend"), chosen.get("demonstrator", "expert")
     backends = getattr(world, "options", {}).get("backend", ())
-    hints = [f"--{loaded.name}.backend={one}" for one in backends if demonstrators.find(world.name, one, quality)][:1]
+    hints = [
+        f"--{loaded.name}.backend={one}"
+        for one in backends
+        if demonstrators.find(world.name, one, quality)
+    ][:1]
     if quality != "expert" and backend and demonstrators.find(world.name, backend):
         hints.append(f"--{loaded.name}.demonstrator=expert")
-    hints.append(f"launch/expert.py --env={loaded.ref}" + (f" --world=backend={backend}" if backend else "") + " to train one")
+    hints.append(
+        f"launch/expert.py --env={loaded.ref}"
+        + (f" --world=backend={backend}" if backend else "")
+        + " to train one"
+    )
     wanted = " and ".join(f"{name}={value}" for name, value in chosen.items())
     what = f"{loaded.name} has no demonstrator" + (f" for {wanted}" if wanted else "")
     raise BadInput(f"{what}; nearest: {', or '.join(hints)}")
@@ -234,9 +272,14 @@ def learner(ref: str, spec: Spec, values: Mapping[str, Any]) -> Learner:
     """The learner of the algorithm that `ref` names; raises BadInput as `algorithm` does."""
     found = algorithm(ref)
     settings = found.settings
-    made = found.make(spec, config_of(found, {name: settings[name].check(value) for name, value in values.items()}))
+    made = found.make(
+        spec,
+        config_of(found, {name: settings[name].check(value) for name, value in values.items()}),
+    )
     if not isinstance(made, Learner):
-        raise BadInput(f"{ref} must return an irl_bench.core.learner.Learner, not {type(made).__name__}")
+        raise BadInput(
+            f"{ref} must return an irl_bench.core.learner.Learner, not {type(made).__name__}"
+        )
     return made
 
 
@@ -251,7 +294,14 @@ def _policy(ref: str) -> Algorithm:
     module, act = _outside(target)
     source = _source(module)
     if isinstance(act, HostPolicy):
-        return Algorithm(ref, _short(target), policies.as_learner(act), None, _first_line(module), {**source, **act.source})
+        return Algorithm(
+            ref,
+            _short(target),
+            policies.as_learner(act),
+            None,
+            _summary(module),
+            {**source, **act.source},
+        )
     counts = _counts(act)
     more = bool({3, 4} & counts)  # else whatever its module calls params is its own affair
     params = _of_module(module, "params", "load") if more else None
@@ -260,13 +310,26 @@ def _policy(ref: str) -> Algorithm:
     forms = [form for form in FORMS if len(form) + 2 in counts and there.issuperset(form)]
     if len(forms) != 1:
         known = " or ".join(f"act({', '.join((*form, 'observation', 'key'))})" for form in FORMS)
-        held = f"its module holds {' and '.join(sorted(there)) or 'neither params (or load()) nor carry (or initial_carry())'}"
-        raise BadInput(f"{target}{inspect.signature(act)}: {held}, so it cannot be told how to call it; nearest: {known}")
-    params, carry = (tree if name in forms[0] else None for name, tree in (("params", params), ("carry", carry)))
+        neither = "neither params (or load()) nor carry (or initial_carry())"
+        held = f"its module holds {' and '.join(sorted(there)) or neither}"
+        raise BadInput(
+            f"{target}{inspect.signature(act)}: {held}, so it cannot be told how to call it; "
+            f"nearest: {known}"
+        )
+    params, carry = (
+        tree if name in forms[0] else None for name, tree in (("params", params), ("carry", carry))
+    )
     for name, tree in (("params", params), ("carry", carry)):
         if tree is not None:
             source[f"{name} of {target}"] = _digest(tree)
-    return Algorithm(ref, _short(target), policies.as_learner(act, params, carry), None, _first_line(module), source)
+    return Algorithm(
+        ref,
+        _short(target),
+        policies.as_learner(act, params, carry),
+        None,
+        _summary(module),
+        source,
+    )
 
 
 def _counts(act: Callable) -> set[int]:
@@ -282,7 +345,8 @@ def _counts(act: Callable) -> set[int]:
 
 
 def _of_module(module: ModuleType, name: str, function: str) -> Any:
-    """The pytree that a policy's module holds as `name` or returns from `function()`, as NumPy arrays; None without either."""
+    """The pytree that a policy's module holds as `name` or returns from `function()`, as NumPy
+    arrays; None without either."""
     if hasattr(module, function):
         tree = getattr(module, function)()
     else:
@@ -298,7 +362,8 @@ def _digest(tree: Any) -> str:
 
 
 def _outside(ref: str) -> tuple[ModuleType, Callable]:
-    """The module and the attribute of `package.module:attribute`; the current directory is searched last."""
+    """The module and the attribute of `package.module:attribute`; the current directory is
+    searched last."""
     name, attribute = ref.split(":")
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
@@ -306,11 +371,16 @@ def _outside(ref: str) -> tuple[ModuleType, Callable]:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise  # the file is there and one of its own imports fails: its author needs the traceback
-        raise BadInput(f"{ref}: no module {error.name!r} among the installed ones or in the current directory") from None
+            # the file is there and one of its own imports fails: its author needs the traceback
+            raise
+        raise BadInput(
+            f"{ref}: no module {error.name!r} among the installed ones or in the current directory"
+        ) from None
     if not hasattr(module, attribute):
         public = [key for key in vars(module) if not key.startswith("_")]
-        raise BadInput(f"{ref}: {name} has no {attribute!r}; did you mean {nearest(attribute, public)!r}?")
+        raise BadInput(
+            f"{ref}: {name} has no {attribute!r}; did you mean {nearest(attribute, public)!r}?"
+        )
     found = getattr(module, attribute)
     if not callable(found):
         raise BadInput(f"{ref} is {type(found).__name__}, not a function or class")
@@ -327,25 +397,33 @@ def _check_call(ref: str, function: Callable, *arguments: str) -> None:
 
 
 def _source(module: ModuleType) -> dict[str, str]:
-    """{file name: SHA-256} of the module's file, or of every Python file of the package that it is in."""
+    """{file name: SHA-256} of the module's file, or of every Python file of the package that it
+    is in."""
     if not getattr(module, "__file__", None):
-        raise BadInput(f"{module.__name__} has no source file, so its results could not be told apart")
+        raise BadInput(
+            f"{module.__name__} has no source file, so its results could not be told apart"
+        )
     own = Path(str(module.__file__))
     files = {own.name: own}
     if "." in module.__name__ or hasattr(module, "__path__"):
         root = own.parents[module.__name__.count(".") - (own.name != "__init__.py")]
         files = {path.relative_to(root.parent).as_posix(): path for path in root.rglob("*.py")}
-    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in sorted(files.items())}
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in sorted(files.items())
+    }
 
 
 def _help(kind: type) -> str:
     """The first line of a world's class, of its module where the class has no text of its own."""
-    return _first_line(kind) if kind.__dict__.get("__doc__") else _first_line(sys.modules[kind.__module__])
+    return (
+        _summary(kind) if kind.__dict__.get("__doc__") else _summary(sys.modules[kind.__module__])
+    )
 
 
 def _short(ref: str) -> str:
     return ref.split(":")[0].rsplit(".", 1)[-1]
 
 
-def _first_line(documented: Any) -> str:
-    return (inspect.getdoc(documented) or "").partition("\n")[0]
+def _summary(documented: Any) -> str:
+    """The first paragraph of a docstring, as one line."""
+    return " ".join((inspect.getdoc(documented) or "").partition("\n\n")[0].split())

@@ -1,7 +1,9 @@
-"""Inverse RL as what RLHF begins with: AIRL's policy is start and reference, its g(s) the reward before any comparison.
+"""Inverse RL as what RLHF begins with: AIRL's policy is start and reference, its g(s) the reward
+before any comparison.
 
-A learned reward is then g plus the ensemble, whose members begin as 0 and learn what the comparisons say beyond it. g is put
-on the comparisons' scale: its sum over a segment has deviation 1 in the first pool.
+A learned reward is then g plus the ensemble, whose members begin as 0 and learn what the
+comparisons say beyond it. g is put on the comparisons' scale: its sum over a segment has deviation
+1 in the first pool.
 """
 
 from __future__ import annotations
@@ -30,16 +32,27 @@ class Start:
 
         given = spec.given
         if given is None or given.algo != "airl":
-            raise BadInput("init=airl begins with what AIRL has learned; nearest: --given=RUN, the folder of a run of airl")
+            raise BadInput(
+                "init=airl begins with what AIRL has learned; nearest: --given=RUN, the folder of "
+                "a run of airl"
+            )
         if given.config["g"] != "state":
-            raise BadInput(f"init=airl takes a reward of states, not g={given.config['g']}; nearest: --airl.g=state")
+            raise BadInput(
+                f"init=airl takes a reward of states, not g={given.config['g']}; nearest: "
+                "--airl.g=state"
+            )
         if tuple(given.config["hidden"]) != tuple(hidden):
             widths = ",".join(map(str, given.config["hidden"]))
-            raise BadInput(f"hidden={','.join(map(str, hidden))} is not that of AIRL's policy; nearest: hidden={widths}")
+            raise BadInput(
+                f"hidden={','.join(map(str, hidden))} is not that of AIRL's policy; nearest: "
+                f"hidden={widths}"
+            )
         learner, task = stored.maker(spec, PARTS)
         assert learner.judge
         self._judge, self.consumes = learner.judge, learner.consumes
-        self._policy, self._reward = (stored.structure(part, learner, task) for part in (learner.policy, learner.reward))
+        self._policy, self._reward = (
+            stored.structure(part, learner, task) for part in (learner.policy, learner.reward)
+        )
 
     def policy(self, task: Task) -> PolicyParams:
         """AIRL's policy and its inputs."""

@@ -1,9 +1,11 @@
-"""Preferences without a learned reward: the policy itself is fitted to comparisons of segments that begin alike (DPO, CPL).
+"""Preferences without a learned reward: the policy itself is fitted to comparisons of segments that
+begin alike (DPO, CPL).
 
-Both members of a pair start in the same state with the same random numbers of the world, so that only actions differ. A sum of
-log-probability ratios along a segment equals its return plus the value of its last state, up to a constant of the first one
-(Rafailov et al. 2023, arXiv 2305.18290, section 4; Hejna et al. 2024, arXiv 2310.13639, section 3). So pairs are compared by
-what they earn over the segment and over `tail` steps of the reference policy after it: a sample of that value.
+Both members of a pair start in the same state with the same random numbers of the world, so that
+only actions differ. A sum of log-probability ratios along a segment equals its return plus the
+value of its last state, up to a constant of the first one (Rafailov et al. 2023, arXiv 2305.18290,
+section 4; Hejna et al. 2024, arXiv 2310.13639, section 3). So pairs are compared by what they earn
+over the segment and over `tail` steps of the reference policy after it: a sample of that value.
 """
 
 from __future__ import annotations
@@ -30,17 +32,37 @@ from irl_bench.rl import ppo
 class Config:
     """Settings of fitting a policy to comparisons."""
 
-    hidden: tuple[int, ...] = setting((64, 64), "widths of the hidden layers", unit="units", low=1, high=4096)
-    bc_steps: int = setting(2400, "gradient steps of the cloning it starts from", unit="steps", low=1, high=10_000_000)
+    hidden: tuple[int, ...] = setting(
+        (64, 64), "widths of the hidden layers", unit="units", low=1, high=4096
+    )
+    bc_steps: int = setting(
+        2400, "gradient steps of the cloning it starts from", unit="steps", low=1, high=10_000_000
+    )
     log_std: float = setting(-2.0, "log-deviation of raw actions, held", low=-5.0, high=1.0)
-    labels: int = setting(1000, "comparisons that the teacher is asked for", unit="labels", low=10, high=10_000_000)
+    labels: int = setting(
+        1000, "comparisons that the teacher is asked for", unit="labels", low=10, high=10_000_000
+    )
     teacher: str = setting("oracle", "who compares", choices=tuple(teachers.TEACHERS))
     segment: int = setting(50, "length of a segment", unit="steps", low=1, high=10_000)
-    tail: int = setting(100, "steps of the reference policy after it that are compared too", unit="steps", low=0, high=100_000)
-    warm: int = setting(200, "pairs begin within so many steps of the reference policy", unit="steps", low=1, high=100_000)
+    tail: int = setting(
+        100,
+        "steps of the reference policy after it that are compared too",
+        unit="steps",
+        low=0,
+        high=100_000,
+    )
+    warm: int = setting(
+        200,
+        "pairs begin within so many steps of the reference policy",
+        unit="steps",
+        low=1,
+        high=100_000,
+    )
     learning_rate: float = setting(3e-4, "Adam's step size", low=1e-8, high=1.0)
     rounds: int = setting(20, "rounds of training", unit="rounds", low=1, high=10_000)
-    steps_per_round: int = setting(50, "gradient steps in a round", unit="steps", low=1, high=1_000_000)
+    steps_per_round: int = setting(
+        50, "gradient steps in a round", unit="steps", low=1, high=1_000_000
+    )
     batch_size: int = setting(64, "comparisons per gradient step", low=1, high=65536)
 
 
@@ -75,8 +97,9 @@ Loss = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 def _with_tail(reward: jax.Array, segment: int) -> jax.Array:
-    """Rewards float32[..., segment + tail] with the tail's put into the segment's last step, float32[..., segment]: a teacher
-    may weigh a segment's steps, but the value of where it ends counts whole."""
+    """Rewards float32[..., segment + tail] with the tail's put into the segment's last step,
+    float32[..., segment]: a teacher may weigh a segment's steps, but the value of where it ends
+    counts whole."""
     return reward[..., :segment].at[..., -1].add(jnp.sum(reward[..., segment:], -1))
 
 
@@ -92,7 +115,9 @@ def make(spec: Spec, config: Config, loss: Loss) -> Learner:
         demos = task.demonstrations
         rows = demos.observation.reshape(-1, spec.observation_size)
         inputs = standardiser(rows, demos.mask.reshape(-1), keep_constant=True)
-        weights = policy.begun(ppo.clone(policy, policy.init(policy_key), inputs, demos, config.bc_steps, fit_key))
+        weights = policy.begun(
+            ppo.clone(policy, policy.init(policy_key), inputs, demos, config.bc_steps, fit_key)
+        )
         pairs = ask(weights, inputs, task.dials, pairs_key)
         return State(weights, transform.init(weights), weights, inputs, pairs, key)
 
@@ -110,7 +135,9 @@ def make(spec: Spec, config: Config, loss: Loss) -> Learner:
         reward = _with_tail(batch.reward, config.segment)
         known = teachers.pool_of(teacher, reward.reshape(2 * count, config.segment))
         label, weight = teachers.answer(teacher, reward[:, 0], reward[:, 1], known, answer_key)
-        own = jax.tree.map(lambda x: x[:, :, : config.segment], (batch.observation, batch.raw, batch.log_prob))
+        own = jax.tree.map(
+            lambda x: x[:, :, : config.segment], (batch.observation, batch.raw, batch.log_prob)
+        )
         return Pairs(view(inputs, own[0]), own[1], own[2], label, weight)
 
     def update(state: State, task: Task) -> tuple[State, dict[str, jax.Array]]:
@@ -128,7 +155,9 @@ def make(spec: Spec, config: Config, loss: Loss) -> Learner:
             weights, opt_state = carry
             rows = jnp.minimum(draw(upto, key, config.batch_size), config.labels - 1)
             value, gradient = jax.value_and_grad(objective)(weights, rows)
-            if not policy.discrete:  # held: else a loser's log-probability falls fastest by a narrower policy
+            if (
+                not policy.discrete
+            ):  # held: else a loser's log-probability falls fastest by a narrower policy
                 gradient = {**gradient, "log_std": jnp.zeros_like(gradient["log_std"])}
             updates, opt_state = transform.update(gradient, opt_state, weights)
             return (optax.apply_updates(weights, updates), opt_state), value
@@ -140,14 +169,16 @@ def make(spec: Spec, config: Config, loss: Loss) -> Learner:
         ratio = found - before
         chosen = jnp.where(pairs.label > 0.5, 0, 1)
         decided = pairs.weight * (pairs.label != 0.5)
-        mean = lambda x: jnp.sum(x * decided) / jnp.maximum(jnp.sum(decided), 1.0)  # noqa: E731
-        pick = lambda x, at: jnp.take_along_axis(x, at[:, None], 1)[:, 0]  # noqa: E731
+        mean = lambda x: jnp.sum(x * decided) / jnp.maximum(jnp.sum(decided), 1.0)
+        pick = lambda x, at: jnp.take_along_axis(x, at[:, None], 1)[:, 0]
         kept_back = pairs.weight * (jnp.arange(config.labels) % reward_model.HELD_OUT == 0)
         metrics = {
             "loss": jnp.mean(losses),
             "log_prob_chosen": mean(pick(found, chosen)),
             "log_prob_rejected": mean(pick(found, 1 - chosen)),
-            "reward_accuracy": reward_model.accuracy(ratio[:, 0] - ratio[:, 1], pairs.label, kept_back),
+            "reward_accuracy": reward_model.accuracy(
+                ratio[:, 0] - ratio[:, 1], pairs.label, kept_back
+            ),
             "reference_kl": jnp.mean(policy.kl(weights, state.reference, pairs.observation)),
             "answered": jnp.sum(pairs.weight),
             "ties": jnp.mean(pairs.weight * (pairs.label == 0.5)),

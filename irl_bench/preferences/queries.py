@@ -1,6 +1,8 @@
-"""Which pairs of segments a teacher is asked about: of many candidates those that an ensemble of rewards is least sure of.
+"""Which pairs of segments a teacher is asked about: of many candidates those that an ensemble of
+rewards is least sure of.
 
-Lee et al. 2021 (B-Pref, arXiv 2111.03026), section 3; disagreement: Christiano et al. 2017 (arXiv 1706.03741), section 2.2.4.
+Lee et al. 2021 (B-Pref, arXiv 2111.03026), section 3; disagreement: Christiano et al. 2017 (arXiv
+1706.03741), section 2.2.4.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ CANDIDATES = 10
 
 
 def score(kind: str, margin: jax.Array) -> jax.Array:
-    """float32[C]: how much is to be learned of each candidate, from the members' return differences float32[M, C].
+    """float32[C]: how much is to be learned of each candidate, from the members' return differences
+    float32[M, C].
 
-    "disagreement" is the variance over members of P(first), "entropy" that of the members' mean P(first).
+    "disagreement" is the variance over members of P(first), "entropy" that of the members' mean
+    P(first).
     """
     p = jax.nn.sigmoid(margin)
     if kind == "disagreement":
@@ -26,7 +30,8 @@ def score(kind: str, margin: jax.Array) -> jax.Array:
 
 
 def pairs(kind: str, segments: int, count: int, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Candidates: two different segments each, int32[C] and int32[C]; C = `count`, or CANDIDATES times that."""
+    """Candidates: two different segments each, int32[C] and int32[C]; C = `count`, or CANDIDATES
+    times that."""
     many = count if kind == "uniform" else CANDIDATES * count
     first_key, step_key = jax.random.split(key)
     first = jax.random.randint(first_key, (many,), 0, segments)

@@ -1,4 +1,5 @@
-"""Rollouts that begin in the same state with the same random numbers of the world, so that only actions differ."""
+"""Rollouts that begin in the same state with the same random numbers of the world, so that only
+actions differ."""
 
 from __future__ import annotations
 
@@ -13,9 +14,16 @@ from irl_bench.rollouts.experience import Transition, Worlds, unroll
 
 
 def shared(
-    world: World, act: Callable[..., Any], starts: int, copies: int, warm: int, steps: int, key: jax.Array
+    world: World,
+    act: Callable[..., Any],
+    starts: int,
+    copies: int,
+    warm: int,
+    steps: int,
+    key: jax.Array,
 ) -> Transition:
-    """`copies` rollouts from each of `starts` states that `act` reaches within `warm` steps; `key` is consumed.
+    """`copies` rollouts from each of `starts` states that `act` reaches within `warm` steps; `key`
+    is consumed.
 
     Args:
       world: with its dials bound.
@@ -30,7 +38,7 @@ def shared(
     def walk(state: Any, now: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
         t, key = now
         after = jax.vmap(world.step)(state, act(state.obs, key)[0])
-        keep = lambda a, b: jnp.where((t < age).reshape(-1, *[1] * (a.ndim - 1)), a, b)  # noqa: E731
+        keep = lambda a, b: jnp.where((t < age).reshape(-1, *[1] * (a.ndim - 1)), a, b)
         return jax.tree.map(keep, after, state), None
 
     start = jax.vmap(world.reset)(jax.random.split(reset_key, starts))
@@ -38,4 +46,6 @@ def shared(
     alike = jax.tree.map(lambda x: jnp.repeat(x, copies, 0), state)
     worlds = Worlds(alike, jnp.zeros(copies * starts, jnp.int32))
     _, batch = unroll(world, act, worlds, roll_key, steps, steps + 1, terminate=False)
-    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(starts, copies, steps, *x.shape[2:]), batch)
+    return jax.tree.map(
+        lambda x: jnp.moveaxis(x, 0, 1).reshape(starts, copies, steps, *x.shape[2:]), batch
+    )

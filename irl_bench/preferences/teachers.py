@@ -1,12 +1,13 @@
 """Simulated teachers: which of two segments is preferred, from the true rewards along them.
 
     P(first) = sigmoid(beta * (R_1 - R_2) / spread),   R = sum_t gamma^(H-1-t) r_t
-                                                  Christiano et al. 2017 (arXiv 1706.03741), eq. 1
-                                                  B-Pref: Lee et al. 2021 (arXiv 2111.03026), eq. 3 and section 4.1
+                        Christiano et al. 2017 (arXiv 1706.03741), eq. 1
+                        B-Pref: Lee et al. 2021 (arXiv 2111.03026), eq. 3 and section 4.1
 
-beta = inf is the oracle, which calls equal returns equal. A mistake turns a preference round; a teacher that skips does not
-answer where both segments are poor, one that says "equal" does so where they hardly differ. Margins are scaled once, by the
-spread of segment returns in the pool, so that beta means the same in every world.
+beta = inf is the oracle, which calls equal returns equal. A mistake turns a preference round; a
+teacher that skips does not answer where both segments are poor, one that says "equal" does so where
+they hardly differ. Margins are scaled once, by the spread of segment returns in the pool, so that
+beta means the same in every world.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ class Teacher:
     beta: Any = float("inf")
     """Rationality, per spread of the pool's segment returns; inf: always the higher return."""
     discount: Any = 1.0
-    """gamma: weight of a step that lies k steps before the segment's end is gamma^k, so the end counts most (myopia)."""
+    """gamma: weight of a step that lies k steps before the segment's end is gamma^k, so the end
+    counts most (myopia)."""
     mistake: Any = 0.0
     """Probability that a preference is turned round."""
     skip: Any = 0.0
-    """No answer where both returns are poor: below this times the pool's mean m; in general below m - (1 - skip) |m|, since
-    B-Pref's skip m would call nearly all returns poor where they are negative."""
+    """No answer where both returns are poor: below this times the pool's mean m; in general
+    below m - (1 - skip) |m|, since B-Pref's skip m would call nearly all returns poor where they
+    are negative."""
     equal: Any = 0.0
     """"Equal" where the returns differ by less than this times the pool's mean."""
 
@@ -49,7 +52,8 @@ TEACHERS = {
 
 @struct.dataclass
 class Answer:
-    """Probabilities of a teacher's four answers, or one of them drawn as 0 and 1; float32[...] each, summing to 1."""
+    """Probabilities of a teacher's four answers, or one of them drawn as 0 and 1; float32[...]
+    each, summing to 1."""
 
     first: jax.Array
     second: jax.Array
@@ -68,7 +72,9 @@ class Pool:
 def worth(teacher: Teacher, reward: jax.Array) -> jax.Array:
     """The return of segments as the teacher sees it, float32[...], from rewards float32[..., H]."""
     length = reward.shape[-1]
-    return jnp.sum(reward * jnp.asarray(teacher.discount, jnp.float32) ** jnp.arange(length - 1, -1, -1), -1)
+    return jnp.sum(
+        reward * jnp.asarray(teacher.discount, jnp.float32) ** jnp.arange(length - 1, -1, -1), -1
+    )
 
 
 def pool_of(teacher: Teacher, reward: jax.Array) -> Pool:
@@ -96,11 +102,14 @@ def probabilities(teacher: Teacher, first: jax.Array, second: jax.Array, pool: P
     return Answer(answers * prefers, answers * (1.0 - prefers), tied, skipped)
 
 
-def answer(teacher: Teacher, first: jax.Array, second: jax.Array, pool: Pool, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+def answer(
+    teacher: Teacher, first: jax.Array, second: jax.Array, pool: Pool, key: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Drawn answers to pairs of segments whose rewards are float32[..., H]; `key` is consumed.
 
     Returns:
-      label float32[...]: 1 first, 0 second, 0.5 equal; and weight float32[...]: 0 where there was no answer, else 1.
+      label float32[...]: 1 first, 0 second, 0.5 equal; and weight float32[...]: 0 where there was
+      no answer, else 1.
     """
     p = probabilities(teacher, first, second, pool)
     u = jax.random.uniform(key, p.first.shape)

@@ -1,4 +1,5 @@
-"""The report of a run: verdicts.json, report.html, figures and the table on the terminal, all from the stored cells alone."""
+"""The report of a run: verdicts.json, report.html, figures and the table on the terminal, all
+from the stored cells alone."""
 
 from __future__ import annotations
 
@@ -12,10 +13,12 @@ __all__ = ["ReportData", "load", "rebuild", "show", "verdicts_json", "write"]
 
 
 def rebuild(out: str | os.PathLike[str]) -> ReportData:
-    """Reads a run's folder, recomputes its verdicts and writes the report into it; returns what was reported.
+    """Reads a run's folder, recomputes its verdicts and writes the report into it; returns what was
+    reported.
 
     Raises:
-      ValueError: the folder holds no plan, a stored cell cannot be used, or nothing can be written; one line.
+      ValueError: the folder holds no plan, a stored cell cannot be used, or nothing can be written;
+        one line.
     """
     from irl_bench.storage.cells import locked
 

@@ -1,4 +1,5 @@
-"""What a report is made of, and how it is read from a run's folder. Nothing here draws or formats."""
+"""What a report is made of, and how it is read from a run's folder. Nothing here draws or
+formats."""
 
 from __future__ import annotations
 
@@ -29,12 +30,16 @@ class ReportData:
     """plan.json."""
     manifests: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     """Cell key -> the manifest stored in its file."""
-    rounds: dict[Entry, dict[str, tuple[np.ndarray, np.ndarray]]] = dataclasses.field(default_factory=dict)
-    """Entry -> metric -> (round int[R], value float[S, R]); NaN where a seed has no value at a round."""
+    rounds: dict[Entry, dict[str, tuple[np.ndarray, np.ndarray]]] = dataclasses.field(
+        default_factory=dict
+    )
+    """Entry -> metric -> (round int[R], value float[S, R]); NaN where a seed has no value at a
+    round."""
     maps: dict[Entry, np.ndarray] = dataclasses.field(default_factory=dict)
     """Entry -> learned reward float[S', P] of the usable seeds over the world's probe."""
     unfinished: tuple[str, ...] = ()
-    """One line for each entry of the plan that is not in the report, since some of its cells are not there yet."""
+    """One line for each entry of the plan that is not in the report, since some of its cells are
+    not there yet."""
     other_cells: int = 0
     """Cells in the folder that this report does not use."""
 
@@ -43,10 +48,12 @@ def load(out: str | os.PathLike[str], partial: bool = False) -> ReportData:
     """Reads a run's folder and recomputes the verdicts from its cells.
 
     Args:
-      partial: leave out entries that another run has not finished, and say which, instead of refusing the folder.
+      partial: leave out entries that another run has not finished, and say which, instead of
+        refusing the folder.
 
     Raises:
-      ValueError: no plan in the folder, or a planned cell is missing, truncated, altered or foreign; one line naming the file.
+      ValueError: no plan in the folder, or a planned cell is missing, truncated, altered or
+        foreign; one line naming the file.
     """
     from irl_bench import horizon
     from irl_bench.storage import cells
@@ -85,7 +92,8 @@ def load(out: str | os.PathLike[str], partial: bool = False) -> ReportData:
 
 
 def plan_of(out: str | os.PathLike[str]) -> dict[str, Any]:
-    """The plan of a run's folder. Raises ValueError, one line, if there is none or it is damaged."""
+    """The plan of a run's folder. Raises ValueError, one line, if there is none or it is
+    damaged."""
     from irl_bench.storage import cells
 
     plan = cells.read_plan(out)
@@ -95,7 +103,8 @@ def plan_of(out: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _finished(folder: pathlib.Path, plan: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The plan with the entries alone whose cells are all there, and one line for each of the others."""
+    """The plan with the entries alone whose cells are all there, and one line for each of the
+    others."""
     from irl_bench.storage import cells
 
     entries, unfinished = [], []
@@ -103,17 +112,24 @@ def _finished(folder: pathlib.Path, plan: dict[str, Any]) -> tuple[dict[str, Any
         absent = cells.absent(folder, entry)
         if absent:
             name = f"{entry['algo']} on {entry['env']} ({entry['mode']})"
-            unfinished.append(f"not in the report: {name}, {absent} of its results are missing; its own command makes them")
+            unfinished.append(
+                f"not in the report: {name}, {absent} of its results are missing; its own command "
+                "makes them"
+            )
         else:
             entries.append(entry)
     if not entries:
-        raise cells.StoreError(f"{folder} holds no finished result yet; the same sweep command makes them")
+        raise cells.StoreError(
+            f"{folder} holds no finished result yet; the same sweep command makes them"
+        )
     used = {entry["env"] for entry in entries}
     worlds = {env: record for env, record in plan["worlds"].items() if env in used}
     return {**plan, "entries": entries, "worlds": worlds}, unfinished
 
 
-def _rounds(tables: list[dict[str, np.ndarray]], seeds: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _rounds(
+    tables: list[dict[str, np.ndarray]], seeds: np.ndarray
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """`train/<metric>`, `level` and `failed_round` of the given seeds."""
     metrics: dict[str, dict[tuple[int, int], float]] = {}
     for table in tables:
@@ -123,7 +139,9 @@ def _rounds(tables: list[dict[str, np.ndarray]], seeds: np.ndarray) -> dict[str,
                 continue
             where = quantity == name
             values = metrics.setdefault(str(name), {})
-            for seed, round_, value in zip(table["seed"][where], table["round"][where], table["value"][where], strict=True):
+            for seed, round_, value in zip(
+                table["seed"][where], table["round"][where], table["value"][where], strict=True
+            ):
                 values[int(seed), int(round_)] = float(value)
     found = {}
     for name, values in metrics.items():
@@ -162,4 +180,7 @@ def plain(value: Any) -> Any:
 
 def verdicts_json(verdicts: list[dict[str, Any]]) -> str:
     """The text of verdicts.json; equal verdicts give equal bytes."""
-    return json.dumps(plain(verdicts), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+    return (
+        json.dumps(plain(verdicts), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+        + "\n"
+    )

@@ -19,28 +19,46 @@ from irl_bench.report.data import ReportData
 from irl_bench.report.series import Panel
 
 STYLE = {
-    "font.family": "DejaVu Sans", "font.size": 8, "axes.titlesize": 8.5, "axes.labelsize": 8, "legend.fontsize": 6.8,
-    "xtick.labelsize": 7, "ytick.labelsize": 7, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6, "ytick.major.width": 0.6, "lines.linewidth": 1.5, "pdf.fonttype": 42, "text.parse_math": False,
-}  # fmt: skip
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8,
+    "legend.fontsize": 6.8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.5,
+    "pdf.fonttype": 42,
+    "text.parse_math": False,
+}
 COLUMN = 3.5
 """Width of a panel [inch], that of a column in print."""
 TITLE = 48
 """Characters of a panel's title that fit on a line."""
 WINDOW = "#F0F0EA"
-UNDATED = {"png": {"Software": None}, "pdf": {"Creator": None, "Producer": None, "CreationDate": None}}
+UNDATED = {
+    "png": {"Software": None},
+    "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+}
 """Metadata to leave out: files of equal figures are equal."""
 
 
 def draw(data: ReportData) -> dict[str, bytes]:
     """File name -> content of every figure that the data can fill."""
     return {
-        name: content for stem, figure in FIGURES.items() for name, content in files(stem, lambda f=figure: f(data)).items()
+        name: content
+        for stem, figure in FIGURES.items()
+        for name, content in files(stem, lambda f=figure: f(data)).items()
     }
 
 
 def files(stem: str, draw: Callable[[], Figure | None]) -> dict[str, bytes]:
-    """File name -> content of a figure that is drawn in the house style; nothing if there is none."""
+    """File name -> content of a figure that is drawn in the house style; nothing if there is
+    none."""
     found = {}
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": "agg", **STYLE}):
         drawn = draw()
@@ -52,8 +70,15 @@ def files(stem: str, draw: Callable[[], Figure | None]) -> dict[str, bytes]:
     return found
 
 
-def _grid(panels: list[Panel], title: str, caption: str, paint: Callable[[Axes, Panel], None], height: float) -> Figure | None:
-    """Panels side by side: a new row for each world, at most two panels in a row; the caption stands below."""
+def _grid(
+    panels: list[Panel],
+    title: str,
+    caption: str,
+    paint: Callable[[Axes, Panel], None],
+    height: float,
+) -> Figure | None:
+    """Panels side by side: a new row for each world, at most two panels in a row; the caption
+    stands below."""
     if not panels:
         return None
     rows: list[list[Panel]] = []
@@ -63,7 +88,10 @@ def _grid(panels: list[Panel], title: str, caption: str, paint: Callable[[Axes, 
         rows[-1].append(panel)
     columns = max(map(len, rows))
     caption = textwrap.fill(caption, 68 * columns)
-    figure = Figure(figsize=(COLUMN * columns, height * len(rows) + 0.3 + 0.13 * caption.count("\n")), layout="constrained")
+    figure = Figure(
+        figsize=(COLUMN * columns, height * len(rows) + 0.3 + 0.13 * caption.count("\n")),
+        layout="constrained",
+    )
     figure.suptitle(title, fontsize=9.5, fontweight="bold", x=0.01, ha="left")
     figure.supxlabel(caption, fontsize=6.8, x=0.01, ha="left", color="#444444")
     axes = figure.subplots(len(rows), columns, squeeze=False)
@@ -89,7 +117,15 @@ def _horizon_axis(axis: Axes, panel: Panel) -> None:
     if panel.window:
         axis.axvspan(*panel.window, color=WINDOW, zorder=-10, lw=0)
     else:
-        axis.text(0.99, 0.02, "no window", transform=axis.transAxes, ha="right", color=series.GREY, fontsize=7)
+        axis.text(
+            0.99,
+            0.02,
+            "no window",
+            transform=axis.transAxes,
+            ha="right",
+            color=series.GREY,
+            fontsize=7,
+        )
 
 
 def _log_axis(which: Axis) -> None:
@@ -100,18 +136,24 @@ def _log_axis(which: Axis) -> None:
 
 
 def _rail_axis(which: Axis, rail: series.Rail) -> None:
-    """A log axis over whole decades; a rate of exactly zero has a place of its own at the lower edge."""
+    """A log axis over whole decades; a rate of exactly zero has a place of its own at the lower
+    edge."""
     _log_axis(which)
     ticks = rail.ticks()
     which.set_major_locator(FixedLocator(list(ticks)))
     which.set_major_formatter(
-        FuncFormatter(lambda x, _: "0" if rail.zero and math.isclose(x, rail.floor) else series.power_of_ten(x))
+        FuncFormatter(
+            lambda x, _: (
+                "0" if rail.zero and math.isclose(x, rail.floor) else series.power_of_ten(x)
+            )
+        )
     )
     which.axes.set(**{f"{which.axis_name}lim": rail.limits()})
 
 
 def regret(data: ReportData) -> Figure | None:
-    """The headline: regret against T, seeds thin, mean and 95 % jackknife interval, guide lines T and T²."""
+    """The headline: regret against T, seeds thin, mean and 95 % jackknife interval, guide lines
+    T and T²."""
     looks = series.looks(data)
 
     def paint(axis: Axes, panel: Panel) -> None:
@@ -125,10 +167,31 @@ def regret(data: ReportData) -> Figure | None:
                 means.append((horizons, mean))
                 lows.append(mean[horizons >= series.horizon_range(panel)[0]])
                 values = curve.regret(horizons)
-                axis.plot(horizons, np.where(values > 0, values, np.nan).T, color=look.colour, lw=0.4, alpha=0.35, zorder=1)
-                axis.fill_between(horizons, low, high, color=look.colour, alpha=0.22, lw=0, zorder=2)
-            label = "untrained policy" if reference else f"{curve.algo}: {series.headline(series.verdict_of(data, curve))}"
-            axis.plot(horizons, mean, color=look.colour, ls=look.dash[0], lw=1.0 if reference else 1.7, label=label, zorder=3)
+                axis.plot(
+                    horizons,
+                    np.where(values > 0, values, np.nan).T,
+                    color=look.colour,
+                    lw=0.4,
+                    alpha=0.35,
+                    zorder=1,
+                )
+                axis.fill_between(
+                    horizons, low, high, color=look.colour, alpha=0.22, lw=0, zorder=2
+                )
+            label = (
+                "untrained policy"
+                if reference
+                else f"{curve.algo}: {series.headline(series.verdict_of(data, curve))}"
+            )
+            axis.plot(
+                horizons,
+                mean,
+                color=look.colour,
+                ls=look.dash[0],
+                lw=1.0 if reference else 1.7,
+                label=label,
+                zorder=3,
+            )
         _log_axis(axis.yaxis)
         _horizon_axis(axis, panel)
         anchor = series.guide(panel, means)
@@ -137,18 +200,37 @@ def regret(data: ReportData) -> Figure | None:
             for power, name in ((1, "T"), (2, "T²")):
                 end = start * (ends[1] / ends[0]) ** power
                 axis.plot(ends, [start, end], color="#444444", lw=0.8, ls=(0, (4, 3)), zorder=2.5)
-                axis.annotate(name, (ends[1], end), xytext=(3, -2), textcoords="offset points", fontsize=7.5, color="#444444")
-        finite = np.concatenate([part[np.isfinite(part)] for part in lows]) if lows else np.array([])
+                axis.annotate(
+                    name,
+                    (ends[1], end),
+                    xytext=(3, -2),
+                    textcoords="offset points",
+                    fontsize=7.5,
+                    color="#444444",
+                )
+        finite = (
+            np.concatenate([part[np.isfinite(part)] for part in lows]) if lows else np.array([])
+        )
         if not np.isfinite(axis.dataLim.minposy):  # a logarithmic axis needs something to be about
             axis.set_ylim(0.1, 1.0)
-            axis.text(0.5, 0.5, "no regret above 0", transform=axis.transAxes, ha="center", color=series.GREY)
+            axis.text(
+                0.5,
+                0.5,
+                "no regret above 0",
+                transform=axis.transAxes,
+                ha="center",
+                color=series.GREY,
+            )
         if (finite > 0).any():
             axis.set_ylim(bottom=finite[finite > 0].min() / 2, top=axis.get_ylim()[1] * 12)
         axis.set_ylabel("regret J(T) − J*(T) [cost]")
-        axis.legend(loc="upper left", frameon=False, handlelength=1.6, borderaxespad=0.1, labelspacing=0.25)
+        axis.legend(
+            loc="upper left", frameon=False, handlelength=1.6, borderaxespad=0.1, labelspacing=0.25
+        )
 
     caption = (
-        "Thin: seeds. Thick: mean over seeds, with a 95 % jackknife interval. Shaded: the window in which slopes are fitted. "
+        "Thin: seeds. Thick: mean over seeds, with a 95 % jackknife interval. Shaded: the window "
+        "in which slopes are fitted. "
         "Dashed: guide lines that grow as T and as T²."
     )
     return _grid(series.panels(data), "Regret against horizon", caption, paint, 2.75)
@@ -165,7 +247,15 @@ def local_slopes(data: ReportData) -> Figure | None:
             look = looks[curve.algo]
             horizons, slope, low, high = series.local_slopes(curve, series.horizon_range(panel)[0])
             axis.fill_between(horizons, low, high, color=look.colour, alpha=0.2, lw=0)
-            axis.plot(horizons, slope, color=look.colour, marker=look.marker[0], markevery=4, ms=3, label=curve.algo)
+            axis.plot(
+                horizons,
+                slope,
+                color=look.colour,
+                marker=look.marker[0],
+                markevery=4,
+                ms=3,
+                label=curve.algo,
+            )
         for power in (1, 2):
             axis.axhline(power, color="#444444", lw=0.8, ls=(0, (4, 3)), zorder=0)
         _horizon_axis(axis, panel)
@@ -174,7 +264,8 @@ def local_slopes(data: ReportData) -> Figure | None:
         axis.legend(loc="upper right", frameon=False, ncols=2)
 
     caption = (
-        "Slope of log regret on log T over the octave around each T; 95 % jackknife interval over seeds. Shaded: the window."
+        "Slope of log regret on log T over the octave around each T; 95 % jackknife interval "
+        "over seeds. Shaded: the window."
     )
     return _grid(series.panels(data), "Local slopes", caption, paint, 2.3)
 
@@ -183,7 +274,14 @@ def eps(data: ReportData) -> Figure | None:
     """Error rates on the expert's states and on the learner's own."""
     looks = series.looks(data)
     panels = series.panels(data)
-    rail = series.Rail.of([seeds for panel in panels for c in series.learners(panel) for seeds in series.error_rates(c)])
+    rail = series.Rail.of(
+        [
+            seeds
+            for panel in panels
+            for c in series.learners(panel)
+            for seeds in series.error_rates(c)
+        ]
+    )
 
     def paint(axis: Axes, panel: Panel) -> None:
         labels = []
@@ -196,13 +294,32 @@ def eps(data: ReportData) -> Figure | None:
                     continue
                 points, means = rail.place(seeds[:, 1]), rail.place(seeds.mean(axis=0))
                 axis.plot(
-                    points, np.full(len(points), row), ls="", marker=".", ms=4, alpha=0.35, color=look.colour, clip_on=False
+                    points,
+                    np.full(len(points), row),
+                    ls="",
+                    marker=".",
+                    ms=4,
+                    alpha=0.35,
+                    color=look.colour,
+                    clip_on=False,
                 )
-                axis.plot([means.min(), means.max()], [row, row], lw=1, color=look.colour, alpha=0.8)
+                axis.plot(
+                    [means.min(), means.max()], [row, row], lw=1, color=look.colour, alpha=0.8
+                )
                 fill = "white" if side else look.colour
-                axis.plot([means[1]], [row], marker=look.marker[0], ms=5, color=look.colour, mfc=fill, clip_on=False)
+                axis.plot(
+                    [means[1]],
+                    [row],
+                    marker=look.marker[0],
+                    ms=5,
+                    color=look.colour,
+                    mfc=fill,
+                    clip_on=False,
+                )
             excess = verdict.get("exc_acc_err")
-            note = "" if excess is None or not math.isfinite(excess) else f"\n%ExAccErr {excess:.0f}"
+            note = (
+                "" if excess is None or not math.isfinite(excess) else f"\n%ExAccErr {excess:.0f}"
+            )
             labels.append(f"{curve.algo}{note}")
         _rail_axis(axis.xaxis, rail)
         axis.set_yticks(range(len(learners)), labels)
@@ -212,42 +329,64 @@ def eps(data: ReportData) -> Figure | None:
 
     caption = (
         "Filled: on the expert's states. Open: on the learner's own. Both at a tolerance of 0.1; "
-        "the bar spans tolerances 0.05 to 0.2. Dots: seeds. %ExAccErr stands only where ε on the expert's states is below 0.2."
+        "the bar spans tolerances 0.05 to 0.2. Dots: seeds. %ExAccErr stands only where ε on the "
+        "expert's states is below 0.2."
     )
-    return _grid(panels, "Errors on the expert's and on the learner's own states", caption, paint, 1.9)
+    return _grid(
+        panels, "Errors on the expert's and on the learner's own states", caption, paint, 1.9
+    )
 
 
 def hazard_recovery(data: ReportData) -> Figure | None:
-    """Off-road hazard h against recovery rate ρ, one dot per seed; a rate of zero sits on a rail at the edge."""
+    """Off-road hazard h against recovery rate ρ, one dot per seed; a rate of zero sits on a rail
+    at the edge."""
     looks = series.looks(data)
 
     panels = series.panels(data)
     rails = [
-        series.Rail.of([series.hazard_recovery(c)[side] for panel in panels for c in series.learners(panel)]) for side in (0, 1)
+        series.Rail.of(
+            [series.hazard_recovery(c)[side] for panel in panels for c in series.learners(panel)]
+        )
+        for side in (0, 1)
     ]
 
     def paint(axis: Axes, panel: Panel) -> None:
         for curve in series.learners(panel):
             pair, look = series.hazard_recovery(curve), looks[curve.algo]
             gone = int(np.isnan(pair).any(axis=0).sum())
-            label = curve.algo + (f" ({gone} {'seeds have' if gone > 1 else 'seed has'} no ρ)" if gone else "")
+            label = curve.algo + (
+                f" ({gone} {'seeds have' if gone > 1 else 'seed has'} no ρ)" if gone else ""
+            )
             points = [rail.place(rate) for rail, rate in zip(rails, pair, strict=True)]
             axis.plot(
-                *points, ls="", marker=look.marker[0], ms=4, alpha=0.6, mew=0, color=look.colour, label=label, clip_on=False
+                *points,
+                ls="",
+                marker=look.marker[0],
+                ms=4,
+                alpha=0.6,
+                mew=0,
+                color=look.colour,
+                label=label,
+                clip_on=False,
             )
         _rail_axis(axis.xaxis, rails[0])
         _rail_axis(axis.yaxis, rails[1])
         if panel.window:
             slow = 10 / panel.window[0]
             axis.axhline(slow, color="#444444", lw=0.7, ls=(0, (4, 3)))
-            where = {"xycoords": ("axes fraction", "data"), "xytext": (3, -8), "textcoords": "offset points"}
+            where = {
+                "xycoords": ("axes fraction", "data"),
+                "xytext": (3, -8),
+                "textcoords": "offset points",
+            }
             axis.annotate("ρ T_min = 10", (0, slow), fontsize=6.5, **where)
         axis.set_xlabel("hazard h, on → off [per step]")
         axis.set_ylabel("recovery ρ, off → on [per step]")
         axis.legend(loc="best", frameon=False)
 
     caption = (
-        "Dots: seeds. Above the dashed line the learner recovers well within the shortest horizon of the window. "
+        "Dots: seeds. Above the dashed line the learner recovers well within the shortest horizon "
+        "of the window. "
         "A seed that never left has no ρ."
     )
     return _grid(panels, "Hazard and recovery", caption, paint, 2.4)
@@ -265,9 +404,18 @@ def learning(data: ReportData) -> Figure | None:
             look = looks[curve.algo]
             index, values = metric
             values = values[curve.usable]
-            axis.plot(index, np.where(values > 0, values, np.nan).T, color=look.colour, lw=0.4, alpha=0.35)
+            axis.plot(
+                index, np.where(values > 0, values, np.nan).T, color=look.colour, lw=0.4, alpha=0.35
+            )
             if len(values):
-                axis.plot(index, values.mean(axis=0), color=look.colour, marker=look.marker[0], ms=3, label=curve.algo)
+                axis.plot(
+                    index,
+                    values.mean(axis=0),
+                    color=look.colour,
+                    marker=look.marker[0],
+                    ms=3,
+                    label=curve.algo,
+                )
         _log_axis(axis.yaxis)
         low, high = axis.get_ylim()
         if high < 20 * low:  # else hardly a power of ten, and so hardly a tick, would be in sight
@@ -282,7 +430,10 @@ def learning(data: ReportData) -> Figure | None:
         for panel in series.panels(data)
         if any("level" in data.rounds.get((c.env, c.algo, c.mode), {}) for c in panel.curves)
     ]
-    caption = "Mean cost per step over T_max after each round, from few episodes. Thin: seeds. Thick: mean over seeds."
+    caption = (
+        "Mean cost per step over T_max after each round, from few episodes. Thin: seeds. "
+        "Thick: mean over seeds."
+    )
     return _grid(here, "Learning curves", caption, paint, 2.3)
 
 
@@ -292,15 +443,22 @@ def reward_maps(data: ReportData) -> Figure | None:
     if not drawn:
         return None
     lookup = {one.title: one for one in drawn}
-    panels = [Panel(one.title.split(":")[0].split(",")[0], "", one.title, (), None) for one in drawn]
+    panels = [
+        Panel(one.title.split(":")[0].split(",")[0], "", one.title, (), None) for one in drawn
+    ]
 
     def paint(axis: Axes, panel: Panel) -> None:
         one = lookup[panel.title]
-        mesh = axis.pcolormesh(one.x, one.y, one.values, cmap="viridis", shading="nearest", rasterized=True)
+        mesh = axis.pcolormesh(
+            one.x, one.y, one.values, cmap="viridis", shading="nearest", rasterized=True
+        )
         axis.figure.colorbar(mesh, ax=axis, pad=0.02)
         axis.set(xlabel=one.x_name, ylabel=one.y_name)
 
-    caption = "The reward of standing still in a state, each seed's standardised, then averaged over seeds. Brighter is better."
+    caption = (
+        "The reward of standing still in a state, each seed's standardised, then averaged "
+        "over seeds. Brighter is better."
+    )
     return _grid(panels, "Learned rewards", caption, paint, 2.2)
 
 

@@ -1,4 +1,5 @@
-"""The page's plots as plotly figures in plain dicts, one per panel, so that the page can lay them out for its own width."""
+"""The page's plots as plotly figures in plain dicts, one per panel, so that the page can lay
+them out for its own width."""
 
 from __future__ import annotations
 
@@ -26,12 +27,18 @@ def regret(data: ReportData) -> list[Plot]:
             horizons = np.asarray(curve.T)[series.thin(curve.T, 64)]
             mean, low, high = series.mean_regret(curve, horizons)
             reference = curve.algo in series.REFERENCES
-            name = "untrained policy" if reference else f"{curve.algo}: {series.headline(series.verdict_of(data, curve))}"
+            name = (
+                "untrained policy"
+                if reference
+                else f"{curve.algo}: {series.headline(series.verdict_of(data, curve))}"
+            )
             if not reference:
                 means.append((horizons, mean))
                 traces += _seeds(horizons, curve.regret(horizons), look.colour, curve.algo)
                 traces += _band(horizons, low, high, look.colour, curve.algo)
-            traces.append(_line(horizons, mean, look, name, curve.algo, width=1.5 if reference else 2.5))
+            traces.append(
+                _line(horizons, mean, look, name, curve.algo, width=1.5 if reference else 2.5)
+            )
         anchor = series.guide(panel, means)
         if anchor:
             ends, start = anchor
@@ -44,13 +51,20 @@ def regret(data: ReportData) -> list[Plot]:
                         "y": values,
                         "mode": "lines+text",
                         "line": line,
-                        "text": ["", f"\u00a0{name}"],  # a space between the line's end and its name
+                        "text": [
+                            "",
+                            f"\u00a0{name}",
+                        ],  # a space between the line's end and its name
                         "textposition": "middle right",
                     }
                     | {"hoverinfo": "skip", "showlegend": False, "cliponaxis": False}
                 )
-        vertical = _log("regret J(T) − J*(T) [cost]") | _visible(traces, series.horizon_range(panel)[0])
-        found.append(_plot(panel, traces, {"xaxis": _horizons(panel), "yaxis": vertical}, window=True))
+        vertical = _log("regret J(T) − J*(T) [cost]") | _visible(
+            traces, series.horizon_range(panel)[0]
+        )
+        found.append(
+            _plot(panel, traces, {"xaxis": _horizons(panel), "yaxis": vertical}, window=True)
+        )
     return found
 
 
@@ -63,7 +77,10 @@ def local_slopes(data: ReportData) -> list[Plot]:
             horizons, slope, low, high = series.local_slopes(curve, first)
             traces += _band(horizons, low, high, looks[curve.algo].colour, curve.algo)
             traces.append(_line(horizons, slope, looks[curve.algo], curve.algo, curve.algo))
-        layout = {"xaxis": _horizons(panel), "yaxis": {"title": {"text": "local slope"}, "range": [0, 3]}}
+        layout = {
+            "xaxis": _horizons(panel),
+            "yaxis": {"title": {"text": "local slope"}, "range": [0, 3]},
+        }
         layout["shapes"] = [_across(power) for power in (1, 2)]
         found.append(_plot(panel, traces, layout, window=True))
     return found
@@ -72,7 +89,14 @@ def local_slopes(data: ReportData) -> list[Plot]:
 def eps(data: ReportData) -> list[Plot]:
     """Error rates on the expert's and on the learner's own states."""
     looks, panels, found = series.looks(data), series.panels(data), []
-    rail = series.Rail.of([seeds for panel in panels for c in series.learners(panel) for seeds in series.error_rates(c)])
+    rail = series.Rail.of(
+        [
+            seeds
+            for panel in panels
+            for c in series.learners(panel)
+            for seeds in series.error_rates(c)
+        ]
+    )
     for panel in panels:
         traces: list[dict[str, Any]] = []
         learners = series.learners(panel)
@@ -87,21 +111,48 @@ def eps(data: ReportData) -> list[Plot]:
                 quiet = {"hoverinfo": "skip", "showlegend": False, "cliponaxis": False}
                 dots = {"color": look.colour, "size": 5, "opacity": 0.4}
                 traces.append(
-                    {"x": rail.place(seeds[:, 1]), "y": [row] * len(seeds), "mode": "markers", "marker": dots} | quiet
+                    {
+                        "x": rail.place(seeds[:, 1]),
+                        "y": [row] * len(seeds),
+                        "mode": "markers",
+                        "marker": dots,
+                    }
+                    | quiet
                 )
                 bar = {"color": look.colour, "width": 1.5}
-                traces.append({"x": [means.min(), means.max()], "y": [row, row], "mode": "lines", "line": bar} | quiet)
+                traces.append(
+                    {"x": [means.min(), means.max()], "y": [row, row], "mode": "lines", "line": bar}
+                    | quiet
+                )
                 symbol = look.marker[1] + ("-open" if side else "")
-                mark = {"color": look.colour, "size": 10, "symbol": symbol, "line": {"width": 2, "color": look.colour}}
+                mark = {
+                    "color": look.colour,
+                    "size": 10,
+                    "symbol": symbol,
+                    "line": {"width": 2, "color": look.colour},
+                }
                 name = f"{curve.algo}, {words}"
                 text = f"{html.escape(name)}: {seeds[:, 1].mean():.4g}"
                 traces.append(
-                    {"x": [means[1]], "y": [row], "mode": "markers", "marker": mark, "name": html.escape(name)}
+                    {
+                        "x": [means[1]],
+                        "y": [row],
+                        "mode": "markers",
+                        "marker": mark,
+                        "name": html.escape(name),
+                    }
                     | {"hovertext": [text], "hoverinfo": "text", "cliponaxis": False}
                 )
         names = [html.escape(curve.algo) for curve in learners]
-        rows = {"tickvals": list(range(len(names))), "ticktext": names, "range": [len(names) - 0.4, -0.6], "showgrid": False}
-        found.append(_plot(panel, traces, {"xaxis": _rates(rail, "error rate ε"), "yaxis": rows}, height=300))
+        rows = {
+            "tickvals": list(range(len(names))),
+            "ticktext": names,
+            "range": [len(names) - 0.4, -0.6],
+            "showgrid": False,
+        }
+        found.append(
+            _plot(panel, traces, {"xaxis": _rates(rail, "error rate ε"), "yaxis": rows}, height=300)
+        )
     return found
 
 
@@ -109,7 +160,10 @@ def hazard_recovery(data: ReportData) -> list[Plot]:
     """Hazard against recovery, one dot per seed."""
     looks, panels, found = series.looks(data), series.panels(data), []
     rails = [
-        series.Rail.of([series.hazard_recovery(c)[side] for panel in panels for c in series.learners(panel)]) for side in (0, 1)
+        series.Rail.of(
+            [series.hazard_recovery(c)[side] for panel in panels for c in series.learners(panel)]
+        )
+        for side in (0, 1)
     ]
     for panel in panels:
         traces: list[dict[str, Any]] = []
@@ -117,11 +171,22 @@ def hazard_recovery(data: ReportData) -> list[Plot]:
             pair, look = series.hazard_recovery(curve), looks[curve.algo]
             gone = int(np.isnan(pair).any(axis=0).sum())
             seeds = np.asarray(curve.seeds)[curve.usable]
-            text = [f"seed {seed}: h {_rate(h)}, ρ {_rate(rho)}" for seed, h, rho in zip(seeds, *pair, strict=True)]
+            text = [
+                f"seed {seed}: h {_rate(h)}, ρ {_rate(rho)}"
+                for seed, h, rho in zip(seeds, *pair, strict=True)
+            ]
             mark = {"color": look.colour, "size": 8, "symbol": look.marker[1], "opacity": 0.65}
-            name = html.escape(curve.algo) + (f" ({gone} {'seeds have' if gone > 1 else 'seed has'} no ρ)" if gone else "")
+            name = html.escape(curve.algo) + (
+                f" ({gone} {'seeds have' if gone > 1 else 'seed has'} no ρ)" if gone else ""
+            )
             traces.append(
-                {"x": rails[0].place(pair[0]), "y": rails[1].place(pair[1]), "mode": "markers", "marker": mark, "name": name}
+                {
+                    "x": rails[0].place(pair[0]),
+                    "y": rails[1].place(pair[1]),
+                    "mode": "markers",
+                    "marker": mark,
+                    "name": name,
+                }
                 | {"hovertext": text, "hoverinfo": "text", "cliponaxis": False}
             )
         layout = {
@@ -144,9 +209,24 @@ def learning(data: ReportData) -> list[Plot]:
                 continue
             index, values = metric[0], metric[1][curve.usable]
             traces += _seeds(index, values, looks[curve.algo].colour, curve.algo)
-            traces.append(_line(index, values.mean(axis=0), looks[curve.algo], curve.algo, curve.algo, markers=True))
+            traces.append(
+                _line(
+                    index,
+                    values.mean(axis=0),
+                    looks[curve.algo],
+                    curve.algo,
+                    curve.algo,
+                    markers=True,
+                )
+            )
         if traces:
-            found.append(_plot(panel, traces, {"xaxis": {"title": {"text": "round"}}, "yaxis": _log("level [cost per step]")}))
+            found.append(
+                _plot(
+                    panel,
+                    traces,
+                    {"xaxis": {"title": {"text": "round"}}, "yaxis": _log("level [cost per step]")},
+                )
+            )
     return found
 
 
@@ -160,8 +240,14 @@ def diagnostics(data: ReportData) -> list[Plot]:
             thin = np.unique(np.linspace(0, len(rounds) - 1, 200).round().astype(int))
             low, high = np.quantile(values[:, thin], (0.1, 0.9), axis=0)
             traces += _band(rounds[thin], low, high, looks[name].colour, name)
-            traces.append(_line(rounds[thin], values[:, thin].mean(axis=0), looks[name], name, name, width=2.0))
-        found.append(_plot(panel, traces, {"xaxis": {"title": {"text": "round"}}, "yaxis": {}}, height=300))
+            traces.append(
+                _line(
+                    rounds[thin], values[:, thin].mean(axis=0), looks[name], name, name, width=2.0
+                )
+            )
+        found.append(
+            _plot(panel, traces, {"xaxis": {"title": {"text": "round"}}, "yaxis": {}}, height=300)
+        )
     return found
 
 
@@ -169,22 +255,49 @@ def reward_maps(data: ReportData) -> list[Plot]:
     """Learned rewards over the world's probe, beside the true one."""
     found = []
     for drawn in training.maps(data):
-        trace = {"type": "heatmap", "x": drawn.x, "y": drawn.y, "z": drawn.values, "colorscale": "Viridis"}
-        axes = {
-            axis: {"title": {"text": html.escape(name)}} for axis, name in (("xaxis", drawn.x_name), ("yaxis", drawn.y_name))
+        trace = {
+            "type": "heatmap",
+            "x": drawn.x,
+            "y": drawn.y,
+            "z": drawn.values,
+            "colorscale": "Viridis",
         }
-        figure = {"data": [trace | {"colorbar": {"thickness": 12}}], "layout": axes | {"height": 300}}
+        axes = {
+            axis: {"title": {"text": html.escape(name)}}
+            for axis, name in (("xaxis", drawn.x_name), ("yaxis", drawn.y_name))
+        }
+        figure = {
+            "data": [trace | {"colorbar": {"thickness": 12}}],
+            "layout": axes | {"height": 300},
+        }
         found.append({"title": drawn.title, "note": "", "figure": _rounded(plain(figure))})
     return found
 
 
 def _plot(
-    panel: Panel, traces: list[dict[str, Any]], layout: dict[str, Any], *, window: bool = False, height: int = 360
+    panel: Panel,
+    traces: list[dict[str, Any]],
+    layout: dict[str, Any],
+    *,
+    window: bool = False,
+    height: int = 360,
 ) -> Plot:
     if window and panel.window:
         low, high = panel.window
-        shade = {"type": "rect", "xref": "x", "yref": "paper", "x0": low, "x1": high, "y0": 0, "y1": 1, "layer": "below"}
-        layout["shapes"] = [shade | {"fillcolor": "rgba(128,128,110,0.13)", "line": {"width": 0}}, *layout.get("shapes", [])]
+        shade = {
+            "type": "rect",
+            "xref": "x",
+            "yref": "paper",
+            "x0": low,
+            "x1": high,
+            "y0": 0,
+            "y1": 1,
+            "layer": "below",
+        }
+        layout["shapes"] = [
+            shade | {"fillcolor": "rgba(128,128,110,0.13)", "line": {"width": 0}},
+            *layout.get("shapes", []),
+        ]
     note = "" if panel.window or not window else "no window: no slope is fitted"
     figure = {
         "data": [{"type": "scatter", **trace} for trace in traces],
@@ -203,7 +316,14 @@ def _rounded(value: Any) -> Any:
 
 
 def _line(
-    x: Any, y: np.ndarray, look: series.Look, name: str, group: str, *, width: float = 2.5, markers: bool = False
+    x: Any,
+    y: np.ndarray,
+    look: series.Look,
+    name: str,
+    group: str,
+    *,
+    width: float = 2.5,
+    markers: bool = False,
 ) -> dict[str, Any]:
     return {
         "x": x,
@@ -225,27 +345,53 @@ def _seeds(x: np.ndarray, values: np.ndarray, colour: str, group: str) -> list[d
     rows = np.concatenate([np.where(values > 0, values, np.nan), gaps], axis=1).ravel()
     columns = np.tile(np.append(np.asarray(x, float), np.nan), len(values))
     line = {"color": colour, "width": 0.7}
-    shared = {"opacity": 0.45, "hoverinfo": "skip", "showlegend": False, "legendgroup": html.escape(group)}
+    shared = {
+        "opacity": 0.45,
+        "hoverinfo": "skip",
+        "showlegend": False,
+        "legendgroup": html.escape(group),
+    }
     return [{"x": columns, "y": rows, "mode": "lines", "line": line, "connectgaps": False} | shared]
 
 
-def _band(x: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str, group: str) -> list[dict[str, Any]]:
+def _band(
+    x: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str, group: str
+) -> list[dict[str, Any]]:
     good = np.isfinite(low) & np.isfinite(high)
     if not good.any():
         return []
     around_x = np.concatenate([x[good], x[good][::-1]])
     around_y = np.concatenate([low[good], high[good][::-1]])
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    shared = {"line": {"width": 0}, "hoverinfo": "skip", "showlegend": False, "legendgroup": html.escape(group)}
+    shared = {
+        "line": {"width": 0},
+        "hoverinfo": "skip",
+        "showlegend": False,
+        "legendgroup": html.escape(group),
+    }
     return [
-        {"x": around_x, "y": around_y, "mode": "lines", "fill": "toself", "fillcolor": f"rgba({red},{green},{blue},0.2)"}
+        {
+            "x": around_x,
+            "y": around_y,
+            "mode": "lines",
+            "fill": "toself",
+            "fillcolor": f"rgba({red},{green},{blue},0.2)",
+        }
         | shared
     ]
 
 
 def _across(height: float) -> dict[str, Any]:
     line = {"color": GUIDE, "width": 1.2, "dash": "dash"}
-    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": height, "y1": height, "line": line}
+    return {
+        "type": "line",
+        "xref": "paper",
+        "x0": 0,
+        "x1": 1,
+        "y0": height,
+        "y1": height,
+        "line": line,
+    }
 
 
 def _log(title: str) -> dict[str, Any]:
@@ -254,9 +400,14 @@ def _log(title: str) -> dict[str, Any]:
 
 def _visible(traces: list[dict[str, Any]], first: float) -> dict[str, Any]:
     """The range of a log axis that holds what is drawn from T = first on."""
-    x, y = (np.concatenate([np.asarray(trace[key], float) for trace in traces] or [np.zeros(0)]) for key in ("x", "y"))
+    x, y = (
+        np.concatenate([np.asarray(trace[key], float) for trace in traces] or [np.zeros(0)])
+        for key in ("x", "y")
+    )
     shown = y[(x >= first) & (y > 0)]
-    return {"range": [math.log10(shown.min() / 2), math.log10(shown.max() * 2)]} if shown.size else {}
+    return (
+        {"range": [math.log10(shown.min() / 2), math.log10(shown.max() * 2)]} if shown.size else {}
+    )
 
 
 def _horizons(panel: Panel) -> dict[str, Any]:
@@ -274,9 +425,17 @@ def _horizons(panel: Panel) -> dict[str, Any]:
 
 def _rates(rail: series.Rail, title: str) -> dict[str, Any]:
     ticks = rail.ticks()
-    names = ["0" if rail.zero and i == 0 else series.power_of_ten(tick) for i, tick in enumerate(ticks)]
+    names = [
+        "0" if rail.zero and i == 0 else series.power_of_ten(tick) for i, tick in enumerate(ticks)
+    ]
     ends = [math.log10(limit) for limit in rail.limits()]
-    return {"type": "log", "title": {"text": title}, "tickvals": ticks, "ticktext": names, "range": ends}
+    return {
+        "type": "log",
+        "title": {"text": title},
+        "tickvals": ticks,
+        "ticktext": names,
+        "range": ends,
+    }
 
 
 def _rate(value: float) -> str:

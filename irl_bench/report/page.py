@@ -1,4 +1,5 @@
-"""The report as one HTML file that opens with no network: text, tables, interactive plots and one copy of plotly's script."""
+"""The report as one HTML file that opens with no network: text, tables, interactive plots and
+one copy of plotly's script."""
 
 from __future__ import annotations
 
@@ -16,21 +17,28 @@ from irl_bench.report import interactive, tables
 from irl_bench.report.data import ReportData
 
 MEANINGS = {
-    "NO-WINDOW": "No range of horizons exists in which an exponent means something; no slope is fitted.",
-    "NO-REGRET": "No regret is seen somewhere in the window, so no logarithm is taken. Longer horizons may have failures.",
-    "UNDERCOVERED": "An interactive learner with a seed that never came back from off-distribution states.",
-    "SATURATED": "Nearly every episode has failed: the linear growth of a policy that no longer changes.",
+    "NO-WINDOW": "No range of horizons exists in which an exponent means something; no slope is "
+    "fitted.",
+    "NO-REGRET": "No regret is seen somewhere in the window, so no logarithm is taken. Longer "
+    "horizons may have failures.",
+    "UNDERCOVERED": "An interactive learner with a seed that never came back from off-distribution "
+    "states.",
+    "SATURATED": "Nearly every episode has failed: the linear growth of a policy that no longer "
+    "changes.",
     "SUPER-POLY": "Local slopes rise with the horizon and an exponential fits best.",
     "QUADRATIC": "The interval of the slope lies above 1.7 and reaches 1.85: errors compound.",
-    "LINEAR": "The interval of the slope lies in [0.85, 1.15]; recovering: the learner comes back; rare: it seldom leaves.",
-    "RECOVERABLE": "The learner is brought back well within the shortest horizon, yet the slope is not within LINEAR.",
+    "LINEAR": "The interval of the slope lies in [0.85, 1.15]; recovering: the learner comes back; "
+    "rare: it seldom leaves.",
+    "RECOVERABLE": "The learner is brought back well within the shortest horizon, yet the slope is "
+    "not within LINEAR.",
     "CROSSOVER": "Recovery takes about as long as the horizons: between T² and T.",
     "INCONCLUSIVE": "None of the above; the reason is given.",
 }
 
 
 def build(data: ReportData) -> str:
-    """The page's text. A pure function: equal data give equal text. Every name and value in it is escaped."""
+    """The page's text. A pure function: equal data give equal text. Every name and value in it
+    is escaped."""
     sections = [
         ("Regret against horizon", interactive.regret(data), REGRET),
         (
@@ -55,7 +63,14 @@ def build(data: ReportData) -> str:
         for panel in panels:
             plots.append(panel["figure"])
         if panels:
-            shown.append({"title": title, "caption": caption, "panels": panels, "first": len(plots) - len(panels)})
+            shown.append(
+                {
+                    "title": title,
+                    "caption": caption,
+                    "panels": panels,
+                    "first": len(plots) - len(panels),
+                }
+            )
     given = {verdict["verdict"] for verdict in data.verdicts}
     return _template("template.html").render(
         sentences=data.sentences,
@@ -85,7 +100,8 @@ def build(data: ReportData) -> str:
 
 
 def study(found: Mapping[str, Any], pictures: Mapping[str, bytes], parts: Sequence[str]) -> str:
-    """The page of a study's figures: PNG files by name, and the parts that have reports of their own."""
+    """The page of a study's figures: PNG files by name, and the parts that have reports of their
+    own."""
     return _template("study.html").render(
         title=found["title"],
         text=found["text"],
@@ -98,12 +114,19 @@ def study(found: Mapping[str, Any], pictures: Mapping[str, bytes], parts: Sequen
 
 def shown_command(command: str | None) -> str:
     """As one would type it."""
-    return f"python {command}" if command and command.startswith("launch/") else command or tables.MISSING
+    return (
+        f"python {command}"
+        if command and command.startswith("launch/")
+        else command or tables.MISSING
+    )
 
 
 def breakable(text: str) -> markupsafe.Markup:
-    """`text` escaped, with leave to break it where a name has a joint: long names must not widen a table."""
-    return markupsafe.Markup(re.sub(r"(?<=[A-Za-z])([._:/])(?=\w)", r"\1<wbr>", str(markupsafe.escape(text))))
+    """`text` escaped, with leave to break it where a name has a joint: long names must not widen
+    a table."""
+    return markupsafe.Markup(
+        re.sub(r"(?<=[A-Za-z])([._:/])(?=\w)", r"\1<wbr>", str(markupsafe.escape(text)))
+    )
 
 
 def _template(name: str) -> jinja2.Template:
@@ -119,26 +142,35 @@ def _template(name: str) -> jinja2.Template:
 
 
 REGRET = (
-    "Thin: seeds. Thick: mean over seeds, with a 95 % jackknife interval. Shaded: the window in which slopes are fitted. "
+    "Thin: seeds. Thick: mean over seeds, with a 95 % jackknife interval. Shaded: the window in "
+    "which slopes are fitted. "
     "Dashed: guide lines that grow as T and as T². Dotted: an untrained policy."
 )
 SLOPES = "The exponent over the octave around each T, with 95 % jackknife intervals over seeds."
 REWARDS = (
-    "The reward of standing still in a state, each seed's standardised, then averaged: brighter is better. Each world's first "
-    "map is minus the true graded cost. What a learner could not see, it cannot have put into its reward."
+    "The reward of standing still in a state, each seed's standardised, then averaged: brighter is "
+    "better. Each world's first "
+    "map is minus the true graded cost. What a learner could not see, it cannot have put into its "
+    "reward."
 )
 DIAGNOSTICS = (
-    "By round of training, from the rollouts trained on; which policy is kept, from its own. Line: mean over seeds. "
+    "By round of training, from the rollouts trained on; which policy is kept, from its own. Line: "
+    "mean over seeds. "
     "Band: their middle 80 %."
 )
-LEARNING = "Mean cost per step over T_max after each round (few episodes). Thin: seeds. Thick: their mean."
+LEARNING = (
+    "Mean cost per step over T_max after each round (few episodes). Thin: seeds. Thick: their mean."
+)
 EPS = (
-    "Filled: on held-out expert rollouts. Open: on the learner's own states, the expert asked there. An error is an action "
+    "Filled: on held-out expert rollouts. Open: on the learner's own states, the expert asked "
+    "there. An error is an action "
     "further than 0.1 from the expert's; the bar spans tolerances 0.05 to 0.2. Dots: seeds."
 )
 HAZARD = (
-    "Rates of leaving (on → off) and of coming back (off → on), measured from transitions. Dots: seeds. Above the dashed line "
-    "a learner recovers well within the shortest horizon of the window. A seed that never left has no ρ."
+    "Rates of leaving (on → off) and of coming back (off → on), measured from transitions. Dots: "
+    "seeds. Above the dashed line "
+    "a learner recovers well within the shortest horizon of the window. A seed that never left has "
+    "no ρ."
 )
 
 

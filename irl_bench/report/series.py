@@ -15,22 +15,30 @@ from irl_bench.report.data import ReportData
 REFERENCES = ("expert", "untrained")
 TOLERANCES = (0.05, 0.1, 0.2)
 
-# Okabe and Ito's palette, which stays apart under the common colour-vision deficiencies. BC and DAgger keep their colours in
-# every report; others take the rest in the order of the plan.
+# Okabe and Ito's palette, which stays apart under the common colour-vision deficiencies. BC and
+# DAgger keep their colours in every report; others take the rest in the order of the plan.
 PALETTE = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GREY = "#7F7F7F"
 
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """How one algorithm is drawn everywhere: colour, matplotlib's and plotly's marker, matplotlib's and plotly's dash."""
+    """How one algorithm is drawn everywhere: colour, matplotlib's and plotly's marker,
+    matplotlib's and plotly's dash."""
 
     colour: str
     marker: tuple[str, str]
     dash: tuple[str, str]
 
 
-_MARKERS = (("o", "circle"), ("s", "square"), ("^", "triangle-up"), ("D", "diamond"), ("v", "triangle-down"), ("P", "cross"))
+_MARKERS = (
+    ("o", "circle"),
+    ("s", "square"),
+    ("^", "triangle-up"),
+    ("D", "diamond"),
+    ("v", "triangle-down"),
+    ("P", "cross"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,14 +49,17 @@ class Panel:
     mode: str
     title: str
     curves: tuple[Any, ...]
-    """Learners first, then an untrained policy if there is one; the expert is the zero of regret and is not drawn."""
+    """Learners first, then an untrained policy if there is one; the expert is the zero of regret
+    and is not drawn."""
     window: tuple[float, float] | None
 
 
 def looks(data: ReportData) -> dict[str, Look]:
     """algo -> Look."""
     found: dict[str, Look] = {}
-    for name, index in _places([curve.algo for curve in data.curves if curve.algo not in REFERENCES]).items():
+    for name, index in _places(
+        [curve.algo for curve in data.curves if curve.algo not in REFERENCES]
+    ).items():
         found[name] = Look(PALETTE[index], _MARKERS[index], ("-", "solid"))
     for name in REFERENCES:
         found[name] = Look(GREY, ("x", "x"), (":", "dot"))
@@ -64,11 +75,17 @@ def _places(algos: Iterable[str]) -> dict[str, int]:
     """algo -> its place in the palette."""
     names = list(dict.fromkeys(algos))
     names.sort(key=lambda name: ("bc", "dagger").index(name) if name in ("bc", "dagger") else 2)
-    free = [i for i in range(len(PALETTE)) if not (i == 0 and "bc" in names) and not (i == 1 and "dagger" in names)]
+    free = [
+        i
+        for i in range(len(PALETTE))
+        if not (i == 0 and "bc" in names) and not (i == 1 and "dagger" in names)
+    ]
     found: dict[str, int] = {}
     for name in names:
         index = {"bc": 0, "dagger": 1}.get(name)
-        found[name] = index if index is not None else free.pop(0) if free else len(found) % len(PALETTE)
+        found[name] = (
+            index if index is not None else free.pop(0) if free else len(found) % len(PALETTE)
+        )
     return found
 
 
@@ -81,7 +98,11 @@ def mode_title(data: ReportData, env: str, mode: str) -> str:
 def verdict_of(data: ReportData, curve: Any) -> dict[str, Any]:
     """The verdict of a curve, {} if it has none."""
     for verdict in data.verdicts:
-        if (verdict["env"], verdict["algo"], verdict["mode"]) == (curve.env, curve.algo, curve.mode):
+        if (verdict["env"], verdict["algo"], verdict["mode"]) == (
+            curve.env,
+            curve.algo,
+            curve.mode,
+        ):
             return verdict
     return {}
 
@@ -100,11 +121,17 @@ def panels(data: ReportData) -> list[Panel]:
     order = {algo: i for i, algo in enumerate(looks(data))}
     found = []
     for env, mode in dict.fromkeys((curve.env, curve.mode) for curve in data.curves):
-        here = [curve for curve in data.curves if (curve.env, curve.mode) == (env, mode) and curve.algo != "expert"]
+        here = [
+            curve
+            for curve in data.curves
+            if (curve.env, curve.mode) == (env, mode) and curve.algo != "expert"
+        ]
         if all(curve.algo in REFERENCES for curve in here):
             continue
         here.sort(key=lambda curve: order[curve.algo])
-        windows = [window_of(verdict_of(data, curve)) for curve in here if curve.algo not in REFERENCES]
+        windows = [
+            window_of(verdict_of(data, curve)) for curve in here if curve.algo not in REFERENCES
+        ]
         window = next((window for window in windows if window), None)
         found.append(Panel(env, mode, f"{env}, {mode_title(data, env, mode)}", tuple(here), window))
     return found
@@ -118,13 +145,17 @@ def thin(horizons: np.ndarray, points: int = 96) -> np.ndarray:
 
 
 def mean_regret(curve: Any, horizons: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(mean over seeds, low, high) of regret, each [K]; jackknife-t on log regret, NaN where that is not defined."""
+    """(mean over seeds, low, high) of regret, each [K]; jackknife-t on log regret, NaN where
+    that is not defined."""
     estimate, low, high = slopes.jackknife_t(curve.regret(horizons), _log)
     return np.exp(estimate), np.exp(low), np.exp(high)
 
 
-def local_slopes(curve: Any, first: float, points: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Exponent of the mean regret over the octave around each T: (T, slope, low, high), with jackknife-t intervals over seeds.
+def local_slopes(
+    curve: Any, first: float, points: int = 40
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Exponent of the mean regret over the octave around each T: (T, slope, low, high), with
+    jackknife-t intervals over seeds.
 
     Args:
       curve: horizon.Curves.
@@ -140,7 +171,10 @@ def local_slopes(curve: Any, first: float, points: int = 40) -> tuple[np.ndarray
     upper = np.abs(log_t[None] - log_t[lower, None] - math.log(2.0)).argmin(axis=1)
     lower, upper = lower[upper > lower], upper[upper > lower]
     estimate = slopes.jackknife_t(
-        curve.regret(horizons), lambda mean: (_log(mean[..., upper]) - _log(mean[..., lower])) / (log_t[upper] - log_t[lower])
+        curve.regret(horizons),
+        lambda mean: (
+            (_log(mean[..., upper]) - _log(mean[..., lower])) / (log_t[upper] - log_t[lower])
+        ),
     )
     return np.exp((log_t[upper] + log_t[lower]) / 2), *estimate
 
@@ -162,7 +196,8 @@ def learners(panel: Panel) -> list[Any]:
 
 
 def error_rates(curve: Any) -> tuple[np.ndarray, np.ndarray]:
-    """[S', 3] error rates on the expert's and on the learner's own states at TOLERANCES; incomplete rows are left out."""
+    """[S', 3] error rates on the expert's and on the learner's own states at TOLERANCES;
+    incomplete rows are left out."""
     found = []
     for values in (curve.eps_expert, curve.eps_own):
         seeds = np.empty((0, 3)) if values is None else np.asarray(values, float)[curve.usable]
@@ -173,12 +208,18 @@ def error_rates(curve: Any) -> tuple[np.ndarray, np.ndarray]:
 def hazard_recovery(curve: Any) -> np.ndarray:
     """[2, S'] the rates h and rho of every seed that did not fail."""
     keep = curve.usable
-    return np.stack([rates(curve.on_to_off, curve.on_steps)[keep], rates(curve.off_to_on, curve.off_steps)[keep]])
+    return np.stack(
+        [
+            rates(curve.on_to_off, curve.on_steps)[keep],
+            rates(curve.off_to_on, curve.off_steps)[keep],
+        ]
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Rail:
-    """A log axis over whole decades [floor, top]; if `zero`, the lowest decade is where exact zeros are put."""
+    """A log axis over whole decades [floor, top]; if `zero`, the lowest decade is where exact
+    zeros are put."""
 
     floor: float
     top: float
@@ -210,18 +251,23 @@ def power_of_ten(value: float) -> str:
     """10⁻³ for 0.001, and plain numbers from 0.1 to 1000."""
     if 0.05 < value < 2000:
         return f"{value:g}"
-    return "10" + str(round(math.log10(value))).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return "10" + str(round(math.log10(value))).translate(
+        str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+    )
 
 
 def horizon_range(panel: Panel) -> tuple[float, float]:
-    """The horizons that are drawn: up to T_max, from four octaves below the window (it settles there), else from the first."""
+    """The horizons that are drawn: up to T_max, from four octaves below the window (it settles
+    there), else from the first."""
     first, last = float(panel.curves[0].T[0]), float(panel.curves[0].T[-1])
     return (max(first, panel.window[0] / 16), last) if panel.window else (first, last)
 
 
-def guide(panel: Panel, means: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, float] | None:
-    """Where the guide lines T and T² start: (T[2], regret at T[0]), midway between the learners at the window's lower
-    end, and below a learner that stands alone."""
+def guide(
+    panel: Panel, means: list[tuple[np.ndarray, np.ndarray]]
+) -> tuple[np.ndarray, float] | None:
+    """Where the guide lines T and T² start: (T[2], regret at T[0]), midway between the learners
+    at the window's lower end, and below a learner that stands alone."""
     found = []
     low, high = panel.window or (math.sqrt(np.prod(horizon_range(panel))), horizon_range(panel)[1])
     for horizons, mean in means:

@@ -30,7 +30,8 @@ class Table:
 
 
 def number(value: Any, digits: int = 4) -> str:
-    """A number to `digits` significant digits; a dash if it is missing (None, NaN, infinite): missing never reads as zero."""
+    """A number to `digits` significant digits; a dash if it is missing (None, NaN, infinite):
+    missing never reads as zero."""
     if value is None:
         return MISSING
     if isinstance(value, bool):
@@ -51,7 +52,8 @@ def interval(middle: Any, low: Any, high: Any, show: Callable[[Any], str] = numb
 
 
 def exponent(middle: Any, low: Any, high: Any, decimals: int = 3) -> str:
-    """A slope and its interval, all to the same number of decimals; what rounds to zero has no sign."""
+    """A slope and its interval, all to the same number of decimals; what rounds to zero has no
+    sign."""
 
     def show(value: float) -> str:
         return f"{round(value, decimals) + 0.0:.{decimals}f}" if math.isfinite(value) else MISSING
@@ -62,8 +64,13 @@ def exponent(middle: Any, low: Any, high: Any, decimals: int = 3) -> str:
 def of(rows: Sequence[Mapping[str, Any]]) -> Table:
     """A table of equal dicts: keys are the header; what is no number already is text."""
     names = list(rows[0]) if rows else []
-    cells_ = [[row[name] if isinstance(row[name], str) else number(row[name], 3) for name in names] for row in rows]
-    words = frozenset(i for i, name in enumerate(names) if any(isinstance(row[name], str) for row in rows))
+    cells_ = [
+        [row[name] if isinstance(row[name], str) else number(row[name], 3) for name in names]
+        for row in rows
+    ]
+    words = frozenset(
+        i for i, name in enumerate(names) if any(isinstance(row[name], str) for row in rows)
+    )
     return Table([name.replace("_", " ") for name in names], cells_, words)
 
 
@@ -76,7 +83,9 @@ def window(verdict: Verdict) -> str:
 def ordered(data: ReportData) -> list[Verdict]:
     """Verdicts world by world, reference policies last in each."""
     worlds = list(dict.fromkeys(verdict["env"] for verdict in data.verdicts))
-    return sorted(data.verdicts, key=lambda verdict: (worlds.index(verdict["env"]), is_reference(verdict)))
+    return sorted(
+        data.verdicts, key=lambda verdict: (worlds.index(verdict["env"]), is_reference(verdict))
+    )
 
 
 def is_reference(verdict: Verdict) -> bool:
@@ -84,16 +93,30 @@ def is_reference(verdict: Verdict) -> bool:
 
 
 def _identity(data: ReportData, verdict: Verdict) -> list[str]:
-    return [verdict["env"], series.mode_title(data, verdict["env"], verdict["mode"]), verdict["algo"]]
+    return [
+        verdict["env"],
+        series.mode_title(data, verdict["env"], verdict["mode"]),
+        verdict["algo"],
+    ]
 
 
-def _table(data: ReportData, columns: Mapping[str, Callable[[Verdict], str]], text: Iterable[str] = ()) -> Table:
+def _table(
+    data: ReportData, columns: Mapping[str, Callable[[Verdict], str]], text: Iterable[str] = ()
+) -> Table:
     """One row per verdict: what it is about, then the columns."""
     verdicts = ordered(data)
     header = ["world", "mode", "algorithm", *columns]
-    rows = [[*_identity(data, verdict), *(column(verdict) for column in columns.values())] for verdict in verdicts]
+    rows = [
+        [*_identity(data, verdict), *(column(verdict) for column in columns.values())]
+        for verdict in verdicts
+    ]
     words = frozenset({0, 1, 2} | {header.index(name) for name in text})
-    return Table(header, rows, words, frozenset(i for i, verdict in enumerate(verdicts) if is_reference(verdict)))
+    return Table(
+        header,
+        rows,
+        words,
+        frozenset(i for i, verdict in enumerate(verdicts) if is_reference(verdict)),
+    )
 
 
 def _name(verdict: Verdict) -> str:
@@ -118,20 +141,28 @@ def verdicts(data: ReportData) -> Table:
 
 
 def closed_form(verdict: Verdict) -> str:
-    """The largest |z| against the closed form, and the horizons that have none although the seeds differ from it."""
+    """The largest |z| against the closed form, and the horizons that have none although the
+    seeds differ from it."""
     horizons = ", ".join(map(str, verdict.get("closed_form_unjudged") or []))
-    return number(verdict.get("closed_form_z")) + (f"; no spread at T = {horizons}" if horizons else "")
+    return number(verdict.get("closed_form_z")) + (
+        f"; no spread at T = {horizons}" if horizons else ""
+    )
 
 
 def growth(data: ReportData) -> Table:
-    """Exponents beside each other, what the two-state chain with the measured rates would show, and those rates in horizons."""
+    """Exponents beside each other, what the two-state chain with the measured rates would show,
+    and those rates in horizons."""
     columns = {
         "slope [95 % CI]": lambda v: exponent(v.get("slope"), v.get("ci_low"), v.get("ci_high")),
-        "slope, graded cost": lambda v: exponent(v.get("graded_slope"), v.get("graded_ci_low"), v.get("graded_ci_high")),
+        "slope, graded cost": lambda v: exponent(
+            v.get("graded_slope"), v.get("graded_ci_low"), v.get("graded_ci_high")
+        ),
         "chain's slope at these h, ρ": lambda v: exponent(v.get("chain_slope"), None, None),
         "closed form's slope": lambda v: exponent(v.get("exact_slope"), None, None),
         "|z| against it, at most": closed_form,
-        "rise within the window": lambda v: exponent(v.get("slope_rise"), *(v.get("slope_rise_ci") or [None, None])[:2]),
+        "rise within the window": lambda v: exponent(
+            v.get("slope_rise"), *(v.get("slope_rise_ci") or [None, None])[:2]
+        ),
         "h T_max": lambda v: number(v.get("hazard_T_max")),
         "ρ T_min": lambda v: number(v.get("recovery_T_min")),
         "share of time off, h/(h+ρ)": lambda v: number(v.get("stationary")),
@@ -147,14 +178,19 @@ def regrets(data: ReportData) -> Table:
         horizons, slopes = verdict.get("horizons") or [], verdict.get("local_slopes") or []
         if is_reference(verdict):
             continue
-        for i, (horizon, mean, (low, high)) in enumerate(zip(horizons, verdict["regret"], verdict["regret_ci"], strict=False)):
+        for i, (horizon, mean, (low, high)) in enumerate(
+            zip(horizons, verdict["regret"], verdict["regret_ci"], strict=False)
+        ):
             slope = exponent(slopes[i] if i < len(slopes) else None, None, None)
-            rows.append([*_identity(data, verdict), number(horizon), interval(mean, low, high), slope])
+            rows.append(
+                [*_identity(data, verdict), number(horizon), interval(mean, low, high), slope]
+            )
     return Table(header, rows, frozenset({0, 1, 2}))
 
 
 def errors(data: ReportData) -> Table:
-    """Error rates on the expert's and the learner's own states at each tolerance, and their ratio where it says something."""
+    """Error rates on the expert's and the learner's own states at each tolerance, and their
+    ratio where it says something."""
 
     def at(key: str, tau: str) -> Callable[[Verdict], str]:
         return lambda v: number((v.get(f"{key}_by_tau") or {}).get(tau))
@@ -172,26 +208,43 @@ def errors(data: ReportData) -> Table:
 
 def models(data: ReportData) -> Table:
     """BIC of every fitted law; the lowest is starred."""
-    names = list(dict.fromkeys(name for verdict in data.verdicts for name in verdict.get("models") or {}))
+    names = list(
+        dict.fromkeys(name for verdict in data.verdicts for name in verdict.get("models") or {})
+    )
 
     def bic(name: str) -> Callable[[Verdict], str]:
         def cell(verdict: Verdict) -> str:
             fit = (verdict.get("models") or {}).get(name)
-            return MISSING if fit is None else number(fit["bic"]) + ("*" if name == verdict.get("best_model") else "")
+            return (
+                MISSING
+                if fit is None
+                else number(fit["bic"]) + ("*" if name == verdict.get("best_model") else "")
+            )
 
         return cell
 
     def best(verdict: Verdict) -> str:
         name = verdict.get("best_model")
         parameters = (verdict.get("models") or {}).get(name, {}).get("params") or {}
-        return ", ".join(f"{key} = {number(value)}" for key, value in parameters.items()) if name else MISSING
+        return (
+            ", ".join(f"{key} = {number(value)}" for key, value in parameters.items())
+            if name
+            else MISSING
+        )
 
-    return _table(data, {**{name: bic(name) for name in names}, "parameters of the best": best}, ("parameters of the best",))
+    return _table(
+        data,
+        {**{name: bic(name) for name in names}, "parameters of the best": best},
+        ("parameters of the best",),
+    )
 
 
 def budgets(data: ReportData) -> Table:
     """What every learner used up, per seed."""
-    rounds = {(entry["env"], entry["algo"], entry["mode"]): entry.get("rounds") for entry in data.plan.get("entries", [])}
+    rounds = {
+        (entry["env"], entry["algo"], entry["mode"]): entry.get("rounds")
+        for entry in data.plan.get("entries", [])
+    }
     columns = {
         "expert queries": lambda v: number(v.get("expert_queries")),
         "environment steps": lambda v: number(v.get("env_steps")),
@@ -227,7 +280,9 @@ def seeds(data: ReportData) -> Table:
     columns = {
         "seeds": span,
         "failed": failed,
-        "collapsed in training": lambda v: MISSING if of(v) is None else training.collapsed(data, of(v)),
+        "collapsed in training": lambda v: (
+            MISSING if of(v) is None else training.collapsed(data, of(v))
+        ),
         "recovering": lambda v: number(v.get("recovering_seeds")),
         "absorbed": lambda v: number(v.get("absorbed_seeds")),
         "least departures seen in training": lambda v: number(v.get("departures_min")),
@@ -260,7 +315,14 @@ def settings(data: ReportData) -> list[tuple[str, Table]]:
             if len(every) == 1:
                 rows.append([name, every.pop()])
             else:
-                rows.append([name, "; ".join(f"{owner}: {' or '.join(texts)}" for owner, texts in by_owner.items())])
+                rows.append(
+                    [
+                        name,
+                        "; ".join(
+                            f"{owner}: {' or '.join(texts)}" for owner, texts in by_owner.items()
+                        ),
+                    ]
+                )
         found.append((env, Table(["setting", "value"], rows, frozenset({0, 1}))))
     return found
 
@@ -275,18 +337,37 @@ def _note(values: dict[str, dict[str, list[str]]], name: str, owner: str, value:
 def worlds(data: ReportData) -> Table:
     """What the analysis knows of each world, and the window that follows from it."""
     windows = {verdict["env"]: verdict.get("window") or {} for verdict in data.verdicts}
-    header = ["world", "u [steps]", "L [steps]", "T_max [steps]", "window [steps]", "upper end from", "objection"]
+    header = [
+        "world",
+        "u [steps]",
+        "L [steps]",
+        "T_max [steps]",
+        "window [steps]",
+        "upper end from",
+        "objection",
+    ]
     rows = []
     for env, world in data.plan.get("worlds", {}).items():
         found = windows.get(env, {})
         limits = f"{number(found.get('low'))} to {number(found.get('high'))}" if found else MISSING
         u, latency, horizon = (number(world.get(key)) for key in ("u", "latency", "horizon"))
-        rows.append([env, u, latency, horizon, limits, found.get("source") or MISSING, found.get("reason") or "none"])
+        rows.append(
+            [
+                env,
+                u,
+                latency,
+                horizon,
+                limits,
+                found.get("source") or MISSING,
+                found.get("reason") or "none",
+            ]
+        )
     return Table(header, rows, frozenset({0, 5, 6}))
 
 
 def versions(data: ReportData) -> Table:
-    """What besides the settings determines the numbers; several values if cells were made under different ones."""
+    """What besides the settings determines the numbers; several values if cells were made under
+    different ones."""
     found: dict[str, list[str]] = {}
     for manifest in data.manifests.values():
         for name, value in _flat(manifest.get("fingerprint", {})):
@@ -295,7 +376,11 @@ def versions(data: ReportData) -> Table:
             texts = found.setdefault(name, [])
             if text not in texts:
                 texts.append(text)
-    return Table(["what", "value"], [[name, " and ".join(texts)] for name, texts in found.items()], frozenset({0, 1}))
+    return Table(
+        ["what", "value"],
+        [[name, " and ".join(texts)] for name, texts in found.items()],
+        frozenset({0, 1}),
+    )
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

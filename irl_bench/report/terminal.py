@@ -1,4 +1,5 @@
-"""The verdicts on a terminal: a rich table where there is one, aligned plain text elsewhere, then one sentence per world."""
+"""The verdicts on a terminal: a rich table where there is one, aligned plain text elsewhere,
+then one sentence per world."""
 
 from __future__ import annotations
 
@@ -10,7 +11,17 @@ from typing import Any, TextIO
 from irl_bench.report.tables import MISSING, exponent, is_reference, number, window
 
 WIDTH = 100
-HEADER = ("mode", "algorithm", "verdict", "slope [95 % CI]", "h", "ρ", "level", "untrained", "seeds")
+HEADER = (
+    "mode",
+    "algorithm",
+    "verdict",
+    "slope [95 % CI]",
+    "h",
+    "ρ",
+    "level",
+    "untrained",
+    "seeds",
+)
 LIMITS = (14, 12, 14, 20, 8, 8, 8, 9, 6)
 """Widest each column gets; a longer name is cut with an ellipsis. Sum and gaps are within WIDTH."""
 _WORDS = 3  # columns of words, set to the left
@@ -22,12 +33,14 @@ def show(
     compilations: Mapping[str, Mapping[str, int]] | None = None,
     file: TextIO | None = None,
 ) -> None:
-    """Prints one table per world, the reason for every verdict, what was compiled, and the sentences.
+    """Prints one table per world, the reason for every verdict, what was compiled, and the
+    sentences.
 
     Args:
       verdicts: as `horizon.analyse` returns them.
       sentences: as `horizon.sentences` returns them.
-      compilations: `algo env` -> how often each function was compiled; None: not known, nothing is printed.
+      compilations: `algo env` -> how often each function was compiled; None: not known, nothing is
+        printed.
       file: standard output unless given.
     """
     stream: TextIO = sys.stdout if file is None else file
@@ -35,16 +48,31 @@ def show(
     for env in worlds:
         here = [v for v in verdicts if clean(v["env"]) == env and not is_reference(v)]
         found = window(here[0]) if here else MISSING
-        title = env if not here else f"{env}: no window" if found == MISSING else f"{env}: window {found} steps"
+        title = (
+            env
+            if not here
+            else f"{env}: no window"
+            if found == MISSING
+            else f"{env}: window {found} steps"
+        )
         rows = [_row(verdict) for verdict in here]
-        reasons = [(f"{clean(v['algo'])}, {clean(v['mode'])}", clean(v.get("reason") or MISSING) + _exact(v)) for v in here]
+        reasons = [
+            (
+                f"{clean(v['algo'])}, {clean(v['mode'])}",
+                clean(v.get("reason") or MISSING) + _exact(v),
+            )
+            for v in here
+        ]
         if stream.isatty():
             _rich(title, rows, reasons, stream)
         else:
             _plain(title, rows, reasons, stream)
     for name, counts in (compilations or {}).items():
         listed = ", ".join(f"{clean(function)} {count}" for function, count in counts.items())
-        print(textwrap.fill(f"compiled for {clean(name)}: {listed}", WIDTH, subsequent_indent="  "), file=stream)
+        print(
+            textwrap.fill(f"compiled for {clean(name)}: {listed}", WIDTH, subsequent_indent="  "),
+            file=stream,
+        )
     for sentence in sentences:
         print(textwrap.fill(clean(sentence), WIDTH), file=stream)
 
@@ -61,7 +89,8 @@ def _exact(verdict: Mapping[str, Any]) -> str:
 
 
 def clean(text: Any) -> str:
-    """One line without control characters, so that no name can move the cursor or colour the screen."""
+    """One line without control characters, so that no name can move the cursor or colour the
+    screen."""
     return "".join(character if character.isprintable() else " " for character in str(text))
 
 
@@ -72,20 +101,32 @@ def _row(verdict: Mapping[str, Any]) -> list[str]:
         clean(verdict["algo"]),
         clean(verdict["verdict"]) + (" mix" if verdict.get("mixed") else ""),
         exponent(verdict.get("slope"), verdict.get("ci_low"), verdict.get("ci_high"), 2),
-        *(number(verdict.get(key), 2) for key in ("hazard", "recovery", "level", "untrained_level")),
+        *(
+            number(verdict.get(key), 2)
+            for key in ("hazard", "recovery", "level", "untrained_level")
+        ),
         number(seeds) if usable == seeds else f"{number(usable)}/{number(seeds)}",
     )
-    return [cell if len(cell) <= limit else cell[: limit - 1] + "…" for cell, limit in zip(cells, LIMITS, strict=True)]
+    return [
+        cell if len(cell) <= limit else cell[: limit - 1] + "…"
+        for cell, limit in zip(cells, LIMITS, strict=True)
+    ]
 
 
-def aligned(rows: Sequence[Sequence[str]], words: Container[int] | None = None, gap: str = "  ") -> list[str]:
-    """Lines of cells in columns; `words`: columns that are set to the left (None: all), the others to the right."""
+def aligned(
+    rows: Sequence[Sequence[str]], words: Container[int] | None = None, gap: str = "  "
+) -> list[str]:
+    """Lines of cells in columns; `words`: columns that are set to the left (None: all), the
+    others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     left = words if words is not None else range(len(widths))
     lines = []
     for row in rows:
         cells = zip(row, widths, strict=True)
-        placed = (cell.ljust(width) if i in left else cell.rjust(width) for i, (cell, width) in enumerate(cells))
+        placed = (
+            cell.ljust(width) if i in left else cell.rjust(width)
+            for i, (cell, width) in enumerate(cells)
+        )
         lines.append("  " + gap.join(placed).rstrip())
     return lines
 
@@ -93,7 +134,12 @@ def aligned(rows: Sequence[Sequence[str]], words: Container[int] | None = None, 
 def _plain(title: str, rows: list[list[str]], reasons: list[tuple[str, str]], file: TextIO) -> None:
     print(title, *aligned([HEADER, *rows], range(_WORDS), " "), sep="\n", file=file)
     for name, reason in reasons:
-        print(textwrap.fill(f"{name}: {reason}", WIDTH, initial_indent="  ", subsequent_indent="    "), file=file)
+        print(
+            textwrap.fill(
+                f"{name}: {reason}", WIDTH, initial_indent="  ", subsequent_indent="    "
+            ),
+            file=file,
+        )
     print(file=file)
 
 
@@ -103,11 +149,15 @@ def _rich(title: str, rows: list[list[str]], reasons: list[tuple[str, str]], fil
     from rich.text import Text
 
     console = Console(file=file)
-    table = Table(title=Text(title), title_justify="left", box=None, padding=(0, 1, 0, 0), header_style="dim")
+    table = Table(
+        title=Text(title), title_justify="left", box=None, padding=(0, 1, 0, 0), header_style="dim"
+    )
     for i, name in enumerate(HEADER):
         table.add_column(name, justify="left" if i < _WORDS else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*(Text(cell, style="bold" if i == _WORDS - 1 else "") for i, cell in enumerate(row)))
+        table.add_row(
+            *(Text(cell, style="bold" if i == _WORDS - 1 else "") for i, cell in enumerate(row))
+        )
     console.print(table)
     for name, reason in reasons:
         console.print(Text(f"{name}: {reason}", style="dim"))

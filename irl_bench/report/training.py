@@ -1,4 +1,5 @@
-"""What training by reinforcement looked like: diagnostics by round, seeds that collapsed, and the reward that was learned."""
+"""What training by reinforcement looked like: diagnostics by round, seeds that collapsed, and
+the reward that was learned."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ DIAGNOSTICS = {
     "entropy": "policy's entropy",
     "std": "policy's standard deviation",
     "proxy": "learned reward that is maximised, mean",
-    "reward_accuracy": "accuracy of the learned reward on comparisons kept back (their segments may be in others)",
+    "reward_accuracy": "accuracy of the learned reward on comparisons kept back (their segments "
+    "may be in others)",
     "reward_accuracy_now": "the same on the policy's own rollouts",
     "reference_kl": "KL from the policy it began with, per step",
     "kept_round": "round after which the policy was that is kept now (0: the one it began with)",
@@ -49,18 +51,22 @@ def metric(data: ReportData, curve: object, name: str) -> tuple[np.ndarray, np.n
 
 
 def panels(data: ReportData) -> Iterator[tuple[Panel, list[tuple[object, np.ndarray, np.ndarray]]]]:
-    """One panel per world, mode and diagnostic, which its title names: (panel, [(curve, rounds, values)]). Only of learners
-    that have a training cost: those that drive while they learn."""
+    """One panel per world, mode and diagnostic, which its title names: (panel, [(curve, rounds,
+    values)]). Only of learners that have a training cost: those that drive while they learn."""
     for panel in series.panels(data):
         drivers = [curve for curve in series.learners(panel) if metric(data, curve, "cost")]
         for name, words in DIAGNOSTICS.items():
             found = [(curve, *values) for curve in drivers if (values := metric(data, curve, name))]
             if found:
-                yield dataclasses.replace(panel, title=f"{panel.title}: {words}", window=None), found
+                yield (
+                    dataclasses.replace(panel, title=f"{panel.title}: {words}", window=None),
+                    found,
+                )
 
 
 def collapse_round(cost: np.ndarray) -> int | None:
-    """The last round (from 1) at which a seed's smoothed cost float[R] was within FALL of its lowest; None if it still is."""
+    """The last round (from 1) at which a seed's smoothed cost float[R] was within FALL of its
+    lowest; None if it still is."""
     if len(cost) < WINDOW:
         return None
     smooth = np.convolve(cost, np.ones(WINDOW) / WINDOW, "valid")
@@ -75,8 +81,12 @@ def collapsed(data: ReportData, curve: object) -> str:
     found = data.rounds.get((curve.env, curve.algo, curve.mode), {}).get("train/cost")  # type: ignore[attr-defined]
     if found is None:
         return "–"
-    rounds = {seed: collapse_round(values) for seed, values in zip(curve.seeds, found[1], strict=True)}  # type: ignore[attr-defined]
-    return ", ".join(f"{seed} (round {at})" for seed, at in rounds.items() if at is not None) or "none"
+    rounds = {
+        seed: collapse_round(values) for seed, values in zip(curve.seeds, found[1], strict=True)
+    }  # type: ignore[attr-defined]
+    return (
+        ", ".join(f"{seed} (round {at})" for seed, at in rounds.items() if at is not None) or "none"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +103,8 @@ class Map:
 
 
 def maps(data: ReportData) -> list[Map]:
-    """Learned rewards, each seed's standardised and then averaged, beside minus the true graded cost, world by world."""
+    """Learned rewards, each seed's standardised and then averaged, beside minus the true graded
+    cost, world by world."""
     found: list[Map] = []
     for env, world in data.plan.get("worlds", {}).items():
         probe = world.get("probe")
@@ -103,16 +114,28 @@ def maps(data: ReportData) -> list[Map]:
         x, y = np.unique(probe["x"]), np.unique(probe["y"])
         place = np.searchsorted(y, probe["y"]) * len(x) + np.searchsorted(x, probe["x"])
 
-        def lay(values: np.ndarray, x: np.ndarray = x, y: np.ndarray = y, place: np.ndarray = place) -> np.ndarray:
+        def lay(
+            values: np.ndarray, x: np.ndarray = x, y: np.ndarray = y, place: np.ndarray = place
+        ) -> np.ndarray:
             grid = np.full(len(x) * len(y), np.nan)
             grid[place] = values
             return grid.reshape(len(y), len(x))
 
         names = probe["x_name"], probe["y_name"]
-        found.append(Map(f"{env}: minus the true graded cost", x, y, lay(-np.asarray(probe["cost"], float)), *names))
+        found.append(
+            Map(
+                f"{env}: minus the true graded cost",
+                x,
+                y,
+                lay(-np.asarray(probe["cost"], float)),
+                *names,
+            )
+        )
         for (_, algo, mode), values in here:
             spread = values.std(axis=1, keepdims=True)
-            scaled = (values - values.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, 1.0)
+            scaled = (values - values.mean(axis=1, keepdims=True)) / np.where(
+                spread > 0, spread, 1.0
+            )
             title = f"{env}, {series.mode_title(data, env, mode)}: reward learned by {algo}"
             found.append(Map(title, x, y, lay(scaled.mean(axis=0)), *names))
     return found

@@ -1,1 +1,2 @@
-"""Reinforcement learning whose reward is an argument: the inner loop of every algorithm that learns a reward."""
+"""Reinforcement learning whose reward is an argument: the inner loop of every algorithm that
+learns a reward."""

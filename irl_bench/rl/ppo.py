@@ -1,15 +1,15 @@
 """Proximal policy optimisation with the reward as an argument.
 
     L = E[min(w A, clip(w, 1 - c, 1 + c) A)] - 1/2 E[(V - R)²] + e H,   w = pi(a|s) / pi_old(a|s)
-                                                                Schulman et al. 2017 (arXiv 1707.06347), eq. 7 and 9
+                                              Schulman et al. 2017 (arXiv 1707.06347), eq. 7 and 9
 
-Advantages A and returns R are generalised advantage estimates (Schulman et al. 2016, arXiv 1506.02438, eq. 16), computed once
-per rollout. An episode cut for its length is bootstrapped with the value of the true next state; one that the world ended is
-not.
-Generalised advantage estimation and running statistics are Brax's.
+Advantages A and returns R are generalised advantage estimates (Schulman et al. 2016, arXiv
+1506.02438, eq. 16), computed once per rollout. An episode cut for its length is bootstrapped with
+the value of the true next state; one that the world ended is not. Generalised advantage estimation
+and running statistics are Brax's.
 
-`algos/ppo.py` makes a Learner of it; algorithms that learn a reward hold a `State` of their own and call `collect`, then
-`improve` with the rewards they give.
+`algos/ppo.py` makes a Learner of it; algorithms that learn a reward hold a `State` of their own and
+call `collect`, then `improve` with the rewards they give.
 """
 
 from __future__ import annotations
@@ -26,7 +26,15 @@ from flax import struct
 
 from irl_bench.core.settings import BadInput, setting
 from irl_bench.core.types import Demonstrations, Spec, Task
-from irl_bench.nets.policies import MAX_LOG_STD, MIN_LOG_STD, MLP, Policy, Standardiser, standardised_by, view
+from irl_bench.nets.policies import (
+    MAX_LOG_STD,
+    MIN_LOG_STD,
+    MLP,
+    Policy,
+    Standardiser,
+    standardised_by,
+    view,
+)
 from irl_bench.nets.supervised import PolicyParams, fit, flatten, optimiser
 from irl_bench.rollouts.experience import Transition, Worlds, begin, flat, unroll
 
@@ -38,53 +46,103 @@ REWARD_LIMIT = 10.0
 class Config:
     """Settings of PPO, and of every algorithm whose policy is trained by it."""
 
-    rounds: int = setting(128, "rounds; each is one rollout and the updates from it", unit="rounds", low=1, high=10_000_000)
+    rounds: int = setting(
+        128,
+        "rounds; each is one rollout and the updates from it",
+        unit="rounds",
+        low=1,
+        high=10_000_000,
+    )
     worlds: int = setting(32, "worlds side by side, per seed", low=1, high=65536)
     unroll: int = setting(128, "steps of every world in a round", unit="steps", low=1, high=65536)
-    episode_steps: int = setting(512, "age at which a training episode is cut", unit="steps", low=1, high=1_000_000)
+    episode_steps: int = setting(
+        512, "age at which a training episode is cut", unit="steps", low=1, high=1_000_000
+    )
     linger: int = setting(
-        1_000_000, "steps that a training episode goes on after the world's done, where that does not end it; from "
+        1_000_000, "steps that a training episode goes on after the world's done, where that does "
+                   "not end it; from "
         "episode_steps on: to its end", unit="steps", low=1, high=1_000_000,
     )  # fmt: skip
-    hidden: tuple[int, ...] = setting((64, 64), "widths of the policy's hidden layers", unit="units", low=1, high=4096)
-    value_hidden: tuple[int, ...] = setting((64, 64), "widths of the value's hidden layers", unit="units", low=1, high=4096)
+    hidden: tuple[int, ...] = setting(
+        (64, 64), "widths of the policy's hidden layers", unit="units", low=1, high=4096
+    )
+    value_hidden: tuple[int, ...] = setting(
+        (64, 64), "widths of the value's hidden layers", unit="units", low=1, high=4096
+    )
     epochs: int = setting(4, "passes over a rollout", low=1, high=1000)
     minibatches: int = setting(8, "gradient steps per pass", low=1, high=65536)
     learning_rate: float = setting(3e-4, "Adam's step size in the first round", low=1e-8, high=1.0)
-    learning_rate_end: float = setting(0.1, "its share that is left in the last round (linear)", low=0.0, high=1.0)
+    learning_rate_end: float = setting(
+        0.1, "its share that is left in the last round (linear)", low=0.0, high=1.0
+    )
     discount: float = setting(0.97, "gamma", low=0.0, high=1.0)
     gae_lambda: float = setting(0.95, "lambda of the advantage estimates", low=0.0, high=1.0)
-    clip: float = setting(0.2, "largest change of the probability ratio that is rewarded", low=0.0, high=10.0)
-    entropy: float = setting(0.0, "weight of the entropy bonus in the first round", low=0.0, high=10.0)
-    entropy_end: float = setting(1.0, "its share that is left in the last round (linear)", low=0.0, high=1.0)
-    max_grad_norm: float = setting(0.5, "gradients are scaled down to this norm", low=1e-6, high=1e6)
-    log_std: float = setting(-2.0, "log-deviation of raw actions in the first round", low=MIN_LOG_STD, high=MAX_LOG_STD)
+    clip: float = setting(
+        0.2, "largest change of the probability ratio that is rewarded", low=0.0, high=10.0
+    )
+    entropy: float = setting(
+        0.0, "weight of the entropy bonus in the first round", low=0.0, high=10.0
+    )
+    entropy_end: float = setting(
+        1.0, "its share that is left in the last round (linear)", low=0.0, high=1.0
+    )
+    max_grad_norm: float = setting(
+        0.5, "gradients are scaled down to this norm", low=1e-6, high=1e6
+    )
+    log_std: float = setting(
+        -2.0, "log-deviation of raw actions in the first round", low=MIN_LOG_STD, high=MAX_LOG_STD
+    )
     log_std_min: float = setting(-3.0, "its lower bound", low=MIN_LOG_STD, high=MAX_LOG_STD)
     log_std_max: float = setting(-1.0, "its upper bound", low=MIN_LOG_STD, high=MAX_LOG_STD)
-    normalise_reward: bool = setting(True, "divide rewards by the running deviation of the discounted return")
+    normalise_reward: bool = setting(
+        True, "divide rewards by the running deviation of the discounted return"
+    )
     statistics: str = setting(
-        "demonstrations", "what observations are standardised by: the demonstrations, or all seen so far",
+        "demonstrations", "what observations are standardised by: the demonstrations, or all seen "
+                          "so far",
         choices=("demonstrations", "running"),
     )  # fmt: skip
-    init: str = setting("bc", "how the policy begins: a clone of the demonstrations, or random", choices=("bc", "random"))
-    bc_steps: int = setting(2400, "gradient steps of that cloning", unit="steps", low=1, high=10_000_000)
+    init: str = setting(
+        "bc",
+        "how the policy begins: a clone of the demonstrations, or random",
+        choices=("bc", "random"),
+    )
+    bc_steps: int = setting(
+        2400, "gradient steps of that cloning", unit="steps", low=1, high=10_000_000
+    )
     policy_delay: int = setting(
-        0, "rounds at the start in which the policy is held and only what judges it is fitted", unit="rounds", low=0, high=10**6
+        0,
+        "rounds at the start in which the policy is held and only what judges it is fitted",
+        unit="rounds",
+        low=0,
+        high=10**6,
     )
     reference_kl: float = setting(
-        0.0, "reward is lowered by this times log(pi / pi_ref); the reference is the policy at the start", low=0.0, high=100.0
+        0.0,
+        "reward is lowered by this times log(pi / pi_ref); the reference is the policy at the "
+        "start",
+        low=0.0,
+        high=100.0,
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class AdversarialConfig(Config):
-    """PPO's settings where the reward is learned meanwhile: a slow policy under a discriminator that keeps up. Faster ones left
-    the lane for good on some seeds (docs/inverse_rl.md)."""
+    """PPO's settings where the reward is learned meanwhile: a slow policy under a discriminator
+    that keeps up. Faster ones left the lane for good on some seeds (docs/inverse_rl.md)."""
 
-    rounds: int = setting(120, "rounds; each is one rollout and the updates from it", unit="rounds", low=1, high=10_000_000)
+    rounds: int = setting(
+        120,
+        "rounds; each is one rollout and the updates from it",
+        unit="rounds",
+        low=1,
+        high=10_000_000,
+    )
     learning_rate: float = setting(1e-4, "Adam's step size in the first round", low=1e-8, high=1.0)
     discount: float = setting(0.95, "gamma", low=0.0, high=1.0)
-    log_std: float = setting(-2.8, "log-deviation of raw actions in the first round", low=MIN_LOG_STD, high=MAX_LOG_STD)
+    log_std: float = setting(
+        -2.8, "log-deviation of raw actions in the first round", low=MIN_LOG_STD, high=MAX_LOG_STD
+    )
 
 
 @struct.dataclass
@@ -111,25 +169,33 @@ class State:
 class PPO:
     """The functions of PPO on one world; pure, with `State` as their only memory.
 
-    `terminate`: whether the world's `done` ends an episode. Algorithms that learn a reward say no by default: where an end cuts
-    off all further reward, the sign of the reward alone would decide whether living or dying pays.
+    `terminate`: whether the world's `done` ends an episode. Algorithms that learn a reward say no
+    by default: where an end cuts off all further reward, the sign of the reward alone would decide
+    whether living or dying pays.
     """
 
     def __init__(self, spec: Spec, config: Config, terminate: bool = True):
         _check_bounds(config)
         if config.worlds * config.unroll % config.minibatches:
             rows = config.worlds * config.unroll
-            raise BadInput(f"minibatches={config.minibatches} does not divide worlds * unroll = {rows}")
+            raise BadInput(
+                f"minibatches={config.minibatches} does not divide worlds * unroll = {rows}"
+            )
         if config.policy_delay >= config.rounds:
-            raise BadInput(f"policy_delay={config.policy_delay} leaves none of rounds={config.rounds}; nearest: policy_delay="
+            raise BadInput(f"policy_delay={config.policy_delay} leaves none of "
+                           f"rounds={config.rounds}; nearest: policy_delay="
                            f"{config.rounds - 1}")  # fmt: skip
         self.spec, self.config, self.terminate = spec, config, terminate
         self.policy = Policy(spec, config.hidden, log_std=config.log_std)
         self.value = MLP(tuple(config.value_hidden), 1, head_scale=1.0)
         self.steps_per_round = config.worlds * config.unroll
         steps = config.rounds * config.epochs * config.minibatches
-        rate = optax.linear_schedule(config.learning_rate, config.learning_rate * config.learning_rate_end, steps)
-        self.transform = optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optax.adam(rate, eps=1e-5))
+        rate = optax.linear_schedule(
+            config.learning_rate, config.learning_rate * config.learning_rate_end, steps
+        )
+        self.transform = optax.chain(
+            optax.clip_by_global_norm(config.max_grad_norm), optax.adam(rate, eps=1e-5)
+        )
 
     @property
     def env_steps(self) -> int:
@@ -164,7 +230,9 @@ class PPO:
         demos = task.demonstrations
         shape = jax.ShapeDtypeStruct((self.spec.observation_size,), jnp.float32)
         statistics = running_statistics.init_state(shape)
-        if config.statistics == "demonstrations" or config.init == "bc":  # a clone must go on seeing what it was fitted to
+        if (
+            config.statistics == "demonstrations" or config.init == "bc"
+        ):  # a clone must go on seeing what it was fitted to
             rows = demos.observation.reshape(-1, self.spec.observation_size)
             statistics = running_statistics.update(statistics, rows, weights=demos.mask.reshape(-1))
         policy = self.policy.init(policy_key)
@@ -189,21 +257,35 @@ class PPO:
     def _clone(self, state: State, task: Task, key: jax.Array) -> Any:
         """Behavioural cloning of the demonstrations with the policy's own inputs."""
         weights = state.weights["policy"]
-        weights = clone(self.policy, weights, self.inputs(state), task.demonstrations, self.config.bc_steps, key)
+        weights = clone(
+            self.policy, weights, self.inputs(state), task.demonstrations, self.config.bc_steps, key
+        )
         return self.policy.begun(weights)
 
     def begun(self, state: State, params: PolicyParams) -> State:
-        """With another policy to begin with and to be measured from; it goes on seeing what it saw."""
+        """With another policy to begin with and to be measured from; it goes on seeing what it
+        saw."""
         weights = self.policy.begun(params.weights)
-        statistics = state.statistics.replace(mean=params.inputs.mean, std=1.0 / params.inputs.scale)  # type: ignore[attr-defined]
-        return state.replace(weights={**state.weights, "policy": weights}, reference=weights, statistics=statistics)
+        statistics = state.statistics.replace(
+            mean=params.inputs.mean, std=1.0 / params.inputs.scale
+        )  # type: ignore[attr-defined]
+        return state.replace(
+            weights={**state.weights, "policy": weights}, reference=weights, statistics=statistics
+        )
 
     def restarted(self, state: State) -> State:
         """With the policy it began with; the optimiser remembers no update."""
-        # The value's moments go too: one count corrects the bias of both. The schedule's own count stays.
-        adam = lambda part: isinstance(part, optax.ScaleByAdamState)  # noqa: E731
-        opt_state = jax.tree.map(lambda x: jax.tree.map(jnp.zeros_like, x) if adam(x) else x, state.opt_state, is_leaf=adam)
-        return state.replace(weights={**state.weights, "policy": state.reference}, opt_state=opt_state)
+        # The value's moments go too: one count corrects the bias of both. The schedule's own count
+        # stays.
+        adam = lambda part: isinstance(part, optax.ScaleByAdamState)
+        opt_state = jax.tree.map(
+            lambda x: jax.tree.map(jnp.zeros_like, x) if adam(x) else x,
+            state.opt_state,
+            is_leaf=adam,
+        )
+        return state.replace(
+            weights={**state.weights, "policy": state.reference}, opt_state=opt_state
+        )
 
     def collect(self, state: State, dials: Any) -> tuple[State, Transition]:
         """One rollout of the current policy: [L, E] transitions."""
@@ -218,7 +300,14 @@ class PPO:
         config = self.config
         world = self.spec.world.bind(dials)
         worlds, batch = unroll(
-            world, act, state.worlds, rollout_key, config.unroll, config.episode_steps, self.terminate, config.linger
+            world,
+            act,
+            state.worlds,
+            rollout_key,
+            config.unroll,
+            config.episode_steps,
+            self.terminate,
+            config.linger,
         )
         return state.replace(worlds=worlds, key=key), batch
 
@@ -231,7 +320,8 @@ class PPO:
           state: before the round's update.
           batch: what `collect` gave.
           reward: float32[L, E].
-          absorbing: float32, the reward of every further step after a termination, for ever; None: nothing follows one.
+          absorbing: float32, the reward of every further step after a termination, for ever; None:
+            nothing follows one.
         """
         config = self.config
         key, loss_key = jax.random.split(state.key)
@@ -241,32 +331,54 @@ class PPO:
             state = state.replace(statistics=running_statistics.update(state.statistics, rows))
             # The ratio compares policies: the old one must see what the new one sees.
             x = view(self.inputs(state), batch.observation)
-            batch = batch.replace(log_prob=self.policy.log_prob(state.weights["policy"], x, batch.raw))
-        x, x_next = (view(self.inputs(state), o) for o in (batch.observation, batch.next_observation))
+            batch = batch.replace(
+                log_prob=self.policy.log_prob(state.weights["policy"], x, batch.raw)
+            )
+        x, x_next = (
+            view(self.inputs(state), o) for o in (batch.observation, batch.next_observation)
+        )
         if config.init != "random":  # how far it has come from where it began
-            metrics["reference_kl"] = jnp.mean(self.policy.kl(state.weights["policy"], state.reference, x))
+            metrics["reference_kl"] = jnp.mean(
+                self.policy.kl(state.weights["policy"], state.reference, x)
+            )
         if not is_zero(config.reference_kl):
             log_ratio = batch.log_prob - self.policy.log_prob(state.reference, x, batch.raw)
             reward = reward - config.reference_kl * log_ratio
         if config.normalise_reward:
             scale, state = self._scale(state, batch, reward)
-            reward, absorbing = jax.tree.map(lambda r: jnp.clip(scale * r, -REWARD_LIMIT, REWARD_LIMIT), (reward, absorbing))
+            reward, absorbing = jax.tree.map(
+                lambda r: jnp.clip(scale * r, -REWARD_LIMIT, REWARD_LIMIT), (reward, absorbing)
+            )
         value, next_value = self.values(state.weights, x), self.values(state.weights, x_next)
-        if absorbing is not None:  # an end is a cut before a state whose value is known: r / (1 - gamma)
+        if (
+            absorbing is not None
+        ):  # an end is a cut before a state whose value is known: r / (1 - gamma)
             ends = batch.termination
             next_value = jnp.where(ends > 0, absorbing * forever(config.discount), next_value)
-            batch = batch.replace(truncation=jnp.maximum(batch.truncation, ends), termination=jnp.zeros_like(ends))
+            batch = batch.replace(
+                truncation=jnp.maximum(batch.truncation, ends), termination=jnp.zeros_like(ends)
+            )
         target = returns(batch, reward, value, next_value, config.discount, config.gae_lambda)
         advantage = target - value
         metrics["explained_variance"] = 1.0 - jnp.var(advantage) / (jnp.var(target) + 1e-8)
         advantage = (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + 1e-8)
         share = state.round / max(1, config.rounds - 1)
         entropy = config.entropy * (1.0 - share * (1.0 - config.entropy_end))
-        rows = flat({"x": x, "raw": batch.raw, "log_prob": batch.log_prob, "advantage": advantage, "target": target})
+        rows = flat(
+            {
+                "x": x,
+                "raw": batch.raw,
+                "log_prob": batch.log_prob,
+                "advantage": advantage,
+                "target": target,
+            }
+        )
         # Without a gradient Adam's moments stay empty, so a held policy does not move.
         free = (state.round >= config.policy_delay).astype(jnp.float32)
         rows["advantage"] = rows["advantage"] * free
-        weights, opt_state, found = self._fit(state.weights, state.opt_state, rows, entropy * free, loss_key)
+        weights, opt_state, found = self._fit(
+            state.weights, state.opt_state, rows, entropy * free, loss_key
+        )
         metrics |= found
         if not self.policy.discrete:
             metrics["std"] = jnp.mean(jnp.exp(weights["policy"]["log_std"]))
@@ -275,10 +387,13 @@ class PPO:
             "cost": jnp.mean(batch.cost),
             "graded_cost": jnp.mean(batch.graded_cost),
         }
-        return state.replace(weights=weights, opt_state=opt_state, round=state.round + 1, key=key), metrics
+        return state.replace(
+            weights=weights, opt_state=opt_state, round=state.round + 1, key=key
+        ), metrics
 
     def _scale(self, state: State, batch: Transition, reward: jax.Array) -> tuple[jax.Array, State]:
-        """Factor on rewards: one over the deviation of the discounted return, a moving average over rounds."""
+        """Factor on rewards: one over the deviation of the discounted return, a moving average
+        over rounds."""
         ended = jnp.maximum(batch.truncation, batch.termination)
 
         def step(total: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -287,15 +402,23 @@ class PPO:
 
         carried, totals = jax.lax.scan(step, state.returns, (reward, ended))
         variance = jnp.var(totals)
-        variance = jnp.where(state.round == 0, variance, 0.9 * state.return_variance + 0.1 * variance)
-        return 1.0 / jnp.sqrt(variance + 1e-8), state.replace(returns=carried, return_variance=variance)
+        variance = jnp.where(
+            state.round == 0, variance, 0.9 * state.return_variance + 0.1 * variance
+        )
+        return 1.0 / jnp.sqrt(variance + 1e-8), state.replace(
+            returns=carried, return_variance=variance
+        )
 
-    def _fit(self, weights: Any, opt_state: Any, rows: Any, entropy: jax.Array, key: jax.Array) -> Any:
+    def _fit(
+        self, weights: Any, opt_state: Any, rows: Any, entropy: jax.Array, key: jax.Array
+    ) -> Any:
         """Epochs of minibatches; returns weights, optimiser state and the last epoch's means."""
         config = self.config
         count = self.steps_per_round
 
-        def minibatch(carry: tuple[Any, Any], now: tuple[jax.Array, jax.Array]) -> tuple[tuple[Any, Any], dict[str, jax.Array]]:
+        def minibatch(
+            carry: tuple[Any, Any], now: tuple[jax.Array, jax.Array]
+        ) -> tuple[tuple[Any, Any], dict[str, jax.Array]]:
             weights, opt_state = carry
             index, key = now
             part = jax.tree.map(lambda x: x[index], rows)
@@ -303,23 +426,36 @@ class PPO:
             updates, opt_state = self.transform.update(gradient, opt_state, weights)
             weights = cast(Any, optax.apply_updates(weights, updates))
             if not self.policy.discrete:
-                # Projected, not clipped in the loss: there the gradient would vanish and the deviation never come back.
-                log_std = jnp.clip(weights["policy"]["log_std"], config.log_std_min, config.log_std_max)
+                # Projected, not clipped in the loss: there the gradient would vanish and the
+                # deviation never come back.
+                log_std = jnp.clip(
+                    weights["policy"]["log_std"], config.log_std_min, config.log_std_max
+                )
                 weights = {**weights, "policy": {**weights["policy"], "log_std": log_std}}
             return (weights, opt_state), found
 
-        def epoch(carry: tuple[Any, Any], key: jax.Array) -> tuple[tuple[Any, Any], dict[str, jax.Array]]:
+        def epoch(
+            carry: tuple[Any, Any], key: jax.Array
+        ) -> tuple[tuple[Any, Any], dict[str, jax.Array]]:
             order_key, loss_key = jax.random.split(key)
             index = jax.random.permutation(order_key, count).reshape(config.minibatches, -1)
-            carry, found = jax.lax.scan(minibatch, carry, (index, jax.random.split(loss_key, config.minibatches)))
+            carry, found = jax.lax.scan(
+                minibatch, carry, (index, jax.random.split(loss_key, config.minibatches))
+            )
             return carry, jax.tree.map(jnp.mean, found)
 
-        (weights, opt_state), found = jax.lax.scan(epoch, (weights, opt_state), jax.random.split(key, config.epochs))
+        (weights, opt_state), found = jax.lax.scan(
+            epoch, (weights, opt_state), jax.random.split(key, config.epochs)
+        )
         return weights, opt_state, jax.tree.map(lambda x: x[-1], found)
 
-    def loss(self, weights: Any, part: Any, entropy: jax.Array, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss(
+        self, weights: Any, part: Any, entropy: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The loss of one minibatch {x, raw, log_prob, advantage, target}, and its parts."""
-        log_ratio = self.policy.log_prob(weights["policy"], part["x"], part["raw"]) - part["log_prob"]
+        log_ratio = (
+            self.policy.log_prob(weights["policy"], part["x"], part["raw"]) - part["log_prob"]
+        )
         surrogate = clipped_surrogate(log_ratio, part["advantage"], self.config.clip)
         value_loss = 0.5 * jnp.mean(jnp.square(self.values(weights, part["x"]) - part["target"]))
         bonus = jnp.mean(self.policy.entropy(weights["policy"], part["x"], key))
@@ -334,15 +470,26 @@ class PPO:
         return -surrogate + value_loss - entropy * bonus, found
 
 
-def clone(policy: Policy, weights: Any, inputs: Standardiser, demos: Demonstrations, steps: int, key: jax.Array) -> Any:
-    """`weights` after `steps` gradient steps of behavioural cloning on what `inputs` shows of them; `key` is consumed."""
+def clone(
+    policy: Policy,
+    weights: Any,
+    inputs: Standardiser,
+    demos: Demonstrations,
+    steps: int,
+    key: jax.Array,
+) -> Any:
+    """`weights` after `steps` gradient steps of behavioural cloning on what `inputs` shows of
+    them; `key` is consumed."""
     if demos.action is None:
         raise BadInput("init=bc needs demonstrations with actions; nearest: init=random")
     data = flatten(view(inputs, demos.observation), demos.action, demos.mask)
     transform = optimiser(3e-3, 1e-2, steps)
     same = Standardiser(jnp.zeros(()), jnp.ones(()))
-    weights, _, _ = fit(policy, "nll", transform, weights, transform.init(weights), same, data, key, steps, 256)
-    # A feature that the demonstrations never vary starts without influence; training may give it one.
+    weights, _, _ = fit(
+        policy, "nll", transform, weights, transform.init(weights), same, data, key, steps, 256
+    )
+    # A feature that the demonstrations never vary starts without influence; training may give it
+    # one.
     varies = jnp.std(data.observation, 0, where=data.mask[:, None] > 0) > 0
     first = weights["net"]["Dense_0"]
     net = {**weights["net"], "Dense_0": {**first, "kernel": first["kernel"] * varies[:, None]}}
@@ -352,12 +499,14 @@ def clone(policy: Policy, weights: Any, inputs: Standardiser, demos: Demonstrati
 def _check_bounds(config: Config) -> None:
     low, first, high = config.log_std_min, config.log_std, config.log_std_max
     if all(isinstance(bound, float) for bound in (low, first, high)) and not low <= first <= high:
-        raise BadInput(f"log_std={first:g} must be in [log_std_min, log_std_max] = [{low:g}, {high:g}]; nearest: "
+        raise BadInput(f"log_std={first:g} must be in [log_std_min, log_std_max] = [{low:g}, "
+                       f"{high:g}]; nearest: "
                        f"{min(max(first, low), max(low, high)):g}")  # fmt: skip
 
 
 def is_zero(weight: Any) -> bool:
-    """Whether a term is left out of the program; a weight that a search varies is data and never is."""
+    """Whether a term is left out of the program; a weight that a search varies is data and never
+    is."""
     return isinstance(weight, int | float) and weight == 0
 
 
@@ -369,20 +518,29 @@ def forever(discount: Any) -> jax.Array:
 def clipped_surrogate(log_ratio: jax.Array, advantage: jax.Array, clip: float) -> jax.Array:
     """E[min(w A, clip(w, 1 - c, 1 + c) A)], eq. 7 of the paper; float32."""
     ratio = jnp.exp(log_ratio)
-    return jnp.mean(jnp.minimum(ratio * advantage, jnp.clip(ratio, 1.0 - clip, 1.0 + clip) * advantage))
+    return jnp.mean(
+        jnp.minimum(ratio * advantage, jnp.clip(ratio, 1.0 - clip, 1.0 + clip) * advantage)
+    )
 
 
 def returns(
-    batch: Transition, reward: jax.Array, value: jax.Array, next_value: jax.Array, discount: float, gae_lambda: float
+    batch: Transition,
+    reward: jax.Array,
+    value: jax.Array,
+    next_value: jax.Array,
+    discount: float,
+    gae_lambda: float,
 ) -> jax.Array:
     """R = V + A of generalised advantage estimation, float32[L, E].
 
-    delta = r + gamma (1 - termination) V(s') - V(s) with the true s', and the sum of (gamma lambda)^k delta stops where an
-    episode ends, for whatever reason. Brax's estimator drops the truncated step instead, so here such a step is handed to it
-    as an end whose reward holds gamma V(s').
+    delta = r + gamma (1 - termination) V(s') - V(s) with the true s', and the sum of (gamma
+    lambda)^k delta stops where an episode ends, for whatever reason. Brax's estimator drops the
+    truncated step instead, so here such a step is handed to it as an end whose reward holds gamma
+    V(s').
 
     Args:
-      reward, value, next_value: float32[L, E]; V at the observation and at the true next observation.
+      reward, value, next_value: float32[L, E]; V at the observation and at the true next
+        observation.
     """
     ended = jnp.maximum(batch.truncation, batch.termination)
     bootstrapped = reward + discount * batch.truncation * next_value

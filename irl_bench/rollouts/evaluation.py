@@ -1,4 +1,5 @@
-"""Policy and world to trajectories: one scan over time inside, vmapped over episodes; costs are reduced before they leave jit.
+"""Policy and world to trajectories: one scan over time inside, vmapped over episodes; costs are
+reduced before they leave jit.
 
 Every function takes a world whose dials are already bound (`world.bind(dials)`).
 """
@@ -16,20 +17,22 @@ from envs.core import State, World, soundness
 from irl_bench.core.types import Demonstrations
 
 Act = Callable[..., Any]
-"""`Learner.act`: (params, observation, key) -> action or, of a recurrent policy, (params, carry, observation, key) -> (action,
-carry)."""
+"""`Learner.act`: (params, observation, key) -> action or, of a recurrent policy, (params, carry,
+observation, key) -> (action, carry)."""
 
 TOLERANCES = (0.05, 0.1, 0.2)
-"""An action is an error if a component is off by more than this; the protocol's is 0.1, the others show its sensitivity."""
+"""An action is an error if a component is off by more than this; the protocol's is 0.1, the
+others show its sensitivity."""
 
 DRAWS = 64
-"""Keys under which a policy must cost the same to have a closed form. Two would miss one that draws an action now and then; a
-policy without use for its key is evaluated once all the same."""
+"""Keys under which a policy must cost the same to have a closed form. Two would miss one that
+draws an action now and then; a policy without use for its key is evaluated once all the same."""
 
 
 @struct.dataclass
 class Evaluation:
-    """Sums over the episodes of one block; `cost` and `graded_cost` are per step, not cumulative."""
+    """Sums over the episodes of one block; `cost` and `graded_cost` are per step, not
+    cumulative."""
 
     cost: jax.Array
     """float32[T]: episodes in failure after step t."""
@@ -44,7 +47,8 @@ class Evaluation:
     off_to_on: jax.Array
     """float32: those that led out of it."""
     own_errors: jax.Array
-    """float32[3]: steps at which the action was off by more than each tolerance, the expert asked at the policy's states."""
+    """float32[3]: steps at which the action was off by more than each tolerance, the expert
+    asked at the policy's states."""
     reward: jax.Array
     """float32: all rewards of all steps."""
     episodes: jax.Array
@@ -52,7 +56,8 @@ class Evaluation:
 
 
 def wrong(world: World, action: jax.Array, expert: jax.Array) -> jax.Array:
-    """float32[3]: whether `action` misses the expert's by more than each of TOLERANCES (in a discrete world: at all)."""
+    """float32[3]: whether `action` misses the expert's by more than each of TOLERANCES (in a
+    discrete world: at all)."""
     if world.n_actions is not None:
         return jnp.broadcast_to(action != expert, (len(TOLERANCES),)).astype(jnp.float32)
     gap = jnp.max(jnp.abs(action - expert))
@@ -60,14 +65,18 @@ def wrong(world: World, action: jax.Array, expert: jax.Array) -> jax.Array:
 
 
 def _valid(world: World, action: jax.Array) -> jax.Array:
-    """The action as floats; NaN for one that does not exist in a discrete world, which passes for some other one there."""
+    """The action as floats; NaN for one that does not exist in a discrete world, which passes
+    for some other one there."""
     if world.n_actions is None:
         return action
     return jnp.where((action >= 0) & (action < world.n_actions), 0.0, jnp.nan)
 
 
-def with_carry(act: Act, carry: Any) -> Callable[[Any, Any, jax.Array, jax.Array], tuple[jax.Array, Any]]:
-    """(params, carry, observation, key) -> (action, carry) of any policy; one without a carry hands on what it was given."""
+def with_carry(
+    act: Act, carry: Any
+) -> Callable[[Any, Any, jax.Array, jax.Array], tuple[jax.Array, Any]]:
+    """(params, carry, observation, key) -> (action, carry) of any policy; one without a carry
+    hands on what it was given."""
     if carry is not None:
         return act
     return lambda params, held, observation, key: (act(params, observation, key), held)
@@ -83,16 +92,19 @@ class Recording:
 
 
 def collect(world: World, key: jax.Array, episodes: int, steps: int) -> Demonstrations:
-    """`episodes` rollouts of the world's expert over `steps` steps, each from a fresh reset; `key` is consumed."""
+    """`episodes` rollouts of the world's expert over `steps` steps, each from a fresh reset;
+    `key` is consumed."""
     return rollouts(world, key, episodes, steps).demonstrations
 
 
-def rollouts(world: World, key: jax.Array, episodes: int, steps: int, noise: jax.Array | None = None) -> Recording:
+def rollouts(
+    world: World, key: jax.Array, episodes: int, steps: int, noise: jax.Array | None = None
+) -> Recording:
     """As `collect`, with all that was seen.
 
     Args:
-      noise: deviation of Gaussian noise with which actions are executed; they are recorded as they were meant. None, and in a
-        discrete world: no noise.
+      noise: deviation of Gaussian noise with which actions are executed; they are recorded as they
+        were meant. None, and in a discrete world: no noise.
     """
 
     def episode(key: jax.Array) -> tuple[State, Any]:
@@ -110,23 +122,35 @@ def rollouts(world: World, key: jax.Array, episodes: int, steps: int, noise: jax
 
     last, (observation, action, reward) = jax.vmap(episode)(jax.random.split(key, episodes))
     mask = jnp.ones((episodes, steps), jnp.float32)
-    return Recording(Demonstrations(observation, action, mask, reward.astype(jnp.float32)), last.obs)
+    return Recording(
+        Demonstrations(observation, action, mask, reward.astype(jnp.float32)), last.obs
+    )
 
 
 def record(world: World, seed: int, episodes: int, steps: int, noise: float = 0.0) -> Recording:
     """`rollouts` on the host, compiled; the same seed gives the same recording."""
-    run = jax.jit(lambda key, dials, noise: rollouts(world.bind(dials), key, episodes, steps, noise))
+    run = jax.jit(
+        lambda key, dials, noise: rollouts(world.bind(dials), key, episodes, steps, noise)
+    )
     return run(jax.random.PRNGKey(seed), jax.tree.map(jnp.float32, world.dials), jnp.float32(noise))
 
 
 def evaluate(
-    world: World, act: Act | None, params: Any, key: jax.Array, episodes: int, horizon: int, carry: Any = None
+    world: World,
+    act: Act | None,
+    params: Any,
+    key: jax.Array,
+    episodes: int,
+    horizon: int,
+    carry: Any = None,
 ) -> Evaluation:
-    """Sums over `episodes` rollouts of `horizon` steps; act None lets the world's expert drive. `key` is consumed.
+    """Sums over `episodes` rollouts of `horizon` steps; act None lets the world's expert drive.
+    `key` is consumed.
 
-    Worlds draw from keys of their own, made at reset from `key`, so two policies under the same key meet the same episodes.
-    `carry` is what a recurrent policy begins each episode with. An action, observation or reward that is not finite, and a
-    discrete action that does not exist, make the costs NaN: whoever reads them marks the seed as failed.
+    Worlds draw from keys of their own, made at reset from `key`, so two policies under the same key
+    meet the same episodes. `carry` is what a recurrent policy begins each episode with. An action,
+    observation or reward that is not finite, and a discrete action that does not exist, make the
+    costs NaN: whoever reads them marks the seed as failed.
     """
     reset_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(episodes))
     states = jax.vmap(world.reset)(reset_keys)
@@ -137,7 +161,12 @@ def evaluate(
         expert = world.expert(state, key)
         action, held = (expert, held) if acting is None else acting(params, held, state.obs, key)
         after = world.step(state, action)
-        return after, held, wrong(world, action, expert), soundness(_valid(world, action), after.obs, after.reward)
+        return (
+            after,
+            held,
+            wrong(world, action, expert),
+            soundness(_valid(world, action), after.obs, after.reward),
+        )
 
     def step(carried: Any, t: jax.Array) -> Any:
         states, held, counts = carried
@@ -154,7 +183,10 @@ def evaluate(
                 jnp.sum(after.reward),
             ]
         )
-        return (after, held, counts + counted), (jnp.sum(after_off), jnp.sum(after.metrics["graded_cost"] + sound))
+        return (after, held, counts + counted), (
+            jnp.sum(after_off),
+            jnp.sum(after.metrics["graded_cost"] + sound),
+        )
 
     start = (states, held, jnp.zeros(5 + len(TOLERANCES)))
     (*_, counts), (cost, graded) = jax.lax.scan(step, start, jnp.arange(horizon))
@@ -162,20 +194,31 @@ def evaluate(
 
 
 def expert_errors(
-    world: World, act: Act | None, params: Any, key: jax.Array, episodes: int, steps: int, carry: Any = None
+    world: World,
+    act: Act | None,
+    params: Any,
+    key: jax.Array,
+    episodes: int,
+    steps: int,
+    carry: Any = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Errors of a policy on the expert's own states, on fresh rollouts of the expert; `key` is consumed.
+    """Errors of a policy on the expert's own states, on fresh rollouts of the expert; `key` is
+    consumed.
 
-    A recurrent policy begins each rollout with `carry` and sees every state of the expert's on the way.
+    A recurrent policy begins each rollout with `carry` and sees every state of the expert's on the
+    way.
 
     Returns:
-      float32[3], the steps at which the policy is off by more than each of TOLERANCES, and float32, the steps looked at.
+      float32[3], the steps at which the policy is off by more than each of TOLERANCES, and float32,
+      the steps looked at.
     """
     total = jnp.float32(episodes * steps)
     if act is None:
         return jnp.zeros(len(TOLERANCES)), total
 
-    states = jax.vmap(world.reset)(jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(episodes)))
+    states = jax.vmap(world.reset)(
+        jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(episodes))
+    )
 
     acting = with_carry(act, carry)
     held = jax.tree.map(lambda x: jnp.broadcast_to(x, (episodes, *jnp.shape(x))), carry)
@@ -202,9 +245,12 @@ def expected_cost(
 
     None for the expert, for a recurrent policy and in a world without a closed form.
 
-    NaN for a policy that draws its actions: `World.expected_cost` is for one that plays the same action at every visit.
+    NaN for a policy that draws its actions: `World.expected_cost` is for one that plays the same
+    action at every visit.
     """
     if act is None or carry is not None:
         return None
-    costs = jax.vmap(lambda k: world.expected_cost(lambda x: act(params, x, k), horizon))(jax.random.split(key, DRAWS))
+    costs = jax.vmap(lambda k: world.expected_cost(lambda x: act(params, x, k), horizon))(
+        jax.random.split(key, DRAWS)
+    )
     return None if costs is None else jnp.where((costs == costs[0]).all(), costs[0], jnp.nan)

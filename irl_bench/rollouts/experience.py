@@ -1,4 +1,5 @@
-"""Rollouts that a learner trains on: many worlds side by side, restarted from fresh states, with the true next observation."""
+"""Rollouts that a learner trains on: many worlds side by side, restarted from fresh states, with
+the true next observation."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ class Transition:
     observation: jax.Array
     """float32[..., O]."""
     raw: jax.Array
-    """The action before it is squashed, float32[..., A]; in a discrete world int32[...], the action itself."""
+    """The action before it is squashed, float32[..., A]; in a discrete world int32[...], the
+    action itself."""
     action: jax.Array
     """float32[..., A] in [-1, 1], or int32[...]."""
     log_prob: jax.Array
@@ -33,7 +35,8 @@ class Transition:
     graded_cost: jax.Array
     """float32[...] in [0, 1]."""
     truncation: jax.Array
-    """float32[...]: 1 where the episode was cut, for its length or by `linger`; what would have followed still counts."""
+    """float32[...]: 1 where the episode was cut, for its length or by `linger`; what would have
+    followed still counts."""
     termination: jax.Array
     """float32[...]: 1 where the world itself ended the episode; nothing follows."""
 
@@ -49,7 +52,8 @@ class Worlds:
 
 
 def begin(world: World, key: jax.Array, count: int, episode_steps: int) -> Worlds:
-    """`count` fresh worlds of random age, so that their episodes do not all end in the same step; `key` is consumed."""
+    """`count` fresh worlds of random age, so that their episodes do not all end in the same
+    step; `key` is consumed."""
     reset_key, age_key = jax.random.split(key)
     state = jax.vmap(world.reset)(jax.random.split(reset_key, count))
     return Worlds(state, jax.random.randint(age_key, (count,), 0, episode_steps))
@@ -67,8 +71,9 @@ def unroll(
 ) -> tuple[Worlds, Transition]:
     """`length` steps of all worlds; `key` is consumed.
 
-    A restart takes its state from a bank of one fresh start per world, made once per call: a reset at every step would cost as
-    much as the step. A world that ends twice within one call starts the second time from the same state.
+    A restart takes its state from a bank of one fresh start per world, made once per call: a reset
+    at every step would cost as much as the step. A world that ends twice within one call starts the
+    second time from the same state.
 
     Args:
       world: with its dials bound.
@@ -114,7 +119,8 @@ def unroll(
         )
         return Worlds(jax.tree.map(pick, bank, after), jnp.where(ended, 0, age)), transition
 
-    # Learning must not be fused into the rollout: XLA then recomputes parts of it for every minibatch.
+    # Learning must not be fused into the rollout: XLA then recomputes parts of it for every
+    # minibatch.
     worlds, transitions = jax.lax.scan(step, worlds, jax.random.split(key, length))
     return jax.lax.optimization_barrier((worlds, transitions))
 

@@ -1,4 +1,5 @@
-"""Shows how a run gets on: rich on a terminal, plain lines elsewhere, TensorBoard files on request."""
+"""Shows how a run gets on: rich on a terminal, plain lines elsewhere, TensorBoard files on
+request."""
 
 from __future__ import annotations
 
@@ -126,7 +127,8 @@ def reporter() -> Progress:
 
 
 class TensorBoard:
-    """Event files `<folder>/<key>/`: the mean over seeds of every metric and level, failed seeds left out."""
+    """Event files `<folder>/<key>/`: the mean over seeds of every metric and level, failed seeds
+    left out."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -136,7 +138,9 @@ class TensorBoard:
         """Takes float[k, W] per name: the values after rounds first_round, first_round + 1, ..."""
         from tensorboardX import SummaryWriter
 
-        writer = self._writers.get(key) or self._writers.setdefault(key, SummaryWriter(str(self._folder / key)))
+        writer = self._writers.get(key) or self._writers.setdefault(
+            key, SummaryWriter(str(self._folder / key))
+        )
         for name, rows in values.items():
             for at, row in enumerate(rows, first_round):
                 finite = row[np.isfinite(row)]

@@ -1,4 +1,5 @@
-"""The host's side of one cell that is being computed: what has been counted so far, and the rows it ends in."""
+"""The host's side of one cell that is being computed: what has been counted so far, and the rows
+it ends in."""
 
 from __future__ import annotations
 
@@ -28,23 +29,34 @@ class Failure:
 
 
 def costs_are_finite(sums: Mapping[str, np.ndarray]) -> np.ndarray:
-    """bool[S]: whether no cost of a seed, float64[S, T], is NaN or infinite; else the seed counts as failed."""
+    """bool[S]: whether no cost of a seed, float64[S, T], is NaN or infinite; else the seed
+    counts as failed."""
     return np.isfinite(sums["cost"] + sums["graded_cost"]).all(axis=1)
 
 
 class Lane:
-    """Progress of one cell. W seeds, M metrics of which the last is 0 or NaN: whether the params are finite.
+    """Progress of one cell. W seeds, M metrics of which the last is 0 or NaN: whether the params
+    are finite.
 
     Attributes:
       round: rounds of training done.
-      block, eps_block: blocks of the final evaluation and of the held-out expert rollouts that are in `sums`.
+      block, eps_block: blocks of the final evaluation and of the held-out expert rollouts that are
+        in `sums`.
       levels: {round: float64[W]} mean cost per step of the evaluations while training.
       sums: float64 sums over episodes; the leading axis is the seed.
       resumed: the round and blocks it was taken up again at, None if it was not.
     """
 
-    def __init__(self, spec: CellSpec, key: str, rounds: int, metrics: tuple[str, ...], consumes: Consumes):
-        self.spec, self.key, self.rounds, self.metrics, self.consumes = spec, key, rounds, metrics, consumes
+    def __init__(
+        self, spec: CellSpec, key: str, rounds: int, metrics: tuple[str, ...], consumes: Consumes
+    ):
+        self.spec, self.key, self.rounds, self.metrics, self.consumes = (
+            spec,
+            key,
+            rounds,
+            metrics,
+            consumes,
+        )
         self.round = self.block = self.eps_block = 0
         self.levels: dict[int, np.ndarray] = {}
         self.sums: dict[str, np.ndarray] = {}
@@ -68,23 +80,38 @@ class Lane:
 
     @property
     def done(self) -> bool:
-        return self.trained and self.evaluated and self.eps_block * self.spec.eps_block >= self.spec.eps_episodes
+        return (
+            self.trained
+            and self.evaluated
+            and self.eps_block * self.spec.eps_block >= self.spec.eps_episodes
+        )
 
     @property
     def fraction(self) -> float:
         """Share of the rounds and blocks that are behind; for showing."""
-        blocks = self.spec.episodes // self.spec.block + self.spec.eps_episodes // self.spec.eps_block
+        blocks = (
+            self.spec.episodes // self.spec.block + self.spec.eps_episodes // self.spec.eps_block
+        )
         return (self.round + self.block + self.eps_block) / (self.rounds + blocks)
 
     def rounds_ahead(self, most: int) -> int:
         """Rounds to do now: at most `most`, and never past an evaluation."""
         ahead = min(most, self.rounds - self.round)
-        return min(ahead, self.spec.eval_every - self.round % self.spec.eval_every) if self.spec.eval_every else ahead
+        return (
+            min(ahead, self.spec.eval_every - self.round % self.spec.eval_every)
+            if self.spec.eval_every
+            else ahead
+        )
 
     @property
     def level_due(self) -> bool:
         every = self.spec.eval_every
-        return bool(every) and self.round > 0 and self.round % every == 0 and self.round not in self.levels
+        return (
+            bool(every)
+            and self.round > 0
+            and self.round % every == 0
+            and self.round not in self.levels
+        )
 
     def add_rounds(self, rows: np.ndarray) -> None:
         """Takes the metrics float32[k, W, M] of k further rounds."""
@@ -113,9 +140,17 @@ class Lane:
 
     def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Everything but the learner's state, as arrays and JSON values."""
-        arrays = {"history": self.history, **{f"sums.{name}": value for name, value in self.sums.items()}}
+        arrays = {
+            "history": self.history,
+            **{f"sums.{name}": value for name, value in self.sums.items()},
+        }
         arrays |= {f"level.{at}": value for at, value in self.levels.items()}
-        return arrays, {"key": self.key, "round": self.round, "block": self.block, "eps_block": self.eps_block}
+        return arrays, {
+            "key": self.key,
+            "round": self.round,
+            "block": self.block,
+            "eps_block": self.eps_block,
+        }
 
     def take_arrays(self, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
         """The inverse of `to_arrays`. Raises ValueError if they belong to another cell."""
@@ -124,8 +159,16 @@ class Lane:
         self.resumed = {name: int(facts[name]) for name in ("round", "block", "eps_block")}
         self.round, self.block, self.eps_block = self.resumed.values()
         self._history = [arrays["history"]]
-        self.sums = {name.removeprefix("sums."): value for name, value in arrays.items() if name.startswith("sums.")}
-        levels = {int(name.removeprefix("level.")): value for name, value in arrays.items() if name.startswith("level.")}
+        self.sums = {
+            name.removeprefix("sums."): value
+            for name, value in arrays.items()
+            if name.startswith("sums.")
+        }
+        levels = {
+            int(name.removeprefix("level.")): value
+            for name, value in arrays.items()
+            if name.startswith("level.")
+        }
         self.levels = dict(sorted(levels.items()))
 
     # Results.
@@ -134,7 +177,9 @@ class Lane:
         """The failed seeds, with what went bad first."""
         found = []
         bad = ~np.isfinite(self.history)
-        finite = costs_are_finite(self.sums) if "cost" in self.sums else np.ones(self.spec.width, bool)
+        finite = (
+            costs_are_finite(self.sums) if "cost" in self.sums else np.ones(self.spec.width, bool)
+        )
         broken = self.sums.get("broken", np.zeros(self.spec.width))
         for index, seed in enumerate(self.spec.seeds):
             if bad[:, index].any():
@@ -156,20 +201,28 @@ class Lane:
         }
 
     def rows(self) -> dict[str, np.ndarray]:
-        """The columns seed, round, T, quantity, value of the finished cell. A failed seed's final quantities are NaN."""
+        """The columns seed, round, T, quantity, value of the finished cell. A failed seed's
+        final quantities are NaN."""
         width, sums = self.spec.width, self.sums
         failures = {failure.seed: failure.round for failure in self.failures()}
         failed = np.array([seed in failures for seed in self.spec.seeds])
         table = _Rows(self.spec.seeds)
 
         for name, values in zip(self.metrics[:-1], np.moveaxis(self.history, 2, 0), strict=False):
-            table.add(f"train/{name}", np.arange(1, self.round + 1), np.zeros(1), values[:, :, None])
+            table.add(
+                f"train/{name}", np.arange(1, self.round + 1), np.zeros(1), values[:, :, None]
+            )
         for at, level in self.levels.items():
             table.add("level", np.array([at]), np.array([self.spec.horizon]), level[None, :, None])
 
         def final(quantity: str, values: np.ndarray, horizons: np.ndarray | None = None) -> None:
             values = np.where(failed[:, None], np.nan, values.reshape(width, -1))
-            table.add(quantity, np.array([self.rounds]), np.zeros(1) if horizons is None else horizons, values[None])
+            table.add(
+                quantity,
+                np.array([self.rounds]),
+                np.zeros(1) if horizons is None else horizons,
+                values[None],
+            )
 
         episodes, steps = sums["episodes"][:, None], np.arange(1, self.spec.horizon + 1)
         final("cost", np.cumsum(sums["cost"], axis=1) / episodes, steps)
@@ -181,16 +234,32 @@ class Lane:
         for name in COUNTS:
             final(name, sums[name])
         final("return", sums["reward"] / sums["episodes"])
-        own_steps, expert_steps = episodes * self.spec.horizon, np.maximum(sums["expert_steps"], 1)[:, None]
+        own_steps, expert_steps = (
+            episodes * self.spec.horizon,
+            np.maximum(sums["expert_steps"], 1)[:, None],
+        )
         for index, tolerance in enumerate(TOLERANCES):
-            final(f"eps_expert@{tolerance}", sums["expert_errors"][:, index : index + 1] / expert_steps)
+            final(
+                f"eps_expert@{tolerance}",
+                sums["expert_errors"][:, index : index + 1] / expert_steps,
+            )
             final(f"eps_own@{tolerance}", sums["own_errors"][:, index : index + 1] / own_steps)
         if "departures" in self.metrics:
-            final("departures", self.history[:, :, self.metrics.index("departures")].astype(np.float64).sum(axis=0))
+            final(
+                "departures",
+                self.history[:, :, self.metrics.index("departures")].astype(np.float64).sum(axis=0),
+            )
 
         ends = np.array([failures.get(seed, -1) for seed in self.spec.seeds])
-        table.add("failed", np.array([self.rounds]), np.zeros(1), failed.astype(np.float64)[None, :, None])
-        table.add("failed_round", np.array([self.rounds]), np.zeros(1), ends.astype(np.float64)[None, :, None])
+        table.add(
+            "failed", np.array([self.rounds]), np.zeros(1), failed.astype(np.float64)[None, :, None]
+        )
+        table.add(
+            "failed_round",
+            np.array([self.rounds]),
+            np.zeros(1),
+            ends.astype(np.float64)[None, :, None],
+        )
         return table.columns()
 
 
@@ -201,15 +270,23 @@ class _Rows:
         self._seeds = np.asarray(seeds)
         self._parts: list[tuple[np.ndarray, ...]] = []
 
-    def add(self, quantity: str, rounds: np.ndarray, horizons: np.ndarray, values: np.ndarray) -> None:
+    def add(
+        self, quantity: str, rounds: np.ndarray, horizons: np.ndarray, values: np.ndarray
+    ) -> None:
         at, seed, horizon = np.meshgrid(rounds, self._seeds, horizons, indexing="ij")
         name = np.full(values.size, quantity, dtype=object)
         self._parts.append((seed.ravel(), at.ravel(), horizon.ravel(), name, values.ravel()))
 
     def columns(self) -> dict[str, np.ndarray]:
-        seed, at, horizon, name, value = (np.concatenate(parts) for parts in zip(*self._parts, strict=True))
+        seed, at, horizon, name, value = (
+            np.concatenate(parts) for parts in zip(*self._parts, strict=True)
+        )
         whole = {"seed": seed, "round": at, "T": horizon}
-        return {**{k: v.astype(np.int32) for k, v in whole.items()}, "quantity": name, "value": value.astype(np.float64)}
+        return {
+            **{k: v.astype(np.int32) for k, v in whole.items()},
+            "quantity": name,
+            "value": value.astype(np.float64),
+        }
 
 
 def checkpoint_folder(out: Path, key: str) -> Path:

@@ -1,4 +1,5 @@
-"""A process that computes: its devices, its compilation cache, and how it ends when it is asked to stop."""
+"""A process that computes: its devices, its compilation cache, and how it ends when it is asked
+to stop."""
 
 from __future__ import annotations
 
@@ -22,13 +23,15 @@ GRACE = 8.0
 """Seconds that the work has to come to its next checkpoint once it was asked to stop."""
 
 BOUNCE = 0.25
-"""Seconds within which a second SIGINT is the same key press: wrappers hand on what the terminal has sent already."""
+"""Seconds within which a second SIGINT is the same key press: wrappers hand on what the terminal
+has sent already."""
 
 _Result = TypeVar("_Result")
 
 
 class Interrupted(SystemExit):
-    """The run stopped because it was asked to; everything is stored. Left alone, it ends the process with status 75."""
+    """The run stopped because it was asked to; everything is stored. Left alone, it ends the
+    process with status 75."""
 
     def __init__(self) -> None:
         super().__init__(EXIT_AGAIN)
@@ -41,33 +44,43 @@ MOST_CPU_DEVICES = 4
 def configure(devices: int | None = None) -> None:
     """Sets JAX up for runs; call it before anything else uses JAX.
 
-    A CPU's cores become devices, so that several groups of seeds run at once, and compiled functions are kept in
-    `JAX_COMPILATION_CACHE_DIR`, by default `irl_bench/jax` under the user's cache folder. Accelerators multiply matrices in
-    full float32 unless `JAX_DEFAULT_MATMUL_PRECISION` says otherwise.
+    A CPU's cores become devices, so that several groups of seeds run at once, and compiled
+    functions are kept in `JAX_COMPILATION_CACHE_DIR`, by default `irl_bench/jax` under the user's
+    cache folder. Accelerators multiply matrices in full float32 unless
+    `JAX_DEFAULT_MATMUL_PRECISION` says otherwise.
 
     Args:
-      devices: number of CPU devices; None is the number of cores this process may use, up to MOST_CPU_DEVICES, or what JAX has
-        if it has started.
+      devices: number of CPU devices; None is the number of cores this process may use, up to
+        MOST_CPU_DEVICES, or what JAX has if it has started.
 
     Raises:
       ValueError: JAX has started with another number of CPU devices.
-      BadInput: an option of JAX has a value with which nothing here can run, or the platform asked for is not there.
+      BadInput: an option of JAX has a value with which nothing here can run, or the platform asked
+        for is not there.
     """
     jax_options.check()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "") or "JAX_NUM_CPU_DEVICES" in os.environ
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    chosen = (
+        "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+        or "JAX_NUM_CPU_DEVICES" in os.environ
+    )
     try:
         if devices or not chosen:
             jax.config.update("jax_num_cpu_devices", devices or min(cores, MOST_CPU_DEVICES))
     except RuntimeError:
         if devices is not None and devices != jax.local_device_count("cpu"):
-            raise ValueError(f"JAX has started with {jax.local_device_count('cpu')} CPU devices, not {devices}") from None
+            raise ValueError(
+                f"JAX has started with {jax.local_device_count('cpu')} CPU devices, not {devices}"
+            ) from None
     if not jax.config.jax_compilation_cache_dir:
         folder = folders.cache()
         if folder is not None:  # JAX makes the folder
             jax.config.update("jax_compilation_cache_dir", str(folder / "jax"))
     if jax.config.jax_default_matmul_precision is None:
-        # By default accelerators multiply float32 in 11 or fewer bits of mantissa: physics would drift from a CPU's.
+        # By default accelerators multiply float32 in 11 or fewer bits of mantissa: physics would
+        # drift from a CPU's.
         jax.config.update("jax_default_matmul_precision", "highest")
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
@@ -88,12 +101,14 @@ def _start_backend() -> None:
 
 
 def supervise(work: Callable[[threading.Event], _Result], grace: float = GRACE) -> _Result:
-    """Calls `work(stop)` in a thread of its own and returns its result; SIGTERM, SIGINT and SIGHUP set the event `stop`.
+    """Calls `work(stop)` in a thread of its own and returns its result; SIGTERM, SIGINT and SIGHUP
+    set the event `stop`.
 
-    If the work has not ended `grace` seconds after that (a long compilation cannot be interrupted), or at a second Ctrl-C, the
-    process ends at once with status 75; checkpoints written before stay. A further SIGTERM changes nothing: schedulers and
-    `timeout` send it to a process and then to its group. Outside the main thread there is no handling of signals. What `work`
-    raises is raised here.
+    If the work has not ended `grace` seconds after that (a long compilation cannot be interrupted),
+    or at a second Ctrl-C, the process ends at once with status 75; checkpoints written before stay.
+    A further SIGTERM changes nothing: schedulers and `timeout` send it to a process and then to its
+    group. Outside the main thread there is no handling of signals. What `work` raises is raised
+    here.
     """
     stop, asked, pressed, box = threading.Event(), [0.0], [0.0], {}
 
@@ -131,13 +146,18 @@ def supervise(work: Callable[[threading.Event], _Result], grace: float = GRACE) 
             signal.signal(number, handler)
     if "error" in box:
         if isinstance(box["error"], Interrupted):
-            print("interrupted, and everything so far is stored: run me again", file=sys.stderr, flush=True)
+            print(
+                "interrupted, and everything so far is stored: run me again",
+                file=sys.stderr,
+                flush=True,
+            )
         raise box["error"]
     return box["result"]
 
 
 def stopping_signals() -> tuple[int, ...]:
-    """The signals that ask a run to stop; a hang-up (a terminal that is closed) is none where it is ignored, as under nohup."""
+    """The signals that ask a run to stop; a hang-up (a terminal that is closed) is none where it
+    is ignored, as under nohup."""
     hangup = getattr(signal, "SIGHUP", None)
     ignored = hangup is None or signal.getsignal(hangup) == signal.SIG_IGN
     return (signal.SIGTERM, signal.SIGINT, *(() if ignored else (hangup,)))
@@ -145,6 +165,8 @@ def stopping_signals() -> tuple[int, ...]:
 
 def _leave(reason: str) -> None:
     if sys.stdout.isatty():
-        os.write(1, b"\x1b[?25h\n")  # a progress bar hides the cursor, and nothing else will run to show it again
+        os.write(
+            1, b"\x1b[?25h\n"
+        )  # a progress bar hides the cursor, and nothing else will run to show it again
     os.write(2, f"{reason}; what was checkpointed before is kept: run me again\n".encode())
     os._exit(EXIT_AGAIN)

@@ -1,8 +1,10 @@
-"""Runs cells: compiled functions driven from the host, with checkpoints, exact resume and a clean way out.
+"""Runs cells: compiled functions driven from the host, with checkpoints, exact resume and a clean
+way out.
 
-Cells that share compiled functions are run together, as many at once as there are devices. Training goes in chunks of rounds
-and evaluation in blocks of episodes. Between two calls everything a cell has achieved can be written down, and a cell taken up
-again from there ends in the same bytes as one that was never disturbed; so does one run in other chunks or beside other cells.
+Cells that share compiled functions are run together, as many at once as there are devices. Training
+goes in chunks of rounds and evaluation in blocks of episodes. Between two calls everything a cell
+has achieved can be written down, and a cell taken up again from there ends in the same bytes as one
+that was never disturbed; so does one run in other chunks or beside other cells.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ class Summary:
     Attributes:
       done: keys of the cells that this call finished.
       present: keys of those that were there before.
-      resumed: {key: the round and blocks it was taken up again at} of cells that went on from a checkpoint.
+      resumed: {key: the round and blocks it was taken up again at} of cells that went on from a
+        checkpoint.
       failures: {key: failed seeds with round and quantity} of the cells in `done`.
       compilations: {"algo env": {function: how often it was compiled}} by this call.
       seconds: wall time.
@@ -75,15 +78,18 @@ def run(
       cells: what to run; each becomes `<out>/cells/<key>.parquet`.
       out: the run's folder; made if it is not there.
       progress: whom to tell; by default the terminal.
-      stop: set it from another thread to end the run at its next checkpoint. None: SIGTERM and SIGINT do that.
+      stop: set it from another thread to end the run at its next checkpoint. None: SIGTERM and
+        SIGINT do that.
       tensorboard: also write event files under `<out>/tensorboard`.
       checkpoint_seconds: least time between two checkpoints.
       chunk_seconds: how long one call of training should take; changes no result.
       chunk_rounds: rounds per call of training, instead of `chunk_seconds`; changes no result.
 
     Raises:
-      BadInput: an option of JAX that may change a number is set by a context manager, for the calling thread alone.
-      StoreError: a file cannot be written, or one that is there is damaged or foreign; the text is one line that names it.
+      BadInput: an option of JAX that may change a number is set by a context manager, for the
+        calling thread alone.
+      StoreError: a file cannot be written, or one that is there is damaged or foreign; the text is
+        one line that names it.
       Interrupted: the run was asked to stop; a further call goes on from there.
     """
     if stop is None:
@@ -120,7 +126,9 @@ def run(
         shown.note(text)
 
     board = TensorBoard(out / "tensorboard") if tensorboard else None
-    session = _Session(out, prints, shown, stop, board, checkpoint_seconds, chunk_seconds, chunk_rounds, summary)
+    session = _Session(
+        out, prints, shown, stop, board, checkpoint_seconds, chunk_seconds, chunk_rounds, summary
+    )
     session.progress.begin(len(wanted), len(summary.present))
     try:
         for alike in shared.values():
@@ -134,29 +142,35 @@ def run(
 
 
 def check_options() -> None:
-    """Raises BadInput if an option of JAX that may change a number is set for the calling thread alone: cells are computed in
-    another one."""
+    """Raises BadInput if an option of JAX that may change a number is set for the calling thread
+    alone: cells are computed in another one."""
     there: list[dict[str, Any]] = []
     thread = threading.Thread(target=lambda: there.append(fingerprint()))
     thread.start()
     thread.join()
     if there[0] != fingerprint():
         raise BadInput(
-            "an option of JAX is set by a context manager, which the thread that computes does not see; nearest: "
+            "an option of JAX is set by a context manager, which the thread that computes does not "
+            "see; nearest: "
             "jax.config.update"
         )
 
 
-def computed_elsewhere(out: Path, missing: Iterable[CellSpec], prints: Mapping[str, Any]) -> str | None:
-    """One line on cells that `out` holds, whole or in part, from a process with another number of devices; None without any.
+def computed_elsewhere(
+    out: Path, missing: Iterable[CellSpec], prints: Mapping[str, Any]
+) -> str | None:
+    """One line on cells that `out` holds, whole or in part, from a process with another number of
+    devices; None without any.
 
-    A program for several devices rounds otherwise than one for one, so such cells are computed anew.
+    A program for several devices rounds otherwise than one for one, so such cells are computed
+    anew.
     """
     counts = Counter(
         devices
         for cell in missing
         for devices in DEVICES
-        if devices != prints["devices"] and _begun(out, cell_key(cell, {**prints, "devices": devices}))
+        if devices != prints["devices"]
+        and _begun(out, cell_key(cell, {**prints, "devices": devices}))
     )
     if not counts:
         return None
@@ -164,7 +178,8 @@ def computed_elsewhere(out: Path, missing: Iterable[CellSpec], prints: Mapping[s
     again = f"JAX_NUM_CPU_DEVICES={devices}" if prints["backend"] == "cpu" else f"{devices} devices"
     many = "1 device" if devices == 1 else f"{devices} devices"
     return (
-        f"{count} of these cells are here from a process with {many}, and this one has {prints['devices']}: they are computed "
+        f"{count} of these cells are here from a process with {many}, and this one has "
+        f"{prints['devices']}: they are computed "
         f"anew; to go on with them start again with {again}"
     )
 
@@ -200,7 +215,10 @@ def _run_alike(session: _Session, cells: dict[str, CellSpec]) -> None:
                 raise Interrupted
             learner = program.learner
             chosen = keys[start : start + program.groups]
-            lanes = [Lane(cells[key], key, learner.rounds, program.metrics, learner.consumes) for key in chosen]
+            lanes = [
+                Lane(cells[key], key, learner.rounds, program.metrics, learner.consumes)
+                for key in chosen
+            ]
             _Batch(session, program, lanes).run()
     finally:
         program.settle()
@@ -210,14 +228,17 @@ def _run_alike(session: _Session, cells: dict[str, CellSpec]) -> None:
 
 
 class _Batch:
-    """Up to G cells that are computed at once. Each has a lane on the host and a group of the arrays on the devices."""
+    """Up to G cells that are computed at once. Each has a lane on the host and a group of the
+    arrays on the devices."""
 
     def __init__(self, session: _Session, program: Program, lanes: Sequence[Lane]):
         self.session, self.program, self.lanes = session, program, lanes
         self.started = self.saved = time.monotonic()
         self.compile_seconds = program.compile_seconds
         # Devices without a cell repeat the last one; their results are left out.
-        self.specs = [lane.spec for lane in lanes] + [lanes[-1].spec] * (program.groups - len(lanes))
+        self.specs = [lane.spec for lane in lanes] + [lanes[-1].spec] * (
+            program.groups - len(lanes)
+        )
         self.seeds = program.put([np.asarray(spec.seeds, np.uint32) for spec in self.specs])
         self.dials = program.put([program.dials(spec) for spec in self.specs])
         self.given = program.given(self.specs)
@@ -230,7 +251,11 @@ class _Batch:
         self._train()
         self._evaluate()
         self._measure_eps()
-        kept = jax.device_get(self.program("keep", self.state)) if self.program.learner.rounds else None
+        kept = (
+            jax.device_get(self.program("keep", self.state))
+            if self.program.learner.rounds
+            else None
+        )
         for group, lane in enumerate(self.lanes):
             if kept is not None:
                 parts = jax.tree.map(lambda leaf, g=group: leaf[g], kept)
@@ -246,7 +271,9 @@ class _Batch:
         if self.session.stop.is_set():
             raise Interrupted
         restored = [self._restore(lane) for lane in self.lanes]
-        untrained = any(leaves is None for leaves in restored) or not all(lane.trained for lane in self.lanes)
+        untrained = any(leaves is None for leaves in restored) or not all(
+            lane.trained for lane in self.lanes
+        )
         if self.program.learner.rounds and untrained:
             # Demonstrations are not in checkpoints: they are made again from the seed.
             self.demos = self.program.demonstrations(self.specs, self.seeds, self.dials)
@@ -259,7 +286,9 @@ class _Batch:
             fresh = self._host_state()
             groups = [fresh[g] if leaves is None else leaves for g, leaves in enumerate(restored)]
         groups = [*groups, *[groups[-1]] * (self.program.groups - len(groups))]
-        self.state = jax.tree.unflatten(jax.tree.structure(self.program.state_shape), self.program.put(groups))
+        self.state = jax.tree.unflatten(
+            jax.tree.structure(self.program.state_shape), self.program.put(groups)
+        )
 
     def _train(self) -> None:
         """Rounds of training in chunks; stops at each evaluation that is due on the way."""
@@ -270,7 +299,9 @@ class _Batch:
             counts = [lane.rounds_ahead(min(most, CAPACITY)) for lane in self.lanes]
             if any(counts):
                 k = self.program.put([np.int32(count) for count in self._pad(counts, 0)])
-                self.state, buffer = self.program("chunk", self.state, self.demos, self.dials, self.given, k)
+                self.state, buffer = self.program(
+                    "chunk", self.state, self.demos, self.dials, self.given, k
+                )
                 rows = np.asarray(buffer)
                 for lane, count, own in zip(self.lanes, counts, rows, strict=False):
                     self._log(lane, own[:count])
@@ -284,7 +315,9 @@ class _Batch:
                     if lane.level_due:
                         lane.add_level(own)
                         if self.session.board:
-                            self.session.board.add(lane.key, lane.round, {"level": lane.levels[lane.round][None]})
+                            self.session.board.add(
+                                lane.key, lane.round, {"level": lane.levels[lane.round][None]}
+                            )
             self._pause()
         self.demos = None
 
@@ -312,8 +345,13 @@ class _Batch:
 
     def _finish(self, lane: Lane) -> None:
         """Stores the cell's result, removes its checkpoints and writes a line into the log."""
-        session, failures = self.session, [dataclasses.asdict(failure) for failure in lane.failures()]
-        write_cell(session.out, lane.spec, lane.key, lane.rows(), lane.manifest(session.fingerprint))
+        session, failures = (
+            self.session,
+            [dataclasses.asdict(failure) for failure in lane.failures()],
+        )
+        write_cell(
+            session.out, lane.spec, lane.key, lane.rows(), lane.manifest(session.fingerprint)
+        )
         checkpoints.remove(checkpoint_folder(session.out, lane.key))
         session.summary.done.append(lane.key)
         if failures:
@@ -323,7 +361,10 @@ class _Batch:
         spec = lane.spec
         line = {
             "key": lane.key,
-            **{name: getattr(spec, name) for name in ("algo", "env", "mode", "first_seed", "width", "episodes", "horizon")},
+            **{
+                name: getattr(spec, name)
+                for name in ("algo", "env", "mode", "first_seed", "width", "episodes", "horizon")
+            },
             "rounds": lane.rounds,
             # The cell's share of the time, so that a sum over cells is the time of a run.
             "wall": round(seconds / len(self.lanes), 3),
@@ -336,17 +377,25 @@ class _Batch:
         log = session.out / "log.jsonl"
         with writing(log), log.open("a") as file:
             file.write(json.dumps(line) + "\n")
-        failed = "".join(f"; seed {f['seed']} failed in round {f['round']}: {f['quantity']}" for f in failures)
+        failed = "".join(
+            f"; seed {f['seed']} failed in round {f['round']}: {f['quantity']}" for f in failures
+        )
         session.progress.cell_done(spec.label, f"{seconds:.1f} s{failed}")
 
     # Calls of the compiled functions; one dict of host arrays per group.
 
     def _rollouts(self, stream: int, blocks: Sequence[int]) -> list[dict[str, np.ndarray]]:
         streams = self.program.put([np.uint32(stream)] * self.program.groups)
-        return self._groups(self.program("evaluate", self.state, self.dials, self.seeds, streams, self._numbers(blocks)))
+        return self._groups(
+            self.program(
+                "evaluate", self.state, self.dials, self.seeds, streams, self._numbers(blocks)
+            )
+        )
 
     def _expert_errors(self, blocks: Sequence[int]) -> list[dict[str, np.ndarray]]:
-        return self._groups(self.program("expert_errors", self.state, self.dials, self.seeds, self._numbers(blocks)))
+        return self._groups(
+            self.program("expert_errors", self.state, self.dials, self.seeds, self._numbers(blocks))
+        )
 
     def _numbers(self, values: Sequence[int]) -> jax.Array:
         return self.program.put([np.uint32(value) for value in self._pad(values, values[-1])])
@@ -366,7 +415,8 @@ class _Batch:
         return [[leaf[g] for leaf in leaves] for g in range(self.program.groups)]
 
     def _pause(self) -> None:
-        """Between two calls: writes a checkpoint if it is time for one, and ends the run if it was asked to stop."""
+        """Between two calls: writes a checkpoint if it is time for one, and ends the run if it
+        was asked to stop."""
         stopping = self.session.stop.is_set()
         if all(lane.done for lane in self.lanes):
             return  # the results themselves are written next, and that is quicker
@@ -381,15 +431,20 @@ class _Batch:
         arrays, facts = lane.to_arrays()
         arrays |= {f"state.{index}": leaf for index, leaf in enumerate(leaves)}
         try:
-            checkpoints.save(checkpoint_folder(self.session.out, lane.key), lane.serial, arrays, facts)
+            checkpoints.save(
+                checkpoint_folder(self.session.out, lane.key), lane.serial, arrays, facts
+            )
         except StoreError:
             # Another worker that finishes the same cell removes its checkpoints under our hands.
             if not is_done(self.session.out, lane.key):
                 raise
 
     def _restore(self, lane: Lane) -> list[np.ndarray] | None:
-        """The leaves of the state in the cell's newest sound checkpoint, whose counts go into the lane."""
-        found = checkpoints.restore(checkpoint_folder(self.session.out, lane.key), self.session.progress.note)
+        """The leaves of the state in the cell's newest sound checkpoint, whose counts go into
+        the lane."""
+        found = checkpoints.restore(
+            checkpoint_folder(self.session.out, lane.key), self.session.progress.note
+        )
         if found is None:
             return None
         arrays, facts = found
@@ -397,22 +452,30 @@ class _Batch:
         leaves = [arrays[f"state.{index}"] for index in range(len(shapes))]
         lane.take_arrays(arrays, facts)
         self.session.summary.resumed[lane.key] = lane.resumed or {}
-        self.session.progress.note(f"{lane.spec.label}: goes on at round {lane.round}, block {lane.block}")
+        self.session.progress.note(
+            f"{lane.spec.label}: goes on at round {lane.round}, block {lane.block}"
+        )
         return leaves
 
     # Showing.
 
     def _show(self, stage: str) -> None:
-        self.session.progress.advance(self.label, stage, sum(lane.fraction for lane in self.lanes) / len(self.lanes))
+        self.session.progress.advance(
+            self.label, stage, sum(lane.fraction for lane in self.lanes) / len(self.lanes)
+        )
 
     def _detail(self) -> str:
-        """The latest value of some metrics, mean over seeds; "" for an algorithm that reports none of them."""
+        """The latest value of some metrics, mean over seeds; "" for an algorithm that reports
+        none of them."""
         lane = self.lanes[0]
         names = [name for name in SHOWN if name in lane.metrics]
         if not names or not lane.round:
             return ""
         last = lane.history[-1]
-        values = (f"{name.removeprefix('disc_')} {last[:, lane.metrics.index(name)].mean():.3g}" for name in names)
+        values = (
+            f"{name.removeprefix('disc_')} {last[:, lane.metrics.index(name)].mean():.3g}"
+            for name in names
+        )
         return f" ({', '.join(values)})"
 
     def _log(self, lane: Lane, rows: np.ndarray) -> None:

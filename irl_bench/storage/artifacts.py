@@ -1,7 +1,9 @@
-"""What a finished cell has learned, on disk: the policy and, if there is one, the reward of each of its seeds.
+"""What a finished cell has learned, on disk: the policy and, if there is one, the reward of each of
+its seeds.
 
-`<out>/learned/<key>.safetensors` holds the leaves of both with a leading axis of seeds. Its metadata says which algorithm,
-settings and shapes they belong to, so that the file alone is enough to use them, and a SHA-256 of the rest, verified when read.
+`<out>/learned/<key>.safetensors` holds the leaves of both with a leading axis of seeds. Its
+metadata says which algorithm, settings and shapes they belong to, so that the file alone is enough
+to use them, and a SHA-256 of the rest, verified when read.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ class Learned:
     Attributes:
       algo, env, config, demos, demo_steps, horizon: as in the cell that made it.
       sha256: of all that follows from the files.
-      kind: short hash of everything in the cell but its seeds: files of one kind may stand together.
+      kind: short hash of everything in the cell but its seeds: files of one kind may stand
+        together.
       arrays: {seed: {part: list of leaves}}.
     """
 
@@ -50,16 +53,21 @@ class Learned:
         return hash(self.sha256)
 
     def of(self, part: str, seeds: range) -> list[np.ndarray]:
-        """The leaves of a part, or of PART+PART, for some seeds, stacked. Raises BadInput if one of them has none."""
+        """The leaves of a part, or of PART+PART, for some seeds, stacked. Raises BadInput if one
+        of them has none."""
         if "+" in part:
             return [leaf for one in part.split("+") for leaf in self.of(one, seeds)]
         for seed in seeds:
             if part not in self.arrays.get(seed, {}):
                 held = sorted(seed for seed, parts in self.arrays.items() if part in parts)
                 span = f"seeds {held[0]} to {held[-1]}" if held else "none"
-                raise BadInput(f"no learned {part} of {self.algo} for seed {seed} ({span} there); nearest: --first_seed="
+                raise BadInput(f"no learned {part} of {self.algo} for seed {seed} ({span} there); "
+                               "nearest: --first_seed="
                                f"{held[0] if held else 0} --seeds={len(held)}")  # fmt: skip
-        return [np.stack(leaves) for leaves in zip(*(self.arrays[seed][part] for seed in seeds), strict=True)]
+        return [
+            np.stack(leaves)
+            for leaves in zip(*(self.arrays[seed][part] for seed in seeds), strict=True)
+        ]
 
 
 _held: dict[str, Learned] = {}
@@ -89,15 +97,22 @@ def write(out: Path, spec: CellSpec, key: str, parts: Mapping[str, Any]) -> Path
     }
     digest = _digest(arrays, spec.to_dict())
     path = path_of(out, key)
-    write_atomic(path, save(arrays, {"irl_bench": canonical({"spec": spec.to_dict(), "key": key, "sha256": digest})}))
+    write_atomic(
+        path,
+        save(
+            arrays, {"irl_bench": canonical({"spec": spec.to_dict(), "key": key, "sha256": digest})}
+        ),
+    )
     return path
 
 
 def read(path: str | Path, part: str = "reward") -> Learned:
-    """What the file holds, or all files of a run's folder that hold `part`; of several kinds, FOLDER:KIND or FOLDER:ALGORITHM.
+    """What the file holds, or all files of a run's folder that hold `part`; of several kinds,
+    FOLDER:KIND or FOLDER:ALGORITHM.
 
     Raises:
-      BadInput: no such file, one that is damaged or foreign, or files of several algorithms; one line that names it.
+      BadInput: no such file, one that is damaged or foreign, or files of several algorithms; one
+        line that names it.
     """
     name, colon, kind = str(path).rpartition(":")
     if not colon or Path(path).exists():
@@ -111,7 +126,10 @@ def read(path: str | Path, part: str = "reward") -> Learned:
     else:
         files = [path]
     if not files or not path.exists():
-        raise BadInput(f"{path} holds no learned {part}; an algorithm that learns one (gail, airl) leaves it in RUN/learned")
+        raise BadInput(
+            f"{path} holds no learned {part}; an algorithm that learns one (gail, airl) leaves it "
+            "in RUN/learned"
+        )
     found: dict[str, list[Learned]] = {}
     for file in files:
         one = _read(file)
@@ -119,22 +137,33 @@ def read(path: str | Path, part: str = "reward") -> Learned:
         if whole and kind in ("", one.kind, one.algo):
             found.setdefault(one.kind, []).append(one)
     if len(found) != 1:
-        kinds = ", ".join(f"{kind} ({group[0].algo})" for kind, group in sorted(found.items())) or "none"
+        kinds = (
+            ", ".join(f"{kind} ({group[0].algo})" for kind, group in sorted(found.items()))
+            or "none"
+        )
         hint = f"--given={path}:{min(found)}" if found else "a run of gail or airl"
-        raise BadInput(f"{path} must hold the {part} of one algorithm, mode and setting, not of {kinds}; nearest: {hint}")
+        raise BadInput(
+            f"{path} must hold the {part} of one algorithm, mode and setting, not of {kinds}; "
+            f"nearest: {hint}"
+        )
     (group,) = found.values()
     arrays: dict[int, Mapping[str, list[np.ndarray]]] = {}
     for one in group:
         twice = sorted(arrays.keys() & one.arrays.keys())
         if twice:
-            raise BadInput(f"{path} holds seed {twice[0]} more than once, from other versions; nearest: {files[-1]}")
+            raise BadInput(
+                f"{path} holds seed {twice[0]} more than once, from other versions; nearest: "
+                f"{files[-1]}"
+            )
         arrays |= one.arrays
     digest = hashlib.sha256("".join(sorted(one.sha256 for one in group)).encode()).hexdigest()
     return dataclasses.replace(group[0], arrays=arrays, sha256=digest)
 
 
 def _digest(arrays: Mapping[str, np.ndarray], spec: Mapping[str, Any]) -> str:
-    return hashlib.sha256(canonical(dict(spec)).encode() + save(dict(sorted(arrays.items())))).hexdigest()
+    return hashlib.sha256(
+        canonical(dict(spec)).encode() + save(dict(sorted(arrays.items())))
+    ).hexdigest()
 
 
 def _read(path: Path) -> Learned:

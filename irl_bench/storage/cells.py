@@ -1,8 +1,10 @@
-"""The results on disk: one Parquet file per cell, `<out>/cells/<key>.parquet`. The file system is the database.
+"""The results on disk: one Parquet file per cell, `<out>/cells/<key>.parquet`. The file system is
+the database.
 
-A file is written aside and renamed into place, so it is there whole or not at all. Its manifest (in the Parquet metadata under
-`irl_bench`) holds the SHA-256 of all its other bytes: every bit is verified before anything in the file is parsed.
-Nothing in it depends on time, machine load or the number of devices; equal results are equal bytes.
+A file is written aside and renamed into place, so it is there whole or not at all. Its manifest (in
+the Parquet metadata under `irl_bench`) holds the SHA-256 of all its other bytes: every bit is
+verified before anything in the file is parsed. Nothing in it depends on time, machine load or the
+number of devices; equal results are equal bytes.
 """
 
 from __future__ import annotations
@@ -49,12 +51,14 @@ class StoreError(ValueError):
 
 
 class WriteError(StoreError):
-    """A result that cannot be written: a full disk, no permission. What was stored before is untouched."""
+    """A result that cannot be written: a full disk, no permission. What was stored before is
+    untouched."""
 
 
 @contextlib.contextmanager
 def locked(out: Path | str) -> Iterator[None]:
-    """Holds the folder's lock, so that of several runs in one folder one at a time changes its plan and its report.
+    """Holds the folder's lock, so that of several runs in one folder one at a time changes its plan
+    and its report.
 
     Raises:
       WriteError: the lock cannot be made, or another run keeps it for more than LOCK_SECONDS.
@@ -66,8 +70,12 @@ def locked(out: Path | str) -> Iterator[None]:
         try:
             lock.acquire(timeout=LOCK_SECONDS)
         except filelock.Timeout:
-            raise WriteError(f"{path} is held by another run for {LOCK_SECONDS:g} s; is one stuck?") from None
-        except NotImplementedError:  # some network file systems have no locks: files are still whole, rows may be lost
+            raise WriteError(
+                f"{path} is held by another run for {LOCK_SECONDS:g} s; is one stuck?"
+            ) from None
+        except (
+            NotImplementedError
+        ):  # some network file systems have no locks: files are still whole, rows may be lost
             pass
     try:
         yield
@@ -77,7 +85,8 @@ def locked(out: Path | str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns a failed write (disk full, no permission, a file where a folder should be) into a WriteError, one clear line."""
+    """Turns a failed write (disk full, no permission, a file where a folder should be) into a
+    WriteError, one clear line."""
     try:
         yield
     except OSError as error:
@@ -85,7 +94,8 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Writes `content` aside, flushes it to the disk and renames it to `path`. Raises WriteError if that fails."""
+    """Writes `content` aside, flushes it to the disk and renames it to `path`. Raises WriteError
+    if that fails."""
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,14 +116,20 @@ def cell_path(out: Path | str, key: str) -> Path:
 
 
 def encode(key: str, rows: pa.Table | Mapping[str, Any], manifest: Mapping[str, Any]) -> bytes:
-    """The bytes of a cell's file. `rows` has the columns of SCHEMA but for `cell`, which is filled with `key`."""
+    """The bytes of a cell's file. `rows` has the columns of SCHEMA but for `cell`, which is
+    filled with `key`."""
     names = rows.column_names if isinstance(rows, pa.Table) else list(rows)
     columns = {name: rows[name] for name in names if name != "cell"}
     count = len(next(iter(columns.values())))
-    table = pa.table({"cell": pa.array([key] * count, pa.string()), **columns}).select(SCHEMA.names).cast(SCHEMA)
+    table = (
+        pa.table({"cell": pa.array([key] * count, pa.string()), **columns})
+        .select(SCHEMA.names)
+        .cast(SCHEMA)
+    )
     header = canonical({**manifest, "format": FORMAT, "key": key, "sha256": "0" * 64})
     buffer = io.BytesIO()
-    # Without the Arrow copy of the schema the manifest, and so the digest to fill in, stands in the file exactly once.
+    # Without the Arrow copy of the schema the manifest, and so the digest to fill in, stands in the
+    # file exactly once.
     with pq.ParquetWriter(buffer, SCHEMA, compression="zstd", store_schema=False) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({MANIFEST: header})
@@ -124,11 +140,16 @@ def encode(key: str, rows: pa.Table | Mapping[str, Any], manifest: Mapping[str, 
 
 
 def write_cell(
-    out: Path | str, spec: CellSpec, key: str, rows: pa.Table | Mapping[str, Any], manifest: Mapping[str, Any]
+    out: Path | str,
+    spec: CellSpec,
+    key: str,
+    rows: pa.Table | Mapping[str, Any],
+    manifest: Mapping[str, Any],
 ) -> Path:
     """Stores a finished cell and returns its path.
 
-    A sound result that is already there, another worker's, is kept; a damaged or foreign file is never overwritten.
+    A sound result that is already there, another worker's, is kept; a damaged or foreign file is
+    never overwritten.
 
     Raises:
       StoreError: the file cannot be written, or one is there that cannot be used.
@@ -141,7 +162,8 @@ def write_cell(
 
 
 def read_cell(path: Path | str) -> tuple[dict[str, Any], pa.Table]:
-    """A cell's manifest and rows. Raises StoreError if the file is absent, damaged, foreign or under another cell's name."""
+    """A cell's manifest and rows. Raises StoreError if the file is absent, damaged, foreign or
+    under another cell's name."""
     path = Path(path)
     try:
         content = path.read_bytes()
@@ -150,29 +172,43 @@ def read_cell(path: Path | str) -> tuple[dict[str, Any], pa.Table]:
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
     if content[:4] != b"PAR1" or content[-4:] != b"PAR1":
-        raise StoreError(f"{path} is truncated or no Parquet file; move it away and run the sweep again")
+        raise StoreError(
+            f"{path} is truncated or no Parquet file; move it away and run the sweep again"
+        )
     found = list(_DIGEST.finditer(content))
     if not found:
-        raise StoreError(f"{path} is not a cell of this project (or its manifest is damaged); move it away")
+        raise StoreError(
+            f"{path} is not a cell of this project (or its manifest is damaged); move it away"
+        )
     start, stop = found[-1].span()
     blank = content[:start] + _BLANK + content[stop:]
     if hashlib.sha256(blank).hexdigest().encode() != found[-1][1]:
-        raise StoreError(f"{path} is damaged (its SHA-256 does not match); move it away and run the sweep again")
+        raise StoreError(
+            f"{path} is damaged (its SHA-256 does not match); move it away and run the sweep again"
+        )
     buffer = io.BytesIO(content)
     try:
         manifest = json.loads(pq.read_metadata(buffer).metadata[MANIFEST.encode()])
         table = pq.read_table(buffer)
     except (KeyError, ValueError, TypeError, pa.ArrowException) as error:
-        raise StoreError(f"{path} is not a cell of this project: {' '.join(str(error).split())}") from None
+        raise StoreError(
+            f"{path} is not a cell of this project: {' '.join(str(error).split())}"
+        ) from None
     if manifest.get("format") != FORMAT or table.schema != SCHEMA:
-        raise StoreError(f"{path} was written in another format of this project; move it away and run the sweep again")
+        raise StoreError(
+            f"{path} was written in another format of this project; move it away and run the sweep "
+            "again"
+        )
     if manifest["key"] != path.stem:
-        raise StoreError(f"{path} holds cell {manifest['key']}, not what its name says; move it away")
+        raise StoreError(
+            f"{path} holds cell {manifest['key']}, not what its name says; move it away"
+        )
     return manifest, table
 
 
 def is_done(out: Path | str, key: str) -> bool:
-    """Whether the cell's result is there. Raises StoreError if a file is there that does not verify."""
+    """Whether the cell's result is there. Raises StoreError if a file is there that does not
+    verify."""
     path = cell_path(out, key)
     if not path.exists():
         return False
@@ -186,7 +222,8 @@ def collect(out: Path | str, keys: Iterable[str]) -> pa.Table:
 
 
 def _matrix(table: pa.Table, quantity: str, seeds: range, steps: range) -> np.ndarray | None:
-    """float64[seeds, steps] of a final quantity at each T in `steps`; NaN where a row is missing, None if all are."""
+    """float64[seeds, steps] of a final quantity at each T in `steps`; NaN where a row is
+    missing, None if all are."""
     rows = table.filter(pc.equal(table["quantity"], quantity))
     seed, horizon = rows["seed"].to_numpy() - seeds.start, rows["T"].to_numpy() - steps.start
     keep = (seed >= 0) & (seed < len(seeds)) & (horizon >= 0) & (horizon < len(steps))
@@ -198,7 +235,8 @@ def _matrix(table: pa.Table, quantity: str, seeds: range, steps: range) -> np.nd
 
 
 def _entry_cells(out: Path | str, entry: Mapping[str, Any]) -> tuple[dict[str, Any], pa.Table]:
-    """The manifest of an entry's first cell and the final rows of all its cells; checks that they belong to the entry."""
+    """The manifest of an entry's first cell and the final rows of all its cells; checks that
+    they belong to the entry."""
     tables: list[pa.Table] = []
     first: dict[str, Any] = {}
     for key in entry["cells"]:
@@ -206,30 +244,40 @@ def _entry_cells(out: Path | str, entry: Mapping[str, Any]) -> tuple[dict[str, A
         manifest, table = read_cell(path)
         spec = manifest["spec"]
         if any(spec[name] != entry[name] for name in ("env", "algo", "mode")):
-            raise StoreError(f"{path} is a cell of {spec['algo']} on {spec['env']} ({spec['mode']}), not what the plan says")
+            raise StoreError(
+                f"{path} is a cell of {spec['algo']} on {spec['env']} ({spec['mode']}), not what "
+                "the plan says"
+            )
         first = first or manifest
         tables.append(table.filter(pc.equal(table["round"], manifest["rounds"])))
     if not tables:
-        raise StoreError(f"{Path(out) / 'plan.json'} lists no cell for {entry['algo']} on {entry['env']} ({entry['mode']})")
+        raise StoreError(
+            f"{Path(out) / 'plan.json'} lists no cell for {entry['algo']} on {entry['env']} "
+            f"({entry['mode']})"
+        )
     return first, pa.concat_tables(tables)
 
 
 def _expert_entry(out: Path | str, entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
     for other in (read_plan(out) or {"entries": []})["entries"]:
-        if other["algo"] == "expert" and all(other[name] == entry[name] for name in ("env", "mode")):
+        if other["algo"] == "expert" and all(
+            other[name] == entry[name] for name in ("env", "mode")
+        ):
             return other
     return None
 
 
 def absent(out: Path | str, entry: Mapping[str, Any]) -> int:
-    """How many of the cells that an entry of the plan rests on, those of its expert included, are not in the folder yet."""
+    """How many of the cells that an entry of the plan rests on, those of its expert included,
+    are not in the folder yet."""
     expert = _expert_entry(out, entry)
     keys = {*entry["cells"], *(expert["cells"] if expert else ())}
     return sum(not cell_path(out, key).exists() for key in keys)
 
 
 def write_plan(out: Path | str, plan: Mapping[str, Any]) -> Path:
-    """Stores `<out>/plan.json`, which cells the run's analysis consists of. Raises StoreError if it cannot be written."""
+    """Stores `<out>/plan.json`, which cells the run's analysis consists of. Raises StoreError if
+    it cannot be written."""
     path = Path(out) / "plan.json"
     body = {name: value for name, value in plan.items() if name != "sha256"}
     digest = hashlib.sha256(canonical(body).encode()).hexdigest()
@@ -238,7 +286,8 @@ def write_plan(out: Path | str, plan: Mapping[str, Any]) -> Path:
 
 
 def read_plan(out: Path | str) -> dict[str, Any] | None:
-    """The plan of a run's folder, None if it has none. Raises StoreError if it is damaged or foreign."""
+    """The plan of a run's folder, None if it has none. Raises StoreError if it is damaged or
+    foreign."""
     path = Path(out) / "plan.json"
     try:
         plan = json.loads(path.read_bytes())
@@ -251,22 +300,26 @@ def read_plan(out: Path | str) -> dict[str, Any] | None:
     except (ValueError, KeyError, AttributeError, TypeError):
         sound = False
     if not sound or plan.get("version") != FORMAT:
-        raise StoreError(f"{path} is damaged or not a plan of this project; move it away and run the sweep again")
+        raise StoreError(
+            f"{path} is damaged or not a plan of this project; move it away and run the sweep again"
+        )
     return plan
 
 
 def curves(out: Path | str, entry: Mapping[str, Any]) -> Any:
     """The cost curves of one entry of the plan as `irl_bench.horizon.Curves`, read from its cells.
 
-    The expert's cost comes from the entry of the reference `expert` in the same world and mode of `<out>/plan.json`; None if
-    there is none.
+    The expert's cost comes from the entry of the reference `expert` in the same world and mode of
+    `<out>/plan.json`; None if there is none.
 
     Args:
       out: the run's folder.
-      entry: an entry of plan.json; the first `entry["seeds"][1]` seeds from `entry["seeds"][0]` are used.
+      entry: an entry of plan.json; the first `entry["seeds"][1]` seeds from `entry["seeds"][0]` are
+        used.
 
     Raises:
-      StoreError: a cell is missing, damaged, foreign or does not hold the seeds; one line that names the file.
+      StoreError: a cell is missing, damaged, foreign or does not hold the seeds; one line that
+        names the file.
     """
     from irl_bench.horizon import Curves
 
@@ -286,7 +339,10 @@ def curves(out: Path | str, entry: Mapping[str, Any]) -> Any:
     failed = scalar("failed")
     if np.isnan(failed).any():
         missing = seeds[int(np.flatnonzero(np.isnan(failed))[0])]
-        raise StoreError(f"{Path(out) / 'plan.json'} asks for seed {missing} of {entry['algo']}, which none of its cells holds")
+        raise StoreError(
+            f"{Path(out) / 'plan.json'} asks for seed {missing} of {entry['algo']}, which none of "
+            "its cells holds"
+        )
     departures = scalar("departures")
     expert_cost = expert_graded = None
     if expert is not None:

@@ -1,8 +1,10 @@
-"""Checkpoints of unfinished cells: arrays in Orbax, a SHA-256 of every file beside them, the two newest kept.
+"""Checkpoints of unfinished cells: arrays in Orbax, a SHA-256 of every file beside them, the two
+newest kept.
 
-Orbax commits a checkpoint atomically but restores a flipped bit without a word, so nothing is restored that does not verify. A
-damaged checkpoint is passed over for the one before it, and at last for the beginning. Several workers may write in one folder:
-each names its checkpoints with a token of its own.
+Orbax commits a checkpoint atomically but restores a flipped bit without a word, so nothing is
+restored that does not verify. A damaged checkpoint is passed over for the one before it, and at
+last for the beginning. Several workers may write in one folder: each names its checkpoints with a
+token of its own.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ KEPT = 2
 _TOKEN = secrets.token_hex(4)
 
 
-def save(folder: Path, serial: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
+def save(
+    folder: Path, serial: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]
+) -> None:
     """Writes a checkpoint into `folder` and removes all but the two newest.
 
     Args:
@@ -42,7 +46,11 @@ def save(folder: Path, serial: int, arrays: Mapping[str, np.ndarray], facts: Map
         return  # nothing has happened since
     stored = {key: np.asarray(value) for key, value in arrays.items()}
     # Orbax cannot hold an array without elements; its shape says all there is to know.
-    empty = {key: [str(value.dtype), list(value.shape)] for key, value in stored.items() if value.size == 0}
+    empty = {
+        key: [str(value.dtype), list(value.shape)]
+        for key, value in stored.items()
+        if value.size == 0
+    }
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -60,7 +68,9 @@ def save(folder: Path, serial: int, arrays: Mapping[str, np.ndarray], facts: Map
         shutil.rmtree(folder / old, ignore_errors=True)
 
 
-def restore(folder: Path, note: Callable[[str], None]) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+def restore(
+    folder: Path, note: Callable[[str], None]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
     """The arrays and facts of the newest sound checkpoint, None if there is none.
 
     Args:
@@ -71,7 +81,9 @@ def restore(folder: Path, note: Callable[[str], None]) -> tuple[dict[str, np.nda
         try:
             return _read(folder, name)
         except Exception as error:
-            following = "the one before it is used" if name != names[-1] else "the cell starts again"
+            following = (
+                "the one before it is used" if name != names[-1] else "the cell starts again"
+            )
             note(f"checkpoint {folder / name} is damaged ({_one_line(error)}); {following}")
     return None
 
@@ -89,7 +101,9 @@ def _seal(folder: Path, name: str) -> Path:
 
 def _names(folder: Path) -> list[str]:
     """The checkpoints that were sealed, newest first."""
-    return sorted((path.stem for path in folder.glob("*.json") if not path.name.startswith(".")), reverse=True)
+    return sorted(
+        (path.stem for path in folder.glob("*.json") if not path.name.startswith(".")), reverse=True
+    )
 
 
 def _read(folder: Path, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -100,7 +114,9 @@ def _read(folder: Path, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any
     found = _digests(folder / name)
     for file in sorted(found.keys() | body["files"].keys()):
         if found.get(file) != body["files"].get(file):
-            raise ValueError(f"{file} {'does not match its SHA-256' if file in found else 'is missing'}")
+            raise ValueError(
+                f"{file} {'does not match its SHA-256' if file in found else 'is missing'}"
+            )
     arrays = _orbax().restore((folder / name).absolute())
     arrays = {key: np.asarray(value) for key, value in arrays.items() if key != "nothing"}
     arrays |= {key: np.zeros(shape, dtype) for key, (dtype, shape) in body["empty"].items()}
@@ -109,7 +125,10 @@ def _read(folder: Path, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any
 
 def _digests(path: Path) -> dict[str, str]:
     files = sorted(file for file in path.rglob("*") if file.is_file())
-    return {file.relative_to(path).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    return {
+        file.relative_to(path).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+    }
 
 
 def _orbax() -> Any:

@@ -1,4 +1,5 @@
-"""Demonstrations as files: read from the layouts of `demo_files` and checked, written as npz or Minari (HDF5)."""
+"""Demonstrations as files: read from the layouts of `demo_files` and checked, written as npz or
+Minari (HDF5)."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ class Recorded:
     mask: np.ndarray
     """float32[N, T]."""
     reward: np.ndarray | None
-    """float32[N, T]: what the world paid, 0 past an episode's length; None where the file has none."""
+    """float32[N, T]: what the world paid, 0 past an episode's length; None where the file has
+    none."""
     sha256: str
     """Of the arrays."""
     layout: str = ""
@@ -61,7 +63,9 @@ class Recorded:
     def tiled(self, width: int) -> Demonstrations:
         """The same demonstrations for each of `width` seeds."""
         arrays = (self.observation, self.action, self.mask, self.reward)
-        return Demonstrations(*(None if x is None else np.broadcast_to(x, (width, *x.shape)) for x in arrays))  # type: ignore
+        return Demonstrations(
+            *(None if x is None else np.broadcast_to(x, (width, *x.shape)) for x in arrays)
+        )  # type: ignore
 
 
 _held: dict[str, Recorded] = {}
@@ -89,16 +93,20 @@ def made(
     digest = hashlib.sha256()
     for array in (observation, action, mask, reward):
         if array is not None:
-            digest.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+            digest.update(
+                f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes()
+            )
     return Recorded(observation, action, mask, reward, digest.hexdigest(), layout)
 
 
 def read(path: str | Path, world: World) -> Recorded:
-    """The demonstrations in a file or folder of a layout of docs/demonstrations.md, checked against a world.
+    """The demonstrations in a file or folder of a layout of docs/demonstrations.md, checked against
+    a world.
 
     Raises:
-      BadInput: nothing there, a layout that is not read, demonstrations of another world, wrong shapes, what is not finite in
-        float32, or actions out of range; one line that names the file and says how to convert it.
+      BadInput: nothing there, a layout that is not read, demonstrations of another world, wrong
+        shapes, what is not finite in float32, or actions out of range; one line that names the file
+        and says how to convert it.
     """
     path = layouts.place(path)
     found = layouts.read(path)
@@ -110,7 +118,8 @@ def read(path: str | Path, world: World) -> Recorded:
         return _checked(path, found, world)
     except MemoryError:
         raise layouts.refusal(
-            path, " does not fit into memory when padded to its longest episode; nearest: fewer episodes"
+            path,
+            " does not fit into memory when padded to its longest episode; nearest: fewer episodes",
         ) from None
 
 
@@ -118,11 +127,16 @@ def _checked(path: Path, found: Found, world: World) -> Recorded:
     for part, role in enumerate(layouts.ROLES):
         given = [episode[part] is not None for episode in found.episodes]
         if any(given) and not all(given):
-            text = f": episode {given.index(False)} has no {role}, episode {given.index(True)} has; nearest: leave it out"
+            text = (
+                f": episode {given.index(False)} has no {role}, episode {given.index(True)} "
+                "has; nearest: leave it out"
+            )
             raise layouts.refusal(path, text)
     rows = [_episode(path, found, world, i) for i in range(len(found.episodes))]
     if not rows:
-        raise layouts.refusal(path, f" holds no episode ({found.layout}); nearest: launch/demos.py writes some")
+        raise layouts.refusal(
+            path, f" holds no episode ({found.layout}); nearest: launch/demos.py writes some"
+        )
     longest = max(len(row.observation) for row in rows)
 
     def padded(part: int) -> np.ndarray | None:
@@ -134,7 +148,9 @@ def _checked(path: Path, found: Found, world: World) -> Recorded:
             whole[: len(array)] = array
         return full
 
-    mask = (np.arange(longest) < np.array([[len(row.observation)] for row in rows])).astype(np.float32)
+    mask = (np.arange(longest) < np.array([[len(row.observation)] for row in rows])).astype(
+        np.float32
+    )
     observation, action, reward = (padded(part) for part in range(3))
     return made(observation, action, mask, reward, found.layout)  # type: ignore[arg-type]
 
@@ -144,14 +160,24 @@ def _episode(path: Path, found: Found, world: World, i: int) -> Episode:
     keys, episode = found.keys, found.episodes[i]
     for role, array in zip(layouts.ROLES, episode, strict=True):
         if array is not None and array.ndim == 0:
-            raise _unlike(path, keys[role], i, role, array, f"{world.name}'s have a step a row", f"{keys[role]}[None]")
+            raise _unlike(
+                path,
+                keys[role],
+                i,
+                role,
+                array,
+                f"{world.name}'s have a step a row",
+                f"{keys[role]}[None]",
+            )
     observation, action, reward = episode
     steps = next(len(array) for array in (action, reward, observation) if array is not None)
     if len(observation) == steps + 1 and (action is not None or reward is not None):
         observation = observation[:steps]
     if steps == 0:
         raise layouts.refusal(
-            path, f": episode {i} has no steps ({keys['observations']} {shown(observation.shape)}); nearest: leave it out"
+            path,
+            f": episode {i} has no steps ({keys['observations']} {shown(observation.shape)}); "
+            "nearest: leave it out",
         )
     for role, array in zip(layouts.ROLES, (observation, action, reward), strict=True):
         if array is not None and len(array) != steps:
@@ -164,18 +190,30 @@ def _episode(path: Path, found: Found, world: World, i: int) -> Episode:
     )
 
 
-def _unlike(path: Path, key: str, i: int, role: str, array: np.ndarray, theirs: str, how: str) -> BadInput:
+def _unlike(
+    path: Path, key: str, i: int, role: str, array: np.ndarray, theirs: str, how: str
+) -> BadInput:
     """That an array of an episode has another shape than the world's."""
-    text = f": episode {i} has {role} {shown(array.shape)}, but {theirs} ({key}, {array.dtype}); convert: {how}"
+    text = (
+        f": episode {i} has {role} {shown(array.shape)}, but {theirs} ({key}, {array.dtype}); "
+        f"convert: {how}"
+    )
     return layouts.refusal(path, text)
 
 
 def _observation(path: Path, key: str, i: int, array: np.ndarray, world: World) -> np.ndarray:
     size = int(world.observation_size)  # type: ignore[arg-type]
     if array.ndim != 2 or array.shape[1] != size:
-        how = f"launch/demos.py --env={world.name} --out=example.npz writes an example with all {size}"
+        how = (
+            f"launch/demos.py --env={world.name} --out=example.npz writes an example with all "
+            f"{size}"
+        )
         if array.ndim == 1:
-            how = f"{key}[..., None]" if size == 1 else f"np.eye({size})[{key}] if they are numbers of states"
+            how = (
+                f"{key}[..., None]"
+                if size == 1
+                else f"np.eye({size})[{key}] if they are numbers of states"
+            )
         elif array.ndim > 2 and int(np.prod(array.shape[1:])) == size:
             how = f"{key}.reshape(*{key}.shape[:-{array.ndim - 1}], {size})"
         elif array.ndim > 2:
@@ -190,7 +228,9 @@ def _observation(path: Path, key: str, i: int, array: np.ndarray, world: World) 
 
 def _reward(path: Path, key: str, i: int, array: np.ndarray) -> np.ndarray:
     if array.shape not in ((len(array),), (len(array), 1)):
-        raise _unlike(path, key, i, "rewards", array, f"a step has one, {[len(array)]}", f"{key}.sum(axis=-1)")
+        raise _unlike(
+            path, key, i, "rewards", array, f"a step has one, {[len(array)]}", f"{key}.sum(axis=-1)"
+        )
     return _finite(path, key, i, "a reward", array.reshape(-1))
 
 
@@ -205,30 +245,50 @@ def _action(path: Path, found: Found, i: int, array: np.ndarray, world: World) -
             how = f"{key}.argmax(-1) if they are one-hot"
         elif discrete:
             how = (
-                f"np.array([ACTIONS.index(tuple(a)) for a in {key}]), {world.name} takes an integer in 0..{discrete - 1} a step"
+                f"np.array([ACTIONS.index(tuple(a)) for a in {key}]), {world.name} takes an "
+                f"integer in 0..{discrete - 1} a step"
             )
         elif array.ndim == 1:
             how = (
-                f"np.array(VALUES)[{key}], {world.name} takes {world.action_size} values in [-1, 1] a step, no discrete action"
+                f"np.array(VALUES)[{key}], {world.name} takes {world.action_size} values in [-1, "
+                "1] a step, no discrete action"
             )
         else:
-            how = f"{key}[..., COLUMNS] with the {world.action_size} columns that are {world.name}'s action"
+            how = (
+                f"{key}[..., COLUMNS] with the {world.action_size} columns that are "
+                f"{world.name}'s action"
+            )
         raise _unlike(path, key, i, "actions", array, theirs, how)
     values = _finite(path, key, i, "an action", array)
     if discrete:
         wrong = (array != np.floor(array.astype(np.float64))) | (array < 0) | (array >= discrete)
         if wrong.any():
             t = int(wrong.argmax())
-            text = f": episode {i} holds an action that is no integer in 0..{discrete - 1}, step {t} ({key} is {array[t]},"
-            how = f"{key} - {key}.min() if they begin elsewhere, np.round({key}) if they are almost whole"
+            text = (
+                f": episode {i} holds an action that is no integer in 0..{discrete - 1}, step "
+                f"{t} ({key} is {array[t]},"
+            )
+            how = (
+                f"{key} - {key}.min() if they begin elsewhere, np.round({key}) if they are "
+                "almost whole"
+            )
             raise layouts.refusal(path, f"{text} {array.dtype}); convert: {how}")
         return array.astype(np.int32)
     if np.abs(values).max() > 1.0 + TOLERANCE:
         largest = max(_largest(episode.action) for episode in found.episodes)
-        whole = f", whole numbers, as of a discrete world, but {world.name} is none" if array.dtype.kind in "iu" else ""
-        text = f": episode {i} holds an action of {np.abs(values).max():.4g}; they must be in [-1, 1]"
+        whole = (
+            f", whole numbers, as of a discrete world, but {world.name} is none"
+            if array.dtype.kind in "iu"
+            else ""
+        )
+        text = (
+            f": episode {i} holds an action of {np.abs(values).max():.4g}; they must be in [-1, 1]"
+        )
         about = f"({key}, {array.dtype}, the largest {largest:.6g}{whole})"
-        how = f"{key} / {largest:.6g}, or (2 * {key} - (high + low)) / (high - low) with the bounds low and high"
+        how = (
+            f"{key} / {largest:.6g}, or (2 * {key} - (high + low)) / (high - low) with the "
+            "bounds low and high"
+        )
         raise layouts.refusal(path, f"{text} {about}; convert: {how}")
     return np.clip(values, -1.0, 1.0)
 
@@ -246,7 +306,10 @@ def _finite(path: Path, key: str, i: int, what: str, array: np.ndarray) -> np.nd
     if bad.any():
         t = int(bad.any(axis=1).argmax())
         value = array.reshape(len(array), -1)[t, int(bad[t].argmax())]
-        text = f": episode {i} holds {what} that is not finite, step {t} ({key} is {value} of {array.dtype}; float32 ends at"
+        text = (
+            f": episode {i} holds {what} that is not finite, step {t} ({key} is {value} of "
+            f"{array.dtype}; float32 ends at"
+        )
         how = f"leave episode {i} out" + (f", or cut it, {key}[:{t}] of that episode" if t else "")
         raise layouts.refusal(path, f"{text} 3.4e38); convert: {how}")
     return values
@@ -256,7 +319,10 @@ def write_npz(path: Path, demos: Demonstrations, world: World) -> None:
     """Writes demonstrations [N, T, ...] as npz. Raises WriteError if that fails."""
     import io
 
-    arrays: dict[str, Any] = {"observations": np.asarray(demos.observation), "world": np.asarray(world.name)}
+    arrays: dict[str, Any] = {
+        "observations": np.asarray(demos.observation),
+        "world": np.asarray(world.name),
+    }
     if demos.action is not None:
         arrays["actions"] = np.asarray(demos.action)
     if demos.reward is not None:
@@ -268,12 +334,16 @@ def write_npz(path: Path, demos: Demonstrations, world: World) -> None:
 
 
 def check_new(path: Path) -> None:
-    """Raises BadInput if `write_minari` cannot write there: something is there already, or Minari takes no such name."""
+    """Raises BadInput if `write_minari` cannot write there: something is there already, or
+    Minari takes no such name."""
     if path.exists():
         raise BadInput(f"{path} is already there; nearest: --out={path}-2")
     if not DATASET.fullmatch(path.name):
         near = path.with_name(re.sub(r"[^-\w]+", "-", path.stem).strip("-") or "demos")
-        raise BadInput(f"{path.name!r} is no name of a Minari dataset; nearest: --out={near}-v0, or --out={near}.npz")
+        raise BadInput(
+            f"{path.name!r} is no name of a Minari dataset; nearest: --out={near}-v0, or "
+            f"--out={near}.npz"
+        )
 
 
 def write_minari(path: Path, demos: Demonstrations, last: np.ndarray, world: World) -> None:
@@ -286,7 +356,8 @@ def write_minari(path: Path, demos: Demonstrations, last: np.ndarray, world: Wor
       world: whose they are.
 
     Raises:
-      BadInput: Minari is not installed, something is at `path`, or its name is none that Minari takes.
+      BadInput: Minari is not installed, something is at `path`, or its name is none that Minari
+        takes.
       WriteError: it cannot be written there.
     """
     try:
@@ -294,9 +365,13 @@ def write_minari(path: Path, demos: Demonstrations, last: np.ndarray, world: Wor
         import minari
         from minari.data_collector import EpisodeBuffer
     except ImportError:
-        raise BadInput("Minari datasets need the extra `data`; nearest: an --out that ends in .npz") from None
+        raise BadInput(
+            "Minari datasets need the extra `data`; nearest: an --out that ends in .npz"
+        ) from None
     check_new(path)
-    observation, action, reward = (np.asarray(x) for x in (demos.observation, demos.action, demos.reward))
+    observation, action, reward = (
+        np.asarray(x) for x in (demos.observation, demos.action, demos.reward)
+    )
     buffers = [
         EpisodeBuffer(
             id=i,
@@ -316,13 +391,17 @@ def write_minari(path: Path, demos: Demonstrations, last: np.ndarray, world: Wor
     os.environ["MINARI_DATASETS_PATH"] = str(path.parent.absolute())
     try:
         with writing(path), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of authors and links that a local file does not have
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # of authors and links that a local file does not have
             made = minari.create_dataset_from_buffers(
                 path.name,
                 buffers,
                 env=None,
                 observation_space=spaces.Box(-np.inf, np.inf, observation.shape[-1:], np.float32),
-                action_space=spaces.Discrete(world.n_actions) if world.n_actions else spaces.Box(-1.0, 1.0, shape, np.float32),
+                action_space=spaces.Discrete(world.n_actions)
+                if world.n_actions
+                else spaces.Box(-1.0, 1.0, shape, np.float32),
                 algorithm_name="expert",
             )
         made.storage.update_metadata({"irl_bench_world": world.name})

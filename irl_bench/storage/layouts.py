@@ -1,4 +1,5 @@
-"""Layouts of demonstration files: each reader here takes one apart into episodes; docs/demonstrations.md shows them all."""
+"""Layouts of demonstration files: each reader here takes one apart into episodes;
+docs/demonstrations.md shows them all."""
 
 from __future__ import annotations
 
@@ -33,11 +34,13 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
 }
 """Keys in npz and HDF5 files that mean the same, in lower case."""
 STATES = ("states", "state")
-"""Keys that stand for observations where no other key does: beside observations they are a simulator's own state."""
+"""Keys that stand for observations where no other key does: beside observations they are a
+simulator's own state."""
 ROLES = ("observations", "actions", "rewards")
 """What an Episode is made of."""
 ENDS = ("terminals", "timeouts", "dones", "starts", "ids")
-"""What tells for each step whether an episode ends with it; `starts` and `ids` tell it of the step before."""
+"""What tells for each step whether an episode ends with it; `starts` and `ids` tell it of the
+step before."""
 SHOWN = 12
 """Keys that a message lists at most."""
 SAVE = "np.savez('demos.npz', observations=..., actions=...)"
@@ -56,7 +59,8 @@ class Episode(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What a file holds: numbers of whatever dtype, whose shapes and values are not yet compared with a world."""
+    """What a file holds: numbers of whatever dtype, whose shapes and values are not yet compared
+    with a world."""
 
     layout: str
     """What the file was recognised as, for people."""
@@ -89,22 +93,28 @@ def place(path: Path | str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise refusal(path, " begins with a home directory that does not exist; nearest: the full path") from None
+        raise refusal(
+            path, " begins with a home directory that does not exist; nearest: the full path"
+        ) from None
 
 
 def read(path: Path) -> Found:
     """Takes a file or folder apart into episodes.
 
     Raises:
-      BadInput: nothing there, not readable, a layout that is not read or not numbers; one line that names the file and says how
-        to convert it.
+      BadInput: nothing there, not readable, a layout that is not read or not numbers; one line that
+        names the file and says how to convert it.
     """
     with _reading(path, "demonstrations"):
         if not path.exists():
-            raise refusal(f"demonstrations: {path}", " is missing; nearest: launch/demos.py writes one")
+            raise refusal(
+                f"demonstrations: {path}", " is missing; nearest: launch/demos.py writes one"
+            )
         suffix = path.suffix.lower().split("-")[0]  # a shard's reads .tfrecord-00000-of-00002
         if suffix in REFUSED and (suffix == ".zarr" or not path.is_dir()):
-            raise refusal(path, f" is of the kind {suffix}, which is not read; convert: {REFUSED[suffix]}")
+            raise refusal(
+                path, f" is of the kind {suffix}, which is not read; convert: {REFUSED[suffix]}"
+            )
         reader = _folder(path) if path.is_dir() else _file(path, suffix)
     return reader(path)
 
@@ -119,19 +129,37 @@ def _reading(path: Path, kind: str) -> Iterator[None]:
     except BadInput:
         raise
     except PermissionError as error:
-        raise refusal(path, f" may not be read: no permission for {error.filename or path}; nearest: chmod u+r") from None
+        raise refusal(
+            path,
+            f" may not be read: no permission for {error.filename or path}; nearest: chmod u+r",
+        ) from None
     except FileNotFoundError as error:
         raise refusal(path, f" lacks a file that it names: {error.filename or error}") from None
     except MemoryError:
-        raise refusal(path, " does not fit into memory; convert: fewer episodes a file, observations[:100]") from None
-    except Exception as error:  # zipfile, zlib, NumPy, h5py, pyarrow and Minari raise many kinds for a damaged file
+        raise refusal(
+            path, " does not fit into memory; convert: fewer episodes a file, observations[:100]"
+        ) from None
+    # zipfile, zlib, NumPy, h5py, pyarrow and Minari raise many kinds for a damaged file
+    except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        if isinstance(error, OSError) and error.strerror:  # the file's place, not its content: a name too long, a lock
-            raise refusal(path, f" cannot be opened ({reason}); nearest: a copy of it under a short name") from None
-        raise refusal(path, f" is damaged or no {kind} ({reason}); nearest: copy or download it again") from None
+        if (
+            isinstance(error, OSError) and error.strerror
+        ):  # the file's place, not its content: a name too long, a lock
+            raise refusal(
+                path, f" cannot be opened ({reason}); nearest: a copy of it under a short name"
+            ) from None
+        raise refusal(
+            path, f" is damaged or no {kind} ({reason}); nearest: copy or download it again"
+        ) from None
 
 
-MAGIC = {b"\x93NUMPY": ".npy", b"\x89HDF\r\n\x1a\n": ".hdf5", b"PAR1": ".parquet", b"PK\x03\x04": ".npz", b"ARROW1": ".arrow"}
+MAGIC = {
+    b"\x93NUMPY": ".npy",
+    b"\x89HDF\r\n\x1a\n": ".hdf5",
+    b"PAR1": ".parquet",
+    b"PK\x03\x04": ".npz",
+    b"ARROW1": ".arrow",
+}
 """First bytes of a file, by what it is."""
 LFS = b"version https://git-lfs"
 
@@ -147,15 +175,20 @@ def _file(path: Path, suffix: str) -> Callable[[Path], Found]:
         names = " or ".join(FILES)
         raise refusal(
             f"demonstrations: {path}",
-            f" is neither a file {names} nor the folder of a Minari, LeRobot or imitation dataset; convert: {how}",
+            f" is neither a file {names} nor the folder of a Minari, LeRobot or imitation dataset; "
+            f"convert: {how}",
         )
     if kind is None and not path.stat().st_size:
-        raise refusal(path, " is empty (0 bytes); nearest: copy or download it again, launch/demos.py writes one")
+        raise refusal(
+            path,
+            " is empty (0 bytes); nearest: copy or download it again, launch/demos.py writes one",
+        )
     return FILES[suffix]
 
 
 def _kind(path: Path) -> str | None:
-    """The suffix that the first bytes belong to, if they are known. Raises BadInput for a pipe or a pointer of Git LFS."""
+    """The suffix that the first bytes belong to, if they are known. Raises BadInput for a pipe
+    or a pointer of Git LFS."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise refusal(path, " is no regular file; nearest: a copy of it on the disk")
     with path.open("rb") as file:
@@ -173,14 +206,17 @@ def shown(shape: Iterable[int], dtype: Any = None) -> str:
 
 def _listed(entries: Mapping[str, Entry]) -> str:
     """Keys with shapes and dtypes."""
-    texts = [f"{name} {shown(entry.shape)} {str(entry.dtype)[:40]}" for name, entry in entries.items()]
+    texts = [
+        f"{name} {shown(entry.shape)} {str(entry.dtype)[:40]}" for name, entry in entries.items()
+    ]
     more = [f"{len(texts) - SHOWN} more"] if len(texts) > SHOWN else []
     return ", ".join([*texts[:SHOWN], *more]) or "nothing"
 
 
 def joined(names: Iterable[str]) -> str:
     """An expression that joins several observations into one array."""
-    return f"observations=np.concatenate([{', '.join(f'd[{name!r}]' for name in itertools.islice(names, SHOWN))}], -1)"
+    parts = ", ".join(f"d[{name!r}]" for name in itertools.islice(names, SHOWN))
+    return f"observations=np.concatenate([{parts}], -1)"
 
 
 def _keys(path: Path | str, names: Iterable[str]) -> dict[str, str]:
@@ -191,29 +227,46 @@ def _keys(path: Path | str, names: Iterable[str]) -> dict[str, str]:
         if role == "observations" and not hits:
             hits = [name for name in names if name.lower() in STATES]
         if len(hits) > 1:
-            raise refusal(path, f" holds {' and '.join(hits)}, which mean the same; convert: leave out {hits[-1]}")
+            raise refusal(
+                path,
+                f" holds {' and '.join(hits)}, which mean the same; convert: leave out {hits[-1]}",
+            )
         if hits:
             found[role] = hits[0]
     return found
 
 
-def _named(path: Path | str, entries: Mapping[str, Entry], needs: tuple[str, ...] = ("observations",)) -> Named:
-    """The arrays by role. Raises BadInput if a role of `needs` is missing or something is no array of numbers."""
+def _named(
+    path: Path | str, entries: Mapping[str, Entry], needs: tuple[str, ...] = ("observations",)
+) -> Named:
+    """The arrays by role. Raises BadInput if a role of `needs` is missing or something is no
+    array of numbers."""
     keys = _keys(path, entries)
     if any(role not in keys for role in needs):
         several = [name for name in entries if name.lower().startswith(ALIASES["observations"])]
         how = joined(several) if several else "observations=d['KEY'], actions=d['KEY']"
-        if len(entries) > 1 and all(name[-1:].isdigit() for name in several or entries):  # obs_0, obs_1, ...: an episode each
-            how = "observations=np.concatenate([d[k] for k in KEYS]), lengths=[len(d[k]) for k in KEYS]"
+        if len(entries) > 1 and all(
+            name[-1:].isdigit() for name in several or entries
+        ):  # obs_0, obs_1, ...: an episode each
+            how = (
+                "observations=np.concatenate([d[k] for k in KEYS]), lengths=[len(d[k]) for k in "
+                "KEYS]"
+            )
         raise refusal(
             path,
-            f" must hold observations of shape [N, T, O]; it holds {_listed(entries)}; convert: np.savez('demos.npz', {how})",
+            f" must hold observations of shape [N, T, O]; it holds {_listed(entries)}; convert: "
+            f"np.savez('demos.npz', {how})",
         )
     named = {}
     for role, key in keys.items():
         entry = entries[key]
         if role == "world":
-            named[role] = (key, np.empty(entry.shape, object) if entry.dtype.hasobject else np.asarray(entry.load()))
+            named[role] = (
+                key,
+                np.empty(entry.shape, object)
+                if entry.dtype.hasobject
+                else np.asarray(entry.load()),
+            )
             continue
         check_numbers(path, key, entry.shape, entry.dtype)
         named[role] = (key, np.asarray(entry.load()))
@@ -227,20 +280,36 @@ def check_numbers(path: Path | str, key: str, shape: tuple[int, ...], dtype: np.
     kind = "text" if dtype.kind in "SUT" else dtype.kind
     if kind == "O":
         parts = itertools.chain(STATES, *(ALIASES[role] for role in ROLES))
-        kind = "object" if not shape else "ragged" if len(shape) == 1 and key.lower() in parts else "objects"
+        kind = (
+            "object"
+            if not shape
+            else "ragged"
+            if len(shape) == 1 and key.lower() in parts
+            else "objects"
+        )
     what, how = {
-        "object": ("a Python object, such as a dict", f"{joined(['A', 'B'])} with d = {key}.item()"),
+        "object": (
+            "a Python object, such as a dict",
+            f"{joined(['A', 'B'])} with d = {key}.item()",
+        ),
         "ragged": (
             "a ragged object array",
-            f"pad it to [N, T, O] and give `lengths`, or concatenate it, np.concatenate(list({key})), and give `terminals` or"
+            "pad it to [N, T, O] and give `lengths`, or concatenate it, "
+            f"np.concatenate(list({key})), and give `terminals` or"
             f" lengths=[len(e) for e in {key}]",
         ),
         "objects": ("Python objects", f"{key}.astype(float)"),
-        "text": ("text", f"{key}.astype(float) for digits, [['left', 'right'].index(a) for a in {key}] for names"),
+        "text": (
+            "text",
+            f"{key}.astype(float) for digits, [['left', 'right'].index(a) for a in {key}] for "
+            "names",
+        ),
         "c": ("complex numbers", f"{key}.real, or np.concatenate([{key}.real, {key}.imag], -1)"),
         "V": ("a structured array", f"np.lib.recfunctions.structured_to_unstructured({key})"),
     }.get(kind, ("no numbers", f"{key}.astype(float)"))
-    raise refusal(path, f": {key} holds {what} ({shown(shape, dtype)}); expected numbers; convert: {how}")
+    raise refusal(
+        path, f": {key} holds {what} ({shown(shape, dtype)}); expected numbers; convert: {how}"
+    )
 
 
 def _npz(path: Path) -> Found:
@@ -251,7 +320,9 @@ def _npz(path: Path) -> Found:
                 entries[name.removesuffix(".npy")] = _npy(file, name)
         if not entries and file.namelist():
             inside = ", ".join(file.namelist()[:SHOWN])
-            raise refusal(path, f" is a zip file but no npz: it holds {inside}, no .npy; convert: {SAVE}")
+            raise refusal(
+                path, f" is a zip file but no npz: it holds {inside}, no .npy; convert: {SAVE}"
+            )
         named = _named(path, entries)
     return _arrays(path, "npz", named)
 
@@ -274,44 +345,71 @@ def _hdf5(path: Path) -> Found:
     try:
         import h5py
     except ImportError:
-        raise refusal(path, ": HDF5 files need the extra `data`; nearest: pip install 'irl-bench[data]'") from None
+        raise refusal(
+            path, ": HDF5 files need the extra `data`; nearest: pip install 'irl-bench[data]'"
+        ) from None
     with _reading(path, "HDF5 file"), h5py.File(path, "r") as file:
         top = _datasets(path, file)
         groups = [] if "observations" in _keys(path, top) else _episode_groups(file)
         parts = [_named(f"{path}: {group.name}", _datasets(path, group)) for group in groups]
-        whole = _named(path, {name: top[name] for name in top if name.lower() in ALIASES["world"]}, needs=()) if parts else None
+        whole = (
+            _named(
+                path,
+                {name: top[name] for name in top if name.lower() in ALIASES["world"]},
+                needs=(),
+            )
+            if parts
+            else None
+        )
         named = {} if parts else _named(path, top)
     if whole is None:
         return _arrays(path, "HDF5", named)
-    episodes = [Episode(*(part[role][1] if role in part else None for role in ROLES)) for part in parts]  # type: ignore
+    episodes = [
+        Episode(*(part[role][1] if role in part else None for role in ROLES)) for part in parts
+    ]  # type: ignore
     keys = {role: parts[0][role][0] for role in ROLES if role in parts[0]}
     return Found("HDF5, a group for each episode", episodes, keys, _world(path, whole))
 
 
 def _episode_groups(file: Any) -> list[Any]:
-    """The groups of an HDF5 file, or of its group `data`, that hold an episode each; in the order of their numbers."""
+    """The groups of an HDF5 file, or of its group `data`, that hold an episode each; in the
+    order of their numbers."""
     inside = file["data"] if "data" in file and hasattr(file["data"], "keys") else file
     names = (*ALIASES["observations"], *STATES, *ALIASES["actions"])
-    groups = [node for node in inside.values() if hasattr(node, "keys") and any(name.lower() in names for name in node)]
+    groups = [
+        node
+        for node in inside.values()
+        if hasattr(node, "keys") and any(name.lower() in names for name in node)
+    ]
     return sorted(groups, key=lambda group: (len(group.name), group.name))
 
 
 def _datasets(path: Path, group: Any) -> dict[str, Entry]:
-    """The arrays of a group of an HDF5 file; a group of observations stands for the one array of numbers in it."""
+    """The arrays of a group of an HDF5 file; a group of observations stands for the one array of
+    numbers in it."""
     entries = {}
     for name, node in group.items():
         if not hasattr(node, "keys"):
             entries[name] = _h5_entry(node)
         elif name.lower() in ALIASES["observations"]:
             inside = {}
-            node.visititems(lambda key, leaf, inside=inside: inside.update({key: leaf} if hasattr(leaf, "dtype") else {}))
-            flat = {key: leaf for key, leaf in inside.items() if leaf.shape is not None and 1 <= len(leaf.shape) <= 2}
+            node.visititems(
+                lambda key, leaf, inside=inside: inside.update(
+                    {key: leaf} if hasattr(leaf, "dtype") else {}
+                )
+            )
+            flat = {
+                key: leaf
+                for key, leaf in inside.items()
+                if leaf.shape is not None and 1 <= len(leaf.shape) <= 2
+            }
             if len(flat) != 1:
                 listed = _listed({key: _h5_entry(leaf) for key, leaf in inside.items()})
                 how = joined(flat) if flat else "the world's own observations, float32[T, O]"
                 raise refusal(
                     path,
-                    f": {node.name} holds {listed}; expected one array [T, O]; convert: {how} with d = file[{node.name!r}]",
+                    f": {node.name} holds {listed}; expected one array [T, O]; convert: {how} with "
+                    f"d = file[{node.name!r}]",
                 )
             entries[name] = _h5_entry(*flat.values())
     return entries
@@ -330,11 +428,14 @@ def _arrays(path: Path, file: str, named: Named) -> Found:
     """Arrays of all episodes: [N, T, O], or [S, O] where all steps stand one after the other."""
     key, observations = named["observations"]
     if observations.ndim not in (2, 3):
-        how = f"{key}.reshape(*{key}.shape[:2], -1)" if observations.ndim > 3 else f"{key}[..., None]"
+        how = (
+            f"{key}.reshape(*{key}.shape[:2], -1)" if observations.ndim > 3 else f"{key}[..., None]"
+        )
         what = "images?" if observations.ndim > 3 else "one number a step?"
         raise refusal(
             path,
-            f": {key} has {shown(observations.shape, observations.dtype)} ({what}); expected [N, T, O], or [T, O] of one"
+            f": {key} has {shown(observations.shape, observations.dtype)} ({what}); expected [N, "
+            "T, O], or [T, O] of one"
             f" episode or with `terminals`; convert: {how} if those are the world's values",
         )
     layout, episodes = (_padded if observations.ndim == 3 else _flat)(path, named)
@@ -348,7 +449,11 @@ def _padded(path: Path, named: Named) -> tuple[str, list[Episode]]:
     named = {role: named[role] for role in named if role not in ignored}
     if "mask" in named:
         key = named["mask"][0]
-        raise refusal(path, f": {key} is not read; expected `lengths` [N] of the episodes; convert: lengths={key}.sum(axis=1)")
+        raise refusal(
+            path,
+            f": {key} is not read; expected `lengths` [N] of the episodes; convert: "
+            f"lengths={key}.sum(axis=1)",
+        )
     (count, steps), more = _steps(path, named, 2, (0, 1))
     if "lengths" in named:
         lengths, layout = _lengths(path, named, count, steps), "[N, T, O], cut by lengths"
@@ -361,17 +466,24 @@ def _padded(path: Path, named: Named) -> tuple[str, list[Episode]]:
             names = [named[role][0] for role in ENDS if role in named]
             raise refusal(
                 path,
-                f": {' and '.join(names)} {shown((count, steps))} end episode {i} at step {int(ends[i].argmax())} of {steps};"
-                " expected `lengths` [N], as what follows may be padding or another episode; convert:"
-                f" lengths=np.where({names[0]}.any(1), {names[0]}.argmax(1) + 1, {steps}) for padding, or"
+                f": {' and '.join(names)} {shown((count, steps))} end episode {i} at step "
+                f"{int(ends[i].argmax())} of {steps};"
+                " expected `lengths` [N], as what follows may be padding or another episode; "
+                "convert:"
+                f" lengths=np.where({names[0]}.any(1), {names[0]}.argmax(1) + 1, {steps}) for "
+                "padding, or"
                 " x.reshape(-1, *x.shape[2:]) of every array",
             )
-    rows = [[named[role][1][i, :n] if role in named else None for role in ROLES] for i, n in enumerate(lengths)]
+    rows = [
+        [named[role][1][i, :n] if role in named else None for role in ROLES]
+        for i, n in enumerate(lengths)
+    ]
     return layout + _dropped(more), [Episode(*row) for row in rows]  # type: ignore[arg-type]
 
 
 def _check_ends(path: Path, named: Named, lengths: list[int], steps: int) -> None:
-    """Raises BadInput if marks of ends, where a file has them beside lengths, end an episode before its length."""
+    """Raises BadInput if marks of ends, where a file has them beside lengths, end an episode
+    before its length."""
     marks = {role: named[role] for role in ("terminals", "timeouts", "dones") if role in named}
     ends = _ends(path, {**named, **marks}, (len(lengths), steps)) if marks else None
     for i, length in enumerate(lengths if ends is not None else ()):
@@ -380,7 +492,8 @@ def _check_ends(path: Path, named: Named, lengths: list[int], steps: int) -> Non
             names = " and ".join(key for key, _ in marks.values())
             raise refusal(
                 path,
-                f": {names} end episode {i} at step {int(early[0])}, but lengths says {length}; expected one and the same end;"
+                f": {names} end episode {i} at step {int(early[0])}, but lengths says {length}; "
+                "expected one and the same end;"
                 " convert: leave one of them out",
             )
 
@@ -396,7 +509,8 @@ def _flat(path: Path, named: Named) -> tuple[str, list[Episode]]:
         if (np.flatnonzero(np.diff(ids.reshape(-1))).size + 1) > np.unique(ids).size:
             raise refusal(
                 path,
-                f": {key} comes back to an episode after another one; expected each episode's steps in one piece; convert:"
+                f": {key} comes back to an episode after another one; expected each episode's "
+                "steps in one piece; convert:"
                 f" x[o] of every array with o = np.argsort({key}, kind='stable')",
             )
     if rule == "lengths":
@@ -407,12 +521,16 @@ def _flat(path: Path, named: Named) -> tuple[str, list[Episode]]:
         lengths, layout = [steps] if steps else [], "one episode [T, O]"
     else:
         last = np.flatnonzero(ends) + 1
-        lengths = np.diff(last, prepend=0).tolist() + ([steps - int(last[-1])] if len(last) else [steps])
+        lengths = np.diff(last, prepend=0).tolist() + (
+            [steps - int(last[-1])] if len(last) else [steps]
+        )
         lengths = [n for n in lengths if n]
         layout = f"flat, cut by {' and '.join(named[role][0] for role in ENDS if role in named)}"
     if more not in (0, 1, len(lengths)):
         raise _mismatch(path, named, _step_roles(named)[0])
-    after = 1 if more == len(lengths) else 0  # each episode has its last observation, or only the whole file has one, or none
+    after = (
+        1 if more == len(lengths) else 0
+    )  # each episode has its last observation, or only the whole file has one, or none
     rows, at = [], 0
     for i, n in enumerate(lengths):
         begin = at + i * after
@@ -426,8 +544,11 @@ def _dropped(more: int) -> str:
     return ", without the observation after the last step" if more else ""
 
 
-def _steps(path: Path, named: Named, lead: int, most: tuple[int, ...] | None) -> tuple[tuple[int, ...], int]:
-    """The axes of episodes and steps, which all arrays share, and how many more observations there are than steps.
+def _steps(
+    path: Path, named: Named, lead: int, most: tuple[int, ...] | None
+) -> tuple[tuple[int, ...], int]:
+    """The axes of episodes and steps, which all arrays share, and how many more observations there
+    are than steps.
 
     Raises:
       BadInput: arrays that do not go together.
@@ -454,29 +575,39 @@ def _mismatch(path: Path, named: Named, role: str) -> BadInput:
     last = ", A" if role == "actions" else ""
     short, long = sorted((array.ndim + (role != "actions"), observations.ndim))
     if short < long:
-        how = f"{key if observations.ndim == long else other}[None] where the axis of episodes is missing"
+        how = (
+            f"{key if observations.ndim == long else other}[None] where the axis of episodes is "
+            "missing"
+        )
     else:
         how = f"cut both to the same steps, {key}[{':, ' * (long == 3)}:T]"
     return refusal(
         path,
-        f": {key} {shown(array.shape)} ({array.dtype}) do not go with {other} {shown(observations.shape)}"
-        f" ({observations.dtype}); expected {other} of shape [N, T, O] with {key} [N, T{last}], or [S, O] with [S{last}], or"
+        f": {key} {shown(array.shape)} ({array.dtype}) do not go with {other} "
+        f"{shown(observations.shape)}"
+        f" ({observations.dtype}); expected {other} of shape [N, T, O] with {key} [N, T{last}], or "
+        f"[S, O] with [S{last}], or"
         f" one observation more; convert: {how}",
     )
 
 
 def _ends(path: Path, named: Named, steps: tuple[int, ...]) -> np.ndarray | None:
-    """bool, in the shape `steps`: whether an episode ends with a step; None where the file does not tell."""
+    """bool, in the shape `steps`: whether an episode ends with a step; None where the file does
+    not tell."""
     ends = None
     for role in ENDS:
         if role not in named:
             continue
         key, array = named[role]
-        if array.size != np.prod(steps, dtype=int) or not (role == "ids" or np.isin(array, (0, 1)).all()):
+        if array.size != np.prod(steps, dtype=int) or not (
+            role == "ids" or np.isin(array, (0, 1)).all()
+        ):
             what = "numbers of episodes" if role == "ids" else "0 and 1"
             how = f"{key}.any(axis=-1)" if array.ndim > len(steps) else f"{key} > 0.5"
             raise refusal(
-                path, f": {key} has {shown(array.shape, array.dtype)}; expected {shown(steps)} of {what}; convert: {how}"
+                path,
+                f": {key} has {shown(array.shape, array.dtype)}; expected {shown(steps)} of "
+                f"{what}; convert: {how}",
             )
         flags = array.reshape(steps)
         if role in ("starts", "ids"):
@@ -488,35 +619,48 @@ def _ends(path: Path, named: Named, steps: tuple[int, ...]) -> np.ndarray | None
 
 
 def _lengths(path: Path, named: Named, count: int | None, steps: int) -> list[int]:
-    """Steps of each episode: of `count` rows of `steps`, or of episodes that make up `steps` together (count None)."""
+    """Steps of each episode: of `count` rows of `steps`, or of episodes that make up `steps`
+    together (count None)."""
     key, array = named["lengths"]
     values = array.reshape(-1)
     most = f"{len(values) if count is None else count} numbers in 1..{steps}"
     wrong = ~((values >= 1) & (values <= steps) & (values == np.floor(values)))  # also true of NaN
     reason = ""
-    if array.ndim not in (1, 2) or len(values) != array.shape[0] or (count is not None and len(values) != count):
+    if (
+        array.ndim not in (1, 2)
+        or len(values) != array.shape[0]
+        or (count is not None and len(values) != count)
+    ):
         reason = f"it has {shown(array.shape, array.dtype)}"
     elif wrong.any():
         i = int(wrong.argmax())
-        reason = f"episode {i} has {values[i]}" + (": an episode of no steps" if values[i] == 0 else "")
+        reason = f"episode {i} has {values[i]}" + (
+            ": an episode of no steps" if values[i] == 0 else ""
+        )
     elif count is None and int(values.sum()) != steps:
         reason = f"they add up to {int(values.sum())} of {steps} steps"
     if reason:
         raise refusal(
-            path, f": {key} must be {most}; {reason} ({array.dtype}); convert: {key}=np.array([len(e) for e in episodes])"
+            path,
+            f": {key} must be {most}; {reason} ({array.dtype}); convert: {key}=np.array([len(e) "
+            "for e in episodes])",
         )
     return [int(value) for value in values]
 
 
 def _between(path: Path, key: str, array: np.ndarray, steps: int) -> list[int]:
-    """Steps of each episode, from the steps at which all but the first begin; the end of the last may follow."""
+    """Steps of each episode, from the steps at which all but the first begin; the end of the
+    last may follow."""
     begins = array.reshape(-1).astype(np.float64)
-    edges = np.concatenate([[0.0], begins[:-1] if len(begins) and begins[-1] == steps else begins, [float(steps)]])
+    edges = np.concatenate(
+        [[0.0], begins[:-1] if len(begins) and begins[-1] == steps else begins, [float(steps)]]
+    )
     lengths = np.diff(edges)
     if array.ndim != 1 or not (lengths >= 1).all() or (edges != np.floor(edges)).any():
         raise refusal(
             path,
-            f": {key} has {shown(array.shape, array.dtype)}; expected rising numbers in 1..{steps - 1}, the first step of"
+            f": {key} has {shown(array.shape, array.dtype)}; expected rising numbers in "
+            f"1..{steps - 1}, the first step of"
             f" each episode but the first; convert: {key}=np.cumsum(lengths[:-1])",
         )
     return [int(n) for n in lengths]
@@ -531,7 +675,8 @@ def _world(path: Path, named: Named) -> str:
     if not isinstance(name, str):
         raise refusal(
             path,
-            f": {key} has {shown(array.shape, array.dtype)}; expected the world's name; convert: {key}=np.asarray('lane_keep')",
+            f": {key} has {shown(array.shape, array.dtype)}; expected the world's name; convert: "
+            f"{key}=np.asarray('lane_keep')",
         )
     return name
 
@@ -543,9 +688,13 @@ def _folder(path: Path) -> Callable[[Path], Found]:
             return reader
     names = sorted(name.name for name in path.iterdir())
     if "dataset_dict.json" in names:
-        raise refusal(path, f" holds several datasets; nearest: one of its folders, {path.name}/train")
+        raise refusal(
+            path, f" holds several datasets; nearest: one of its folders, {path.name}/train"
+        )
     if any(".tfrecord" in name for name in names):
-        raise refusal(path, f" holds .tfrecord files, which are not read; convert: {REFUSED['.tfrecord']}")
+        raise refusal(
+            path, f" holds .tfrecord files, which are not read; convert: {REFUSED['.tfrecord']}"
+        )
     if ".zgroup" in names or "zarr.json" in names:
         raise refusal(path, f" is a Zarr folder, which is not read; convert: {REFUSED['.zarr']}")
     files = [name for name in names if Path(name).suffix.lower() in FILES]
@@ -553,7 +702,8 @@ def _folder(path: Path) -> Callable[[Path], Found]:
         raise refusal(path, f" is a folder; nearest: one of its files, {', '.join(files[:SHOWN])}")
     raise refusal(
         path,
-        " is a folder of no dataset: it holds no data/ of Minari, no meta/info.json of LeRobot and no state.json of imitation;"
+        " is a folder of no dataset: it holds no data/ of Minari, no meta/info.json of LeRobot and "
+        "no state.json of imitation;"
         f" convert: {SAVE}",
     )
 
@@ -563,18 +713,34 @@ def _minari(path: Path) -> Found:
         import minari
         from gymnasium import spaces as kinds
     except ImportError:
-        raise refusal(path, ": Minari datasets need the extra `data`; nearest: pip install 'irl-bench[data]'") from None
+        raise refusal(
+            path, ": Minari datasets need the extra `data`; nearest: pip install 'irl-bench[data]'"
+        ) from None
     with _reading(path, "Minari dataset"):
         data = minari.MinariDataset(path if (path / "metadata.json").exists() else path / "data")
-        for name, space in (("observations", data.observation_space), ("actions", data.action_space)):
-            if isinstance(space, (kinds.Box, kinds.Discrete, kinds.MultiDiscrete, kinds.MultiBinary)):
+        for name, space in (
+            ("observations", data.observation_space),
+            ("actions", data.action_space),
+        ):
+            if isinstance(
+                space, (kinds.Box, kinds.Discrete, kinds.MultiDiscrete, kinds.MultiBinary)
+            ):
                 continue
             parts = getattr(space, "spaces", {})
-            parts = {str(key): part for key, part in (parts.items() if hasattr(parts, "items") else enumerate(parts))}
-            listed = ", ".join(f"{key} {shown(part.shape or ())} {part.dtype}" for key, part in parts.items()) or space
+            parts = {
+                str(key): part
+                for key, part in (parts.items() if hasattr(parts, "items") else enumerate(parts))
+            }
+            listed = (
+                ", ".join(
+                    f"{key} {shown(part.shape or ())} {part.dtype}" for key, part in parts.items()
+                )
+                or space
+            )
             raise refusal(
                 path,
-                f": {name} are a {type(space).__name__} of {listed}; expected one array [T, O]; convert:"
+                f": {name} are a {type(space).__name__} of {listed}; expected one array [T, O]; "
+                "convert:"
                 f" {joined(parts or 'd')} of every episode, with d = episode.{name}",
             )
         episodes = []
@@ -599,16 +765,27 @@ def _numbers(path: Path, name: str, array: Any) -> np.ndarray:
         sizes = set(pc.list_value_length(array).to_pylist())  # type: ignore[attr-defined]
         if len(sizes) > 1 or None in sizes:
             raise refusal(
-                path, f": {name} has rows of {len(sizes)} lengths or none; expected one; convert: leave those episodes out"
+                path,
+                f": {name} has rows of {len(sizes)} lengths or none; expected one; convert: leave "
+                "those episodes out",
             )
         inner = _numbers(path, name, array.flatten())
         return inner.reshape(len(array), sizes.pop() if sizes else 0, *inner.shape[1:])
-    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)) or array.null_count:
+    if (
+        not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind))
+        or array.null_count
+    ):
         if pa.types.is_struct(kind):
-            what, how = f"a dict of {', '.join(field.name for field in kind)}", joined(field.name for field in kind)
+            what, how = (
+                f"a dict of {', '.join(field.name for field in kind)}",
+                joined(field.name for field in kind),
+            )
         else:
             what, how = f"{kind} with {array.null_count} empty values", SAVE
-        raise refusal(path, f": {name} is {what}, {len(array)} rows; expected numbers in every row; convert: {how}")
+        raise refusal(
+            path,
+            f": {name} is {what}, {len(array)} rows; expected numbers in every row; convert: {how}",
+        )
     return array.to_numpy(zero_copy_only=False)
 
 
@@ -622,7 +799,9 @@ def _lerobot(path: Path) -> Found:
         info = json.loads((path / "meta" / "info.json").read_text())
         files = sorted((path / "data").rglob("*.parquet"))
         if not files:
-            raise refusal(path, " holds no data/*.parquet; nearest: download the dataset's data/ too")
+            raise refusal(
+                path, " holds no data/*.parquet; nearest: download the dataset's data/ too"
+            )
         tables = []
         for file in files:
             _kind(file)
@@ -632,12 +811,16 @@ def _lerobot(path: Path) -> Found:
                 if name not in columns:
                     raise refusal(
                         path,
-                        f": {file.relative_to(path)} has no column {name}, only {', '.join(columns[:SHOWN])}; expected numbers"
-                        " a step in observation.state; convert: record the world's own observations as that column",
+                        f": {file.relative_to(path)} has no column {name}, only "
+                        f"{', '.join(columns[:SHOWN])}; expected numbers"
+                        " a step in observation.state; convert: record the world's own "
+                        "observations as that column",
                     )
             wanted = [name for name in (*names.values(), *index) if name in columns]
             tables.append(handle.read(columns=wanted).select(wanted))
-        table = pa.concat_tables(tables, promote_options="permissive")  # shards may differ in the width of their integers
+        table = pa.concat_tables(
+            tables, promote_options="permissive"
+        )  # shards may differ in the width of their integers
         arrays = {name: _numbers(path, name, table[name]) for name in table.column_names}
         episode, frame = (arrays[name].reshape(len(table)).astype(np.int64) for name in index)
     order = np.lexsort((frame, episode))
@@ -645,13 +828,23 @@ def _lerobot(path: Path) -> Found:
     episodes = []
     for i, rows in enumerate(np.split(order, begins[1:]) if len(order) else []):
         if not np.array_equal(frame[rows], np.arange(len(rows))):
-            raise refusal(path, f": frame_index of episode {i} is not 0..{len(rows) - 1}; nearest: download the dataset again")
-        state, action, reward = (arrays[name][rows] if name in arrays else None for name in names.values())
-        episodes.append(Episode(state.reshape(len(rows), -1) if state.ndim == 1 else state, action, reward))  # type: ignore
+            raise refusal(
+                path,
+                f": frame_index of episode {i} is not 0..{len(rows) - 1}; nearest: download the "
+                "dataset again",
+            )
+        state, action, reward = (
+            arrays[name][rows] if name in arrays else None for name in names.values()
+        )
+        episodes.append(
+            Episode(state.reshape(len(rows), -1) if state.ndim == 1 else state, action, reward)
+        )  # type: ignore
     count = info.get("total_episodes", len(episodes)) if isinstance(info, dict) else len(episodes)
     if count != len(episodes):
         raise refusal(
-            path, f": meta/info.json names {count} episodes, data/ holds {len(episodes)}; nearest: download all of data/"
+            path,
+            f": meta/info.json names {count} episodes, data/ holds {len(episodes)}; nearest: "
+            "download all of data/",
         )
     version = str(info.get("codebase_version", "")) if isinstance(info, dict) else ""
     return Found(f"LeRobot dataset {version}".strip(), episodes, names)
@@ -662,22 +855,39 @@ def _imitation(path: Path) -> Found:
 
     kind = "Hugging Face dataset of trajectories"
     with _reading(path, kind):
-        files = [path / Path(entry["filename"]).name for entry in json.loads((path / "state.json").read_text())["_data_files"]]
+        files = [
+            path / Path(entry["filename"]).name
+            for entry in json.loads((path / "state.json").read_text())["_data_files"]
+        ]
         tables = []
         for file in files:
             _kind(file)
             with file.open("rb") as handle, pa.ipc.open_stream(handle) as stream:
                 batches = list(stream)
                 for batch in batches:
-                    batch.validate(full=True)  # Arrow ends the process when it meets offsets that lead nowhere
+                    batch.validate(
+                        full=True
+                    )  # Arrow ends the process when it meets offsets that lead nowhere
                 tables.append(pa.Table.from_batches(batches, stream.schema))
         table = pa.concat_tables(tables)
         keys = {role: key for role, key in _keys(path, table.column_names).items() if role in ROLES}
-        if "observations" not in keys or not hasattr(table[keys["observations"]].type, "value_type"):
+        if "observations" not in keys or not hasattr(
+            table[keys["observations"]].type, "value_type"
+        ):
             listed = ", ".join(f"{field.name} {field.type}" for field in table.schema)
-            raise refusal(path, f" holds {listed}; expected a trajectory a row with obs and acts; convert: {SAVE}")
+            raise refusal(
+                path,
+                f" holds {listed}; expected a trajectory a row with obs and acts; convert: {SAVE}",
+            )
         episodes = [
-            Episode(*(_numbers(path, keys[role], table[keys[role]][i].values) if role in keys else None for role in ROLES))  # type: ignore
+            Episode(
+                *(
+                    _numbers(path, keys[role], table[keys[role]][i].values)
+                    if role in keys
+                    else None
+                    for role in ROLES
+                )
+            )  # type: ignore
             for i in range(len(table))
         ]
     return Found("imitation's trajectories", episodes, keys)
@@ -696,37 +906,46 @@ FOLDERS: Mapping[str, Callable[[Path], Found]] = {
 """Readers of folders, by what a folder holds; the first that fits."""
 
 _ARRAYS = "np.savez('demos.npz', observations=d['observations'], actions=d['actions'])"
-_PICKLED = f"d = pandas.read_pickle(FILE), which runs code from the file: only if you trust it; {_ARRAYS}"
+_PICKLED = (
+    f"d = pandas.read_pickle(FILE), which runs code from the file: only if you trust it; {_ARRAYS}"
+)
 _TORCH = f"d = {{k: x.numpy() for k, x in torch.load(FILE, weights_only=True).items()}}; {_ARRAYS}"
 _LINES = (
-    "t = pandas.read_json(FILE, lines=True); np.savez('demos.npz', observations=np.stack(t.obs), actions=np.stack(t.action),"
+    "t = pandas.read_json(FILE, lines=True); np.savez('demos.npz', observations=np.stack(t.obs), "
+    "actions=np.stack(t.action),"
     " terminals=t.done)"
 )
 _PARQUET = (
-    "np.savez('demos.npz', observations=np.stack(t['observation.state']), actions=np.stack(t.action),"
+    "np.savez('demos.npz', observations=np.stack(t['observation.state']), "
+    "actions=np.stack(t.action),"
     " lengths=t.groupby('episode_index').size())"
 )
 REFUSED: Mapping[str, str] = {
-    ".npy": "np.savez('demos.npz', observations=np.load('obs.npy'), actions=np.load('actions.npy'))",
+    ".npy": "np.savez('demos.npz', observations=np.load('obs.npy'), "
+    "actions=np.load('actions.npy'))",
     ".pkl": _PICKLED,
     ".pickle": _PICKLED,
     ".pt": _TORCH,
     ".pth": _TORCH,
-    ".csv": "t = pandas.read_csv(FILE); np.savez('demos.npz', observations=t[NAMES], actions=t[NAMES], terminals=t.done)",
+    ".csv": "t = pandas.read_csv(FILE); np.savez('demos.npz', observations=t[NAMES], "
+    "actions=t[NAMES], terminals=t.done)",
     ".json": f"d = {{k: np.asarray(x) for k, x in json.load(open(FILE)).items()}}; {_ARRAYS}",
     ".jsonl": _LINES,
     ".ndjson": _LINES,
     ".zarr": (
-        "z = zarr.open(FOLDER, 'r'); np.savez('demos.npz', observations=z['data/state'][:], actions=z['data/action'][:],"
+        "z = zarr.open(FOLDER, 'r'); np.savez('demos.npz', observations=z['data/state'][:], "
+        "actions=z['data/action'][:],"
         " lengths=np.diff(z['meta/episode_ends'][:], prepend=0))"
     ),
     ".tfrecord": (
-        "e = [list(x['steps'].as_numpy_iterator()) for x in tfds.builder_from_directory(FOLDER).as_dataset('train')];"
+        "e = [list(x['steps'].as_numpy_iterator()) for x in "
+        "tfds.builder_from_directory(FOLDER).as_dataset('train')];"
         " np.savez('demos.npz', observations=[s['observation'] for x in e for s in x],"
         " actions=[s['action'] for x in e for s in x], lengths=[len(x) for x in e])"
     ),
     ".mat": f"d = scipy.io.loadmat(FILE); {_ARRAYS}",
-    ".parquet": f"give the folder of the LeRobot dataset, or t = pandas.read_parquet(FILE); {_PARQUET}",
+    ".parquet": "give the folder of the LeRobot dataset, or t = pandas.read_parquet(FILE); "
+    f"{_PARQUET}",
     ".arrow": f"give the folder of the dataset, or {SAVE}",
     ".gz": "unpack it: gunzip FILE",
     ".zip": "unpack it: unzip FILE",

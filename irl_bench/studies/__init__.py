@@ -9,4 +9,5 @@ STUDIES = {
     "seed_table": "irl_bench.studies.seed_table",
     "transfer": "irl_bench.studies.transfer",
 }
-"""The one registry: name of --experiment -> module with `STUDY`, an `irl_bench.studies.study.Study`."""
+"""The one registry: name of --experiment -> module with `STUDY`, an
+`irl_bench.studies.study.Study`."""

@@ -1,8 +1,9 @@
-"""How much of RLHF's gain over SFT is repaired exposure bias? Over the demonstrator's quality and the reward's accuracy.
+"""How much of RLHF's gain over SFT is repaired exposure bias? Over the demonstrator's quality and
+the reward's accuracy.
 
-RLHF's gain over BC is set beside what DAgger and GAIL gain over the same BC at the same demonstrations, which is nothing but
-exposure bias corrected, and beside what RLHF has above the demonstrator, which neither of them can have. The reward is made
-less accurate by fewer labels.
+RLHF's gain over BC is set beside what DAgger and GAIL gain over the same BC at the same
+demonstrations, which is nothing but exposure bias corrected, and beside what RLHF has above the
+demonstrator, which neither of them can have. The reward is made less accurate by fewer labels.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ from irl_bench.studies.study import FLAG_SEEN, Part, Study, count_axis, narrowed
 
 QUALITIES = {"smoke": ("50",), "default": ("50", "100")}
 """By budget; `full` has all of the world's."""
-LABELS = {"smoke": (50,), "default": (10, 30, 100, 300, 1000), "full": (10, 30, 100, 300, 1000, 3000)}
+LABELS = {
+    "smoke": (50,),
+    "default": (10, 30, 100, 300, 1000),
+    "full": (10, 30, 100, 300, 1000, 3000),
+}
 OTHERS = ("bc", "dagger", "gail")
 
 
@@ -36,15 +41,30 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
         only = request.settings.get(env, {}).get("demonstrator")
         all_of = QUALITIES.get(request.budget) or qualities_of(env, "full")
         for quality in all_of if only is None else (QUALITY_OF[only],):
-            chosen = {**request.settings, env: {**request.settings.get(env, {}), **option_of(quality)}}
+            chosen = {
+                **request.settings,
+                env: {**request.settings.get(env, {}), **option_of(quality)},
+            }
             others = OTHERS[:1] if request.budget == "smoke" else OTHERS
             wanted = [("others", others, {})]
-            wanted += [(str(labels), ("rlhf",), {"labels": labels}) for labels in LABELS[request.budget]]
+            wanted += [
+                (str(labels), ("rlhf",), {"labels": labels}) for labels in LABELS[request.budget]
+            ]
             for place, algos, own in wanted:
-                settings = {**chosen, "rlhf": {**request.settings.get("rlhf", {}), **own}} if own else chosen
+                settings = (
+                    {**chosen, "rlhf": {**request.settings.get("rlhf", {}), **own}}
+                    if own
+                    else chosen
+                )
                 name = f"{env}/{quality}/{place}"
                 asked = narrowed(
-                    request, algo=algos, env=(env,), mode=(mode,), demos=count, settings=settings, out=str(out / name)
+                    request,
+                    algo=algos,
+                    env=(env,),
+                    mode=(mode,),
+                    demos=count,
+                    settings=settings,
+                    out=str(out / name),
                 )
                 found.append(Part(name, asked, report=False))
     return found
@@ -59,16 +79,23 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
         own = [p for p in points if (p["env"], p["quality"]) == (env, quality)]
         others = {p["algo"]: p for p in own if p["place"] == "others"}
         for point in (p for p in own if p["algo"] == "rlhf"):
-            rows.setdefault(f"{env}: RLHF's gain over BC, in scores, mean over seeds [95 % interval]", []).append(
-                split(point, others)
-            )
+            rows.setdefault(
+                f"{env}: RLHF's gain over BC, in scores, mean over seeds [95 % interval]", []
+            ).append(split(point, others))
     text = [
-        "Score: (J - J_random) / (J_expert - J_random). Share repaired: the larger of DAgger's and GAIL's gain over RLHF's. "
-        "Intervals: jackknife-t over seeds, differences paired by seed. From the expert's data nothing can be above the "
+        "Score: (J - J_random) / (J_expert - J_random). Share repaired: the larger of DAgger's and "
+        "GAIL's gain over RLHF's. "
+        "Intervals: jackknife-t over seeds, differences paired by seed. From the expert's data "
+        "nothing can be above the "
         "demonstrator, so that there all of a gain is repaired exposure bias by construction.",
         FLAG_SEEN,
     ]
-    return {"title": "How much of RLHF's gain is repaired exposure bias?", "text": text, "tables": rows, "points": points}
+    return {
+        "title": "How much of RLHF's gain is repaired exposure bias?",
+        "text": text,
+        "tables": rows,
+        "points": points,
+    }
 
 
 def draw(found: Mapping[str, Any]) -> Figure:
@@ -81,28 +108,53 @@ def draw(found: Mapping[str, Any]) -> Figure:
     colours = series.colours([p["algo"] for p in points])
     for axis, (env, quality) in zip(axes, panels, strict=False):
         own = [p for p in points if (p["env"], p["quality"]) == (env, quality)]
-        score_of = lambda p: (np.array(p["return"]) - p["random"]) / p["unit"]  # noqa: E731
+        score_of = lambda p: (np.array(p["return"]) - p["random"]) / p["unit"]
         for p in (p for p in own if p["algo"] != "rlhf"):
             axis.axhline(score_of(p)[0], color=colours[p["algo"]], lw=1.2, label=p["algo"])
         asked = sorted((p for p in own if p["algo"] == "rlhf"), key=lambda p: p["labels"])
-        with_intervals(axis, [p["labels"] for p in asked], [score_of(p) for p in asked], colours["rlhf"], "rlhf")
-        axis.axhline((own[0]["demonstrator"] - own[0]["random"]) / own[0]["unit"], color="#444444", lw=0.7, ls=(0, (4, 3)))
+        with_intervals(
+            axis,
+            [p["labels"] for p in asked],
+            [score_of(p) for p in asked],
+            colours["rlhf"],
+            "rlhf",
+        )
+        axis.axhline(
+            (own[0]["demonstrator"] - own[0]["random"]) / own[0]["unit"],
+            color="#444444",
+            lw=0.7,
+            ls=(0, (4, 3)),
+        )
         count_axis(axis, (p["labels"] for p in asked))
-        axis.set(xlabel="labels", ylabel="normalised score", title=f"{env}, demonstrator of {quality} % (dashed)")
+        axis.set(
+            xlabel="labels",
+            ylabel="normalised score",
+            title=f"{env}, demonstrator of {quality} % (dashed)",
+        )
         axis.legend(loc="best", frameon=False, fontsize=7)
     return figure
 
 
 def split(point: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """RLHF's gain over BC, what DAgger and GAIL gain over BC, and what RLHF has above the demonstrator; in scores, paired.
+    """RLHF's gain over BC, what DAgger and GAIL gain over BC, and what RLHF has above the
+    demonstrator; in scores, paired.
 
-    The share repaired is the larger of DAgger's and GAIL's gain over RLHF's, where that is above 0 for certain.
+    The share repaired is the larger of DAgger's and GAIL's gain over RLHF's, where that is above 0
+    for certain.
     """
     bc, dagger_, gail_ = others["bc"], others.get("dagger"), others.get("gail")
     total, dagger, gail = (paired(one, bc) for one in (point, dagger_, gail_))
-    gains = [(found[0], other) for found, other in ((dagger, dagger_), (gail, gail_)) if found and np.isfinite(found[0])]
-    share = ratio(max(gains, key=lambda one: one[0])[1], point, bc) if gains and total and total[1] > 0 else None
-    show = lambda values: spread(values) if values else tables.MISSING  # noqa: E731
+    gains = [
+        (found[0], other)
+        for found, other in ((dagger, dagger_), (gail, gail_))
+        if found and np.isfinite(found[0])
+    ]
+    share = (
+        ratio(max(gains, key=lambda one: one[0])[1], point, bc)
+        if gains and total and total[1] > 0
+        else None
+    )
+    show = lambda values: spread(values) if values else tables.MISSING
     return {
         "quality": f"{point['quality']} %",
         "RLHF": point["algo"],
@@ -116,11 +168,18 @@ def split(point: Mapping[str, Any], others: Mapping[str, Mapping[str, Any]]) -> 
     }
 
 
-def ratio(one: Mapping[str, Any] | None, other: Mapping[str, Any], bc: Mapping[str, Any]) -> list[float]:
+def ratio(
+    one: Mapping[str, Any] | None, other: Mapping[str, Any], bc: Mapping[str, Any]
+) -> list[float]:
     """[gain over BC of one / that of another, low, high] over the seeds that all three have."""
     assert one is not None
     shared = set(one["seed_ids"]) & set(other["seed_ids"]) & set(bc["seed_ids"])
-    found = np.array([[p["returns"][p["seed_ids"].index(seed)] for p in (one, other, bc)] for seed in sorted(shared)])
+    found = np.array(
+        [
+            [p["returns"][p["seed_ids"].index(seed)] for p in (one, other, bc)]
+            for seed in sorted(shared)
+        ]
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
         found = slopes.jackknife_t(found[:, :2] - found[:, 2:], lambda m: m[..., 0] / m[..., 1])
     return [float(x) for x in found]
@@ -128,7 +187,8 @@ def ratio(one: Mapping[str, Any] | None, other: Mapping[str, Any], bc: Mapping[s
 
 STUDY = Study(
     name="decomposition",
-    help="RLHF's gain over BC beside DAgger's and GAIL's, over the demonstrator's quality and the reward's accuracy",
+    help="RLHF's gain over BC beside DAgger's and GAIL's, over the demonstrator's quality and the "
+    "reward's accuracy",
     algo=(*OTHERS, "rlhf"),
     env=("lane_keep",),
     fixed=False,

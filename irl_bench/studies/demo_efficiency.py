@@ -1,7 +1,9 @@
-"""What an algorithm makes of N demonstrations: normalised score and regret over N, all algorithms on the same demonstrations.
+"""What an algorithm makes of N demonstrations: normalised score and regret over N, all algorithms
+on the same demonstrations.
 
-Each N is a whole sweep, so its folder also holds the horizon verdicts of all learners at equal demonstrations. Seed by seed,
-algorithms share demonstrations and evaluation episodes, so ratios to BC are paired.
+Each N is a whole sweep, so its folder also holds the horizon verdicts of all learners at equal
+demonstrations. Seed by seed, algorithms share demonstrations and evaluation episodes, so ratios to
+BC are paired.
 """
 
 from __future__ import annotations
@@ -19,13 +21,25 @@ from irl_bench.plan import registry
 from irl_bench.plan.build import Request
 from irl_bench.report import ReportData, series, tables, training
 from irl_bench.studies import aggregate
-from irl_bench.studies.study import Part, Study, count_axis, mean, narrowed, same_seeds, scores, with_intervals
+from irl_bench.studies.study import (
+    Part,
+    Study,
+    count_axis,
+    mean,
+    narrowed,
+    same_seeds,
+    scores,
+    with_intervals,
+)
 
 
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     modes = tuple(dict.fromkeys(next(iter(registry.world(env).world.modes)) for env in request.env))
     return [
-        Part(f"demos-{count}", narrowed(request, demos=count, mode=modes, out=str(out / f"demos-{count}")))
+        Part(
+            f"demos-{count}",
+            narrowed(request, demos=count, mode=modes, out=str(out / f"demos-{count}")),
+        )
         for count in sorted(demos)
     ]
 
@@ -61,7 +75,9 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
                     "gain": gain,
                 }
             )
-            rows.setdefault(f"{curve.env}: at T = {int(last[0])} steps, mean over seeds [95 % interval]", []).append(
+            rows.setdefault(
+                f"{curve.env}: at T = {int(last[0])} steps, mean over seeds [95 % interval]", []
+            ).append(
                 {
                     "demos": count,
                     "algorithm": curve.algo,
@@ -84,13 +100,20 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
     for own in rows.values():
         own.sort(key=lambda row: row["demos"])
     text = [
-        "Score: 1 is the expert, 0 a random policy, (G - G_0) / (G* - G_0) with G the mean return of an episode. Intervals: "
-        "jackknife-t over seeds; differences from and ratios to BC are paired by seed, ratios on their logarithm.",
+        "Score: 1 is the expert, 0 a random policy, (G - G_0) / (G* - G_0) with G the mean return "
+        "of an episode. Intervals: "
+        "jackknife-t over seeds; differences from and ratios to BC are paired by seed, ratios on "
+        "their logarithm.",
     ]
     means = together(points)
     if means:
-        heading = "Interquartile mean of the score over seeds and worlds [95 % stratified bootstrap interval]"
-        rows[heading] = [{**one, "IQM of the score": spread(one["IQM of the score"])} for one in means]
+        heading = (
+            "Interquartile mean of the score over seeds and worlds [95 % stratified "
+            "bootstrap interval]"
+        )
+        rows[heading] = [
+            {**one, "IQM of the score": spread(one["IQM of the score"])} for one in means
+        ]
     top = max(point["demos"] for point in points) if points else 0
     profiles = aggregate.profiles(by_algorithm(points, top)) if points else {}
     found_ = {"title": "Score over demonstrations", "text": text, "tables": rows, "points": points}
@@ -102,7 +125,8 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
 
 
 def by_algorithm(points: list[dict[str, Any]], demos: int) -> dict[str, np.ndarray]:
-    """{algorithm: scores float[S, W]} at a number of demonstrations, of algorithms run in all worlds; S is the fewest seeds."""
+    """{algorithm: scores float[S, W]} at a number of demonstrations, of algorithms run in all
+    worlds; S is the fewest seeds."""
     own = [point for point in points if point["demos"] == demos]
     worlds = dict.fromkeys(point["env"] for point in own)
     found = {}
@@ -121,12 +145,21 @@ def together(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
         scores = by_algorithm(points, demos)
         for algo, value in aggregate.iqm(scores).items():
             seeds, worlds = scores[algo].shape
-            lines.append({"demos": demos, "algorithm": algo, "IQM of the score": value, "worlds": worlds, "seeds": seeds})
+            lines.append(
+                {
+                    "demos": demos,
+                    "algorithm": algo,
+                    "IQM of the score": value,
+                    "worlds": worlds,
+                    "seeds": seeds,
+                }
+            )
     return lines
 
 
 def paired_ratio(curve: Any, bc: Any, last: np.ndarray) -> list[float] | None:
-    """[ratio of mean regrets, low, high] over the seeds that both have; None where it has no logarithm."""
+    """[ratio of mean regrets, low, high] over the seeds that both have; None where it has no
+    logarithm."""
     here, there = same_seeds(curve, bc)
     pairs = np.stack([curve.regret(last)[here, 0], bc.regret(last)[there, 0]], axis=1)
     if not len(pairs) or not (pairs.mean(axis=0) > 0).all():
@@ -165,14 +198,21 @@ def draw(found: Mapping[str, Any]) -> Figure:
     for line, env in zip(axes, worlds, strict=False):
         for axis, quantity in zip(line, LABELS, strict=True):
             for algo in names:
-                own = sorted((p for p in points if (p["env"], p["algo"]) == (env, algo)), key=lambda p: p["demos"])
+                own = sorted(
+                    (p for p in points if (p["env"], p["algo"]) == (env, algo)),
+                    key=lambda p: p["demos"],
+                )
                 if not own:
                     continue
-                x = np.array([p["demos"] for p in own], float) * 1.06 ** (names.index(algo) - (len(names) - 1) / 2)
+                x = np.array([p["demos"] for p in own], float) * 1.06 ** (
+                    names.index(algo) - (len(names) - 1) / 2
+                )
                 with_intervals(axis, x, [p[quantity] for p in own], colours[algo], algo)
                 for place, p in zip(x, own, strict=True):
                     seeds = p[f"{quantity}s"]
-                    axis.plot([place] * len(seeds), seeds, ".", color=colours[algo], ms=2, alpha=0.4)
+                    axis.plot(
+                        [place] * len(seeds), seeds, ".", color=colours[algo], ms=2, alpha=0.4
+                    )
             count_axis(axis, counts)
             axis.set(xlabel="demonstrations", ylabel=LABELS[quantity], title=env)
             if quantity == "score":
@@ -185,29 +225,40 @@ def draw(found: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def draw_together(axes: Any, found: Mapping[str, Any], names: list[str], colours: Mapping[str, str]) -> None:
+def draw_together(
+    axes: Any, found: Mapping[str, Any], names: list[str], colours: Mapping[str, str]
+) -> None:
     """Interquartile means over demonstrations, and performance profiles at the most of them."""
     profiles = found["profiles"]
     for algo in names:
         own = [one for one in found["means"] if one["algorithm"] == algo]
         if own:
-            x, (y, low, high) = [one["demos"] for one in own], np.array([one["IQM of the score"] for one in own]).T
+            x, (y, low, high) = (
+                [one["demos"] for one in own],
+                np.array([one["IQM of the score"] for one in own]).T,
+            )
             axes[0].plot(x, y, color=colours[algo], marker="o", ms=3, lw=1.2)
             axes[0].fill_between(x, low, high, color=colours[algo], alpha=0.15, lw=0)
         if algo in profiles["shares"]:
             share, low, high = profiles["shares"][algo]
             axes[1].plot(profiles["thresholds"], share, color=colours[algo], lw=1.2, label=algo)
-            axes[1].fill_between(profiles["thresholds"], low, high, color=colours[algo], alpha=0.15, lw=0)
+            axes[1].fill_between(
+                profiles["thresholds"], low, high, color=colours[algo], alpha=0.15, lw=0
+            )
     count_axis(axes[0], (one["demos"] for one in found["means"]))
     axes[0].set(xlabel="demonstrations", ylabel="IQM of the score", title="all worlds")
     axes[1].set(
-        xlabel="score τ", ylabel="share of runs above τ", title=f"{profiles['demos']} demonstrations", ylim=(-0.02, 1.02)
+        xlabel="score τ",
+        ylabel="share of runs above τ",
+        title=f"{profiles['demos']} demonstrations",
+        ylim=(-0.02, 1.02),
     )
 
 
 STUDY = Study(
     name="demo_efficiency",
-    help="score and regret over the number of demonstrations (--demos=1,4,16,64), with verdicts at each number",
+    help="score and regret over the number of demonstrations (--demos=1,4,16,64), with verdicts at "
+    "each number",
     algo=("bc", "dagger", "gail", "airl"),
     env=("lane_keep",),
     fixed=False,

@@ -1,7 +1,7 @@
 """Score over the number of comparisons: who answers, and which pairs are asked about.
 
-`rlhf_iterated` at each number of labels: the oracle under each strategy of asking, and each teacher where pairs are drawn
-uniformly. Seeds, demonstrations and evaluation episodes are shared.
+`rlhf_iterated` at each number of labels: the oracle under each strategy of asking, and each teacher
+where pairs are drawn uniformly. Seeds, demonstrations and evaluation episodes are shared.
 """
 
 from __future__ import annotations
@@ -21,13 +21,19 @@ from irl_bench.report import ReportData, series, training
 from irl_bench.studies.demo_efficiency import spread
 from irl_bench.studies.study import Part, Study, count_axis, mean, narrowed, scores, with_intervals
 
-LABELS: Mapping[str, tuple[int, ...]] = {"smoke": (50,), "default": (50, 150, 500, 1500), "full": (50, 150, 500, 1500, 4500)}
+LABELS: Mapping[str, tuple[int, ...]] = {
+    "smoke": (50,),
+    "default": (50, 150, 500, 1500),
+    "full": (50, 150, 500, 1500, 4500),
+}
 ALGO = "rlhf_iterated"
 
 
 def asked(budget: str) -> list[tuple[str, str]]:
     """(teacher, queries) of every line of the study."""
-    lines = [("oracle", kind) for kind in QUERIES] + [(name, "uniform") for name in TEACHERS if name != "oracle"]
+    lines = [("oracle", kind) for kind in QUERIES] + [
+        (name, "uniform") for name in TEACHERS if name != "oracle"
+    ]
     return lines[:2] if budget == "smoke" else lines
 
 
@@ -39,11 +45,21 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
         for labels in LABELS[request.budget]:
             for teacher, queries in asked(request.budget):
                 place = f"{env}/{labels}/{teacher}-{queries}"
-                own = {**request.settings.get(ALGO, {}), "labels": labels, "teacher": teacher, "queries": queries}
+                own = {
+                    **request.settings.get(ALGO, {}),
+                    "labels": labels,
+                    "teacher": teacher,
+                    "queries": queries,
+                }
                 changed = narrowed(
-                    request, algo=(ALGO,), env=(env,), mode=(mode,), demos=count, out=str(out / place),
+                    request,
+                    algo=(ALGO,),
+                    env=(env,),
+                    mode=(mode,),
+                    demos=count,
+                    out=str(out / place),
                     settings={**request.settings, ALGO: own},
-                )  # fmt: skip
+                )
                 found.append(Part(place, changed, report=False))
     return found
 
@@ -58,11 +74,17 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
         assert score is not None
         accuracy = training.metric(data, curve, "reward_accuracy")
         answered = training.metric(data, curve, "answered")
-        last = lambda found: float(np.mean(found[1][:, -1])) if found else None  # noqa: E731
+        last = lambda found: float(np.mean(found[1][:, -1])) if found else None
         point = {
-            "env": env, "labels": int(labels), "teacher": teacher, "queries": queries,
-            "score": mean(score), "scores": score.tolist(), "accuracy": last(accuracy), "answered": last(answered),
-        }  # fmt: skip
+            "env": env,
+            "labels": int(labels),
+            "teacher": teacher,
+            "queries": queries,
+            "score": mean(score),
+            "scores": score.tolist(),
+            "accuracy": last(accuracy),
+            "answered": last(answered),
+        }
         points.append(point)
         rows.setdefault(f"{env}: {ALGO}, mean over seeds [95 % interval]", []).append(
             {
@@ -78,7 +100,8 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
             }
         )
     text = [
-        "Score: 1 is the expert, 0 a random policy. Labels are comparisons asked for; answered: those that were not skipped."
+        "Score: 1 is the expert, 0 a random policy. Labels are comparisons asked for; answered: "
+        "those that were not skipped."
     ]
     return {"title": "Score over labels", "text": text, "tables": rows, "points": points}
 
@@ -90,16 +113,21 @@ def draw(found: Mapping[str, Any]) -> Figure:
     axes = figure.subplots(len(worlds), 2, squeeze=False, sharey="row")
     for line, env in zip(axes, worlds, strict=True):
         for axis, title, key, held in zip(
-            line, ("the oracle, by query", "uniform queries, by teacher"), ("queries", "teacher"), ("teacher", "queries"),
+            line,
+            ("the oracle, by query", "uniform queries, by teacher"),
+            ("queries", "teacher"),
+            ("teacher", "queries"),
             strict=True,
-        ):  # fmt: skip
+        ):
             fixed = "oracle" if held == "teacher" else "uniform"
             here = [p for p in points if p["env"] == env and p[held] == fixed]
             names = list(dict.fromkeys(p[key] for p in here))
             colours = series.colours(names)
             for name in names:
                 own = sorted((p for p in here if p[key] == name), key=lambda p: p["labels"])
-                with_intervals(axis, [p["labels"] for p in own], [p["score"] for p in own], colours[name], name)
+                with_intervals(
+                    axis, [p["labels"] for p in own], [p["score"] for p in own], colours[name], name
+                )
             axis.axhline(1.0, color="#444444", lw=0.7, ls=(0, (4, 3)))
             count_axis(axis, (p["labels"] for p in here))
             axis.set(xlabel="labels", ylabel="normalised score", title=f"{env}: {title}")
@@ -109,7 +137,8 @@ def draw(found: Mapping[str, Any]) -> Figure:
 
 STUDY = Study(
     name="label_efficiency",
-    help="score of iterated RLHF over the number of labels, by teacher and by which pairs are asked about",
+    help="score of iterated RLHF over the number of labels, by teacher and by which pairs are "
+    "asked about",
     algo=(ALGO,),
     env=("lane_keep",),
     fixed=False,

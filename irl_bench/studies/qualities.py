@@ -1,4 +1,5 @@
-"""Demonstrators of several qualities: which a world has, how good they are, and what learners make of their demonstrations."""
+"""Demonstrators of several qualities: which a world has, how good they are, and what learners
+make of their demonstrations."""
 
 from __future__ import annotations
 
@@ -25,9 +26,14 @@ ROLLOUTS = 64
 
 
 def qualities_of(env: str, budget: str) -> tuple[str, ...]:
-    """Of a world's demonstrators those that are compared: on robots, which take long, the half and the whole but for `full`."""
-    few = {"smoke": ("50",), "default": ("50", "100") if env in table.ROBOTS else QUALITIES, "full": QUALITIES}[budget]
-    ship = lambda quality: registry.world(env, option_of(quality)).world.has_expert  # noqa: E731
+    """Of a world's demonstrators those that are compared: on robots, which take long, the half
+    and the whole but for `full`."""
+    few = {
+        "smoke": ("50",),
+        "default": ("50", "100") if env in table.ROBOTS else QUALITIES,
+        "full": QUALITIES,
+    }[budget]
+    ship = lambda quality: registry.world(env, option_of(quality)).world.has_expert
     return tuple(quality for quality in few if ship(quality))
 
 
@@ -37,8 +43,8 @@ def option_of(quality: str) -> dict[str, str]:
 
 
 def shown(env: str, quality: str, steps: int, record: Mapping[str, Any]) -> tuple[float, float]:
-    """(mean, highest) return of ROLLOUTS rollouts of a demonstrator over `steps` steps; always the same ones. `record`: the
-    world's in the plan, whose dials and options hold."""
+    """(mean, highest) return of ROLLOUTS rollouts of a demonstrator over `steps` steps; always
+    the same ones. `record`: the world's in the plan, whose dials and options hold."""
     values = {**record["dials"], **record["options"], **option_of(quality)}
     return _rollouts(env, steps, tuple(sorted(values.items())))
 
@@ -47,12 +53,15 @@ def shown(env: str, quality: str, steps: int, record: Mapping[str, Any]) -> tupl
 def _rollouts(env: str, steps: int, values: tuple[tuple[str, Any], ...]) -> tuple[float, float]:
     world = registry.world(env, dict(values)).world
     world = world.bind(world.dials_for(next(iter(world.modes))))
-    returns = np.sum(np.asarray(evaluation.record(world, 0, ROLLOUTS, steps).demonstrations.reward), 1)
+    returns = np.sum(
+        np.asarray(evaluation.record(world, 0, ROLLOUTS, steps).demonstrations.reward), 1
+    )
     return float(np.mean(returns)), float(np.max(returns))
 
 
 def fall(regret: np.ndarray, bc: np.ndarray) -> list[float] | None:
-    """[1 - mean regret / BC's mean regret, low, high] of the same seeds; None where BC's is not above 0 for certain."""
+    """[1 - mean regret / BC's mean regret, low, high] of the same seeds; None where BC's is not
+    above 0 for certain."""
     if len(bc) < 2 or not mean(bc)[1] > 0:
         return None
     with np.errstate(invalid="ignore", divide="ignore"):

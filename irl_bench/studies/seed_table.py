@@ -1,23 +1,28 @@
-"""The table the project was founded to test: who corrects exposure bias, and who outperforms the data?
+"""The table the project was founded to test: who corrects exposure bias, and who outperforms the
+data?
 
     claimed          corrects exposure bias    outperforms its data
     SFT (BC)         No                        No
     inverse RL       Yes                       No
     RLHF             Yes                       Yes
 
-Each is measured at equal demonstrations, over demonstrators of several qualities, by rules written down before:
+Each is measured at equal demonstrations, over demonstrators of several qualities, by rules written
+down before:
 
-- corrects exposure bias. Yes: the horizon verdict is LINEAR or NO-REGRET, or regret at T_max (against the demonstrator) falls
-  by 30 % or more against BC's, the interval of the fall above 0. No: QUADRATIC or SATURATED and no such fall. There is no fall
-  where BC's own regret is not above 0 (its interval's lower end): a clone as bad as its demonstrator has nothing to correct.
-  NO-REGRET says that no regret is seen at some horizon of the window, not that nothing fails: read such a Yes with the score.
-- outperforms its data, x = (J - J_best) / (J_expert - J_random) with J_best the return of the best of 64 rollouts of the
-  demonstrator. Yes: the interval lies above 0, also after Holm's correction over the cells of the world's table, the p of
-  J <= J_best below 0.025, as the interval's lower end leaves 2.5 %. No: its upper end is at most 0.02.
+- corrects exposure bias. Yes: the horizon verdict is LINEAR or NO-REGRET, or regret at T_max
+  (against the demonstrator) falls by 30 % or more against BC's, the interval of the fall above 0.
+  No: QUADRATIC or SATURATED and no such fall. There is no fall where BC's own regret is not above 0
+  (its interval's lower end): a clone as bad as its demonstrator has nothing to correct. NO-REGRET
+  says that no regret is seen at some horizon of the window, not that nothing fails: read such a Yes
+  with the score.
+- outperforms its data, x = (J - J_best) / (J_expert - J_random) with J_best the return of the best
+  of 64 rollouts of the demonstrator. Yes: the interval lies above 0, also after Holm's correction
+  over the cells of the world's table, the p of J <= J_best below 0.025, as the interval's lower end
+  leaves 2.5 %. No: its upper end is at most 0.02.
 - everything else is Undetermined.
 
-The decomposition asks how much of RLHF's gain over BC is repaired exposure bias: what DAgger and GAIL recover of it at the same
-demonstrations, and what is left above the demonstrator.
+The decomposition asks how much of RLHF's gain over BC is repaired exposure bias: what DAgger and
+GAIL recover of it at the same demonstrations, and what is left above the demonstrator.
 """
 
 from __future__ import annotations
@@ -36,13 +41,29 @@ from irl_bench.plan.build import Request
 from irl_bench.report import ReportData, series, tables
 from irl_bench.studies.decomposition import split
 from irl_bench.studies.demo_efficiency import spread
-from irl_bench.studies.qualities import QUALITIES, QUALITY_OF, ROLLOUTS, measured, option_of, paired, qualities_of
+from irl_bench.studies.qualities import (
+    QUALITIES,
+    QUALITY_OF,
+    ROLLOUTS,
+    measured,
+    option_of,
+    paired,
+    qualities_of,
+)
 from irl_bench.studies.study import FLAG_SEEN, Part, Study, mean, narrowed, shared
 
 CLASSES: Mapping[str, str] = {
-    "bc": "SFT", "gail": "inverse RL", "airl": "inverse RL", "rlhf": "RLHF", "rlhf_iterated": "RLHF",
-}  # fmt: skip
-CLAIMED: Mapping[str, tuple[str, str]] = {"SFT": ("No", "No"), "inverse RL": ("Yes", "No"), "RLHF": ("Yes", "Yes")}
+    "bc": "SFT",
+    "gail": "inverse RL",
+    "airl": "inverse RL",
+    "rlhf": "RLHF",
+    "rlhf_iterated": "RLHF",
+}
+CLAIMED: Mapping[str, tuple[str, str]] = {
+    "SFT": ("No", "No"),
+    "inverse RL": ("Yes", "No"),
+    "RLHF": ("Yes", "Yes"),
+}
 COMPARED = (*CLASSES, "dagger")
 CONTROLS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "true_reward": ("ppo", {"init": "bc", "reward": "true"}),
@@ -50,9 +71,12 @@ CONTROLS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "shuffled_labels": ("rlhf", {"shuffled": True}),
     "best_demos": ("bc", {"top": 0.1}),
 }
-"""Folder -> (algorithm, settings); `ppo` has RLHF's otherwise, but under the constant reward the policy is held for half of the
-rounds: a value that is still on its way from 0 to 1 / (1 - gamma) is higher where the policy is often, and going there again
-looks like an advantage. A fifth, `more_demos`, is BC with RLHF's labels spent on demonstrations: a segment each."""
+"""Folder -> (algorithm, settings); `ppo` has RLHF's otherwise, but under the constant reward the
+policy is held for half of the
+rounds: a value that is still on its way from 0 to 1 / (1 - gamma) is higher where the policy is
+  often, and going there again
+looks like an advantage. A fifth, `more_demos`, is BC with RLHF's labels spent on demonstrations:
+a segment each."""
 FALL = 0.3
 """A fall of regret by this share counts as corrected."""
 EQUIVALENT = 0.02
@@ -65,9 +89,19 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     found = []
     for env in request.env:
 
-        def one(place: str, algos: Sequence[str], quality: str, env: str = env, demos: int = count, **own: Any) -> Part:
+        def one(
+            place: str,
+            algos: Sequence[str],
+            quality: str,
+            env: str = env,
+            demos: int = count,
+            **own: Any,
+        ) -> Part:
             place = f"{env}/{quality}/{place}"
-            settings = {**request.settings, env: {**request.settings.get(env, {}), **option_of(quality)}}
+            settings = {
+                **request.settings,
+                env: {**request.settings.get(env, {}), **option_of(quality)},
+            }
             for algo, values in own.items():
                 usual = shared("rlhf", "ppo", request, env) if algo == "ppo" else {}
                 if values.get("reward") == "constant":
@@ -75,7 +109,13 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
                 settings[algo] = {**usual, **settings.get(algo, {}), **values}
             mode = next(iter(registry.world(env).world.modes))
             asked = narrowed(
-                request, algo=tuple(algos), env=(env,), mode=(mode,), demos=demos, settings=settings, out=str(out / place)
+                request,
+                algo=tuple(algos),
+                env=(env,),
+                mode=(mode,),
+                demos=demos,
+                settings=settings,
+                out=str(out / place),
             )
             return Part(place, asked)
 
@@ -101,7 +141,8 @@ def _richer(request: Request, env: str, demos: int) -> int:
 
 
 def corrects(verdict: str, fallen: Sequence[float] | None) -> str:
-    """Yes, No or Undetermined by the rule on exposure bias; `fallen` as `fall` returns it, None for BC itself."""
+    """Yes, No or Undetermined by the rule on exposure bias; `fallen` as `fall` returns it, None
+    for BC itself."""
     falls = fallen is not None and fallen[0] >= FALL and fallen[1] > 0
     if verdict in ("LINEAR", "NO-REGRET") or falls:
         return "Yes"
@@ -115,13 +156,18 @@ def holm(p: Sequence[float]) -> list[float]:
     adjusted = np.empty(len(values))
     running = 0.0
     for rank, index in enumerate(order):
-        running = max(running, min(1.0, (len(values) - rank) * values[index])) if values[index] == values[index] else np.nan
+        running = (
+            max(running, min(1.0, (len(values) - rank) * values[index]))
+            if values[index] == values[index]
+            else np.nan
+        )
         adjusted[index] = running
     return adjusted.tolist()
 
 
 def outperforms(gain: Sequence[float], adjusted: float) -> str:
-    """Yes, No or Undetermined by the rule on the data; `gain` is [x, low, high], `adjusted` its p after Holm's correction."""
+    """Yes, No or Undetermined by the rule on the data; `gain` is [x, low, high], `adjusted` its
+    p after Holm's correction."""
     _, low, high = gain
     if low > 0 and adjusted < 0.025:
         return "Yes"
@@ -135,22 +181,35 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
     rows: dict[str, list[dict[str, Any]]] = {}
     for env in dict.fromkeys(point["env"] for point in points):
         family = [point for point in points if point["env"] == env]
-        cells = [point for point in family if point["algo"] in CLASSES and point["place"] == "compared"]
+        cells = [
+            point for point in family if point["algo"] in CLASSES and point["place"] == "compared"
+        ]
         for point, adjusted in zip(cells, holm([point["p"] for point in cells]), strict=True):
             point["p_holm"] = adjusted
             point["corrects"] = corrects(point["verdict"], point["fall"])
             point["outperforms"] = outperforms(point["over_best"], adjusted)
         rows[f"{env}: Yes, No or Undetermined"] = [_verdict_row(point) for point in cells]
-        rows[f"{env}: what they rest on, mean over seeds [95 % interval]"] = [_figures_row(p) for p in family]
-        rows[f"{env}: how much of RLHF's gain over BC is repaired exposure bias"] = decomposition(family)
-        rows[f"{env}: iterated less one-shot RLHF at equal labels, in scores [95 % interval]"] = again(family)
+        rows[f"{env}: what they rest on, mean over seeds [95 % interval]"] = [
+            _figures_row(p) for p in family
+        ]
+        rows[f"{env}: how much of RLHF's gain over BC is repaired exposure bias"] = decomposition(
+            family
+        )
+        rows[f"{env}: iterated less one-shot RLHF at equal labels, in scores [95 % interval]"] = (
+            again(family)
+        )
     text = [
-        "J: return over T_max steps. Demonstrations are equal within a quality; labels and steps beside each score. Score: "
-        "(J - J_random) / (J_expert - J_random). Above the best (mean): (J - J_best (J_mean)) / (J_expert - J_random), of the "
-        f"best of {ROLLOUTS} rollouts (all evaluation rollouts) of the demonstrator. Intervals: jackknife-t over seeds, paired "
+        "J: return over T_max steps. Demonstrations are equal within a quality; labels and steps "
+        "beside each score. Score: "
+        "(J - J_random) / (J_expert - J_random). Above the best (mean): (J - J_best (J_mean)) / "
+        "(J_expert - J_random), of the "
+        f"best of {ROLLOUTS} rollouts (all evaluation rollouts) of the demonstrator. Intervals: "
+        "jackknife-t over seeds, paired "
         "where two are compared.",
-        "No regret at some horizon (NO-REGRET) counts as exposure bias corrected, though longer horizons may have failures. "
-        "From the expert's data nothing can be above the demonstrator: by construction all of a gain is repaired exposure "
+        "No regret at some horizon (NO-REGRET) counts as exposure bias corrected, though longer "
+        "horizons may have failures. "
+        "From the expert's data nothing can be above the demonstrator: by construction all of a "
+        "gain is repaired exposure "
         "bias.",
         FLAG_SEEN,
         *_agreement(points),
@@ -184,10 +243,11 @@ def _score(point: Mapping[str, Any]) -> list[float]:
 
 
 def _figures_row(point: Mapping[str, Any]) -> dict[str, Any]:
-    show = lambda values: spread(values) if values else tables.MISSING  # noqa: E731
+    show = lambda values: spread(values) if values else tables.MISSING
     return {
         "quality": f"{point['quality']} %",
-        "algorithm": point["algo"] + ("" if point["place"] == "compared" else f" ({point['place'].replace('_', ' ')})"),
+        "algorithm": point["algo"]
+        + ("" if point["place"] == "compared" else f" ({point['place'].replace('_', ' ')})"),
         "score": spread(_score(point)),
         "above the best": spread(point["over_best"]),
         "p (Holm)": point.get("p_holm"),
@@ -209,18 +269,29 @@ def decomposition(family: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for quality in dict.fromkeys(point["quality"] for point in family):
         own = {p["algo"]: p for p in family if p["quality"] == quality and p["place"] == "compared"}
-        rows += [split(own[algo], own) for algo in ("rlhf", "rlhf_iterated") if "bc" in own and algo in own]
+        rows += [
+            split(own[algo], own)
+            for algo in ("rlhf", "rlhf_iterated")
+            if "bc" in own and algo in own
+        ]
     return rows
 
 
 def again(family: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Iterated less one-shot RLHF at every quality, paired by seed; the iterated one's reward takes more gradient steps too."""
+    """Iterated less one-shot RLHF at every quality, paired by seed; the iterated one's reward
+    takes more gradient steps too."""
     rows = []
     for quality in dict.fromkeys(point["quality"] for point in family):
         own = {p["algo"]: p for p in family if p["quality"] == quality and p["place"] == "compared"}
         gain = paired(own.get("rlhf_iterated"), own["rlhf"]) if "rlhf" in own else None
         if gain:
-            rows.append({"quality": f"{quality} %", "iterated less one-shot": spread(gain), "labels": own["rlhf"]["labels"]})
+            rows.append(
+                {
+                    "quality": f"{quality} %",
+                    "iterated less one-shot": spread(gain),
+                    "labels": own["rlhf"]["labels"],
+                }
+            )
     return rows
 
 
@@ -229,19 +300,31 @@ def _agreement(points: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = []
     for env in dict.fromkeys(point["env"] for point in points):
         for kind, claimed in CLAIMED.items():
-            own = [p for p in points if p["env"] == env and p["place"] == "compared" and CLASSES.get(p["algo"]) == kind]
+            own = [
+                p
+                for p in points
+                if p["env"] == env and p["place"] == "compared" and CLASSES.get(p["algo"]) == kind
+            ]
             if not own:
                 continue
             for question, claim in zip(("corrects", "outperforms"), claimed, strict=True):
-                counts = {word: sum(p[question] == word for p in own) for word in ("Yes", "No", "Undetermined")}
+                counts = {
+                    word: sum(p[question] == word for p in own)
+                    for word in ("Yes", "No", "Undetermined")
+                }
                 told = ", ".join(f"{word} in {count}" for word, count in counts.items() if count)
-                what = "corrects exposure bias" if question == "corrects" else "outperforms its data"
-                lines.append(f"{env}: {kind} {what}: claimed {claim}; measured {told} of {len(own)} cells.")
+                what = (
+                    "corrects exposure bias" if question == "corrects" else "outperforms its data"
+                )
+                lines.append(
+                    f"{env}: {kind} {what}: claimed {claim}; measured {told} of {len(own)} cells."
+                )
     return lines
 
 
 def draw(found: Mapping[str, Any]) -> Figure:
-    """A forest plot per world and quality: score of each seed and its mean's interval, beside the demonstrator's."""
+    """A forest plot per world and quality: score of each seed and its mean's interval, beside
+    the demonstrator's."""
     points = found["points"]
     panels = list(dict.fromkeys((p["env"], p["quality"]) for p in points))
     columns = min(2, len(panels))
@@ -261,17 +344,25 @@ def draw(found: Mapping[str, Any]) -> Figure:
             axis.plot([middle], [y], "o", color=colours[p["algo"]], ms=4)
         first = own[0]
         for value, style in ((first["demonstrator"], (0, (4, 3))), (first["best"], (0, (1, 1)))):
-            axis.axvline((value - first["random"]) / first["unit"], color="#444444", lw=0.7, ls=style)
-        names = [p["algo"] if p["place"] == "compared" else p["place"].replace("_", " ") for p in own]
+            axis.axvline(
+                (value - first["random"]) / first["unit"], color="#444444", lw=0.7, ls=style
+            )
+        names = [
+            p["algo"] if p["place"] == "compared" else p["place"].replace("_", " ") for p in own
+        ]
         axis.set_yticks(range(len(own)), names)
-        axis.set(title=f"{env}, demonstrator of {quality} %", xlabel="score (dashed: demonstrator, dotted: its best)")
+        axis.set(
+            title=f"{env}, demonstrator of {quality} %",
+            xlabel="score (dashed: demonstrator, dotted: its best)",
+        )
         axis.xaxis.label.set_size(7)
     return figure
 
 
 STUDY = Study(
     name="seed_table",
-    help="SFT, inverse RL and RLHF over demonstrators of 25 to 100 %: exposure bias corrected? data outperformed?",
+    help="SFT, inverse RL and RLHF over demonstrators of 25 to 100 %: exposure bias corrected? "
+    "data outperformed?",
     algo=(*COMPARED, "ppo"),
     env=("lane_keep",),
     fixed=False,

@@ -1,7 +1,8 @@
-"""Studies: several sweeps whose figures are read together, run by `launch/sweep.py --experiment=NAME`.
+"""Studies: several sweeps whose figures are read together, run by `launch/sweep.py
+--experiment=NAME`.
 
-A study is a list of parts. Each part is a sweep of its own in a folder of its own; what the study adds is read from those
-folders alone and written beside them:
+A study is a list of parts. Each part is a sweep of its own in a folder of its own; what the study
+adds is read from those folders alone and written beside them:
 
     <out>/<part>/          as any run
     <out>/study.json       which study and parts the folder holds
@@ -48,7 +49,8 @@ class Part:
     """Its folder within the study's, with / between levels."""
     request: Request
     report: bool = True
-    """Whether the part gets a report of its own at once; `launch/report.py` makes one at any time."""
+    """Whether the part gets a report of its own at once; `launch/report.py` makes one at any
+    time."""
     after: str | None = None
     """The part whose learned policy or reward `request.given` points to."""
 
@@ -64,7 +66,8 @@ class Study:
       fixed: whether it runs no other algorithms, at one number of demonstrations.
       sizes: {budget: fields of a Request that no flag gives}; "demos" is a tuple of numbers.
       parts: (request, numbers of demonstrations, folder) -> sweeps in the order to run.
-      read: {part's name: its report's data} -> JSON values: {"title", "text": [str], "tables": {heading: equal dicts}, ...}.
+      read: {part's name: its report's data} -> JSON values: {"title", "text": [str], "tables":
+        {heading: equal dicts}, ...}.
       draw: what `read` returned -> the figure.
     """
 
@@ -83,24 +86,37 @@ def find(name: str) -> Study:
     """The study of that name. Raises BadInput with the nearest name if there is none."""
     if name not in STUDIES:
         near = nearest(name, STUDIES)
-        raise BadInput(f"--experiment: unknown study {name!r} ({' | '.join(STUDIES)}); did you mean {near!r}?")
+        raise BadInput(
+            f"--experiment: unknown study {name!r} ({' | '.join(STUDIES)}); did you mean {near!r}?"
+        )
     return importlib.import_module(STUDIES[name]).STUDY
 
 
 def narrowed(request: Request, **changes: Any) -> Request:
-    """`request` with changes, and without the settings of algorithms and worlds that are then not in it."""
+    """`request` with changes, and without the settings of algorithms and worlds that are then
+    not in it."""
     changed = dataclasses.replace(request, **changes)
-    names = {registry.algorithm(ref).name for ref in changed.algo} | {registry.world(ref).name for ref in changed.env}
-    return dataclasses.replace(changed, settings={k: v for k, v in changed.settings.items() if k in names})
+    names = {registry.algorithm(ref).name for ref in changed.algo} | {
+        registry.world(ref).name for ref in changed.env
+    }
+    return dataclasses.replace(
+        changed, settings={k: v for k, v in changed.settings.items() if k in names}
+    )
 
 
 def run(
-    study: Study, request: Request, demos: tuple[int, ...], line: str, say: Callable[[str], None] = print
+    study: Study,
+    request: Request,
+    demos: tuple[int, ...],
+    line: str,
+    say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Runs what is missing of every part, then writes the study's files; returns what `study.read` found.
+    """Runs what is missing of every part, then writes the study's files; returns what `study.read`
+    found.
 
     Raises:
-      BadInput, StoreError, runner.Interrupted: as `sweep.sweep`; for bad input before anything is written.
+      BadInput, StoreError, runner.Interrupted: as `sweep.sweep`; for bad input before anything is
+        written.
     """
     out = folders.expand(request.out)
     sweep.check_folder(out)
@@ -108,17 +124,28 @@ def run(
     for part in parts:
         if not part.after:
             plans.build(part.request)
-    index = {"study": study.name, "command": line, "parts": {part.name: part.report for part in parts}}
+    index = {
+        "study": study.name,
+        "command": line,
+        "parts": {part.name: part.report for part in parts},
+    }
     index["entries"] = {}
     with locked(out):
-        earlier = json.loads((out / INDEX).read_text())["study"] if (out / INDEX).exists() else study.name
+        earlier = (
+            json.loads((out / INDEX).read_text())["study"] if (out / INDEX).exists() else study.name
+        )
         if earlier != study.name:
-            raise BadInput(f"--out={request.out} holds the study {earlier}; nearest: --out={request.out}-{study.name}")
+            raise BadInput(
+                f"--out={request.out} holds the study {earlier}; nearest: "
+                f"--out={request.out}-{study.name}"
+            )
         write_atomic(out / INDEX, _text(index))
     for number, part in enumerate(parts, 1):
         say(f"part {number} of {len(parts)}: {part.name}")
         folder, document, compilations = sweep.compute(part.request, line, say)
-        index["entries"][part.name] = [[entry["env"], entry["algo"], entry["mode"]] for entry in document["entries"]]
+        index["entries"][part.name] = [
+            [entry["env"], entry["algo"], entry["mode"]] for entry in document["entries"]
+        ]
         if part.report:
             sweep.finish(folder, document, compilations, say)
     write_atomic(out / INDEX, _text(index))
@@ -130,7 +157,8 @@ def _text(index: Mapping[str, Any]) -> bytes:
 
 
 def _load(out: Path, part: str, wanted: Sequence[Sequence[str]] | None) -> ReportData:
-    """A part's data; entries of another run that are not finished are left out, the study's own must be there."""
+    """A part's data; entries of another run that are not finished are left out, the study's own
+    must be there."""
     if wanted is None:
         return load(out / part)
     data = load(out / part, partial=True)
@@ -139,13 +167,15 @@ def _load(out: Path, part: str, wanted: Sequence[Sequence[str]] | None) -> Repor
         if tuple(entry) not in there:
             env, algo, mode = entry
             raise StoreError(
-                f"{out / part}: results of {algo} on {env} ({mode}) are missing; the same sweep command makes them"
+                f"{out / part}: results of {algo} on {env} ({mode}) are missing; the same sweep "
+                "command makes them"
             )
     return data
 
 
 def rebuild(out: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
-    """Writes a study's files from its parts' stored cells alone, and says its tables; returns what `study.read` found.
+    """Writes a study's files from its parts' stored cells alone, and says its tables; returns what
+    `study.read` found.
 
     Raises:
       ValueError: a part is missing or cannot be used; one line that names it.
@@ -161,7 +191,10 @@ def rebuild(out: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
     with locked(out):
         for name, content in drawn.items():
             write_atomic(out / "figures" / name, content)
-        write_atomic(out / f"{study.name}.json", (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
+        write_atomic(
+            out / f"{study.name}.json",
+            (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode(),
+        )
         write_atomic(out / f"{study.name}.html", page.study(found, pictures, reported).encode())
     for heading, rows in found["tables"].items():
         table = tables.of(rows)
@@ -173,11 +206,16 @@ def rebuild(out: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
 def shared(one: str, other: str, request: Request, env: str) -> dict[str, Any]:
     """The settings that algorithm `one` has in a world, those that `other` has too."""
     names = registry.algorithm(other).settings
-    return {name: value for name, value in plans.resolved(registry.algorithm(one), request, env).items() if name in names}
+    return {
+        name: value
+        for name, value in plans.resolved(registry.algorithm(one), request, env).items()
+        if name in names
+    }
 
 
 def same_seeds(one: Any, other: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Where the seeds that two Curves both have usable lie among the usable ones of either, int[S] and int[S]."""
+    """Where the seeds that two Curves both have usable lie among the usable ones of either,
+    int[S] and int[S]."""
     ids = [np.asarray(curve.seeds)[curve.usable] for curve in (one, other)]
     _, here, there = np.intersect1d(*ids, return_indices=True)
     return here, there
@@ -189,20 +227,27 @@ def mean(values: np.ndarray) -> list[float]:
 
 
 FLAG_SEEN = (
-    "Where an observation tells of a failure as such (`World.failure_flags`), the reward models of RLHF, T-REX and D-REX see "
+    "Where an observation tells of a failure as such (`World.failure_flags`), the reward models of "
+    "RLHF, T-REX and D-REX see "
     "that entry; the discriminators of GAIL and AIRL do not, unless told otherwise."
 )
 """What a reader of scores of both kinds has to know."""
 
 
-def scores(data: ReportData, env: str, algo: str, mode: str, of: ReportData | None = None) -> np.ndarray | None:
-    """float[S]: normalised score of each usable seed over the longest horizon, (G - G_0) / (G* - G_0).
+def scores(
+    data: ReportData, env: str, algo: str, mode: str, of: ReportData | None = None
+) -> np.ndarray | None:
+    """float[S]: normalised score of each usable seed over the longest horizon, (G - G_0) / (G* -
+    G_0).
 
-    G is the return, G* the expert's mean one in the same world and mode, G_0 that of a random policy (the untrained network):
-    the score is 1 for the expert and 0 for a policy that knows nothing. None if one of the three was not run.
-    `of`: where the expert is taken from instead, as one that is worth nothing in a changed world is no measure there.
+    G is the return, G* the expert's mean one in the same world and mode, G_0 that of a random
+    policy (the untrained network): the score is 1 for the expert and 0 for a policy that knows
+    nothing. None if one of the three was not run. `of`: where the expert is taken from instead, as
+    one that is worth nothing in a changed world is no measure there.
     """
-    curves, experts = ({(c.env, c.algo, c.mode): c for c in one.curves} for one in (data, of or data))
+    curves, experts = (
+        {(c.env, c.algo, c.mode): c for c in one.curves} for one in (data, of or data)
+    )
     own, expert = curves.get((env, algo, mode)), experts.get((env, "expert", mode))
     untrained = curves.get((env, "untrained", mode))
     if own is None or expert is None or untrained is None:
@@ -220,7 +265,8 @@ def count_axis(axis: Axes, counts: Iterable[int]) -> None:
 
 
 def with_intervals(axis: Axes, x: Any, values: Any, colour: str, label: str) -> None:
-    """A line through means over x [N]; `values` [N, 3]: mean and ends of its interval, one that is missing is not drawn."""
+    """A line through means over x [N]; `values` [N, 3]: mean and ends of its interval, one that
+    is missing is not drawn."""
     y, low, high = np.array(values, float).T
     ends = np.nan_to_num(np.stack([y - low, high - y]).clip(0))
     axis.errorbar(x, y, ends, color=colour, marker="o", ms=3, lw=1.2, capsize=2, label=label)

@@ -1,7 +1,9 @@
-"""How long a wrong action takes to become a failure: L, which the horizons of a verdict must exceed tenfold.
+"""How long a wrong action takes to become a failure: L, which the horizons of a verdict must exceed
+tenfold.
 
-The world's expert acts, then `burst` uniformly random actions, then the expert again. Of the episodes that fail within
-`watched` steps of the first random action, the time to the failure is looked at; those that had failed before do not count.
+The world's expert acts, then `burst` uniformly random actions, then the expert again. Of the
+episodes that fail within `watched` steps of the first random action, the time to the failure is
+looked at; those that had failed before do not count.
 """
 
 from __future__ import annotations
@@ -17,8 +19,11 @@ from envs.core import State, World
 BURSTS = (1, 2, 4, 8, 16)
 
 
-def measure(world: World, seed: int = 0, episodes: int = 128, before: int = 250, watched: int = 150) -> list[dict[str, Any]]:
-    """One row per burst length: share of episodes that failed, and 10, 50, 90 % quantiles of the steps until they did.
+def measure(
+    world: World, seed: int = 0, episodes: int = 128, before: int = 250, watched: int = 150
+) -> list[dict[str, Any]]:
+    """One row per burst length: share of episodes that failed, and 10, 50, 90 % quantiles of the
+    steps until they did.
 
     Args:
       world: one with an expert and continuous actions.
@@ -36,7 +41,9 @@ def measure(world: World, seed: int = 0, episodes: int = 128, before: int = 250,
         states = jax.vmap(world.reset)(jax.random.split(start_key, count))
 
         def expert(states: State, t: jax.Array) -> jax.Array:
-            return jax.vmap(world.expert)(states, jax.random.split(jax.random.fold_in(act_key, t), count))
+            return jax.vmap(world.expert)(
+                states, jax.random.split(jax.random.fold_in(act_key, t), count)
+            )
 
         def lead(states: State, t: jax.Array) -> tuple[State, None]:
             return jax.vmap(world.step)(states, expert(states, t)), None
@@ -44,14 +51,23 @@ def measure(world: World, seed: int = 0, episodes: int = 128, before: int = 250,
         states, _ = jax.lax.scan(lead, states, jnp.arange(before))
         sound = states.metrics["cost"] == 0
 
-        def step(carry: tuple[State, jax.Array], t: jax.Array) -> tuple[tuple[State, jax.Array], None]:
+        def step(
+            carry: tuple[State, jax.Array], t: jax.Array
+        ) -> tuple[tuple[State, jax.Array], None]:
             states, first = carry
             key = jax.random.fold_in(random_key, t)
             drawn = jax.random.uniform(key, (count, world.action_size), minval=-1.0, maxval=1.0)
-            states = jax.vmap(world.step)(states, jnp.where((t < burst)[:, None], drawn, expert(states, before + t)))
-            return (states, jnp.where((first == 0) & ~(states.metrics["cost"] <= 0), t + 1, first)), None
+            states = jax.vmap(world.step)(
+                states, jnp.where((t < burst)[:, None], drawn, expert(states, before + t))
+            )
+            return (
+                states,
+                jnp.where((first == 0) & ~(states.metrics["cost"] <= 0), t + 1, first),
+            ), None
 
-        (_, first), _ = jax.lax.scan(step, (states, jnp.zeros(count, jnp.int32)), jnp.arange(watched))
+        (_, first), _ = jax.lax.scan(
+            step, (states, jnp.zeros(count, jnp.int32)), jnp.arange(watched)
+        )
         return sound.reshape(len(BURSTS), -1), first.reshape(len(BURSTS), -1)
 
     sound, first = map(np.asarray, run(jax.random.PRNGKey(seed)))
@@ -60,6 +76,11 @@ def measure(world: World, seed: int = 0, episodes: int = 128, before: int = 250,
         failed = steps[ok & (steps > 0)]
         quantiles = np.percentile(failed, (10, 50, 90)).tolist() if len(failed) else None
         rows.append(
-            {"burst": burst, "episodes": int(ok.sum()), "failed": len(failed) / max(1, int(ok.sum())), "steps": quantiles}
+            {
+                "burst": burst,
+                "episodes": int(ok.sum()),
+                "failed": len(failed) / max(1, int(ok.sum())),
+                "steps": quantiles,
+            }
         )
     return rows

@@ -1,6 +1,8 @@
-"""Whether an expert gets up: DAgger's bound of O(T eps) supposes that the expert brings back whoever errs.
+"""Whether an expert gets up: DAgger's bound of O(T eps) supposes that the expert brings back
+whoever errs.
 
-Every episode starts fallen and is the expert's. It has got up if none of its last `still` steps is a failure.
+Every episode starts fallen and is the expert's. It has got up if none of its last `still` steps is
+a failure.
 """
 
 from __future__ import annotations
@@ -15,8 +17,11 @@ from scipy import stats
 from envs.core import State, World
 
 
-def measure(world: World, seed: int = 0, states: int = 500, steps: int = 1000, still: int = 50) -> dict[str, Any]:
-    """How many got up, the share's 95 % interval (Wilson 1927), and 10, 50, 90 % quantiles of the steps that it took.
+def measure(
+    world: World, seed: int = 0, states: int = 500, steps: int = 1000, still: int = 50
+) -> dict[str, Any]:
+    """How many got up, the share's 95 % interval (Wilson 1927), and 10, 50, 90 % quantiles of the
+    steps that it took.
 
     Args:
       world: one with an expert, which starts fallen.
@@ -31,9 +36,13 @@ def measure(world: World, seed: int = 0, states: int = 500, steps: int = 1000, s
         start_key, act_key = jax.random.split(key)
         started = jax.vmap(world.reset)(jax.random.split(start_key, states))
 
-        def step(carry: tuple[State, jax.Array], t: jax.Array) -> tuple[tuple[State, jax.Array], jax.Array]:
+        def step(
+            carry: tuple[State, jax.Array], t: jax.Array
+        ) -> tuple[tuple[State, jax.Array], jax.Array]:
             now, last = carry
-            action = jax.vmap(world.expert)(now, jax.random.split(jax.random.fold_in(act_key, t), states))
+            action = jax.vmap(world.expert)(
+                now, jax.random.split(jax.random.fold_in(act_key, t), states)
+            )
             now = jax.vmap(world.step)(now, action)
             failed = ~(now.metrics["cost"] <= 0)  # broken physics, NaN, has not got up
             return (now, jnp.where(failed, t + 1, last)), failed
@@ -45,7 +54,9 @@ def measure(world: World, seed: int = 0, states: int = 500, steps: int = 1000, s
     fell, last = map(np.asarray, run(jax.random.PRNGKey(seed)))
     took = last[fell]
     up = took[took <= steps - still]
-    interval = stats.binomtest(len(up), len(took)).proportion_ci(method="wilson") if len(took) else None
+    interval = (
+        stats.binomtest(len(up), len(took)).proportion_ci(method="wilson") if len(took) else None
+    )
     return {
         "fallen": len(took),
         "up": len(up),

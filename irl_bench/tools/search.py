@@ -1,7 +1,8 @@
 """Random search over an algorithm's numbers, all candidates trained side by side in one program.
 
-A candidate's numbers are data of the compiled functions, so candidates and seeds are two vmapped axes and there is one
-compilation whatever their count. Settings that change shapes or choices cannot be searched; they are given.
+A candidate's numbers are data of the compiled functions, so candidates and seeds are two vmapped
+axes and there is one compilation whatever their count. Settings that change shapes or choices
+cannot be searched; they are given.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ def candidates(space: Space, count: int, seed: int) -> dict[str, np.ndarray]:
     rng, found = np.random.default_rng(seed), {}
     for name, (low, high, scale) in space.items():
         u = rng.uniform(size=count)
-        found[name] = (low * (high / low) ** u if scale == "log" else low + (high - low) * u).astype(np.float32)
+        found[name] = (
+            low * (high / low) ** u if scale == "log" else low + (high - low) * u
+        ).astype(np.float32)
     return found
 
 
@@ -58,8 +61,8 @@ def search(
       say: told the progress.
 
     Returns:
-      JSON values: the candidates with their level (mean cost per step), return, h and rho per seed, the highest return first;
-      "before" holds level and return per seed of what each began with.
+      JSON values: the candidates with their level (mean cost per step), return, h and rho per seed,
+      the highest return first; "before" holds level and return per seed of what each began with.
     """
     world = registry.world(env).world
     spec = Spec(world, world.horizon, demos, demo_steps)
@@ -71,8 +74,10 @@ def search(
     count = len(next(iter(values.values())))
     lanes = {name: jnp.repeat(jnp.asarray(v), len(seeds)) for name, v in values.items()}
     lane_seeds = jnp.tile(jnp.asarray(seeds), count)
-    learner_of = lambda numbers: found.make(spec, dataclasses.replace(base, **numbers))  # noqa: E731
-    key_of = lambda seed, stream: jax.random.fold_in(jax.random.fold_in(jax.random.PRNGKey(1), seed), stream)  # noqa: E731
+    learner_of = lambda numbers: found.make(spec, dataclasses.replace(base, **numbers))
+    key_of = lambda seed, stream: jax.random.fold_in(
+        jax.random.fold_in(jax.random.PRNGKey(1), seed), stream
+    )
 
     def demonstrations(seed: jax.Array) -> Any:
         return collect(bound, key_of(seed, 0), demos, demo_steps)
@@ -82,11 +87,15 @@ def search(
 
     def chunk(numbers: Any, state: Any, demos: Any) -> Any:
         learner = learner_of(numbers)
-        return jax.lax.scan(lambda s, _: learner.update(s, Task(demos, dials)), state, None, length=every)
+        return jax.lax.scan(
+            lambda s, _: learner.update(s, Task(demos, dials)), state, None, length=every
+        )
 
     def measure(numbers: Any, state: Any, seed: jax.Array) -> Any:
         learner = learner_of(numbers)
-        return evaluate(bound, learner.act, learner.policy(state), key_of(seed, 2), episodes, world.horizon)
+        return evaluate(
+            bound, learner.act, learner.policy(state), key_of(seed, 2), episodes, world.horizon
+        )
 
     demos_ = jax.jit(jax.vmap(demonstrations))(lane_seeds)
     state = jax.jit(jax.vmap(init))(lanes, lane_seeds, demos_)
@@ -98,7 +107,10 @@ def search(
         costs = np.asarray(metrics["cost"])[:, -5:].mean(1).reshape(count, -1)
         history.append({"round": done, "training_cost": costs.round(5).tolist()})
         best = np.sort(costs.mean(1))[:5].round(4)
-        say(f"round {done}, {time.monotonic() - start:.0f} s: training cost of the best candidates {best}")
+        say(
+            f"round {done}, {time.monotonic() - start:.0f} s: training cost of the best candidates "
+            f"{best}"
+        )
     sums = jax.device_get(weigh(lanes, state, lane_seeds))
     shape = (count, len(seeds))
 
@@ -109,7 +121,9 @@ def search(
 
     (level, own), (level_before, own_before) = outcome(sums), outcome(before)
     hazard = (np.asarray(sums.on_to_off) / np.maximum(np.asarray(sums.on_steps), 1)).reshape(shape)
-    recovery = (np.asarray(sums.off_to_on) / np.maximum(np.asarray(sums.off_steps), 1)).reshape(shape)
+    recovery = (np.asarray(sums.off_to_on) / np.maximum(np.asarray(sums.off_steps), 1)).reshape(
+        shape
+    )
     rows = [
         {
             "settings": {name: float(v[c]) for name, v in values.items()},

@@ -1,6 +1,8 @@
-"""How fast worlds and learners run, and what horizons and seeds cost: the figures of BENCHMARKS.md, by `launch/bench.py`.
+"""How fast worlds and learners run, and what horizons and seeds cost: the figures of BENCHMARKS.md,
+by `launch/bench.py`.
 
-Nothing here is a test, and no figure of the sweep depends on it. Wall times, `time.perf_counter`, results waited for.
+Nothing here is a test, and no figure of the sweep depends on it. Wall times, `time.perf_counter`,
+results waited for.
 """
 
 from __future__ import annotations
@@ -40,10 +42,14 @@ CHUNKS = (0, 256, 128)
 """Worlds that a device steps at once; 0 is all of them. The fastest is reported."""
 
 
-def expert_rollout(world: World, steps: int, chunk: int) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
-    """keys[n, 2] -> (number of failures, sum of all observations) of n episodes of the expert, `chunk` of them at once.
+def expert_rollout(
+    world: World, steps: int, chunk: int
+) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
+    """keys[n, 2] -> (number of failures, sum of all observations) of n episodes of the expert,
+    `chunk` of them at once.
 
-    The observations are summed because nothing else here reads them: XLA would drop their computation.
+    The observations are summed because nothing else here reads them: XLA would drop their
+    computation.
     """
 
     def episode(key: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -52,25 +58,34 @@ def expert_rollout(world: World, steps: int, chunk: int) -> Callable[[jax.Array]
             state = world.step(state, world.expert(state, key))
             return (state, failures + state.metrics["cost"], seen + jnp.sum(state.obs)), None
 
-        return jax.lax.scan(step, (world.reset(key), jnp.zeros(()), jnp.zeros(())), None, length=steps)[0][1:]
+        return jax.lax.scan(
+            step, (world.reset(key), jnp.zeros(()), jnp.zeros(())), None, length=steps
+        )[0][1:]
 
     def rollouts(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-        failures, seen = jax.lax.map(jax.vmap(episode), keys.reshape(-1, chunk or len(keys), *keys.shape[1:]))
+        failures, seen = jax.lax.map(
+            jax.vmap(episode), keys.reshape(-1, chunk or len(keys), *keys.shape[1:])
+        )
         return jnp.sum(failures), jnp.sum(seen)
 
     return rollouts
 
 
 def world_speed(env: str, count: int, chunk: int, steps: int, repeats: int) -> dict[str, Any]:
-    """First call [s] and steps/s of `count` worlds with their expert, spread over the devices; resets are included."""
+    """First call [s] and steps/s of `count` worlds with their expert, spread over the devices;
+    resets are included."""
     devices = max(n for n in range(1, jax.local_device_count() + 1) if count % n == 0)
-    mesh = jax.make_mesh((devices,), ("world",), axis_types=(AxisType.Auto,), devices=jax.local_devices()[:devices])
+    mesh = jax.make_mesh(
+        (devices,), ("world",), axis_types=(AxisType.Auto,), devices=jax.local_devices()[:devices]
+    )
     rollouts = expert_rollout(envs.make(env), steps, chunk)
 
     def share(keys: jax.Array) -> jax.Array:
         return jnp.stack(rollouts(keys))[None]
 
-    run = jax.jit(jax.shard_map(share, mesh=mesh, in_specs=P("world"), out_specs=P("world"), check_vma=False))
+    run = jax.jit(
+        jax.shard_map(share, mesh=mesh, in_specs=P("world"), out_specs=P("world"), check_vma=False)
+    )
     keys = np.asarray(jax.random.split(jax.random.PRNGKey(0), count))
     (first,) = seconds(lambda: run(keys), 1)
     times = seconds(lambda: run(keys), repeats)
@@ -102,10 +117,13 @@ def worlds(env: str, counts: Sequence[int], steps: int, repeats: int) -> list[di
 
 
 def horizons(env: str, counts: Sequence[int], steps: int, repeats: int) -> list[dict[str, Any]]:
-    """One evaluation of the expert to T_max of which 1 or 20 horizons are read, in turn: the same rollouts serve both."""
+    """One evaluation of the expert to T_max of which 1 or 20 horizons are read, in turn: the
+    same rollouts serve both."""
     world, episodes = envs.make(env), min(128, *(counts or COUNTS))
     T_max = min(world.horizon, 4 * steps)
-    evaluate = jax.jit(lambda key: evaluation.evaluate(world, None, None, key, episodes, T_max).cost)
+    evaluate = jax.jit(
+        lambda key: evaluation.evaluate(world, None, None, key, episodes, T_max).cost
+    )
     key = jax.random.PRNGKey(0)
 
     def read(count: int) -> np.ndarray:
@@ -114,11 +132,20 @@ def horizons(env: str, counts: Sequence[int], steps: int, repeats: int) -> list[
 
     _, times = in_turn({"one": lambda: read(1), "many": lambda: read(20)}, repeats)
     one, many = (statistics.median(found) for found in times.values())
-    return [{"episodes": episodes, "T_max": T_max, "one_horizon_s": one, "twenty_horizons_s": many, "ratio": many / one}]
+    return [
+        {
+            "episodes": episodes,
+            "T_max": T_max,
+            "one_horizon_s": one,
+            "twenty_horizons_s": many,
+            "ratio": many / one,
+        }
+    ]
 
 
 def seeds(env: str, counts: Sequence[int], steps: int, repeats: int) -> list[dict[str, Any]]:
-    """Training `bc` on the chain for S seeds, vmapped on one device, against one seed; demonstrations are made before."""
+    """Training `bc` on the chain for S seeds, vmapped on one device, against one seed;
+    demonstrations are made before."""
     del env, counts
     world = envs.make("chain")
     spec = Spec(world, horizon=world.horizon, demos=8, demo_steps=128)
@@ -127,17 +154,33 @@ def seeds(env: str, counts: Sequence[int], steps: int, repeats: int) -> list[dic
     def train(key: jax.Array, demonstrations: Any) -> Any:
         task = Task(demonstrations, world.dials)
         state = learner.init(key, task)
-        return learner.policy(jax.lax.fori_loop(0, learner.rounds, lambda _, state: learner.update(state, task)[0], state))
+        return learner.policy(
+            jax.lax.fori_loop(
+                0, learner.rounds, lambda _, state: learner.update(state, task)[0], state
+            )
+        )
 
     rows = []
     for count in (1, 5, 20):
         keys = jax.random.split(jax.random.PRNGKey(0), count)
-        demonstrations = jax.vmap(lambda key: evaluation.collect(world, key, spec.demos, spec.demo_steps))(keys)
+        demonstrations = jax.vmap(
+            lambda key: evaluation.collect(world, key, spec.demos, spec.demo_steps)
+        )(keys)
         run = jax.jit(jax.vmap(train))
         (first,) = seconds(lambda run=run, keys=keys, demos=demonstrations: run(keys, demos), 1)
-        median = statistics.median(seconds(lambda run=run, keys=keys, demos=demonstrations: run(keys, demos), repeats))
+        median = statistics.median(
+            seconds(lambda run=run, keys=keys, demos=demonstrations: run(keys, demos), repeats)
+        )
         ratio = median / rows[0]["median_s"] if rows else 1.0
-        rows.append({"seeds": count, "gradient_steps": 2 * steps, "first_call_s": first, "median_s": median, "ratio": ratio})
+        rows.append(
+            {
+                "seeds": count,
+                "gradient_steps": 2 * steps,
+                "first_call_s": first,
+                "median_s": median,
+                "ratio": ratio,
+            }
+        )
     return rows
 
 
@@ -149,24 +192,35 @@ ALIKE = ("worlds", "unroll", "episode_steps", "hidden", "value_hidden", "epochs"
 
 
 class Rounds:
-    """Rounds of `POLICY_TRAINERS` on one world, for S seeds vmapped on one device, each going on from the one before.
+    """Rounds of `POLICY_TRAINERS` on one world, for S seeds vmapped on one device, each going on
+    from the one before.
 
-    Settings are the library's for that world. Only the start differs, alike for all: from a random policy that nothing holds,
-    so that no cloning has to be waited for; neither changes what a round computes.
+    Settings are the library's for that world. Only the start differs, alike for all: from a random
+    policy that nothing holds, so that no cloning has to be waited for; neither changes what a round
+    computes.
 
     Args:
       env: a registered world, in its first mode.
       seeds: S.
       changes: settings of PPO that replace those of all of them.
-      budget: demonstrations, {"demos", "demo_steps"}; by default those of the world's default budget.
+      budget: demonstrations, {"demos", "demo_steps"}; by default those of the world's default
+        budget.
     """
 
-    def __init__(self, env: str, seeds: int, changes: Mapping[str, Any] | None = None, budget: Mapping[str, int] | None = None):
+    def __init__(
+        self,
+        env: str,
+        seeds: int,
+        changes: Mapping[str, Any] | None = None,
+        budget: Mapping[str, int] | None = None,
+    ):
         self.env, self.seeds = env, seeds
         world, sizes = envs.make(env), budget or budget_of(env, "default")
         self.spec = Spec(world, world.horizon, sizes["demos"], sizes["demo_steps"])
         self.dials = world.dials_for(next(iter(world.modes)))
-        own = registry.config_of(registry.algorithm("ppo"), config_differences(env, "ppo", "default"))
+        own = registry.config_of(
+            registry.algorithm("ppo"), config_differences(env, "ppo", "default")
+        )
         alike = {name: getattr(own, name) for name in ALIKE}
         self._changes = {**alike, "init": "random", "policy_delay": 0, **(changes or {})}
         self.steps = seeds * self._changes["worlds"] * self._changes["unroll"]
@@ -177,37 +231,53 @@ class Rounds:
         def demonstrate(key: jax.Array, dials: Any) -> Demonstrations:
             return evaluation.collect(world.bind(dials), key, self.spec.demos, self.spec.demo_steps)
 
-        self._demos = jax.block_until_ready(jax.jit(jax.vmap(demonstrate, (0, None)))(self._keys, self.dials))
+        self._demos = jax.block_until_ready(
+            jax.jit(jax.vmap(demonstrate, (0, None)))(self._keys, self.dials)
+        )
 
     def settings(self, algo: str, fits: int = 1) -> dict[str, Any]:
-        """What is handed to an algorithm; its defaults hold for the rest. `fits`: factor on the discriminator's steps."""
+        """What is handed to an algorithm; its defaults hold for the rest. `fits`: factor on the
+        discriminator's steps."""
         found = {**config_differences(self.env, algo, "default"), **self._changes}
         if fits != 1:
-            found["disc_steps"] = fits * registry.config_of(registry.algorithm(algo), found).disc_steps
+            found["disc_steps"] = (
+                fits * registry.config_of(registry.algorithm(algo), found).disc_steps
+            )
         return found
 
     def _program(self, algo: str, fits: int = 1) -> Callable[..., Any]:
-        """(state, demonstrations, dials) -> (state, metrics) of seeds side by side, compiled once for each number of them."""
+        """(state, demonstrations, dials) -> (state, metrics) of seeds side by side, compiled
+        once for each number of them."""
         if (algo, fits) not in self._programs:
             learner = registry.learner(algo, self.spec, self.settings(algo, fits))
-            update = jax.vmap(lambda state, demos, dials: learner.update(state, Task(demos, dials)), (0, 0, None))
-            self._programs[algo, fits] = jax.jit(update, donate_argnums=0)  # as a training does: nothing is copied
+            update = jax.vmap(
+                lambda state, demos, dials: learner.update(state, Task(demos, dials)), (0, 0, None)
+            )
+            self._programs[algo, fits] = jax.jit(
+                update, donate_argnums=0
+            )  # as a training does: nothing is copied
         return self._programs[algo, fits]
 
     def state(self, algo: str) -> Any:
         """Where the rounds of an algorithm begin; leaves [S, ...]."""
         if algo not in self._states:
             learner = registry.learner(algo, self.spec, self.settings(algo))
-            init = jax.jit(jax.vmap(lambda key, demos, dials: learner.init(key, Task(demos, dials)), (0, 0, None)))
+            init = jax.jit(
+                jax.vmap(
+                    lambda key, demos, dials: learner.init(key, Task(demos, dials)), (0, 0, None)
+                )
+            )
             self._states[algo] = jax.block_until_ready(init(self._keys, self._demos, self.dials))
         return self._states[algo]
 
     def round(self, algo: str, fits: int = 1) -> Callable[[], Any]:
-        """A call that computes the next round, (state, metrics); `fits`: factor on the discriminator's steps."""
+        """A call that computes the next round, (state, metrics); `fits`: factor on the
+        discriminator's steps."""
         return self._going_on(self._program(algo, fits), self.state(algo), self._demos)
 
     def _going_on(self, run: Callable[..., Any], state: Any, demos: Any) -> Callable[[], Any]:
-        """A call that computes the next round from where the last one ended, the first from a copy of `state`."""
+        """A call that computes the next round from where the last one ended, the first from a
+        copy of `state`."""
         held = [jax.tree.map(jnp.copy, state)]
 
         def call() -> Any:
@@ -217,26 +287,38 @@ class Rounds:
         return call
 
     def separate(self, algo: str) -> Callable[[], Any]:
-        """A call that computes the same one seed after the other, by the program for one seed: S of (state, metrics)."""
+        """A call that computes the same one seed after the other, by the program for one seed: S
+        of (state, metrics)."""
         run, both = self._program(algo), (self.state(algo), self._demos)
-        parts = [jax.block_until_ready(jax.tree.map(lambda x, i=i: x[i : i + 1], both)) for i in range(self.seeds)]
+        parts = [
+            jax.block_until_ready(jax.tree.map(lambda x, i=i: x[i : i + 1], both))
+            for i in range(self.seeds)
+        ]
         calls = [self._going_on(run, *part) for part in parts]
         return lambda: [jax.block_until_ready(call()) for call in calls]
 
     def rollout(self) -> Callable[[], Any]:
-        """A call that computes the rollout of a round of `ppo` and nothing else, (state, transitions)."""
-        inner = ppo.PPO(self.spec, registry.config_of(registry.algorithm("ppo"), self.settings("ppo")))
+        """A call that computes the rollout of a round of `ppo` and nothing else, (state,
+        transitions)."""
+        inner = ppo.PPO(
+            self.spec, registry.config_of(registry.algorithm("ppo"), self.settings("ppo"))
+        )
         run, state = jax.jit(jax.vmap(inner.collect, (0, None))), self.state("ppo")
         return lambda: run(state, self.dials)
 
 
-def learners(env: str, counts: Sequence[int], steps: int, repeats: int, rounds: Rounds | None = None) -> list[dict[str, Any]]:
-    """Steps/s of a round of each of `POLICY_TRAINERS` beside the bare rollout, by default for 5 seeds."""
+def learners(
+    env: str, counts: Sequence[int], steps: int, repeats: int, rounds: Rounds | None = None
+) -> list[dict[str, Any]]:
+    """Steps/s of a round of each of `POLICY_TRAINERS` beside the bare rollout, by default for 5
+    seeds."""
     del counts, steps
     rounds = rounds or Rounds(env, 5)
     calls = {"rollout": rounds.rollout(), **{algo: rounds.round(algo) for algo in POLICY_TRAINERS}}
     twice = {algo: f"{algo} twice" for algo in POLICY_TRAINERS if algo != "ppo"}
-    first, times = in_turn(calls | {name: rounds.round(algo, 2) for algo, name in twice.items()}, repeats)
+    first, times = in_turn(
+        calls | {name: rounds.round(algo, 2) for algo, name in twice.items()}, repeats
+    )
     return [
         {
             "algorithm": name,
@@ -246,20 +328,29 @@ def learners(env: str, counts: Sequence[int], steps: int, repeats: int, rounds: 
             "median_steps_per_s": rounds.steps / float(np.median(times[name])),
             "ratio_to_rollout": float(np.median(times["rollout"] / times[name])),
             "ratio_to_ppo": float(np.median(times["ppo"] / times[name])),
-            "discriminator_share": float(np.median(times[twice[name]] / times[name] - 1.0)) if name in twice else 0.0,
+            "discriminator_share": float(np.median(times[twice[name]] / times[name] - 1.0))
+            if name in twice
+            else 0.0,
         }
         for name in calls
     ]
 
 
 def vmapped_learners(
-    env: str, counts: Sequence[int], steps: int, repeats: int, rounds: Sequence[Rounds] | None = None
+    env: str,
+    counts: Sequence[int],
+    steps: int,
+    repeats: int,
+    rounds: Sequence[Rounds] | None = None,
 ) -> list[dict[str, Any]]:
-    """A round of `airl` for S seeds in one program against S rounds of one seed, by default for 1, 5 and 10 seeds."""
+    """A round of `airl` for S seeds in one program against S rounds of one seed, by default for
+    1, 5 and 10 seeds."""
     del counts, steps
     rows = []
     for each in rounds or (Rounds(env, count) for count in (1, 5, 10)):
-        first, times = in_turn({"vmapped": each.round("airl"), "separate": each.separate("airl")}, repeats)
+        first, times = in_turn(
+            {"vmapped": each.round("airl"), "separate": each.separate("airl")}, repeats
+        )
         rows.append(
             {
                 "seeds": each.seeds,
@@ -283,8 +374,11 @@ PARTS = {
 }
 
 
-def measure(parts: Sequence[str], env: str, counts: Sequence[int], steps: int, repeats: int) -> dict[str, Any]:
-    """The record of one run of the bench: JSON values only; without `counts` each part has its own numbers of worlds.
+def measure(
+    parts: Sequence[str], env: str, counts: Sequence[int], steps: int, repeats: int
+) -> dict[str, Any]:
+    """The record of one run of the bench: JSON values only; without `counts` each part has its own
+    numbers of worlds.
 
     The compilation cache must be off for the first calls to count.
     """
@@ -311,21 +405,32 @@ def measure(parts: Sequence[str], env: str, counts: Sequence[int], steps: int, r
 
 
 TITLES = {
-    "worlds": "Steps per second of the world with its expert, resets included, observations computed; the first call traces, "
+    "worlds": "Steps per second of the world with its expert, resets included, observations "
+    "computed; the first call traces, "
     "compiles (no cache) and runs",
-    "horizons": "One evaluation with 1 and with 20 horizons read off: medians of runs taken in turn",
+    "horizons": "One evaluation with 1 and with 20 horizons read off: medians of runs taken in "
+    "turn",
     "seeds": "Training `bc` on `chain` for S seeds, vmapped on one device, against one seed",
-    "learners": "One round (rollout and updates) of `ppo` on the true reward, `gail` and `airl`, and the rollout of `ppo` "
-    "alone; seeds vmapped on one device, steps those of all seeds. Default settings, with the sizes of rollout, networks and "
-    "minibatches of `ppo` for all, policy_delay 0 and a random policy to begin with. Medians of calls taken in turn; a ratio "
-    "is the median of the turns' ratios. The discriminator's share is what twice its gradient steps add to a round; `ratio to "
+    "learners": "One round (rollout and updates) of `ppo` on the true reward, `gail` and `airl`, "
+    "and the rollout of `ppo` "
+    "alone; seeds vmapped on one device, steps those of all seeds. Default settings, with the "
+    "sizes of rollout, networks and "
+    "minibatches of `ppo` for all, policy_delay 0 and a random policy to begin with. Medians of "
+    "calls taken in turn; a ratio "
+    "is the median of the turns' ratios. The discriminator's share is what twice its gradient "
+    "steps add to a round; `ratio to "
     "ppo` also holds what judging and its diagnostics cost",
-    "vmapped_learners": "One round of `airl` for S seeds vmapped in one program on one device, against the same S rounds one "
-    "after the other by the program for one seed, its compilation not counted; medians of calls taken in turn, the ratio is "
+    "vmapped_learners": "One round of `airl` for S seeds vmapped in one program on one device, "
+    "against the same S rounds one "
+    "after the other by the program for one seed, its compilation not counted; medians of calls "
+    "taken in turn, the ratio is "
     "that of vmapped to separate",
-    "robots": "PPO on robots, on spring physics, at equal settings and sizes on one device: the whole loop, its rollout alone, "
-    "and Brax's own trainer (its evaluations left out; the median of its epochs after the first). The limit is the rollout "
-    "plus the counted arithmetic of the updates' matrices at the rate measured for a product of two 512 x 512 matrices",
+    "robots": "PPO on robots, on spring physics, at equal settings and sizes on one device: the "
+    "whole loop, its rollout alone, "
+    "and Brax's own trainer (its evaluations left out; the median of its epochs after the first). "
+    "The limit is the rollout "
+    "plus the counted arithmetic of the updates' matrices at the rate measured for a product of "
+    "two 512 x 512 matrices",
 }
 
 
@@ -334,7 +439,8 @@ def page(folder: Path) -> str:
     lines = [
         "# Benchmarks",
         "",
-        "Generated by `python launch/bench.py` from the JSON files in `benchmarks/`; do not edit. On a CPU only ratios and",
+        "Generated by `python launch/bench.py` from the JSON files in `benchmarks/`; do not edit. "
+        "On a CPU only ratios and",
         "orders of magnitude carry over to another machine. No test looks at a time.",
     ]
     files = sorted(folder.glob("*.json"))
@@ -345,10 +451,20 @@ def page(folder: Path) -> str:
         lines += ["", f"## {path.stem}", ""]
         backend = record["backend"]
         if backend != "cpu":
-            told = (machine["device"], f"matrices at precision {machine['matmul_precision']}", *machine["xla_flags"])
+            told = (
+                machine["device"],
+                f"matrices at precision {machine['matmul_precision']}",
+                *machine["xla_flags"],
+            )
             backend += f" ({', '.join(told)})"
-        lines += [f"{record['date']}; {machine['cores']} cores, {machine['memory_gib']} GiB; backend {backend},"]
-        lines += [f"devices {record['devices']}. World `{settings['env']}`, {settings['repeats']} repeats. {versions}."]
+        lines += [
+            f"{record['date']}; {machine['cores']} cores, {machine['memory_gib']} GiB; backend "
+            f"{backend},"
+        ]
+        lines += [
+            f"devices {record['devices']}. World `{settings['env']}`, {settings['repeats']} "
+            f"repeats. {versions}."
+        ]
         for part, rows in record["parts"].items():
             lines += ["", f"### {part}", "", f"{TITLES[part]}.", "", *_table(rows)]
     return "\n".join(lines + ([] if files else ["", "Nothing has been measured yet."])) + "\n"
@@ -357,11 +473,15 @@ def page(folder: Path) -> str:
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     names = list(rows[0]) if rows else []
     cells_ = [[_show(row[name]) for name in names] for row in rows]
-    return [f"| {' | '.join(row)} |" for row in ([name.replace("_", " ") for name in names], ["---:"] * len(names), *cells_)]
+    return [
+        f"| {' | '.join(row)} |"
+        for row in ([name.replace("_", " ") for name in names], ["---:"] * len(names), *cells_)
+    ]
 
 
 def _show(value: Any) -> str:
-    """A number with its thousands apart, three significant digits if it is no integer; a name as it is."""
+    """A number with its thousands apart, three significant digits if it is no integer; a name as
+    it is."""
     if isinstance(value, str):
         return value
     if isinstance(value, int) or value == 0:

@@ -1,4 +1,5 @@
-"""PPO on a robot: the whole loop beside its bare rollout, beside Brax's own trainer, and beside what the machine could do."""
+"""PPO on a robot: the whole loop beside its bare rollout, beside Brax's own trainer, and beside
+what the machine could do."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ ROUNDS = 8
 
 
 def robots(env: str, counts: Sequence[int], steps: int, repeats: int) -> list[dict[str, Any]]:
-    """Steps/s of PPO's loop, of its bare rollout and of Brax's `ppo.train` at equal settings; the limit by arithmetic."""
+    """Steps/s of PPO's loop, of its bare rollout and of Brax's `ppo.train` at equal settings;
+    the limit by arithmetic."""
     del env, steps
     counts = counts or [WORLDS if jax.default_backend() == "cpu" else WORLDS_ACCELERATED]
     return [one(name, worlds, repeats) for name in ("hopper", "ant") for worlds in counts]
@@ -62,7 +64,9 @@ def one(env: str, worlds: int, repeats: int) -> dict[str, Any]:
     _, times = in_turn({"rollout": lambda: roll(state), "loop": lambda: train(state)}, repeats)
     taken = ROUNDS * inner.steps_per_round
     bare, whole = (float(np.median(times[name])) for name in ("rollout", "loop"))
-    arithmetic = ROUNDS * flops(world.observation_size, world.action_size, config) / matmul_rate(repeats)  # type: ignore[arg-type]
+    arithmetic = (
+        ROUNDS * flops(world.observation_size, world.action_size, config) / matmul_rate(repeats)
+    )  # type: ignore[arg-type]
     theirs = brax_rate(env, config, repeats)
     return {
         "robot": env,
@@ -78,7 +82,8 @@ def one(env: str, worlds: int, repeats: int) -> dict[str, Any]:
 
 
 def flops(observation: int, action: int, config: ppo.Config) -> float:
-    """Multiplications and additions of the networks' matrices in the updates of one round: forward once, backward twice."""
+    """Multiplications and additions of the networks' matrices in the updates of one round:
+    forward once, backward twice."""
 
     def matrices(hidden: tuple[int, ...], last: int) -> int:
         widths = (observation, *hidden, last)
@@ -102,7 +107,8 @@ def matmul_rate(repeats: int, size: int = 512) -> float:
 
 
 def brax_rate(env: str, config: ppo.Config, epochs: int) -> float:
-    """Steps/s of Brax's `ppo.train` at these settings, the median of `epochs` after the first, its evaluations left out."""
+    """Steps/s of Brax's `ppo.train` at these settings, the median of `epochs` after the first,
+    its evaluations left out."""
     from brax import envs as brax_envs
     from brax.training.agents.ppo import networks, train
 

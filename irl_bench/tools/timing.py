@@ -20,9 +20,12 @@ def seconds(call: Callable[[], Any], repeats: int) -> list[float]:
     return times
 
 
-def in_turn(calls: Mapping[str, Callable[[], Any]], repeats: int) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """First call [s] of each, then float64[repeats] wall times [s]. One call of each makes a turn: a slow spell of the machine
-    falls on all of them, so quotients within a turn are steadier than the times themselves."""
+def in_turn(
+    calls: Mapping[str, Callable[[], Any]], repeats: int
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """First call [s] of each, then float64[repeats] wall times [s]. One call of each makes a
+    turn: a slow spell of the machine falls on all of them, so quotients within a turn are
+    steadier than the times themselves."""
     first = {name: seconds(call, 1)[0] for name, call in calls.items()}
     turns = [[seconds(call, 1)[0] for call in calls.values()] for _ in range(repeats)]
     return first, dict(zip(calls, np.array(turns).T))

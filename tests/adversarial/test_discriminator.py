@@ -1,4 +1,5 @@
-"""Discriminators: losses against NumPy, norms against SVD, and who is rewarded by what a discriminator cannot tell."""
+"""Discriminators: losses against NumPy, norms against SVD, and who is rewarded by what a
+discriminator cannot tell."""
 
 import dataclasses
 
@@ -36,15 +37,21 @@ def rows(count, seed):
 def test_cross_entropy(smoothing):
     expert, policy = rng.normal(size=(2, 50)) * 3
     labels = 1 - smoothing, smoothing
-    bce = lambda z, label: -np.mean(label * np.log(sigmoid(z)) + (1 - label) * np.log(1 - sigmoid(z)))  # noqa: E731
+    bce = lambda z, label: (
+        -np.mean(label * np.log(sigmoid(z)) + (1 - label) * np.log(1 - sigmoid(z)))
+    )
     expected = 0.5 * (bce(expert, labels[0]) + bce(policy, labels[1]))
-    assert np.isclose(discriminator.cross_entropy(jnp.asarray(expert), jnp.asarray(policy), smoothing), expected, rtol=1e-5)
+    assert np.isclose(
+        discriminator.cross_entropy(jnp.asarray(expert), jnp.asarray(policy), smoothing),
+        expected,
+        rtol=1e-5,
+    )
 
 
 def test_rewards_from_a_logit():
     z = np.linspace(-8, 8, 33)
     d = sigmoid(z)
-    of = lambda form: np.asarray(discriminator.reward_of(jnp.asarray(z), form))  # noqa: E731
+    of = lambda form: np.asarray(discriminator.reward_of(jnp.asarray(z), form))
     np.testing.assert_allclose(of("softplus"), -np.log(1 - d), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(of("log_d"), np.log(d), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(of("logit"), np.log(d) - np.log(1 - d), rtol=1e-4, atol=1e-5)
@@ -66,7 +73,9 @@ def test_gradient_penalty_of_a_linear_logit():
 def test_gradient_penalty_against_finite_differences():
     network = Network((5,))
     params = network.init(KEY, jnp.zeros(6))["params"]
-    logit = lambda p, s: network.apply({"params": p}, jnp.concatenate([s.observation, s.next_observation], -1))  # noqa: E731
+    logit = lambda p, s: network.apply(
+        {"params": p}, jnp.concatenate([s.observation, s.next_observation], -1)
+    )
     steps, h = rows(4, 2), 1e-3
     x = np.concatenate([steps.observation, steps.next_observation], 1).astype(float)
 
@@ -76,35 +85,55 @@ def test_gradient_penalty_against_finite_differences():
 
     gradient = np.stack([(value(x + h * e) - value(x - h * e)) / (2 * h) for e in np.eye(6)], 1)
     expected = np.mean((np.linalg.norm(gradient, axis=1) - 0.5) ** 2)
-    assert np.isclose(discriminator.gradient_penalty(logit, params, steps, 0.5), expected, rtol=1e-3)
+    assert np.isclose(
+        discriminator.gradient_penalty(logit, params, steps, 0.5), expected, rtol=1e-3
+    )
 
 
 def test_largest_singular_value():
     for shape in ((7, 3), (64, 64), (5, 1)):
         matrix = rng.normal(size=shape) @ np.diag(np.linspace(3, 1, shape[1]))
-        assert np.isclose(discriminator.largest_singular_value(jnp.asarray(matrix)), np.linalg.norm(matrix, 2), rtol=0.03)
+        assert np.isclose(
+            discriminator.largest_singular_value(jnp.asarray(matrix)),
+            np.linalg.norm(matrix, 2),
+            rtol=0.03,
+        )
 
 
 def test_spectral_norm_bounds_the_slope():
     network = Network((16, 16), spectral=True)
     params = jax.tree.map(lambda x: 10 * x, network.init(KEY, jnp.zeros(3))["params"])
-    slopes = jax.vmap(jax.grad(lambda x: network.apply({"params": params}, x)))(jax.random.normal(KEY, (200, 3)))
+    slopes = jax.vmap(jax.grad(lambda x: network.apply({"params": params}, x)))(
+        jax.random.normal(KEY, (200, 3))
+    )
     assert np.linalg.norm(slopes, axis=1).max() < 1.1
 
 
 def test_energy_distance():
     a, b = rng.normal(size=(2, 40, 2))
     b = b + 1.0
-    pair = lambda x, y: np.linalg.norm(x[:, None] - y[None], axis=-1)  # noqa: E731
+    pair = lambda x, y: np.linalg.norm(x[:, None] - y[None], axis=-1)
     within = pair(a, a).sum() / (40 * 39) + pair(b, b).sum() / (40 * 39)
-    assert np.isclose(discriminator.energy_distance(jnp.asarray(a), jnp.asarray(b)), 2 * pair(a, b).mean() - within, rtol=1e-3)
+    assert np.isclose(
+        discriminator.energy_distance(jnp.asarray(a), jnp.asarray(b)),
+        2 * pair(a, b).mean() - within,
+        rtol=1e-3,
+    )
     same = discriminator.energy_distance(*jnp.asarray(rng.normal(size=(2, 400, 2))))
-    assert abs(float(same)) < 0.05 < float(discriminator.energy_distance(jnp.asarray(a), jnp.asarray(b)))
+    assert (
+        abs(float(same))
+        < 0.05
+        < float(discriminator.energy_distance(jnp.asarray(a), jnp.asarray(b)))
+    )
 
 
 def test_correlation():
     x, y = rng.normal(size=(2, 30))
-    assert np.isclose(discriminator.correlation(jnp.asarray(x), jnp.asarray(y)), np.corrcoef(x, y)[0, 1], atol=1e-6)
+    assert np.isclose(
+        discriminator.correlation(jnp.asarray(x), jnp.asarray(y)),
+        np.corrcoef(x, y)[0, 1],
+        atol=1e-6,
+    )
     assert discriminator.correlation(jnp.ones(30), jnp.asarray(y)) == 0.0
 
 
@@ -119,7 +148,7 @@ def task_of(world=None, demos=4, steps=16):
 def judge_of(config, world=None, reads_actions=False):
     world = world or Line()
     network = Network((16,))
-    logit = lambda p, s: network.apply({"params": p}, s.observation)  # noqa: E731
+    logit = lambda p, s: network.apply({"params": p}, s.observation)
     judge = Discriminator(Spec(world, 16, 4, 16), config, logit, reads_actions, 32)
     return judge, network.init(KEY, jnp.zeros(3))["params"]
 
@@ -128,26 +157,47 @@ def taken(observation, action=None, ended=None):
     """Rows of a policy that stays where it is."""
     count = len(observation)
     action = jnp.zeros((count, 1)) if action is None else action
-    return Rows(observation, action, observation, jnp.zeros(count), jnp.zeros(count) if ended is None else ended)
+    return Rows(
+        observation,
+        action,
+        observation,
+        jnp.zeros(count),
+        jnp.zeros(count) if ended is None else ended,
+    )
 
 
 @pytest.mark.parametrize(
-    "change", [{}, {"mixup": True}, {"smoothing": 0.1}, {"penalty": 0.0}, {"penalty": 1.0, "penalty_norm": 0.0}, {"replay": 3}]
+    "change",
+    [
+        {},
+        {"mixup": True},
+        {"smoothing": 0.1},
+        {"penalty": 0.0},
+        {"penalty": 1.0, "penalty_norm": 0.0},
+        {"replay": 3},
+    ],
 )
 def test_a_discriminator_learns_to_tell_the_sides_apart(change):
-    config = dataclasses.replace(Config(penalty=0.1, penalty_norm=0.0, disc_steps=200, disc_learning_rate=1e-2), **change)
+    config = dataclasses.replace(
+        Config(penalty=0.1, penalty_norm=0.0, disc_steps=200, disc_learning_rate=1e-2), **change
+    )
     judge, params = judge_of(config)
     task = task_of()
     state = judge.init(params, task.demonstrations)
     far = taken(jnp.full((32, 3), 2.0))
-    state, found = jax.jit(judge.fit, static_argnums=3)(state, task.demonstrations, far, None, jnp.int32(0), KEY)
+    state, found = jax.jit(judge.fit, static_argnums=3)(
+        state, task.demonstrations, far, None, jnp.int32(0), KEY
+    )
     assert found["disc_accuracy_expert"] > 0.9 and found["disc_accuracy_policy"] > 0.9
     assert found["disc_logit_expert"] > 0 > found["disc_logit_policy"]
 
 
 def test_replay_draws_from_earlier_rounds_and_no_further():
-    """Only rows that were put in are drawn: one kind in the first round, two in the second, the first gone in the third."""
-    judge, params = judge_of(Config(replay=2, disc_steps=1, disc_batch=4096, penalty=0.0, disc_learning_rate=1e-8))
+    """Only rows that were put in are drawn: one kind in the first round, two in the second, the
+    first gone in the third."""
+    judge, params = judge_of(
+        Config(replay=2, disc_steps=1, disc_batch=4096, penalty=0.0, disc_learning_rate=1e-8)
+    )
     seen = []
     judge.logit = lambda p, s: s.observation[:, 0]
     task = task_of()
@@ -155,20 +205,33 @@ def test_replay_draws_from_earlier_rounds_and_no_further():
     state = state.replace(inputs=state.inputs.replace(mean=jnp.zeros(3), scale=jnp.ones(3)))
     for round_, value in enumerate((1.0, 2.0, 3.0)):
         policy = taken(jnp.full((32, 3), value))
-        state, found = judge.fit(state, task.demonstrations, policy, None, jnp.int32(round_), jax.random.PRNGKey(round_))
+        state, found = judge.fit(
+            state, task.demonstrations, policy, None, jnp.int32(round_), jax.random.PRNGKey(round_)
+        )
         seen.append(float(found["disc_logit_policy"]))
     np.testing.assert_allclose(seen, [1.0, 1.5, 2.5], atol=0.05)
 
 
 def test_what_is_remembered_has_the_density_of_the_current_policy():
-    judge, params = judge_of(Config(replay=2, disc_steps=1, disc_batch=4096, penalty=0.0, disc_learning_rate=1e-8), None, True)
+    judge, params = judge_of(
+        Config(replay=2, disc_steps=1, disc_batch=4096, penalty=0.0, disc_learning_rate=1e-8),
+        None,
+        True,
+    )
     judge.logit = lambda p, s: s.log_prob
     task = task_of()
     state, seen = judge.init(params, task.demonstrations), []
     for round_, slope in enumerate((1.0, 10.0)):
         policy = taken(jnp.ones((32, 3)), action=jnp.full((32, 1), round_ + 1.0))
-        density = lambda observation, action, slope=slope: slope * action[:, 0] * observation[:, 0]  # noqa: E731
-        state, found = judge.fit(state, task.demonstrations, policy, density, jnp.int32(round_), jax.random.PRNGKey(round_))
+        density = lambda observation, action, slope=slope: slope * action[:, 0] * observation[:, 0]
+        state, found = judge.fit(
+            state,
+            task.demonstrations,
+            policy,
+            density,
+            jnp.int32(round_),
+            jax.random.PRNGKey(round_),
+        )
         seen.append(float(found["disc_logit_policy"]))
     np.testing.assert_allclose(seen, [1.0, 15.0], atol=0.5)  # half of the rows 10 * 1, half 10 * 2
 
@@ -178,14 +241,20 @@ def test_masked_and_last_steps_are_never_an_experts():
     mask = np.ones((4, 16), np.float32)
     mask[:, 5:] = 0
     observation = np.array(task.demonstrations.observation)
-    observation[:, 4:] = 100.0  # the last step in use and what is masked: the former has no successor
+    observation[:, 4:] = (
+        100.0  # the last step in use and what is masked: the former has no successor
+    )
     observation[:, :4] = rng.normal(size=(4, 4, 3))
-    demos = task.demonstrations.replace(mask=jnp.asarray(mask), observation=jnp.asarray(observation))
+    demos = task.demonstrations.replace(
+        mask=jnp.asarray(mask), observation=jnp.asarray(observation)
+    )
     judge, params = judge_of(Config(disc_steps=1, disc_batch=512, penalty=0.0))
     state = judge.init(params, demos)
     judge.logit = lambda p, s: s.observation[:, 0]
     _, found = judge.fit(state, demos, taken(jnp.zeros((32, 3))), None, jnp.int32(0), KEY)
-    expected = np.clip(np.asarray(state.inputs(jnp.asarray(observation[:, :4]))), -10, 10)[..., 0].mean()
+    expected = np.clip(np.asarray(state.inputs(jnp.asarray(observation[:, :4]))), -10, 10)[
+        ..., 0
+    ].mean()
     assert np.isclose(found["disc_logit_expert"], expected, atol=0.1)
 
 
@@ -195,24 +264,44 @@ def test_both_sides_are_standardised_alike_and_flags_are_hidden():
     world = Chain()
     demos = collect(world, KEY, 4, 16)
     for mask in (True, False):
-        judge = Discriminator(Spec(world, 16, 4, 16), Config(mask_failure=mask), lambda p, s: s.observation[:, 0], False, 8)
+        judge = Discriminator(
+            Spec(world, 16, 4, 16),
+            Config(mask_failure=mask),
+            lambda p, s: s.observation[:, 0],
+            False,
+            8,
+        )
         state = judge.init({}, demos)
         flag = jnp.eye(65)[OFF_VIEW][None]
         shown = judge.steps(state.inputs, flag, None, flag, jnp.zeros(1))
         assert bool(shown.observation[0, OFF_VIEW] != 0) != mask
-    expected = standardiser(demos.observation.reshape(-1, 65), demos.mask.reshape(-1), keep_constant=True)
+    expected = standardiser(
+        demos.observation.reshape(-1, 65), demos.mask.reshape(-1), keep_constant=True
+    )
     np.testing.assert_array_equal(state.inputs.scale, expected.scale)
 
 
 # The algorithms.
 
-SMALL = {"hidden": (8,), "value_hidden": (8,), "disc_hidden": (8,), "worlds": 8, "unroll": 16, "minibatches": 2, "bc_steps": 20,
-         "episode_steps": 16, "rounds": 3, "disc_batch": 32, "policy_delay": 0}  # fmt: skip
+SMALL = {
+    "hidden": (8,),
+    "value_hidden": (8,),
+    "disc_hidden": (8,),
+    "worlds": 8,
+    "unroll": 16,
+    "minibatches": 2,
+    "bc_steps": 20,
+    "episode_steps": 16,
+    "rounds": 3,
+    "disc_batch": 32,
+    "policy_delay": 0,
+}
 
 
 @pytest.mark.parametrize("algo", [gail, airl])
 def test_reward_changes_after_a_discriminator_update(algo):
-    """The policy is trained on the reward of the discriminator just fitted, not of the first one."""
+    """The policy is trained on the reward of the discriminator just fitted, not of the first
+    one."""
     spec, task = Spec(Line(), 16, 4, 16), task_of()
     start = algo.make(spec, algo.Config(**SMALL))
     state, rewards = jax.jit(start.init)(KEY, task), []  # it does not depend on the rate
@@ -224,13 +313,15 @@ def test_reward_changes_after_a_discriminator_update(algo):
 
 @pytest.mark.parametrize("form", ["softplus", "log_d", "logit", "clipped_logit"])
 def test_a_constant_discriminator_rewards_neither_living_nor_dying(form):
-    """In a world that ends after four steps every policy and every end must be worth the same: nothing is terminal, so equal
-    rewards give equal advantages whatever their sign."""
+    """In a world that ends after four steps every policy and every end must be worth the same:
+    nothing is terminal, so equal rewards give equal advantages whatever their sign."""
     from irl_bench.rl import ppo
 
     world = Short()
     spec = Spec(world, 8, 4, 8)
-    config = gail.Config(**{**SMALL, "unroll": 32, "statistics": "running"}, init="random", reward=form)
+    config = gail.Config(
+        **{**SMALL, "unroll": 32, "statistics": "running"}, init="random", reward=form
+    )
     inner = ppo.PPO(spec, config, terminate=False)
     state = inner.init(KEY, Task(collect(world, KEY, 4, 8), world.dials))
     state, batch = inner.collect(state, world.dials)
@@ -244,42 +335,64 @@ def test_a_constant_discriminator_rewards_neither_living_nor_dying(form):
 
 @pytest.mark.parametrize("form", ["softplus", "log_d"])
 def test_an_absorbing_state_makes_ends_neutral(form, monkeypatch):
-    """Where the world ends after four steps into a state with the same reward, an end is worth what going on is."""
+    """Where the world ends after four steps into a state with the same reward, an end is worth
+    what going on is."""
     from irl_bench.rl import ppo
 
     world = Short()
     spec = Spec(world, 8, 4, 8)
-    config = gail.Config(**{**SMALL, "unroll": 32, "statistics": "running"}, init="random", reward=form, absorbing=True)
+    config = gail.Config(
+        **{**SMALL, "unroll": 32, "statistics": "running"},
+        init="random",
+        reward=form,
+        absorbing=True,
+    )
     inner = ppo.PPO(spec, config, terminate=True)
     state = inner.init(KEY, Task(collect(world, KEY, 4, 8), world.dials))
     state, batch = inner.collect(state, world.dials)
     assert batch.termination.any()
     reward = discriminator.reward_of(jnp.full(batch.reward.shape, 0.3), form)
     seen, real = [], ppo.returns
-    monkeypatch.setattr(ppo, "returns", lambda *arguments: seen.append(arguments) or real(*arguments))
+    monkeypatch.setattr(
+        ppo, "returns", lambda *arguments: seen.append(arguments) or real(*arguments)
+    )
     for absorbing in (reward[0, 0], None):
         inner.improve(state, batch, reward, absorbing)
         shown, scaled, _, after, *rates = seen.pop()
         value = jnp.full(reward.shape, float(scaled[0, 0]) / (1 - config.discount))
         found = real(shown, scaled, value, jnp.where(batch.termination > 0, after, value), *rates)
-        assert np.allclose(found, value, rtol=1e-4) == (absorbing is not None)  # a mere end is not neutral
+        assert np.allclose(found, value, rtol=1e-4) == (
+            absorbing is not None
+        )  # a mere end is not neutral
 
 
 def test_terminations_lead_into_the_absorbing_state_and_stay_there():
     config = Config(absorbing=True, disc_steps=1, disc_batch=8192, penalty=0.0)
-    judge = Discriminator(Spec(Line(), 16, 4, 16), config, lambda p, s: s.observation[:, -1], False, 32, 4.0)
+    judge = Discriminator(
+        Spec(Line(), 16, 4, 16), config, lambda p, s: s.observation[:, -1], False, 32, 4.0
+    )
     task = task_of()
     state = judge.init({}, task.demonstrations)
     ended = jnp.zeros(32).at[jnp.array([3, 17])].set(1.0)
     there = judge.absorbed
-    steps = judge.steps(state.inputs, jnp.ones((32, 3)), None, jnp.full((32, 3), 2.0), jnp.zeros(32), ended)
-    assert steps.observation.shape == steps.next_observation.shape == (32, 4) and not steps.observation[:, -1].any()
+    steps = judge.steps(
+        state.inputs, jnp.ones((32, 3)), None, jnp.full((32, 3), 2.0), jnp.zeros(32), ended
+    )
+    assert (
+        steps.observation.shape == steps.next_observation.shape == (32, 4)
+        and not steps.observation[:, -1].any()
+    )
     np.testing.assert_array_equal(steps.next_observation[:, -1], ended)
     np.testing.assert_array_equal(steps.next_observation[3], there.observation[0])
     assert (steps.next_observation[4, :3] != 0).any()
     # Two of 32 rows lead there, and each goes with 4 steps there: 8 of 40 rows.
-    _, found = judge.fit(state, task.demonstrations, taken(jnp.ones((32, 3)), ended=ended), None, jnp.int32(0), KEY)
-    assert np.isclose(found["disc_logit_policy"], 8 / 40, atol=0.015) and found["disc_logit_expert"] == 0.0
+    _, found = judge.fit(
+        state, task.demonstrations, taken(jnp.ones((32, 3)), ended=ended), None, jnp.int32(0), KEY
+    )
+    assert (
+        np.isclose(found["disc_logit_policy"], 8 / 40, atol=0.015)
+        and found["disc_logit_expert"] == 0.0
+    )
 
 
 @pytest.mark.parametrize("algo", [gail, airl])
@@ -288,7 +401,9 @@ def test_the_absorbing_state_is_judged_paid_and_kept(algo, monkeypatch):
 
     world = Short()
     spec, task = Spec(world, 8, 4, 8), Task(collect(world, KEY, 4, 8), world.dials)
-    config = algo.Config(**{**SMALL, "unroll": 32}, init="random", absorbing=True, disc_learning_rate=1e-8)
+    config = algo.Config(
+        **{**SMALL, "unroll": 32}, init="random", absorbing=True, disc_learning_rate=1e-8
+    )
     learner = algo.make(spec, config)
     state = learner.init(KEY, task)
     params = jax.tree.map(jnp.zeros_like, state.discriminator.params)
@@ -309,21 +424,27 @@ def test_the_absorbing_state_is_judged_paid_and_kept(algo, monkeypatch):
 
 
 def test_f_is_no_bonus_for_living_where_falls_end_episodes():
-    """An undecided discriminator has f = log pi: alone, its mean would pay for living or for falling, as the deviation is."""
+    """An undecided discriminator has f = log pi: alone, its mean would pay for living or for
+    falling, as the deviation is."""
     world = Line()
     spec, task = Spec(world, 16, 4, 16), task_of(world)
     means = []
     for reward in ("f", "log_ratio"):
         config = airl.Config(**SMALL, absorbing=True, disc_learning_rate=1e-8, reward=reward)
         learner = airl.make(spec, config)
-        means.append(float(jax.jit(learner.update)(jax.jit(learner.init)(KEY, task), task)[1]["reward_mean"]))
+        means.append(
+            float(jax.jit(learner.update)(jax.jit(learner.init)(KEY, task), task)[1]["reward_mean"])
+        )
     assert np.isclose(*means, atol=1e-4)
 
 
 def test_actions_are_needed_where_they_are_read():
     spec, task = Spec(Line(), 16, 4, 16), task_of()
     blind = Task(task.demonstrations.replace(action=None), task.dials)
-    for config in (gail.Config(**SMALL, init="random", inputs="state_action"), gail.Config(**SMALL)):
+    for config in (
+        gail.Config(**SMALL, init="random", inputs="state_action"),
+        gail.Config(**SMALL),
+    ):
         with pytest.raises(BadInput, match="actions"):
             gail.make(spec, config).init(KEY, blind)
     with pytest.raises(BadInput, match="actions"):
@@ -335,9 +456,12 @@ def test_actions_are_needed_where_they_are_read():
 
 
 def test_airl_reads_the_current_density_of_both_sides():
-    """z = f - log pi: with f fixed at 0, the mean logits are minus the mean log-probabilities, the expert's included."""
+    """z = f - log pi: with f fixed at 0, the mean logits are minus the mean log-probabilities,
+    the expert's included."""
     spec, task = Spec(Line(), 16, 4, 16), task_of()
-    learner = airl.make(spec, airl.Config(**SMALL, disc_learning_rate=1e-8, disc_steps=1, penalty=0.0))
+    learner = airl.make(
+        spec, airl.Config(**SMALL, disc_learning_rate=1e-8, disc_steps=1, penalty=0.0)
+    )
     state = jax.jit(learner.init)(KEY, task)
     zero = jax.tree.map(jnp.zeros_like, state.discriminator.params)
     state = state.replace(discriminator=state.discriminator.replace(params=zero))
@@ -347,6 +471,12 @@ def test_airl_reads_the_current_density_of_both_sides():
     inner = ppo.PPO(spec, airl.Config(**SMALL), terminate=False)
     demos = task.demonstrations
     x = view(inner.inputs(state.policy), demos.observation[:, :-1])
-    density = inner.policy.log_prob(state.policy.weights["policy"], x, inner.policy.unsquash(demos.action[:, :-1]))
-    assert np.isclose(metrics["disc_logit_expert"], -density.mean(), atol=3 * float(density.std()) / 32**0.5 + 0.05)
+    density = inner.policy.log_prob(
+        state.policy.weights["policy"], x, inner.policy.unsquash(demos.action[:, :-1])
+    )
+    assert np.isclose(
+        metrics["disc_logit_expert"],
+        -density.mean(),
+        atol=3 * float(density.std()) / 32**0.5 + 0.05,
+    )
     assert metrics["disc_logit_policy"] < 0  # a narrow Gaussian's own samples have high density

@@ -1,7 +1,8 @@
-"""GAIL and AIRL against exact maximum-entropy IRL, where dynamics are a table: where their policies are, and what AIRL's f is.
+"""GAIL and AIRL against exact maximum-entropy IRL, where dynamics are a table: where their policies
+are, and what AIRL's f is.
 
-The reference is fitted to the same demonstrations. Bars were set from seeds 0 and 1 (docs/inverse_rl.md has the values) before
-the seeds of these tests were run.
+The reference is fitted to the same demonstrations. Bars were set from seeds 0 and 1
+(docs/inverse_rl.md has the values) before the seeds of these tests were run.
 """
 
 import functools
@@ -33,12 +34,14 @@ def distance(p, q):
 
 @functools.cache
 def compared(algo, env, seeds, rounds):
-    """{figure: float32[seeds]} of what an algorithm ends as, with the settings and demonstrations of the default budget.
+    """{figure: float32[seeds]} of what an algorithm ends as, with the settings and demonstrations
+    of the default budget.
 
-    states, pairs: total variation to the reference's discounted occupancy of states and of states with actions; demonstrator:
-    of states, to the true demonstrator's; uniform: the reference's to that of random actions, as the policy begins. For AIRL,
-    over the steps (s, a, s') that the reference takes: correlation and error, mean absolute, of f with its log pi(a|s), and
-    constant, the error of the best constant.
+    states, pairs: total variation to the reference's discounted occupancy of states and of states
+      with actions; demonstrator:
+    of states, to the true demonstrator's; uniform: the reference's to that of random actions, as
+    the policy begins. For AIRL, over the steps (s, a, s') that the reference takes: correlation and
+    error, mean absolute, of f with its log pi(a|s), and constant, the error of the best constant.
     """
     world = envs.make(env)
     budget = budget_of(env, "default")
@@ -54,12 +57,19 @@ def compared(algo, env, seeds, rounds):
 
     def log_policy_of(params):
         x = jnp.repeat(view(params.inputs, jnp.eye(states))[:, None], actions, 1)
-        return inner.policy.log_prob(params.weights, x, jnp.broadcast_to(jnp.arange(actions), (states, actions)))
+        return inner.policy.log_prob(
+            params.weights, x, jnp.broadcast_to(jnp.arange(actions), (states, actions))
+        )
 
     def f_of(reward):
         """f(s, s') float32[S, S] of a g that reads no action."""
-        x = jnp.clip(reward["inputs"](jnp.eye(states)), -discriminator.INPUT_LIMIT, discriminator.INPUT_LIMIT)
-        g, h = (discriminator.Network(config.disc_hidden).apply({"params": reward["params"][name]}, x) for name in "gh")
+        x = jnp.clip(
+            reward["inputs"](jnp.eye(states)), -discriminator.INPUT_LIMIT, discriminator.INPUT_LIMIT
+        )
+        g, h = (
+            discriminator.Network(config.disc_hidden).apply({"params": reward["params"][name]}, x)
+            for name in "gh"
+        )
         return (g - h)[:, None] + config.discount * h
 
     def one(key):
@@ -73,14 +83,21 @@ def compared(algo, env, seeds, rounds):
             "states": distance(mine.sum(1), theirs.sum(1)),
             "pairs": distance(mine, theirs),
             "demonstrator": distance(mine.sum(1), demonstrator.sum(1)),
-            "uniform": distance(pairs(jnp.full((states, actions), -jnp.log(actions))).sum(1), theirs.sum(1)),
+            "uniform": distance(
+                pairs(jnp.full((states, actions), -jnp.log(actions))).sum(1), theirs.sum(1)
+            ),
         }
         if algo == "airl":
             weight = theirs[:, :, None] * transitions
-            f, advantage = jnp.broadcast_to(f_of(learner.reward(state))[:, None], weight.shape), reference[:, :, None]
-            mean = lambda x: jnp.sum(weight * x)  # noqa: E731
+            f, advantage = (
+                jnp.broadcast_to(f_of(learner.reward(state))[:, None], weight.shape),
+                reference[:, :, None],
+            )
+            mean = lambda x: jnp.sum(weight * x)
             centred, around = f - mean(f), advantage - mean(advantage)
-            found["correlation"] = mean(centred * around) / jnp.sqrt(mean(centred**2) * mean(around**2))
+            found["correlation"] = mean(centred * around) / jnp.sqrt(
+                mean(centred**2) * mean(around**2)
+            )
             found["error"] = mean(jnp.abs(f - advantage))
             found["constant"] = mean(jnp.abs(around))
         return found
@@ -104,7 +121,9 @@ def test_f_of_airl_is_the_soft_advantage_up_to_noise():
     """Slips are part of the noise: log pi(a|s) knows what was meant, f(s, s') where it led."""
     found = compared("airl", "coarse_lane", (200, 201), 50)
     assert (found["correlation"] >= 0.5).all(), found
-    assert (found["error"] <= 0.35).all() and (found["error"] <= 0.7 * found["constant"]).all(), found
+    assert (found["error"] <= 0.35).all() and (found["error"] <= 0.7 * found["constant"]).all(), (
+        found
+    )
 
 
 @pytest.mark.slow
@@ -112,13 +131,16 @@ def test_f_of_airl_is_the_soft_advantage_up_to_noise():
 @pytest.mark.parametrize("algo", ["gail", "airl"])
 def test_goes_where_the_exact_answer_goes_in_all_its_rounds(algo, env):
     found = compared(algo, env, tuple(range(202, 206)), 100)
-    assert (found["states"] <= 0.12).all() and (found["states"] <= 0.4 * found["uniform"]).all(), found
+    assert (found["states"] <= 0.12).all() and (found["states"] <= 0.4 * found["uniform"]).all(), (
+        found
+    )
     assert (found["demonstrator"] <= 0.14).all(), found
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("env", "correlation"), [("grid", 0.35), ("coarse_lane", 0.5)])
 def test_f_of_airl_follows_the_soft_advantage_in_all_its_rounds(env, correlation):
-    """On the grid f is right in its order, not in its size: rare states are fitted from few rows against a penalty."""
+    """On the grid f is right in its order, not in its size: rare states are fitted from few rows
+    against a penalty."""
     found = compared("airl", env, tuple(range(202, 206)), 100)
     assert (found["correlation"] >= correlation).all(), found

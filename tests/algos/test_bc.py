@@ -20,19 +20,36 @@ SPEC = Spec(Line(), 16, 4, 8)
 
 
 def task(targets, seed=0):
-    """Four episodes; the actions of the last one, which is held out, are tanh(target x), those of the others tanh(x)."""
+    """Four episodes; the actions of the last one, which is held out, are tanh(target x), those
+    of the others tanh(x)."""
     x = np.random.default_rng(seed).normal(0, 0.5, (4, 8, 3)).astype(np.float32)
     gain = np.array([1.0, 1.0, 1.0, targets], np.float32)[:, None, None]
     action = np.tanh(gain * x[..., :2])
-    return Task(Demonstrations(jnp.asarray(x), jnp.asarray(action), jnp.ones((4, 8))), SPEC.world.dials)
+    return Task(
+        Demonstrations(jnp.asarray(x), jnp.asarray(action), jnp.ones((4, 8))), SPEC.world.dials
+    )
 
 
 @functools.cache
 def learner_of(**changes):
     """A learner of `task`, with its functions jitted."""
-    config = {"hidden": (), "loss": "mse", "learning_rate": 0.1, "rounds": 30, "steps_per_round": 4, "held_out": 0.25}
-    learner = bc.make(SPEC, bc.Config(**{**config, "weight_decay": 0.0, "batch_size": 32, **changes}))
-    return dataclasses.replace(learner, init=jax.jit(learner.init), update=jax.jit(learner.update), act=jax.jit(learner.act))
+    config = {
+        "hidden": (),
+        "loss": "mse",
+        "learning_rate": 0.1,
+        "rounds": 30,
+        "steps_per_round": 4,
+        "held_out": 0.25,
+    }
+    learner = bc.make(
+        SPEC, bc.Config(**{**config, "weight_decay": 0.0, "batch_size": 32, **changes})
+    )
+    return dataclasses.replace(
+        learner,
+        init=jax.jit(learner.init),
+        update=jax.jit(learner.update),
+        act=jax.jit(learner.act),
+    )
 
 
 def follow(learner, tasks):
@@ -57,8 +74,14 @@ def test_only_the_best_demonstrations_are_cloned():
     whole = whole.replace(demonstrations=whole.demonstrations.replace(reward=paid, mask=mask))
     for share, kept in ((0.5, [1, 2]), (0.1, [1]), (0.51, [0, 1, 2]), (1.0, [0, 1, 2, 3])):
         chosen = bc.best_of(whole, share).demonstrations
-        np.testing.assert_array_equal(chosen.observation, whole.demonstrations.observation[np.array(kept)])
-    assert learner_of(top=0.5).consumes.preference_labels > 0 == learner_of().consumes.preference_labels
+        np.testing.assert_array_equal(
+            chosen.observation, whole.demonstrations.observation[np.array(kept)]
+        )
+    assert (
+        learner_of(top=0.5).consumes.preference_labels
+        > 0
+        == learner_of().consumes.preference_labels
+    )
     with pytest.raises(BadInput, match="top=1"):
         bc.best_of(task(1.0), 0.5)
 
@@ -67,17 +90,22 @@ def test_split_holds_out_the_last_episodes():
     demos = task(1.0).demonstrations
     for share, held in ((0.25, 1), (0.5, 2), (0.01, 1)):
         training, test = bc.split(Task(demos, None), share)
-        np.testing.assert_array_equal(training.observation, demos.observation[: 4 - held].reshape(-1, 3))
+        np.testing.assert_array_equal(
+            training.observation, demos.observation[: 4 - held].reshape(-1, 3)
+        )
         np.testing.assert_array_equal(test.action, demos.action[4 - held :].reshape(-1, 2))
     training, test = bc.split(Task(demos, None), 0.0)
     assert same(training, test) and training.mask.size == 32
     lone = jax.tree.map(lambda x: x[:1], demos)
-    training, test = bc.split(Task(lone, None), 0.5)  # a lone episode is trained on and, for want of another, tested on
+    training, test = bc.split(
+        Task(lone, None), 0.5
+    )  # a lone episode is trained on and, for want of another, tested on
     assert same(training, test) and training.mask.size == 8
 
 
 def test_weights_of_the_best_round_are_kept():
-    """The held-out actions ask for half the gain of the training ones: the held-out loss falls, then rises for good."""
+    """The held-out actions ask for half the gain of the training ones: the held-out loss falls,
+    then rises for good."""
     states, metrics = follow(learner_of(patience=30), [task(0.5)] * 30)
     losses = [row["held_out_loss"] for row in metrics]
     best = int(np.argmin(losses))
@@ -117,7 +145,8 @@ def test_patience_against_its_definition(patience, seed):
 
 def test_nothing_changes_once_patience_is_over():
     learner = learner_of(patience=2)
-    # First a loss that can hardly be lower, then two bad ones, then a perfect one that comes too late.
+    # First a loss that can hardly be lower, then two bad ones, then a perfect one that comes too
+    # late.
     states, _ = follow(learner, [task(0.05), task(-3.0), task(-3.0), *[task(1.0)] * 20])
     assert not same(states[1].best, states[0].best)
     for state in states[2:]:
@@ -129,7 +158,9 @@ def test_a_loss_that_is_not_a_number_shows_in_the_policy():
     learner = learner_of(patience=2)
     broken = task(1.0).demonstrations
     broken = Task(broken.replace(action=broken.action.at[0, 0, 0].set(jnp.nan)), SPEC.world.dials)
-    states, metrics = follow(learner, [task(1.0), task(1.0), broken, task(1.0), task(1.0), task(1.0)])
+    states, metrics = follow(
+        learner, [task(1.0), task(1.0), broken, task(1.0), task(1.0), task(1.0)]
+    )
     assert np.isfinite(metrics[1]["loss"]) and not np.isfinite(metrics[2]["loss"])
     for state in states[3:]:
         assert np.isnan(learner.act(learner.policy(state), jnp.ones(3), KEY)).any()
@@ -140,19 +171,27 @@ def test_a_loss_that_is_not_a_number_shows_in_the_policy():
 
 def test_features_that_never_vary_play_no_part():
     learner = learner_of()
-    states, _ = follow(learner, [demonstrate(SPEC, SPEC.world.dials, KEY)] * 3)  # the third value of `Line` is constant
+    states, _ = follow(
+        learner, [demonstrate(SPEC, SPEC.world.dials, KEY)] * 3
+    )  # the third value of `Line` is constant
     params = learner.policy(states[-1])
     actions = [learner.act(params, jnp.asarray([0.2, 0.1, c]), KEY) for c in (0.25, 9.0)]
     np.testing.assert_array_equal(*actions)
     kept = learner_of(keep_constant=True)
     params = kept.policy(follow(kept, [demonstrate(SPEC, SPEC.world.dials, KEY)] * 3)[0][-1])
-    assert (kept.act(params, jnp.asarray([0.2, 0.1, 9.0]), KEY) != kept.act(params, jnp.asarray([0.2, 0.1, 0.25]), KEY)).any()
+    assert (
+        kept.act(params, jnp.asarray([0.2, 0.1, 9.0]), KEY)
+        != kept.act(params, jnp.asarray([0.2, 0.1, 0.25]), KEY)
+    ).any()
 
 
 def test_chain_is_solved_up_to_the_missing_mass():
-    """Right in every situation seen; in all others one action, so h is exact, and below hazard times the missing mass."""
+    """Right in every situation seen; in all others one action, so h is exact, and below hazard
+    times the missing mass."""
     spec = Spec(Chain(), 64, 32, 128)
-    config = bc.Config(hidden=(64,), learning_rate=2e-2, rounds=10, steps_per_round=80, held_out=0.0)
+    config = bc.Config(
+        hidden=(64,), learning_rate=2e-2, rounds=10, steps_per_round=80, held_out=0.0
+    )
     learner, dials = bc.make(spec, config), Chain().dials_for("dagger_chain")
 
     def one(key):
@@ -161,13 +200,23 @@ def test_chain_is_solved_up_to_the_missing_mass():
 
     tasks, states = jax.jit(jax.vmap(one))(jax.random.split(KEY, 3))
     for i in range(3):
-        of_seed = lambda tree, i=i: jax.tree.map(lambda x: x[i], tree)  # noqa: E731
-        actions, views = chain_actions(learner, learner.policy(of_seed(states))), seen(of_seed(tasks))
+        of_seed = lambda tree, i=i: jax.tree.map(lambda x: x[i], tree)
+        actions, views = (
+            chain_actions(learner, learner.policy(of_seed(states))),
+            seen(of_seed(tasks)),
+        )
         assert 3 < views.sum() < 40
-        np.testing.assert_array_equal(actions[:OFF_VIEW][views[:OFF_VIEW]], chain.CORRECT[views[:OFF_VIEW]])
+        np.testing.assert_array_equal(
+            actions[:OFF_VIEW][views[:OFF_VIEW]], chain.CORRECT[views[:OFF_VIEW]]
+        )
         guess = actions[OFF_VIEW]
-        assert (actions[~views] == guess).all() and guess != RECOVER  # what was never seen all looks the same
+        assert (
+            actions[~views] == guess
+        ).all() and guess != RECOVER  # what was never seen all looks the same
         h, rho = chain.exact_rates(actions, Chain().dials)
         missed = ~views[:OFF_VIEW] & (guess != chain.CORRECT)
         assert h == pytest.approx(Chain().dials.hazard * chain.PROBABILITY[missed].sum(), abs=1e-12)
-        assert 0 < h <= Chain().dials.hazard * chain.PROBABILITY[~views[:OFF_VIEW]].sum() and rho == 0.0
+        assert (
+            0 < h <= Chain().dials.hazard * chain.PROBABILITY[~views[:OFF_VIEW]].sum()
+            and rho == 0.0
+        )

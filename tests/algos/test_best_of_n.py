@@ -1,4 +1,5 @@
-"""Best-of-n: its weights against every subset, its distance against a sample, and what it makes of a reward."""
+"""Best-of-n: its weights against every subset, its distance against a sample, and what it makes
+of a reward."""
 
 import itertools
 
@@ -16,9 +17,22 @@ from tests.worlds.helpers import Windy, train
 KEY = jax.random.PRNGKey(0)
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 SMALL = {
-    "hidden": (8,), "worlds": 4, "unroll": 8, "minibatches": 2, "bc_steps": 50, "reward_hidden": (16,), "pool_worlds": 32,
-    "pool_steps": 32, "segment": 8, "reward_steps": 300, "labels": 200, "samples": 16, "begins": 64, "warm": 4, "length": 8,
-}  # fmt: skip
+    "hidden": (8,),
+    "worlds": 4,
+    "unroll": 8,
+    "minibatches": 2,
+    "bc_steps": 50,
+    "reward_hidden": (16,),
+    "pool_worlds": 32,
+    "pool_steps": 32,
+    "segment": 8,
+    "reward_steps": 300,
+    "labels": 200,
+    "samples": 16,
+    "begins": 64,
+    "warm": 4,
+    "length": 8,
+}
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 6])
@@ -27,11 +41,14 @@ def test_weights_are_those_of_all_subsets(n):
     best = [max(chosen) for chosen in itertools.combinations(value, n)]
     weights = best_of_n.weights(6, n)
     assert best_of_n.weights(65536, 2**n).sum() == pytest.approx(1, abs=1e-6)
-    assert weights.sum() == pytest.approx(1, abs=1e-5) and (weights * value).sum() == pytest.approx(np.mean(best), rel=1e-5)
+    assert weights.sum() == pytest.approx(1, abs=1e-5) and (weights * value).sum() == pytest.approx(
+        np.mean(best), rel=1e-5
+    )
 
 
 def test_distance_is_that_of_the_best_of_n():
-    """KL of the best of n under a continuous distribution: E log(n F^(n-1)), F uniform under one draw."""
+    """KL of the best of n under a continuous distribution: E log(n F^(n-1)), F uniform under one
+    draw."""
     u = np.random.default_rng(0).uniform(size=(200_000, 8)).max(1)
     assert float(best_of_n.kl(jnp.float32(8))) == pytest.approx(np.mean(np.log(8 * u**7)), abs=0.01)
     assert float(best_of_n.kl(jnp.float32(1))) == 0
@@ -43,9 +60,13 @@ def test_the_best_of_more_is_better_by_proxy_and_by_gold():
     task = Task(collect(world, KEY, 4, 8), world.dials)
     _, metrics = jax.jit(lambda key: train(learner, key, task))(KEY)
     assert learner.rounds == 5 and metrics["proxy"].shape == (5,)
-    proxy, gold, kl = (np.asarray(metrics[name]) for name in ("proxy", "true_return", "reference_kl"))
+    proxy, gold, kl = (
+        np.asarray(metrics[name]) for name in ("proxy", "true_return", "reference_kl")
+    )
     assert proxy[-1] > proxy[0] and gold[-1] > gold[0]
-    np.testing.assert_allclose(kl * 8, np.log(2.0 ** np.arange(5)) - (1 - 0.5 ** np.arange(5)), atol=1e-5)
+    np.testing.assert_allclose(
+        kl * 8, np.log(2.0 ** np.arange(5)) - (1 - 0.5 ** np.arange(5)), atol=1e-5
+    )
     assert learner.consumes.preference_labels == 200
     with pytest.raises(BadInput, match="samples=16"):
         best_of_n.make(Spec(world, 16, 4, 8), best_of_n.Config(**{**SMALL, "samples": 20}))

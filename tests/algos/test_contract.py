@@ -1,4 +1,5 @@
-"""What every registered algorithm promises: shapes, purity, independence of seeds, and a place in the registry."""
+"""What every registered algorithm promises: shapes, purity, independence of seeds, and a place
+in the registry."""
 
 import dataclasses
 import functools
@@ -19,10 +20,33 @@ from irl_bench.core.types import Spec
 from tests.worlds.helpers import Line, demonstrate, train
 
 WORLDS = {"line": Line, "chain": Chain, "grid": functools.partial(envs.make, "grid")}
-TINY = {"hidden": (4,), "batch_size": 4, "steps_per_round": 2, "rounds": 2, "iterations": 2, "episode_steps": 2}
-TINY |= {"worlds": 4, "unroll": 8, "minibatches": 2, "epochs": 1, "value_hidden": (4,), "bc_steps": 2, "policy_delay": 0}
+TINY = {
+    "hidden": (4,),
+    "batch_size": 4,
+    "steps_per_round": 2,
+    "rounds": 2,
+    "iterations": 2,
+    "episode_steps": 2,
+}
+TINY |= {
+    "worlds": 4,
+    "unroll": 8,
+    "minibatches": 2,
+    "epochs": 1,
+    "value_hidden": (4,),
+    "bc_steps": 2,
+    "policy_delay": 0,
+}
 TINY |= {"disc_hidden": (4,), "disc_batch": 4, "disc_steps": 1}
-TINY |= {"labels": 20, "pairs": 20, "pool_worlds": 20, "pool_steps": 4, "segment": 2, "warm": 2, "tail": 1}
+TINY |= {
+    "labels": 20,
+    "pairs": 20,
+    "pool_worlds": 20,
+    "pool_steps": 4,
+    "segment": 2,
+    "warm": 2,
+    "tail": 1,
+}
 TINY |= {"samples": 4, "begins": 2, "length": 2}
 TINY |= {"capacity": 32, "random_rounds": 1, "updates": 2}
 TINY |= {"members": 2, "reward_hidden": (4,), "reward_batch": 4, "reward_steps": 4}
@@ -50,14 +74,20 @@ def pair(algo, world):
     return pytest.param(algo, world, marks=pytest.mark.slow if alike else ())
 
 
-each = pytest.mark.parametrize(("algo", "world"), [pair(algo, world) for algo in LEARNT_ALONE for world in worlds_of(algo)])
+each = pytest.mark.parametrize(
+    ("algo", "world"), [pair(algo, world) for algo in LEARNT_ALONE for world in worlds_of(algo)]
+)
 
 
 @functools.cache
 def learner_of(algo, world):
     module = importlib.import_module(ALGORITHMS[algo])
     kind = getattr(module, "Config", None)
-    config = kind(**{name: value for name, value in TINY.items() if name in kind.__dataclass_fields__}) if kind else None
+    config = (
+        kind(**{name: value for name, value in TINY.items() if name in kind.__dataclass_fields__})
+        if kind
+        else None
+    )
     return module.make(Spec(WORLDS[world](), 8, 4, 4), config)
 
 
@@ -107,8 +137,17 @@ def test_shapes_never_change(algo, world):
     assert jax.tree.structure(state) == jax.tree.structure(after)
     for before, now in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
         # A weak type that an update makes a strong one would compile the update twice.
-        assert (before.shape, before.dtype, before.weak_type) == (now.shape, now.dtype, now.weak_type)
-        assert before.dtype in (jnp.float32, jnp.int32, jnp.uint32, bool)  # no typed keys, nothing of double precision
+        assert (before.shape, before.dtype, before.weak_type) == (
+            now.shape,
+            now.dtype,
+            now.weak_type,
+        )
+        assert before.dtype in (
+            jnp.float32,
+            jnp.int32,
+            jnp.uint32,
+            bool,
+        )  # no typed keys, nothing of double precision
     assert all(row.shape == () and row.dtype == jnp.float32 for row in metrics.values())
     again = jax.eval_shape(learner.update, after, task)[1]
     assert list(again) == list(metrics)
@@ -123,14 +162,19 @@ def test_action_is_one_of_the_world(algo, world):
     params = learner.policy(jax.jit(learner.init)(KEY, task))
     action = jax.jit(learner.act)(params, jnp.ones(made.observation_size), KEY)
     if made.n_actions is None:
-        assert action.shape == (made.action_size,) and action.dtype == jnp.float32 and (jnp.abs(action) <= 1).all()
+        assert (
+            action.shape == (made.action_size,)
+            and action.dtype == jnp.float32
+            and (jnp.abs(action) <= 1).all()
+        )
     else:
         assert action.shape == () and action.dtype == jnp.int32 and 0 <= action < made.n_actions
 
 
 # Two more compilations of each: those that are slow to compile are tried on one world.
 @pytest.mark.parametrize(
-    ("algo", "world"), [pair(a, w) for a in LEARNT_ALONE for w in worlds_of(a)[: 1 if a in BUILT_ON_PPO else 2]]
+    ("algo", "world"),
+    [pair(a, w) for a in LEARNT_ALONE for w in worlds_of(a)[: 1 if a in BUILT_ON_PPO else 2]],
 )
 def test_seeds_side_by_side_are_seeds_one_by_one(algo, world):
     learner = learner_of(algo, world)
@@ -142,17 +186,24 @@ def test_seeds_side_by_side_are_seeds_one_by_one(algo, world):
         close(jax.tree.map(lambda x, i=i: x[i], together), trained(algo, world)(keys[i], tasks[i]))
 
 
-# Op by op, one round of PPO or of what contains it takes a minute or more, nearly all of it dispatch.
+# Op by op, one round of PPO or of what contains it takes a minute or more, nearly all of it
+# dispatch.
 @pytest.mark.parametrize("algo", [algo for algo in LEARNT_ALONE if algo not in BUILT_ON_PPO])
 def test_jit_changes_nothing(algo):
     world = worlds_of(algo)[-1]
     learner, task = learner_of(algo, world), task_of(world)
-    jitted = rounds(dataclasses.replace(learner, init=jax.jit(learner.init), update=jax.jit(learner.update)), KEY, task)
+    jitted = rounds(
+        dataclasses.replace(learner, init=jax.jit(learner.init), update=jax.jit(learner.update)),
+        KEY,
+        task,
+    )
     with jax.disable_jit():
         close(jitted, rounds(learner, KEY, task))
 
 
-@pytest.mark.parametrize("algo", [pytest.param(a, marks=pytest.mark.slow if a in ALIKE else ()) for a in LEARNT_ALONE])
+@pytest.mark.parametrize(
+    "algo", [pytest.param(a, marks=pytest.mark.slow if a in ALIKE else ()) for a in LEARNT_ALONE]
+)
 def test_the_key_is_all_that_is_random(algo):
     world = worlds_of(algo)[0]
     learner, task = learner_of(algo, world), task_of(world)
@@ -162,5 +213,8 @@ def test_the_key_is_all_that_is_random(algo):
 
     first, again, other = run(KEY), run(KEY), run(jax.random.PRNGKey(1))
     jax.tree.map(np.testing.assert_array_equal, first, again)
-    if algo not in ("expert", "maxent_irl"):  # the expert has no params, and maxent_irl's answer is exact
+    if algo not in (
+        "expert",
+        "maxent_irl",
+    ):  # the expert has no params, and maxent_irl's answer is exact
         assert any((a != b).any() for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(other)))

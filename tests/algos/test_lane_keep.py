@@ -1,4 +1,5 @@
-"""Learning to keep the lane, at a reduced size: the clone is good on the expert's road, DAgger comes back from off it."""
+"""Learning to keep the lane, at a reduced size: the clone is good on the expert's road, DAgger
+comes back from off it."""
 
 import jax
 import numpy as np
@@ -22,8 +23,12 @@ def measured(learner):
 
     def one(key):
         keys = jax.random.split(key, 4)
-        params = learner(spec).policy(train(learner(spec), keys[0], demonstrate(spec, dials, keys[1]))[0])
-        errors, steps = expert_errors(bound, learner(spec).act, params, keys[2], EPISODES, HORIZON // 2)
+        params = learner(spec).policy(
+            train(learner(spec), keys[0], demonstrate(spec, dials, keys[1]))[0]
+        )
+        errors, steps = expert_errors(
+            bound, learner(spec).act, params, keys[2], EPISODES, HORIZON // 2
+        )
         sums = evaluate(bound, learner(spec).act, params, keys[3], EPISODES, HORIZON)
         return errors[TOLERANCES.index(0.1)] / steps, sums.off_to_on, sums.off_steps
 

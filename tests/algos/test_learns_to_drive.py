@@ -1,6 +1,8 @@
-"""GAIL and AIRL on the car with their default settings, in fewer rounds: what they make of a clone, against the clone itself.
+"""GAIL and AIRL on the car with their default settings, in fewer rounds: what they make of a clone,
+against the clone itself.
 
-Both are candidates of one program: the clone is the same learner with a step size so small that its policy stays where it was.
+Both are candidates of one program: the clone is the same learner with a step size so small that its
+policy stays where it was.
 """
 
 import dataclasses
@@ -19,10 +21,24 @@ def levels(algo, seeds, rounds, **changes):
     del settings["learning_rate"]
     steps = np.array([1e-4, 1e-8], np.float32)
     record = search(
-        algo, "lane_keep", {"learning_rate": steps}, settings=settings, seeds=seeds, demos=64, episodes=32, say=lambda _: None
+        algo,
+        "lane_keep",
+        {"learning_rate": steps},
+        settings=settings,
+        seeds=seeds,
+        demos=64,
+        episodes=32,
+        say=lambda _: None,
     )
-    rows = {row["settings"]["learning_rate"] > 1e-6: np.array(row["level"]) for row in record["candidates"]}
-    print(algo, rounds, {"trained": rows[True].round(4).tolist(), "clone": rows[False].round(4).tolist()})
+    rows = {
+        row["settings"]["learning_rate"] > 1e-6: np.array(row["level"])
+        for row in record["candidates"]
+    }
+    print(
+        algo,
+        rounds,
+        {"trained": rows[True].round(4).tolist(), "clone": rows[False].round(4).tolist()},
+    )
     return rows[True], rows[False]
 
 

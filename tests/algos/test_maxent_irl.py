@@ -1,4 +1,5 @@
-"""Exact inverse RL: features matched, the true reward recovered up to shaping, and what the tables promise."""
+"""Exact inverse RL: features matched, the true reward recovered up to shaping, and what the
+tables promise."""
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +25,12 @@ def solved(world, demos, **settings):
 
 
 def exact_demonstrations(world):
-    """The demonstrator's discounted occupancy of every state: what infinitely many demonstrations would show."""
+    """The demonstrator's discounted occupancy of every state: what infinitely many
+    demonstrations would show."""
     q, v = soft_values(world.transitions(), world.rewards())
-    return occupancy(world.transitions(), jnp.exp(q - v[:, None]), jnp.asarray(world.start, jnp.float32))
+    return occupancy(
+        world.transitions(), jnp.exp(q - v[:, None]), jnp.asarray(world.start, jnp.float32)
+    )
 
 
 def soft_advantage(world, weights):
@@ -59,14 +63,16 @@ def test_occupancy_is_where_the_expert_is(name):
 def test_features_are_matched(name):
     world = envs.make(name)
     demos = jax.jit(lambda key: collect(world, key, 64, 100))(KEY)
-    _, metrics = solved(world, demos, rounds=200, steps_per_round=1)  # a round longer than that has closed it
+    _, metrics = solved(
+        world, demos, rounds=200, steps_per_round=1
+    )  # a round longer than that has closed it
     assert metrics["feature_gap"][0] > 1e-2 and metrics["feature_gap"][-1] < 1e-3
 
 
 @pytest.mark.parametrize("name", WORLDS)
 def test_the_true_reward_is_recovered_up_to_shaping(name, monkeypatch):
-    """From the demonstrator's exact expectations: equal soft advantages, which shaping cannot change, and equal weights up to
-    a constant (every state has one feature)."""
+    """From the demonstrator's exact expectations: equal soft advantages, which shaping cannot
+    change, and equal weights up to a constant (every state has one feature)."""
     world = envs.make(name)
     target = exact_demonstrations(world) @ jnp.asarray(world.features, jnp.float32)
     monkeypatch.setattr(maxent_irl, "demonstrated", lambda demos, features: target)
@@ -84,7 +90,9 @@ def test_more_demonstrations_bring_the_reward_closer():
     errors = []
     for count in (4, 200):
         demos = jax.jit(lambda key, count=count: collect(world, key, count, 100))(KEY)
-        errors.append(np.abs(np.asarray(solved(world, demos, rounds=6)[0].log_policy) - true).mean())
+        errors.append(
+            np.abs(np.asarray(solved(world, demos, rounds=6)[0].log_policy) - true).mean()
+        )
     assert errors[1] < 0.5 * errors[0]
 
 

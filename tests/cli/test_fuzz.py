@@ -9,13 +9,56 @@ from hypothesis import strategies as st
 
 from irl_bench.cli import sweep
 
-NAMES = [*sweep.TEXTS, *sweep.NUMBERS, *sweep.SWITCHES, "bc.learning_rate", "bc.", "lane_keep.friction", "chain.hazard", "nope", "no"]
+NAMES = [
+    *sweep.TEXTS,
+    *sweep.NUMBERS,
+    *sweep.SWITCHES,
+    "bc.learning_rate",
+    "bc.",
+    "lane_keep.friction",
+    "chain.hazard",
+    "nope",
+    "no",
+]
 VALUES = [
-    *("0", "1", "-1", "5", "1e1", "2.5", "nan", "inf", "-inf", "1e400", "true", "", " ", "bc", "dagger", "chain", "lane_keep"),
-    *("auto", "64,128", "128,64", "smoke", "full", "../../etc", "/", "json:dumps", "a:b", "runs/x", "cliff", "recoverable"),
+    *(
+        "0",
+        "1",
+        "-1",
+        "5",
+        "1e1",
+        "2.5",
+        "nan",
+        "inf",
+        "-inf",
+        "1e400",
+        "true",
+        "",
+        " ",
+        "bc",
+        "dagger",
+        "chain",
+        "lane_keep",
+    ),
+    *(
+        "auto",
+        "64,128",
+        "128,64",
+        "smoke",
+        "full",
+        "../../etc",
+        "/",
+        "json:dumps",
+        "a:b",
+        "runs/x",
+        "cliff",
+        "recoverable",
+    ),
     *("expert", "policy:a:b", "\n", "\x00", "ü", "'", "--seeds", "1_0", "0x10", "٣"),
 ]
-value = st.one_of(st.sampled_from(VALUES), st.text(max_size=12), st.floats().map(str), st.integers().map(str))
+value = st.one_of(
+    st.sampled_from(VALUES), st.text(max_size=12), st.floats().map(str), st.integers().map(str)
+)
 name = st.one_of(st.sampled_from(NAMES), st.text(max_size=12))
 flag = st.builds(lambda dashes, n, v: f"{dashes}{n}={v}", st.sampled_from(["--", "-"]), name, value)
 argument = st.one_of(flag, flag, flag, flag, st.builds("--{}".format, name), value)

@@ -1,4 +1,5 @@
-"""From flags to cells and back to plan.json: groups of seeds, references, modes, and what may stay of an earlier plan."""
+"""From flags to cells and back to plan.json: groups of seeds, references, modes, and what may
+stay of an earlier plan."""
 
 import json
 
@@ -28,7 +29,9 @@ def test_groups_cover_the_seeds_and_keep_their_width():
     width = table.budget_of("chain", "smoke")["width"]
     for seeds, groups in ((1, 1), (width, 1), (width + 1, 2), (3 * width, 3)):
         for entry in build("--env=chain", f"--seeds={seeds}", "--first_seed=1000").entries:
-            assert [cell.first_seed for cell in entry.cells] == [1000 + width * group for group in range(groups)]
+            assert [cell.first_seed for cell in entry.cells] == [
+                1000 + width * group for group in range(groups)
+            ]
             assert {cell.width for cell in entry.cells} == {width} and entry.seeds == seeds
 
 
@@ -41,7 +44,9 @@ def test_more_seeds_and_other_horizons_reuse_every_cell():
 
 def test_T_max_replaces_the_worlds_horizon_and_bounds_the_horizons_asked_for():
     assert {cell.horizon for cell in build("--env=hopper").cells} == {1000}
-    assert {cell.horizon for cell in build("--env=hopper", "--T_max=4000", "--horizons=100,4000").cells} == {4000}
+    assert {
+        cell.horizon for cell in build("--env=hopper", "--T_max=4000", "--horizons=100,4000").cells
+    } == {4000}
     for T_max in (0, -5, 1):
         with pytest.raises(BadInput, match=r"T_max=.* at least 2"):
             plans.build(plans.Request(algo=("bc",), env=("chain",), T_max=T_max))
@@ -63,7 +68,9 @@ def test_T_max_replaces_the_worlds_horizon_and_bounds_the_horizons_asked_for():
 )
 def test_a_changed_setting_is_a_new_cell(change):
     def mine(*argv: str) -> set[str]:
-        entries = document("--algo=bc", "--env=chain", "--mode=dagger_chain", "--seeds=5", *argv)["entries"]
+        entries = document("--algo=bc", "--env=chain", "--mode=dagger_chain", "--seeds=5", *argv)[
+            "entries"
+        ]
         return {key for entry in entries if entry["algo"] == "bc" for key in entry["cells"]}
 
     assert not mine() & mine(change)
@@ -82,7 +89,10 @@ def test_references_are_always_there_and_never_larger():
             if cell.env == env:
                 sizes[cell.algo in algos.REFERENCES].add(cell.episodes)
         assert max(sizes[True]) <= min(sizes[False])
-        assert len({cell.block for cell in plan.cells if cell.env == env and cell.algo != "untrained"}) == 1
+        assert (
+            len({cell.block for cell in plan.cells if cell.env == env and cell.algo != "untrained"})
+            == 1
+        )
         untrained = [cell for cell in plan.cells if (cell.env, cell.algo) == (env, "untrained")]
         assert all(cell.episodes <= table.UNTRAINED["episodes"] for cell in untrained)
 
@@ -90,11 +100,20 @@ def test_references_are_always_there_and_never_larger():
 def test_modes_are_the_tables_or_those_asked_for():
     plan = build("--algo=bc,dagger")
     ids = {entry.id for entry in plan.entries}
-    assert ("lane_keep", "bc", "recoverable") in ids and ("lane_keep", "dagger", "recoverable") not in ids
+    assert ("lane_keep", "bc", "recoverable") in ids and (
+        "lane_keep",
+        "dagger",
+        "recoverable",
+    ) not in ids
     chain = {"dagger_chain", "cliff", "recoverable", "front_loaded"}
     assert {mode for env, algo, mode in ids if env == "chain" and algo == "bc"} == chain
-    assert {mode for env, algo, mode in ids if env == "chain" and algo == "dagger"} == {"dagger_chain"}
-    ids = {entry.id for entry in build("--algo=dagger", "--env=lane_keep", "--mode=recoverable").entries}
+    assert {mode for env, algo, mode in ids if env == "chain" and algo == "dagger"} == {
+        "dagger_chain"
+    }
+    ids = {
+        entry.id
+        for entry in build("--algo=dagger", "--env=lane_keep", "--mode=recoverable").entries
+    }
     assert {mode for _, algo, mode in ids if algo == "dagger"} == {"recoverable"}
 
 
@@ -105,7 +124,9 @@ def test_cells_hold_every_setting_and_the_dials_of_their_mode():
     assert any("cliff" in note and "recovery" in note for note in plan.notes)
 
 
-@pytest.mark.parametrize(("asked", "block"), [(64, 64), (48, 48), (1, 1), (128, 64), (96, 48), (1000, 50)])
+@pytest.mark.parametrize(
+    ("asked", "block"), [(64, 64), (48, 48), (1, 1), (128, 64), (96, 48), (1000, 50)]
+)
 def test_episodes_are_cut_into_equal_blocks(asked, block, monkeypatch):
     row = {**table.WORLDS["chain"]["smoke"], "block": 64}
     monkeypatch.setattr(table, "WORLDS", {"chain": {"smoke": row}})
@@ -120,17 +141,32 @@ def test_an_earlier_plan_stays_where_conditions_are_the_same():
     assert dropped == []
     ids = [(entry["env"], entry["algo"], entry["mode"]) for entry in merged["entries"]]
     assert len(ids) == len(set(ids))
-    assert {algo for env, algo, _ in ids if env == "chain"} == {"bc", "dagger", "expert", "untrained"}
+    assert {algo for env, algo, _ in ids if env == "chain"} == {
+        "bc",
+        "dagger",
+        "expert",
+        "untrained",
+    }
     assert {algo for env, algo, _ in ids if env == "lane_keep"} == {"bc", "expert", "untrained"}
     assert merged["worlds"].keys() == {"chain", "lane_keep"}
 
 
-@pytest.mark.parametrize("change", ["--seeds=6", "--first_seed=5", "--demos=3", "--chain.hazard=0.5"])
+@pytest.mark.parametrize(
+    "change", ["--seeds=6", "--first_seed=5", "--demos=3", "--chain.hazard=0.5"]
+)
 def test_an_earlier_plan_under_other_conditions_is_left_out_and_said(change):
     first = document("--algo=bc", "--env=chain,lane_keep", "--seeds=5")
     merged, dropped = plans.merge(first, document("--algo=dagger", "--env=chain", change))
-    assert {entry["algo"] for entry in merged["entries"] if entry["env"] == "chain"} == {"dagger", "expert", "untrained"}
-    assert {entry["algo"] for entry in merged["entries"] if entry["env"] == "lane_keep"} == {"bc", "expert", "untrained"}
+    assert {entry["algo"] for entry in merged["entries"] if entry["env"] == "chain"} == {
+        "dagger",
+        "expert",
+        "untrained",
+    }
+    assert {entry["algo"] for entry in merged["entries"] if entry["env"] == "lane_keep"} == {
+        "bc",
+        "expert",
+        "untrained",
+    }
     assert any("bc on chain" in line for line in dropped)
     assert all("on chain" in line and "its cells are kept" in line for line in dropped)
 
@@ -143,7 +179,12 @@ def test_the_document_is_what_the_store_reads():
         assert record["cells"] == [cell_key(cell, fingerprint()) for cell in entry.cells]
         assert record["seeds"] == [0, 7] and record["rounds"] == entry.rounds
     world = made["worlds"]["chain"]
-    assert world["u"] == 12 and world["latency"] == 1 and world["horizon"] == 1024 and world["nominal"] == "dagger_chain"
+    assert (
+        world["u"] == 12
+        and world["latency"] == 1
+        and world["horizon"] == 1024
+        and world["nominal"] == "dagger_chain"
+    )
 
 
 @pytest.mark.parametrize("algo", ["gail", "ppo", "sac", "rlhf"])

@@ -1,4 +1,5 @@
-"""The command line: what it accepts, what it prints, and one line with exit status 2 for everything else."""
+"""The command line: what it accepts, what it prints, and one line with exit status 2 for
+everything else."""
 
 import json
 import os
@@ -121,7 +122,15 @@ def test_bad_input_is_one_line_and_exit_status_2(line, capsys, elsewhere):
 
 
 @pytest.mark.parametrize(
-    "line", ["--seeds=5\n6", "--algo=b\nc", "--out=a\nb", "--out=\x00", "--bc.learning_rate=1\r2", "--x\ny=1"]
+    "line",
+    [
+        "--seeds=5\n6",
+        "--algo=b\nc",
+        "--out=a\nb",
+        "--out=\x00",
+        "--bc.learning_rate=1\r2",
+        "--x\ny=1",
+    ],
 )
 def test_control_characters_stay_on_one_line(line, capsys, elsewhere):
     assert run(line) == 2
@@ -145,7 +154,9 @@ def test_output_folder_that_is_a_file(name, capsys, elsewhere):
     assert (elsewhere / "taken").read_text() == "mine"
 
 
-@pytest.mark.skipif(not pathlib.Path("/proc/self").exists(), reason="needs a file system that nobody can write to")
+@pytest.mark.skipif(
+    not pathlib.Path("/proc/self").exists(), reason="needs a file system that nobody can write to"
+)
 def test_output_folder_that_cannot_be_written(capsys):
     assert run("--out=/proc/irl_bench", "--env=chain", "--budget=smoke") == 2
     err = capsys.readouterr().err
@@ -166,7 +177,9 @@ def test_damaged_cell_is_named_and_kept(capsys, elsewhere, monkeypatch):
     from irl_bench.plan import build as plans
     from irl_bench.storage.cells import cell_path
 
-    request = sweep.parse(["sweep.py", "--algo=bc", "--env=chain", "--budget=smoke", "--out=."]).request
+    request = sweep.parse(
+        ["sweep.py", "--algo=bc", "--env=chain", "--budget=smoke", "--out=."]
+    ).request
     path = cell_path(elsewhere, cell_key(plans.build(request).cells[0], fingerprint()))
     path.parent.mkdir()
     path.write_bytes(b"PAR1 not a cell PAR1")
@@ -213,7 +226,16 @@ def test_flags_become_a_request(line, field, value):
 def test_dry_run_prints_the_plan_and_writes_nothing(capsys, elsewhere):
     assert run("--dry_run", "--budget=smoke", "--seeds=7", "--out=runs/x") == 0
     out = capsys.readouterr().out
-    for word in ("budget smoke", "runs/x", "lane_keep", "recoverable", "expert", "untrained", "0..6", "minutes"):
+    for word in (
+        "budget smoke",
+        "runs/x",
+        "lane_keep",
+        "recoverable",
+        "expert",
+        "untrained",
+        "0..6",
+        "minutes",
+    ):
         assert word in out
     assert list(elsewhere.iterdir()) == []
 
@@ -224,7 +246,9 @@ def test_dry_run_estimates_from_the_folders_log(capsys, elsewhere):
 
     lines = []
     for cell in plans.build(request).cells:
-        known = {name: getattr(cell, name) for name in ("algo", "env", "width", "horizon", "episodes")}
+        known = {
+            name: getattr(cell, name) for name in ("algo", "env", "width", "horizon", "episodes")
+        }
         lines.append(json.dumps({**known, "wall": 60.0, "cells_at_once": 2}))
     count = len(lines)
     (elsewhere / "log.jsonl").write_text("\n".join([*lines, '{"cut short']))
@@ -258,14 +282,26 @@ def test_describe_prints_every_dial_mode_and_budget_of_a_world(name, capsys):
     for setting in found.settings.values():
         row = next(line for line in out.splitlines() if line.split()[:1] == [setting.name])
         assert setting.range in row and setting.help in row and setting.help
-    for word in (*found.world.modes, *table.BUDGETS, f"T_max = {found.world.horizon}", "u = ", "L = "):
+    for word in (
+        *found.world.modes,
+        *table.BUDGETS,
+        f"T_max = {found.world.horizon}",
+        "u = ",
+        "L = ",
+    ):
         assert word in out
 
 
 def test_help_names_every_flag(capsys):
     assert run("--help") == 0
     out = capsys.readouterr().out
-    for name in (*sweep.TEXTS, *sweep.NUMBERS, *sweep.SWITCHES, "lane_keep.friction", "bc.learning_rate"):
+    for name in (
+        *sweep.TEXTS,
+        *sweep.NUMBERS,
+        *sweep.SWITCHES,
+        "lane_keep.friction",
+        "bc.learning_rate",
+    ):
         assert f"--{name}" in out
 
 
@@ -274,14 +310,18 @@ def test_the_flag_wins_over_the_budget_and_the_budget_over_the_world(monkeypatch
 
     def rate(*argv: str) -> float:
         request = sweep.parse(["sweep.py", "--algo=bc", "--env=chain", *argv]).request
-        return next(cell for cell in plans.build(request).cells if cell.algo == "bc").config["learning_rate"]
+        return next(cell for cell in plans.build(request).cells if cell.algo == "bc").config[
+            "learning_rate"
+        ]
 
     monkeypatch.setattr(table, "CONFIGS", {})
     monkeypatch.setattr(table, "BUDGET_CONFIGS", {})
     assert rate() == registry.algorithm("bc").settings["learning_rate"].default
     monkeypatch.setattr(table, "CONFIGS", {("chain", "bc"): {"learning_rate": 0.002}})
     assert rate() == 0.002
-    monkeypatch.setattr(table, "BUDGET_CONFIGS", {("smoke", "chain", "bc"): {"learning_rate": 0.003}})
+    monkeypatch.setattr(
+        table, "BUDGET_CONFIGS", {("smoke", "chain", "bc"): {"learning_rate": 0.003}}
+    )
     assert rate() == 0.002
     assert rate("--budget=smoke") == 0.003
     assert rate("--budget=smoke", "--bc.learning_rate=0.004") == 0.004
@@ -307,5 +347,11 @@ def test_what_others_write_names_what_is_meant(line, words, capsys, elsewhere):
 @pytest.mark.parametrize("program", ["demos.py", "report.py", "bench.py"])
 def test_help_is_no_error(program):
     line = [sys.executable, ROOT / "launch" / program, "--help"]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    done = subprocess.run(
+        line,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
     assert done.returncode == 0 and f"python launch/{program}" in done.stdout, done.stderr

@@ -12,7 +12,8 @@ PRINTS = {"sources": "abc", "versions": {"jax": "1"}}
 
 
 def test_key_is_pinned():
-    # Renaming or reordering a field, or another JSON, would orphan every stored result without a word.
+    # Renaming or reordering a field, or another JSON, would orphan every stored result without a
+    # word.
     spec = cell(config={"learning_rate": 1e-3, "layers": (64, 64)}, dials={"slip": 0.1, "back": 0})
     assert cell_key(spec, PRINTS) == "351db68d952c02dd4910"
 
@@ -24,7 +25,11 @@ def test_key_depends_on_every_field(field):
     if isinstance(value, dict):
         changed = {**value, "more": "x"} if field == "plugin" else {**value, "more": 1}
     else:
-        changed = value + "2" if isinstance(value, str) else value * 2 + (field in ("first_seed", "eval_every"))
+        changed = (
+            value + "2"
+            if isinstance(value, str)
+            else value * 2 + (field in ("first_seed", "eval_every"))
+        )
     if field == "block":
         changed = 4
     assert cell_key(dataclasses.replace(base, **{field: changed}), PRINTS) != cell_key(base, PRINTS)
@@ -52,8 +57,21 @@ def test_key_ignores_order_and_spelling():
 
 def test_what_enters_as_data_shares_compiled_functions():
     base = cell()
-    alike = [cell(mode="recoverable"), cell(dials={"slip": 0.3}), cell(first_seed=9), cell(episodes=64), cell(eval_every=0)]
-    other = [cell(algo="x"), cell(horizon=17), cell(width=4), cell(demos=5), cell(config={"a": 1}), cell(block=4)]
+    alike = [
+        cell(mode="recoverable"),
+        cell(dials={"slip": 0.3}),
+        cell(first_seed=9),
+        cell(episodes=64),
+        cell(eval_every=0),
+    ]
+    other = [
+        cell(algo="x"),
+        cell(horizon=17),
+        cell(width=4),
+        cell(demos=5),
+        cell(config={"a": 1}),
+        cell(block=4),
+    ]
     assert all(spec.static_key() == base.static_key() for spec in alike)
     assert all(spec.static_key() != base.static_key() for spec in other)
 
@@ -99,5 +117,23 @@ def test_fingerprint_holds_what_changes_numbers(monkeypatch):
 
 def test_fingerprint_covers_the_numerical_sources_only():
     names = {path.name for path in numerical_sources()}
-    assert {"core.py", "chain.py", "evaluation.py", "types.py", "learner.py", "programs.py", "runner.py", "lanes.py"} <= names
-    assert not names & {"cli.py", "plan.py", "api.py", "sweep.py", "texts.py", "progress.py", "page.py", "verdicts.py"}
+    assert {
+        "core.py",
+        "chain.py",
+        "evaluation.py",
+        "types.py",
+        "learner.py",
+        "programs.py",
+        "runner.py",
+        "lanes.py",
+    } <= names
+    assert not names & {
+        "cli.py",
+        "plan.py",
+        "api.py",
+        "sweep.py",
+        "texts.py",
+        "progress.py",
+        "page.py",
+        "verdicts.py",
+    }

@@ -1,4 +1,5 @@
-"""A user without a home, as in many containers: caches go elsewhere with one line, and `~` is refused in one."""
+"""A user without a home, as in many containers: caches go elsewhere with one line, and `~` is
+refused in one."""
 
 import os
 import pathlib
@@ -71,11 +72,20 @@ def test_a_tilde_without_a_home_is_one_line(homeless):
 
 @pytest.mark.parametrize("flags", [["--list"], ["--describe=chain"]])
 def test_every_command_works_without_a_home(flags, tmp_path):
-    usable = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR")}
+    usable = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR")
+    }
     usable.pop("JAX_COMPILATION_CACHE_DIR", None)
     line = [sys.executable, "-c", NOBODY, str(ROOT / "launch" / "sweep.py"), *flags]
     done = subprocess.run(
-        line, capture_output=True, text=True, timeout=300, env={**usable, "TMPDIR": str(tmp_path)}, cwd=tmp_path
+        line,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**usable, "TMPDIR": str(tmp_path)},
+        cwd=tmp_path,
     )
     assert done.returncode == 0 and "chain" in done.stdout, done.stderr
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("warning: "), done.stderr

@@ -1,4 +1,5 @@
-"""JAX's own options: each is in the fingerprint, refused or harmless, and none of them makes two results pass for one."""
+"""JAX's own options: each is in the fingerprint, refused or harmless, and none of them makes two
+results pass for one."""
 
 import os
 import pathlib
@@ -17,19 +18,48 @@ from tests.worlds.toys import cell
 ROOT = pathlib.Path(__file__).parents[2]
 
 NUMERICAL = (
-    "check_vma", "eager_constant_folding", "jax_allow_f16_reductions", "jax_auto_pcast", "jax_bcoo_cusparse_lowering",
-    "jax_compiler_enable_remat_pass", "jax_custom_vjp3", "jax_default_matmul_precision", "jax_default_prng_impl",
-    "jax_disable_most_optimizations", "jax_embedded_constants_max_bytes", "jax_enable_pgle",
-    "jax_error_checking_behavior_divide", "jax_error_checking_behavior_nan", "jax_error_checking_behavior_oob",
-    "jax_exec_time_optimization_effort", "jax_explicit_x64_dtypes", "jax_high_dynamic_range_gumbel",
-    "jax_memory_fitting_effort", "jax_memory_fitting_level", "jax_mosaic_allow_hlo", "jax_optimization_level",
-    "jax_pallas_use_mosaic_gpu", "jax_pgle_aggregation_percentile", "jax_pgle_profiling_runs",
-    "jax_ragged_dot_use_gpu_pallas_triton_lowering", "jax_ragged_dot_use_ragged_dot_instruction", "jax_random_seed_offset",
-    "jax_refs_to_pins", "jax_remat3", "jax_remove_size_one_mesh_axis_from_type", "jax_scan3", "jax_softmax_custom_jvp",
-    "jax_threefry_gpu_kernel_lowering", "jax_threefry_partitionable", "jax_use_direct_linearize",
-    "jax_use_emit_pipeline_primitive", "jax_use_magma", "jax_use_shardy_partitioner", "jax_use_simplified_jaxpr_constants",
+    "check_vma",
+    "eager_constant_folding",
+    "jax_allow_f16_reductions",
+    "jax_auto_pcast",
+    "jax_bcoo_cusparse_lowering",
+    "jax_compiler_enable_remat_pass",
+    "jax_custom_vjp3",
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_disable_most_optimizations",
+    "jax_embedded_constants_max_bytes",
+    "jax_enable_pgle",
+    "jax_error_checking_behavior_divide",
+    "jax_error_checking_behavior_nan",
+    "jax_error_checking_behavior_oob",
+    "jax_exec_time_optimization_effort",
+    "jax_explicit_x64_dtypes",
+    "jax_high_dynamic_range_gumbel",
+    "jax_memory_fitting_effort",
+    "jax_memory_fitting_level",
+    "jax_mosaic_allow_hlo",
+    "jax_optimization_level",
+    "jax_pallas_use_mosaic_gpu",
+    "jax_pgle_aggregation_percentile",
+    "jax_pgle_profiling_runs",
+    "jax_ragged_dot_use_gpu_pallas_triton_lowering",
+    "jax_ragged_dot_use_ragged_dot_instruction",
+    "jax_random_seed_offset",
+    "jax_refs_to_pins",
+    "jax_remat3",
+    "jax_remove_size_one_mesh_axis_from_type",
+    "jax_scan3",
+    "jax_softmax_custom_jvp",
+    "jax_threefry_gpu_kernel_lowering",
+    "jax_threefry_partitionable",
+    "jax_use_direct_linearize",
+    "jax_use_emit_pipeline_primitive",
+    "jax_use_magma",
+    "jax_use_shardy_partitioner",
+    "jax_use_simplified_jaxpr_constants",
     "jax_xla_profile_version",
-)  # fmt: skip
+)
 
 
 def test_no_option_is_of_two_kinds():
@@ -37,10 +67,15 @@ def test_no_option_is_of_two_kinds():
     assert not set(NUMERICAL) & (jax_options.HARMLESS | jax_options.REFUSED.keys())
 
 
-@pytest.mark.skipif(jax.__version__ != "0.10.2", reason="the options were gone through in JAX 0.10.2")
+@pytest.mark.skipif(
+    jax.__version__ != "0.10.2", reason="the options were gone through in JAX 0.10.2"
+)
 def test_every_option_was_gone_through():
     assert sorted(jax_options.numerical()) == sorted(NUMERICAL)
-    assert jax_options.HARMLESS | jax_options.REFUSED.keys() | set(NUMERICAL) == jax.config.values.keys()
+    assert (
+        jax_options.HARMLESS | jax_options.REFUSED.keys() | set(NUMERICAL)
+        == jax.config.values.keys()
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,7 +133,9 @@ def test_what_is_harmless_is_the_same_cell(option):
 def test_what_cannot_be_used_is_one_line(option, value, usual):
     jax.config.update(option, value)
     try:
-        with pytest.raises(BadInput, match=f"{option.upper()}={value} cannot be used: .*; nearest: ") as caught:
+        with pytest.raises(
+            BadInput, match=f"{option.upper()}={value} cannot be used: .*; nearest: "
+        ) as caught:
             jax_options.check()
     finally:
         jax.config.update(option, usual)
@@ -107,13 +144,18 @@ def test_what_cannot_be_used_is_one_line(option, value, usual):
 
 def sweep(*flags: str, **variables: str) -> subprocess.CompletedProcess:
     line = [sys.executable, ROOT / "launch" / "sweep.py", *flags]
-    return subprocess.run(line, capture_output=True, text=True, timeout=300, env={**os.environ, **QUICK, **variables})
+    return subprocess.run(
+        line, capture_output=True, text=True, timeout=300, env={**os.environ, **QUICK, **variables}
+    )
 
 
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({"JAX_ENABLE_X64": "1"}, "JAX_ENABLE_X64=True cannot be used: everything here computes in float32"),
+        (
+            {"JAX_ENABLE_X64": "1"},
+            "JAX_ENABLE_X64=True cannot be used: everything here computes in float32",
+        ),
         ({"JAX_ENABLE_X64": "maybe"}, "JAX does not start"),
         ({"JAX_PLATFORMS": "cuda"}, "JAX cannot start cuda"),
         ({"JAX_PLATFORMS": "cpuu"}, "JAX cannot start cpuu"),
@@ -131,7 +173,14 @@ def test_texts_need_no_device():
 
 
 def test_another_generators_figures_are_not_taken(tmp_path):
-    flags = ("--algo=bc", "--env=chain", "--mode=cliff", "--budget=smoke", "--seeds=2", f"--out={tmp_path}")
+    flags = (
+        "--algo=bc",
+        "--env=chain",
+        "--mode=cliff",
+        "--budget=smoke",
+        "--seeds=2",
+        f"--out={tmp_path}",
+    )
     assert sweep(*flags).returncode == 0
     assert "3 done" in sweep(*flags, "--dry_run").stdout
     assert "0 done" in sweep(*flags, "--dry_run", JAX_DEFAULT_PRNG_IMPL="rbg").stdout

@@ -1,4 +1,5 @@
-"""The analytic worlds: simulation against the closed form in every mode, the views, the expert, and the contract of a world."""
+"""The analytic worlds: simulation against the closed form in every mode, the views, the expert,
+and the contract of a world."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,8 @@ def table(wrong: tuple[int, ...] = (), off_action: int = 0) -> np.ndarray:
     return actions
 
 
-# h is 2e-3 and more: many departures, so a small spread; the cliff bends towards saturation over the grid, as it should.
+# h is 2e-3 and more: many departures, so a small spread; the cliff bends towards saturation over
+# the grid, as it should.
 POLICIES = {
     "perfect": table(),
     "clone": table(wrong=(1, 2)),
@@ -32,7 +34,8 @@ POLICIES = {
 
 
 def play(world: Chain, keys: jax.Array, actions: jax.Array, steps: int):
-    """Cumulative cost of every episode after each step, reduced to its mean [T] and variance [T]; and transition counts [4]."""
+    """Cumulative cost of every episode after each step, reduced to its mean [T] and variance
+    [T]; and transition counts [4]."""
 
     def step(carry, _):
         state, total, counts = carry
@@ -40,7 +43,14 @@ def play(world: Chain, keys: jax.Array, actions: jax.Array, steps: int):
         state = jax.vmap(world.step)(state, (state.obs @ actions).astype(jnp.int32))
         after = state.metrics["cost"]
         total = total + after
-        moved = jnp.stack([(1 - before).sum(), ((1 - before) * after).sum(), before.sum(), (before * (1 - after)).sum()])
+        moved = jnp.stack(
+            [
+                (1 - before).sum(),
+                ((1 - before) * after).sum(),
+                before.sum(),
+                (before * (1 - after)).sum(),
+            ]
+        )
         return (state, total, counts + moved), (total.mean(), total.var())
 
     state = jax.vmap(world.reset)(keys)
@@ -51,7 +61,8 @@ def play(world: Chain, keys: jax.Array, actions: jax.Array, steps: int):
 
 @pytest.fixture(scope="module")
 def simulated():
-    """(mean [T], variance [T], counts [4]) by mode and policy: one compilation, as dials and tables are data."""
+    """(mean [T], variance [T], counts [4]) by mode and policy: one compilation, as dials and
+    tables are data."""
     world = Chain()
     run = jax.jit(lambda dials, actions, keys: play(world.bind(dials), keys, actions, HORIZON))
     results = {}
@@ -67,7 +78,11 @@ def simulated():
 def exact(mode: str, name: str) -> tuple[float, float, np.ndarray]:
     dials = Chain().dials.replace(**Chain.modes[mode])
     h, rho = chain.exact_rates(POLICIES[name], dials)
-    return h, rho, chain.closed_form(h, rho, GRID, dials.front, chain.exact_first(POLICIES[name], dials))
+    return (
+        h,
+        rho,
+        chain.closed_form(h, rho, GRID, dials.front, chain.exact_first(POLICIES[name], dials)),
+    )
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -103,15 +118,25 @@ def test_transition_rates_match_exact_ones(simulated, mode, name):
 
 def test_closed_form_in_known_cases():
     T = np.array([1, 2, 10, 1000])
-    np.testing.assert_allclose(chain.closed_form(0.01, 0.0, T), T - 0.99 * (1 - 0.99**T) / 0.01, rtol=1e-12)  # cliff
+    np.testing.assert_allclose(
+        chain.closed_form(0.01, 0.0, T), T - 0.99 * (1 - 0.99**T) / 0.01, rtol=1e-12
+    )  # cliff
     h, rho = 0.003, 0.125
     k = h + rho
-    np.testing.assert_allclose(chain.closed_form(h, rho, T), h / k * (T - (1 - k) * (1 - (1 - k) ** T) / k), rtol=1e-9)
-    np.testing.assert_allclose(chain.closed_form(1e-12, 0.0, T), 1e-12 * T * (T + 1) / 2, rtol=1e-6)  # no cancellation
+    np.testing.assert_allclose(
+        chain.closed_form(h, rho, T), h / k * (T - (1 - k) * (1 - (1 - k) ** T) / k), rtol=1e-9
+    )
+    np.testing.assert_allclose(
+        chain.closed_form(1e-12, 0.0, T), 1e-12 * T * (T + 1) / 2, rtol=1e-6
+    )  # no cancellation
     np.testing.assert_allclose(chain.closed_form(0.3, 0.0, T, front=1.0), 0.3 * T, rtol=1e-12)
-    np.testing.assert_allclose(chain.closed_form(0.3, 0.5, T, front=1.0), 0.3 * (1 - 0.5**T) / 0.5, rtol=1e-12)
+    np.testing.assert_allclose(
+        chain.closed_form(0.3, 0.5, T, front=1.0), 0.3 * (1 - 0.5**T) / 0.5, rtol=1e-12
+    )
     assert not chain.closed_form(0.0, 0.0, T).any()
-    np.testing.assert_allclose(chain.closed_form(1.0, 1.0, T), np.ceil(T / 2))  # k = 2: on and off in turn
+    np.testing.assert_allclose(
+        chain.closed_form(1.0, 1.0, T), np.ceil(T / 2)
+    )  # k = 2: on and off in turn
 
 
 @pytest.mark.parametrize("front", [0.0, 0.4, 1.0])
@@ -120,7 +145,9 @@ def test_closed_form_is_the_recursion(front):
     for t in range(50):
         p = p * (1 - rho) + (1 - p) * h * (1 if t == 0 else 1 - front)
         total.append(p)
-    np.testing.assert_allclose(chain.closed_form(h, rho, np.arange(1, 51), front), np.cumsum(total), rtol=1e-12)
+    np.testing.assert_allclose(
+        chain.closed_form(h, rho, np.arange(1, 51), front), np.cumsum(total), rtol=1e-12
+    )
 
 
 def test_exact_slopes_at_a_small_hazard():
@@ -160,12 +187,16 @@ def test_situations_are_zipf():
 
         return jax.lax.scan(step, state, None, length=200)[1]
 
-    observations = np.asarray(jax.jit(jax.vmap(episode))(jax.random.split(jax.random.PRNGKey(1), 500)))
+    observations = np.asarray(
+        jax.jit(jax.vmap(episode))(jax.random.split(jax.random.PRNGKey(1), 500))
+    )
     assert set(np.unique(observations)) == {0.0, 1.0}
     assert (observations.sum(-1) == 1).all() and not observations[..., OFF_VIEW].any()
     counts = observations[..., :SITUATIONS].sum((0, 1))
     assert stats.chisquare(counts, chain.PROBABILITY * counts.sum()).pvalue > 0.001
-    same_as_next = (observations[:, 1:] * observations[:, :-1]).sum(-1).mean()  # independent from step to step
+    same_as_next = (
+        (observations[:, 1:] * observations[:, :-1]).sum(-1).mean()
+    )  # independent from step to step
     expected = (chain.PROBABILITY**2).sum()
     assert abs(same_as_next - expected) < 4 * np.sqrt(expected / (500 * 199))
 
@@ -177,11 +208,18 @@ def test_expert_never_errs(mode):
     def episode(key):
         def step(state, _):
             state = world.step(state, world.expert(state, key))
-            return state, (state.metrics["cost"], state.metrics["graded_cost"], state.reward, state.done)
+            return state, (
+                state.metrics["cost"],
+                state.metrics["graded_cost"],
+                state.reward,
+                state.done,
+            )
 
         return jax.lax.scan(step, world.reset(key), None, length=HORIZON)[1]
 
-    cost, graded, reward, done = jax.jit(jax.vmap(episode))(jax.random.split(jax.random.PRNGKey(2), 256))
+    cost, graded, reward, done = jax.jit(jax.vmap(episode))(
+        jax.random.split(jax.random.PRNGKey(2), 256)
+    )
     assert not cost.any() and not graded.any() and not done.any() and (reward == 1).all()
 
 
@@ -197,7 +235,10 @@ def test_views_costs_and_way_back():
     state = world.step(state, jnp.int32(RECOVER))  # wrong while on
     for action in (0, 1, 2):  # no lane action comes back
         assert not state.obs[:SITUATIONS].any() and state.obs[OFF_VIEW] == 1.0
-        assert float(state.metrics["cost"]) == float(state.metrics["graded_cost"]) == 1.0 and float(state.reward) == 0.0
+        assert (
+            float(state.metrics["cost"]) == float(state.metrics["graded_cost"]) == 1.0
+            and float(state.reward) == 0.0
+        )
         assert int(world.expert(state, state.pipeline_state.key)) == RECOVER
         state = world.step(state, jnp.int32(action))
     state = world.step(state, world.expert(state, state.pipeline_state.key))
@@ -218,13 +259,21 @@ def test_jit_and_vmap_change_nothing():
 
     def loop(function):
         return lambda *rows: jax.tree.map(
-            lambda *x: jnp.stack(x), *[function(*jax.tree.map(lambda x, i=i: x[i], rows)) for i in range(5)]
+            lambda *x: jnp.stack(x),
+            *[function(*jax.tree.map(lambda x, i=i: x[i], rows)) for i in range(5)],
         )
 
     batched = run(jax.jit(jax.vmap(world.reset)), jax.jit(jax.vmap(world.step)))
-    for other in (run(jax.vmap(world.reset), jax.vmap(world.step)), run(loop(world.reset), loop(world.step))):
+    for other in (
+        run(jax.vmap(world.reset), jax.vmap(world.step)),
+        run(loop(world.reset), loop(world.step)),
+    ):
         jax.tree.map(np.testing.assert_array_equal, batched, other)
-    jax.tree.map(lambda a, b: (a.dtype, a.shape) == (b.dtype, b.shape) or pytest.fail("dtype"), batched[0], batched[-1])
+    jax.tree.map(
+        lambda a, b: (a.dtype, a.shape) == (b.dtype, b.shape) or pytest.fail("dtype"),
+        batched[0],
+        batched[-1],
+    )
 
 
 def test_dials_are_data():
@@ -243,5 +292,9 @@ def test_dials_are_data():
 @pytest.mark.parametrize("mode", MODES)
 def test_expected_cost_in_jit_is_the_closed_form(mode, name):
     world, actions = Chain(), jnp.asarray(POLICIES[name])
-    cost = jax.jit(lambda dials: world.bind(dials).expected_cost(lambda x: actions[jnp.argmax(x)], HORIZON))
-    np.testing.assert_allclose(cost(world.dials_for(mode))[GRID - 1], exact(mode, name)[2], rtol=1e-4)
+    cost = jax.jit(
+        lambda dials: world.bind(dials).expected_cost(lambda x: actions[jnp.argmax(x)], HORIZON)
+    )
+    np.testing.assert_allclose(
+        cost(world.dials_for(mode))[GRID - 1], exact(mode, name)[2], rtol=1e-4
+    )

@@ -1,4 +1,5 @@
-"""The contract of a world: a correct one passes in silence, and one thing that is wrong is one line that names it."""
+"""The contract of a world: a correct one passes in silence, and one thing that is wrong is one
+line that names it."""
 
 import dataclasses
 
@@ -23,7 +24,8 @@ class Dials:
 
 
 class Gusts(World):
-    """A point that gusts push off the middle of a lane. Observation float32[1] [m], action float32[1]."""
+    """A point that gusts push off the middle of a lane. Observation float32[1] [m], action
+    float32[1]."""
 
     name = "gusts"
     modes = {"nominal": {}, "calm": {"gust": 0.02}}  # noqa: RUF012 as in `World`
@@ -43,7 +45,11 @@ class Gusts(World):
     def step(self, state, action):
         offset, rng = state.pipeline_state
         rng, draw = jax.random.split(rng)
-        moved = offset + self.dials.grip * jnp.clip(self.push(action), -1.0, 1.0) + self.dials.gust * jax.random.normal(draw)
+        moved = (
+            offset
+            + self.dials.grip * jnp.clip(self.push(action), -1.0, 1.0)
+            + self.dials.gust * jax.random.normal(draw)
+        )
         return self.state(jnp.clip(moved, -3.0, 3.0), rng)
 
     def expert(self, state, key):
@@ -92,7 +98,11 @@ def with_metrics(**changes):
     """Gusts with some metrics changed by functions of their value; None takes one out."""
 
     def change(state):
-        metrics = {name: changes.get(name, lambda x: x)(x) for name, x in state.metrics.items() if changes.get(name, 1)}
+        metrics = {
+            name: changes.get(name, lambda x: x)(x)
+            for name, x in state.metrics.items()
+            if changes.get(name, 1)
+        }
         return state.replace(metrics=metrics)
 
     return states(change)
@@ -100,7 +110,9 @@ def with_metrics(**changes):
 
 def expert(answer, base=Gusts, **attributes):
     """A world whose expert's action is `answer` of the right one."""
-    return spoilt(base, expert=lambda self, state, key: answer(base.expert(self, state, key)), **attributes)
+    return spoilt(
+        base, expert=lambda self, state, key: answer(base.expert(self, state, key)), **attributes
+    )
 
 
 def rounded():
@@ -154,7 +166,11 @@ ATTRIBUTES = {
     "one step": (spoilt(horizon=1), "gusts.horizon is 1,", ">= 2"),
     "no horizon": (spoilt(horizon=None), "gusts.horizon is missing"),
     "n_actions": (spoilt(Pushes, n_actions=1), "pushes.n_actions is 1,", ">= 2 or None"),
-    "sizes by name": (spoilt(observation_size={"offset": 1}), "observation_size is {'offset': 1}", "one flat vector"),
+    "sizes by name": (
+        spoilt(observation_size={"offset": 1}),
+        "observation_size is {'offset': 1}",
+        "one flat vector",
+    ),
     "action_size": (spoilt(action_size=(1,)), "gusts.action_size is (1,)", "length of an action"),
     "recovery_steps": (spoilt(recovery_steps=0), "gusts.recovery_steps is 0,", ">= 1 or None"),
     "latency": (spoilt(latency=True), "gusts.latency is True", ">= 1"),
@@ -162,90 +178,231 @@ ATTRIBUTES = {
     "plain dials": (holding(Plain()), "gusts.dials is Plain(", "flax.struct.dataclass"),
     "dials' class": (holding(Dials), "gusts.dials is <class", "self.dials = Dials()"),
     "static dial": (holding(Static()), "gusts.dials.grip is static", "envs.core.dial"),
-    "word": (dialled(gust="strong"), "gusts.dials.gust is 'strong', not a number", "envs.core.dial("),
+    "word": (
+        dialled(gust="strong"),
+        "gusts.dials.gust is 'strong', not a number",
+        "envs.core.dial(",
+    ),
     "vector": (dialled(gust=np.ones(2)), "gusts.dials.gust is array([1., 1.]), not a number"),
     "NaN dial": (dialled(gust=float("nan")), "gusts.dials.gust is nan", "[0, 10]"),
     "dial out of range": (dialled(grip=2.0), "gusts.dials.grip is 2,", "[0.01, 1]"),
     "no modes": (spoilt(modes={}), "gusts.modes is {}", 'modes = {"nominal": {}}'),
     "mode's name": (spoilt(modes={"a, b": {}}), "'a, b'"),
     "mode": (spoilt(modes={"nominal": None}), "gusts.modes['nominal'] is None"),
-    "mode's dial": (spoilt(modes={"nominal": {"gusts": 1.0}}), "changes 'gusts', which is no dial", "nearest: 'gust'"),
-    "mode's value": (spoilt(modes={"nominal": {"gust": -1}}), "modes['nominal']['gust'] is -1", "[0, 10]", "nearest: 0.1"),
+    "mode's dial": (
+        spoilt(modes={"nominal": {"gusts": 1.0}}),
+        "changes 'gusts', which is no dial",
+        "nearest: 'gust'",
+    ),
+    "mode's value": (
+        spoilt(modes={"nominal": {"gust": -1}}),
+        "modes['nominal']['gust'] is -1",
+        "[0, 10]",
+        "nearest: 0.1",
+    ),
     "flags": (spoilt(failure_flags=1), "failure_flags is 1", "failure_flags = ()"),
     "flag": (spoilt(failure_flags=(1,)), "failure_flags holds 1", "(0,)"),
     "negative flag": (spoilt(failure_flags=(-1,)), "failure_flags holds -1", "(0,)"),
     "options": (spoilt(options=("mjx",)), "gusts.options is ('mjx',), not a mapping"),
-    "option": (spoilt(options={"backend": "mjx"}), "gusts.options['backend'] is 'mjx', not a tuple"),
-    "option and dial": (spoilt(options={"grip": ("a",)}), "gusts.options has 'grip', which is a dial too"),
-    "chosen": (spoilt(options={"a": ("b",)}, chosen={"a": "c"}), "gusts.chosen['a'] is 'c'", "nearest: 'b'"),
+    "option": (
+        spoilt(options={"backend": "mjx"}),
+        "gusts.options['backend'] is 'mjx', not a tuple",
+    ),
+    "option and dial": (
+        spoilt(options={"grip": ("a",)}),
+        "gusts.options has 'grip', which is a dial too",
+    ),
+    "chosen": (
+        spoilt(options={"a": ("b",)}, chosen={"a": "c"}),
+        "gusts.chosen['a'] is 'c'",
+        "nearest: 'b'",
+    ),
     "no expert": (spoilt(expert=World.expert), "gusts has no expert", "has_expert = False"),
-    "signature": (spoilt(expert=lambda self, state: 0), "gusts.expert(state) cannot be called as expert(state, key)"),
+    "signature": (
+        spoilt(expert=lambda self, state: 0),
+        "gusts.expert(state) cannot be called as expert(state, key)",
+    ),
 }
 
 SHAPES = {
     "bind": (spoilt(bind=lambda self, dials: None), "gusts.bind(dials) returns None"),
-    "gym's reset": (spoilt(reset=lambda self, rng: (jnp.zeros(1), {})), "gusts.reset returns a tuple of 2", "State"),
-    "gym's step": (after_step(lambda s: (s.obs, s.reward)), "gusts.step returns a tuple of 2", "State"),
-    "words": (states(lambda s: s.replace(info={"at": "x"})), "gusts.reset: state.info['at'] is 'x', not an array"),
+    "gym's reset": (
+        spoilt(reset=lambda self, rng: (jnp.zeros(1), {})),
+        "gusts.reset returns a tuple of 2",
+        "State",
+    ),
+    "gym's step": (
+        after_step(lambda s: (s.obs, s.reward)),
+        "gusts.step returns a tuple of 2",
+        "State",
+    ),
+    "words": (
+        states(lambda s: s.replace(info={"at": "x"})),
+        "gusts.reset: state.info['at'] is 'x', not an array",
+    ),
     "dict": (
         states(lambda s: s.replace(obs={"offset": s.obs})),
         "gusts.reset: obs is a dict (offset), not float32[1]",
         "jnp.concatenate",
     ),
-    "list": (states(lambda s: s.replace(obs=[s.obs[0]])), "obs is a list of 1, not float32[1]", "jnp.concatenate"),
-    "scalar": (states(lambda s: s.replace(obs=s.obs[0])), "obs is float32[], not float32[1]", "obs[None]"),
-    "matrix": (states(lambda s: s.replace(obs=s.obs[None])), "obs is float32[1, 1], not", "obs.reshape(-1)"),
-    "whole": (states(lambda s: s.replace(obs=s.obs.astype(int))), "obs is int32[1], not", "obs.astype(jnp.float32)"),
-    "size": (spoilt(observation_size=2), "obs is float32[1], not float32[2]", "observation_size = 1"),
-    "reward [1]": (states(lambda s: s.replace(reward=s.reward[None])), "reward is float32[1], not float32[]", "reward[0]"),
-    "rewards": (states(lambda s: s.replace(reward=jnp.ones(3))), "reward is float32[3], not float32[]", "one number per state"),
-    "bool reward": (states(lambda s: s.replace(reward=s.reward > 0)), "reward is bool[], not", "reward.astype(jnp.float32)"),
+    "list": (
+        states(lambda s: s.replace(obs=[s.obs[0]])),
+        "obs is a list of 1, not float32[1]",
+        "jnp.concatenate",
+    ),
+    "scalar": (
+        states(lambda s: s.replace(obs=s.obs[0])),
+        "obs is float32[], not float32[1]",
+        "obs[None]",
+    ),
+    "matrix": (
+        states(lambda s: s.replace(obs=s.obs[None])),
+        "obs is float32[1, 1], not",
+        "obs.reshape(-1)",
+    ),
+    "whole": (
+        states(lambda s: s.replace(obs=s.obs.astype(int))),
+        "obs is int32[1], not",
+        "obs.astype(jnp.float32)",
+    ),
+    "size": (
+        spoilt(observation_size=2),
+        "obs is float32[1], not float32[2]",
+        "observation_size = 1",
+    ),
+    "reward [1]": (
+        states(lambda s: s.replace(reward=s.reward[None])),
+        "reward is float32[1], not float32[]",
+        "reward[0]",
+    ),
+    "rewards": (
+        states(lambda s: s.replace(reward=jnp.ones(3))),
+        "reward is float32[3], not float32[]",
+        "one number per state",
+    ),
+    "bool reward": (
+        states(lambda s: s.replace(reward=s.reward > 0)),
+        "reward is bool[], not",
+        "reward.astype(jnp.float32)",
+    ),
     "Python reward": (
         after_step(lambda s: s.replace(reward=1.0)),
         "gusts.step: reward is a Python float",
         "jnp.float32(reward)",
     ),
-    "no done": (states(lambda s: s.replace(done=None)), "done is None, not a scalar", "done = jnp.zeros(())"),
-    "done [1]": (states(lambda s: s.replace(done=s.done[None])), "done is float32[1], not a scalar", "done[0]"),
-    "no metrics": (states(lambda s: s.replace(metrics={})), "gusts.reset: metrics has no 'cost', it is empty"),
-    "no cost": (with_metrics(cost=None), "gusts.reset: metrics has no 'cost'", "(graded_cost)", '"cost": '),
-    "no graded cost": (with_metrics(graded_cost=None), "metrics has no 'graded_cost'", '"graded_cost": cost'),
-    "bool cost": (with_metrics(cost=lambda x: x > 0), "cost is bool[], not float32[]", "cost.astype(jnp.float32)"),
-    "cost [1]": (with_metrics(graded_cost=lambda x: x[None]), "graded_cost is float32[1]", "graded_cost[0]"),
+    "no done": (
+        states(lambda s: s.replace(done=None)),
+        "done is None, not a scalar",
+        "done = jnp.zeros(())",
+    ),
+    "done [1]": (
+        states(lambda s: s.replace(done=s.done[None])),
+        "done is float32[1], not a scalar",
+        "done[0]",
+    ),
+    "no metrics": (
+        states(lambda s: s.replace(metrics={})),
+        "gusts.reset: metrics has no 'cost', it is empty",
+    ),
+    "no cost": (
+        with_metrics(cost=None),
+        "gusts.reset: metrics has no 'cost'",
+        "(graded_cost)",
+        '"cost": ',
+    ),
+    "no graded cost": (
+        with_metrics(graded_cost=None),
+        "metrics has no 'graded_cost'",
+        '"graded_cost": cost',
+    ),
+    "bool cost": (
+        with_metrics(cost=lambda x: x > 0),
+        "cost is bool[], not float32[]",
+        "cost.astype(jnp.float32)",
+    ),
+    "cost [1]": (
+        with_metrics(graded_cost=lambda x: x[None]),
+        "graded_cost is float32[1]",
+        "graded_cost[0]",
+    ),
     "reward [1] after step": (
         after_step(lambda s: s.replace(reward=s.reward[None])),
         "gusts.step: state.reward is float32[1] after step but float32[] after reset",
         "reward[0]",
     ),
     "type after step": (
-        after_step(lambda s: s.replace(pipeline_state=(s.pipeline_state[0].astype(int), s.pipeline_state[1]))),
+        after_step(
+            lambda s: s.replace(
+                pipeline_state=(s.pipeline_state[0].astype(int), s.pipeline_state[1])
+            )
+        ),
         "gusts.step: state.pipeline_state[0] is int32[] after step but float32[] after reset",
         ".astype(jnp.float32)",
     ),
-    "new field": (after_step(lambda s: s.replace(info={"n": s.done})), "gusts.reset: state.info['n'] is missing, but step"),
+    "new field": (
+        after_step(lambda s: s.replace(info={"n": s.done})),
+        "gusts.reset: state.info['n'] is missing, but step",
+    ),
     "lost field": (
         after_step(lambda s: s.replace(metrics={"cost": s.done})),
         "gusts.step: state.metrics['graded_cost'] is missing, but reset",
     ),
     "container": (
         after_step(lambda s: s.replace(pipeline_state=list(s.pipeline_state))),
-        "the structure of state.pipeline_state changes, a list of 2 after step but a tuple of 2 after reset",
+        "the structure of state.pipeline_state changes, a list of 2 after step but a tuple of 2 "
+        "after reset",
     ),
-    "scalar action": (expert(lambda a: a[0]), "gusts.expert: the action is float32[], not float32[1]", "action[None]"),
-    "pair": (expert(lambda a: (a, {})), "gusts.expert: the action is a tuple of 2, not", "the action alone"),
-    "action [1, 1]": (expert(lambda a: a[None]), "the action is float32[1, 1], not", "action.reshape(-1)"),
-    "action size": (expert(lambda a: a, action_size=2), "the action is float32[1], not float32[2]", "action_size = 1"),
-    "whole action": (expert(lambda a: a.astype(int)), "the action is int32[1], not", "action.astype(jnp.float32)"),
-    "discrete [1]": (expert(lambda a: a[None], Pushes), "pushes.expert: the action is int32[1], not int32[]", "action[0]"),
-    "discrete float": (expert(lambda a: 1.0 * a, Pushes), "the action is float32[], not", "action.astype(jnp.int32)"),
-    "one-hot": (expert(lambda a: jax.nn.one_hot(a, 3), Pushes), "the action is float32[3], not int32[]", "jnp.argmax(action)"),
+    "scalar action": (
+        expert(lambda a: a[0]),
+        "gusts.expert: the action is float32[], not float32[1]",
+        "action[None]",
+    ),
+    "pair": (
+        expert(lambda a: (a, {})),
+        "gusts.expert: the action is a tuple of 2, not",
+        "the action alone",
+    ),
+    "action [1, 1]": (
+        expert(lambda a: a[None]),
+        "the action is float32[1, 1], not",
+        "action.reshape(-1)",
+    ),
+    "action size": (
+        expert(lambda a: a, action_size=2),
+        "the action is float32[1], not float32[2]",
+        "action_size = 1",
+    ),
+    "whole action": (
+        expert(lambda a: a.astype(int)),
+        "the action is int32[1], not",
+        "action.astype(jnp.float32)",
+    ),
+    "discrete [1]": (
+        expert(lambda a: a[None], Pushes),
+        "pushes.expert: the action is int32[1], not int32[]",
+        "action[0]",
+    ),
+    "discrete float": (
+        expert(lambda a: 1.0 * a, Pushes),
+        "the action is float32[], not",
+        "action.astype(jnp.int32)",
+    ),
+    "one-hot": (
+        expert(lambda a: jax.nn.one_hot(a, 3), Pushes),
+        "the action is float32[3], not int32[]",
+        "jnp.argmax(action)",
+    ),
     "dial as a branch": (
         spoilt(step=branching),
         "gusts.step: dial 'gust' is data",
         "test_contract.py:",
         "jnp.where(self.dials.gust",
     ),
-    "dial as a number": (spoilt(step=measured), "gusts.step: dial 'grip' is data", "ConcretizationTypeError"),
+    "dial as a number": (
+        spoilt(step=measured),
+        "gusts.step: dial 'grip' is data",
+        "ConcretizationTypeError",
+    ),
     "state as a branch": (
         spoilt(step=peeking),
         "gusts.step cannot be traced by JAX (TracerBool",
@@ -256,16 +413,30 @@ SHAPES = {
 
 NUMBERS = {
     "NaN start": (
-        spoilt(reset=lambda self, rng: (lambda s: s.replace(obs=s.obs * jnp.nan))(Gusts.reset(self, rng))),
+        spoilt(
+            reset=lambda self, rng: (lambda s: s.replace(obs=s.obs * jnp.nan))(
+                Gusts.reset(self, rng)
+            )
+        ),
         "gusts.reset: obs is not finite",
     ),
-    "NaN later": (after_step(lambda s: s.replace(reward=s.reward / 0.0)), "gusts.step: reward is not finite at step 1 "),
+    "NaN later": (
+        after_step(lambda s: s.replace(reward=s.reward / 0.0)),
+        "gusts.step: reward is not finite at step 1 ",
+    ),
     "NaN physics": (
         spoilt(step=lambda self, state, action: Gusts.step(self, state, jnp.nan * action)),
         "gusts.step: obs is not finite at step 1 of an episode of the expert's",
     ),
-    "cost of 5": (with_metrics(cost=lambda x: 5.0 * x), "gusts: cost is 5, not 0 or 1", "graded_cost"),
-    "cost at first": (with_metrics(cost=lambda x: jnp.maximum(x, 1.0)), "gusts.reset: cost is 1, not 0"),
+    "cost of 5": (
+        with_metrics(cost=lambda x: 5.0 * x),
+        "gusts: cost is 5, not 0 or 1",
+        "graded_cost",
+    ),
+    "cost at first": (
+        with_metrics(cost=lambda x: jnp.maximum(x, 1.0)),
+        "gusts.reset: cost is 1, not 0",
+    ),
     "graded cost": (
         with_metrics(graded_cost=lambda x: -2.0 - x),
         "gusts: graded_cost is -3, not in [0, 1]",
@@ -277,30 +448,49 @@ NUMBERS = {
         "10, not in [-1, 1]",
         "jnp.clip(action",
     ),
-    "NaN action": (expert(lambda a: a * jnp.nan), "gusts.expert: an action is not finite in a state that is"),
-    "one action more": (expert(lambda a: a + 1, Pushes), "pushes.expert: an action is 3, not one of 0 .. 2", "n_actions = 4"),
-    "one action less": (expert(lambda a: a - 1, Pushes), "pushes.expert: an action is -1, not one of 0 .. 2", "nearest: 0"),
+    "NaN action": (
+        expert(lambda a: a * jnp.nan),
+        "gusts.expert: an action is not finite in a state that is",
+    ),
+    "one action more": (
+        expert(lambda a: a + 1, Pushes),
+        "pushes.expert: an action is 3, not one of 0 .. 2",
+        "n_actions = 4",
+    ),
+    "one action less": (
+        expert(lambda a: a - 1, Pushes),
+        "pushes.expert: an action is -1, not one of 0 .. 2",
+        "nearest: 0",
+    ),
 }
 
 
 @pytest.mark.parametrize(
-    "world", [Gusts, Pushes, rounded, lambda: dialled(gust=jnp.float32(10.0))], ids=["gusts", "pushes", "rounded", "bound"]
+    "world",
+    [Gusts, Pushes, rounded, lambda: dialled(gust=jnp.float32(10.0))],
+    ids=["gusts", "pushes", "rounded", "bound"],
 )
 def test_a_world_that_keeps_the_contract_passes_in_silence(world):
     assert contract.check(world()) == ()
 
 
-@pytest.mark.parametrize("spoilt, words", [(case[0], case[1:]) for case in ATTRIBUTES.values()], ids=ATTRIBUTES)
+@pytest.mark.parametrize(
+    "spoilt, words", [(case[0], case[1:]) for case in ATTRIBUTES.values()], ids=ATTRIBUTES
+)
 def test_an_attribute_that_is_wrong_is_named(spoilt, words):
     assert_line(spoilt, words)
 
 
-@pytest.mark.parametrize("spoilt, words", [(case[0], case[1:]) for case in SHAPES.values()], ids=SHAPES)
+@pytest.mark.parametrize(
+    "spoilt, words", [(case[0], case[1:]) for case in SHAPES.values()], ids=SHAPES
+)
 def test_a_shape_or_type_that_is_wrong_is_named(spoilt, words):
     assert_line(spoilt, words)
 
 
-@pytest.mark.parametrize("spoilt, words", [(case[0], case[1:]) for case in NUMBERS.values()], ids=NUMBERS)
+@pytest.mark.parametrize(
+    "spoilt, words", [(case[0], case[1:]) for case in NUMBERS.values()], ids=NUMBERS
+)
 def test_a_number_that_is_wrong_is_named(spoilt, words):
     contract.check_shapes(spoilt)
     assert_line(spoilt, words)
@@ -337,7 +527,8 @@ def test_numbers_without_a_type_of_their_own_are_taken_where_a_scan_takes_them()
     world = spoilt(
         reset=lambda self, rng: Gusts.reset(self, rng).replace(reward=0.0, done=False, info=start),
         step=lambda self, state, action: Gusts.step(self, state, action).replace(
-            done=jnp.array(False), info={name: later[name](value) for name, value in state.info.items()}
+            done=jnp.array(False),
+            info={name: later[name](value) for name, value in state.info.items()},
         ),
     )
     assert contract.check(world) == ()
@@ -353,7 +544,9 @@ def always(self, rng):
 
 def careless(self, offset, rng):
     state = Gusts.state(self, offset, rng)
-    return state.replace(metrics={**state.metrics, "cost": (jnp.abs(offset) > 1.0).astype(jnp.float32)})
+    return state.replace(
+        metrics={**state.metrics, "cost": (jnp.abs(offset) > 1.0).astype(jnp.float32)}
+    )
 
 
 def fragile(self, state, action):
@@ -366,7 +559,8 @@ def fragile(self, state, action):
     [
         (
             states(ends),
-            "gusts sets done; it is ignored: failure never ends an episode here, the cost is paid until the horizon",
+            "gusts sets done; it is ignored: failure never ends an episode here, the cost is paid "
+            "until the horizon",
         ),
         (spoilt(reset=always), "gusts.reset ignores its key"),
         (spoilt(state=careless), "gusts.step: cost is 0 after an action that is not a number"),
@@ -393,7 +587,9 @@ def test_a_short_world_is_not_run_past_its_horizon():
             horizon=horizon,
             reset=lambda self, rng: Gusts.reset(self, rng).replace(info={"age": 0}),
             step=lambda self, state, action: (
-                lambda after, age: after.replace(info={"age": age}, metrics={**after.metrics, "cost": 1.0 * age * (age > 4)})
+                lambda after, age: after.replace(
+                    info={"age": age}, metrics={**after.metrics, "cost": 1.0 * age * (age > 4)}
+                )
             )(Gusts.step(self, state, action), state.info["age"] + 1),
         )
 
@@ -427,7 +623,14 @@ def test_numbers_drawn_outside_jax_are_told_of(method):
     def noisy(self, *arguments):
         shift = np.float32(1e-3 * np.random.default_rng().normal())
         result = usual(self, *arguments)
-        return result + 0.1 * shift if method == "expert" else result.replace(reward=result.reward + shift)
+        return (
+            result + 0.1 * shift
+            if method == "expert"
+            else result.replace(reward=result.reward + shift)
+        )
 
     (line,) = contract.check(spoilt(**{method: noisy}))
-    assert line.startswith(f"gusts.{method} is another program each time it is traced") and "\n" not in line
+    assert (
+        line.startswith(f"gusts.{method} is another program each time it is traced")
+        and "\n" not in line
+    )

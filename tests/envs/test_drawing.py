@@ -1,4 +1,5 @@
-"""Frames of worlds: what is where, in which colour, and that nothing is too odd to be drawn. Clips: tests/preferences."""
+"""Frames of worlds: what is where, in which colour, and that nothing is too odd to be drawn.
+Clips: tests/preferences."""
 
 import types
 
@@ -29,7 +30,9 @@ def middle_of(frame, colour):
 
 
 def road(s=100.0, offset=0.0, heading=0.0, curvature=0.0):
-    return {"road": np.concatenate([[s, offset, heading], np.full(KNOTS, curvature)]).astype(np.float32)}
+    return {
+        "road": np.concatenate([[s, offset, heading], np.full(KNOTS, curvature)]).astype(np.float32)
+    }
 
 
 def draw(picture=None, observation=(0.0,), world=TOY, recent=(), age=0):
@@ -54,12 +57,15 @@ def test_the_road_moves_below_the_car_and_bends_to_its_side():
     here = draw(road(s=200.0))
     for part in (drawing.DASHES, drawing.WOOD):
         before, after = colour_of(here, part), colour_of(draw(road(s=201.0)), part)
-        before[:, 72:168] = after[:, 48:144] = False  # the car, before and after it has driven a metre
+        before[:, 72:168] = after[:, 48:144] = (
+            False  # the car, before and after it has driven a metre
+        )
         np.testing.assert_array_equal(after[:, :-24], before[:, 24:])
         assert (after != before).any() and before.sum() > 100
     np.testing.assert_array_equal(draw(road(s=200.0 + period)), here)
     up, down = (
-        np.nonzero(colour_of(draw(road(curvature=k)), drawing.ASPHALT)[:, -20])[0].mean() for k in (0.0125, -0.0125)
+        np.nonzero(colour_of(draw(road(curvature=k)), drawing.ASPHALT)[:, -20])[0].mean()
+        for k in (0.0125, -0.0125)
     )  # a left bend goes up
     assert up < drawing.HEIGHT / 2 - 10 and down > drawing.HEIGHT / 2 + 10
 
@@ -71,15 +77,23 @@ def test_a_car_that_turns_left_points_up():
 
 def test_a_failure_is_red():
     for picture in (road(), None):
-        fine, failing = draw(picture, recent=[(1.0, 0.0)]), draw(picture, recent=[(1.0, 0.0), (0.0, 1.0)])
-        assert not colour_of(fine, drawing.FAILING).any() and colour_of(failing, drawing.FAILING).sum() > 50
+        fine, failing = (
+            draw(picture, recent=[(1.0, 0.0)]),
+            draw(picture, recent=[(1.0, 0.0), (0.0, 1.0)]),
+        )
+        assert (
+            not colour_of(fine, drawing.FAILING).any()
+            and colour_of(failing, drawing.FAILING).sum() > 50
+        )
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_state_that_is_not_finite_is_drawn_as_a_chart(bad):
     frame = draw(road(offset=bad), [bad, 1.0, -1.0], recent=[(bad, bad), (1.0, 0.0)])
     assert not colour_of(frame, drawing.ASPHALT).any()
-    assert colour_of(frame, drawing.INK).sum() > 5000 and colour_of(frame, drawing.FINE).sum() > 5000
+    assert (
+        colour_of(frame, drawing.INK).sum() > 5000 and colour_of(frame, drawing.FINE).sum() > 5000
+    )
 
 
 def test_bars_go_the_way_of_their_sign():
@@ -115,13 +129,20 @@ def test_the_grid_shows_where_one_is():
         at = middle_of(draw(None, np.eye(36)[place], world), drawing.FINE)
         assert at == pytest.approx((24 + 48 * (column + 0.5), 16 + 48 * (row + 0.5)), abs=1)
     frame = draw(None, np.eye(36)[5], world)
-    assert colour_of(frame, drawing.AIM)[18, 24 + 5 * 48 + 4] and colour_of(frame, drawing.TERRAIN_COLOURS["m"]).sum() > 8000
+    assert (
+        colour_of(frame, drawing.AIM)[18, 24 + 5 * 48 + 4]
+        and colour_of(frame, drawing.TERRAIN_COLOURS["m"]).sum() > 8000
+    )
 
 
 def test_the_coarse_lane_is_a_road():
     world = envs.make("coarse_lane")
-    rows = [middle_of(draw(None, np.eye(27)[place], world), drawing.FINE)[1] for place in (1, 13, 25)]
-    assert rows[0] > rows[1] + 30 and rows[1] > rows[2] + 30  # offsets -4, 0 and 4, straight on; left is up
+    rows = [
+        middle_of(draw(None, np.eye(27)[place], world), drawing.FINE)[1] for place in (1, 13, 25)
+    ]
+    assert (
+        rows[0] > rows[1] + 30 and rows[1] > rows[2] + 30
+    )  # offsets -4, 0 and 4, straight on; left is up
     assert (draw(None, np.eye(27)[13], world, age=1) != draw(None, np.eye(27)[13], world)).any()
 
 
@@ -138,7 +159,11 @@ def test_a_robots_parts_hang_together_above_the_ground(hopper):
     torso, thigh, leg, foot = (part[:, [0, 2]] for part in ends)
     for one, other in ((torso, thigh), (thigh, leg)):
         assert np.linalg.norm(one[:, None] - other[None], axis=-1).min() < 0.02
-    assert torso[:, 1].max() > 1.3 and np.abs(foot[:, 1]).max() < 0.2 and abs(foot[0, 0] - foot[1, 0]) > 0.3
+    assert (
+        torso[:, 1].max() > 1.3
+        and np.abs(foot[:, 1]).max() < 0.2
+        and abs(foot[0, 0] - foot[1, 0]) > 0.3
+    )
     assert leg[:, 1].min() > -0.1
     shape = colour_of(draw(picture, world=world), drawing.FINE)
     assert shape.any(1).sum() > 90  # 1.4 m at 96 pixels per metre
@@ -146,7 +171,10 @@ def test_a_robots_parts_hang_together_above_the_ground(hopper):
 
 def test_the_camera_follows_a_robot_over_the_tiles(hopper):
     world, picture = hopper
-    here, one, two = (draw({"ends": picture["ends"] + [metres, 0.0, 0.0]}, world=world) for metres in (0.0, 1.0, 2.0))
+    here, one, two = (
+        draw({"ends": picture["ends"] + [metres, 0.0, 0.0]}, world=world)
+        for metres in (0.0, 1.0, 2.0)
+    )
     np.testing.assert_array_equal(here, two)
     assert (here != one).any()
     np.testing.assert_array_equal(colour_of(here, drawing.FINE), colour_of(one, drawing.FINE))
@@ -167,7 +195,10 @@ def test_what_moves_flat_is_seen_from_above():
     assert colour_of(frame, drawing.AIM).any() and colour_of(frame, drawing.HORIZON).any()
     tip = picture["ends"][links == 1][-1].mean(0)
     scale = drawing.WIDTH / drawing.FROM_ABOVE["reacher"][0]
-    column, row = round(drawing.WIDTH / 2 + tip[0] * scale), round(drawing.HEIGHT / 2 - tip[1] * scale)
+    column, row = (
+        round(drawing.WIDTH / 2 + tip[0] * scale),
+        round(drawing.HEIGHT / 2 - tip[1] * scale),
+    )
     assert colour_of(frame, drawing.FINE)[row, column]
 
 

@@ -1,4 +1,5 @@
-"""The worlds behind Gymnasium's interface: its own checker, equal steps, episodes, frames, and many worlds at once."""
+"""The worlds behind Gymnasium's interface: its own checker, equal steps, episodes, frames, and
+many worlds at once."""
 
 import copy
 import itertools
@@ -51,7 +52,10 @@ def test_gymnasiums_own_checker_passes(name):
 def test_every_world_has_a_name_and_needs_no_import():
     assert {f"irl_bench/{name}-v0" for name in envs.names()} <= gymnasium.registry.keys()
     spec = gymnasium.spec("irl_bench/hopper-v0")
-    assert (spec.entry_point, spec.vector_entry_point) == ("envs.gym:GymWorld", "envs.gym:VectorWorld")
+    assert (spec.entry_point, spec.vector_entry_point) == (
+        "envs.gym:GymWorld",
+        "envs.gym:VectorWorld",
+    )
     program = """
 import sys
 import gymnasium
@@ -67,7 +71,9 @@ def test_steps_are_the_worlds_and_dials_apply():
     env = gymnasium.make("irl_bench/chain-v0", hazard=0.5)
     world = envs.make("chain", hazard=0.5)
     observation, _ = env.reset(seed=3)
-    key = jax.random.PRNGKey(int(np.random.Generator(np.random.PCG64(np.random.SeedSequence(3))).integers(2**31)))
+    key = jax.random.PRNGKey(
+        int(np.random.Generator(np.random.PCG64(np.random.SeedSequence(3))).integers(2**31))
+    )
     state = jax.jit(world.reset)(key)
     np.testing.assert_array_equal(observation, state.obs)
     step = jax.jit(world.step)
@@ -101,7 +107,11 @@ def test_what_comes_before_a_reset_says_so(kind):
 def test_a_render_mode_goes_with_dials_and_options(mode):
     kwargs = copy.deepcopy({"render_mode": mode, "hazard": 0.25, "horizon": 7})
     env = gymnasium.make("irl_bench/chain-v0", **kwargs)
-    assert env.render_mode == mode and float(env.unwrapped.world.dials.hazard) == 0.25 and env.unwrapped.horizon == 7
+    assert (
+        env.render_mode == mode
+        and float(env.unwrapped.world.dials.hazard) == 0.25
+        and env.unwrapped.horizon == 7
+    )
     again = gymnasium.make(copy.deepcopy(env.spec))
     assert again.render_mode == mode and float(again.unwrapped.world.dials.hazard) == 0.25
     with pytest.raises(ValueError, match="no dial 'rendermode'"):
@@ -120,7 +130,10 @@ def test_bad_arguments_are_refused_in_one_line(kind):
 
 
 def test_a_render_mode_that_nobody_knows_is_refused_through_make_too():
-    with pytest.warns(UserWarning, match="ansi"), pytest.raises(ValueError, match="one of rgb_array"):
+    with (
+        pytest.warns(UserWarning, match="ansi"),
+        pytest.raises(ValueError, match="one of rgb_array"),
+    ):
         gymnasium.make("irl_bench/chain-v0", render_mode="ansi")
     with pytest.raises(ValueError, match="one of rgb_array"):
         gymnasium.make_vec("irl_bench/chain-v0", num_envs=2, render_mode="human")
@@ -135,7 +148,10 @@ def test_without_a_render_mode_nothing_is_drawn(kind):
 
 
 def test_frames_per_second_follow_the_control_step():
-    assert gymnasium.make("irl_bench/lane_keep-v0").metadata == {"render_modes": ["rgb_array"], "render_fps": 10.0}
+    assert gymnasium.make("irl_bench/lane_keep-v0").metadata == {
+        "render_modes": ["rgb_array"],
+        "render_fps": 10.0,
+    }
     for env in (GymWorld("hopper"), VectorWorld("hopper", 2)):
         assert env.metadata["render_fps"] == round(1.0 / float(env.world._robot.dt), 3) == 125.0
 
@@ -152,7 +168,9 @@ def test_frames_show_the_car_leaving_its_lane():
         assert 300 < car.sum() < 2000
         assert not colour_of(frames[-1], drawing.FINE if failing else drawing.FAILING).any()
         heights.append(np.nonzero(car)[0].mean())
-    assert failing and np.all(np.diff(heights[:10]) <= 0) and heights[0] - heights[-1] > 30  # it goes to the left, which is up
+    assert (
+        failing and np.all(np.diff(heights[:10]) <= 0) and heights[0] - heights[-1] > 30
+    )  # it goes to the left, which is up
     assert all((before != after).any() for before, after in itertools.pairwise(frames))
     env.reset(seed=1)
     assert not np.array_equal(env.render(), frames[-1])
@@ -174,7 +192,11 @@ def test_observations_are_the_callers_own(kind):
     kept = first.copy()
     second = env.step(0 if kind is GymWorld else [0])[0]
     for observation in (first, second):
-        assert type(observation) is np.ndarray and observation.dtype == np.float32 and observation.flags.writeable
+        assert (
+            type(observation) is np.ndarray
+            and observation.dtype == np.float32
+            and observation.flags.writeable
+        )
         observation[:] = 9.0
     np.testing.assert_array_equal(env.reset(seed=0)[0], kept)
 
@@ -185,7 +207,9 @@ def test_actions_of_a_wrong_shape_are_refused(kind, shape):
     env = kind("lane_keep", **many)
     env.reset(seed=0)
     for wrong in (np.zeros(3), np.zeros((3, 1)), 0.0, np.zeros((3, 3))):
-        with pytest.raises(ValueError, match=f"lane_keep takes an action of shape {shape}, not ") as raised:
+        with pytest.raises(
+            ValueError, match=f"lane_keep takes an action of shape {shape}, not "
+        ) as raised:
             env.step(wrong)
         assert "\n" not in str(raised.value)
     env = kind("chain", **many)
@@ -199,7 +223,10 @@ def test_actions_of_a_wrong_shape_are_refused(kind, shape):
 
 
 def test_an_action_that_is_not_finite_is_the_worlds_to_judge():
-    single, many = GymWorld("lane_keep", render_mode="rgb_array"), VectorWorld("lane_keep", 3, render_mode="rgb_array")
+    single, many = (
+        GymWorld("lane_keep", render_mode="rgb_array"),
+        VectorWorld("lane_keep", 3, render_mode="rgb_array"),
+    )
     many.reset(seed=0)
     actions = np.array([[np.nan, 0.0], [np.inf, 0.0], [0.0, 0.0]], np.float32)
     infos = many.step(actions)[4]
@@ -223,15 +250,28 @@ def test_a_step_is_compiled_once():
 def test_make_vec_gives_a_vector_world_and_gymnasiums_own_on_request():
     name = "irl_bench/chain-v0"
     env = gymnasium.make_vec(name, num_envs=3, hazard=0.5, horizon=9)
-    assert type(env) is VectorWorld and env.num_envs == 3 and env.horizon == 9 and env.world.dials.hazard == 0.5
-    assert type(gymnasium.make_vec(env.spec)) is VectorWorld and gymnasium.make_vec(env.spec).num_envs == 3
-    explicit = gymnasium.make_vec(f"envs.gym:{name}", num_envs=3, vectorization_mode="vector_entry_point")
+    assert (
+        type(env) is VectorWorld
+        and env.num_envs == 3
+        and env.horizon == 9
+        and env.world.dials.hazard == 0.5
+    )
+    assert (
+        type(gymnasium.make_vec(env.spec)) is VectorWorld
+        and gymnasium.make_vec(env.spec).num_envs == 3
+    )
+    explicit = gymnasium.make_vec(
+        f"envs.gym:{name}", num_envs=3, vectorization_mode="vector_entry_point"
+    )
     assert type(explicit) is VectorWorld
     sync = gymnasium.make_vec(name, num_envs=3, vectorization_mode="sync")
     assert type(sync) is gymnasium.vector.SyncVectorEnv
     for one in (explicit, env):
         assert one.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
-        assert (one.observation_space, one.action_space) == (sync.observation_space, sync.action_space)
+        assert (one.observation_space, one.action_space) == (
+            sync.observation_space,
+            sync.action_space,
+        )
         assert one.single_observation_space == sync.single_observation_space
         assert one.single_action_space == sync.single_action_space
     assert gymnasium.make_vec(name, num_envs=2, max_episode_steps=5).horizon == 5
@@ -245,10 +285,13 @@ def test_make_vec_gives_a_vector_world_and_gymnasiums_own_on_request():
 
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
 def test_a_vector_world_does_what_gymnasiums_own_vector_does(ending, mode):
-    """Episodes that end and are cut at different times: observations, rewards, ends and infos are all the same."""
+    """Episodes that end and are cut at different times: observations, rewards, ends and infos
+    are all the same."""
     values = {"hazard": 0.3, "terminate": True, "horizon": 6}
     ours = VectorWorld("chain", 5, autoreset_mode=mode.value, **values)
-    theirs = gymnasium.vector.SyncVectorEnv([lambda: GymWorld("chain", **values)] * 5, autoreset_mode=mode)
+    theirs = gymnasium.vector.SyncVectorEnv(
+        [lambda: GymWorld("chain", **values)] * 5, autoreset_mode=mode
+    )
     ended = np.zeros((2, 5), int)
     for seed in (7, None, [3, None, 0, 2**32, 5]):
         assert data_equivalence(ours.reset(seed=seed), theirs.reset(seed=seed), exact=True)
@@ -268,7 +311,9 @@ def test_a_vector_world_does_what_gymnasiums_own_vector_does(ending, mode):
             ended += np.stack(mine[2:4])
     assert (ended > 0).all()  # each world's episodes were both ended and cut
     assert ours.np_random_seed == theirs.np_random_seed
-    assert [one.integers(100) for one in ours.np_random] == [one.integers(100) for one in theirs.np_random]
+    assert [one.integers(100) for one in ours.np_random] == [
+        one.integers(100) for one in theirs.np_random
+    ]
 
 
 @pytest.mark.parametrize("name", ["lane_keep", "coarse_lane"])
@@ -285,13 +330,19 @@ def test_each_world_goes_through_what_a_single_one_of_its_seed_does(name):
         np.testing.assert_allclose(first[0][i], observation, atol=1e-5)
         assert first[1]["graded_cost"][i] == pytest.approx(info["graded_cost"], abs=1e-5)
         over = False
-        for action, (observations, rewards, terminations, truncations, infos) in zip(actions, steps):
+        for action, (observations, rewards, terminations, truncations, infos) in zip(
+            actions, steps
+        ):
             if over:
                 (observation, info), reward, over = single.reset(), 0.0, False
             else:
                 observation, reward, _, over, info = single.step(action[i])
             np.testing.assert_allclose(observations[i], observation, atol=1e-4)
-            assert rewards[i] == pytest.approx(reward, abs=1e-5) and truncations[i] == over and not terminations[i]
+            assert (
+                rewards[i] == pytest.approx(reward, abs=1e-5)
+                and truncations[i] == over
+                and not terminations[i]
+            )
             assert {key: infos[key][i] for key in info} == pytest.approx(info, abs=1e-4)
     assert np.stack([step[3] for step in steps]).sum() == 6  # two cuts each
 
@@ -299,7 +350,10 @@ def test_each_world_goes_through_what_a_single_one_of_its_seed_does(name):
 def test_seeds():
     env = VectorWorld("lane_keep", 3)
     first, info = env.reset(seed=5)
-    assert set(info) == {"cost", "_cost", "graded_cost", "_graded_cost"} and info["_cost"].tolist() == [True] * 3
+    assert (
+        set(info) == {"cost", "_cost", "graded_cost", "_graded_cost"}
+        and info["_cost"].tolist() == [True] * 3
+    )
     np.testing.assert_array_equal(env.reset(seed=[5, 6, 7])[0], first)
     np.testing.assert_array_equal(env.reset(seed=np.array([5, 6, 7]))[0], first)
     assert env.np_random_seed == (5, 6, 7)
@@ -377,15 +431,25 @@ def test_a_robot_is_drawn_and_its_fall_ends_its_episode_alone():
         else:
             break
     assert ends[-1].tolist() == [True, False] and not truncations.any()
-    assert colour_of(many.render()[0], drawing.FAILING).sum() > 500 and not colour_of(many.render()[1], drawing.FAILING).any()
+    assert (
+        colour_of(many.render()[0], drawing.FAILING).sum() > 500
+        and not colour_of(many.render()[1], drawing.FAILING).any()
+    )
     assert (poles[0] != poles[-1]).sum() > 100
     _, rewards, terminations, _, infos = many.step(np.array([[1.0], [0.0]]))
-    assert rewards[0] == 0.0 and rewards[1] > 0.0 and not terminations.any() and infos["cost"][0] == 0.0
+    assert (
+        rewards[0] == 0.0
+        and rewards[1] > 0.0
+        and not terminations.any()
+        and infos["cost"][0] == 0.0
+    )
 
 
 def test_gymnasiums_own_processes_work_when_spawned():
     values = {"horizon": 3, "vectorization_mode": "async"}
-    env = gymnasium.make_vec("irl_bench/chain-v0", num_envs=2, vector_kwargs={"context": "spawn"}, **values)
+    env = gymnasium.make_vec(
+        "irl_bench/chain-v0", num_envs=2, vector_kwargs={"context": "spawn"}, **values
+    )
     try:
         ours = VectorWorld("chain", 2, horizon=3)
         np.testing.assert_array_equal(env.reset(seed=4)[0], ours.reset(seed=4)[0])

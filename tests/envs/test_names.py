@@ -7,7 +7,14 @@ from envs.names import nearest
 
 @pytest.mark.parametrize(
     ("written", "meant"),
-    [("BC", "bc"), ("Lane_Keep", "lane_keep"), ("HOPPER", "hopper"), ("dager", "dagger"), ("Airl", "airl"), ("hop", "hopper")],
+    [
+        ("BC", "bc"),
+        ("Lane_Keep", "lane_keep"),
+        ("HOPPER", "hopper"),
+        ("dager", "dagger"),
+        ("Airl", "airl"),
+        ("hop", "hopper"),
+    ],
 )
 def test_case_does_not_matter(written, meant):
     assert nearest(written, ["bc", "dagger", "airl", "untrained", "lane_keep", "hopper"]) == meant

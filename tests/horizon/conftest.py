@@ -9,7 +9,8 @@ from irl_bench.horizon import Curves
 
 
 def simulate_chain(rng, h, rho, episodes, T):
-    """Event by event: h[S] and rho[S] -> cost[S, T] (cumulative mean, Brax's convention) and transition counts [S]."""
+    """Event by event: h[S] and rho[S] -> cost[S, T] (cumulative mean, Brax's convention) and
+    transition counts [S]."""
     seeds = len(h)
     owner = np.repeat(np.arange(seeds), episodes)
     now = np.zeros(len(owner), int)
@@ -20,7 +21,9 @@ def simulate_chain(rng, h, rho, episodes, T):
         start = now[active] + np.minimum(rng.geometric(h[owner[active]]), T + 1)
         active, start = active[start <= T], start[start <= T]
         seed, back = owner[active], rho[owner[active]]
-        end = np.where(back > 0, start + np.minimum(rng.geometric(np.where(back > 0, back, 1.0)), T + 1), T + 1)
+        end = np.where(
+            back > 0, start + np.minimum(rng.geometric(np.where(back > 0, back, 1.0)), T + 1), T + 1
+        )
         left += np.bincount(seed, minlength=seeds)
         returned += np.bincount(seed[end <= T], minlength=seeds)
         change += np.bincount(seed * (T + 2) + start, minlength=len(change))
@@ -67,10 +70,14 @@ def curves_of(run, algo="bc", mode="nominal", env="w", interactive=False, **chan
 
 
 def growing(shape, seeds=20, h=2.5e-4, rho=1e-5, spread=0.02, level=1e-6, T_max=1024):
-    """Curves level * shape(T) times a lognormal factor per seed, with the counts of 1e6 steps at rates h and rho."""
+    """Curves level * shape(T) times a lognormal factor per seed, with the counts of 1e6 steps at
+    rates h and rho."""
     T = np.arange(1, T_max + 1)
     rng = np.random.default_rng(5)
-    tilt = np.exp(spread * rng.standard_normal((seeds, 1)) + 0.01 * rng.standard_normal((seeds, 1)) * np.log(T / T_max))
+    tilt = np.exp(
+        spread * rng.standard_normal((seeds, 1))
+        + 0.01 * rng.standard_normal((seeds, 1)) * np.log(T / T_max)
+    )
     steps = np.full(seeds, 1e6)
     return SimpleNamespace(
         cost=level * shape(T.astype(float)) * tilt,

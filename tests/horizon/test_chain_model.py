@@ -18,15 +18,29 @@ def recurrence(T, h, rho):
 
 
 @pytest.mark.parametrize(
-    "h, rho", [(0.25, 0.0), (1e-9, 0.0), (1e-9, 1e-9), (0.001, 0.02), (0.5, 0.5), (0.9, 0.8), (0.0, 0.3), (0.0, 0.0)]
+    "h, rho",
+    [
+        (0.25, 0.0),
+        (1e-9, 0.0),
+        (1e-9, 1e-9),
+        (0.001, 0.02),
+        (0.5, 0.5),
+        (0.9, 0.8),
+        (0.0, 0.3),
+        (0.0, 0.0),
+    ],
 )
 def test_cost_equals_the_recurrence_in_both_conventions(h, rho):
     off = recurrence(60, h, rho)
     for T in (0, 1, 2, 7, 60):
         before, after = float(sum(off[:T])), float(sum(off[1 : T + 1]))
-        np.testing.assert_allclose(chain_model.cost(T, h, rho, after=False), before, rtol=1e-12, atol=0)
+        np.testing.assert_allclose(
+            chain_model.cost(T, h, rho, after=False), before, rtol=1e-12, atol=0
+        )
         np.testing.assert_allclose(chain_model.cost(T, h, rho), after, rtol=1e-12, atol=0)
-        np.testing.assert_allclose(chain_model.off_probability(T, h, rho), float(off[T]), rtol=1e-12, atol=0)
+        np.testing.assert_allclose(
+            chain_model.off_probability(T, h, rho), float(off[T]), rtol=1e-12, atol=0
+        )
 
 
 def test_the_conventions_differ_by_the_last_state():
@@ -44,11 +58,15 @@ def test_series_and_quotient_meet():
 def test_local_exponent_limits_and_derivative():
     small = np.array([0.0, 1e-12, 1e-3])
     np.testing.assert_allclose(chain_model.local_exponent(small), 2 - small / 3, atol=1e-7)
-    np.testing.assert_allclose(chain_model.local_exponent([1e3, 1e5]), [1 + 1 / 999, 1 + 1 / 99999], rtol=1e-12)
+    np.testing.assert_allclose(
+        chain_model.local_exponent([1e3, 1e5]), [1 + 1 / 999, 1 + 1 / 99999], rtol=1e-12
+    )
     x = np.array([0.01, 0.5, 0.999999, 1.000001, 3.0, 20.0])
     k, step = 1e-7, 1e-3  # a k this small is continuous time
     J = chain_model.unit_cost(np.stack([x * np.exp(-step), x * np.exp(step)]) / k, k)
-    np.testing.assert_allclose(chain_model.local_exponent(x), np.diff(np.log(J), axis=0)[0] / (2 * step), atol=1e-5)
+    np.testing.assert_allclose(
+        chain_model.local_exponent(x), np.diff(np.log(J), axis=0)[0] / (2 * step), atol=1e-5
+    )
 
 
 def test_an_iid_cliff_saturates_as_a_prototype_saw():
@@ -73,7 +91,9 @@ def test_simulation_agrees_with_the_closed_form(chain, h, rho):
     run = chain(np.random.default_rng(1), np.full(seeds, h), np.full(seeds, rho), 500, T)
     at = np.array([32, 64, 128, 256, 512])
     cost = run.cost[:, at - 1]
-    z = (cost.mean(axis=0) - chain_model.cost(at, h, rho)) / (cost.std(axis=0, ddof=1) / np.sqrt(seeds))
+    z = (cost.mean(axis=0) - chain_model.cost(at, h, rho)) / (
+        cost.std(axis=0, ddof=1) / np.sqrt(seeds)
+    )
     assert np.abs(z).max() < 3
     assert run.on_to_off.sum() / run.on_steps.sum() == pytest.approx(h, rel=0.05)
     assert run.off_to_on.sum() / run.off_steps.sum() == pytest.approx(rho, rel=0.1, abs=1e-12)

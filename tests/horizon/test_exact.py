@@ -1,4 +1,5 @@
-"""Verdicts beside the closed form: the exact slope is the regret's, and z neither hides a horizon nor is made up."""
+"""Verdicts beside the closed form: the exact slope is the regret's, and z neither hides a
+horizon nor is made up."""
 
 import json
 
@@ -21,7 +22,8 @@ def base(grow):
 
 @pytest.fixture
 def exact(make_curves, world, base):
-    """(the four figures, verdict) of 20 seeds whose cost is LEVEL T² times a factor each, beside `expected`."""
+    """(the four figures, verdict) of 20 seeds whose cost is LEVEL T² times a factor each, beside
+    `expected`."""
 
     def make(expected, **changes):
         found = analyse([make_curves(base, algo="learner", expected=expected, **changes)], world)[0]
@@ -40,7 +42,9 @@ def test_no_closed_form_no_figures(exact):
 
 
 def test_z_is_that_of_a_paired_t_test(exact, base):
-    expected = base.cost.mean(axis=0) * np.exp(0.03 * np.random.default_rng(0).standard_normal(base.cost.shape))
+    expected = base.cost.mean(axis=0) * np.exp(
+        0.03 * np.random.default_rng(0).standard_normal(base.cost.shape)
+    )
     (_, largest, last, unjudged), found = exact(expected)
     z = stats.ttest_1samp((base.cost - expected)[:, columns(found)], 0.0).statistic
     assert np.argmax(np.abs(z)) != len(z) - 1
@@ -51,9 +55,15 @@ def test_z_is_that_of_a_paired_t_test(exact, base):
 def test_exact_slope_is_that_of_the_regret(exact, base):
     T = np.arange(1.0, 1025.0)
     expert = 2e-4 * T
-    (found, *_), verdict = exact(base.cost + expert, cost=base.cost + expert, expert_cost=np.tile(expert, (3, 1)))
+    (found, *_), verdict = exact(
+        base.cost + expert, cost=base.cost + expert, expert_cost=np.tile(expert, (3, 1))
+    )
     grid = np.array(verdict["horizons"])
-    assert found == pytest.approx(slope(grid, base.cost.mean(axis=0)[grid - 1])) == pytest.approx(verdict["slope"])
+    assert (
+        found
+        == pytest.approx(slope(grid, base.cost.mean(axis=0)[grid - 1]))
+        == pytest.approx(verdict["slope"])
+    )
     assert found > 0.3 + slope(grid, (base.cost.mean(axis=0) + expert)[grid - 1])
 
 
@@ -70,7 +80,11 @@ def test_a_horizon_without_spread_or_difference_does_not_hide_the_others(exact, 
     (_, largest, last, _), found = exact(expected)
     expected[:, columns(found)[0]] = base.cost[:, columns(found)[0]]
     slope_, still, same, unjudged = exact(expected)[0]
-    assert slope_ is not None and (still, same, unjudged) == (pytest.approx(largest, rel=0.05), last, [])
+    assert slope_ is not None and (still, same, unjudged) == (
+        pytest.approx(largest, rel=0.05),
+        last,
+        [],
+    )
     # The last horizon alone: its own z is missing, the largest is not.
     expected[:, columns(found)[-1]] = base.cost[:, columns(found)[-1]]
     assert exact(expected)[0][2] is None and exact(expected)[0][1] > 1

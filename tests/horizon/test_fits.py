@@ -45,7 +45,10 @@ def test_generalised_least_squares_against_the_normal_equations():
     log_a, c = np.linalg.solve(design.T @ inverse @ design, design.T @ inverse @ log_J)
     residual = log_J - design @ [log_a, c]
     fit = fit_models(T, np.exp(log_J), V)["power"]
-    assert (fit.params["a"], fit.params["c"]) == (pytest.approx(np.exp(log_a), rel=1e-8), pytest.approx(c, rel=1e-8))
+    assert (fit.params["a"], fit.params["c"]) == (
+        pytest.approx(np.exp(log_a), rel=1e-8),
+        pytest.approx(c, rel=1e-8),
+    )
     assert fit.chi2 == pytest.approx(residual @ inverse @ residual, rel=1e-6)
     assert fit.bic == pytest.approx(fit.chi2 + 2 * np.log(len(T)))
 
@@ -90,7 +93,9 @@ def test_shrinkage_against_the_explicit_sum():
                 w = z[:, i] * z[:, j]
                 above += 10 / 9**3 * np.sum((w - w.mean()) ** 2)
                 below += (10 / 9 * w.mean()) ** 2
-    assert shrinkage(curves) == pytest.approx(np.clip(above / below, LEAST_SHRINKAGE, 1.0), rel=1e-12)
+    assert shrinkage(curves) == pytest.approx(
+        np.clip(above / below, LEAST_SHRINKAGE, 1.0), rel=1e-12
+    )
 
 
 def test_no_covariance_where_most_resamples_have_no_logarithm():

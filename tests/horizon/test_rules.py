@@ -1,8 +1,8 @@
 """The rules as a whole, by simulation: power on true exponents 2 and 1, false passes on 1.23.
 
-20 seeds, rates that vary between seeds as trained networks' do (sd of log h 0.3), horizons 80..1024. The fewer departures, the
-wider the interval of a slope near 1, so the power of LINEAR at rho = 0.1 (1000 to 1500 repeats) depends on h and on episodes
-per seed:
+20 seeds, rates that vary between seeds as trained networks' do (sd of log h 0.3), horizons
+80..1024. The fewer departures, the wider the interval of a slope near 1, so the power of LINEAR at
+rho = 0.1 (1000 to 1500 repeats) depends on h and on episodes per seed:
 
     h         episodes    LINEAR
     2.5e-4    512         0.75 (400 repeats): below the bar of 0.95
@@ -11,7 +11,8 @@ per seed:
     5e-4      512         0.974
     6e-4      512         0.987
 
-QUADRATIC at h = 2.5e-4, rho = 6e-4 and 512 episodes: 1000 of 1000. Passes on exponent 1.23: 0 of 1000.
+QUADRATIC at h = 2.5e-4, rho = 6e-4 and 512 episodes: 1000 of 1000. Passes on exponent 1.23: 0 of
+1000.
 """
 
 from collections import Counter
@@ -34,8 +35,13 @@ def tally(chain, make_curves):
         world = {"w": {"u": 8, "latency": 1, "horizon": 1024, "nominal": "nominal"}}
         for repeat in range(REPEATS):
             rng = np.random.default_rng((first, repeat))
-            rates = [median * np.exp(spread * rng.standard_normal(SEEDS)) for median, spread in ((h, 0.3), (rho, rho_spread))]
-            curves = make_curves(chain(rng, *rates, episodes, 1024), algo, interactive=algo == "dagger")
+            rates = [
+                median * np.exp(spread * rng.standard_normal(SEEDS))
+                for median, spread in ((h, 0.3), (rho, rho_spread))
+            ]
+            curves = make_curves(
+                chain(rng, *rates, episodes, 1024), algo, interactive=algo == "dagger"
+            )
             count[analyse([curves], world)[0]["verdict"]] += 1
         return count
 
@@ -48,7 +54,10 @@ def test_power_on_exponent_two(tally):
 
 @pytest.mark.parametrize("h, episodes", [(6e-4, 512), (2.5e-4, 1280)])
 def test_power_on_exponent_one(tally, h, episodes):
-    assert tally(h, 0.1, rho_spread=0.2, episodes=episodes, algo="dagger", first=1)["LINEAR"] >= 0.95 * REPEATS
+    assert (
+        tally(h, 0.1, rho_spread=0.2, episodes=episodes, algo="dagger", first=1)["LINEAR"]
+        >= 0.95 * REPEATS
+    )
 
 
 def test_too_few_departures_weaken_linear_but_never_turn_it_quadratic(tally):

@@ -9,7 +9,12 @@ WORLDS = {
     "c": {"u": 8, "nominal": "dagger_chain"},
     "fall": {"u": None, "nominal": "nominal"},
 }
-FIGURES = {"QUADRATIC": (1.93, None), "LINEAR": (1.04, "recovering"), "CROSSOVER": (1.3, None), "RECOVERABLE": (1.2, None)}
+FIGURES = {
+    "QUADRATIC": (1.93, None),
+    "LINEAR": (1.04, "recovering"),
+    "CROSSOVER": (1.3, None),
+    "RECOVERABLE": (1.2, None),
+}
 
 
 def entry(algo, verdict, mode="nominal", env="w", **changes):
@@ -44,18 +49,27 @@ def say(*verdicts):
 
 def test_the_whole_test_of_a_world():
     assert say(BC, DAGGER, TWIN, entry("expert", "NO-REGRET"), entry("untrained", "SATURATED")) == (
-        "w: theory says that the regret of BC grows like T², that of DAgger grows like T, and BC is no longer quadratic where "
-        "everybody is brought back; measured BC exponent 1.93 [1.88, 1.98] (QUADRATIC); DAgger exponent 1.04 [0.99, 1.09] "
-        "(LINEAR, recovering); BC exponent 1.04 [0.99, 1.09] (LINEAR, recovering) in the mode recoverable; they agree."
+        "w: theory says that the regret of BC grows like T², that of DAgger grows like T, and BC "
+        "is no longer quadratic where "
+        "everybody is brought back; measured BC exponent 1.93 [1.88, 1.98] (QUADRATIC); DAgger "
+        "exponent 1.04 [0.99, 1.09] "
+        "(LINEAR, recovering); BC exponent 1.04 [0.99, 1.09] (LINEAR, recovering) in the mode "
+        "recoverable; they agree."
     )
 
 
 def test_only_one_learner():
     alone = say(BC)
-    assert alone.startswith("w: theory says that the regret of BC grows like T²; measured BC exponent")
-    assert alone.endswith("they agree as far as measured (without DAgger and BC in a mode recoverable).")
+    assert alone.startswith(
+        "w: theory says that the regret of BC grows like T²; measured BC exponent"
+    )
+    assert alone.endswith(
+        "they agree as far as measured (without DAgger and BC in a mode recoverable)."
+    )
     alone = say(DAGGER)
-    assert alone.startswith("w: theory says that the regret of DAgger grows like T; measured DAgger")
+    assert alone.startswith(
+        "w: theory says that the regret of DAgger grows like T; measured DAgger"
+    )
     assert "without BC and BC in a mode recoverable" in alone
 
 
@@ -72,9 +86,13 @@ def test_disagreement_names_who(verdicts, named):
     assert say(*verdicts).endswith(named + ".")
 
 
-@pytest.mark.parametrize("verdict", ["NO-WINDOW", "NO-REGRET", "SATURATED", "CROSSOVER", "INCONCLUSIVE"])
+@pytest.mark.parametrize(
+    "verdict", ["NO-WINDOW", "NO-REGRET", "SATURATED", "CROSSOVER", "INCONCLUSIVE"]
+)
 def test_a_verdict_that_decides_nothing(verdict):
-    assert say(entry("bc", verdict), DAGGER, TWIN).endswith(f"cannot tell whether they agree (BC: {verdict}, because).")
+    assert say(entry("bc", verdict), DAGGER, TWIN).endswith(
+        f"cannot tell whether they agree (BC: {verdict}, because)."
+    )
 
 
 def test_undecided_for_the_same_reason_is_said_once():
@@ -85,16 +103,22 @@ def test_undecided_for_the_same_reason_is_said_once():
 def test_the_control_needs_no_exponent_but_a_measurement():
     assert say(BC, DAGGER, entry("bc", "CROSSOVER", "recoverable")).endswith("they agree.")
     assert "cannot tell" in say(BC, DAGGER, entry("bc", "INCONCLUSIVE", "recoverable"))
-    few = entry("bc", "INCONCLUSIVE", "recoverable", slope=2.0, ci_low=1.9, ci_high=2.1, usable_seeds=4)
+    few = entry(
+        "bc", "INCONCLUSIVE", "recoverable", slope=2.0, ci_low=1.9, ci_high=2.1, usable_seeds=4
+    )
     assert "cannot tell" in say(BC, DAGGER, few)
 
 
 def test_other_algorithms_carry_no_claim():
     both = say(BC, DAGGER, TWIN, entry("mine", "QUADRATIC"))
-    assert "mine exponent 1.93 [1.88, 1.98] (QUADRATIC), for which no theory is claimed; they agree." in both
+    assert (
+        "mine exponent 1.93 [1.88, 1.98] (QUADRATIC), for which no theory is claimed; they agree."
+        in both
+    )
     alone = say(entry("mine", "CROSSOVER"))
     assert alone == (
-        "w: measured mine exponent 1.30 [1.25, 1.35] (CROSSOVER), for which no theory is claimed; theory is not "
+        "w: measured mine exponent 1.30 [1.25, 1.35] (CROSSOVER), for which no theory is claimed; "
+        "theory is not "
         "tested by these."
     )
 
@@ -105,12 +129,18 @@ def test_dagger_is_not_claimed_linear_where_an_error_cannot_be_undone():
 
 
 def test_failures_and_splits_are_said():
-    assert "(QUADRATIC, mixed, 2 of 20 seeds failed)" in say(entry("bc", "QUADRATIC", mixed=True, failed_seeds=2))
+    assert "(QUADRATIC, mixed, 2 of 20 seeds failed)" in say(
+        entry("bc", "QUADRATIC", mixed=True, failed_seeds=2)
+    )
 
 
 def test_each_world_has_its_own_nominal_mode():
     chain = [entry("bc", "QUADRATIC", mode, "c") for mode in ("dagger_chain", "cliff")]
     first, second = sentences([BC, *chain], WORLDS)
     assert first.startswith("w: ") and second.startswith("c: ") and second.count("measured BC") == 1
-    assert say(chain[1]) == "c: nothing was measured in the nominal mode dagger_chain, which the theory is about: cannot tell."
+    assert (
+        say(chain[1])
+        == "c: nothing was measured in the nominal mode dagger_chain, which the theory is about: "
+        "cannot tell."
+    )
     assert say(entry("expert", "NO-REGRET")) == "w: no learner was measured."

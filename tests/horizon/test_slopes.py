@@ -46,11 +46,16 @@ def test_jackknife_t_against_an_explicit_loop():
     T = log_spaced(80, 1024)
     J = T**1.5 * rng.lognormal(0.0, 0.3, (12, 1)) * rng.lognormal(0.0, 0.1, (12, len(T)))
     estimate, low, high = jackknife_t(J, lambda mean: slope(T, mean))
-    without = [np.polyfit(np.log(T), np.log(np.delete(J, seed, axis=0).mean(axis=0)), 1)[0] for seed in range(12)]
+    without = [
+        np.polyfit(np.log(T), np.log(np.delete(J, seed, axis=0).mean(axis=0)), 1)[0]
+        for seed in range(12)
+    ]
     error = np.sqrt(11 / 12 * sum((value - np.mean(without)) ** 2 for value in without))
     middle = np.polyfit(np.log(T), np.log(J.mean(axis=0)), 1)[0]
     width = stats.t.ppf(0.975, 11) * error
-    np.testing.assert_allclose([estimate, low, high], [middle, middle - width, middle + width], rtol=1e-9)
+    np.testing.assert_allclose(
+        [estimate, low, high], [middle, middle - width, middle + width], rtol=1e-9
+    )
 
 
 def test_jackknife_t_of_a_mean_is_students_interval():

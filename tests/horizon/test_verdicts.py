@@ -1,4 +1,5 @@
-"""Every row of the verdict table, the order of the rows, and figures that are finite and reproducible."""
+"""Every row of the verdict table, the order of the rows, and figures that are finite and
+reproducible."""
 
 import json
 import math
@@ -15,7 +16,11 @@ def verdict(make_curves, grow, world):
     """The verdict on curves that grow like `shape`, alone in their world."""
 
     def make(shape=lambda T: T**2, horizons="auto", **changes):
-        settings = {key: changes.pop(key) for key in ("seeds", "h", "rho", "spread", "level") if key in changes}
+        settings = {
+            key: changes.pop(key)
+            for key in ("seeds", "h", "rho", "spread", "level")
+            if key in changes
+        }
         changes.setdefault("algo", "learner")
         return analyse([make_curves(grow(shape, **settings), **changes)], world, horizons)[0]
 
@@ -35,7 +40,11 @@ def test_no_window(verdict, world):
 
 def test_no_regret_if_the_mean_is_exactly_zero_somewhere(verdict):
     found = verdict(lambda T: np.maximum(T - 100, 0.0))
-    assert found["verdict"] == "NO-REGRET" and "T = 80 is exactly zero" in found["reason"] and found["slope"] is None
+    assert (
+        found["verdict"] == "NO-REGRET"
+        and "T = 80 is exactly zero" in found["reason"]
+        and found["slope"] is None
+    )
 
 
 def test_no_regret_if_better_than_the_expert(verdict):
@@ -68,16 +77,29 @@ def test_saturated_comes_before_linear(verdict):
 
 def test_super_poly(verdict):
     found = verdict(lambda T: np.expm1(0.006 * T))
-    assert found["verdict"] == "SUPER-POLY" and found["best_model"] == "exponential" and found["slope_rise_ci"][0] > 0
+    assert (
+        found["verdict"] == "SUPER-POLY"
+        and found["best_model"] == "exponential"
+        and found["slope_rise_ci"][0] > 0
+    )
 
 
 def test_quadratic(verdict):
     found = verdict()
-    assert found["verdict"] == "QUADRATIC" and found["slope"] == pytest.approx(2, abs=0.02) and found["mechanism"] is None
+    assert (
+        found["verdict"] == "QUADRATIC"
+        and found["slope"] == pytest.approx(2, abs=0.02)
+        and found["mechanism"] is None
+    )
     np.testing.assert_allclose(found["local_slopes"], 2, atol=0.02)
 
 
-MECHANISMS = [(1e-3, 0.2, "recovering"), (1e-3, 0.1, "rare"), (1e-4, 1e-3, "rare"), (1e-5, 0.0, "rare")]
+MECHANISMS = [
+    (1e-3, 0.2, "recovering"),
+    (1e-3, 0.1, "rare"),
+    (1e-4, 1e-3, "rare"),
+    (1e-5, 0.0, "rare"),
+]
 
 
 @pytest.mark.parametrize("h, rho, mechanism", MECHANISMS)
@@ -99,14 +121,21 @@ def test_a_wide_interval_passes_nothing(make_curves, grow, world):
     run = grow(lambda T: T**2)
     exponents = np.linspace(1.0, 3.0, 20)[:, None]
     run.cost = 1e-6 * (np.arange(1, 1025) / 1024.0) ** exponents
-    assert analyse([make_curves(run, "learner")], world)[0]["verdict"] not in ("QUADRATIC", "LINEAR")
+    assert analyse([make_curves(run, "learner")], world)[0]["verdict"] not in (
+        "QUADRATIC",
+        "LINEAR",
+    )
 
 
 @pytest.mark.parametrize("shape, name", [(lambda T: T**2, "QUADRATIC"), (linear, "LINEAR")])
 def test_fewer_than_ten_usable_seeds_never_pass(verdict, shape, name):
     failed = np.arange(12) < 3
     found = verdict(shape, seeds=12, rho=0.2, failed=failed)
-    assert found["verdict"] == "INCONCLUSIVE" and "fewer than 10 seeds (9)" in found["reason"] and name in found["reason"]
+    assert (
+        found["verdict"] == "INCONCLUSIVE"
+        and "fewer than 10 seeds (9)" in found["reason"]
+        and name in found["reason"]
+    )
     assert (found["seeds"], found["usable_seeds"], found["failed_seeds"]) == (12, 9, 3)
     assert verdict(shape, seeds=12, rho=0.2, failed=np.arange(12) < 2)["verdict"] == name
 
@@ -124,20 +153,30 @@ def test_failed_seeds_are_left_out_but_counted(make_curves, grow, world):
     found = analyse([make_curves(run, failed=np.arange(20) == 9)], world)[0]
     assert (found["seeds"], found["usable_seeds"], found["failed_seeds"]) == (20, 17, 3)
     keep = np.delete(np.arange(20), [4, 7, 9])
-    assert found["regret"][0] == pytest.approx(run.cost[keep, found["horizons"][0] - 1].mean(), rel=1e-8)
+    assert found["regret"][0] == pytest.approx(
+        run.cost[keep, found["horizons"][0] - 1].mean(), rel=1e-8
+    )
     assert found["verdict"] == "QUADRATIC"
 
 
 def test_nothing_usable(verdict):
     found = verdict(failed=np.ones(20, bool))
-    assert found["verdict"] == "INCONCLUSIVE" and found["reason"] == "no usable seed" and found["hazard"] is None
+    assert (
+        found["verdict"] == "INCONCLUSIVE"
+        and found["reason"] == "no usable seed"
+        and found["hazard"] is None
+    )
 
 
 def test_a_negative_mean_without_certainty_has_no_slope(make_curves, grow, world):
     run = grow(linear)
     run.cost = run.cost - 1e-4 * (np.arange(1, 1025) < 100) * np.linspace(-10, 12, 20)[:, None]
     found = analyse([make_curves(run, "learner")], world)[0]
-    assert found["verdict"] == "INCONCLUSIVE" and found["slope"] is None and "T = 80 is negative" in found["reason"]
+    assert (
+        found["verdict"] == "INCONCLUSIVE"
+        and found["slope"] is None
+        and "T = 80 is negative" in found["reason"]
+    )
     assert found["models"] == {}
 
 
@@ -145,7 +184,11 @@ def test_mixed_seeds(verdict):
     def mixed(absorbed):
         return verdict(off_to_on=np.where(np.arange(20) < absorbed, 10.0, 1e4))
 
-    assert (mixed(4)["absorbed_seeds"], mixed(4)["recovering_seeds"], mixed(4)["mixed"]) == (4, 16, True)
+    assert (mixed(4)["absorbed_seeds"], mixed(4)["recovering_seeds"], mixed(4)["mixed"]) == (
+        4,
+        16,
+        True,
+    )
     assert not mixed(3)["mixed"] and not mixed(0)["mixed"]
 
 
@@ -178,7 +221,9 @@ def test_rates_levels_and_the_chains_prediction(make_curves, grow, world):
     untrained, bc = analyse(curves, world)
     assert bc["hazard"] == pytest.approx(2.5e-4) and bc["recovery"] == pytest.approx(1e-5)
     assert bc["stationary"] == pytest.approx(2.5e-4 / 2.6e-4)
-    assert bc["level_horizon"] == 1024 and bc["level"] == pytest.approx(bc["regret"][-1] / 1024, rel=1e-6)
+    assert bc["level_horizon"] == 1024 and bc["level"] == pytest.approx(
+        bc["regret"][-1] / 1024, rel=1e-6
+    )
     assert bc["untrained_level"] == untrained["level"] == pytest.approx(1.0, rel=0.05)
     T = np.array(bc["horizons"])
     exact = np.polyfit(np.log(T), np.log(chain_model.cost(T, 2.5e-4, 1e-5)), 1)[0]
@@ -195,7 +240,11 @@ def test_one_window_serves_every_learner_and_mode(make_curves, grow, world):
     ]
     found = analyse(curves, world)
     assert {tuple(entry["horizons"]) for entry in found} == {tuple(found[0]["horizons"])}
-    assert found[0]["horizons"][-1] == 300 and [entry["algo"] for entry in found] == ["bc", "dagger", "bc"]
+    assert found[0]["horizons"][-1] == 300 and [entry["algo"] for entry in found] == [
+        "bc",
+        "dagger",
+        "bc",
+    ]
 
 
 def test_departures(verdict):
@@ -218,7 +267,10 @@ def test_output_is_finite_json_and_the_same_twice(chain, make_curves, world):
     curves = [
         make_curves(chain(rng, 2.5e-4 * seeds, 0 * seeds, 64, 1024)),
         make_curves(
-            chain(rng, 1e-3 * seeds, 0.1 * seeds, 64, 1024), "dagger", interactive=True, graded=np.full((20, 1024), np.nan)
+            chain(rng, 1e-3 * seeds, 0.1 * seeds, 64, 1024),
+            "dagger",
+            interactive=True,
+            graded=np.full((20, 1024), np.nan),
         ),
         make_curves(chain(rng, 0 * seeds, 0 * seeds, 64, 1024), "expert"),
         make_curves(chain(rng, seeds, 0 * seeds, 64, 1024), "untrained", failed=seeds > 0),
@@ -236,14 +288,17 @@ def test_bad_input_is_refused(make_curves, grow, world):
             analyse([curves], world, horizons)
     with pytest.raises(ValueError, match="no description of world w"):
         analyse([curves], {})
-    with pytest.raises(ValueError, match=r"bc in w/nominal: on_steps has shape \(3,\), not \(20,\)"):
+    with pytest.raises(
+        ValueError, match=r"bc in w/nominal: on_steps has shape \(3,\), not \(20,\)"
+    ):
         make_curves(grow(linear), on_steps=np.ones(3))
     with pytest.raises(ValueError, match="horizons must increase"):
         make_curves(grow(linear), T=np.zeros(1024, int))
 
 
 def test_judge_takes_the_first_row():
-    """A figure set to which every row but NO-WINDOW applies, stripped of the first one time after time."""
+    """A figure set to which every row but NO-WINDOW applies, stripped of the first one time
+    after time."""
     figures = {
         "window": {"reason": None},
         "usable_seeds": 20,

@@ -66,8 +66,13 @@ def test_empty_and_narrow_windows_say_why(cloned, world):
 def test_horizons_asked_for_are_held_to_the_window(cloned, world):
     asked = [64, 80, 128, 192, 256, 384, 512, 768, 1024, 2048]
     window = find_window([cloned(h=2e-4)], world["w"], asked)
-    assert window.horizons == (80, 128, 192, 256, 384, 512, 768, 1024) and window.dropped == (64, 2048)
+    assert window.horizons == (80, 128, 192, 256, 384, 512, 768, 1024) and window.dropped == (
+        64,
+        2048,
+    )
     few = find_window([cloned(h=2e-4)], world["w"], [40, 50, 60, 80, 128, 512, 1024])
-    assert few.horizons == () and few.reason.startswith("4 horizons, fewer than 7 (3 of those asked for")
+    assert few.horizons == () and few.reason.startswith(
+        "4 horizons, fewer than 7 (3 of those asked for"
+    )
     short = find_window([cloned(h=2e-4)], world["w"], [128, 160, 200, 256, 300, 400, 512])
     assert short.horizons == () and "128 to 512 span 4x" in short.reason

@@ -1,4 +1,5 @@
-"""What a user does with demonstrations: `launch/demos.py` writes them, every algorithm that takes any trains on the file.
+"""What a user does with demonstrations: `launch/demos.py` writes them, every algorithm that takes
+any trains on the file.
 
 Episodes of 20, 7, 13 and 1 steps, from npz and from a Minari dataset, with rewards and without.
 """
@@ -24,18 +25,34 @@ from tests.conftest import QUICK
 ROOT = pathlib.Path(__file__).parents[2]
 LENGTHS = (20, 7, 13, 1)
 WITHOUT = {"expert", "untrained", "stored", "judged", "sac"}
-"""Algorithms that train on no demonstrations; `maxent_irl` is for tabular worlds and has a test of its own."""
+"""Algorithms that train on no demonstrations; `maxent_irl` is for tabular worlds and has a test
+of its own."""
 TINY = {
-    "rounds": 2, "policy_delay": 0, "worlds": 4, "episode_steps": 8, "minibatches": 2, "labels": 40, "segment": 4, "tail": 2,
-    "warm": 4, "bc_steps": 20, "steps_per_round": 5, "reward_steps": 5, "candidates": 1, "judged_worlds": 4, "replay": 1,
-}  # fmt: skip
+    "rounds": 2,
+    "policy_delay": 0,
+    "worlds": 4,
+    "episode_steps": 8,
+    "minibatches": 2,
+    "labels": 40,
+    "segment": 4,
+    "tail": 2,
+    "warm": 4,
+    "bc_steps": 20,
+    "steps_per_round": 5,
+    "reward_steps": 5,
+    "candidates": 1,
+    "judged_worlds": 4,
+    "replay": 1,
+}
 """Settings that make any algorithm small."""
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def command(program, *flags, folder):
     line = [sys.executable, ROOT / "launch" / program, *flags]
-    return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=600, env={**os.environ, **QUICK})
+    return subprocess.run(
+        line, cwd=folder, capture_output=True, text=True, timeout=600, env={**os.environ, **QUICK}
+    )
 
 
 def minari(path, found, world):
@@ -46,7 +63,9 @@ def minari(path, found, world):
 
     buffers = []
     for i, steps in enumerate(LENGTHS):
-        observation = np.concatenate([found["observations"][i, :steps], found["observations"][i, :1]])
+        observation = np.concatenate(
+            [found["observations"][i, :steps], found["observations"][i, :1]]
+        )
         buffers.append(
             EpisodeBuffer(
                 id=i,
@@ -58,7 +77,9 @@ def minari(path, found, world):
             )
         )
     box = gymnasium.spaces.Box
-    warnings.simplefilter("ignore", UserWarning)  # of authors and links that a local file does not have
+    warnings.simplefilter(
+        "ignore", UserWarning
+    )  # of authors and links that a local file does not have
     create_dataset_from_buffers(
         path.name,
         buffers,
@@ -77,14 +98,24 @@ def files(tmp_path_factory):
     def of(env):
         if env not in made:
             folder = tmp_path_factory.mktemp(env)
-            done = command("demos.py", f"--env={env}", "--demos=4", "--steps=20", "--out=whole.npz", folder=folder)
+            done = command(
+                "demos.py",
+                f"--env={env}",
+                "--demos=4",
+                "--steps=20",
+                "--out=whole.npz",
+                folder=folder,
+            )
             assert done.returncode == 0, done.stderr
             with np.load(folder / "whole.npz") as file:
                 whole = dict(file)
             assert set(whole) == {"observations", "actions", "rewards", "lengths", "world"}
             ragged = {**whole, "lengths": np.array(LENGTHS)}
             np.savez(folder / "ragged.npz", **ragged)
-            np.savez(folder / "unpaid.npz", **{name: value for name, value in ragged.items() if name != "rewards"})
+            np.savez(
+                folder / "unpaid.npz",
+                **{name: value for name, value in ragged.items() if name != "rewards"},
+            )
             before = os.environ.get("MINARI_DATASETS_PATH")
             os.environ["MINARI_DATASETS_PATH"] = str(folder)
             try:
@@ -100,10 +131,14 @@ def files(tmp_path_factory):
 
 
 def train(algo, env, file, out, settings=None, **more):
-    settings = settings or {name: value for name, value in TINY.items() if name in registry.algorithm(algo).settings}
+    settings = settings or {
+        name: value for name, value in TINY.items() if name in registry.algorithm(algo).settings
+    }
     mode = next(iter(registry.world(env).world.modes))
     arguments = {"budget": "smoke", "seeds": 2, "episodes": 4, "T_max": 32, "mode": mode, **more}
-    verdicts = irl_bench.run(algo, env, demos_from=str(file), out=str(out), **{algo: settings}, **arguments)
+    verdicts = irl_bench.run(
+        algo, env, demos_from=str(file), out=str(out), **{algo: settings}, **arguments
+    )
     return next(v for v in verdicts if v["algo"] == algo)
 
 
@@ -121,7 +156,11 @@ def test_every_algorithm_trains_on_a_file(algo, files, tmp_path):
     assert found["seeds"] == 2 and found["usable_seeds"] == 2
     entry = next(e for e in read_plan(tmp_path)["entries"] if e["algo"] == algo)
     queries = entry["consumes"]["expert_queries"]  # padding is no label
-    assert queries <= sum(LENGTHS) if algo == "dagger" else queries == (0 if algo == "ppo" else sum(LENGTHS))
+    assert (
+        queries <= sum(LENGTHS)
+        if algo == "dagger"
+        else queries == (0 if algo == "ppo" else sum(LENGTHS))
+    )
 
 
 @pytest.mark.parametrize("name", ["ragged-v0", "unpaid.npz"])
@@ -134,14 +173,21 @@ def test_the_same_episodes_train_the_same_policy_whatever_the_file(files, tmp_pa
     folder = files("chain")
     for name in ("ragged.npz", "ragged-v0"):
         train("bc", "chain", folder / name, tmp_path / name)
-    first, second = (irl_bench.load(tmp_path / name, "bc", "chain") for name in ("ragged.npz", "ragged-v0"))
+    first, second = (
+        irl_bench.load(tmp_path / name, "bc", "chain") for name in ("ragged.npz", "ragged-v0")
+    )
     views = np.random.default_rng(0).normal(size=(50, 65)).astype(np.float32)
     assert [int(first.act(x)) for x in views] == [int(second.act(x)) for x in views]
 
 
 def test_rewards_of_a_file_choose_the_best_demonstrations(files, tmp_path):
     folder = files("chain")
-    assert train("bc", "chain", folder / "ragged.npz", tmp_path, {"top": 0.5, "rounds": 2})["usable_seeds"] == 2
+    assert (
+        train("bc", "chain", folder / "ragged.npz", tmp_path, {"top": 0.5, "rounds": 2})[
+            "usable_seeds"
+        ]
+        == 2
+    )
     with pytest.raises(BadInput, match="needs demonstrations with rewards, which these lack"):
         train("bc", "chain", folder / "unpaid.npz", tmp_path, {"top": 0.5, "rounds": 2})
 
@@ -154,9 +200,16 @@ def test_the_commands_of_the_readme_end_to_end(files):
     """Two programs, one after the other, as a user types them."""
     folder = files("chain")
     done = command(
-        "sweep.py", "--algo=bc", "--env=chain", "--demos_from=ragged.npz", "--budget=smoke", "--mode=cliff", "--seeds=2",
-        "--out=typed", folder=folder,
-    )  # fmt: skip
+        "sweep.py",
+        "--algo=bc",
+        "--env=chain",
+        "--demos_from=ragged.npz",
+        "--budget=smoke",
+        "--mode=cliff",
+        "--seeds=2",
+        "--out=typed",
+        folder=folder,
+    )
     assert done.returncode == 0, done.stderr
     assert "bc" in done.stdout and (folder / "typed" / "report.html").exists()
 
@@ -164,7 +217,9 @@ def test_the_commands_of_the_readme_end_to_end(files):
 def test_one_step_is_too_short_for_a_discriminator(files, tmp_path):
     world, found = envs.make("chain"), read(files("chain") / "ragged.npz", envs.make("chain"))
     assert world.name == "chain" and found.lengths == LENGTHS
-    np.savez(tmp_path / "short.npz", observations=found.observation[:, :1], actions=found.action[:, :1])
+    np.savez(
+        tmp_path / "short.npz", observations=found.observation[:, :1], actions=found.action[:, :1]
+    )
     with pytest.raises(BadInput, match="so one step is too few"):
         train("gail", "chain", tmp_path / "short.npz", tmp_path / "run")
     assert train("bc", "chain", tmp_path / "short.npz", tmp_path / "run")["usable_seeds"] == 2

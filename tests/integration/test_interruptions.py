@@ -1,4 +1,5 @@
-"""A sweep that is killed, asked to stop, short of disk or run twice at once ends in the bytes of an undisturbed one."""
+"""A sweep that is killed, asked to stop, short of disk or run twice at once ends in the bytes of
+an undisturbed one."""
 
 from __future__ import annotations
 
@@ -45,7 +46,14 @@ def environment(tmp_path_factory) -> dict[str, str]:
 
 def start(environment, *arguments) -> subprocess.Popen:
     command = [sys.executable, "-m", "tests.integration.toy_sweep", *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        env=environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def await_line(process: subprocess.Popen, word: str) -> bool:
@@ -60,11 +68,15 @@ def sealed(out: pathlib.Path) -> bool:
 
 
 def kill_after_checkpoint(environment, out: pathlib.Path, delay: float) -> bool:
-    """Starts the sweep and kills it `delay` seconds after it has written a checkpoint; False if it ended before that."""
+    """Starts the sweep and kills it `delay` seconds after it has written a checkpoint; False if
+    it ended before that."""
     before = {path.name for path in out.glob("checkpoints/*/*.json")}
     process = start(environment, out, 1, "", 400)
     if await_line(process, "computing"):
-        while process.poll() is None and not {path.name for path in out.glob("checkpoints/*/*.json")} - before:
+        while (
+            process.poll() is None
+            and not {path.name for path in out.glob("checkpoints/*/*.json")} - before
+        ):
             time.sleep(0.01)
         time.sleep(delay)
     killed = process.poll() is None
@@ -107,7 +119,12 @@ def test_full_disk_then_the_same_bytes(tmp_path, environment, undisturbed):
     process = start(environment, tmp_path, 1, "", 0, 2000)
     errors = process.communicate(timeout=300)[1]
     lines = [line for line in errors.splitlines() if line.startswith("error: ")]
-    assert process.returncode == 2 and len(lines) == 1 and "cannot write" in lines[0] and str(tmp_path) in lines[0]
+    assert (
+        process.returncode == 2
+        and len(lines) == 1
+        and "cannot write" in lines[0]
+        and str(tmp_path) in lines[0]
+    )
     assert contents(tmp_path) == {}
     process = start(environment, tmp_path, 1)
     output = process.communicate(timeout=300)
@@ -123,7 +140,11 @@ process.supervise(lambda stop: (print("on", flush=True), time.sleep(60)), grace=
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
-        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert await_line(process, "on")
     process.send_signal(signal.SIGTERM)

@@ -1,4 +1,5 @@
-"""A run's policy and reward from Python: they are those that the run evaluated, and what is not there is one line."""
+"""A run's policy and reward from Python: they are those that the run evaluated, and what is not
+there is one line."""
 
 import json
 import pathlib
@@ -41,7 +42,10 @@ def test_the_policy_acts_as_the_runs_own(run):
     assert policy.world.dials.recovery == 0.0
     spec = Spec(policy.world, held.horizon, held.demos, held.demo_steps)
     learner = registry.learner("bc", spec, held.config)
-    shown = jax.eval_shape(lambda key: learner.init(key, Task(_shapes(spec), policy.world.dials)), jax.random.PRNGKey(0))
+    shown = jax.eval_shape(
+        lambda key: learner.init(key, Task(_shapes(spec), policy.world.dials)),
+        jax.random.PRNGKey(0),
+    )
     tree = jax.tree.structure(jax.eval_shape(learner.policy, shown))
     params = jax.tree.unflatten(tree, [leaf[0] for leaf in held.of("policy", range(1, 2))])
     views = np.eye(65, dtype=np.float32)
@@ -52,7 +56,9 @@ def test_the_policy_acts_as_the_runs_own(run):
 
 def _shapes(spec):
     rows = (spec.demos, spec.demo_steps)
-    return Demonstrations(jnp.zeros((*rows, 65)), jnp.zeros(rows, jnp.int32), jnp.ones(rows), jnp.zeros(rows))
+    return Demonstrations(
+        jnp.zeros((*rows, 65)), jnp.zeros(rows, jnp.int32), jnp.ones(rows), jnp.zeros(rows)
+    )
 
 
 def test_seeds_are_told_apart(run):
@@ -79,7 +85,11 @@ def test_a_loaded_policy_scores_as_its_run_did(run):
     rates = []
     for seed in range(2):
         policy = irl_bench.load(run, "bc", "chain", seed=seed)
-        rates.append(irl_bench.score(policy.act, "chain", seeds=2, episodes=64, eps_episodes=4, eps_steps=8)["hazard"])
+        rates.append(
+            irl_bench.score(policy.act, "chain", seeds=2, episodes=64, eps_episodes=4, eps_steps=8)[
+                "hazard"
+            ]
+        )
     assert np.mean(rates) == pytest.approx(own["hazard"], rel=0.3)
 
 
@@ -119,7 +129,11 @@ def test_a_damaged_file_is_one_line(run, tmp_path):
 
 
 def test_an_edited_algorithm_is_not_taken_for_the_one_that_ran(tmp_path, monkeypatch):
-    text = re.search(r"<!-- file: ridge.py -->\n```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)[1]
+    text = re.search(
+        r"<!-- file: ridge.py -->\n```python\n(.*?)```",
+        (ROOT / "CONTRIBUTING.md").read_text(),
+        re.DOTALL,
+    )[1]
     (tmp_path / "loaded_ridge.py").write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))

@@ -26,10 +26,17 @@ def test_constraints_are_names_and_versions_only():
 
 
 def test_every_requirement_is_pinned():
-    pinned = {normal(line.split("==")[0]) for line in (ROOT / "constraints.txt").read_text().split()}
+    pinned = {
+        normal(line.split("==")[0]) for line in (ROOT / "constraints.txt").read_text().split()
+    }
     extras = PROJECT["project"]["optional-dependencies"]
     assert extras.keys() >= {"cuda", "tpu", "dev", "data"}
-    named = [*PROJECT["project"]["dependencies"], *extras["dev"], *extras["data"], *PROJECT["build-system"]["requires"]]
+    named = [
+        *PROJECT["project"]["dependencies"],
+        *extras["dev"],
+        *extras["data"],
+        *PROJECT["build-system"]["requires"],
+    ]
     for requirement in (one for one in named if one != "irl-bench[data]"):
         assert normal(re.match(r"[A-Za-z0-9._-]+", requirement)[0]) in pinned, requirement
 
@@ -43,11 +50,15 @@ def test_what_runs_is_what_is_pinned():
 
 
 def test_no_place_of_one_machine_is_written_down():
-    tracked = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    tracked = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+    )
     if tracked.returncode:
         pytest.skip("not a git checkout")
     files = [
-        ROOT / name for name in tracked.stdout.splitlines() if name.endswith((".py", ".toml", ".txt", ".md", "Makefile", "run"))
+        ROOT / name
+        for name in tracked.stdout.splitlines()
+        if name.endswith((".py", ".toml", ".txt", ".md", "Makefile", "run"))
     ]
     words = ("/work" + "/", "/root" + "/", "/opt" + "/pypi", "/home" + "/", "pick" + "le.load")
     for path in files:
@@ -58,7 +69,16 @@ def test_no_place_of_one_machine_is_written_down():
 
 def test_the_wheel_holds_both_packages_and_nothing_else(tmp_path):
     pytest.importorskip("build")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(tmp_path),
+        str(ROOT),
+    ]
     # A copy, so that no build folder is left in the checkout.
     copy = tmp_path / "copy"
     copy.mkdir()
@@ -80,7 +100,11 @@ def test_the_wheel_holds_both_packages_and_nothing_else(tmp_path):
     tops = {name.split("/")[0] for name in inside}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"irl_bench", "envs"}
     for package in ("irl_bench", "envs"):
-        ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / package).rglob("*") if path.is_file()}
+        ours = {
+            path.relative_to(ROOT).as_posix()
+            for path in (ROOT / package).rglob("*")
+            if path.is_file()
+        }
         ours = {name for name in ours if "__pycache__" not in name}
         assert ours <= inside, ours - inside
     assert any(name.endswith("licenses/LICENSE") for name in inside)
@@ -88,10 +112,21 @@ def test_the_wheel_holds_both_packages_and_nothing_else(tmp_path):
 
 @pytest.mark.parametrize("target", ["sweep", "test", "setup", "lint", "types"])
 def test_make_knows_what_to_do_without_an_environment(target, tmp_path):
-    told = subprocess.run(["make", "-n", target, f"VENV={tmp_path}/venv"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    told = subprocess.run(
+        ["make", "-n", target, f"VENV={tmp_path}/venv"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert told.returncode == 0, told.stderr
     assert "-m venv" in told.stdout and "-c constraints.txt" in told.stdout
-    expected = {"sweep": "launch/sweep.py --algo=bc,dagger", "test": "-m pytest", "lint": "ruff check", "types": "pyright"}
+    expected = {
+        "sweep": "launch/sweep.py --algo=bc,dagger",
+        "test": "-m pytest",
+        "lint": "ruff check",
+        "types": "pyright",
+    }
     assert expected.get(target, "-m venv") in told.stdout
     assert not (tmp_path / "venv").exists()
 
@@ -100,7 +135,13 @@ def test_make_does_not_install_twice(tmp_path):
     venv = tmp_path / "venv"
     venv.mkdir()
     (venv / ".installed-dev").touch()
-    told = subprocess.run(["make", "-n", "sweep", f"VENV={venv}"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    told = subprocess.run(
+        ["make", "-n", "sweep", f"VENV={venv}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert told.returncode == 0 and "-m venv" not in told.stdout
 
 
@@ -113,19 +154,29 @@ def test_launchers_continue_in_the_repositorys_environment(name, tmp_path):
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert ended.returncode != 0 and "ModuleNotFoundError" not in ended.stderr
     if name == "sweep.py":
-        assert ended.returncode == 2 and ended.stderr.count("\n") == 1 and ended.stderr.startswith("error: unknown flag")
+        assert (
+            ended.returncode == 2
+            and ended.stderr.count("\n") == 1
+            and ended.stderr.startswith("error: unknown flag")
+        )
 
 
 def test_the_program_prints_one_line_for_bad_input(tmp_path):
     command = [sys.executable, str(ROOT / "launch" / "sweep.py"), "--bc.learning_rat=1"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == "error: --bc.learning_rat: bc has no setting 'learning_rat'; did you mean --bc.learning_rate?\n"
+    assert (
+        ended.stderr == "error: --bc.learning_rat: bc has no setting 'learning_rat'; did you mean "
+        "--bc.learning_rate?\n"
+    )
 
 
 def test_the_citation_and_the_licence_agree_with_the_project():
     citation = (ROOT / "CITATION.cff").read_text()
-    assert f"version: {PROJECT['project']['version']}" in citation and f"license: {PROJECT['project']['license']}" in citation
+    assert (
+        f"version: {PROJECT['project']['version']}" in citation
+        and f"license: {PROJECT['project']['license']}" in citation
+    )
     import irl_bench
 
     assert irl_bench.__version__ == PROJECT["project"]["version"]

@@ -1,4 +1,5 @@
-"""Several sweeps in one folder: none loses another's rows, what is unfinished is said, and a failed write is no bad input."""
+"""Several sweeps in one folder: none loses another's rows, what is unfinished is said, and a
+failed write is no bad input."""
 
 import concurrent.futures
 import json
@@ -22,7 +23,9 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def document(*argv: str):
-    request = cli.parse(["sweep.py", "--env=chain", "--mode=cliff", "--budget=smoke", "--seeds=2", *argv]).request
+    request = cli.parse(
+        ["sweep.py", "--env=chain", "--mode=cliff", "--budget=smoke", "--seeds=2", *argv]
+    ).request
     return plans.document(plans.build(request), " ".join(argv), fingerprint())
 
 
@@ -34,7 +37,9 @@ def begin(out, *argv: str):
     """What a sweep does before its cells: the lines it says. Nothing is computed."""
     said: list[str] = []
     argv = argv if any(flag.startswith("--seeds") for flag in argv) else (*argv, "--seeds=2")
-    request = cli.parse(["sweep.py", "--env=chain", "--mode=cliff", "--budget=smoke", f"--out={out}", *argv]).request
+    request = cli.parse(
+        ["sweep.py", "--env=chain", "--mode=cliff", "--budget=smoke", f"--out={out}", *argv]
+    ).request
     sweep.compute(request, " ".join(argv), said.append)
     return said
 
@@ -46,7 +51,11 @@ def nothing_is_computed(monkeypatch):
 
 def test_plans_that_are_made_at_once_are_all_kept(tmp_path, nothing_is_computed):
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda algo: begin(tmp_path, f"--algo={algo}"), ["bc", "dagger", "gail", "dpo"] * 3))
+        list(
+            pool.map(
+                lambda algo: begin(tmp_path, f"--algo={algo}"), ["bc", "dagger", "gail", "dpo"] * 3
+            )
+        )
     found = rows(read_plan(tmp_path))
     assert {algo for _, algo, _ in found} == {"bc", "dagger", "gail", "dpo", "expert", "untrained"}
 
@@ -68,21 +77,36 @@ def test_what_takes_anothers_place_says_so(tmp_path, nothing_is_computed):
     assert "bc on chain (cliff), an earlier run with other settings; its cells are kept" in line
 
 
-@pytest.mark.parametrize("flags", [("--algo=dagger", "--seeds=3"), ("--algo=bc", "--bc.learning_rate=1e-4")])
-def test_a_sweep_that_another_has_displaced_says_so_at_its_end(flags, tmp_path, nothing_is_computed):
+@pytest.mark.parametrize(
+    "flags", [("--algo=dagger", "--seeds=3"), ("--algo=bc", "--bc.learning_rate=1e-4")]
+)
+def test_a_sweep_that_another_has_displaced_says_so_at_its_end(
+    flags, tmp_path, nothing_is_computed
+):
     own = document("--algo=bc")
     begin(tmp_path, "--algo=bc")
     assert plans.displaced(read_plan(tmp_path), own) == []
     begin(tmp_path, *flags)
     lines = plans.displaced(read_plan(tmp_path), own)
     assert any(
-        line.startswith("not in the report: bc on chain (cliff), as a sweep with other settings or seeds") for line in lines
+        line.startswith(
+            "not in the report: bc on chain (cliff), as a sweep with other settings or seeds"
+        )
+        for line in lines
     )
 
 
 def test_a_report_leaves_out_what_is_not_finished_and_says_so(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("irl_bench.report.figures.draw", lambda data: {})
-    line = ["sweep.py", "--algo=bc", "--env=chain", "--mode=cliff", "--budget=smoke", "--seeds=2", f"--out={tmp_path}"]
+    line = [
+        "sweep.py",
+        "--algo=bc",
+        "--env=chain",
+        "--mode=cliff",
+        "--budget=smoke",
+        "--seeds=2",
+        f"--out={tmp_path}",
+    ]
     assert cli.main(cli.parse_or_exit(line)) == 0
     capsys.readouterr()
     with monkeypatch.context() as patch:
@@ -104,7 +128,14 @@ def test_a_report_leaves_out_what_is_not_finished_and_says_so(tmp_path, capsys, 
 
 
 def test_two_sweeps_at_once_are_both_in_the_report(tmp_path):
-    line = [sys.executable, ROOT / "launch" / "sweep.py", "--env=chain", "--budget=smoke", "--seeds=2", "--out=run"]
+    line = [
+        sys.executable,
+        ROOT / "launch" / "sweep.py",
+        "--env=chain",
+        "--budget=smoke",
+        "--seeds=2",
+        "--out=run",
+    ]
     both = [
         subprocess.Popen(
             [*line, *flags],
@@ -118,7 +149,9 @@ def test_two_sweeps_at_once_are_both_in_the_report(tmp_path):
     ]
     told = [program.communicate(timeout=300) for program in both]
     assert [program.returncode for program in both] == [0, 0], told
-    found = {(v["algo"], v["mode"]) for v in json.loads((tmp_path / "run" / "verdicts.json").read_text())}
+    found = {
+        (v["algo"], v["mode"]) for v in json.loads((tmp_path / "run" / "verdicts.json").read_text())
+    }
     assert {("bc", "cliff"), ("dagger", "dagger_chain")} <= found
 
 
@@ -127,7 +160,15 @@ def test_a_result_that_cannot_be_written_is_no_bad_input(tmp_path, capsys, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    line = ["sweep.py", "--algo=bc", "--env=chain", "--mode=cliff", "--budget=smoke", "--seeds=2", f"--out={tmp_path / 'run'}"]
+    line = [
+        "sweep.py",
+        "--algo=bc",
+        "--env=chain",
+        "--mode=cliff",
+        "--budget=smoke",
+        "--seeds=2",
+        f"--out={tmp_path / 'run'}",
+    ]
     assert cli.main(cli.parse_or_exit(line)) == 74
     assert "cannot write" in capsys.readouterr().err
     assert not list((tmp_path / "run").glob("**/*.part"))

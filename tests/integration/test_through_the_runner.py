@@ -1,4 +1,5 @@
-"""The algorithms in the frame: their stored bytes depend on neither chunks, repetition nor interruptions."""
+"""The algorithms in the frame: their stored bytes depend on neither chunks, repetition nor
+interruptions."""
 
 import threading
 
@@ -10,14 +11,34 @@ from irl_bench.run.console import Silent
 
 CONFIGS = {
     "bc": {"hidden": [4], "rounds": 5, "steps_per_round": 4, "batch_size": 16},
-    "dagger": {"hidden": [4], "iterations": 4, "steps_per_round": 4, "batch_size": 16, "episode_steps": 4},
+    "dagger": {
+        "hidden": [4],
+        "iterations": 4,
+        "steps_per_round": 4,
+        "batch_size": 16,
+        "episode_steps": 4,
+    },
 }
 """Five rounds each."""
 
 
 def cells():
-    fields = {"env": "tests.worlds.toys:TwoState", "mode": "recoverable", "horizon": 8, "demos": 4, "demo_steps": 16, "episodes": 8}
-    fields |= {"block": 4, "eps_episodes": 4, "eps_steps": 4, "eval_every": 2, "first_seed": 0, "width": 2}
+    fields = {
+        "env": "tests.worlds.toys:TwoState",
+        "mode": "recoverable",
+        "horizon": 8,
+        "demos": 4,
+        "demo_steps": 16,
+        "episodes": 8,
+    }
+    fields |= {
+        "block": 4,
+        "eps_episodes": 4,
+        "eps_steps": 4,
+        "eval_every": 2,
+        "first_seed": 0,
+        "width": 2,
+    }
     fields |= {"dials": {"slip": 0.5}}
     return [CellSpec(algo=algo, config=config, **fields) for algo, config in CONFIGS.items()]
 

@@ -1,7 +1,8 @@
-"""A sweep of the toys as a program of its own: `python -m tests.integration.toy_sweep OUT DEVICES [ALGO [ROUNDS [BYTES]]]`.
+"""A sweep of the toys as a program of its own: `python -m tests.integration.toy_sweep OUT DEVICES
+[ALGO [ROUNDS [BYTES]]]`.
 
-Prints "computing" once training is under way, so that whoever disturbs it knows when. BYTES limits the size of any one file, as
-a full disk would.
+Prints "computing" once training is under way, so that whoever disturbs it knows when. BYTES limits
+the size of any one file, as a full disk would.
 """
 
 import resource
@@ -18,7 +19,11 @@ LONG = {"algo": "tests.worlds.toys:make_long", "eval_every": 1500}
 
 def cells(**changes):
     """Four cells of one program: two modes, two groups of seeds."""
-    return [cell(**changes, mode=mode, first_seed=seed) for mode in ("nominal", "recoverable") for seed in (0, 3)]
+    return [
+        cell(**changes, mode=mode, first_seed=seed)
+        for mode in ("nominal", "recoverable")
+        for seed in (0, 3)
+    ]
 
 
 class Loud(Lines):
@@ -36,7 +41,9 @@ def main(out: str, devices: str, algo: str = "", rounds: str = "0", limit: str =
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
     chosen = cells(**({**LONG, "algo": algo} if algo else LONG))
     try:
-        runner.run(chosen, out, progress=Loud(), checkpoint_seconds=0.0, chunk_rounds=int(rounds) or None)
+        runner.run(
+            chosen, out, progress=Loud(), checkpoint_seconds=0.0, chunk_rounds=int(rounds) or None
+        )
     except StoreError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,4 +1,5 @@
-"""Labels by people: clips, answers that survive an interruption, the server's manners, the page in a browser, and training."""
+"""Labels by people: clips, answers that survive an interruption, the server's manners, the page
+in a browser, and training."""
 
 import dataclasses
 import json
@@ -27,12 +28,15 @@ from irl_bench.storage import artifacts
 from tests.worlds.helpers import Line
 
 ROOT = Path(__file__).parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 rng = np.random.default_rng(0)
 
 
 def road(steps=6, offset=0.3):
-    """Pictures of a car that drives 1 m per step along a road that bends, with a constant offset."""
+    """Pictures of a car that drives 1 m per step along a road that bends, with a constant
+    offset."""
     knots = np.zeros(128)
     knots[1:] = 0.01
     rows = np.zeros((steps, 3 + 128), np.float32)
@@ -42,15 +46,29 @@ def road(steps=6, offset=0.3):
 
 @pytest.fixture
 def folder(tmp_path):
-    """20 pairs of 40 clips of `Line`'s shapes, drawn as a road; the first state's x tells which is better."""
+    """20 pairs of 40 clips of `Line`'s shapes, drawn as a road; the first state's x tells which
+    is better."""
     place = rng.normal(size=(40, 6, 3)).astype(np.float32)
     place[:, :, 0] = np.linspace(-1, 1, 40)[:, None]
-    facts = {"env": "line", "world": {"wind": 0.1}, "segment": 6, "pairs": 20, "seed": 0, "demos": 4, "demo_steps": 8,
-             "steps": 60, "env_steps": 240}  # fmt: skip
+    facts = {
+        "env": "line",
+        "world": {"wind": 0.1},
+        "segment": 6,
+        "pairs": 20,
+        "seed": 0,
+        "demos": 4,
+        "demo_steps": 8,
+        "steps": 60,
+        "env_steps": 240,
+    }
     np.savez(
-        tmp_path / clips.CLIPS, facts=json.dumps(facts), observation=place, action=np.zeros((40, 6, 2), np.float32),
-        pairs=rng.permutation(40).reshape(20, 2), **{"picture.road": np.stack([road()] * 40)},
-    )  # fmt: skip
+        tmp_path / clips.CLIPS,
+        facts=json.dumps(facts),
+        observation=place,
+        action=np.zeros((40, 6, 2), np.float32),
+        pairs=rng.permutation(40).reshape(20, 2),
+        **{"picture.road": np.stack([road()] * 40)},
+    )
     return tmp_path
 
 
@@ -61,13 +79,17 @@ def fill(folder, count=20, answer="left"):
 
 def test_a_road_is_drawn_where_the_car_is():
     found = drawing.clip({"road": road()})
-    of = lambda kind: [np.array(one["points"]) for one in found["still"] if one["kind"] == kind]  # noqa: E731
+    of = lambda kind: [np.array(one["points"]) for one in found["still"] if one["kind"] == kind]
     lines = {kind: of(kind) for kind in ("edge", "middle")}
     assert len(found["frames"]) == 6 and len(lines["edge"]) == 2
     bodies = [np.array(frame[0]["points"]) for frame in found["frames"]]
-    np.testing.assert_allclose(bodies[0].mean(0), [0.0, 0.3], atol=0.02)  # beside the origin, to the left
+    np.testing.assert_allclose(
+        bodies[0].mean(0), [0.0, 0.3], atol=0.02
+    )  # beside the origin, to the left
     steps = np.linalg.norm(np.diff([body.mean(0) for body in bodies], axis=0), axis=1)
-    np.testing.assert_allclose(steps, 1.0 - 0.01 * 0.3, atol=0.01)  # the inner side of a left bend is shorter
+    np.testing.assert_allclose(
+        steps, 1.0 - 0.01 * 0.3, atol=0.01
+    )  # the inner side of a left bend is shorter
     middle = lines["middle"][0]
     assert middle[-1, 1] > 1.0  # it bends to the left
     for side in lines["edge"]:
@@ -85,12 +107,16 @@ def test_a_robot_is_drawn_as_its_parts():
 
 
 def test_the_last_answer_counts_and_a_line_cut_off_is_left_out(folder):
-    (folder / clips.GIVEN).write_text('{"pair": 0, "answer": "left"}\n{"pair": 0, "answer": "right"}\n{"pair": 1, "ans')
+    (folder / clips.GIVEN).write_text(
+        '{"pair": 0, "answer": "left"}\n{"pair": 0, "answer": "right"}\n{"pair": 1, "ans'
+    )
     assert clips.answers(folder, 20) == {0: "right"}
     labelling = server.Labelling(folder)  # what comes next must not be written onto the half line
     assert labelling.answer(1, "equal")
     assert clips.answers(folder, 20) == {0: "right", 1: "equal"}
-    (folder / clips.GIVEN).write_text('{"pair": 0, "answer": "left"}\n{"pair": 1, "answer": "skip"}')  # whole but for its end
+    (folder / clips.GIVEN).write_text(
+        '{"pair": 0, "answer": "left"}\n{"pair": 1, "answer": "skip"}'
+    )  # whole but for its end
     labelling = server.Labelling(folder)
     assert labelling.given == {0: "left", 1: "skip"} and labelling.answer(2, "right")
     assert clips.answers(folder, 20) == {0: "left", 1: "skip", 2: "right"}
@@ -102,7 +128,10 @@ def test_the_last_answer_counts_and_a_line_cut_off_is_left_out(folder):
 def test_comparisons_are_those_of_the_answers(folder):
     fill(folder, 12)
     with (folder / clips.GIVEN).open("a") as file:
-        file.write('{"pair": 3, "answer": "skip"}\n{"pair": 4, "answer": "equal"}\n{"pair": 5, "answer": "right"}\n')
+        file.write(
+            '{"pair": 3, "answer": "skip"}\n{"pair": 4, "answer": "equal"}\n{"pair": 5, "answer": '
+            '"right"}\n'
+        )
     held = artifacts.read(folder, clips.PART)
     assert held.config["asked"] == 12  # a skipped pair was asked about
     leaves = held.of(clips.PART, range(7, 9))
@@ -111,7 +140,9 @@ def test_comparisons_are_those_of_the_answers(folder):
     kept = [0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11]
     np.testing.assert_array_equal(made.first, arrays["pairs"][kept, 0])
     np.testing.assert_array_equal(made.second, arrays["pairs"][kept, 1])
-    assert made.label.tolist() == [1, 1, 1, 0.5, 0, 1, 1, 1, 1, 1, 1] and held.config["answers"] == 11
+    assert (
+        made.label.tolist() == [1, 1, 1, 0.5, 0, 1, 1, 1, 1, 1, 1] and held.config["answers"] == 11
+    )
     assert segments.observation.shape == (40, 6, 3) and len(leaves[0]) == 2
 
 
@@ -129,7 +160,7 @@ def test_bad_input_is_one_line(folder, tmp_path):
 
     lane = registry.world("lane_keep", {"friction": 0.5})
     here = clips.world_facts(lane)
-    held = lambda env, **world: dataclasses.replace(  # noqa: E731
+    held = lambda env, **world: dataclasses.replace(
         artifacts.read(folder, clips.PART), env=env, config={"world": {**here, **world}}
     )
     clips.check_world(held("lane_keep"), lane)
@@ -138,8 +169,13 @@ def test_bad_input_is_one_line(folder, tmp_path):
     with pytest.raises(BadInput, match="--env=hopper"):
         clips.check_world(held("hopper"), lane)
     with pytest.raises(BadInput, match="not of chain"):
-        rlhf.make(Spec(envs.make("chain"), 8, 4, 4, artifacts.read(folder, clips.PART)), rlhf.Config(teacher="human"))
-    (folder / clips.GIVEN).write_bytes(b'{"pair": 0, "answer": "left"}\n\xff\xfe\n{"pair": 1, "answer": "left"}\n')
+        rlhf.make(
+            Spec(envs.make("chain"), 8, 4, 4, artifacts.read(folder, clips.PART)),
+            rlhf.Config(teacher="human"),
+        )
+    (folder / clips.GIVEN).write_bytes(
+        b'{"pair": 0, "answer": "left"}\n\xff\xfe\n{"pair": 1, "answer": "left"}\n'
+    )
     with pytest.raises(BadInput, match="line 2"):
         clips.answers(folder, 20)
     with np.load(folder / clips.CLIPS) as file:
@@ -159,8 +195,21 @@ def test_a_reward_is_learned_from_the_file(folder, quick_compilation):
     for pair, (one, two) in enumerate(arrays["pairs"]):
         assert labelling.answer(pair, "left" if x[one] > x[two] else "right")
     held = artifacts.read(folder, clips.PART)
-    small = {"worlds": 8, "unroll": 8, "minibatches": 2, "bc_steps": 5, "rounds": 1, "policy_delay": 0}
-    small |= {"hidden": (4,), "value_hidden": (4,), "reward_hidden": (8,), "members": 1, "reward_steps": 300}
+    small = {
+        "worlds": 8,
+        "unroll": 8,
+        "minibatches": 2,
+        "bc_steps": 5,
+        "rounds": 1,
+        "policy_delay": 0,
+    }
+    small |= {
+        "hidden": (4,),
+        "value_hidden": (4,),
+        "reward_hidden": (8,),
+        "members": 1,
+        "reward_steps": 300,
+    }
     config = rlhf.Config(teacher="human", reward_learning_rate=1e-2, **small)
     from irl_bench.core.types import Task
     from irl_bench.rollouts.evaluation import collect
@@ -169,11 +218,15 @@ def test_a_reward_is_learned_from_the_file(folder, quick_compilation):
     learner = rlhf.make(Spec(world, 16, 4, 8, held), config)
     assert learner.consumes.preference_labels == 20 and learner.judge
     judged = 2 * 16 * 500  # one candidate, for there is one round
-    assert learner.consumes.env_steps == 8 * 8 + 240 + judged  # the clips' rollouts are not driven again
+    assert (
+        learner.consumes.env_steps == 8 * 8 + 240 + judged
+    )  # the clips' rollouts are not driven again
     assert learner.consumes.expert_queries == 4 * 8 + 4 * 8
     given = [leaf[0] for leaf in held.of(clips.PART, range(1))]
     task = Task(collect(world, jax.random.PRNGKey(0), 4, 8), world.dials, given)
-    state, _ = jax.jit(lambda key: learner.update(learner.init(key, task), task))(jax.random.PRNGKey(0))
+    state, _ = jax.jit(lambda key: learner.update(learner.init(key, task), task))(
+        jax.random.PRNGKey(0)
+    )
     places = np.zeros((2, 3), np.float32)
     places[:, 0] = -0.8, 0.8
     low, high = learner.judge(learner.reward(state), places, np.zeros((2, 2), np.float32), places)
@@ -206,7 +259,10 @@ def ask(url, body=None, host=None):
 def test_only_who_knows_the_token_is_served(address):
     root = address.split("/", 3)
     assert ask(address)[0] == 200 and b"Which clip" in ask(address)[1]
-    assert ask("/".join(root[:3]) + "/")[0] == 404 and ask("/".join(root[:3]) + "/guess/pair")[0] == 404
+    assert (
+        ask("/".join(root[:3]) + "/")[0] == 404
+        and ask("/".join(root[:3]) + "/guess/pair")[0] == 404
+    )
     assert ask(address, host="evil.example")[0] == 404
     assert address.startswith("http://127.0.0.1:") and len(root[3]) > 20
 
@@ -217,7 +273,12 @@ def test_answers_are_stored_at_once_and_nonsense_is_not(folder, address):
     status, content = ask(address + "answer", json.dumps({"pair": 0, "answer": "left"}).encode())
     assert status == 200 and json.loads(content)["pair"] == 1
     assert clips.answers(folder, 20) == {0: "left"}
-    nonsense = ({}, {"pair": 77, "answer": "left"}, {"pair": 1, "answer": "up"}, {"pair": True, "answer": "left"})
+    nonsense = (
+        {},
+        {"pair": 77, "answer": "left"},
+        {"pair": 1, "answer": "up"},
+        {"pair": True, "answer": "left"},
+    )
     for body in (*(json.dumps(one).encode() for one in nonsense), b"x", b"x" * 9999):
         assert ask(address + "answer", body)[0] == 400
     assert clips.answers(folder, 20) == {0: "left"}
@@ -250,31 +311,50 @@ addEventListener("load", async () => {
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
-def test_twenty_pairs_in_a_browser_by_clicks_and_keys_with_an_interruption(folder, monkeypatch, tmp_path):
+def test_twenty_pairs_in_a_browser_by_clicks_and_keys_with_an_interruption(
+    folder, monkeypatch, tmp_path
+):
     text = server.PAGE.read_text(encoding="utf-8")
     found = []
     for run, count in enumerate((8, 20)):  # the server ends after eight and is started again
         page = tmp_path / f"page{run}.html"
-        page.write_text(text.replace("</head>", DRIVER.replace("COUNT", str(count)), 1), encoding="utf-8")
+        page.write_text(
+            text.replace("</head>", DRIVER.replace("COUNT", str(count)), 1), encoding="utf-8"
+        )
         monkeypatch.setattr(server, "PAGE", page)
         serving, url = server.serve(server.Labelling(folder))
         threading.Thread(target=serving.serve_forever, daemon=True).start()
         command = [
-            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-            f"--user-data-dir={tmp_path / f'profile{run}'}", "--virtual-time-budget=60000", "--dump-dom", url,
-        ]  # fmt: skip
+            CHROMIUM,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+            f"--user-data-dir={tmp_path / f'profile{run}'}",
+            "--virtual-time-budget=60000",
+            "--dump-dom",
+            url,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
         serving.shutdown()
         serving.server_close()
         title = done.stdout.split("<title>", 1)[1].split("</title>", 1)[0]
         found.append(json.loads(title.replace("&quot;", '"').replace("&amp;", "&")))
     assert found[0]["seen"] == [str(i) for i in range(9)]
-    assert found[1]["seen"] == [*(str(i) for i in range(8, 20)), "none"] and "20 of 20" in found[1]["text"]
-    assert all(one["painted"] and one["wide"] and not one["broken"] and not one["problem"] for one in found)
+    assert (
+        found[1]["seen"] == [*(str(i) for i in range(8, 20)), "none"]
+        and "20 of 20" in found[1]["text"]
+    )
+    assert all(
+        one["painted"] and one["wide"] and not one["broken"] and not one["problem"] for one in found
+    )
     words = ["left", "right", "equal", "right", "left", "skip"]
     expected = [words[i % 6] for i in range(8)] + [words[i % 6] for i in range(12)]
     assert clips.answers(folder, 20) == dict(enumerate(expected))
-    assert artifacts.read(folder, clips.PART).config["answers"] == sum(word != "skip" for word in expected)
+    assert artifacts.read(folder, clips.PART).config["answers"] == sum(
+        word != "skip" for word in expected
+    )
 
 
 @pytest.mark.slow
@@ -289,19 +369,46 @@ def test_the_program_makes_clips_serves_them_and_rlhf_trains_from_the_answers(tm
         "--steps=100",
         f"--out={out}",
     ]
-    program = subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    program = subprocess.Popen(
+        line, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    )
     try:
         assert program.stdout
         url = next(text.split()[1] for text in program.stdout if text.startswith("open "))
         for pair in range(12):
-            assert ask(url + "answer", json.dumps({"pair": pair, "answer": "left" if pair % 2 else "right"}).encode())[0] == 200
+            assert (
+                ask(
+                    url + "answer",
+                    json.dumps({"pair": pair, "answer": "left" if pair % 2 else "right"}).encode(),
+                )[0]
+                == 200
+            )
     finally:
         program.terminate()
         program.wait(30)
-    for flag, words in (("--pairs=20", "nearest: --pairs=12"), ("--world=friction=0.5", "nearest: --world=friction=1.0")):
-        done = subprocess.run([sys.executable, ROOT / "launch/label.py", flag, f"--out={out}"], capture_output=True, text=True)
+    for flag, words in (
+        ("--pairs=20", "nearest: --pairs=12"),
+        ("--world=friction=0.5", "nearest: --world=friction=1.0"),
+    ):
+        done = subprocess.run(
+            [sys.executable, ROOT / "launch/label.py", flag, f"--out={out}"],
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 2 and words in done.stderr and done.stderr.count("\n") == 1
-    asked = ("--algo=rlhf", "--env=lane_keep", "--budget=smoke", "--rlhf.teacher=human", "--seeds=2")
-    sweep = [sys.executable, ROOT / "launch/sweep.py", *asked, f"--given={out}", f"--out={tmp_path / 'run'}"]
+    asked = (
+        "--algo=rlhf",
+        "--env=lane_keep",
+        "--budget=smoke",
+        "--rlhf.teacher=human",
+        "--seeds=2",
+    )
+    sweep = [
+        sys.executable,
+        ROOT / "launch/sweep.py",
+        *asked,
+        f"--given={out}",
+        f"--out={tmp_path / 'run'}",
+    ]
     done = subprocess.run(sweep, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,5 @@
-"""Regression inside jit: which rows it draws, the closed-form solutions it must find, its schedule and its decay."""
+"""Regression inside jit: which rows it draws, the closed-form solutions it must find, its
+schedule and its decay."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,18 @@ def run(policy, loss, data, *, inputs=AS_IS, steps=600, batch=256, rate=0.03, de
     weights = policy.init(jax.random.PRNGKey(0))
 
     def go(data):
-        return fit(policy, loss, transform, weights, transform.init(weights), inputs, data, key, steps, batch)
+        return fit(
+            policy,
+            loss,
+            transform,
+            weights,
+            transform.init(weights),
+            inputs,
+            data,
+            key,
+            steps,
+            batch,
+        )
 
     fitted, _, last = jax.jit(go)(data)
     return jax.tree.map(np.asarray, fitted), float(last)
@@ -70,7 +82,9 @@ def test_fit_draws_only_rows_in_use(linear):
     data, mapping, _, _ = linear_data()
     used = np.random.default_rng(3).permutation(2000) < 300
     data = Data(
-        jnp.where(used[:, None], data.observation, jnp.nan), jnp.where(used[:, None], data.action, jnp.nan), jnp.float32(used)
+        jnp.where(used[:, None], data.observation, jnp.nan),
+        jnp.where(used[:, None], data.action, jnp.nan),
+        jnp.float32(used),
     )
     weights, last = run(linear, "mse", data)
     np.testing.assert_allclose(found(weights), mapping, atol=0.01)
@@ -79,10 +93,15 @@ def test_fit_draws_only_rows_in_use(linear):
 
 @pytest.mark.parametrize("rows", [(0,), (7,), (0, 9), tuple(range(10))])
 def test_fit_draws_every_row_in_use_alike(linear, rows):
-    """One step of SGD in disguise: with the rate 0 the loss is the mean over the draws, so frequencies show in it."""
+    """One step of SGD in disguise: with the rate 0 the loss is the mean over the draws, so
+    frequencies show in it."""
     mask = np.isin(np.arange(10), rows)
     action = np.where(mask, np.linspace(-0.8, 0.8, 10), np.nan)
-    data = Data(jnp.zeros((10, 3)), jnp.asarray(np.column_stack([action, action]), jnp.float32), jnp.float32(mask))
+    data = Data(
+        jnp.zeros((10, 3)),
+        jnp.asarray(np.column_stack([action, action]), jnp.float32),
+        jnp.float32(mask),
+    )
     _, last = run(linear, "mse", data, steps=10, batch=20000, rate=1e-12)
     values = 2 * action[mask] ** 2
     assert last == pytest.approx(values.mean(), abs=4 * values.std() / np.sqrt(20000) + 1e-5)
@@ -92,8 +111,12 @@ def test_categorical_fit_finds_the_frequencies():
     """At one input, the softmax that minimises the NLL is the share of each label."""
     policy = Policy(Spec(Chain(), 16, 4, 8), ())
     counts = np.array([500, 300, 150, 50])
-    data = Data(jnp.zeros((1000, 65)), jnp.repeat(jnp.arange(4, dtype=jnp.int32), counts), jnp.ones(1000))
-    weights, last = run(policy, "nll", data, inputs=Standardiser(jnp.zeros(65), jnp.ones(65)), rate=0.05)
+    data = Data(
+        jnp.zeros((1000, 65)), jnp.repeat(jnp.arange(4, dtype=jnp.int32), counts), jnp.ones(1000)
+    )
+    weights, last = run(
+        policy, "nll", data, inputs=Standardiser(jnp.zeros(65), jnp.ones(65)), rate=0.05
+    )
     bias = weights["net"]["Dense_0"]["bias"]
     p = counts / 1000
     np.testing.assert_allclose(np.exp(bias) / np.exp(bias).sum(), p, atol=0.03)
@@ -102,7 +125,9 @@ def test_categorical_fit_finds_the_frequencies():
 
 def test_fit_does_what_its_key_says(linear):
     data, _, _, _ = linear_data(rows=100)
-    first, again, other = (run(linear, "mse", data, steps=5, batch=8, key=jax.random.PRNGKey(k))[0] for k in (4, 4, 5))
+    first, again, other = (
+        run(linear, "mse", data, steps=5, batch=8, key=jax.random.PRNGKey(k))[0] for k in (4, 4, 5)
+    )
     jax.tree.map(np.testing.assert_array_equal, first, again)
     assert (found(first) != found(other)).any()
 
@@ -114,7 +139,11 @@ def test_held_out_loss_is_the_mean_over_rows_in_use(linear, loss):
     weights = linear.init(KEY)
     inputs = Standardiser(jnp.asarray([0.1, 0.2, 0.3]), jnp.asarray([1.0, 2.0, 0.0]))
     masked = data.replace(mask=jnp.float32(mask), action=jnp.where(mask[:, None], data.action, 0.9))
-    out = (x - [0.1, 0.2, 0.3]) * [1.0, 2.0, 0.0] @ np.asarray(weights["net"]["Dense_0"]["kernel"], np.float64)
+    out = (
+        (x - [0.1, 0.2, 0.3])
+        * [1.0, 2.0, 0.0]
+        @ np.asarray(weights["net"]["Dense_0"]["kernel"], np.float64)
+    )
     action = np.asarray(data.action, np.float64)
     log_std = -1.0
     values = {
@@ -124,11 +153,19 @@ def test_held_out_loss_is_the_mean_over_rows_in_use(linear, loss):
     }[loss].sum(-1)  # fmt: skip
     got = held_out_loss(linear, loss, PolicyParams(weights, inputs), masked)
     assert float(got) == pytest.approx(values[mask].mean(), rel=1e-4)
-    assert float(held_out_loss(linear, loss, PolicyParams(weights, inputs), masked.replace(mask=jnp.zeros(50)))) == 0.0
+    assert (
+        float(
+            held_out_loss(
+                linear, loss, PolicyParams(weights, inputs), masked.replace(mask=jnp.zeros(50))
+            )
+        )
+        == 0.0
+    )
 
 
 def test_step_size_is_a_cosine_and_only_matrices_decay():
-    """Under a constant gradient of 1, Adam's direction is 1, so each update is minus the rate, plus the decay of a matrix."""
+    """Under a constant gradient of 1, Adam's direction is 1, so each update is minus the rate,
+    plus the decay of a matrix."""
     rate, decay, steps = 0.01, 0.5, 20
     transform = optimiser(rate, decay, steps)
     kernel, bias = np.full((2, 2), 3.0, np.float32), np.full(2, 3.0, np.float32)
@@ -140,7 +177,9 @@ def test_step_size_is_a_cosine_and_only_matrices_decay():
         params = jax.tree.map(lambda p, u: np.asarray(p + u), params, updates)
         now = rate * 0.5 * (1 + np.cos(np.pi * min(t, steps) / steps))
         for name in expected:
-            expected[name] = expected[name] - now * (1.0 + (decay * expected[name] if name == "kernel" else 0.0))
+            expected[name] = expected[name] - now * (
+                1.0 + (decay * expected[name] if name == "kernel" else 0.0)
+            )
         for name in expected:
             np.testing.assert_allclose(params[name], expected[name], rtol=1e-4)
 
@@ -148,7 +187,11 @@ def test_step_size_is_a_cosine_and_only_matrices_decay():
 @pytest.mark.parametrize("discrete", [False, True])
 def test_flatten_keeps_rows_together(discrete):
     observation = np.arange(2 * 3 * 4).reshape(2, 3, 4).astype(np.float32)
-    action = np.arange(6).reshape(2, 3).astype(np.int32) if discrete else np.arange(12).reshape(2, 3, 2).astype(np.float32)
+    action = (
+        np.arange(6).reshape(2, 3).astype(np.int32)
+        if discrete
+        else np.arange(12).reshape(2, 3, 2).astype(np.float32)
+    )
     mask = np.array([[1, 1, 0], [1, 0, 0]], np.float32)
     data = flatten(jnp.asarray(observation), jnp.asarray(action), jnp.asarray(mask))
     assert data.action.dtype == action.dtype and data.action.shape == (6, *action.shape[2:])

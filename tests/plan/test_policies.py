@@ -1,4 +1,5 @@
-"""Policies of other people: recurrent ones, Brax's, PyTorch's and NumPy's, and those whose numbers are not finite."""
+"""Policies of other people: recurrent ones, Brax's, PyTorch's and NumPy's, and those whose
+numbers are not finite."""
 
 import sys
 from typing import NamedTuple
@@ -38,12 +39,19 @@ def zeros(observation, key):
 
 
 def figures(found):
-    return {name: found[name] for name in ("verdict", "hazard", "recovery", "level", "eps_own", "eps_expert")}
+    return {
+        name: found[name]
+        for name in ("verdict", "hazard", "recovery", "level", "eps_own", "eps_expert")
+    }
 
 
 def leave_after(steps):
-    """Stays on the road for so many steps, then leaves it: what no function of the observation alone can do."""
-    return lambda params, carry, observation, key: (jnp.int32(carry >= params), carry + 1), jnp.int32(steps)
+    """Stays on the road for so many steps, then leaves it: what no function of the observation
+    alone can do."""
+    return lambda params, carry, observation, key: (
+        jnp.int32(carry >= params),
+        carry + 1,
+    ), jnp.int32(steps)
 
 
 @pytest.mark.parametrize("steps", [0, 5, 12])
@@ -68,7 +76,10 @@ def test_a_carry_that_is_not_used_changes_nothing():
     plain = irl_bench.score(zeros, "lane_keep", **SMALL)
     for call, given in (
         (lambda carry, observation, key: (jnp.zeros(2), carry), {"carry": {"h": np.zeros(3)}}),
-        (lambda params, carry, observation, key: (params, carry), {"carry": 0, "params": jnp.zeros(2)}),
+        (
+            lambda params, carry, observation, key: (params, carry),
+            {"carry": 0, "params": jnp.zeros(2)},
+        ),
         (lambda observation, key: (jnp.zeros(2), {"log_prob": 0.0}), {}),  # Brax's form
         (lambda params, observation, key: (params, {}), {"params": jnp.zeros(2)}),
         (irl_bench.host_policy(lambda observations: np.zeros((len(observations), 2))), {}),
@@ -78,28 +89,56 @@ def test_a_carry_that_is_not_used_changes_nothing():
 
 def test_a_host_policy_in_a_discrete_world_is_asked_about_every_state():
     """Its hazard is the closed form's, so states and answers belong together."""
-    played = np.where(chain.CORRECT == 1, 0, chain.CORRECT)  # wrong in every situation whose answer is 1
+    played = np.where(
+        chain.CORRECT == 1, 0, chain.CORRECT
+    )  # wrong in every situation whose answer is 1
     table = np.append(played, chain.RECOVER)
     act = irl_bench.host_policy(lambda observations: table[observations.argmax(1)])
     found = irl_bench.score(act, "chain", seeds=2, episodes=64, eps_episodes=16, eps_steps=64)
-    assert found["hazard"] == pytest.approx(chain.exact_rates(table, envs.make("chain").dials)[0], rel=0.25)
+    assert found["hazard"] == pytest.approx(
+        chain.exact_rates(table, envs.make("chain").dials)[0], rel=0.25
+    )
     same = irl_bench.score(
-        lambda observation, key: jnp.asarray(table)[observation.argmax()], "chain", seeds=2, episodes=64, eps_episodes=16,
+        lambda observation, key: jnp.asarray(table)[observation.argmax()],
+        "chain",
+        seeds=2,
+        episodes=64,
+        eps_episodes=16,
         eps_steps=64,
-    )  # fmt: skip
+    )
     assert figures(same) == figures(found)
 
 
 @pytest.mark.parametrize(
     ("policy", "given", "message"),
     [
-        (lambda observation, key: np.asarray(observation)[:2], {}, "cannot be traced by JAX .*host_policy"),
-        (lambda observation, key: jnp.ones(2) if observation[0] > 0 else jnp.zeros(2), {}, "no Python branches on values"),
+        (
+            lambda observation, key: np.asarray(observation)[:2],
+            {},
+            "cannot be traced by JAX .*host_policy",
+        ),
+        (
+            lambda observation, key: jnp.ones(2) if observation[0] > 0 else jnp.zeros(2),
+            {},
+            "no Python branches on values",
+        ),
         (lambda observation: jnp.zeros(2), {}, r"cannot be called as <lambda>\(observation, key\)"),
         (lambda params, observation, key: jnp.zeros(2), {}, "nearest: give its params="),
-        (lambda params, carry, observation, key: (jnp.zeros(2), carry), {}, "give its params= and carry="),
-        (lambda carry, observation, key: jnp.zeros(2), {"carry": 0}, r"must return \(action, carry\)"),
-        (lambda carry, observation, key: (carry, jnp.zeros(2)), {"carry": np.zeros(3)}, r"not \(carry, action\)"),
+        (
+            lambda params, carry, observation, key: (jnp.zeros(2), carry),
+            {},
+            "give its params= and carry=",
+        ),
+        (
+            lambda carry, observation, key: jnp.zeros(2),
+            {"carry": 0},
+            r"must return \(action, carry\)",
+        ),
+        (
+            lambda carry, observation, key: (carry, jnp.zeros(2)),
+            {"carry": np.zeros(3)},
+            r"not \(carry, action\)",
+        ),
         (
             lambda carry, observation, key: (jnp.zeros(2), jnp.zeros(4)),
             {"carry": np.zeros(3)},
@@ -112,13 +151,29 @@ def test_a_host_policy_in_a_discrete_world_is_asked_about_every_state():
             {"carry": Pair(np.zeros(1), np.zeros(1))},
             "Pair.*not tuple",
         ),
-        (lambda carry, observation, key: (jnp.zeros(2), carry), {"carry": jax.random.key(0)}, "holds a typed key"),
-        (lambda params, observation, key: jnp.zeros(2), {"params": {"w": 1.0, "name": "x"}}, "params holds 'x'"),
-        (lambda carry, observation, key: (jnp.zeros(2), carry + 1.0), {"carry": 0}, r"int32\[\], not float32\[\]$"),
+        (
+            lambda carry, observation, key: (jnp.zeros(2), carry),
+            {"carry": jax.random.key(0)},
+            "holds a typed key",
+        ),
+        (
+            lambda params, observation, key: jnp.zeros(2),
+            {"params": {"w": 1.0, "name": "x"}},
+            "params holds 'x'",
+        ),
+        (
+            lambda carry, observation, key: (jnp.zeros(2), carry + 1.0),
+            {"carry": 0},
+            r"int32\[\], not float32\[\]$",
+        ),
         (irl_bench.host_policy(lambda x: 1 / 0), {}, r"fails at a batch .*ZeroDivisionError"),
         (irl_bench.host_policy(lambda x: [{}] * len(x)), {}, "must return"),
         ("brake:act", {"params": 1.0}, "in its module"),
-        (irl_bench.host_policy(lambda x: np.zeros((len(x), 3))), {}, r"must return actions \[2, 2\].*not \[2, 3\]"),
+        (
+            irl_bench.host_policy(lambda x: np.zeros((len(x), 3))),
+            {},
+            r"must return actions \[2, 2\].*not \[2, 3\]",
+        ),
         (irl_bench.host_policy(lambda x: np.zeros((len(x), 2))), {"carry": 0}, "takes no carry"),
     ],
 )
@@ -170,9 +225,9 @@ def test_a_models_own_normalisation_is_applied_and_part_of_its_name():
 
 
 def test_a_model_with_predict_is_wrapped_and_told_so():
-    assert figures(irl_bench.score(irl_bench.host_policy(Model()), "lane_keep", **SMALL)) == figures(
-        irl_bench.score(zeros, "lane_keep", **SMALL)
-    )
+    assert figures(
+        irl_bench.score(irl_bench.host_policy(Model()), "lane_keep", **SMALL)
+    ) == figures(irl_bench.score(zeros, "lane_keep", **SMALL))
     for policy in (Model(), Model().predict):
         with pytest.raises(BadInput, match="host_policy"):
             irl_bench.score(policy, "lane_keep", **SMALL)
@@ -206,10 +261,13 @@ def test_a_host_policy_may_work_in_place():
 
 FORMS = {
     "def act(observation, key, scale=2): return observation": [()],
-    "import functools\ndef f(observation, key, scale): return observation\nact = functools.partial(f, scale=1)": [()],
+    "import functools\ndef f(observation, key, scale): return observation\nact = "
+    "functools.partial(f, scale=1)": [()],
     "params = 1.0\ndef act(params, observation, key): return observation": [("params",)],
     "carry = 1.0\ndef act(carry, observation, key): return observation, carry": [("carry",)],
-    "params = carry = 1.0\ndef act(params, carry, observation, key): return observation, carry": [("params", "carry")],
+    "params = carry = 1.0\ndef act(params, carry, observation, key): return observation, carry": [
+        ("params", "carry")
+    ],
     "params = carry = 1.0\ndef act(carry, observation, key): return observation, carry": [],
     "def act(params, observation, key): return observation": [],
     "def act(observation): return observation": [],
@@ -228,15 +286,23 @@ def test_a_modules_policy_is_called_as_its_module_says(text, tmp_path, monkeypat
                 registry.algorithm("policy:formed:act")
         else:
             source = registry.algorithm("policy:formed:act").source
-            assert {name for name in ("params", "carry") if f"{name} of formed:act" in source} == set(FORMS[text][0])
+            assert {
+                name for name in ("params", "carry") if f"{name} of formed:act" in source
+            } == set(FORMS[text][0])
     finally:
         sys.modules.pop("formed", None)
 
 
-@pytest.mark.parametrize("policy", [nowhere_finite, finite_on_the_lane, lambda o, k: jnp.asarray([jnp.inf, 0.0])])
+@pytest.mark.parametrize(
+    "policy", [nowhere_finite, finite_on_the_lane, lambda o, k: jnp.asarray([jnp.inf, 0.0])]
+)
 def test_what_is_not_finite_is_no_success(policy):
     found = irl_bench.score(policy, "lane_keep", **SMALL)
-    assert found["verdict"] == "INCONCLUSIVE" and found["usable_seeds"] == 0 and found["hazard"] is None
+    assert (
+        found["verdict"] == "INCONCLUSIVE"
+        and found["usable_seeds"] == 0
+        and found["hazard"] is None
+    )
 
 
 @pytest.mark.parametrize("name", ["lane_keep", "hopper", "reacher"])
@@ -247,7 +313,9 @@ def test_every_world_of_continuous_actions_marks_one_that_is_not_finite(name, va
     action = np.zeros(world.action_size, np.float32)
     action[-1] = value
     after = jax.jit(world.step)(start, action)
-    assert all(np.isnan(x) for x in (after.metrics["cost"], after.metrics["graded_cost"], after.reward))
+    assert all(
+        np.isnan(x) for x in (after.metrics["cost"], after.metrics["graded_cost"], after.reward)
+    )
     if np.isnan(value):  # infinities are cut to the range and leave the state sound
         later = jax.jit(world.step)(after, np.zeros(world.action_size, np.float32))
         assert np.isnan(later.metrics["cost"])
@@ -267,7 +335,9 @@ def test_a_world_that_does_not_look_at_its_actions_cannot_hide_a_nan():
 
     sums = evaluate(Blind(), lambda params, x, key: jnp.full(1, jnp.nan), None, KEY, 4, 16)
     assert np.isnan(sums.cost).all() and np.isnan(sums.graded_cost).all()
-    errors, _ = expert_errors(Blind(), lambda params, x, key: jnp.full(1, jnp.nan), None, KEY, 4, 16)
+    errors, _ = expert_errors(
+        Blind(), lambda params, x, key: jnp.full(1, jnp.nan), None, KEY, 4, 16
+    )
     assert np.all(np.asarray(errors) == 64)
     sums = evaluate(Blind(), lambda params, x, key: jnp.zeros(1), None, KEY, 4096, 16)
     np.testing.assert_allclose(np.cumsum(sums.cost) / 4096, closed_form(16, 0.1, 0.0), atol=0.35)
@@ -317,7 +387,9 @@ def test_a_sweep_takes_recurrent_and_host_policies(here, capsys):
     out = capsys.readouterr().out
     assert "recurrent:act" in out and "hosted:policy" in out
     scored = irl_bench.score("recurrent:act", "chain", seeds=2, episodes=64, eps_episodes=64)
-    assert scored["hazard"] == pytest.approx(0.8 / 50, rel=0.1)  # a wrong action at every fiftieth step
+    assert scored["hazard"] == pytest.approx(
+        0.8 / 50, rel=0.1
+    )  # a wrong action at every fiftieth step
 
 
 def test_other_weights_of_a_host_policy_are_another_cell(here):
@@ -325,6 +397,9 @@ def test_other_weights_of_a_host_policy_are_another_cell(here):
     (here / "table.txt").write_text("2")
     sys.modules.pop("hosted")
     after = registry.algorithm("policy:hosted:policy").source
-    assert before["hosted.py"] == after["hosted.py"] and before["weights table.txt"] != after["weights table.txt"]
+    assert (
+        before["hosted.py"] == after["hosted.py"]
+        and before["weights table.txt"] != after["weights table.txt"]
+    )
     with pytest.raises(BadInput, match=r"nowhere\.bin cannot be read"):
         irl_bench.host_policy(lambda x: x, files=["nowhere.bin"])

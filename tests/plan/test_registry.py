@@ -1,4 +1,5 @@
-"""Algorithms, worlds and policies from outside the repository: those of CONTRIBUTING.md, extracted and run."""
+"""Algorithms, worlds and policies from outside the repository: those of CONTRIBUTING.md,
+extracted and run."""
 
 import json
 import pathlib
@@ -41,15 +42,28 @@ def examples(tmp_path, monkeypatch):
 
 
 def test_the_registries_are_the_folders():
-    files = {path.stem for path in (ROOT / "irl_bench" / "algos").glob("*.py") if not path.stem.startswith("_")}
+    files = {
+        path.stem
+        for path in (ROOT / "irl_bench" / "algos").glob("*.py")
+        if not path.stem.startswith("_")
+    }
     assert {module.rpartition(".")[2] for module in algos.ALGORITHMS.values()} == files
     assert set(algos.REFERENCES) < algos.ALGORITHMS.keys()
-    shared = ("Tabular", "Robot", "Planar", "Free", "Reaching", "InvertedPendulum")  # what several worlds have in common
+    shared = (
+        "Tabular",
+        "Robot",
+        "Planar",
+        "Free",
+        "Reaching",
+        "InvertedPendulum",
+    )  # what several worlds have in common
     defined = {
-        f"envs.{path.relative_to(ROOT / 'envs').with_suffix('').as_posix().replace('/', '.')}:{name}"
+        f"{'.'.join(path.relative_to(ROOT).with_suffix('').parts)}:{name}"
         for path in (ROOT / "envs").rglob("*.py")
         for name in re.findall(
-            rf"^class (\w+)\((?:World|experts\.Demonstrated|{'|'.join(shared)})\):", path.read_text(), re.MULTILINE
+            rf"^class (\w+)\((?:World|demonstrators\.Demonstrated|{'|'.join(shared)})\):",
+            path.read_text(),
+            re.MULTILINE,
         )
     }
     abstract = {
@@ -80,17 +94,32 @@ def test_an_unknown_world_names_the_nearest():
 
 
 def test_contributings_algorithm_runs_on_several_devices(examples):
-    """The command that README and CONTRIBUTING print, smaller: on as many devices as there are cores, at the chain's size."""
-    line = "--algo=ridge:make --env=chain --mode=dagger_chain --ridge.penalty=1e-4 --budget=smoke --seeds=10 --out=two"
+    """The command that README and CONTRIBUTING print, smaller: on as many devices as there are
+    cores, at the chain's size."""
+    line = (
+        "--algo=ridge:make --env=chain --mode=dagger_chain --ridge.penalty=1e-4 --budget=smoke "
+        "--seeds=10 --out=two"
+    )
     done = subprocess.run(
-        [sys.executable, ROOT / "launch" / "sweep.py", *line.split()], cwd=examples, capture_output=True, text=True, timeout=300
+        [sys.executable, ROOT / "launch" / "sweep.py", *line.split()],
+        cwd=examples,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert "ridge:make" in done.stdout
 
 
 def test_contributings_files_go_through_the_sweep(examples, capsys, monkeypatch):
-    common = ["--seeds=2", "--demos=2", "--demo_steps=32", "--episodes=4", "--budget=smoke", "--out=run"]
+    common = [
+        "--seeds=2",
+        "--demos=2",
+        "--demo_steps=32",
+        "--episodes=4",
+        "--budget=smoke",
+        "--out=run",
+    ]
     line = [
         "sweep.py",
         "--algo=ridge:make",
@@ -103,13 +132,19 @@ def test_contributings_files_go_through_the_sweep(examples, capsys, monkeypatch)
     out = capsys.readouterr().out
     verdicts = json.loads((examples / "run" / "verdicts.json").read_text())
     found = {(v["env"], v["algo"], v["mode"]) for v in verdicts}
-    assert {("gusts:make", "ridge:make", "nominal"), ("gusts:make", "policy:brake:act", "nominal")} <= found
+    assert {
+        ("gusts:make", "ridge:make", "nominal"),
+        ("gusts:make", "policy:brake:act", "nominal"),
+    } <= found
     assert {("gusts:make", "expert", "nominal"), ("gusts:make", "untrained", "nominal")} <= found
     assert "gusts" in out and (examples / "run" / "report.html").exists()
 
     plan = json.loads((examples / "run" / "plan.json").read_text())
     entry = next(entry for entry in plan["entries"] if entry["algo"] == "ridge:make")
-    assert entry["settings"]["config"] == {"penalty": 1e-4} and entry["settings"]["dials"]["gust"] == 0.5
+    assert (
+        entry["settings"]["config"] == {"penalty": 1e-4}
+        and entry["settings"]["dials"]["gust"] == 0.5
+    )
     assert entry["settings"]["plugin"].keys() == {"ridge.py", "gusts.py"}
 
     # What was run tells how long more would take.
@@ -119,13 +154,26 @@ def test_contributings_files_go_through_the_sweep(examples, capsys, monkeypatch)
 
     # The same by a call runs nothing and changes no byte; then the policy alone, without files.
     before = (examples / "run" / "verdicts.json").read_bytes()
-    monkeypatch.setattr("irl_bench.report.figures.draw", lambda data: {})  # they are there and take long
+    monkeypatch.setattr(
+        "irl_bench.report.figures.draw", lambda data: {}
+    )  # they are there and take long
     again = irl_bench.run(
-        "ridge:make", "gusts:make", policy="brake:act", seeds=2, demos=2, demo_steps=32, episodes=4, budget="smoke", out="run",
-        gusts={"gust": 0.5}, **{"ridge.penalty": 1e-4},
-    )  # fmt: skip
+        "ridge:make",
+        "gusts:make",
+        policy="brake:act",
+        seeds=2,
+        demos=2,
+        demo_steps=32,
+        episodes=4,
+        budget="smoke",
+        out="run",
+        gusts={"gust": 0.5},
+        **{"ridge.penalty": 1e-4},
+    )
     assert again == verdicts and (examples / "run" / "verdicts.json").read_bytes() == before
-    scored = irl_bench.score("brake:act", "gusts:make", seeds=2, episodes=4, eps_episodes=16, gust=0.5)
+    scored = irl_bench.score(
+        "brake:act", "gusts:make", seeds=2, episodes=4, eps_episodes=16, gust=0.5
+    )
     swept = next(v for v in verdicts if v["algo"] == "policy:brake:act")
     assert scored["hazard"] > 0.01
     for figure in ("hazard", "recovery"):
@@ -210,23 +258,49 @@ def test_run_refuses_bad_input(arguments, message, tmp_path, monkeypatch):
 
 def test_numpys_numbers_are_numbers(monkeypatch):
     request = plans.Request(
-        algo=("bc",), env=("chain",), budget="smoke", seeds=jnp.int32(5), first_seed=np.uint8(3), episodes=np.array(64),
-        T_max=np.int16(512), horizons=np.array([64, 128, 256]),
-        settings={"bc": {"learning_rate": np.float32(0.5), "rounds": np.int64(7), "hidden": np.array([8, 8])},
-                  "chain": {"hazard": np.float64(0.5)}},
-    )  # fmt: skip
+        algo=("bc",),
+        env=("chain",),
+        budget="smoke",
+        seeds=jnp.int32(5),
+        first_seed=np.uint8(3),
+        episodes=np.array(64),
+        T_max=np.int16(512),
+        horizons=np.array([64, 128, 256]),
+        settings={
+            "bc": {
+                "learning_rate": np.float32(0.5),
+                "rounds": np.int64(7),
+                "hidden": np.array([8, 8]),
+            },
+            "chain": {"hazard": np.float64(0.5)},
+        },
+    )
     plan = plans.build(request)
     same = plans.build(
         plans.Request(
-            algo=("bc",), env=("chain",), budget="smoke", seeds=5, first_seed=3, episodes=64,
-            T_max=512, horizons=(64, 128, 256),
-            settings={"bc": {"learning_rate": 0.5, "rounds": 7, "hidden": (8, 8)}, "chain": {"hazard": 0.5}},
+            algo=("bc",),
+            env=("chain",),
+            budget="smoke",
+            seeds=5,
+            first_seed=3,
+            episodes=64,
+            T_max=512,
+            horizons=(64, 128, 256),
+            settings={
+                "bc": {"learning_rate": 0.5, "rounds": 7, "hidden": (8, 8)},
+                "chain": {"hazard": 0.5},
+            },
         )
-    )  # fmt: skip
+    )
     assert plan == same
     json.dumps(plans.document(plan, "", {}))
     figures = irl_bench.score(
-        lambda o, k: jnp.int32(0), "chain", seeds=np.int64(2), episodes=np.int32(4), eps_episodes=2, eps_steps=8
+        lambda o, k: jnp.int32(0),
+        "chain",
+        seeds=np.int64(2),
+        episodes=np.int32(4),
+        eps_episodes=2,
+        eps_steps=8,
     )
     assert figures["seeds"] == 2
 
@@ -240,7 +314,9 @@ def test_an_edited_file_is_another_cell(examples):
     with (examples / "ridge.py").open("a") as file:
         file.write("\n# edited\n")
     after = _plan("--algo=ridge:make", "--env=chain").cells[-1]
-    assert before.plugin != after.plugin and before.plugin.keys() == after.plugin.keys() == {"ridge.py"}
+    assert before.plugin != after.plugin and before.plugin.keys() == after.plugin.keys() == {
+        "ridge.py"
+    }
 
 
 def test_other_params_are_another_cell(examples):
@@ -265,7 +341,10 @@ def test_all_files_of_a_package_count(examples):
     package.mkdir(parents=True)
     (package / "mine.py").write_text((examples / "ridge.py").read_text())
     (examples / "outer" / "helper.py").write_text("x = 1\n")
-    assert registry.algorithm("outer.inner.mine:make").source.keys() == {"outer/inner/mine.py", "outer/helper.py"}
+    assert registry.algorithm("outer.inner.mine:make").source.keys() == {
+        "outer/inner/mine.py",
+        "outer/helper.py",
+    }
     for name in ("outer", "outer.inner", "outer.inner.mine"):
         sys.modules.pop(name, None)
 
@@ -289,7 +368,9 @@ def test_bad_outside_files_are_one_line(files, line, message, examples, capsys):
     for name, source in files.items():
         (examples / name).write_text((examples / source).read_text())
     try:
-        status = sweep.main(sweep.parse_or_exit(["sweep.py", "--dry_run", "--budget=smoke", *line.split()]))
+        status = sweep.main(
+            sweep.parse_or_exit(["sweep.py", "--dry_run", "--budget=smoke", *line.split()])
+        )
     except SystemExit as stop:
         status = stop.code
     err = capsys.readouterr().err

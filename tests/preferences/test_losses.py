@@ -12,7 +12,12 @@ rng = np.random.default_rng(0)
 
 def parts(count=20, length=6):
     log_prob, reference = rng.normal(size=(2, count, 2, length)) * 2
-    return log_prob, reference, rng.choice([0.0, 0.5, 1.0], count), rng.integers(0, 2, count).astype(float)
+    return (
+        log_prob,
+        reference,
+        rng.choice([0.0, 0.5, 1.0], count),
+        rng.integers(0, 2, count).astype(float),
+    )
 
 
 def cross_entropy(margin, label, weight):
@@ -24,7 +29,9 @@ def test_dpo_is_the_cross_entropy_of_summed_log_ratios():
     log_prob, reference, label, weight = parts()
     ratio = 0.3 * (log_prob - reference).sum(-1)
     expected = cross_entropy(ratio[:, 0] - ratio[:, 1], label, weight)
-    assert np.isclose(dpo.loss(0.3, *map(jnp.asarray, (log_prob, reference, label, weight))), expected, rtol=1e-5)
+    assert np.isclose(
+        dpo.loss(0.3, *map(jnp.asarray, (log_prob, reference, label, weight))), expected, rtol=1e-5
+    )
 
 
 def test_cpl_discounts_and_is_harder_on_likely_losers():
@@ -45,7 +52,9 @@ def test_dpo_under_a_uniform_reference_is_cpl():
         assert log_prob.dtype == jnp.float64
         uniform = jnp.full_like(reference, -1.7)
         one = jax.value_and_grad(lambda x: dpo.loss(0.4, x, uniform, label, weight))(log_prob)
-        two = jax.value_and_grad(lambda x: cpl.loss(0.4, 1.0, 1.0, x, uniform, label, weight))(log_prob)
+        two = jax.value_and_grad(lambda x: cpl.loss(0.4, 1.0, 1.0, x, uniform, label, weight))(
+            log_prob
+        )
         np.testing.assert_allclose(one[0], two[0], atol=1e-5)
         np.testing.assert_allclose(one[1], two[1], atol=1e-5)
         other = dpo.loss(0.4, log_prob, reference, label, weight)

@@ -5,14 +5,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irl_bench.preferences.teachers import TEACHERS, Pool, Teacher, answer, pool_of, probabilities, worth
+from irl_bench.preferences.teachers import (
+    TEACHERS,
+    Pool,
+    Teacher,
+    answer,
+    pool_of,
+    probabilities,
+    worth,
+)
 
 POOL = Pool(jnp.float32(4.0), jnp.float32(2.0))
 rng = np.random.default_rng(0)
 
 
 def of(teacher, first, second, pool=POOL):
-    found = probabilities(teacher, jnp.asarray(first, jnp.float32), jnp.asarray(second, jnp.float32), pool)
+    found = probabilities(
+        teacher, jnp.asarray(first, jnp.float32), jnp.asarray(second, jnp.float32), pool
+    )
     return [float(x) for x in (found.first, found.second, found.equal, found.skipped)]
 
 
@@ -26,13 +36,17 @@ def test_the_oracle_prefers_the_higher_return_and_calls_equal_ones_equal():
 def test_a_boltzmann_teacher_scales_the_margin_once(beta):
     first, second = rng.normal(size=(2, 5))
     expected = 1 / (1 + np.exp(-beta * (first.sum() - second.sum()) / 2.0))
-    assert np.allclose(of(Teacher(beta=beta), first, second), [expected, 1 - expected, 0, 0], atol=1e-6)
+    assert np.allclose(
+        of(Teacher(beta=beta), first, second), [expected, 1 - expected, 0, 0], atol=1e-6
+    )
 
 
 def test_a_myopic_teacher_weighs_the_end():
     reward = rng.normal(size=(3, 6)).astype(np.float32)
     expected = [sum(0.9 ** (5 - t) * row[t] for t in range(6)) for row in reward]
-    np.testing.assert_allclose(worth(Teacher(discount=0.9), jnp.asarray(reward)), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        worth(Teacher(discount=0.9), jnp.asarray(reward)), expected, rtol=1e-5
+    )
     assert of(Teacher(), [3, 0, 0], [0, 0, 2]) == [1, 0, 0, 0]
     assert of(Teacher(discount=0.5), [3, 0, 0], [0, 0, 2]) == [0, 1, 0, 0]
 
@@ -48,12 +62,19 @@ def test_skipping_and_equality_are_measured_by_the_pools_mean():
     assert of(skips, [2.1], [1.0]) == [1, 0, 0, 0]
     assert of(ties, [2.1], [1.2]) == [0, 0, 1, 0]  # apart by less than 0.25 * 4
     assert of(ties, [2.1], [1.0]) == [1, 0, 0, 0]
-    assert of(Teacher(skip=0.5, equal=0.5), [1.9], [1.8]) == [0, 0, 0, 1]  # a pair that is skipped is not called equal
+    assert of(Teacher(skip=0.5, equal=0.5), [1.9], [1.8]) == [
+        0,
+        0,
+        0,
+        1,
+    ]  # a pair that is skipped is not called equal
 
 
 def test_a_skipping_teacher_knows_poor_returns_where_all_are_negative():
     pool = Pool(jnp.float32(-4.0), jnp.float32(1.0))
-    said = lambda one, two: float(probabilities(Teacher(skip=0.5), jnp.float32([one]), jnp.float32([two]), pool).skipped)  # noqa: E731
+    said = lambda one, two: float(
+        probabilities(Teacher(skip=0.5), jnp.float32([one]), jnp.float32([two]), pool).skipped
+    )
     assert said(-6.1, -7.0) == 1 and said(-5.9, -7.0) == 0  # -4 - 0.5 * 4 = -6
 
 

@@ -1,4 +1,5 @@
-"""Training on comparisons: what is asked when, what the policy is rewarded with, and that preferences beat their data."""
+"""Training on comparisons: what is asked when, what the policy is rewarded with, and that
+preferences beat their data."""
 
 import functools
 
@@ -19,9 +20,20 @@ from tests.worlds.helpers import Line, Windy, train
 KEY = jax.random.PRNGKey(0)
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 SMALL = {
-    "hidden": (16,), "value_hidden": (16,), "worlds": 16, "unroll": 16, "minibatches": 4, "bc_steps": 100, "rounds": 6,
-    "reward_hidden": (16,), "pool_worlds": 20, "pool_steps": 32, "segment": 8, "reward_steps": 60, "episode_steps": 16,
-}  # fmt: skip
+    "hidden": (16,),
+    "value_hidden": (16,),
+    "worlds": 16,
+    "unroll": 16,
+    "minibatches": 4,
+    "bc_steps": 100,
+    "rounds": 6,
+    "reward_hidden": (16,),
+    "pool_worlds": 20,
+    "pool_steps": 32,
+    "segment": 8,
+    "reward_steps": 60,
+    "episode_steps": 16,
+}
 
 
 def spec_of(world):
@@ -40,19 +52,21 @@ def trained(module, seeds=2, **settings):
     config = module.Config(**{k: v for k, v in {**SMALL, **settings}.items() if k in names})
     learner = module.make(spec_of(world), config)
     task = task_of(world)
-    states, metrics = jax.jit(jax.vmap(lambda key: train(learner, key, task)))(jax.random.split(KEY, seeds))
+    states, metrics = jax.jit(jax.vmap(lambda key: train(learner, key, task)))(
+        jax.random.split(KEY, seeds)
+    )
     return learner, states, jax.tree.map(np.asarray, metrics)
 
 
 def level(learner, states):
     """Mean reward per step of each seed's policy."""
     world = Windy()
-    run = lambda state: evaluate(world, learner.act, learner.policy(state), KEY, 128, 64).reward  # noqa: E731
+    run = lambda state: evaluate(world, learner.act, learner.policy(state), KEY, 128, 64).reward
     return np.asarray(jax.jit(jax.vmap(run))(states)) / (128 * 64)
 
 
 def test_when_changes_only_who_is_due():
-    count = lambda state: {"n": state["n"] + 1}  # noqa: E731
+    count = lambda state: {"n": state["n"] + 1}
     run = jax.jit(jax.vmap(lambda due, n: trainer.when(due, count, {"n": n})))
     found = run(jnp.array([True, False, True]), jnp.array([1, 5, 7]))["n"]
     np.testing.assert_array_equal(found, [2, 5, 8])
@@ -60,22 +74,27 @@ def test_when_changes_only_who_is_due():
 
 def test_segments_are_what_followed_in_one_world():
     world = Line()
-    act = lambda x, key: (jnp.zeros((len(x), 2)), jnp.zeros((len(x), 2)), jnp.zeros(len(x)))  # noqa: E731
+    act = lambda x, key: (jnp.zeros((len(x), 2)), jnp.zeros((len(x), 2)), jnp.zeros(len(x)))
     segments, batch = trainer.pool(spec_of(world), world.dials, act, 3, 11, 4, KEY)
     assert segments.observation.shape == (6, 4, 3) and segments.reward.shape == (6, 4)
     for world_index in range(3):
         for part in range(2):
             own = slice(4 * part, 4 * part + 4)
             np.testing.assert_array_equal(
-                segments.observation[2 * world_index + part], batch.next_observation[own, world_index]
+                segments.observation[2 * world_index + part],
+                batch.next_observation[own, world_index],
             )
-            np.testing.assert_array_equal(segments.reward[2 * world_index + part], batch.reward[own, world_index])
+            np.testing.assert_array_equal(
+                segments.reward[2 * world_index + part], batch.reward[own, world_index]
+            )
     assert not batch.truncation.any() and not batch.termination.any()
 
 
 def test_one_shot_asks_once_and_iterated_asks_again():
     _, states, metrics = trained(rlhf, labels=60)
-    assert (metrics["answered"] == 60).all() and (metrics["reward_loss"] == metrics["reward_loss"][:, :1]).all()
+    assert (metrics["answered"] == 60).all() and (
+        metrics["reward_loss"] == metrics["reward_loss"][:, :1]
+    ).all()
     learner, states, metrics = trained(rlhf_iterated, labels=60, iterations=3)
     np.testing.assert_array_equal(metrics["answered"][0], [20, 20, 40, 40, 60, 60])
     assert len(np.unique(metrics["reward_loss"][0])) == 3
@@ -89,12 +108,16 @@ def test_one_shot_asks_once_and_iterated_asks_again():
 
 
 def test_iterations_begin_at_equal_distances():
-    _, _, metrics = trained(rlhf_iterated, labels=40, iterations=4)  # in 6 rounds: 0, 1.5, 3 and 4.5, rounded down
+    _, _, metrics = trained(
+        rlhf_iterated, labels=40, iterations=4
+    )  # in 6 rounds: 0, 1.5, 3 and 4.5, rounded down
     np.testing.assert_array_equal(metrics["answered"][0], [10, 20, 20, 30, 40, 40])
 
 
 def test_the_first_questions_are_uniform_and_the_next_are_chosen(monkeypatch):
-    monkeypatch.setattr(rlhf.queries, "choose", lambda kind, margin, count: jnp.zeros(count, jnp.int32))
+    monkeypatch.setattr(
+        rlhf.queries, "choose", lambda kind, margin, count: jnp.zeros(count, jnp.int32)
+    )
     _, states, _ = trained(rlhf_iterated, labels=44, iterations=2, queries="disagreement")
     first, second = np.asarray(states.made.first[0]).reshape(2, 22)
     assert len(np.unique(first)) > 10 and len(np.unique(second)) == 1
@@ -102,32 +125,43 @@ def test_the_first_questions_are_uniform_and_the_next_are_chosen(monkeypatch):
 
 def test_noise_in_the_pool_rises_from_none():
     world = Windy()
-    act = lambda x, key: (jnp.zeros((len(x), 2)), jnp.zeros((len(x), 2)), jnp.zeros(len(x)))  # noqa: E731
+    act = lambda x, key: (jnp.zeros((len(x), 2)), jnp.zeros((len(x), 2)), jnp.zeros(len(x)))
     lost = trainer.noisy(spec_of(world), act, jnp.linspace(0.0, 1.0, 5))
     actions = np.stack([lost(jnp.zeros((5, 3)), key)[0] for key in jax.random.split(KEY, 200)])
     share = (actions != 0).any(-1).mean(0)
     np.testing.assert_allclose(share, np.linspace(0, 1, 5), atol=0.1)
     assert share[0] == 0 and share[-1] == 1 and np.abs(actions).max() <= 1
-    spread = lambda **noise: float(np.std(trained(rlhf, labels=60, **noise)[1].segments.observation[..., 0]))  # noqa: E731
+    spread = lambda **noise: float(
+        np.std(trained(rlhf, labels=60, **noise)[1].segments.observation[..., 0])
+    )
     assert spread(pool_noise=1.0) != spread()  # 0.3 by default
 
 
 def test_answers_are_those_of_the_true_returns():
     _, states, _ = trained(rlhf, labels=60)
-    made, segments = (jax.tree.map(lambda x: np.asarray(x[0]), x) for x in (states.made, states.segments))
+    made, segments = (
+        jax.tree.map(lambda x: np.asarray(x[0]), x) for x in (states.made, states.segments)
+    )
     total = segments.reward.sum(1)
-    np.testing.assert_array_equal(made.label, np.where(total[made.first] > total[made.second], 1.0, 0.0))
+    np.testing.assert_array_equal(
+        made.label, np.where(total[made.first] > total[made.second], 1.0, 0.0)
+    )
 
 
 def test_the_clone_is_where_it_starts_and_what_kl_is_measured_from():
     _, _, metrics = trained(rlhf, labels=60, policy_delay=2)
-    np.testing.assert_allclose(metrics["reference_kl"][:, :3], 0, atol=1e-6)  # the first two rounds hold the policy
+    np.testing.assert_allclose(
+        metrics["reference_kl"][:, :3], 0, atol=1e-6
+    )  # the first two rounds hold the policy
     assert (metrics["reference_kl"][:, -1] > 1e-5).all()
 
 
 def walk(**more):
     """(learner, its states before the first and after each of 10 rounds, the rounds' metrics)"""
-    learner = rlhf.make(spec_of(Windy()), rlhf.Config(**{**SMALL, "labels": 60, "reference_kl": 0.02, "rounds": 10, **more}))
+    learner = rlhf.make(
+        spec_of(Windy()),
+        rlhf.Config(**{**SMALL, "labels": 60, "reference_kl": 0.02, "rounds": 10, **more}),
+    )
     task = task_of(Windy())
     states, metrics, update = [jax.jit(learner.init)(KEY, task)], [], jax.jit(learner.update)
     for _ in range(10):
@@ -143,22 +177,28 @@ def same_policy(a, b):
 
 @pytest.mark.parametrize("rate", [0.3, 1e-3])
 def test_the_policy_that_is_kept_is_the_best_by_its_own_reward(rate):
-    """With the larger step size PPO spoils what it maximises and the clone or an early candidate is best, with the smaller it
-    helps; either way it is the best of the candidates when they are judged by hand, on other rollouts."""
+    """With the larger step size PPO spoils what it maximises and the clone or an early candidate
+    is best, with the smaller it helps; either way it is the best of the candidates when they are
+    judged by hand, on other rollouts."""
     own = {"learning_rate": rate, "policy_delay": 2}
     bare, plain, none = walk(keep="last", **own)
     learner, states, metrics = walk(candidates=4, judged_worlds=64, **own)
     assert same_policy(bare.policy(plain[-1]), inner(plain[-1])) and "kept_round" not in none[-1]
-    # Judging changes nothing in the training but how its program is rounded, which large steps make more of in every round.
+    # Judging changes nothing in the training but how its program is rounded, which large steps make
+    # more of in every round.
     same = slice(4) if rate == 0.3 else slice(None)
     proxies = [np.array([m["proxy"] for m in found])[same] for found in (metrics, none)]
     np.testing.assert_allclose(*proxies, atol=1e-5)
     assert learner.consumes.env_steps - bare.consumes.env_steps == 2 * 4 * 64 * 32
-    candidates = {n: inner(states[n]) for n in (0, 4, 6, 8, 10)}  # two rounds hold the clone, eight move it
+    candidates = {
+        n: inner(states[n]) for n in (0, 4, 6, 8, 10)
+    }  # two rounds hold the clone, eight move it
     scores = {n: objective(learner, states[-1], params) for n, params in candidates.items()}
     for n in (0, 4, 6, 8, 10):
         best = max((m for m in scores if m <= n), key=lambda m: scores[m])
-        assert int(states[n].best_round) == best and same_policy(learner.policy(states[n]), candidates[best])
+        assert int(states[n].best_round) == best and same_policy(
+            learner.policy(states[n]), candidates[best]
+        )
     assert (rate == 0.3) == (int(states[-1].best_round) == 0)
 
 
@@ -168,13 +208,16 @@ def inner(state):
 
 
 def objective(learner, state, params):
-    """By hand: mean learned reward of a mode less beta times the mean KL of its distance from the clone's."""
+    """By hand: mean learned reward of a mode less beta times the mean KL of its distance from
+    the clone's."""
     world, policy = Windy(), ppo.PPO(spec_of(Windy()), rlhf.Config(**SMALL)).policy
-    see = lambda x: view(params.inputs, x)  # noqa: E731
-    act = lambda x, key: (policy.mode(params.weights, see(x)),) * 2 + (jnp.zeros(len(x)),)  # noqa: E731
+    see = lambda x: view(params.inputs, x)
+    act = lambda x, key: (policy.mode(params.weights, see(x)),) * 2 + (jnp.zeros(len(x)),)
     _, batch = trainer.pool(spec_of(world), world.dials, act, 256, 32, 32, jax.random.PRNGKey(5))
     reward = learner.judge(state.reward, batch.observation, batch.action, batch.next_observation)
-    gap = policy._out(params.weights, see(batch.observation)) - policy._out(state.policy.reference, see(batch.observation))
+    gap = policy._out(params.weights, see(batch.observation)) - policy._out(
+        state.policy.reference, see(batch.observation)
+    )
     kl = 0.5 * jnp.sum(jnp.square(gap) * jnp.exp(-2 * state.policy.reference["log_std"]), -1)
     return float(reward.mean() - 0.02 * kl.mean())
 
@@ -182,9 +225,13 @@ def objective(learner, state, params):
 def test_what_was_kept_is_judged_by_the_reward_of_now():
     """The opposite reward chooses the other of the two, whatever was best before."""
     _, states, _ = walk(learning_rate=1e-3, policy_delay=0, keep="last")
-    asking = rlhf.asking(spec_of(Windy()), rlhf.Config(**{**SMALL, "labels": 60, "reference_kl": 0.0}))
+    asking = rlhf.asking(
+        spec_of(Windy()), rlhf.Config(**{**SMALL, "labels": 60, "reference_kl": 0.0})
+    )
     state, reward = states[-1], states[-1].reward  # the clone is kept, the policy has moved
-    choose = jax.jit(lambda reward: asking.chosen(state.replace(reward=reward), task_of(Windy()), KEY))
+    choose = jax.jit(
+        lambda reward: asking.chosen(state.replace(reward=reward), task_of(Windy()), KEY)
+    )
     better, worse = choose(reward), choose(reward.replace(scale=-reward.scale))
     assert (better.best_round, worse.best_round) == (10.0, 0.0)
     assert same_policy(better.best, inner(state)) and same_policy(worse.best, state.best)
@@ -202,9 +249,9 @@ def test_a_restarted_policy_is_pushed_by_no_earlier_update():
     before = jax.tree.map(lambda x: x[0], states.policy)
     after = inner.restarted(before)
     adam = after.opt_state[1][0]
-    largest = lambda tree: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(tree))  # noqa: E731
+    largest = lambda tree: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(tree))
     assert largest(adam.mu) == largest(adam.nu) == adam.count == 0 < before.opt_state[1][0].count
-    schedule = lambda state: state.opt_state[1][1].count  # noqa: E731
+    schedule = lambda state: state.opt_state[1][1].count
     assert schedule(after) == schedule(before) > 0  # the step size goes on falling
     jax.tree.map(np.testing.assert_array_equal, after.weights["policy"], before.reference)
     jax.tree.map(np.testing.assert_array_equal, after.weights["value"], before.weights["value"])
@@ -213,7 +260,14 @@ def test_a_restarted_policy_is_pushed_by_no_earlier_update():
 @pytest.mark.slow
 @pytest.mark.parametrize("module", [rlhf, rlhf_iterated, trex, drex])
 def test_a_learned_reward_makes_it_better_than_its_data(module):
-    longer = {"rounds": 40, "labels": 200, "pairs": 400, "reward_steps": 400, "learning_rate": 1e-3, "reference_kl": 0.0}
+    longer = {
+        "rounds": 40,
+        "labels": 200,
+        "pairs": 400,
+        "reward_steps": 400,
+        "learning_rate": 1e-3,
+        "reference_kl": 0.0,
+    }
     learner, states, metrics = trained(module, **longer)
     clone = level(*trained(rlhf, labels=60, rounds=1, policy_delay=0, learning_rate=1e-8)[:2])
     assert (level(learner, states) > clone + 0.05).all()
@@ -223,7 +277,9 @@ def test_a_learned_reward_makes_it_better_than_its_data(module):
 @pytest.mark.slow
 @pytest.mark.parametrize("module", [dpo, cpl])
 def test_the_policy_alone_learns_from_comparisons(module):
-    learner, states, metrics = trained(module, labels=200, rounds=20, tail=8, warm=8, learning_rate=1e-3)
+    learner, states, metrics = trained(
+        module, labels=200, rounds=20, tail=8, warm=8, learning_rate=1e-3
+    )
     clone = level(*trained(module, labels=20, rounds=1, tail=8, warm=8, learning_rate=1e-8)[:2])
     assert (level(learner, states) > clone + 0.02).all()
     assert (metrics["reward_accuracy"][:, -1] > 0.6).all()
@@ -244,7 +300,9 @@ def test_the_tail_counts_whole_however_a_teacher_weighs_the_segment():
     folded = np.asarray(offline._with_tail(jnp.asarray(reward), 3))
     np.testing.assert_array_equal(folded, [1, 2, 3 + 4 + 5])
     myopic = teachers.Teacher(discount=0.5)
-    assert float(teachers.worth(myopic, jnp.asarray(folded))) == pytest.approx(0.25 * 1 + 0.5 * 2 + 3 + 9)
+    assert float(teachers.worth(myopic, jnp.asarray(folded))) == pytest.approx(
+        0.25 * 1 + 0.5 * 2 + 3 + 9
+    )
 
 
 def test_noise_ranks_rollouts_of_drex_and_returns_those_of_trex():
@@ -253,7 +311,9 @@ def test_noise_ranks_rollouts_of_drex_and_returns_those_of_trex():
     noise = np.repeat(np.arange(20) * 0.05, 4)  # of the segments: 32 // 8 in each of 20 rollouts
     assert (noise[made.second] - noise[made.first] > 0.3 - 1e-6).all() and (made.label == 1).all()
     _, states, _ = trained(trex, pairs=50)
-    made, segments = (jax.tree.map(lambda x: np.asarray(x[0]), x) for x in (states.made, states.segments))
+    made, segments = (
+        jax.tree.map(lambda x: np.asarray(x[0]), x) for x in (states.made, states.segments)
+    )
     total = segments.reward.reshape(20, -1).sum(1)
     np.testing.assert_array_equal(made.label, total[made.first // 4] > total[made.second // 4])
 

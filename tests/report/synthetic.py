@@ -33,7 +33,8 @@ def curves(
     failed: tuple[int, ...] = (),
     spread: float = 0.25,
 ) -> Curves:
-    """A learner whose seeds are chains with log-normal hazards; the seeds at the indices `failed` are NaN."""
+    """A learner whose seeds are chains with log-normal hazards; the seeds at the indices
+    `failed` are NaN."""
     rng = np.random.default_rng(sum(map(ord, env + algo + mode)))
     hazards = h * np.exp(spread * rng.standard_normal(seeds))
     horizons = np.arange(1, t_max + 1)
@@ -72,23 +73,31 @@ def curves(
 
 
 def report_data(
-    worlds: tuple[str, ...] = ("chain", "lane_keep"), h: float = 2e-4, failed: tuple[int, ...] = (3,)
+    worlds: tuple[str, ...] = ("chain", "lane_keep"),
+    h: float = 2e-4,
+    failed: tuple[int, ...] = (3,),
 ) -> ReportData:
-    """Worlds with recoverable twins, BC, DAgger and the references; BC in lane_keep has `failed` seeds."""
+    """Worlds with recoverable twins, BC, DAgger and the references; BC in lane_keep has `failed`
+    seeds."""
     found = []
     for env in worlds:
         found += [curves(env, "expert", mode, 1e-9, 0.5) for mode in ("nominal", "recoverable")]
         found.append(curves(env, "untrained", "nominal", 0.05, 0.0, spread=0.1))
-        found.append(curves(env, "bc", "nominal", h, 0.0, failed=failed if env == "lane_keep" else ()))
+        found.append(
+            curves(env, "bc", "nominal", h, 0.0, failed=failed if env == "lane_keep" else ())
+        )
         found.append(curves(env, "bc", "recoverable", h, 0.14))
         found.append(curves(env, "dagger", "nominal", h / 2, 0.13))
     return with_curves(found)
 
 
 PROBE = {
-    "x": [0.0, 1.0, 2.0, 0.0, 1.0, 2.0], "y": [0.0, 0.0, 0.0, 1.0, 1.0, 1.0], "cost": [0.0, 0.5, 1.0, 0.0, 0.5, 1.0],
-    "x_name": "offset [m]", "y_name": "heading [rad]",
-}  # fmt: skip
+    "x": [0.0, 1.0, 2.0, 0.0, 1.0, 2.0],
+    "y": [0.0, 0.0, 0.0, 1.0, 1.0, 1.0],
+    "cost": [0.0, 0.5, 1.0, 0.0, 0.5, 1.0],
+    "x_name": "offset [m]",
+    "y_name": "heading [rad]",
+}
 """Where the synthetic worlds' learned rewards are looked at, row by row of y."""
 
 
@@ -96,11 +105,18 @@ def with_curves(found: list[Curves]) -> ReportData:
     """The report of the given curves, with a plan and manifests to match."""
     entries = []
     for curve in found:
-        config = {} if curve.algo in ("expert", "untrained") else {"learning_rate": 1e-3, "hidden": [64, 64]}
+        config = (
+            {}
+            if curve.algo in ("expert", "untrained")
+            else {"learning_rate": 1e-3, "hidden": [64, 64]}
+        )
         settings = {
             "experiment": "horizon",
             "config": config,
-            "dials": {"friction": 1.0, "recoverability": 1.0 if curve.mode == "recoverable" else 0.0},
+            "dials": {
+                "friction": 1.0,
+                "recoverability": 1.0 if curve.mode == "recoverable" else 0.0,
+            },
             "demos": 80,
             "demo_steps": 500,
             "horizon": int(curve.T[-1]),
@@ -110,18 +126,41 @@ def with_curves(found: list[Curves]) -> ReportData:
         }
         identity = {"env": curve.env, "algo": curve.algo, "mode": curve.mode}
         seeds = [int(curve.seeds[0]), len(curve.seeds)]
-        entries.append({**identity, "cells": [f"{len(entries):020x}"], "seeds": seeds, "settings": settings, "rounds": 30})
-    described = {"u": 8, "latency": 2, "horizon": 1024, "nominal": "nominal", "closed_form": False, "probe": PROBE}
+        entries.append(
+            {
+                **identity,
+                "cells": [f"{len(entries):020x}"],
+                "seeds": seeds,
+                "settings": settings,
+                "rounds": 30,
+            }
+        )
+    described = {
+        "u": 8,
+        "latency": 2,
+        "horizon": 1024,
+        "nominal": "nominal",
+        "closed_form": False,
+        "probe": PROBE,
+    }
     plan = {
         "version": 1,
         "entries": entries,
         "analysis": {"horizons": "auto"},
         "budget": "smoke",
-        "command": "python launch/sweep.py --algo=bc,dagger --env=chain,lane_keep --seeds=10 --out=runs/demo",
+        "command": "python launch/sweep.py --algo=bc,dagger --env=chain,lane_keep --seeds=10 "
+        "--out=runs/demo",
         "worlds": dict.fromkeys((curve.env for curve in found), described),
     }
-    fingerprint = {"sources": "ab" * 32, "packages": {"jax": "0.10.2", "brax": "0.14.2"}, "platform": "cpu"}
-    manifests = {entry["cells"][0]: {"fingerprint": fingerprint, "key": entry["cells"][0]} for entry in entries}
+    fingerprint = {
+        "sources": "ab" * 32,
+        "packages": {"jax": "0.10.2", "brax": "0.14.2"},
+        "platform": "cpu",
+    }
+    manifests = {
+        entry["cells"][0]: {"fingerprint": fingerprint, "key": entry["cells"][0]}
+        for entry in entries
+    }
     verdicts = horizon.analyse(found, plan["worlds"])
     rounds = {(c.env, c.algo, c.mode): training(c) for c in found if c.algo in ("bc", "dagger")}
     sentences = horizon.sentences(verdicts, plan["worlds"])
@@ -135,10 +174,17 @@ def learned_map(curve: Curves) -> np.ndarray:
 
 
 def training(curve: Curves) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """A level that falls with the round, and a loss; of DAgger, which drives while it learns, diagnostics too."""
+    """A level that falls with the round, and a loss; of DAgger, which drives while it learns,
+    diagnostics too."""
     index = np.arange(0, 31, 5)
     scale = {"bc": 5.0, "dagger": 4.0}[curve.algo]
-    level = 0.9 * np.exp(-index / scale)[None] * (1 + np.arange(len(curve.seeds))[:, None] / 20) + 1e-4
+    level = (
+        0.9 * np.exp(-index / scale)[None] * (1 + np.arange(len(curve.seeds))[:, None] / 20) + 1e-4
+    )
     level[curve.failed] = math.nan
     found = {"level": (index, level), "train/loss": (index, level / 3)}
-    return found if curve.algo == "bc" else {**found, "train/cost": (index, level), "train/kl": (index, level / 9)}
+    return (
+        found
+        if curve.algo == "bc"
+        else {**found, "train/cost": (index, level), "train/kl": (index, level / 9)}
+    )

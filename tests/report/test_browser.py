@@ -1,4 +1,5 @@
-"""The page in a headless browser, from a telephone to a wide screen; skipped where there is none."""
+"""The page in a headless browser, from a telephone to a wide screen; skipped where there is
+none."""
 
 import dataclasses
 import html
@@ -12,7 +13,9 @@ import pytest
 from irl_bench.report import page
 from tests.report import synthetic
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -54,7 +57,8 @@ addEventListener("load", function () { setTimeout(function () {
 }, 500); });
 </script></head>"""
 LONG = (
-    "the regret at T = 160 is too near zero for an interval, and max(10 u, 10 L) = 1280 <= T <= 4065 spans 3.18x, less than 8x"
+    "the regret at T = 160 is too near zero for an interval, and max(10 u, 10 L) = 1280 <= T <= "
+    "4065 spans 3.18x, less than 8x"
 )
 
 
@@ -68,21 +72,34 @@ def look(folder, text):
         pytest.skip("no chromium here")
     # A study's page allows no script at all; this copy of it allows the probe.
     if "script-src" not in text:
-        text = text.replace("default-src 'none'", "default-src 'none'; script-src 'unsafe-inline'", 1)
+        text = text.replace(
+            "default-src 'none'", "default-src 'none'; script-src 'unsafe-inline'", 1
+        )
     (folder / "page.html").write_text(text.replace("</head>", PROBE, 1), encoding="utf-8")
     # In frames, because a window of a headless browser is never narrower than 500 px.
-    frames = "".join(f'<iframe src="page.html" name="{w}" style="width:{w}px;height:900px;border:0"></iframe>' for w in WIDTHS)
+    frames = "".join(
+        f'<iframe src="page.html" name="{w}" style="width:{w}px;height:900px;border:0"></iframe>'
+        for w in WIDTHS
+    )
     listen = """<script>var found = {}; addEventListener("message", function (e) {
       document.querySelectorAll("iframe").forEach(function (f) {
         if (f.contentWindow === e.source) { found[f.name] = e.data; }
       });
       document.title = JSON.stringify(found); });</script>"""
-    (folder / "frame.html").write_text(f"<!DOCTYPE html><title></title><body>{listen}{frames}", encoding="utf-8")
+    (folder / "frame.html").write_text(
+        f"<!DOCTYPE html><title></title><body>{listen}{frames}", encoding="utf-8"
+    )
     command = [
-        CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", "--window-size=2000,1000", (folder / "frame.html").as_uri(),
-    ]  # fmt: skip
+        CHROMIUM,
+        *FLAGS,
+        f"--user-data-dir={folder / 'profile'}",
+        "--window-size=2000,1000",
+        (folder / "frame.html").as_uri(),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
-    found = json.loads(html.unescape(re.search(r"<title>(\{.*?\})</title>", done.stdout, re.DOTALL)[1]))
+    found = json.loads(
+        html.unescape(re.search(r"<title>(\{.*?\})</title>", done.stdout, re.DOTALL)[1])
+    )
     assert set(map(int, found)) == set(WIDTHS)
     return {int(width): seen for width, seen in found.items()}
 
@@ -91,7 +108,9 @@ def look(folder, text):
 def report(tmp_path_factory):
     """A report whose names and reasons are long."""
     data = synthetic.report_data(("lane_keep", WORLD))
-    verdicts = [{**v, "algo": NAMES.get(v["algo"], v["algo"]), "reason": LONG} for v in data.verdicts]
+    verdicts = [
+        {**v, "algo": NAMES.get(v["algo"], v["algo"]), "reason": LONG} for v in data.verdicts
+    ]
     text = page.build(dataclasses.replace(data, verdicts=verdicts))
     assert html.escape(LONG) in text
     return look(tmp_path_factory.mktemp("report"), text)
@@ -101,11 +120,32 @@ def report(tmp_path_factory):
 def study(tmp_path_factory):
     """A study with a wide table."""
     columns = ("score", "above the best", "above the mean", "regret", "fall against BC")
-    row = {"quality": "50 %", "algorithm": NAMES["dagger"], **dict.fromkeys(columns, "-0.153 [-0.158, -0.148]")}
-    row |= {"p (Holm)": 0.0123, "slope": 1.98, "h": 0.00015, "expert queries": 49152, "env steps": 684288, "seeds": 10}
-    command = f"launch/sweep.py --experiment=seed_table --env={WORLD} --demos=64 --first_seed=22000 --out=runs/a/long/path"
-    found = {"title": "Who corrects exposure bias?", "text": [LONG, LONG], "tables": {"a table": [row] * 3}, "command": command}
-    return look(tmp_path_factory.mktemp("study"), page.study(found, {}, [f"{WORLD}/25/compared"] * 9))
+    row = {
+        "quality": "50 %",
+        "algorithm": NAMES["dagger"],
+        **dict.fromkeys(columns, "-0.153 [-0.158, -0.148]"),
+    }
+    row |= {
+        "p (Holm)": 0.0123,
+        "slope": 1.98,
+        "h": 0.00015,
+        "expert queries": 49152,
+        "env steps": 684288,
+        "seeds": 10,
+    }
+    command = (
+        f"launch/sweep.py --experiment=seed_table --env={WORLD} --demos=64 "
+        "--first_seed=22000 --out=runs/a/long/path"
+    )
+    found = {
+        "title": "Who corrects exposure bias?",
+        "text": [LONG, LONG],
+        "tables": {"a table": [row] * 3},
+        "command": command,
+    }
+    return look(
+        tmp_path_factory.mktemp("study"), page.study(found, {}, [f"{WORLD}/25/compared"] * 9)
+    )
 
 
 @pytest.mark.parametrize("width", WIDTHS)

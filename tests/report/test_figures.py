@@ -20,11 +20,15 @@ def drawn():
 def test_twice_gives_the_same_bytes(drawn):
     again = synthetic.report_data(("lane_keep",))
     assert figures.draw(again) == drawn
-    assert verdicts_json(again.verdicts) == verdicts_json(synthetic.report_data(("lane_keep",)).verdicts)
+    assert verdicts_json(again.verdicts) == verdicts_json(
+        synthetic.report_data(("lane_keep",)).verdicts
+    )
 
 
 def test_every_figure_is_there_in_both_formats(drawn):
-    assert set(drawn) == {f"{name}.{ending}" for name in figures.FIGURES for ending in ("png", "pdf")}
+    assert set(drawn) == {
+        f"{name}.{ending}" for name in figures.FIGURES for ending in ("png", "pdf")
+    }
     for name, content in drawn.items():
         if name.endswith("png"):
             image = Image.open(io.BytesIO(content))
@@ -38,12 +42,21 @@ def test_every_figure_is_there_in_both_formats(drawn):
 def test_missing_data_draw():
     data = synthetic.report_data(("lane_keep",), h=0.05, failed=tuple(range(10)))
     assert "regret.png" in figures.draw(data)
-    alone = synthetic.with_curves([synthetic.curves("a_{$x$}", "bc", "$\\frac", 1e-3, 0.0, seeds=1)])
+    alone = synthetic.with_curves(
+        [synthetic.curves("a_{$x$}", "bc", "$\\frac", 1e-3, 0.0, seeds=1)]
+    )
     assert "regret.png" in figures.draw(alone)
-    better = synthetic.curves("ant", "drex", "nominal", 1e-3, 0.0)  # than its demonstrator, at every horizon and in every seed
+    better = synthetic.curves(
+        "ant", "drex", "nominal", 1e-3, 0.0
+    )  # than its demonstrator, at every horizon and in every seed
     better = dataclasses.replace(better, cost=-better.cost - 1e-3)
     assert "regret.png" in figures.draw(synthetic.with_curves([better]))
-    assert figures.draw(synthetic.with_curves([synthetic.curves("chain", "expert", "nominal", 1e-9, 0.5)])) == {}
+    assert (
+        figures.draw(
+            synthetic.with_curves([synthetic.curves("chain", "expert", "nominal", 1e-9, 0.5)])
+        )
+        == {}
+    )
 
 
 def test_local_slopes_of_powers():
@@ -72,11 +85,22 @@ def test_a_zero_rate_has_a_place_on_the_axis():
     assert rail.place(np.array([0.0]))[0] == pytest.approx(1e-5)
     assert rail.limits()[0] < 1e-5 and rail.limits()[1] >= 3e-2
     assert not series.Rail.of([np.array([1e-3])]).zero
-    assert [series.power_of_ten(x) for x in (1e-4, 0.1, 1, 100, 1e5)] == ["10⁻⁴", "0.1", "1", "100", "10⁵"]
+    assert [series.power_of_ten(x) for x in (1e-4, 0.1, 1, 100, 1e5)] == [
+        "10⁻⁴",
+        "0.1",
+        "1",
+        "100",
+        "10⁵",
+    ]
 
 
 def test_colours_stay_with_their_algorithm():
-    data = synthetic.with_curves([synthetic.curves("chain", algo, "nominal", 1e-3, 0.0) for algo in ("other", "dagger", "bc")])
+    data = synthetic.with_curves(
+        [
+            synthetic.curves("chain", algo, "nominal", 1e-3, 0.0)
+            for algo in ("other", "dagger", "bc")
+        ]
+    )
     looks = series.looks(data)
     assert (looks["bc"].colour, looks["dagger"].colour) == series.PALETTE[:2]
     assert len({look.colour for name, look in looks.items() if name not in series.REFERENCES}) == 3

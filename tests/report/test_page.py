@@ -44,24 +44,41 @@ def test_every_figure_of_the_verdicts_is_on_the_page(data, built):
         place = next(
             i
             for i, row in enumerate(shown)
-            if row[:1] == [verdict["env"]] and row[2:3] == [verdict["algo"]] and verdict["mode"] in row[1]
+            if row[:1] == [verdict["env"]]
+            and row[2:3] == [verdict["algo"]]
+            and verdict["mode"] in row[1]
         )
         here = shown[place]
         text = " | ".join(here)
         for key in ("hazard", "recovery", "level", "untrained_level"):
             assert tables.number(verdict[key]) in here, key
         if verdict["slope"] is not None:
-            assert f"{verdict['slope']:.3f} [{verdict['ci_low']:.3f}, {verdict['ci_high']:.3f}]" in here
+            assert (
+                f"{verdict['slope']:.3f} [{verdict['ci_low']:.3f}, {verdict['ci_high']:.3f}]"
+                in here
+            )
         window = verdict["window"]
         assert f"{window['low']} to {window['high']}" in here
         assert f"{verdict['usable_seeds']} of {verdict['seeds']}" in here
         assert verdict["verdict"] in text
         assert shown[place + 1] == [verdict["reason"]]
         everything = [cell for row in shown for cell in row]
-        for key in ("stationary", "hazard_T_max", "eps_expert", "eps_own", "exc_acc_err", "expert_queries"):
+        for key in (
+            "stationary",
+            "hazard_T_max",
+            "eps_expert",
+            "eps_own",
+            "exc_acc_err",
+            "expert_queries",
+        ):
             assert tables.number(verdict[key]) in everything, key
         assert tables.exponent(verdict["chain_slope"], None, None) in everything
-        assert tables.exponent(verdict["graded_slope"], verdict["graded_ci_low"], verdict["graded_ci_high"]) in everything
+        assert (
+            tables.exponent(
+                verdict["graded_slope"], verdict["graded_ci_low"], verdict["graded_ci_high"]
+            )
+            in everything
+        )
         for fit in verdict["models"].values():
             assert any(cell.rstrip("*") == tables.number(fit["bic"]) for cell in everything)
         if not tables.is_reference(verdict):
@@ -92,7 +109,10 @@ def test_nothing_is_loaded_from_elsewhere(built):
 def test_names_are_escaped():
     data = synthetic.report_data(("chain", HOSTILE))
     data = dataclasses.replace(
-        data, plan={**data.plan, "command": HOSTILE}, sentences=[HOSTILE], manifests={"k": {"fingerprint": {HOSTILE: HOSTILE}}}
+        data,
+        plan={**data.plan, "command": HOSTILE},
+        sentences=[HOSTILE],
+        manifests={"k": {"fingerprint": {HOSTILE: HOSTILE}}},
     )
     hostile = [{**verdict, "reason": HOSTILE, "verdict": HOSTILE} for verdict in data.verdicts]
     text = own(page.build(dataclasses.replace(data, verdicts=hostile)))
@@ -100,7 +120,9 @@ def test_names_are_escaped():
     assert "</td>&" not in text
     assert text.count("<script") == own(page.build(synthetic.report_data())).count("<script")
     assert html.escape(HOSTILE, quote=False) in text.replace("&#34;", '"')
-    figures = re.search(r'<script id="figures" type="application/json">(.*?)</script>', text, re.DOTALL)
+    figures = re.search(
+        r'<script id="figures" type="application/json">(.*?)</script>', text, re.DOTALL
+    )
     assert figures and "<" not in figures[1]
     assert json.loads(figures[1])
 
@@ -124,10 +146,15 @@ def test_plots_are_valid(data):
 
 def test_the_closed_forms_columns_are_filled_and_explained(data):
     found = {"exact_slope": 1.9876, "closed_form_z": 2.5, "closed_form_unjudged": [80, 113]}
-    text = page.build(dataclasses.replace(data, verdicts=[{**verdict, **found} for verdict in data.verdicts]))
+    text = page.build(
+        dataclasses.replace(data, verdicts=[{**verdict, **found} for verdict in data.verdicts])
+    )
     everything = [cell for row in rows(own(text)) for cell in row]
     assert "1.988" in everything and "2.5; no spread at T = 80, 113" in everything
-    assert "Closed form's slope: the same fit to the exact regret" in text and "the largest |z| at any" in text
+    assert (
+        "Closed form's slope: the same fit to the exact regret" in text
+        and "the largest |z| at any" in text
+    )
 
 
 def test_missing_is_never_zero():
@@ -145,7 +172,8 @@ def test_missing_is_never_zero():
         "exc_acc_err",
     )
     data = dataclasses.replace(
-        data, verdicts=[{**verdict, **dict.fromkeys(numbers), "models": {}} for verdict in data.verdicts]
+        data,
+        verdicts=[{**verdict, **dict.fromkeys(numbers), "models": {}} for verdict in data.verdicts],
     )
     header = tables.verdicts(data).header
     for row in tables.verdicts(data).rows:
@@ -163,7 +191,8 @@ def test_missing_is_never_zero():
 def test_only_the_keys_of_a_verdict_that_are_promised_are_needed():
     data = synthetic.report_data()
     least = [
-        {key: verdict[key] for key in ("env", "algo", "mode", "verdict", "regret", "regret_ci")} for verdict in data.verdicts
+        {key: verdict[key] for key in ("env", "algo", "mode", "verdict", "regret", "regret_ci")}
+        for verdict in data.verdicts
     ]
     assert tables.MISSING in page.build(dataclasses.replace(data, verdicts=least))
 
@@ -175,7 +204,10 @@ def test_no_window_and_failed_seeds_render():
     assert "no window: no slope is fitted" in text
     assert "9 of 10" in text
     bc = ("lane_keep", "bc", "nominal")
-    nothing.rounds[bc]["failed_round"] = (np.array([30]), np.where(np.arange(10) == 3, 12.0, -1.0)[:, None])
+    nothing.rounds[bc]["failed_round"] = (
+        np.array([30]),
+        np.where(np.arange(10) == 3, 12.0, -1.0)[:, None],
+    )
     assert ["lane_keep", "nominal", "bc", "1000 to 1009", "1003 (round 12)"] in [
         list(row[:5]) for row in tables.seeds(nothing).rows
     ]
@@ -188,14 +220,20 @@ def test_a_learner_whose_seeds_all_failed_renders():
 
 
 def test_one_seed_and_one_horizon_render():
-    assert page.build(synthetic.with_curves([synthetic.curves("chain", "bc", "nominal", 1e-3, 0.0, seeds=1)]))
-    assert page.build(synthetic.with_curves([synthetic.curves("chain", "bc", "nominal", 1e-3, 0.0, t_max=1)]))
+    assert page.build(
+        synthetic.with_curves([synthetic.curves("chain", "bc", "nominal", 1e-3, 0.0, seeds=1)])
+    )
+    assert page.build(
+        synthetic.with_curves([synthetic.curves("chain", "bc", "nominal", 1e-3, 0.0, t_max=1)])
+    )
 
 
 def test_a_split_between_seeds_is_marked():
     data = synthetic.report_data(("lane_keep",))
     assert "mixed" not in own(page.build(data))
-    split = dataclasses.replace(data, verdicts=[{**verdict, "mixed": True} for verdict in data.verdicts])
+    split = dataclasses.replace(
+        data, verdicts=[{**verdict, "mixed": True} for verdict in data.verdicts]
+    )
     assert all(row[3].endswith("mixed") for row in tables.verdicts(split).rows)
     assert "Seeds split" in page.build(split)
 
@@ -211,9 +249,16 @@ def test_settings_name_what_differs():
 
 def test_a_learner_that_is_alone_is_named_in_every_legend():
     data = synthetic.with_curves([synthetic.curves("chain", "bc", "nominal", 1e-3, 0.0)])
-    for make in (interactive.regret, interactive.local_slopes, interactive.eps, interactive.hazard_recovery):
+    for make in (
+        interactive.regret,
+        interactive.local_slopes,
+        interactive.eps,
+        interactive.hazard_recovery,
+    ):
         (plot,) = make(data)
-        assert plot["figure"]["layout"]["showlegend"]  # plotly leaves it out where there is one trace
+        assert plot["figure"]["layout"][
+            "showlegend"
+        ]  # plotly leaves it out where there is one trace
         assert any(trace.get("name", "").startswith("bc") for trace in plot["figure"]["data"])
 
 
@@ -228,4 +273,6 @@ def test_what_is_not_set_reads_none():
     data = synthetic.report_data(("chain",))
     found = {"device": "", "matmul_precision": "None", "xla_flags": [], "devices": 2}
     table = tables.versions(dataclasses.replace(data, manifests={"k": {"fingerprint": found}}))
-    assert [list(row) for row in table.rows] == [[name, "none"] for name in list(found)[:3]] + [["devices", "2"]]
+    assert [list(row) for row in table.rows] == [[name, "none"] for name in list(found)[:3]] + [
+        ["devices", "2"]
+    ]

@@ -1,4 +1,5 @@
-"""The report is rebuilt from the files alone, twice to the same bytes, and a folder that cannot be used is one clear line."""
+"""The report is rebuilt from the files alone, twice to the same bytes, and a folder that cannot
+be used is one clear line."""
 
 import dataclasses
 import importlib
@@ -32,7 +33,10 @@ def rows(curve):
             for name in ("on_steps", "on_to_off", "off_steps", "off_to_on", "failed")
         ]
         for column, tau in enumerate(("0.05", "0.1", "0.2")):
-            found += [(seed, ROUNDS, 0, f"{name}@{tau}", getattr(curve, name)[i, column]) for name in ("eps_expert", "eps_own")]
+            found += [
+                (seed, ROUNDS, 0, f"{name}@{tau}", getattr(curve, name)[i, column])
+                for name in ("eps_expert", "eps_own")
+            ]
         found += [(seed, round_, 64, "level", 0.5 / round_) for round_ in (1, ROUNDS)]
     columns = [np.array(column) for column in zip(*found, strict=True)]
     return dict(
@@ -54,7 +58,9 @@ def folder(tmp_path_factory):
         ("bc", "nominal", 2e-3, 0.0),
         ("bc", "recoverable", 2e-3, 0.6),
     ):
-        curve = synthetic.curves("chain", algo, mode, h, rho, t_max=64, failed=(2,) if mode == "recoverable" else ())
+        curve = synthetic.curves(
+            "chain", algo, mode, h, rho, t_max=64, failed=(2,) if mode == "recoverable" else ()
+        )
         sizes = {
             "horizon": 64,
             "demos": 2,
@@ -65,10 +71,24 @@ def folder(tmp_path_factory):
             "eps_steps": 8,
             "width": 10,
         }
-        spec = CellSpec(algo=algo, env="chain", mode=mode, first_seed=1000, config={"rate": 0.1}, dials={"back": rho}, **sizes)
+        spec = CellSpec(
+            algo=algo,
+            env="chain",
+            mode=mode,
+            first_seed=1000,
+            config={"rate": 0.1},
+            dials={"back": rho},
+            **sizes,
+        )
         key = cell_key(spec, FINGERPRINT)
         consumes = {"expert_queries": 16, "env_steps": 0, "interactive": False}
-        write_cell(out, spec, key, rows(curve), {"fingerprint": FINGERPRINT, "rounds": ROUNDS, "consumes": consumes})
+        write_cell(
+            out,
+            spec,
+            key,
+            rows(curve),
+            {"fingerprint": FINGERPRINT, "rounds": ROUNDS, "consumes": consumes},
+        )
         entries.append(
             {
                 "env": "chain",
@@ -82,7 +102,13 @@ def folder(tmp_path_factory):
         )
     other = dataclasses.replace(spec, first_seed=5)
     key = cell_key(other, FINGERPRINT)
-    write_cell(out, other, key, rows(curve), {"fingerprint": FINGERPRINT, "rounds": ROUNDS, "consumes": consumes})
+    write_cell(
+        out,
+        other,
+        key,
+        rows(curve),
+        {"fingerprint": FINGERPRINT, "rounds": ROUNDS, "consumes": consumes},
+    )
     world = {"u": 1, "latency": 0, "horizon": 64, "nominal": "nominal"}
     plan = {
         "version": 1,
@@ -98,7 +124,11 @@ def folder(tmp_path_factory):
 
 def test_everything_is_written_and_twice_the_same(folder):
     made = report.rebuild(folder)
-    written = [folder / "verdicts.json", folder / "report.html", *sorted((folder / "figures").iterdir())]
+    written = [
+        folder / "verdicts.json",
+        folder / "report.html",
+        *sorted((folder / "figures").iterdir()),
+    ]
     assert {path.suffix for path in written} == {".json", ".html", ".png", ".pdf"}
     before = {path: path.read_bytes() for path in written}
     report.rebuild(folder)
@@ -117,7 +147,9 @@ def test_what_is_read(folder):
     assert list(index) == [1, 3]
     np.testing.assert_allclose(level, np.tile([0.5, 0.5 / 3], (10, 1)))
     assert found.curves[2].failed.tolist() == [i == 2 for i in range(10)]
-    np.testing.assert_allclose(found.curves[1].cost, synthetic.curves("chain", "bc", "nominal", 2e-3, 0.0, t_max=64).cost)
+    np.testing.assert_allclose(
+        found.curves[1].cost, synthetic.curves("chain", "bc", "nominal", 2e-3, 0.0, t_max=64).cost
+    )
 
 
 def test_a_level_that_is_not_there_is_missing():

@@ -35,7 +35,14 @@ def test_missing_is_a_dash():
 
 def test_names_cannot_write_on_the_screen():
     data = synthetic.report_data()
-    hostile = [{**data.verdicts[3], "mode": "\x1b[31mred\n[bold]x[/bold]", "algo": "long" * 40, "reason": "\x07\x1b]0;x"}]
+    hostile = [
+        {
+            **data.verdicts[3],
+            "mode": "\x1b[31mred\n[bold]x[/bold]",
+            "algo": "long" * 40,
+            "reason": "\x07\x1b]0;x",
+        }
+    ]
     for tty in (False, True):
         text = printed(hostile, ["\x1b[2J"], tty=tty)
         assert "\x1b[31m" not in text and "\x1b[2J" not in text and "\x07" not in text
@@ -51,9 +58,15 @@ def test_markup_in_names_is_shown_as_it_is(monkeypatch):
 def test_horizons_that_differ_from_the_closed_form_without_spread_are_named():
     verdict = dict.fromkeys(("exact_slope", "closed_form_z", "closed_form_z_T_max"))
     data = synthetic.report_data()
-    plain = " ".join(printed([{**data.verdicts[3], **verdict, "closed_form_unjudged": []}], []).split())
-    named = " ".join(printed([{**data.verdicts[3], **verdict, "closed_form_unjudged": [80, 113]}], []).split())
-    assert "closed form" not in plain and named.endswith("all seeds differ from it alike at T = 80, 113")
+    plain = " ".join(
+        printed([{**data.verdicts[3], **verdict, "closed_form_unjudged": []}], []).split()
+    )
+    named = " ".join(
+        printed([{**data.verdicts[3], **verdict, "closed_form_unjudged": [80, 113]}], []).split()
+    )
+    assert "closed form" not in plain and named.endswith(
+        "all seeds differ from it alike at T = 80, 113"
+    )
 
 
 def test_a_world_without_a_window_says_so():

@@ -1,4 +1,5 @@
-"""Diagnostics of training: who collapsed and when, which learners have any, and learned rewards on their grid."""
+"""Diagnostics of training: who collapsed and when, which learners have any, and learned rewards
+on their grid."""
 
 import dataclasses
 
@@ -16,7 +17,9 @@ def test_a_collapse_is_found_at_its_round_and_nowhere_else():
     assert training.collapse_round(fallen) in range(20, 25)  # smoothed over five rounds
     recovered = np.concatenate([good[:15], np.full(10, 0.9), good[:15]])
     assert training.collapse_round(recovered) is None
-    assert training.collapse_round(np.linspace(0.9, 0.8, 40)) is None  # never learned anything: nothing to lose
+    assert (
+        training.collapse_round(np.linspace(0.9, 0.8, 40)) is None
+    )  # never learned anything: nothing to lose
     assert training.collapse_round(good[:3]) is None
 
 
@@ -26,7 +29,10 @@ def test_collapsed_seeds_stand_in_the_table():
     _, cost = data.rounds[entry]["train/cost"]
     long = np.repeat(cost, 6, axis=1)
     long[2, 20:] = 0.95
-    rounds = {**data.rounds, entry: {**data.rounds[entry], "train/cost": (np.arange(long.shape[1]) + 1, long)}}
+    rounds = {
+        **data.rounds,
+        entry: {**data.rounds[entry], "train/cost": (np.arange(long.shape[1]) + 1, long)},
+    }
     table = tables.seeds(dataclasses.replace(data, rounds=rounds))
     column = table.header.index("collapsed in training")
     cells = {(row[0], row[2], row[1]): row[column] for row in table.rows}
@@ -49,13 +55,19 @@ def test_a_reward_map_is_laid_out_as_it_was_probed():
     assert learned.values.shape == (2, 3) and (np.diff(learned.values, axis=1) < 0).all()
     np.testing.assert_allclose(learned.values.mean(), 0, atol=1e-9)  # each seed's was standardised
     heat = interactive.reward_maps(synthetic.report_data())[0]["figure"]
-    assert heat["data"][0]["type"] == "heatmap" and heat["layout"]["xaxis"]["title"]["text"] == "offset [m]"
+    assert (
+        heat["data"][0]["type"] == "heatmap"
+        and heat["layout"]["xaxis"]["title"]["text"] == "offset [m]"
+    )
 
 
 def test_a_probes_names_are_escaped():
     data = synthetic.report_data(("lane_keep",))
     probe = {**synthetic.PROBE, "x_name": "<b>x</b>", "y_name": "a & b"}
-    plan = {**data.plan, "worlds": {"lane_keep": {**data.plan["worlds"]["lane_keep"], "probe": probe}}}
+    plan = {
+        **data.plan,
+        "worlds": {"lane_keep": {**data.plan["worlds"]["lane_keep"], "probe": probe}},
+    }
     for plot in interactive.reward_maps(dataclasses.replace(data, plan=plan)):
         layout = plot["figure"]["layout"]
         assert layout["xaxis"]["title"]["text"] == "&lt;b&gt;x&lt;/b&gt;"
@@ -70,11 +82,23 @@ def test_titles_in_print_stay_within_their_panels(monkeypatch):
     monkeypatch.setattr(figures, "_grid", lambda *given: drawn.append(grid(*given)) or drawn[-1])
     data = synthetic.report_data(("lane_keep",))
     entry = ("lane_keep", "dagger", "nominal")
-    rounds = {**data.rounds, entry: {f"train/{name}": data.rounds[entry]["level"] for name in training.DIAGNOSTICS}}
+    rounds = {
+        **data.rounds,
+        entry: {f"train/{name}": data.rounds[entry]["level"] for name in training.DIAGNOSTICS},
+    }
     figures.draw(dataclasses.replace(data, rounds=rounds))
-    assert any(axis.get_title("left").replace("\n", " ") == long for figure in drawn if figure for axis in figure.axes)
+    assert any(
+        axis.get_title("left").replace("\n", " ") == long
+        for figure in drawn
+        if figure
+        for axis in figure.axes
+    )
     for figure in filter(None, drawn):
         renderer = FigureCanvasAgg(figure).get_renderer()
-        boxes = [axis._left_title.get_window_extent(renderer) for axis in figure.axes if axis.get_title("left")]
+        boxes = [
+            axis._left_title.get_window_extent(renderer)
+            for axis in figure.axes
+            if axis.get_title("left")
+        ]
         assert all(box.x1 <= figure.bbox.x1 for box in boxes)
         assert not any(one.overlaps(two) for i, one in enumerate(boxes) for two in boxes[:i])

@@ -1,4 +1,5 @@
-"""PPO: returns and losses against NumPy, worlds with a known answer, and what it does with ends, reference and deviations."""
+"""PPO: returns and losses against NumPy, worlds with a known answer, and what it does with ends,
+reference and deviations."""
 
 import functools
 
@@ -21,7 +22,14 @@ from tests.worlds.helpers import Line, train
 
 KEY = jax.random.PRNGKey(0)
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-SMALL = {"hidden": (16,), "value_hidden": (16,), "worlds": 16, "unroll": 16, "minibatches": 4, "statistics": "running"}
+SMALL = {
+    "hidden": (16,),
+    "value_hidden": (16,),
+    "worlds": 16,
+    "unroll": 16,
+    "minibatches": 4,
+    "statistics": "running",
+}
 
 
 def learnt(world, seeds=3, **settings):
@@ -29,13 +37,15 @@ def learnt(world, seeds=3, **settings):
     spec = Spec(world, world.horizon, 2, 4)
     learner = algo.make(spec, algo.Config(**{**SMALL, **settings}))
     task = Task(evaluation.collect(world, KEY, 2, 4), world.dials)
-    states, metrics = jax.jit(jax.vmap(lambda key: train(learner, key, task)))(jax.random.split(KEY, seeds))
+    states, metrics = jax.jit(jax.vmap(lambda key: train(learner, key, task)))(
+        jax.random.split(KEY, seeds)
+    )
     return learner, states, jax.tree.map(np.asarray, metrics)
 
 
 def values(learner_config, world, states, observation):
     inner = ppo.PPO(Spec(world, world.horizon, 2, 4), learner_config)
-    value = lambda state: inner.values(state.weights, view(inner.inputs(state), observation))  # noqa: E731
+    value = lambda state: inner.values(state.weights, view(inner.inputs(state), observation))
     return np.asarray(jax.vmap(value)(states))
 
 
@@ -43,13 +53,16 @@ def values(learner_config, world, states, observation):
 
 
 def numpy_returns(reward, value, next_value, truncation, termination, discount, lam):
-    """The definition, world by world and backwards: no advantage crosses an end, and only a termination loses V(s')."""
+    """The definition, world by world and backwards: no advantage crosses an end, and only a
+    termination loses V(s')."""
     steps, worlds = reward.shape
     found = np.zeros((steps, worlds))
     for e in range(worlds):
         advantage = 0.0
         for t in reversed(range(steps)):
-            delta = reward[t, e] + discount * (1 - termination[t, e]) * next_value[t, e] - value[t, e]
+            delta = (
+                reward[t, e] + discount * (1 - termination[t, e]) * next_value[t, e] - value[t, e]
+            )
             goes_on = (1 - termination[t, e]) * (1 - truncation[t, e])
             advantage = delta + discount * lam * goes_on * advantage
             found[t, e] = value[t, e] + advantage
@@ -67,8 +80,21 @@ def test_returns_are_generalised_advantage_estimates(seed):
     ended = truncation + termination
     after[:-1] = np.where(ended[:-1] > 0, after[:-1], value[1:])
     zero = jnp.zeros((steps, worlds))
-    batch = Transition(zero, zero, zero, zero, zero, zero, zero, zero, jnp.asarray(truncation), jnp.asarray(termination))
-    found = ppo.returns(batch, jnp.asarray(reward), jnp.asarray(value), jnp.asarray(after), 0.9, 0.8)
+    batch = Transition(
+        zero,
+        zero,
+        zero,
+        zero,
+        zero,
+        zero,
+        zero,
+        zero,
+        jnp.asarray(truncation),
+        jnp.asarray(termination),
+    )
+    found = ppo.returns(
+        batch, jnp.asarray(reward), jnp.asarray(value), jnp.asarray(after), 0.9, 0.8
+    )
     expected = numpy_returns(reward, value, after, truncation, termination, 0.9, 0.8)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -79,34 +105,61 @@ def test_clipped_surrogate():
     ratio = np.exp(log_ratio)
     bounded = np.where(ratio > 1.2, 1.2, np.where(ratio < 0.8, 0.8, ratio))
     expected = np.mean([min(w * a, c * a) for w, c, a in zip(ratio, bounded, advantage)])
-    assert np.isclose(ppo.clipped_surrogate(jnp.asarray(log_ratio), jnp.asarray(advantage), 0.2), expected, atol=1e-6)
+    assert np.isclose(
+        ppo.clipped_surrogate(jnp.asarray(log_ratio), jnp.asarray(advantage), 0.2),
+        expected,
+        atol=1e-6,
+    )
 
 
 def test_loss_against_numpy():
     world = Line()
-    inner = ppo.PPO(Spec(world, 16, 2, 4), ppo.Config(hidden=(4,), value_hidden=(4,), init="random", minibatches=4))
+    inner = ppo.PPO(
+        Spec(world, 16, 2, 4),
+        ppo.Config(hidden=(4,), value_hidden=(4,), init="random", minibatches=4),
+    )
     rng = np.random.default_rng(1)
     part = {
-        "x": rng.normal(size=(7, 3)), "raw": rng.normal(size=(7, 2)), "log_prob": rng.normal(size=7) - 2.0,
-        "advantage": rng.normal(size=7), "target": rng.normal(size=7),
-    }  # fmt: skip
-    state = jax.jit(lambda key: inner.init(key, Task(evaluation.collect(world, key, 2, 4), world.dials)))(KEY)
+        "x": rng.normal(size=(7, 3)),
+        "raw": rng.normal(size=(7, 2)),
+        "log_prob": rng.normal(size=7) - 2.0,
+        "advantage": rng.normal(size=7),
+        "target": rng.normal(size=7),
+    }
+    state = jax.jit(
+        lambda key: inner.init(key, Task(evaluation.collect(world, key, 2, 4), world.dials))
+    )(KEY)
     loss, found = inner.loss(state.weights, jax.tree.map(jnp.asarray, part), jnp.float32(0.3), KEY)
 
     def network(params, x, activation_last=False):
         hidden = np.tanh(x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"])
         return hidden @ params["Dense_1"]["kernel"] + params["Dense_1"]["bias"]
 
-    mean, log_std = network(state.weights["policy"]["net"], part["x"]), np.asarray(state.weights["policy"]["log_std"])
-    density = -0.5 * ((part["raw"] - mean) / np.exp(log_std)) ** 2 - log_std - 0.5 * np.log(2 * np.pi)
+    mean, log_std = (
+        network(state.weights["policy"]["net"], part["x"]),
+        np.asarray(state.weights["policy"]["log_std"]),
+    )
+    density = (
+        -0.5 * ((part["raw"] - mean) / np.exp(log_std)) ** 2 - log_std - 0.5 * np.log(2 * np.pi)
+    )
     density = density - np.log(1 - np.tanh(part["raw"]) ** 2)
     ratio = np.exp(density.sum(1) - part["log_prob"])
-    surrogate = np.mean(np.minimum(ratio * part["advantage"], np.clip(ratio, 0.8, 1.2) * part["advantage"]))
-    value_loss = 0.5 * np.mean((network(state.weights["value"], part["x"])[:, 0] - part["target"]) ** 2)
+    surrogate = np.mean(
+        np.minimum(ratio * part["advantage"], np.clip(ratio, 0.8, 1.2) * part["advantage"])
+    )
+    value_loss = 0.5 * np.mean(
+        (network(state.weights["value"], part["x"])[:, 0] - part["target"]) ** 2
+    )
     noise = np.asarray(jax.random.normal(KEY, mean.shape))
-    entropy = np.log(1 - np.tanh(mean + np.exp(log_std) * noise) ** 2) + 0.5 * np.log(2 * np.pi * np.e) + log_std
+    entropy = (
+        np.log(1 - np.tanh(mean + np.exp(log_std) * noise) ** 2)
+        + 0.5 * np.log(2 * np.pi * np.e)
+        + log_std
+    )
     np.testing.assert_allclose(found["entropy"], entropy.sum(1).mean(), atol=1e-4)
-    np.testing.assert_allclose(loss, -surrogate + value_loss - 0.3 * entropy.sum(1).mean(), rtol=1e-4)
+    np.testing.assert_allclose(
+        loss, -surrogate + value_loss - 0.3 * entropy.sum(1).mean(), rtol=1e-4
+    )
 
 
 def test_tanh_gaussian_density_integrates_to_one():
@@ -123,19 +176,32 @@ def test_tanh_gaussian_density_integrates_to_one():
 
 
 def test_bandit_finds_the_best_arm():
-    _, _, metrics = learnt(Bandit(), rounds=40, discount=0.9, learning_rate=3e-3, learning_rate_end=1.0)
-    assert (metrics["true_return"][:, -5:].mean(1) / 512 > 0.95).all()  # the best arm pays 1 on average
+    _, _, metrics = learnt(
+        Bandit(), rounds=40, discount=0.9, learning_rate=3e-3, learning_rate_end=1.0
+    )
+    assert (
+        metrics["true_return"][:, -5:].mean(1) / 512 > 0.95
+    ).all()  # the best arm pays 1 on average
     assert (metrics["entropy"][:, -1] < 0.3).all()
 
 
 @pytest.mark.parametrize("world,expected", [(Constant(), [10.0, 10.0]), (Short(), [3.439, 2.71])])
 def test_value_of_a_constant_reward(world, expected):
-    """gamma 0.9. For ever: 10, cut after five steps or not. Four steps: 1 + .9 + .81 + .729 at first, then the rest.
+    """gamma 0.9. For ever: 10, cut after five steps or not. Four steps: 1 + .9 + .81 + .729 at
+    first, then the rest.
 
-    State 0 is met with 4 or 2 steps left, state 1 with 3 or 1, so V is the mean of the two (the observation cannot tell).
+    State 0 is met with 4 or 2 steps left, state 1 with 3 or 1, so V is the mean of the two (the
+    observation cannot tell).
     """
-    config = {"rounds": 150, "discount": 0.9, "gae_lambda": 1.0, "episode_steps": 5, "learning_rate": 1e-2,
-              "normalise_reward": False, "max_grad_norm": 10.0}  # fmt: skip
+    config = {
+        "rounds": 150,
+        "discount": 0.9,
+        "gae_lambda": 1.0,
+        "episode_steps": 5,
+        "learning_rate": 1e-2,
+        "normalise_reward": False,
+        "max_grad_norm": 10.0,
+    }
     _, states, _ = learnt(world, **config)
     found = values(algo.Config(**{**SMALL, **config}), world, states, jnp.eye(2))
     if isinstance(world, Short):
@@ -144,14 +210,19 @@ def test_value_of_a_constant_reward(world, expected):
 
 
 def test_two_states_need_foresight():
-    learner, states, _ = learnt(TwoStates(), rounds=60, discount=0.9, learning_rate=3e-3, episode_steps=8)
+    learner, states, _ = learnt(
+        TwoStates(), rounds=60, discount=0.9, learning_rate=3e-3, episode_steps=8
+    )
     act = jax.vmap(jax.vmap(learner.act, (None, 0, None)), (0, None, None))
     np.testing.assert_array_equal(act(learner.policy(states), jnp.eye(2), KEY), np.ones((3, 2)))
 
 
 def test_a_constant_reward_teaches_nothing_on_the_line():
-    """Every policy earns the same, so advantages are noise: the deviation stays and the cost is no better than at the start."""
-    _, _, metrics = learnt(Line(), rounds=30, reward="constant", episode_steps=16, normalise_reward=False)
+    """Every policy earns the same, so advantages are noise: the deviation stays and the cost is
+    no better than at the start."""
+    _, _, metrics = learnt(
+        Line(), rounds=30, reward="constant", episode_steps=16, normalise_reward=False
+    )
     assert metrics["cost"][:, -5:].mean() > 0.5 * metrics["cost"][:, :5].mean()
 
 
@@ -170,7 +241,13 @@ class Pendulum(World):
     action_size = property(lambda self: self.env.action_size)
 
     def _with_cost(self, state):
-        return State(state.pipeline_state, state.obs, state.reward, state.done, {"cost": state.done, "graded_cost": state.done})
+        return State(
+            state.pipeline_state,
+            state.obs,
+            state.reward,
+            state.done,
+            {"cost": state.done, "graded_cost": state.done},
+        )
 
     def reset(self, rng):
         return self._with_cost(self.env.reset(rng))
@@ -187,9 +264,18 @@ class Pendulum(World):
 def test_inverted_pendulum_is_solved():
     """It stays up for 200 steps from every start, on every seed, by the policy's mode."""
     world = Pendulum()
-    config = {"rounds": 40, "unroll": 64, "episode_steps": 200, "discount": 0.98, "learning_rate": 3e-3, "init": "random"}
+    config = {
+        "rounds": 40,
+        "unroll": 64,
+        "episode_steps": 200,
+        "discount": 0.98,
+        "learning_rate": 3e-3,
+        "init": "random",
+    }
     learner, states, _ = learnt(world, seeds=2, **config, log_std=-0.5, log_std_max=0.0)
-    evaluate = functools.partial(evaluation.evaluate, world, learner.act, key=KEY, episodes=32, horizon=200)
+    evaluate = functools.partial(
+        evaluation.evaluate, world, learner.act, key=KEY, episodes=32, horizon=200
+    )
     found = jax.jit(jax.vmap(lambda state: evaluate(learner.policy(state))))(states)
     assert (np.asarray(found.cost) == 0).all()
 
@@ -201,8 +287,10 @@ def test_worlds_restart_afresh_and_keep_the_true_next_state():
     from irl_bench.rollouts.experience import begin, unroll
 
     world = Line()
-    act = lambda o, k: (jnp.zeros((4, 2)), jnp.zeros((4, 2)), jnp.zeros(4))  # noqa: E731
-    _, batch = jax.jit(lambda key: unroll(world, act, begin(world, key, 4, 3), key, 12, 3, True))(KEY)
+    act = lambda o, k: (jnp.zeros((4, 2)), jnp.zeros((4, 2)), jnp.zeros(4))
+    _, batch = jax.jit(lambda key: unroll(world, act, begin(world, key, 4, 3), key, 12, 3, True))(
+        KEY
+    )
     ended, follows = np.asarray(batch.truncation) == 1, np.asarray(batch.next_observation)
     assert ended.sum(0).tolist() == [4, 4, 4, 4] and not np.asarray(batch.termination).any()
     same = (follows[:-1] == np.asarray(batch.observation)[1:]).all(-1)
@@ -214,14 +302,23 @@ def test_worlds_restart_afresh_and_keep_the_true_next_state():
 def test_termination_can_be_ignored():
     from irl_bench.rollouts.experience import begin, unroll
 
-    act = lambda o, k: (jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int32), jnp.zeros(2))  # noqa: E731
+    act = lambda o, k: (jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int32), jnp.zeros(2))
     for terminate, count in ((True, 4), (False, 0)):
-        _, batch = unroll(Short(), act, begin(Short(), KEY, 2, 10**6).replace(age=jnp.zeros(2, int)), KEY, 8, 10**6, terminate)
+        _, batch = unroll(
+            Short(),
+            act,
+            begin(Short(), KEY, 2, 10**6).replace(age=jnp.zeros(2, int)),
+            KEY,
+            8,
+            10**6,
+            terminate,
+        )
         assert int(batch.termination.sum()) == count and not batch.truncation.any()
 
 
 def test_an_episode_lingers_after_the_worlds_end():
-    """A world that says done from its fourth step on: cut two steps later, and not before its length where nothing is said."""
+    """A world that says done from its fourth step on: cut two steps later, and not before its
+    length where nothing is said."""
     from irl_bench.rollouts.experience import begin, unroll
 
     class Late(Short):
@@ -230,38 +327,65 @@ def test_an_episode_lingers_after_the_worlds_end():
             return state.replace(done=(state.pipeline_state[1] >= 4).astype(jnp.float32))
 
     world = Late()
-    act = lambda o, k: (jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int32), jnp.zeros(2))  # noqa: E731
+    act = lambda o, k: (jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int32), jnp.zeros(2))
     start = begin(world, KEY, 2, 50).replace(age=jnp.array([0, 48]))
     spec = Spec(world, 64, 2, 4)
     for linger, cuts in ((2, [[5, 11, 17], [1, 7, 13, 19]]), (10**6, [[], [1]])):
         _, batch = unroll(world, act, start, KEY, 20, 50, False, linger)
         found = [np.nonzero(column)[0].tolist() for column in np.asarray(batch.truncation).T]
         assert found == cuts and not batch.termination.any()
-        config = algo.Config(**{**SMALL, "worlds": 2, "unroll": 20, "episode_steps": 50, "init": "random", "linger": linger})
+        config = algo.Config(
+            **{
+                **SMALL,
+                "worlds": 2,
+                "unroll": 20,
+                "episode_steps": 50,
+                "init": "random",
+                "linger": linger,
+            }
+        )
         inner = ppo.PPO(spec, config, terminate=False)
-        state = inner.init(KEY, Task(evaluation.collect(world, KEY, 2, 4), world.dials)).replace(worlds=start)
+        state = inner.init(KEY, Task(evaluation.collect(world, KEY, 2, 4), world.dials)).replace(
+            worlds=start
+        )
         _, batch = inner.collect(state, world.dials)  # the setting reaches the rollout
         assert [np.nonzero(column)[0].tolist() for column in np.asarray(batch.truncation).T] == cuts
 
 
 def test_reference_penalty_keeps_the_policy_near_its_start():
-    settings = {"rounds": 30, "discount": 0.9, "learning_rate": 3e-3, "learning_rate_end": 1.0, "normalise_reward": False}
+    settings = {
+        "rounds": 30,
+        "discount": 0.9,
+        "learning_rate": 3e-3,
+        "learning_rate_end": 1.0,
+        "normalise_reward": False,
+    }
     _, _, free = learnt(Bandit(), **settings)
     _, _, held = learnt(Bandit(), reference_kl=5.0, **settings)
     assert held["entropy"][:, -1].min() > 1.2 > 0.5 > free["entropy"][:, -1].max()
 
 
 def test_log_deviation_stays_within_bounds_and_can_leave_them():
-    settings = {"rounds": 20, "episode_steps": 16, "log_std": -1.0, "log_std_min": -1.0, "log_std_max": -0.8}
+    settings = {
+        "rounds": 20,
+        "episode_steps": 16,
+        "log_std": -1.0,
+        "log_std_min": -1.0,
+        "log_std_max": -0.8,
+    }
     _, states, metrics = learnt(Line(), entropy=1.0, learning_rate=1e-2, **settings)
-    np.testing.assert_allclose(states.weights["policy"]["log_std"], -0.8, atol=1e-6)  # left the lower bound, met the upper
+    np.testing.assert_allclose(
+        states.weights["policy"]["log_std"], -0.8, atol=1e-6
+    )  # left the lower bound, met the upper
     assert (metrics["std"] <= np.exp(-0.8) + 1e-6).all()
 
 
 def test_statistics_of_the_demonstrations_are_frozen():
     for statistics, changes in (("demonstrations", False), ("running", True)):
         world = Line()
-        learner = algo.make(Spec(world, 16, 2, 4), algo.Config(**{**SMALL, "statistics": statistics, "rounds": 2}))
+        learner = algo.make(
+            Spec(world, 16, 2, 4), algo.Config(**{**SMALL, "statistics": statistics, "rounds": 2})
+        )
         task = Task(evaluation.collect(world, KEY, 2, 4), world.dials)
         state = jax.jit(learner.init)(KEY, task)
         after, _ = jax.jit(learner.update)(state, task)
@@ -271,7 +395,14 @@ def test_statistics_of_the_demonstrations_are_frozen():
 def test_schedules_end_where_they_should():
     """With a step size that falls to 0 the last round changes nothing."""
     world = Line()
-    config = {**SMALL, "rounds": 1, "epochs": 1, "minibatches": 1, "learning_rate": 0.0 + 1e-3, "learning_rate_end": 0.0}
+    config = {
+        **SMALL,
+        "rounds": 1,
+        "epochs": 1,
+        "minibatches": 1,
+        "learning_rate": 0.0 + 1e-3,
+        "learning_rate_end": 0.0,
+    }
     inner = ppo.PPO(Spec(world, 16, 2, 4), algo.Config(**config))
     gradient = {"w": jnp.ones(3)}
     opt_state = inner.transform.init(gradient)

@@ -15,12 +15,21 @@ from tests.worlds.endings import Bandit, Dials
 from tests.worlds.helpers import Line
 
 KEY = jax.random.PRNGKey(0)
-SMALL = {"worlds": 8, "unroll": 4, "hidden": (16,), "value_hidden": (32,), "batch_size": 64, "updates": 32, "random_rounds": 2}
+SMALL = {
+    "worlds": 8,
+    "unroll": 4,
+    "hidden": (16,),
+    "value_hidden": (32,),
+    "batch_size": 64,
+    "updates": 32,
+    "random_rounds": 2,
+}
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 class Aim(World):
-    """Every episode is `steps` long. An action pays -4 (a - 0.4)², and the observation is the number of steps so far."""
+    """Every episode is `steps` long. An action pays -4 (a - 0.4)², and the observation is the
+    number of steps so far."""
 
     name, horizon, observation_size, action_size = "aim", 8, 1, 1
     steps, ends = 1, True
@@ -37,12 +46,16 @@ class Aim(World):
 
     def step(self, state, action):
         step = state.pipeline_state + 1.0
-        return self.made(step, -4.0 * jnp.square(action[0] - 0.4), jnp.float32(self.ends) * (step >= self.steps))
+        return self.made(
+            step, -4.0 * jnp.square(action[0] - 0.4), jnp.float32(self.ends) * (step >= self.steps)
+        )
 
 
 def made(world=None, **settings):
     world = world or Aim()
-    return sac.SAC(Spec(world, world.horizon, 1, 4), sac.Config(**{**SMALL, "rounds": 20, **settings}))
+    return sac.SAC(
+        Spec(world, world.horizon, 1, 4), sac.Config(**{**SMALL, "rounds": 20, **settings})
+    )
 
 
 def trained(inner, rounds):
@@ -57,7 +70,9 @@ def trained(inner, rounds):
 
 
 def network(params, x, activation):
-    hidden = activation(x @ np.asarray(params["Dense_0"]["kernel"]) + np.asarray(params["Dense_0"]["bias"]))
+    hidden = activation(
+        x @ np.asarray(params["Dense_0"]["kernel"]) + np.asarray(params["Dense_0"]["bias"])
+    )
     return hidden @ np.asarray(params["Dense_1"]["kernel"]) + np.asarray(params["Dense_1"]["bias"])
 
 
@@ -66,8 +81,14 @@ def test_losses_against_numpy():
     state = inner.init(KEY, Task(None, Line().dials))
     slow = jax.tree.map(lambda x: x + 0.1, state.critics)
     rng = np.random.default_rng(0)
-    part = {name: rng.normal(size=(6, 3)).astype(np.float32) for name in ("observation", "next_observation")}
-    part |= {"action": rng.uniform(-1, 1, (6, 2)).astype(np.float32), "reward": rng.normal(size=6).astype(np.float32)}
+    part = {
+        name: rng.normal(size=(6, 3)).astype(np.float32)
+        for name in ("observation", "next_observation")
+    }
+    part |= {
+        "action": rng.uniform(-1, 1, (6, 2)).astype(np.float32),
+        "reward": rng.normal(size=6).astype(np.float32),
+    }
     part["goes_on"] = np.array([1, 0, 1, 1, 0, 1], np.float32)
     alpha = jnp.float32(0.3)
 
@@ -76,20 +97,26 @@ def test_losses_against_numpy():
         log_std = -5.0 + 3.5 * (1.0 + np.tanh(spread))
         noise = np.asarray(jax.random.normal(key, mean.shape))
         raw = mean + np.exp(log_std) * noise
-        density = -0.5 * noise**2 - log_std - 0.5 * np.log(2 * np.pi) - np.log(1 - np.tanh(raw) ** 2)
+        density = (
+            -0.5 * noise**2 - log_std - 0.5 * np.log(2 * np.pi) - np.log(1 - np.tanh(raw) ** 2)
+        )
         return np.tanh(raw), density.sum(1)
 
     def both(critics, x, action):
         def one(i):
             inputs = np.concatenate([x, action], 1)
-            return network(jax.tree.map(lambda v: v[i], critics), inputs, lambda v: np.maximum(v, 0))
+            return network(
+                jax.tree.map(lambda v: v[i], critics), inputs, lambda v: np.maximum(v, 0)
+            )
 
         return np.stack([one(i)[:, 0] for i in (0, 1)])
 
     after, after_log_prob = drawn(part["next_observation"], KEY)
     soft = both(slow, part["next_observation"], after).min(0) - 0.3 * after_log_prob
     target = 3.0 * part["reward"] + 0.9 * part["goes_on"] * soft
-    np.testing.assert_allclose(inner.target(state.actor, slow, alpha, part, KEY), target, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        inner.target(state.actor, slow, alpha, part, KEY), target, rtol=1e-4, atol=1e-4
+    )
 
     q = both(state.critics, part["observation"], part["action"])
     loss, found = inner.critic_loss(state.critics, part, jnp.asarray(target))
@@ -98,7 +125,9 @@ def test_losses_against_numpy():
 
     action, log_prob = drawn(part["observation"], KEY)
     expected = (0.3 * log_prob - both(state.critics, part["observation"], action).min(0)).mean()
-    np.testing.assert_allclose(inner.policy_loss(state.actor, state.critics, alpha, part, KEY)[0], expected, rtol=1e-4)
+    np.testing.assert_allclose(
+        inner.policy_loss(state.actor, state.critics, alpha, part, KEY)[0], expected, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize(("target", "rises"), [(0.9, True), (-9.0, False)])
@@ -112,10 +141,20 @@ def test_slow_critics_follow_by_their_share():
     inner = made()
     state = inner.init(KEY, Task(None, Aim().dials))
     slow = jax.tree.map(jnp.zeros_like, state.critics)
-    part = {"observation": jnp.zeros((4, 1)), "next_observation": jnp.zeros((4, 1)), "action": jnp.zeros((4, 1))}
+    part = {
+        "observation": jnp.zeros((4, 1)),
+        "next_observation": jnp.zeros((4, 1)),
+        "action": jnp.zeros((4, 1)),
+    }
     part |= {"reward": jnp.ones(4), "goes_on": jnp.zeros(4)}
-    parts, _ = inner.gradient_step(state.actor, state.critics, slow, state.log_alpha, state.opt_states, part, KEY)
-    jax.tree.map(lambda new, moved: np.testing.assert_allclose(moved, 5e-3 * new, rtol=1e-4, atol=1e-8), parts[1], parts[2])
+    parts, _ = inner.gradient_step(
+        state.actor, state.critics, slow, state.log_alpha, state.opt_states, part, KEY
+    )
+    jax.tree.map(
+        lambda new, moved: np.testing.assert_allclose(moved, 5e-3 * new, rtol=1e-4, atol=1e-8),
+        parts[1],
+        parts[2],
+    )
 
 
 @pytest.mark.parametrize(("ends", "goes_on"), [(True, 0.0), (False, 1.0)])
@@ -133,8 +172,12 @@ def test_a_cut_goes_on_and_an_end_does_not(ends, goes_on):
     used = rows["next_observation"][:, 0] > 0.0
     assert used.sum() == 5 * 8 * 4 and last.sum() > 20
     assert (rows["goes_on"][last] == goes_on).all() and (rows["goes_on"][used & ~last] == 1.0).all()
-    assert (rows["next_observation"] - rows["observation"])[used].min() == 1.0  # never the state after the restart
-    np.testing.assert_allclose(rows["reward"][used], -4.0 * (rows["action"][used, 0] - 0.4) ** 2, rtol=1e-5, atol=1e-6)
+    assert (rows["next_observation"] - rows["observation"])[
+        used
+    ].min() == 1.0  # never the state after the restart
+    np.testing.assert_allclose(
+        rows["reward"][used], -4.0 * (rows["action"][used, 0] - 0.4) ** 2, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_the_buffer_holds_the_latest_steps():
@@ -144,18 +187,23 @@ def test_the_buffer_holds_the_latest_steps():
     inner = made(Long(), capacity=70, episode_steps=1000, updates=1, batch_size=4, rounds=50)
     assert inner.capacity == 96  # whole rounds of 8 x 4 steps
     state, _ = trained(inner, 7)
-    assert sorted(np.asarray(state.buffer["next_observation"])[:, 0]) == sorted(np.repeat(np.arange(17, 29), 8))
+    assert sorted(np.asarray(state.buffer["next_observation"])[:, 0]) == sorted(
+        np.repeat(np.arange(17, 29), 8)
+    )
 
 
 def test_it_finds_the_best_action_and_its_worth():
-    """One-step episodes: Q(s, a) is the reward itself, and the best action 0.4, whatever the entropy."""
+    """One-step episodes: Q(s, a) is the reward itself, and the best action 0.4, whatever the
+    entropy."""
     inner = made(rounds=60, random_rounds=5, learning_rate=3e-3, entropy_target=-2.0)
     state, metrics = trained(inner, 60)
     mode = inner.act(inner.params(state), jnp.zeros(1), KEY)
     assert abs(float(mode[0]) - 0.4) < 0.05
     x = view(inner.inputs(state), jnp.zeros((3, 1)))
     action = jnp.array([[0.2], [0.4], [0.6]])
-    np.testing.assert_allclose(inner.q(state.critics, x, action), np.tile([-0.16, 0.0, -0.16], (2, 1)), atol=0.06)
+    np.testing.assert_allclose(
+        inner.q(state.critics, x, action), np.tile([-0.16, 0.0, -0.16], (2, 1)), atol=0.06
+    )
     assert np.isfinite(np.concatenate([np.ravel(value) for value in metrics.values()])).all()
 
 
@@ -171,11 +219,14 @@ def test_random_rounds_update_nothing():
     assert same(before.actor, three.actor) and same(before.critics, three.critics)
     assert not same(three.actor, four.actor) and not same(three.critics, four.critics)
     actions = np.asarray(three.buffer["action"])[:96]
-    assert abs(actions.mean()) < 0.2 and 0.5 < actions.std() < 0.65  # uniform on [-1, 1]: 1 / sqrt(3)
+    assert (
+        abs(actions.mean()) < 0.2 and 0.5 < actions.std() < 0.65
+    )  # uniform on [-1, 1]: 1 / sqrt(3)
 
 
 @pytest.mark.parametrize(
-    ("world", "settings", "words"), [(Bandit, {}, "nearest: ppo"), (Aim, {"random_rounds": 20}, "random_rounds=19")]
+    ("world", "settings", "words"),
+    [(Bandit, {}, "nearest: ppo"), (Aim, {"random_rounds": 20}, "random_rounds=19")],
 )
 def test_what_cannot_be_is_one_line(world, settings, words):
     with pytest.raises(BadInput, match=words):

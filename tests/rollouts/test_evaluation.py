@@ -18,7 +18,9 @@ KEY = jax.random.PRNGKey(3)
 
 def line_act(params, observation, key):
     """The expert's action plus a bias, and noise of a given size."""
-    return line_expert(observation) + params["bias"] + params["noise"] * jax.random.normal(key, (2,))
+    return (
+        line_expert(observation) + params["bias"] + params["noise"] * jax.random.normal(key, (2,))
+    )
 
 
 def drifting_act(params, observation, key):
@@ -41,14 +43,21 @@ def bound(world):
 
 @functools.cache
 def evaluator(kind, act, horizon=HORIZON):
-    return jax.jit(lambda params, key: evaluation.evaluate(bound(kind()), act, params, key, EPISODES, horizon))
+    return jax.jit(
+        lambda params, key: evaluation.evaluate(bound(kind()), act, params, key, EPISODES, horizon)
+    )
 
 
 def slow(world, act, params, key, episodes, horizon):
     """What `evaluate` counts, one episode and one step at a time."""
     reset, step, ask = jax.jit(world.reset), jax.jit(world.step), jax.jit(world.expert)
     counts = dict.fromkeys(("on_steps", "on_to_off", "off_steps", "off_to_on"), 0.0)
-    reward, cost, graded, errors = 0.0, np.zeros(horizon), np.zeros(horizon), np.zeros(len(TOLERANCES))
+    reward, cost, graded, errors = (
+        0.0,
+        np.zeros(horizon),
+        np.zeros(horizon),
+        np.zeros(len(TOLERANCES)),
+    )
     for i in range(episodes):
         state = reset(jax.random.fold_in(key, i))
         for t in range(horizon):
@@ -68,7 +77,14 @@ def slow(world, act, params, key, episodes, horizon):
                     errors[j] += np.abs(action.astype(np.float64) - expert).max() > tolerance
                 else:
                     errors[j] += action != expert
-    return {**counts, "cost": cost, "graded_cost": graded, "own_errors": errors, "episodes": episodes, "reward": reward}
+    return {
+        **counts,
+        "cost": cost,
+        "graded_cost": graded,
+        "own_errors": errors,
+        "episodes": episodes,
+        "reward": reward,
+    }
 
 
 @pytest.mark.parametrize("case", ["line expert", "line drifting", "chain"])
@@ -76,7 +92,11 @@ def test_evaluate_is_the_slow_loop(case):
     world, act, policy = {
         "line expert": (Line(), None, None),
         "line drifting": (Line(), drifting_act, None),
-        "chain": (Chain(hazard=1.0, recovery=1.0), chain_act, jnp.append(jnp.arange(64) // 2 % 3, 3.0)),
+        "chain": (
+            Chain(hazard=1.0, recovery=1.0),
+            chain_act,
+            jnp.append(jnp.arange(64) // 2 % 3, 3.0),
+        ),
     }[case]
     if case == "chain":  # everything is a mistake that is met often: the plain situation too
         policy = policy.at[0].set(1.0)
@@ -95,11 +115,16 @@ def test_evaluate_is_the_slow_loop(case):
 @pytest.mark.parametrize("kind", [Line, Chain])
 def test_the_expert_makes_no_errors_and_pays_nothing(kind):
     got = evaluator(kind, None)(None, KEY)
-    assert not got.own_errors.any() and not got.cost.any() and float(got.on_steps) == EPISODES * HORIZON
+    assert (
+        not got.own_errors.any()
+        and not got.cost.any()
+        and float(got.on_steps) == EPISODES * HORIZON
+    )
 
 
 def test_policies_under_one_key_meet_the_same_episodes():
-    """The graded cost of `Line` is its wind alone, whatever the car does and whether the policy itself is random."""
+    """The graded cost of `Line` is its wind alone, whatever the car does and whether the policy
+    itself is random."""
     evaluate = evaluator(Line, line_act)
     calm, rough = evaluate(params(), KEY), evaluate(params((0.6, 0.0), 0.3), KEY)
     assert float(calm.cost.sum()) == 0 and float(rough.cost.sum()) > 0
@@ -109,7 +134,9 @@ def test_policies_under_one_key_meet_the_same_episodes():
 
 
 def test_a_shorter_evaluation_is_the_start_of_a_longer_one():
-    short, long = (evaluator(Line, line_act, horizon)(params((0.6, 0.0), 0.3), KEY) for horizon in (5, HORIZON))
+    short, long = (
+        evaluator(Line, line_act, horizon)(params((0.6, 0.0), 0.3), KEY) for horizon in (5, HORIZON)
+    )
     np.testing.assert_array_equal(short.cost, long.cost[:5])
 
 
@@ -122,30 +149,55 @@ def test_wrong_at_the_tolerances():
     world, expert = Line(), jnp.asarray([0.0, 0.5])
     for j, tolerance in enumerate(TOLERANCES):
         at = np.float32(tolerance)
-        for gap, expected in ((at, 0.0), (np.nextafter(at, np.float32(1)), 1.0), (-at, 0.0), (-2 * at, 1.0)):
-            # The first component is off, the second is right; float32 holds the gap exactly because the expert's is 0.
+        for gap, expected in (
+            (at, 0.0),
+            (np.nextafter(at, np.float32(1)), 1.0),
+            (-at, 0.0),
+            (-2 * at, 1.0),
+        ):
+            # The first component is off, the second is right; float32 holds the gap exactly because
+            # the expert's is 0.
             assert float(evaluation.wrong(world, jnp.asarray([gap, 0.5]), expert)[j]) == expected
-    np.testing.assert_array_equal(evaluation.wrong(world, jnp.asarray([0.0, 0.375]), expert), [1, 1, 0])  # any component counts
-    np.testing.assert_array_equal(evaluation.wrong(world, jnp.asarray([0.06, 0.65]), expert), [1, 1, 0])
+    np.testing.assert_array_equal(
+        evaluation.wrong(world, jnp.asarray([0.0, 0.375]), expert), [1, 1, 0]
+    )  # any component counts
+    np.testing.assert_array_equal(
+        evaluation.wrong(world, jnp.asarray([0.06, 0.65]), expert), [1, 1, 0]
+    )
     for action, expected in ((2, 0.0), (1, 1.0), (3, 1.0)):
-        np.testing.assert_array_equal(evaluation.wrong(Chain(), jnp.int32(action), jnp.int32(2)), [expected] * 3)
+        np.testing.assert_array_equal(
+            evaluation.wrong(Chain(), jnp.int32(action), jnp.int32(2)), [expected] * 3
+        )
 
 
 def test_collect():
     world = bound(Line())
     demos = jax.jit(lambda key: evaluation.collect(world, key, 5, 7))(KEY)
-    assert demos.observation.shape == (5, 7, 3) and demos.action.shape == (5, 7, 2) and demos.mask.shape == (5, 7)
+    assert (
+        demos.observation.shape == (5, 7, 3)
+        and demos.action.shape == (5, 7, 2)
+        and demos.mask.shape == (5, 7)
+    )
     assert (demos.mask == 1).all() and demos.mask.dtype == jnp.float32
-    np.testing.assert_allclose(demos.action, jax.vmap(jax.vmap(line_expert))(demos.observation), rtol=1e-5, atol=1e-6)
-    # Each observation follows from the one before it under the expert's action, and no two episodes start alike.
-    follows = demos.observation[:, :-1, 0] + 0.5 * demos.action[:, :-1, 0] + demos.observation[:, :-1, 1]
+    np.testing.assert_allclose(
+        demos.action, jax.vmap(jax.vmap(line_expert))(demos.observation), rtol=1e-5, atol=1e-6
+    )
+    # Each observation follows from the one before it under the expert's action, and no two episodes
+    # start alike.
+    follows = (
+        demos.observation[:, :-1, 0] + 0.5 * demos.action[:, :-1, 0] + demos.observation[:, :-1, 1]
+    )
     np.testing.assert_allclose(demos.observation[:, 1:, 0], follows, rtol=1e-5, atol=1e-6)
     assert len(np.unique(demos.observation[:, 0, 0])) == 5
 
 
 def test_collect_of_a_discrete_world():
     demos = jax.jit(lambda key: evaluation.collect(bound(Chain()), key, 5, 7))(KEY)
-    assert demos.observation.shape == (5, 7, 65) and demos.action.shape == (5, 7) and demos.action.dtype == jnp.int32
+    assert (
+        demos.observation.shape == (5, 7, 65)
+        and demos.action.shape == (5, 7)
+        and demos.action.dtype == jnp.int32
+    )
     np.testing.assert_array_equal(demos.action, chain_expert(np.asarray(demos.observation)))
 
 
@@ -164,7 +216,8 @@ def test_expert_errors_of_known_policies():
     np.testing.assert_array_equal(count(None, None), [0, 0, 0])
     np.testing.assert_array_equal(count(line_act, params()), [0, 0, 0])
     np.testing.assert_array_equal(count(line_act, params((0.0, 0.15))), [total, total, 0])
-    # A policy that would leave the road is asked on the expert's road only; its own errors never move the car.
+    # A policy that would leave the road is asked on the expert's road only; its own errors never
+    # move the car.
     np.testing.assert_array_equal(count(line_act, params((-1.0, 0.0))), [total] * 3)
 
     def wrong_where_the_expert_never_is(p, observation, key):

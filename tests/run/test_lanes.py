@@ -17,15 +17,25 @@ def lane():
 
 
 def sums(cost=2.0):
-    wide = {name: np.full(WIDTH, 3.0, np.float32) for name in ("on_steps", "on_to_off", "off_steps", "off_to_on")}
+    wide = {
+        name: np.full(WIDTH, 3.0, np.float32)
+        for name in ("on_steps", "on_to_off", "off_steps", "off_to_on")
+    }
     curves = {name: np.full((WIDTH, HORIZON), cost, np.float32) for name in ("cost", "graded_cost")}
     errors = np.tile(np.float32([4, 2, 1]), (WIDTH, 1))
-    whole = {"episodes": np.full(WIDTH, 8, np.float32), "broken": np.zeros(WIDTH), "reward": np.full(WIDTH, 20.0)}
+    whole = {
+        "episodes": np.full(WIDTH, 8, np.float32),
+        "broken": np.zeros(WIDTH),
+        "reward": np.full(WIDTH, 20.0),
+    }
     return {**wide, **curves, **whole, "own_errors": errors}
 
 
 def eps():
-    return {"expert_errors": np.tile(np.float32([16, 8, 4]), (WIDTH, 1)), "expert_steps": np.full(WIDTH, 64, np.float32)}
+    return {
+        "expert_errors": np.tile(np.float32([16, 8, 4]), (WIDTH, 1)),
+        "expert_steps": np.full(WIDTH, 64, np.float32),
+    }
 
 
 def finish(own):
@@ -56,8 +66,16 @@ def test_rows_of_a_finished_cell():
     assert values(own, "departures")[0] == [6.0]
     assert values(own, "return")[0] == [2.5]
     assert values(own, "episodes")[0] == [16.0] and values(own, "on_to_off")[0] == [6.0]
-    assert [values(own, f"eps_expert@{tau}")[0] for tau in ("0.05", "0.1", "0.2")] == [[0.25], [0.125], [0.0625]]
-    assert [values(own, f"eps_own@{tau}")[0] for tau in ("0.05", "0.1", "0.2")] == [[0.125], [0.0625], [0.03125]]
+    assert [values(own, f"eps_expert@{tau}")[0] for tau in ("0.05", "0.1", "0.2")] == [
+        [0.25],
+        [0.125],
+        [0.0625],
+    ]
+    assert [values(own, f"eps_own@{tau}")[0] for tau in ("0.05", "0.1", "0.2")] == [
+        [0.125],
+        [0.0625],
+        [0.03125],
+    ]
     assert values(own, "failed")[0] == [0.0] and values(own, "failed_round")[0] == [-1.0]
     assert own.manifest({})["consumes"]["env_steps"] == 7
 
@@ -84,7 +102,11 @@ def test_failed_seeds_are_named_with_round_and_quantity():
     bad["graded_cost"][2, 1] = np.nan
     own.add(bad)
     own.add(eps())
-    assert [(f.seed, f.round, f.quantity) for f in own.failures()] == [(10, 3, "loss"), (11, 2, "params"), (12, 6, "cost")]
+    assert [(f.seed, f.round, f.quantity) for f in own.failures()] == [
+        (10, 3, "loss"),
+        (11, 2, "params"),
+        (12, 6, "cost"),
+    ]
     assert np.isnan(values(own, "cost")[0]).all() and np.isnan(values(own, "eps_own@0.1")[0]).all()
     assert values(own, "failed")[0] == [1.0] and values(own, "failed_round")[0] == [3.0]
 

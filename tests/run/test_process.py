@@ -16,14 +16,20 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 @pytest.fixture
 def settings():
-    names = ("jax_default_matmul_precision", "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    names = (
+        "jax_default_matmul_precision",
+        "jax_compilation_cache_dir",
+        "jax_persistent_cache_min_compile_time_secs",
+    )
     before = {name: getattr(jax.config, name) for name in names}
     yield
     for name, value in before.items():
         jax.config.update(name, value)
 
 
-@pytest.mark.parametrize(("chosen", "expected"), [(None, "highest"), ("bfloat16", "bfloat16"), ("default", "default")])
+@pytest.mark.parametrize(
+    ("chosen", "expected"), [(None, "highest"), ("bfloat16", "bfloat16"), ("default", "default")]
+)
 def test_matrices_are_multiplied_in_full_precision_unless_told(chosen, expected, settings):
     jax.config.update("jax_default_matmul_precision", chosen)
     process.configure(jax.local_device_count("cpu"))
@@ -46,10 +52,13 @@ process.supervise(work)
 
 
 def interrupted(tmp_path, *signals):
-    """(exit status, stderr, whether the last checkpoint was written) of work that gets signals, each after some seconds."""
+    """(exit status, stderr, whether the last checkpoint was written) of work that gets signals,
+    each after some seconds."""
     mark = tmp_path / "mark"
     command = [sys.executable, "-c", SUPERVISED, str(mark)]
-    program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    program = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
     assert program.stdout and program.stdout.readline() == "ready\n"
     for number, wait in signals:
         time.sleep(wait)
@@ -64,7 +73,10 @@ def interrupted(tmp_path, *signals):
         [(signal.SIGTERM, 0.0), (signal.SIGTERM, 0.3)],
         [(signal.SIGTERM, 0.0), (signal.SIGTERM, 0.0), (signal.SIGTERM, 0.8)],
         [(signal.SIGINT, 0.0), (signal.SIGTERM, 0.3)],  # a wrapper that ends its child after Ctrl-C
-        [(signal.SIGINT, 0.0), (signal.SIGINT, 0.05)],  # a wrapper that hands on what the terminal sent already
+        [
+            (signal.SIGINT, 0.0),
+            (signal.SIGINT, 0.05),
+        ],  # a wrapper that hands on what the terminal sent already
         [(signal.SIGTERM, 0.0), (signal.SIGINT, 0.5)],
         [(signal.SIGHUP, 0.0)],  # a terminal that is closed
     ],
@@ -72,7 +84,9 @@ def interrupted(tmp_path, *signals):
 def test_one_request_may_come_as_several_signals(signals, tmp_path):
     status, told, written = interrupted(tmp_path, *signals)
     assert (status, written) == (75, True)
-    assert told.count("stopping at the next checkpoint") == 1 and "everything so far is stored" in told
+    assert (
+        told.count("stopping at the next checkpoint") == 1 and "everything so far is stored" in told
+    )
 
 
 def test_a_second_ctrl_c_is_the_hard_way_out(tmp_path):

@@ -1,4 +1,5 @@
-"""The runner: results depend on neither chunks, neighbours nor interruptions, and one compilation serves all."""
+"""The runner: results depend on neither chunks, neighbours nor interruptions, and one
+compilation serves all."""
 
 from __future__ import annotations
 
@@ -17,7 +18,14 @@ from irl_bench.core.settings import BadInput
 from irl_bench.run import programs, runner
 from irl_bench.run.console import Silent
 from irl_bench.storage.cells import StoreError, cell_path, read_cell
-from tests.worlds.toys import BAD_METRIC_ROUND, BAD_PARAMS_ROUND, BAD_SEED, ROUNDS, cell, closed_form
+from tests.worlds.toys import (
+    BAD_METRIC_ROUND,
+    BAD_PARAMS_ROUND,
+    BAD_SEED,
+    ROUNDS,
+    cell,
+    closed_form,
+)
 
 
 def run(cells, out, **options):
@@ -31,7 +39,11 @@ def contents(out):
 def value(out, spec, quantity, seed, horizon=0):
     _, table = read_cell(cell_path(out, cell_key(spec, fingerprint())))
     rows = table.to_pylist()
-    return [row["value"] for row in rows if (row["quantity"], row["seed"], row["T"]) == (quantity, seed, horizon)]
+    return [
+        row["value"]
+        for row in rows
+        if (row["quantity"], row["seed"], row["T"]) == (quantity, seed, horizon)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -65,14 +77,18 @@ def test_only_the_programs_last_used_are_kept(tmp_path, monkeypatch):
     programs.program_for(second)
     assert programs.program_for(first) is kept
     programs.program_for(third)
-    assert programs.program_for(first) is kept and [kept._cell for kept in programs._programs.values()] == [third, first]
+    assert programs.program_for(first) is kept and [
+        kept._cell for kept in programs._programs.values()
+    ] == [third, first]
 
 
 def test_demonstrations_are_made_once_for_all_cells_that_want_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(programs, "_made", {})
     run([cell()], tmp_path)
     (made,) = programs._made.values()
-    run([cell(episodes=64, mode="nominal")], tmp_path)  # a further cell with the same demonstrations
+    run(
+        [cell(episodes=64, mode="nominal")], tmp_path
+    )  # a further cell with the same demonstrations
     assert [kept is made for kept in programs._made.values()] == [True]
     run([cell(mode="recoverable"), cell(demo_steps=7)], tmp_path)
     assert len(programs._made) == 3
@@ -92,7 +108,13 @@ class StopAt(Silent):
 
 def test_one_compilation_for_modes_dials_seeds_and_episodes(tmp_path):
     programs._programs.clear()
-    cells = [cell(), cell(first_seed=6), cell(mode="recoverable"), cell(dials={"slip": 0.3}), cell(episodes=64, eval_every=0)]
+    cells = [
+        cell(),
+        cell(first_seed=6),
+        cell(mode="recoverable"),
+        cell(dials={"slip": 0.3}),
+        cell(episodes=64, eval_every=0),
+    ]
     with compilations() as seen:
         summary = run(cells, tmp_path)
     once = {"demonstrate": 1, "init": 1, "chunk": 1, "evaluate": 1, "expert_errors": 1, "keep": 1}
@@ -157,7 +179,13 @@ def test_damaged_checkpoints_fall_back_and_then_start_again(tmp_path, reference)
 
     stop = threading.Event()
     with pytest.raises(runner.Interrupted):
-        run(cells[:1], tmp_path, stop=stop, progress=StopAt(stop, "evaluating", 2), checkpoint_seconds=0.0)
+        run(
+            cells[:1],
+            tmp_path,
+            stop=stop,
+            progress=StopAt(stop, "evaluating", 2),
+            checkpoint_seconds=0.0,
+        )
     seals = sorted(tmp_path.glob("checkpoints/*/*.json"))
     assert len(seals) == 2
     for seal in seals:
@@ -180,18 +208,30 @@ def test_failed_seeds_are_marked_and_the_others_go_on(tmp_path):
         assert np.isnan(value(tmp_path, spec, "cost", seed, 16)) == failed
     good = value(tmp_path, spec, "cost", BAD_SEED - 1, 16)
     run([cell(first_seed=BAD_SEED - 1, eval_every=0)], tmp_path)
-    assert good == value(tmp_path, cell(first_seed=BAD_SEED - 1, eval_every=0), "cost", BAD_SEED - 1, 16)
+    assert good == value(
+        tmp_path, cell(first_seed=BAD_SEED - 1, eval_every=0), "cost", BAD_SEED - 1, 16
+    )
 
 
 def test_expert_costs_what_the_closed_form_says(tmp_path):
-    changes = {"algo": "tests.worlds.toys:make_expert", "eval_every": 0, "episodes": 4096, "block": 512, "dials": {"slip": 0.05}}
+    changes = {
+        "algo": "tests.worlds.toys:make_expert",
+        "eval_every": 0,
+        "episodes": 4096,
+        "block": 512,
+        "dials": {"slip": 0.05},
+    }
     cells = [cell(**changes), cell(**changes, mode="recoverable")]
     summary = run(cells, tmp_path)
     assert "chunk" not in next(iter(summary.compilations.values()))
     for spec, back in zip(cells, (0.0, 0.5), strict=True):
         exact = closed_form(16, 0.05, back)
-        got = [np.mean([value(tmp_path, spec, "cost", seed, t)[0] for seed in spec.seeds]) for t in (1, 8, 16)]
-        # The steps of an episode vary together: at most T times the spread of independent ones, over 3 x 4096 episodes.
+        got = [
+            np.mean([value(tmp_path, spec, "cost", seed, t)[0] for seed in spec.seeds])
+            for t in (1, 8, 16)
+        ]
+        # The steps of an episode vary together: at most T times the spread of independent ones,
+        # over 3 x 4096 episodes.
         for horizon, mean in zip((1, 8, 16), got, strict=True):
             assert abs(mean - exact[horizon - 1]) < 4 * horizon * 0.5 / np.sqrt(3 * 4096)
         assert value(tmp_path, spec, "eps_own@0.1", 0) == [0.0]
@@ -199,13 +239,24 @@ def test_expert_costs_what_the_closed_form_says(tmp_path):
         assert on + off == 4096 * 16
 
 
-@pytest.mark.parametrize(("policy", "exact"), [("stay", closed_form(16, 0.1, 0.5)[15]), ("draw", np.nan)])
+@pytest.mark.parametrize(
+    ("policy", "exact"), [("stay", closed_form(16, 0.1, 0.5)[15]), ("draw", np.nan)]
+)
 def test_a_policy_that_draws_has_no_closed_form_and_does_not_fail(tmp_path, policy, exact):
-    spec = cell(algo=f"policy:tests.worlds.toys:{policy}", env="tests.worlds.toys:Known", mode="recoverable", eval_every=0)
+    spec = cell(
+        algo=f"policy:tests.worlds.toys:{policy}",
+        env="tests.worlds.toys:Known",
+        mode="recoverable",
+        eval_every=0,
+    )
     run([spec], tmp_path)
     for seed in spec.seeds:
-        np.testing.assert_allclose(value(tmp_path, spec, "expected_cost", seed, 16), exact, rtol=1e-5)
-        assert np.isfinite(value(tmp_path, spec, "cost", seed, 16)) and value(tmp_path, spec, "failed", seed) == [0.0]
+        np.testing.assert_allclose(
+            value(tmp_path, spec, "expected_cost", seed, 16), exact, rtol=1e-5
+        )
+        assert np.isfinite(value(tmp_path, spec, "cost", seed, 16)) and value(
+            tmp_path, spec, "failed", seed
+        ) == [0.0]
 
 
 def test_a_damaged_result_stops_the_run_and_stays(tmp_path, reference):
@@ -262,7 +313,9 @@ def test_cells_from_another_number_of_devices_are_said(tmp_path, monkeypatch):
     summary = run([cell(), cell(first_seed=3), cell(first_seed=6)], tmp_path, progress=told)
     assert len(summary.done) == 3
     (line,) = [note for note in told.notes if "devices" in note]
-    assert line.startswith(f"2 of these cells are here from a process with {own + 1} devices, and this one has {own}")
+    assert line.startswith(
+        f"2 of these cells are here from a process with {own + 1} devices, and this one has {own}"
+    )
     assert line.endswith(f"start again with JAX_NUM_CPU_DEVICES={own + 1}")
     told = Told()
     run([cell(), cell(first_seed=9)], tmp_path, progress=told)  # the first is here by now
@@ -274,11 +327,16 @@ def test_a_checkpoint_from_another_number_of_devices_is_said(tmp_path):
     (tmp_path / "checkpoints" / key).mkdir(parents=True)
     told = Told()
     run([cell()], tmp_path, progress=told)
-    assert any("1 of these cells" in note and "JAX_NUM_CPU_DEVICES=4" in note for note in told.notes)
+    assert any(
+        "1 of these cells" in note and "JAX_NUM_CPU_DEVICES=4" in note for note in told.notes
+    )
 
 
 def test_an_option_that_only_the_calling_thread_sees_is_one_line(tmp_path):
-    with jax.default_matmul_precision("bfloat16"), pytest.raises(BadInput, match=r"context manager.*jax\.config\.update"):
+    with (
+        jax.default_matmul_precision("bfloat16"),
+        pytest.raises(BadInput, match=r"context manager.*jax\.config\.update"),
+    ):
         runner.run([cell()], tmp_path, progress=Silent())
 
 
@@ -298,7 +356,9 @@ def test_another_option_in_the_same_process_is_another_program(tmp_path):
 
 
 def test_an_option_of_the_calling_thread_is_found_before_anything_is_written(tmp_path):
-    request = cli.parse(["sweep.py", "--algo=bc", "--env=chain", "--budget=smoke", f"--out={tmp_path / 'run'}"]).request
+    request = cli.parse(
+        ["sweep.py", "--algo=bc", "--env=chain", "--budget=smoke", f"--out={tmp_path / 'run'}"]
+    ).request
     with jax.default_matmul_precision("bfloat16"), pytest.raises(BadInput, match="context manager"):
         sweep.compute(request, "", print)
     assert not (tmp_path / "run").exists()

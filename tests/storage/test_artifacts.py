@@ -1,4 +1,5 @@
-"""What a run leaves of its learners: stored exactly, refused if damaged, and used again as it is."""
+"""What a run leaves of its learners: stored exactly, refused if damaged, and used again as it
+is."""
 
 import dataclasses
 import threading
@@ -23,11 +24,36 @@ EVALUATED = ("cost", "graded_cost")
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-TINY = {"hidden": [4], "value_hidden": [4], "worlds": 4, "unroll": 8, "minibatches": 2, "epochs": 1, "rounds": 2,
-        "episode_steps": 8}  # fmt: skip
-GAIL = {**TINY, "disc_hidden": [4], "disc_batch": 4, "disc_steps": 1, "bc_steps": 2, "policy_delay": 0}
-FIELDS = {"env": "tests.worlds.helpers:Line", "mode": "nominal", "horizon": 8, "demos": 4, "demo_steps": 8, "episodes": 4,
-          "block": 4, "eps_episodes": 2, "eps_steps": 4, "width": 2}  # fmt: skip
+TINY = {
+    "hidden": [4],
+    "value_hidden": [4],
+    "worlds": 4,
+    "unroll": 8,
+    "minibatches": 2,
+    "epochs": 1,
+    "rounds": 2,
+    "episode_steps": 8,
+}
+GAIL = {
+    **TINY,
+    "disc_hidden": [4],
+    "disc_batch": 4,
+    "disc_steps": 1,
+    "bc_steps": 2,
+    "policy_delay": 0,
+}
+FIELDS = {
+    "env": "tests.worlds.helpers:Line",
+    "mode": "nominal",
+    "horizon": 8,
+    "demos": 4,
+    "demo_steps": 8,
+    "episodes": 4,
+    "block": 4,
+    "eps_episodes": 2,
+    "eps_steps": 4,
+    "width": 2,
+}
 
 
 def cell(algo="gail", first_seed=0, **fields):
@@ -36,8 +62,11 @@ def cell(algo="gail", first_seed=0, **fields):
 
 def parts(seed=0):
     rng = np.random.default_rng(seed)
-    draw = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
-    return {"policy": {"w": draw(2, 3, 4), "b": draw(2)}, "reward": [draw(2, 5), rng.integers(0, 9, (2, 1))]}
+    draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
+    return {
+        "policy": {"w": draw(2, 3, 4), "b": draw(2)},
+        "reward": [draw(2, 5), rng.integers(0, 9, (2, 1))],
+    }
 
 
 def equal(found, parts, row):
@@ -61,11 +90,19 @@ def refused(path, *names):
 def test_round_trip(tmp_path, of):
     path = artifacts.write(tmp_path, cell(first_seed=3), "key", parts())
     found = artifacts.read({"file": path, "run": tmp_path, "folder": path.parent}[of])
-    assert (found.algo, found.env, found.demos, found.demo_steps, found.horizon) == ("gail", FIELDS["env"], 4, 8, 8)
+    assert (found.algo, found.env, found.demos, found.demo_steps, found.horizon) == (
+        "gail",
+        FIELDS["env"],
+        4,
+        8,
+        8,
+    )
     assert list(found.arrays) == [3, 4]
     for row, seed in enumerate((3, 4)):
         equal(found.arrays[seed], parts(), row)
-    for mine, leaf in zip(found.of("policy", range(3, 5)), jax.tree.leaves(parts()["policy"]), strict=True):
+    for mine, leaf in zip(
+        found.of("policy", range(3, 5)), jax.tree.leaves(parts()["policy"]), strict=True
+    ):
         np.testing.assert_array_equal(mine, leaf)
 
 
@@ -103,7 +140,11 @@ def test_foreign_and_absent_files_are_named(tmp_path):
     from safetensors.numpy import save
 
     path = tmp_path / "foreign.safetensors"
-    for content in (b"not at all", save({"x": np.zeros(3)}), save({"x": np.zeros(3)}, {"irl_bench": "[]"})):
+    for content in (
+        b"not at all",
+        save({"x": np.zeros(3)}),
+        save({"x": np.zeros(3)}, {"irl_bench": "[]"}),
+    ):
         path.write_bytes(content)
         refused(path, path)
     refused(tmp_path / "absent.safetensors", tmp_path / "absent.safetensors")
@@ -111,7 +152,12 @@ def test_foreign_and_absent_files_are_named(tmp_path):
 
 
 def test_two_algorithms_two_modes_or_a_seed_twice_are_refused(tmp_path):
-    others = {"algo": {"algo": "airl"}, "mode": {"mode": "other"}, "dials": {"dials": {"gust": 0.5}}, "seed": {"first_seed": 1}}
+    others = {
+        "algo": {"algo": "airl"},
+        "mode": {"mode": "other"},
+        "dials": {"dials": {"gust": 0.5}},
+        "seed": {"first_seed": 1},
+    }
     for name, other in others.items():
         out = tmp_path / name
         artifacts.write(out, cell(), "one", parts())
@@ -137,7 +183,9 @@ def gail_run(tmp_path_factory):
 
 def rebuilt(found, part, row, learner, task):
     """The pytree of a part of one seed."""
-    shapes = jax.eval_shape(lambda key: getattr(learner, part)(learner.init(key, task)), jax.random.PRNGKey(0))
+    shapes = jax.eval_shape(
+        lambda key: getattr(learner, part)(learner.init(key, task)), jax.random.PRNGKey(0)
+    )
     tree = jax.tree.structure(shapes)
     return jax.tree.unflatten(tree, found.arrays[row][part])
 
@@ -156,16 +204,25 @@ def test_stored_plays_exactly_that_policy(gail_run, tmp_path):
     stored = registry.learner("stored", dataclasses.replace(spec, given=found), {})
     observation = jax.random.normal(jax.random.PRNGKey(1), (16, 3))
     for seed in found.arrays:
-        state = stored.init(jax.random.PRNGKey(9), dataclasses.replace(task, given=found.arrays[seed]["policy"]))
+        state = stored.init(
+            jax.random.PRNGKey(9), dataclasses.replace(task, given=found.arrays[seed]["policy"])
+        )
         theirs, mine = rebuilt(found, "policy", seed, learner, task), stored.policy(state)
         assert jax.tree.structure(theirs) == jax.tree.structure(mine)
         act = jax.vmap(learner.act, (None, 0, None)), jax.vmap(stored.act, (None, 0, None))
-        first, second = act[0](theirs, observation, jax.random.PRNGKey(2)), act[1](mine, observation, jax.random.PRNGKey(2))
+        first, second = (
+            act[0](theirs, observation, jax.random.PRNGKey(2)),
+            act[1](mine, observation, jax.random.PRNGKey(2)),
+        )
         np.testing.assert_array_equal(first, second)
     # In the frame its episodes are those of the run that learned it.
     run([cell("stored", given=artifacts.hold(found))], tmp_path)
-    tables = [read_cell(next(out.glob("cells/*.parquet")))[1].to_pandas() for out in (gail_run, tmp_path)]
-    kept = (table[table.quantity.isin(EVALUATED)].drop(columns=["cell", "round"]) for table in tables)
+    tables = [
+        read_cell(next(out.glob("cells/*.parquet")))[1].to_pandas() for out in (gail_run, tmp_path)
+    ]
+    kept = (
+        table[table.quantity.isin(EVALUATED)].drop(columns=["cell", "round"]) for table in tables
+    )
     before, after = (table.reset_index(drop=True) for table in kept)
     assert set(after.quantity) == set(EVALUATED)
     assert before.equals(after)
@@ -175,7 +232,9 @@ def test_judged_sums_the_learned_and_the_true_reward_of_the_experts_rollouts(gai
     found = artifacts.read(gail_run, "reward")
     spec, learner, task = gail_and(found)
     task = dataclasses.replace(task, given=found.arrays[1]["reward"])
-    judged = registry.learner("judged", dataclasses.replace(spec, given=found), {"rollouts": 16, "noise": 1.0})
+    judged = registry.learner(
+        "judged", dataclasses.replace(spec, given=found), {"rollouts": 16, "noise": 1.0}
+    )
     state = judged.init(jax.random.PRNGKey(3), task)
     shown = []
     for _ in range(judged.rounds):
@@ -191,7 +250,10 @@ def test_judged_sums_the_learned_and_the_true_reward_of_the_experts_rollouts(gai
     for _ in range(spec.horizon):
         action = world.expert(now, jax.random.PRNGKey(0))
         after = world.step(now, action)
-        true, theirs = true + float(after.reward), theirs + float(learner.judge(params, now.obs, action, after.obs))
+        true, theirs = (
+            true + float(after.reward),
+            theirs + float(learner.judge(params, now.obs, action, after.obs)),
+        )
         now = after
     assert shown[0]["judged_true"] == pytest.approx(true, abs=1e-5)
     assert shown[0]["judged_learned"] == pytest.approx(theirs, abs=1e-4)
@@ -238,22 +300,43 @@ def airl_learned(**config):
         "reward": [np.asarray(x) for x in jax.tree.leaves(reward)],
     }
     full = {name: setting.default for name, setting in registry.algorithm("airl").settings.items()}
-    full |= {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
-    return artifacts.Learned("airl", env, full, 4, 8, 8, "0" * 64, "0" * 8, {0: leaves}), learner, policy, reward
+    full |= {
+        name: tuple(value) if isinstance(value, list) else value for name, value in config.items()
+    }
+    return (
+        artifacts.Learned("airl", env, full, 4, 8, 8, "0" * 64, "0" * 8, {0: leaves}),
+        learner,
+        policy,
+        reward,
+    )
 
 
 def task_of(world, given=None):
     return Task(collect(world, jax.random.PRNGKey(5), 4, 8), world.dials, given)
 
 
-RLHF = {**TINY, "bc_steps": 2, "policy_delay": 0, "labels": 10, "pool_worlds": 4, "pool_steps": 8, "segment": 2, "members": 2,
-        "reward_hidden": [4], "reward_batch": 4, "reward_steps": 1, "init": "airl"}  # fmt: skip
+RLHF = {
+    **TINY,
+    "bc_steps": 2,
+    "policy_delay": 0,
+    "labels": 10,
+    "pool_worlds": 4,
+    "pool_steps": 8,
+    "segment": 2,
+    "members": 2,
+    "reward_hidden": [4],
+    "reward_batch": 4,
+    "reward_steps": 1,
+    "init": "airl",
+}
 
 
 def test_rlhf_begins_with_the_policy_and_the_reward_of_inverse_rl():
     found, airl, policy, reward = airl_learned()
     world = registry.world(found.env).world
-    spec = Spec(world, 8, 2, 8, found)  # other demonstrations than AIRL's: its policy goes on seeing what it saw
+    spec = Spec(
+        world, 8, 2, 8, found
+    )  # other demonstrations than AIRL's: its policy goes on seeing what it saw
     learner = registry.learner("rlhf", spec, {**RLHF, "reward_learning_rate": 1e-8})
     task = task_of(world, [leaf[0] for leaf in found.of("policy+reward", range(1))])
     state = jax.jit(learner.init)(jax.random.PRNGKey(0), task)
@@ -263,7 +346,8 @@ def test_rlhf_begins_with_the_policy_and_the_reward_of_inverse_rl():
     np.testing.assert_allclose(*same, rtol=1e-5, atol=1e-6)
     after, metrics = jax.jit(learner.update)(state, task)
     assert float(metrics["reference_kl"]) == pytest.approx(0, abs=1e-6)
-    # Members that have hardly learned anything add hardly anything: what is judged is g, in another unit.
+    # Members that have hardly learned anything add hardly anything: what is judged is g, in another
+    # unit.
     g = airl.judge(reward, x, jnp.zeros((16, 2)), x)
     judged = learner.judge(learner.reward(after), x, jnp.zeros((16, 2)), x)
     assert np.corrcoef(g, judged)[0, 1] > 0.999
@@ -283,7 +367,9 @@ def test_rlhf_begins_with_the_policy_and_the_reward_of_inverse_rl():
 def test_what_rlhf_cannot_begin_with_is_named(airl, rlhf, words):
     found = None if airl is None else airl_learned(**airl)[0]
     with pytest.raises(BadInput, match=words):
-        registry.learner("rlhf", Spec(registry.world(FIELDS["env"]).world, 8, 4, 8, found), {**RLHF, **rlhf})
+        registry.learner(
+            "rlhf", Spec(registry.world(FIELDS["env"]).world, 8, 4, 8, found), {**RLHF, **rlhf}
+        )
 
 
 def test_a_reward_that_rests_on_another_run_is_not_trained_on_again():

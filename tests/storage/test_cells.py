@@ -1,4 +1,5 @@
-"""Results on disk: equal bytes for equal results, and nothing damaged or foreign is ever taken for one."""
+"""Results on disk: equal bytes for equal results, and nothing damaged or foreign is ever taken
+for one."""
 
 import errno
 import os
@@ -23,7 +24,11 @@ from irl_bench.storage.cells import (
 from tests.worlds.toys import cell
 
 KEY = "0123456789abcdef0123"
-MANIFEST = {"rounds": 2, "consumes": {"expert_queries": 4, "env_steps": 0, "interactive": False}, "failures": []}
+MANIFEST = {
+    "rounds": 2,
+    "consumes": {"expert_queries": 4, "env_steps": 0, "interactive": False},
+    "failures": [],
+}
 
 
 def columns(seeds=(0, 1, 2), horizon=16, offset=0.0, failed=()):
@@ -32,11 +37,20 @@ def columns(seeds=(0, 1, 2), horizon=16, offset=0.0, failed=()):
     for seed in seeds:
         bad = seed in failed
         for quantity in ("cost", "graded_cost"):
-            rows += [(seed, 2, t, quantity, np.nan if bad else t + 100 * seed + offset) for t in range(1, horizon + 1)]
+            rows += [
+                (seed, 2, t, quantity, np.nan if bad else t + 100 * seed + offset)
+                for t in range(1, horizon + 1)
+            ]
         scalars = ["on_steps", "on_to_off", "off_steps", "off_to_on", "departures"]
-        scalars += [f"eps_{which}@{tau}" for which in ("expert", "own") for tau in ("0.05", "0.1", "0.2")]
+        scalars += [
+            f"eps_{which}@{tau}" for which in ("expert", "own") for tau in ("0.05", "0.1", "0.2")
+        ]
         rows += [(seed, 2, 0, quantity, np.nan if bad else float(seed)) for quantity in scalars]
-        rows += [(seed, 2, 0, "failed", float(bad)), (seed, 1, 0, "train/loss", 5.0), (seed, 1, horizon, "level", 0.5)]
+        rows += [
+            (seed, 2, 0, "failed", float(bad)),
+            (seed, 1, 0, "train/loss", 5.0),
+            (seed, 1, horizon, "level", 0.5),
+        ]
     seed, round_, t, quantity, value = zip(*rows, strict=True)
     return {"seed": seed, "round": round_, "T": t, "quantity": quantity, "value": value}
 
@@ -50,7 +64,9 @@ def test_round_trip(tmp_path):
     path = write_cell(tmp_path, cell(), KEY, columns(), MANIFEST)
     assert path == cell_path(tmp_path, KEY) and is_done(tmp_path, KEY)
     manifest, table = read_cell(path)
-    assert manifest["key"] == KEY and manifest["spec"] == cell().to_dict() and manifest["rounds"] == 2
+    assert (
+        manifest["key"] == KEY and manifest["spec"] == cell().to_dict() and manifest["rounds"] == 2
+    )
     assert table.schema == SCHEMA and set(table["cell"].to_pylist()) == {KEY}
     np.testing.assert_array_equal(table["value"].to_numpy(), columns()["value"])
     assert pq.read_table(path).equals(table)  # a plain Parquet file to everybody else
@@ -62,9 +78,13 @@ def test_equal_results_are_equal_bytes(tmp_path):
     table = pa.table({**columns(), "cell": ["?"] * len(columns()["seed"])})
     table = table.select(["T", "value", "cell", "round", "seed", "quantity"])
     one = write_cell(tmp_path / "a", cell(), KEY, columns(), MANIFEST).read_bytes()
-    two = write_cell(tmp_path / "b", cell(), KEY, table, dict(reversed(MANIFEST.items()))).read_bytes()
+    two = write_cell(
+        tmp_path / "b", cell(), KEY, table, dict(reversed(MANIFEST.items()))
+    ).read_bytes()
     assert one == two
-    assert one != write_cell(tmp_path / "c", cell(), KEY, columns(offset=1e-12), MANIFEST).read_bytes()
+    assert (
+        one != write_cell(tmp_path / "c", cell(), KEY, columns(offset=1e-12), MANIFEST).read_bytes()
+    )
 
 
 def test_flipped_bits_and_truncation_are_refused(tmp_path):
@@ -162,15 +182,25 @@ def test_plan_round_trip_and_damage(tmp_path):
 
 
 def entry(algo, keys, seeds, mode="nominal"):
-    return {"env": "tests.worlds.toys:TwoState", "algo": algo, "mode": mode, "cells": keys, "seeds": seeds}
+    return {
+        "env": "tests.worlds.toys:TwoState",
+        "algo": algo,
+        "mode": mode,
+        "cells": keys,
+        "seeds": seeds,
+    }
 
 
 def test_curves_take_the_seeds_asked_for_and_the_expert_of_the_mode(tmp_path):
     keys = ["a" * 20, "b" * 20, "c" * 20, "d" * 20]
     write_cell(tmp_path, cell(algo="bc"), keys[0], columns(), MANIFEST)
-    write_cell(tmp_path, cell(algo="bc", first_seed=3), keys[1], columns((3, 4, 5), failed=(4,)), MANIFEST)
+    write_cell(
+        tmp_path, cell(algo="bc", first_seed=3), keys[1], columns((3, 4, 5), failed=(4,)), MANIFEST
+    )
     write_cell(tmp_path, cell(algo="expert"), keys[2], columns((0, 1), offset=0.5), MANIFEST)
-    write_cell(tmp_path, cell(algo="expert", mode="recoverable"), keys[3], columns(offset=9.0), MANIFEST)
+    write_cell(
+        tmp_path, cell(algo="expert", mode="recoverable"), keys[3], columns(offset=9.0), MANIFEST
+    )
     learner = entry("bc", keys[:2], [1, 4])
     experts = [entry("expert", keys[3:], [0, 3], "recoverable"), entry("expert", keys[2:3], [0, 2])]
     write_plan(tmp_path, {"version": 1, "entries": [*experts, learner]})
@@ -181,7 +211,12 @@ def test_curves_take_the_seeds_asked_for_and_the_expert_of_the_mode(tmp_path):
     np.testing.assert_array_equal(got.cost[:3], steps + 100 * np.array([[1], [2], [3]]))
     np.testing.assert_array_equal(got.expert_cost, steps + 100 * np.array([[0], [1]]) + 0.5)
     assert got.on_to_off[:3].tolist() == [1, 2, 3] and got.eps_own.shape == (4, 3)
-    assert got.departures is not None and not got.interactive and got.episodes == 32 and got.consumes == (4, 0)
+    assert (
+        got.departures is not None
+        and not got.interactive
+        and got.episodes == 32
+        and got.consumes == (4, 0)
+    )
     with pytest.raises(StoreError, match="seed 6"):
         curves(tmp_path, entry("bc", keys[:2], [1, 6]))
     with pytest.raises(StoreError, match="not what the plan says"):

@@ -70,7 +70,12 @@ def test_any_damage_falls_back_to_the_one_before_and_then_to_none(tmp_path):
             file.write_bytes(damaged)
             found, notes = restored(tmp_path / "a")
             assert found[1] == facts(1) and float(found[0]["serial"]) == 1, file
-            assert len(notes) == 1 and "\n" not in notes[0] and newest.stem in notes[0] and "one before" in notes[0]
+            assert (
+                len(notes) == 1
+                and "\n" not in notes[0]
+                and newest.stem in notes[0]
+                and "one before" in notes[0]
+            )
         file.write_bytes(sound)
     assert restored(tmp_path / "a")[0][1] == facts(2)
     for folder in (tmp_path / "a").iterdir():

@@ -1,4 +1,5 @@
-"""Demonstrations as files: there and back, other lengths, every kind of bad file in one line, and through a sweep."""
+"""Demonstrations as files: there and back, other lengths, every kind of bad file in one line,
+and through a sweep."""
 
 import json
 import pathlib
@@ -33,7 +34,10 @@ def made(world):
 
 @pytest.fixture
 def arrays(made):
-    return {"observations": np.asarray(made.demonstrations.observation), "actions": np.asarray(made.demonstrations.action)}
+    return {
+        "observations": np.asarray(made.demonstrations.observation),
+        "actions": np.asarray(made.demonstrations.action),
+    }
 
 
 def test_a_recording_repeats():
@@ -45,10 +49,17 @@ def test_a_recording_repeats():
 
 def test_noise_is_executed_and_not_recorded(world, made):
     noisy = record(world, 5, N, T, noise=0.2)
-    np.testing.assert_array_equal(made.demonstrations.observation[:, 0], noisy.demonstrations.observation[:, 0])
-    np.testing.assert_array_equal(made.demonstrations.action[:, 0], noisy.demonstrations.action[:, 0])
+    np.testing.assert_array_equal(
+        made.demonstrations.observation[:, 0], noisy.demonstrations.observation[:, 0]
+    )
+    np.testing.assert_array_equal(
+        made.demonstrations.action[:, 0], noisy.demonstrations.action[:, 0]
+    )
     assert not np.allclose(made.last, noisy.last)
-    assert made.demonstrations.reward.shape == (N, T) and made.last.shape == (N, world.observation_size)
+    assert made.demonstrations.reward.shape == (N, T) and made.last.shape == (
+        N,
+        world.observation_size,
+    )
 
 
 @pytest.mark.parametrize("form", ["demos.npz", "lane-v0"])
@@ -65,7 +76,9 @@ def test_there_and_back(form, world, made, tmp_path):
     np.testing.assert_array_equal(found.action, made.demonstrations.action)
     np.testing.assert_array_equal(found.reward, made.demonstrations.reward)
     assert (found.mask == 1).all() and found.mask.shape == (N, T)
-    with pytest.raises(BadInput, match="holds demonstrations of lane_keep, not of chain; nearest: --env=lane_keep"):
+    with pytest.raises(
+        BadInput, match="holds demonstrations of lane_keep, not of chain; nearest: --env=lane_keep"
+    ):
         read(path, envs.make("chain"))
 
 
@@ -79,7 +92,9 @@ def test_other_lengths_come_with_a_mask(world, arrays, tmp_path):
 def test_the_first_episodes_are_padded_to_the_longest_of_them(world, arrays, tmp_path):
     np.savez(tmp_path / "d.npz", **arrays, lengths=np.array([4, 7, T]))
     found = read(tmp_path / "d.npz", world)
-    assert found.first(2).observation.shape == (2, 7, world.observation_size) and found.first(2).lengths == (4, 7)
+    assert found.first(2).observation.shape == (2, 7, world.observation_size) and found.first(
+        2
+    ).lengths == (4, 7)
     assert found.first(3).sha256 == found.sha256 and found.first(1).action.shape[:2] == (1, 4)
 
 
@@ -104,7 +119,13 @@ def spoilt(arrays, how):
         a = a[:2]
     if how == "flat":
         o = o[0]
-    more = {"lengths": np.array([0, 1, 2])} if how == "lengths" else {"world": "chian"} if how == "world" else {}
+    more = (
+        {"lengths": np.array([0, 1, 2])}
+        if how == "lengths"
+        else {"world": "chian"}
+        if how == "world"
+        else {}
+    )
     return {"observations": o, "actions": a, **more}
 
 
@@ -156,7 +177,14 @@ def test_a_folder_that_is_no_dataset_is_one_line(world, tmp_path):
 
 def test_a_sweep_takes_them_for_every_seed(world, made, arrays, tmp_path):
     np.savez(tmp_path / "d.npz", **arrays, lengths=np.array([T, 4, 7]))
-    line = ["sweep.py", "--algo=bc", "--env=lane_keep", "--budget=smoke", f"--demos_from={tmp_path / 'd.npz'}", "--demos=2"]
+    line = [
+        "sweep.py",
+        "--algo=bc",
+        "--env=lane_keep",
+        "--budget=smoke",
+        f"--demos_from={tmp_path / 'd.npz'}",
+        "--demos=2",
+    ]
     planned = build.build(sweep.parse(line).request)
     cell = planned.cells[-1]
     assert (cell.algo, cell.demos, cell.demo_steps) == ("bc", 2, T)
@@ -164,7 +192,9 @@ def test_a_sweep_takes_them_for_every_seed(world, made, arrays, tmp_path):
     shown = program.demonstrations([cell], None, None)
     assert shown.observation.shape == (program.groups, cell.width, 2, T, 82)
     for seed in range(cell.width):
-        np.testing.assert_array_equal(shown.observation[0, seed, 0], made.demonstrations.observation[0])
+        np.testing.assert_array_equal(
+            shown.observation[0, seed, 0], made.demonstrations.observation[0]
+        )
         np.testing.assert_array_equal(shown.mask[0, seed].sum(1), [T, 4])
     references = [c for c in planned.cells if c.algo == "expert"]
     assert all(c.recorded == "" for c in references) and cell.recorded
@@ -181,11 +211,20 @@ def test_observations_alone_are_refused_by_who_needs_actions(arrays, tmp_path):
 
 @pytest.mark.parametrize(
     ("flags", "message"),
-    [(["--demos=4"], "holds 3 demonstrations, not 4; nearest: --demos=3"), (["--demo_steps=5"], "--demo_steps")],
+    [
+        (["--demos=4"], "holds 3 demonstrations, not 4; nearest: --demos=3"),
+        (["--demo_steps=5"], "--demo_steps"),
+    ],
 )
 def test_what_does_not_go_with_a_file_is_one_line(flags, message, arrays, tmp_path):
     np.savez(tmp_path / "d.npz", **arrays)
-    line = ["sweep.py", "--algo=bc", "--env=lane_keep", f"--demos_from={tmp_path / 'd.npz'}", *flags]
+    line = [
+        "sweep.py",
+        "--algo=bc",
+        "--env=lane_keep",
+        f"--demos_from={tmp_path / 'd.npz'}",
+        *flags,
+    ]
     with pytest.raises(BadInput, match=message):
         build.build(sweep.parse(line).request)
 

@@ -1,4 +1,5 @@
-"""Layouts of demonstration files: each gives the same episodes back; the rest is one line that says how to convert it."""
+"""Layouts of demonstration files: each gives the same episodes back; the rest is one line that
+says how to convert it."""
 
 import io
 import json
@@ -65,24 +66,36 @@ class Case:
         self.world, self.lengths = world, lengths
         size = int(world.observation_size)
         self.o = [rng.normal(size=(n + 1, size)).astype(np.float32) for n in lengths]
-        draw = rng.integers(0, world.n_actions, 199) if world.n_actions else rng.uniform(-1, 1, (199, world.action_size))
+        draw = (
+            rng.integers(0, world.n_actions, 199)
+            if world.n_actions
+            else rng.uniform(-1, 1, (199, world.action_size))
+        )
         kind = np.int32 if world.n_actions else np.float32
         self.a = [draw[10 * i : 10 * i + n].astype(kind) for i, n in enumerate(lengths)]
         self.r = [rng.normal(size=n).astype(np.float32) for n in lengths]
 
     def padded(self, more=0):
         """Arrays [N, T, ...], with rows of 9 past the lengths."""
-        full = lambda parts, n: np.stack([  # noqa: E731
+        full = lambda parts, n: np.stack([
             np.concatenate([p, np.full((n - len(p), *p.shape[1:]), 9, p.dtype)]) for p in parts
         ])  # fmt: skip
         longest = max(self.lengths)
         o = full([o[: n + more] for o, n in zip(self.o, self.lengths)], longest + more)
-        return {"observations": o, "actions": full(self.a, longest), "rewards": full(self.r, longest)}
+        return {
+            "observations": o,
+            "actions": full(self.a, longest),
+            "rewards": full(self.r, longest),
+        }
 
     def flat(self, more=0):
         """Arrays [S, ...]."""
         o = np.concatenate([o[: n + more] for o, n in zip(self.o, self.lengths)])
-        return {"observations": o, "actions": np.concatenate(self.a), "rewards": np.concatenate(self.r)}
+        return {
+            "observations": o,
+            "actions": np.concatenate(self.a),
+            "rewards": np.concatenate(self.r),
+        }
 
     def ends(self):
         ends = np.zeros(sum(self.lengths), bool)
@@ -94,7 +107,9 @@ class Case:
         assert found.lengths == tuple(lengths)
         for i, n in enumerate(lengths):
             np.testing.assert_array_equal(found.observation[i, :n], self.o[i][:n])
-            assert (found.observation[i, n:] == 0).all() and (found.mask[i] == (np.arange(max(lengths)) < n)).all()
+            assert (found.observation[i, n:] == 0).all() and (
+                found.mask[i] == (np.arange(max(lengths)) < n)
+            ).all()
             if actions:
                 np.testing.assert_array_equal(found.action[i, :n], self.a[i][:n])
             if rewards:
@@ -102,7 +117,9 @@ class Case:
                 assert (found.reward[i, n:] == 0).all()
         assert (found.action is not None, found.reward is not None) == (actions, rewards)
         assert found.observation.dtype == found.mask.dtype == np.float32
-        assert found.action is None or found.action.dtype == (np.int32 if self.world.n_actions else np.float32)
+        assert found.action is None or found.action.dtype == (
+            np.int32 if self.world.n_actions else np.float32
+        )
 
 
 @pytest.fixture(params=WORLDS)
@@ -142,9 +159,13 @@ def named(arrays, o="observations", a="actions", r="rewards"):
     ],
 )
 def test_names_and_suffixes(suffix, keys, case, tmp_path):
-    found = read(saved(tmp_path / f"d{suffix}", **named(case.padded(), *keys), lengths=LENGTHS), case.world)
+    found = read(
+        saved(tmp_path / f"d{suffix}", **named(case.padded(), *keys), lengths=LENGTHS), case.world
+    )
     case.assert_read(found)
-    assert summary(found)["layout"] == "npz, [N, T, O], cut by lengths" and summary(found)["rewards"]
+    assert (
+        summary(found)["layout"] == "npz, [N, T, O], cut by lengths" and summary(found)["rewards"]
+    )
 
 
 def test_states_stand_for_observations_only_alone(case, tmp_path):
@@ -153,7 +174,9 @@ def test_states_stand_for_observations_only_alone(case, tmp_path):
 
 
 @pytest.mark.parametrize("more", [0, 1])
-@pytest.mark.parametrize("lengths", [np.array(LENGTHS), np.array(LENGTHS, float), np.array(LENGTHS, np.uint8)[:, None]])
+@pytest.mark.parametrize(
+    "lengths", [np.array(LENGTHS), np.array(LENGTHS, float), np.array(LENGTHS, np.uint8)[:, None]]
+)
 def test_padded(more, lengths, case, tmp_path):
     found = read(saved(tmp_path / "d.npz", **case.padded(more), lengths=lengths), case.world)
     case.assert_read(found)
@@ -163,14 +186,30 @@ def test_padded(more, lengths, case, tmp_path):
 @pytest.mark.parametrize("more", [0, 1])
 @pytest.mark.parametrize(
     "how",
-    ["terminals", "timeouts", "both", "no last", "column", "float", "dones", "lengths", "starts", "ids", "indices", "edges"],
+    [
+        "terminals",
+        "timeouts",
+        "both",
+        "no last",
+        "column",
+        "float",
+        "dones",
+        "lengths",
+        "starts",
+        "ids",
+        "indices",
+        "edges",
+    ],
 )
 def test_flat(more, how, case, tmp_path):
     ends = case.ends()
     marks = {
         "terminals": {"terminals": ends},
         "timeouts": {"timeouts": ends},
-        "both": {"terminations": ends & (np.arange(9) < 5), "truncations": ends & (np.arange(9) >= 5)},
+        "both": {
+            "terminations": ends & (np.arange(9) < 5),
+            "truncations": ends & (np.arange(9) >= 5),
+        },
         "no last": {"terminals": ends & (np.arange(9) < 8)},
         "column": {"terminals": ends[:, None].astype(np.uint8)},
         "float": {"terminals": ends.astype(float)},
@@ -197,7 +236,14 @@ def test_old_imitation_npz(lengths, tmp_path):
     arrays = named(case.flat(1), "obs", "acts", "rews")
     indices = np.cumsum(lengths[:-1])
     found = read(
-        saved(tmp_path / "d.npz", **arrays, indices=indices, terminal=np.ones(len(lengths), bool), infos=infos), case.world
+        saved(
+            tmp_path / "d.npz",
+            **arrays,
+            indices=indices,
+            terminal=np.ones(len(lengths), bool),
+            infos=infos,
+        ),
+        case.world,
     )
     case.assert_read(found)
 
@@ -214,12 +260,18 @@ def test_one_episode(more, steps, tmp_path):
 def test_observations_alone_with_and_without_rewards(case, tmp_path):
     arrays = case.flat(1)
     del arrays["actions"]
-    case.assert_read(read(saved(tmp_path / "d.npz", **arrays, terminals=case.ends()), case.world), actions=False)
+    case.assert_read(
+        read(saved(tmp_path / "d.npz", **arrays, terminals=case.ends()), case.world), actions=False
+    )
     only = {"obs": case.flat()["observations"], "dones": case.ends()}
-    case.assert_read(read(saved(tmp_path / "d.npz", **only), case.world), actions=False, rewards=False)
+    case.assert_read(
+        read(saved(tmp_path / "d.npz", **only), case.world), actions=False, rewards=False
+    )
 
 
-@pytest.mark.parametrize("kind", ["<f8", ">f8", "<f2", ">f4", "longdouble", "fortran", "i8", "bool"])
+@pytest.mark.parametrize(
+    "kind", ["<f8", ">f8", "<f2", ">f4", "longdouble", "fortran", "i8", "bool"]
+)
 def test_dtypes(kind, tmp_path):
     values = np.array([[0, 1], [1, 0], [1, 1]])
     order = "F" if kind == "fortran" else "C"
@@ -227,8 +279,12 @@ def test_dtypes(kind, tmp_path):
     x = np.asarray(values, dtype, order=order)
     path = saved(tmp_path / "d.npz", observations=x[..., None], actions=x, rewards=x)
     for world, action in ((POINT, values[..., None]), (CHAIN, values)):
-        wide = np.asarray(np.broadcast_to(x[..., None], (3, 2, int(world.observation_size))), order=order)
-        path = saved(tmp_path / "d.npz", observations=wide, actions=x[..., None], rewards=x[..., None])
+        wide = np.asarray(
+            np.broadcast_to(x[..., None], (3, 2, int(world.observation_size))), order=order
+        )
+        path = saved(
+            tmp_path / "d.npz", observations=wide, actions=x[..., None], rewards=x[..., None]
+        )
         found = read(path, world)
         np.testing.assert_array_equal(found.action, action)
         np.testing.assert_array_equal(found.reward, values)
@@ -237,7 +293,9 @@ def test_dtypes(kind, tmp_path):
         np.testing.assert_array_equal(read(path, world).action, action)
 
 
-@pytest.mark.parametrize("name", ["lane_keep", b"lane_keep", np.array(["lane_keep"]), np.array([b"lane_keep"]), ""])
+@pytest.mark.parametrize(
+    "name", ["lane_keep", b"lane_keep", np.array(["lane_keep"]), np.array([b"lane_keep"]), ""]
+)
 def test_the_name_of_the_world(name, tmp_path):
     case = Case(LANE)
     path = saved(tmp_path / "d.npz", **case.flat(), terminals=case.ends(), world=name)
@@ -303,8 +361,15 @@ def test_hdf5_with_a_group_for_each_episode(key, form, tmp_path):
     tree = {}
     for i in range(12):
         group = form.format(i)
-        tree |= {f"{group}/{key}": case.o[i][: 2 + (form != "data/demo_{}") + i // 11], f"{group}/actions": case.a[i]}
-        tree |= {f"{group}/rewards": case.r[i], f"{group}/dones": np.zeros(len(case.a[i])), f"{group}/states": np.zeros((2, 9))}
+        tree |= {
+            f"{group}/{key}": case.o[i][: 2 + (form != "data/demo_{}") + i // 11],
+            f"{group}/actions": case.a[i],
+        }
+        tree |= {
+            f"{group}/rewards": case.r[i],
+            f"{group}/dones": np.zeros(len(case.a[i])),
+            f"{group}/states": np.zeros((2, 9)),
+        }
         if key != "obs":
             tree[f"{group}/obs/image"] = np.zeros((len(case.a[i]), 4, 4, 3), np.uint8)
     case.assert_read(read(h5(tmp_path / "d.hdf5", tree), LANE))
@@ -314,21 +379,40 @@ def test_hdf5_that_cannot_be_used(tmp_path, monkeypatch):
     case, path = Case(LANE), tmp_path / "d.h5"
     tree = {}
     for i in range(3):
-        tree |= {f"data/demo_{i}/obs/eef": case.o[i][:-1, :3], f"data/demo_{i}/obs/joint": case.o[i][:-1, 3:]}
+        tree |= {
+            f"data/demo_{i}/obs/eef": case.o[i][:-1, :3],
+            f"data/demo_{i}/obs/joint": case.o[i][:-1, 3:],
+        }
         tree |= {f"data/demo_{i}/actions": case.a[i]}
     line = refused(
-        h5(path, tree), LANE, "eef [5, 3] float32", "joint [5, 79] float32", "np.concatenate([d['eef'], d['joint']], -1)"
+        h5(path, tree),
+        LANE,
+        "eef [5, 3] float32",
+        "joint [5, 79] float32",
+        "np.concatenate([d['eef'], d['joint']], -1)",
     )
     assert "damaged" not in line
-    refused(h5(path, {"observations/a": np.zeros((9, 1)), "observations/b": np.zeros((9, 1))}), LANE, "a [9, 1] float64")
-    parts = {"data/demo_0/obs": case.o[0][:-1], "data/demo_0/actions": case.a[0], "data/demo_1/actions": case.a[1]}
+    refused(
+        h5(path, {"observations/a": np.zeros((9, 1)), "observations/b": np.zeros((9, 1))}),
+        LANE,
+        "a [9, 1] float64",
+    )
+    parts = {
+        "data/demo_0/obs": case.o[0][:-1],
+        "data/demo_0/actions": case.a[0],
+        "data/demo_1/actions": case.a[1],
+    }
     refused(h5(path, parts), LANE, "/data/demo_1 must hold observations", "actions [1, 2] float32")
     del parts["data/demo_0/actions"]
     parts["data/demo_1/obs"] = case.o[1][:-1]
     refused(h5(path, parts), LANE, "episode 0 has no actions, episode 1 has")
     refused(h5(path, {"x": np.zeros(3)}), LANE, "must hold observations", "x [3] float64")
     refused(h5(path, {}), LANE, "it holds nothing")
-    refused(h5(path, {"observations": np.zeros((3, 82)), "actions": ["a", "b", "c"]}), LANE, "actions holds text")
+    refused(
+        h5(path, {"observations": np.zeros((3, 82)), "actions": ["a", "b", "c"]}),
+        LANE,
+        "actions holds text",
+    )
     refused(h5(path, {"observations": h5py.Empty("f4")}), LANE, "observations has shape [0]")
     with h5py.File(path, "w") as file:
         ragged = file.create_dataset("observations", (2,), h5py.vlen_dtype(np.float32))
@@ -376,7 +460,7 @@ def minari_dataset(folder, monkeypatch, space, observations, kind="hdf5"):
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("kind", ["hdf5", "arrow", "parquet"])
 def test_minari(kind, tmp_path, monkeypatch):
-    box = lambda s: s.Box(-np.inf, np.inf, (82,), np.float32)  # noqa: E731
+    box = lambda s: s.Box(-np.inf, np.inf, (82,), np.float32)
     case, folder = minari_dataset(tmp_path, monkeypatch, box, lambda _, o: o, kind)
     for path in (folder, folder / "data"):
         found = read(path, LANE)
@@ -417,17 +501,25 @@ def lerobot(folder, case, version="v2.1", lists="fixed", order=1, **changes):
 
     tables = []
     for i, n in enumerate(case.lengths):
-        table = {"observation.state": column(case.o[i][:n]), "action": column(case.a[i]), "next.reward": pa.array(case.r[i])}
+        table = {
+            "observation.state": column(case.o[i][:n]),
+            "action": column(case.a[i]),
+            "next.reward": pa.array(case.r[i]),
+        }
         table |= {
             "episode_index": pa.array([i] * n),
             "frame_index": pa.array(range(n)),
             "timestamp": pa.array(np.arange(n) / 10),
         }
         table |= {"observation.image": pa.array([b"png"] * n)}
-        table = {name: table[name] for name in table if name not in changes.get("without", ())} | changes.get(
-            "columns", lambda n: {}
-        )(n)
-        tables.append(pa.table(table)[::order] if order == 1 else pa.table(table).take(list(range(n))[::order]))
+        table = {
+            name: table[name] for name in table if name not in changes.get("without", ())
+        } | changes.get("columns", lambda n: {})(n)
+        tables.append(
+            pa.table(table)[::order]
+            if order == 1
+            else pa.table(table).take(list(range(n))[::order])
+        )
     data = folder / "data" / "chunk-000"
     data.mkdir(parents=True)
     if version.startswith("v3"):
@@ -453,7 +545,10 @@ def test_lerobot(version, lists, order, case, tmp_path):
 
 def test_lerobot_with_bare_numbers_and_without_rewards(tmp_path):
     case = Case(POINT)
-    case.assert_read(read(lerobot(tmp_path / "d", case, lists="scalar", without=("next.reward",)), POINT), rewards=False)
+    case.assert_read(
+        read(lerobot(tmp_path / "d", case, lists="scalar", without=("next.reward",)), POINT),
+        rewards=False,
+    )
 
 
 def test_lerobot_that_cannot_be_used(tmp_path):
@@ -461,18 +556,24 @@ def test_lerobot_that_cannot_be_used(tmp_path):
     folder = lerobot(tmp_path / "images", case, without=("observation.state",))
     refused(folder, LANE, "has no column observation.state", "observation.image")
     refused(lerobot(tmp_path / "few", case, total=4), LANE, "names 4 episodes, data/ holds 3")
-    gap = lambda n: {"frame_index": pa.array(range(1, n + 1))}  # noqa: E731
+    gap = lambda n: {"frame_index": pa.array(range(1, n + 1))}
     refused(lerobot(tmp_path / "gap", case, columns=gap), LANE, "frame_index of episode 0")
-    ragged = lambda n: {"observation.state": pa.array([[1.0] * (82 + i) for i in range(n)])}  # noqa: E731
-    refused(lerobot(tmp_path / "ragged", case, columns=ragged), LANE, "observation.state has rows of 5 lengths")
-    empty = lambda n: {"observation.state": pa.array([None] * n, pa.list_(pa.float32()))}  # noqa: E731
+    ragged = lambda n: {"observation.state": pa.array([[1.0] * (82 + i) for i in range(n)])}
+    refused(
+        lerobot(tmp_path / "ragged", case, columns=ragged),
+        LANE,
+        "observation.state has rows of 5 lengths",
+    )
+    empty = lambda n: {"observation.state": pa.array([None] * n, pa.list_(pa.float32()))}
     refused(lerobot(tmp_path / "empty", case, columns=empty), LANE, "observation.state")
-    text = lambda n: {"action": pa.array(["left"] * n)}  # noqa: E731
+    text = lambda n: {"action": pa.array(["left"] * n)}
     refused(lerobot(tmp_path / "text", case, columns=text), LANE, "action is string")
-    nan = lambda n: {"action": pa.array([[0.0, None]] * n, pa.list_(pa.float32()))}  # noqa: E731
+    nan = lambda n: {"action": pa.array([[0.0, None]] * n, pa.list_(pa.float32()))}
     refused(lerobot(tmp_path / "nan", case, columns=nan), LANE, "action is float with")
-    degrees = lambda n: {"action": pa.array([[90.0, 0.0]] * n)}  # noqa: E731
-    refused(lerobot(tmp_path / "degrees", case, columns=degrees), LANE, "action of 90", "action / 90")
+    degrees = lambda n: {"action": pa.array([[90.0, 0.0]] * n)}
+    refused(
+        lerobot(tmp_path / "degrees", case, columns=degrees), LANE, "action of 90", "action / 90"
+    )
     folder = lerobot(tmp_path / "lfs", case)
     file = next(folder.rglob("*.parquet"))
     file.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
@@ -505,7 +606,10 @@ def imitation(folder, case, shards=1, **changes):
     for i, name in enumerate(names):
         begin = i * len(table) // shards
         part = table.slice(begin, (i + 1) * len(table) // shards - begin)
-        with pa.OSFile(str(folder / name), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+        with (
+            pa.OSFile(str(folder / name), "wb") as file,
+            pa.ipc.new_stream(file, table.schema) as writer,
+        ):
             writer.write_table(part)
     (folder / "state.json").write_text(
         json.dumps({"_data_files": [{"filename": name} for name in names], "_format_type": None})
@@ -528,11 +632,25 @@ def test_imitation_without_rewards(case, tmp_path):
 def test_imitation_that_cannot_be_used(tmp_path):
     case = Case(LANE)
     parts = pa.array([[{"goal": 1.0, "body": 2.0}] * (n + 1) for n in LENGTHS])
-    refused(imitation(tmp_path / "dict", case, obs=parts), LANE, "obs is a dict of goal, body", "np.concatenate")
+    refused(
+        imitation(tmp_path / "dict", case, obs=parts),
+        LANE,
+        "obs is a dict of goal, body",
+        "np.concatenate",
+    )
     refused(imitation(tmp_path / "other", case, obs=None), LANE, "acts list<", "a trajectory a row")
-    refused(imitation(tmp_path / "rows", case, obs=pa.array([1.0, 2.0, 3.0])), LANE, "a trajectory a row")
+    refused(
+        imitation(tmp_path / "rows", case, obs=pa.array([1.0, 2.0, 3.0])),
+        LANE,
+        "a trajectory a row",
+    )
     short = pa.array([a[:-1].tolist() for a in case.a], pa.list_(pa.list_(pa.float32())))
-    refused(imitation(tmp_path / "short", case, acts=short), LANE, "episode 0 has observations [6, 82]", "4 steps")
+    refused(
+        imitation(tmp_path / "short", case, acts=short),
+        LANE,
+        "episode 0 has observations [6, 82]",
+        "4 steps",
+    )
     refused(imitation(tmp_path / "none", Case(LANE, ())), LANE, "holds no episode")
     folder = imitation(tmp_path / "cut", case)
     next(folder.glob("*.arrow")).write_bytes(b"abc")
@@ -646,7 +764,9 @@ def test_paths(name, tmp_path):
     link.symlink_to(path)
     for one in (path, str(path), link):
         case.assert_read(read(one, LANE))
-    case.assert_read(read(h5(tmp_path / f"{name}.h5", {**case.flat(), "terminals": case.ends()}), LANE))
+    case.assert_read(
+        read(h5(tmp_path / f"{name}.h5", {**case.flat(), "terminals": case.ends()}), LANE)
+    )
 
 
 def test_paths_that_lead_nowhere(tmp_path, monkeypatch):
@@ -672,7 +792,10 @@ def test_no_permission_is_not_called_damage(tmp_path, monkeypatch):
 
 
 BAD = {
-    "two names": (lambda c, d: {**d, "obs": d["observations"]}, ["observations and obs", "mean the same"]),
+    "two names": (
+        lambda c, d: {**d, "obs": d["observations"]},
+        ["observations and obs", "mean the same"],
+    ),
     "no observations": (
         lambda c, d: {"x": d["observations"]},
         ["must hold observations", "x [3, 5, 82] float32", "observations=d['KEY']"],
@@ -685,19 +808,28 @@ BAD = {
         lambda c, d: {"obs_0": c.o[0], "obs_1": c.o[1]},
         ["obs_0 [6, 82] float32", "np.concatenate([d[k] for k in KEYS]), lengths=["],
     ),
-    "np.savez of a list": (lambda c, d: {"arr_0": c.o[0], "arr_1": c.o[1]}, ["arr_0 [6, 82] float32", "lengths=["]),
+    "np.savez of a list": (
+        lambda c, d: {"arr_0": c.o[0], "arr_1": c.o[1]},
+        ["arr_0 [6, 82] float32", "lengths=["],
+    ),
     "nothing": (lambda c, d: {}, ["it holds nothing"]),
     "text": (
         lambda c, d: {**d, "actions": np.full((3, 5), "left")},
         ["actions holds text", "shape [3, 5], dtype <U4", ".index(a)"],
     ),
-    "bytes": (lambda c, d: {**d, "actions": np.full((3, 5), b"left")}, ["actions holds text", "|S4"]),
+    "bytes": (
+        lambda c, d: {**d, "actions": np.full((3, 5), b"left")},
+        ["actions holds text", "|S4"],
+    ),
     "complex": (lambda c, d: {**d, "observations": d["observations"] + 1j}, ["complex", ".real"]),
     "structured": (
         lambda c, d: {**d, "actions": np.zeros((3, 5), [("x", "f4"), ("y", "f4")])},
         ["structured", "structured_to_unstructured"],
     ),
-    "dates": (lambda c, d: {**d, "rewards": np.zeros((3, 5), "M8[s]")}, ["rewards holds no numbers"]),
+    "dates": (
+        lambda c, d: {**d, "rewards": np.zeros((3, 5), "M8[s]")},
+        ["rewards holds no numbers"],
+    ),
     "ragged": (
         lambda c, d: {**d, "observations": np.array([*c.o, None], object)[:3]},
         ["ragged object array", "shape [3], dtype object", "`lengths`", "`terminals`"],
@@ -706,8 +838,14 @@ BAD = {
         lambda c, d: {**d, "observations": d["observations"].astype(object)},
         ["Python objects", "observations.astype(float)"],
     ),
-    "dict": (lambda c, d: {**d, "observations": np.array({"a": 1}, object)}, ["a Python object, such as a dict"]),
-    "object lengths": (lambda c, d: {**d, "lengths": np.array([5, None, 3], object)}, ["lengths holds Python objects"]),
+    "dict": (
+        lambda c, d: {**d, "observations": np.array({"a": 1}, object)},
+        ["a Python object, such as a dict"],
+    ),
+    "object lengths": (
+        lambda c, d: {**d, "lengths": np.array([5, None, 3], object)},
+        ["lengths holds Python objects"],
+    ),
     "nan length": (
         lambda c, d: {**d, "lengths": [5, np.nan, 3]},
         ["lengths must be 3 numbers in 1..5", "episode 1 has nan", "float64", "len(e)"],
@@ -722,7 +860,11 @@ BAD = {
     "mask": (lambda c, d: {**d, "mask": d["rewards"]}, ["lengths=mask.sum(axis=1)"]),
     "ends inside": (
         lambda c, d: {**d, "dones": np.eye(3, 5)},
-        ["dones [3, 5] end episode 0 at step 0 of 5", "np.where(dones.any(1), dones.argmax(1) + 1, 5)", "reshape"],
+        [
+            "dones [3, 5] end episode 0 at step 0 of 5",
+            "np.where(dones.any(1), dones.argmax(1) + 1, 5)",
+            "reshape",
+        ],
     ),
     "no episode": (lambda c, d: {k: x[:0] for k, x in d.items()}, ["holds no episode"]),
     "no step": (lambda c, d: {k: x[:, :0] for k, x in d.items()}, ["episode 0 has no steps"]),
@@ -746,7 +888,10 @@ BAD = {
         lambda c, d: put(put(d, "actions", (0, 0, 0), 1.5), "actions", (2, 0, 0), -4),
         ["episode 0 holds an action of 1.5", "actions / 4", "(high + low)"],
     ),
-    "int8": (lambda c, d: {**d, "actions": np.full((3, 5, 2), -128, np.int8)}, ["holds an action of 128"]),
+    "int8": (
+        lambda c, d: {**d, "actions": np.full((3, 5, 2), -128, np.int8)},
+        ["holds an action of 128"],
+    ),
     "discrete": (
         lambda c, d: {**d, "actions": np.ones((3, 5), int)},
         ["actions [5], but lane_keep's are [5, 2]", "int64", "discrete"],
@@ -771,17 +916,35 @@ BAD = {
     ),
     "fewer rewards": (lambda c, d: {**d, "rewards": d["rewards"][:, :4]}, ["rewards [3, 4]"]),
     "scalar rewards": (lambda c, d: {**d, "rewards": 1.0}, ["rewards []"]),
-    "many rewards": (lambda c, d: {**d, "rewards": np.zeros((3, 5, 2))}, ["episode 0 has rewards [5, 2]", "sum(axis=-1)"]),
+    "many rewards": (
+        lambda c, d: {**d, "rewards": np.zeros((3, 5, 2))},
+        ["episode 0 has rewards [5, 2]", "sum(axis=-1)"],
+    ),
     "flat lengths": (lambda c, d: {**c.flat(), "lengths": [5, 1, 2]}, ["add up to 8 of 9 steps"]),
     "flat ends": (lambda c, d: {**c.flat(), "terminals": np.zeros(8, bool)}, ["terminals [8]"]),
-    "odd ends": (lambda c, d: {**c.flat(), "terminals": np.full(9, np.nan)}, ["terminals has shape [9]", "0 and 1"]),
-    "wide ends": (lambda c, d: {**c.flat(), "terminals": np.zeros((9, 2))}, ["terminals has shape [9, 2]"]),
-    "flat more": (lambda c, d: {**c.flat(), "observations": np.zeros((11, 82)), "terminals": np.eye(9)[8]}, ["do not go with"]),
-    "indices": (lambda c, d: {**c.flat(), "indices": [5, 5]}, ["indices has shape [2]", "np.cumsum"]),
+    "odd ends": (
+        lambda c, d: {**c.flat(), "terminals": np.full(9, np.nan)},
+        ["terminals has shape [9]", "0 and 1"],
+    ),
+    "wide ends": (
+        lambda c, d: {**c.flat(), "terminals": np.zeros((9, 2))},
+        ["terminals has shape [9, 2]"],
+    ),
+    "flat more": (
+        lambda c, d: {**c.flat(), "observations": np.zeros((11, 82)), "terminals": np.eye(9)[8]},
+        ["do not go with"],
+    ),
+    "indices": (
+        lambda c, d: {**c.flat(), "indices": [5, 5]},
+        ["indices has shape [2]", "np.cumsum"],
+    ),
     "nan indices": (lambda c, d: {**c.flat(), "indices": [5, np.nan]}, ["indices"]),
     "world": (lambda c, d: {**d, "world": 3}, ["world has shape []", "expected the world's name"]),
     "worlds": (lambda c, d: {**d, "world": ["a", "b"]}, ["world has shape [2]"]),
-    "object world": (lambda c, d: {**d, "world": np.array("lane_keep", object)}, ["world has shape [], dtype object"]),
+    "object world": (
+        lambda c, d: {**d, "world": np.array("lane_keep", object)},
+        ["world has shape [], dtype object"],
+    ),
     "no world": (lambda c, d: {**d, "world": np.array([], "U3")}, ["world has shape [0]"]),
 }
 
@@ -814,24 +977,42 @@ def test_bad_arrays(kind, tmp_path):
     ],
 )
 def test_actions_of_a_discrete_world(actions, part, tmp_path):
-    refused(saved(tmp_path / "d.npz", observations=Case(CHAIN).padded()["observations"], actions=actions), CHAIN, part)
+    refused(
+        saved(
+            tmp_path / "d.npz", observations=Case(CHAIN).padded()["observations"], actions=actions
+        ),
+        CHAIN,
+        part,
+    )
 
 
 def test_an_observation_of_one_number(tmp_path):
-    refused(saved(tmp_path / "d.npz", observations=np.zeros((3, 5)), actions=np.zeros((3, 5))), POINT, "[..., None]")
+    refused(
+        saved(tmp_path / "d.npz", observations=np.zeros((3, 5)), actions=np.zeros((3, 5))),
+        POINT,
+        "[..., None]",
+    )
 
 
 # Fuzz
 
 
 KEYS = [*sorted({name for names in layouts.ALIASES.values() for name in names}), "states", "x"]
-DTYPES = st.sampled_from(["f4", "f8", ">f8", "f2", "i8", "u1", "bool", "U3", "S2", "c8", "M8[s]", [("a", "f4")]])
+DTYPES = st.sampled_from(
+    ["f4", "f8", ">f8", "f2", "i8", "u1", "bool", "U3", "S2", "c8", "M8[s]", [("a", "f4")]]
+)
 SHAPES = st.lists(st.sampled_from([0, 1, 2, 3, 4]), max_size=4).map(tuple)
 
 
-@hypothesis.settings(max_examples=400, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.settings(
+    max_examples=400, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
+)
 @hypothesis.given(
-    st.dictionaries(st.sampled_from(KEYS), st.tuples(DTYPES, SHAPES).flatmap(lambda x: arrays_of.arrays(*x)), max_size=6),
+    st.dictionaries(
+        st.sampled_from(KEYS),
+        st.tuples(DTYPES, SHAPES).flatmap(lambda x: arrays_of.arrays(*x)),
+        max_size=6,
+    ),
     st.sampled_from([POINT, CHAIN]),
 )
 def test_any_arrays_are_read_or_refused_in_one_line(tmp_path_factory, arrays, world):
@@ -849,8 +1030,12 @@ def likely(draw):
     n, t = draw(st.integers(0, 3)), draw(st.integers(0, 4))
     world = draw(st.sampled_from([POINT, CHAIN]))
     lead = draw(st.sampled_from([(n, t), (t,)]))
-    number = st.sampled_from([0, 1, 0.5, -1, 2, np.nan, 1e300]) if draw(st.booleans()) else st.sampled_from([0, 1])
-    fill = lambda shape: draw(arrays_of.arrays(np.float64, shape, elements=number))  # noqa: E731
+    number = (
+        st.sampled_from([0, 1, 0.5, -1, 2, np.nan, 1e300])
+        if draw(st.booleans())
+        else st.sampled_from([0, 1])
+    )
+    fill = lambda shape: draw(arrays_of.arrays(np.float64, shape, elements=number))
     more = draw(st.sampled_from([0, 0, 1, 2]))
     arrays = {"obs": fill((*lead[:-1], lead[-1] + more, int(world.observation_size)))}
     for key, shapes in {
@@ -865,13 +1050,17 @@ def likely(draw):
     return arrays, world
 
 
-@hypothesis.settings(max_examples=400, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.settings(
+    max_examples=400, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
+)
 @hypothesis.given(st.composite(likely)())
 def test_arrays_that_nearly_fit_are_read_or_refused_in_one_line(tmp_path_factory, given):
     test_any_arrays_are_read_or_refused_in_one_line.hypothesis.inner_test(tmp_path_factory, *given)
 
 
-@hypothesis.settings(max_examples=200, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.settings(
+    max_examples=200, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
+)
 @hypothesis.given(st.integers(0, 10**6), st.integers(0, 255), st.booleans())
 def test_changed_bytes_are_read_or_refused_in_one_line(tmp_path_factory, at, byte, cut):
     content = bytearray(SMALL)
@@ -886,7 +1075,12 @@ def test_changed_bytes_are_read_or_refused_in_one_line(tmp_path_factory, at, byt
 
 def small():
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, observations=np.zeros((2, 3, 1)), actions=np.zeros((2, 3)), world=np.asarray("point"))
+    np.savez_compressed(
+        buffer,
+        observations=np.zeros((2, 3, 1)),
+        actions=np.zeros((2, 3)),
+        world=np.asarray("point"),
+    )
     return buffer.getvalue()
 
 
@@ -895,13 +1089,23 @@ SMALL = small()
 
 def test_the_program_checks_in_one_line(tmp_path):
     def call(name, *flags):
-        line = [sys.executable, ROOT / "launch" / "demos.py", "--env=lane_keep", f"--check={name}", *flags]
+        line = [
+            sys.executable,
+            ROOT / "launch" / "demos.py",
+            "--env=lane_keep",
+            f"--check={name}",
+            *flags,
+        ]
         return subprocess.run(line, capture_output=True, text=True, timeout=300, cwd=tmp_path)
 
     case = Case(LANE)
     saved(tmp_path / "d.NPZ", **case.flat(), terminals=case.ends())
     done = call("d.NPZ")
-    assert done.returncode == 0 and "layout npz, flat, cut by terminals" in done.stdout and "rewards True" in done.stdout
+    assert (
+        done.returncode == 0
+        and "layout npz, flat, cut by terminals" in done.stdout
+        and "rewards True" in done.stdout
+    )
     saved(tmp_path / "d.npz", **put(case.padded(), "observations", (0, 4, 1), 1e300))
     for name in ("d.npz", "~nobody-of-this-name/d.npz"):
         bad = call(name)
@@ -909,7 +1113,13 @@ def test_the_program_checks_in_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("d.h5", "d-v0"), ("a b", "a-b-v0"), ("x.y-v0", "x-v0"), ("~nobody-of-this-name/d", "full path")]
+    ("name", "near"),
+    [
+        ("d.h5", "d-v0"),
+        ("a b", "a-b-v0"),
+        ("x.y-v0", "x-v0"),
+        ("~nobody-of-this-name/d", "full path"),
+    ],
 )
 def test_the_program_writes_no_dataset_of_an_odd_name(name, near, tmp_path):
     with pytest.raises(BadInput, match=near):
@@ -919,16 +1129,25 @@ def test_the_program_writes_no_dataset_of_an_odd_name(name, near, tmp_path):
 def test_interleaved_episodes_say_how_to_sort_them(tmp_path):
     """As recorders of several worlds at once write them."""
     np.savez(
-        tmp_path / "d.npz", observations=np.zeros((12, 65)), actions=np.zeros(12, int), episode_id=np.tile(np.arange(3), 4)
+        tmp_path / "d.npz",
+        observations=np.zeros((12, 65)),
+        actions=np.zeros(12, int),
+        episode_id=np.tile(np.arange(3), 4),
     )
-    with pytest.raises(BadInput, match=r"comes back to an episode .* np\.argsort\(episode_id, kind='stable'\)"):
+    with pytest.raises(
+        BadInput, match=r"comes back to an episode .* np\.argsort\(episode_id, kind='stable'\)"
+    ):
         read(tmp_path / "d.npz", envs.make("chain"))
 
 
 def test_lengths_and_marks_of_ends_that_contradict_are_refused(tmp_path):
     dones = np.zeros((2, 50))
     dones[:, 9] = 1
-    arrays = {"observations": np.zeros((2, 50, 65)), "actions": np.zeros((2, 50), int), "dones": dones}
+    arrays = {
+        "observations": np.zeros((2, 50, 65)),
+        "actions": np.zeros((2, 50), int),
+        "dones": dones,
+    }
     np.savez(tmp_path / "d.npz", **arrays, lengths=[50, 50])
     with pytest.raises(BadInput, match=r"dones end episode 0 at step 9, but lengths says 50"):
         read(tmp_path / "d.npz", envs.make("chain"))

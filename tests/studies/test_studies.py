@@ -1,4 +1,5 @@
-"""Studies: their figures against hand-made curves, their parts, and one run through to its files."""
+"""Studies: their figures against hand-made curves, their parts, and one run through to its
+files."""
 
 import json
 import pathlib
@@ -21,11 +22,27 @@ def curves(algo: str, cost: np.ndarray, env: str = "w") -> Curves:
     seeds, steps = len(cost), np.arange(1, 9)
     ones = np.ones(seeds)
     return Curves(
-        env=env, algo=algo, mode="m", seeds=np.arange(seeds), T=steps, cost=cost[:, None] * steps, graded=cost[:, None] * steps,
-        expert_cost=None, on_steps=ones, on_to_off=0 * ones, off_steps=ones, off_to_on=0 * ones,
-        eps_expert=np.zeros((seeds, 3)), eps_own=np.zeros((seeds, 3)), departures=None, failed=np.zeros(seeds, bool),
-        interactive=False, episodes=4, consumes=(7, 11), returns=8 * (1 - cost),
-    )  # fmt: skip
+        env=env,
+        algo=algo,
+        mode="m",
+        seeds=np.arange(seeds),
+        T=steps,
+        cost=cost[:, None] * steps,
+        graded=cost[:, None] * steps,
+        expert_cost=None,
+        on_steps=ones,
+        on_to_off=0 * ones,
+        off_steps=ones,
+        off_to_on=0 * ones,
+        eps_expert=np.zeros((seeds, 3)),
+        eps_own=np.zeros((seeds, 3)),
+        departures=None,
+        failed=np.zeros(seeds, bool),
+        interactive=False,
+        episodes=4,
+        consumes=(7, 11),
+        returns=8 * (1 - cost),
+    )
 
 
 def report(**costs: np.ndarray) -> ReportData:
@@ -43,20 +60,33 @@ def test_ratio_of_regrets_is_paired_by_seed():
     rng = np.random.default_rng(0)
     other = np.exp(rng.normal(size=12))
     last = np.array([8])
-    estimate, low, high = demo_efficiency.paired_ratio(curves("gail", other * 0.25), curves("bc", other), last)
-    assert estimate == pytest.approx(0.25) and low == pytest.approx(0.25) and high == pytest.approx(0.25)
+    estimate, low, high = demo_efficiency.paired_ratio(
+        curves("gail", other * 0.25), curves("bc", other), last
+    )
+    assert (
+        estimate == pytest.approx(0.25)
+        and low == pytest.approx(0.25)
+        and high == pytest.approx(0.25)
+    )
     noisy = other * np.exp(rng.normal(size=12))
-    estimate, low, high = demo_efficiency.paired_ratio(curves("gail", noisy), curves("bc", other), last)
+    estimate, low, high = demo_efficiency.paired_ratio(
+        curves("gail", noisy), curves("bc", other), last
+    )
     assert estimate == pytest.approx(noisy.mean() / other.mean()) and low < estimate < high
     assert demo_efficiency.paired_ratio(curves("gail", -noisy), curves("bc", other), last) is None
     lost = curves("gail", other * 0.25)
     lost.failed[3] = True  # the seed is left out of both, and the others stay with their own
     estimate, low, high = demo_efficiency.paired_ratio(lost, curves("bc", other), last)
-    assert estimate == pytest.approx(0.25) and low == pytest.approx(0.25) and high == pytest.approx(0.25)
+    assert (
+        estimate == pytest.approx(0.25)
+        and low == pytest.approx(0.25)
+        and high == pytest.approx(0.25)
+    )
 
 
 def test_gain_over_bc_is_paired_by_seed():
-    """Scores that differ a lot between seeds and by 0.25 within each, on seeds in whatever order."""
+    """Scores that differ a lot between seeds and by 0.25 within each, on seeds in whatever
+    order."""
     cost = np.array([0.6, 0.1, 0.4, 0.5])
     data = report(expert=[0.1] * 4, untrained=[0.9] * 4, bc=cost, gail=cost[::-1] - 0.2)
     gail, bc = (next(c for c in data.curves if c.algo == name) for name in ("gail", "bc"))
@@ -73,14 +103,29 @@ def few_bootstrap_samples(monkeypatch):
 
 def test_demo_efficiency_reads_every_number(few_bootstrap_samples):
     found = {
-        f"demos-{n}": report(expert=[0.0] * 4, untrained=[1.0] * 4, bc=[0.4, 0.5, 0.5, 0.6], gail=[0.04, 0.05, 0.05, 0.06])
+        f"demos-{n}": report(
+            expert=[0.0] * 4,
+            untrained=[1.0] * 4,
+            bc=[0.4, 0.5, 0.5, 0.6],
+            gail=[0.04, 0.05, 0.05, 0.06],
+        )
         for n in (16, 2)
     }
     read = demo_efficiency.read(found)
     rows, whole = read["tables"].values()
-    assert [(row["demos"], row["algorithm"]) for row in whole] == [(2, "bc"), (2, "gail"), (16, "bc"), (16, "gail")]
+    assert [(row["demos"], row["algorithm"]) for row in whole] == [
+        (2, "bc"),
+        (2, "gail"),
+        (16, "bc"),
+        (16, "gail"),
+    ]
     assert whole[0]["IQM of the score"].startswith("0.5 [") and whole[0]["worlds"] == 1
-    assert [(row["demos"], row["algorithm"]) for row in rows] == [(2, "bc"), (2, "gail"), (16, "bc"), (16, "gail")]
+    assert [(row["demos"], row["algorithm"]) for row in rows] == [
+        (2, "bc"),
+        (2, "gail"),
+        (16, "bc"),
+        (16, "gail"),
+    ]
     assert rows[1]["score"].startswith("0.95 [") and rows[1]["regret / BC's"].startswith("0.1 [")
     assert rows[0]["regret / BC's"] == "–" and rows[1]["worst seed"] == pytest.approx(0.94)
     titles = [axis.get_xlabel() for axis in demo_efficiency.draw(read).axes]
@@ -103,13 +148,17 @@ def test_interquartile_mean_and_profile_are_the_definitions(few_bootstrap_sample
 
 
 def test_transfer_compares_each_method_under_each_change(tmp_path):
-    request = sweep.parse(["sweep.py", "--experiment=transfer", "--airl.rounds=30", f"--out={tmp_path}"])
+    request = sweep.parse(
+        ["sweep.py", "--experiment=transfer", "--airl.rounds=30", f"--out={tmp_path}"]
+    )
     parts = transfer.parts(request.request, request.demos, tmp_path)
     assert request.demos == (64,) and request.request.seeds == 10
     named = {part.name: part for part in parts}
     assert len(named) == len(parts) == 3 + 4 * len(transfer.METHODS)
     again = named["lane_keep/friction/reward_airl_state_action"]
-    assert again.request.algo == ("ppo",) and again.request.given == str(tmp_path / "lane_keep/learn/airl_state_action")
+    assert again.request.algo == ("ppo",) and again.request.given == str(
+        tmp_path / "lane_keep/learn/airl_state_action"
+    )
     assert again.request.settings == {"ppo": {"reward": "learned"}, "lane_keep": {"friction": 0.25}}
     assert named["lane_keep/learn/airl_state_action"].request.settings == {
         "airl": {"rounds": 30, "g": "state_action", "mask_failure": False}
@@ -120,22 +169,38 @@ def test_transfer_compares_each_method_under_each_change(tmp_path):
     found = {}
     for part in parts:
         if "/learn/" not in part.name:
-            # No measure: the expert of a changed world, worth half of what it was, and random actions in the unchanged one.
+            # No measure: the expert of a changed world, worth half of what it was, and random
+            # actions in the unchanged one.
             same = "/none/" in part.name
-            references = {"expert": [0.0 if same else 0.5] * 3, "untrained": [2.0 if same else 1.0] * 3}
+            references = {
+                "expert": [0.0 if same else 0.5] * 3,
+                "untrained": [2.0 if same else 1.0] * 3,
+            }
             made = report(**references, **{part.request.algo[0]: [0.1, 0.2, 0.3]})
             found[part.name] = made
     read = transfer.read(found)
     assert len(read["tables"]) == 4
-    row = next(row for row in read["tables"]["lane_keep, friction = 0.25"] if row["method"] == "AIRL's g(s)")
+    row = next(
+        row
+        for row in read["tables"]["lane_keep, friction = 0.25"]
+        if row["method"] == "AIRL's g(s)"
+    )
     assert row["less AIRL's policy"] == "0 [0, 0]" and row["score"].startswith("0.8 [")
     titles = [axis.get_title() for axis in transfer.draw(read).axes]
-    assert titles == [f"lane_keep: {name}" for name in ("nothing changed", "friction = 0.25", "mass = 3", "crosswind = 15")]
+    assert titles == [
+        f"lane_keep: {name}"
+        for name in ("nothing changed", "friction = 0.25", "mass = 3", "crosswind = 15")
+    ]
 
-    request = sweep.parse(["sweep.py", "--experiment=transfer", "--env=ant", "--demos=50", f"--out={tmp_path}"])
+    request = sweep.parse(
+        ["sweep.py", "--experiment=transfer", "--env=ant", "--demos=50", f"--out={tmp_path}"]
+    )
     named = {part.name: part for part in transfer.parts(request.request, request.demos, tmp_path)}
     again = named["ant/leg/reward_airl"].request
-    assert again.settings == {"ppo": {"reward": "learned"}, "ant": {"disabled_joint": 1.0, "disabled_count": 2.0}}
+    assert again.settings == {
+        "ppo": {"reward": "learned"},
+        "ant": {"disabled_joint": 1.0, "disabled_count": 2.0},
+    }
     request = sweep.parse(["sweep.py", "--experiment=transfer", "--env=hopper"])
     with pytest.raises(BadInput, match="lane_keep, ant; nearest"):
         transfer.parts(request.request, request.demos, tmp_path)
@@ -166,13 +231,23 @@ def rebuilt(out):
 
 
 def test_a_study_runs_to_its_files_and_is_rebuilt_to_the_same_bytes(tmp_path, quick_compilation):
-    line = f"--experiment=demo_efficiency --env=chain --algo=bc --budget=smoke --demos=2,4 --out={tmp_path}"
+    line = (
+        "--experiment=demo_efficiency --env=chain --algo=bc --budget=smoke --demos=2,4 "
+        f"--out={tmp_path}"
+    )
     assert sweep.main(sweep.parse(["sweep.py", *line.split()])) == 0
-    names = ("demo_efficiency.json", "demo_efficiency.html", "figures/demo_efficiency.png", "figures/demo_efficiency.pdf")
+    names = (
+        "demo_efficiency.json",
+        "demo_efficiency.html",
+        "figures/demo_efficiency.png",
+        "figures/demo_efficiency.pdf",
+    )
     first = {name: (tmp_path / name).read_bytes() for name in names}
     found = json.loads(first["demo_efficiency.json"])
     assert {(p["algo"], p["demos"]) for p in found["points"]} == {("bc", 2), ("bc", 4)}
-    assert all(p["score"][0] <= 1.0 for p in found["points"])  # two demonstrations may do worse than chance
+    assert all(
+        p["score"][0] <= 1.0 for p in found["points"]
+    )  # two demonstrations may do worse than chance
     assert all((tmp_path / f"demos-{n}" / "report.html").exists() for n in (2, 4))
 
     for name in names:
@@ -186,15 +261,30 @@ def test_a_study_runs_to_its_files_and_is_rebuilt_to_the_same_bytes(tmp_path, qu
 
 
 def test_dry_run_of_a_study_says_what_waits_for_what(tmp_path, capsys):
-    command = sweep.parse(["sweep.py", "--experiment=transfer", "--budget=smoke", "--dry_run", f"--out={tmp_path}/new"])
+    command = sweep.parse(
+        [
+            "sweep.py",
+            "--experiment=transfer",
+            "--budget=smoke",
+            "--dry_run",
+            f"--out={tmp_path}/new",
+        ]
+    )
     assert sweep.main(command) == 0
     text = capsys.readouterr().out
-    assert "planned once lane_keep/learn/gail has been run" in text and "learn/airl_state_action" in text
+    assert (
+        "planned once lane_keep/learn/gail has been run" in text
+        and "learn/airl_state_action" in text
+    )
     assert not (tmp_path / "new").exists()
 
 
 def test_narrowed_drops_settings_of_what_is_not_in_the_sweep():
-    request = build.Request(algo=("bc", "dagger"), env=("chain",), settings={"bc": {"rounds": 2}, "dagger": {"loss": "mse"}})
+    request = build.Request(
+        algo=("bc", "dagger"),
+        env=("chain",),
+        settings={"bc": {"rounds": 2}, "dagger": {"loss": "mse"}},
+    )
     assert study.narrowed(request, algo=("bc",)).settings == {"bc": {"rounds": 2}}
 
 

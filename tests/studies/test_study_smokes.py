@@ -9,8 +9,9 @@ from irl_bench.cli import sweep
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-# What label_efficiency compiles, seed_table does too, for a tenth of the suite's time, and extrapolation takes as much.
-# Overoptimization needs no lesser demonstrator, so the world that compiles fastest will do.
+# What label_efficiency compiles, seed_table does too, for a tenth of the suite's time, and
+# extrapolation takes as much. Overoptimization needs no lesser demonstrator, so the world that
+# compiles fastest will do.
 @pytest.mark.parametrize(
     ("name", "more"),
     [
@@ -22,7 +23,14 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
     ],
 )
 def test_smoke_runs_to_its_files(name, more, tmp_path):
-    assert sweep.main(sweep.parse(["sweep.py", f"--experiment={name}", "--budget=smoke", *more, f"--out={tmp_path}"])) == 0
+    assert (
+        sweep.main(
+            sweep.parse(
+                ["sweep.py", f"--experiment={name}", "--budget=smoke", *more, f"--out={tmp_path}"]
+            )
+        )
+        == 0
+    )
     found = json.loads((tmp_path / f"{name}.json").read_text())
     assert any(found["tables"].values())
     assert (tmp_path / f"{name}.html").stat().st_size > 0

@@ -18,7 +18,8 @@ class Dials:
 
 
 class Fuse(World):
-    """An action other than the expert's 0 lights a fuse of seven steps, at whose end the world fails for good."""
+    """An action other than the expert's 0 lights a fuse of seven steps, at whose end the world
+    fails for good."""
 
     name, horizon = "fuse", 100
 
@@ -29,11 +30,15 @@ class Fuse(World):
 
     def reset(self, rng):
         zero = jnp.zeros(())
-        return State(jnp.int32(-1), jnp.zeros(1), zero, zero, {"cost": zero, "graded_cost": zero}, {})
+        return State(
+            jnp.int32(-1), jnp.zeros(1), zero, zero, {"cost": zero, "graded_cost": zero}, {}
+        )
 
     def step(self, state, action):
         left = state.pipeline_state
-        left = jnp.where(left > 0, left - 1, jnp.where((left < 0) & (jnp.abs(action[0]) > 0), 6, left))
+        left = jnp.where(
+            left > 0, left - 1, jnp.where((left < 0) & (jnp.abs(action[0]) > 0), 6, left)
+        )
         cost = (left == 0).astype(jnp.float32)
         return state.replace(pipeline_state=left, metrics={"cost": cost, "graded_cost": cost})
 
@@ -56,9 +61,16 @@ def test_failures_before_and_after_what_is_watched_do_not_count():
 
         def step(self, state, action):
             after = super().step(state, action)
-            return after.replace(metrics=jax.tree.map(lambda _: (after.pipeline_state == 0).astype(jnp.float32), after.metrics))
+            return after.replace(
+                metrics=jax.tree.map(
+                    lambda _: (after.pipeline_state == 0).astype(jnp.float32), after.metrics
+                )
+            )
 
     some = latency.measure(Down(), episodes=64, before=5, watched=20)
     assert all(16 < row["episodes"] < 48 and row["failed"] == 1.0 for row in some)
-    assert all(row["failed"] == 0.0 and row["steps"] is None for row in latency.measure(Fuse(), episodes=4, watched=6))
+    assert all(
+        row["failed"] == 0.0 and row["steps"] is None
+        for row in latency.measure(Fuse(), episodes=4, watched=6)
+    )
     assert np.isfinite([row["failed"] for row in some]).all()

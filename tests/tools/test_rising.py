@@ -21,7 +21,8 @@ class Dials:
 
 
 class Climb(World):
-    """A share of the starts needs twelve steps to get up, the others lie or stand already; who relapses is down at the end."""
+    """A share of the starts needs twelve steps to get up, the others lie or stand already; who
+    relapses is down at the end."""
 
     name, horizon = "climb", 100
     observation_size, action_size = 1, 1
@@ -32,14 +33,20 @@ class Climb(World):
     def reset(self, rng):
         zero, kinds = jnp.zeros(()), jax.random.uniform(rng)
         dials = self.dials
-        after = jnp.where(kinds < dials.share, 12, jnp.where(kinds < dials.share + dials.stands, 0, 1000))
-        return State((after, jnp.int32(0)), jnp.zeros(1), zero, zero, {"cost": zero, "graded_cost": zero}, {})
+        after = jnp.where(
+            kinds < dials.share, 12, jnp.where(kinds < dials.share + dials.stands, 0, 1000)
+        )
+        return State(
+            (after, jnp.int32(0)), jnp.zeros(1), zero, zero, {"cost": zero, "graded_cost": zero}, {}
+        )
 
     def step(self, state, action):
         after, t = state.pipeline_state
         lies = (t < after) | ((t > 90) & (self.dials.relapse > 0)) | (jnp.abs(action[0]) > 0)
         cost = lies.astype(jnp.float32)
-        return state.replace(pipeline_state=(after, t + 1), metrics={"cost": cost, "graded_cost": cost})
+        return state.replace(
+            pipeline_state=(after, t + 1), metrics={"cost": cost, "graded_cost": cost}
+        )
 
     def expert(self, state, key):
         return jnp.zeros(1)

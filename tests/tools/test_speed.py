@@ -1,4 +1,5 @@
-"""The bench: that it measures what it says at tiny sizes, and that its page holds what was measured."""
+"""The bench: that it measures what it says at tiny sizes, and that its page holds what was
+measured."""
 
 import dataclasses
 import json
@@ -11,7 +12,14 @@ import pytest
 from irl_bench.plan import registry
 from irl_bench.tools import speed, speed_robots
 
-TINY = {"worlds": 2, "unroll": 4, "epochs": 1, "minibatches": 2, "hidden": (4,), "value_hidden": (4,)}
+TINY = {
+    "worlds": 2,
+    "unroll": 4,
+    "epochs": 1,
+    "minibatches": 2,
+    "hidden": (4,),
+    "value_hidden": (4,),
+}
 DEMOS = {"demos": 2, "demo_steps": 4}
 
 
@@ -38,8 +46,18 @@ def rounds(quick_compilation):
 def test_the_record_becomes_the_page(tmp_path):
     record = speed.measure(["worlds"], "chain", [4], steps=3, repeats=1)
     (row,) = record["parts"]["worlds"]
-    assert row["worlds"] == 4 and row["failures"] == 0 and row["best_steps_per_s"] >= row["median_steps_per_s"] > 0
-    assert record["machine"].keys() == {"cores", "memory_gib", "device", "xla_flags", "matmul_precision"}
+    assert (
+        row["worlds"] == 4
+        and row["failures"] == 0
+        and row["best_steps_per_s"] >= row["median_steps_per_s"] > 0
+    )
+    assert record["machine"].keys() == {
+        "cores",
+        "memory_gib",
+        "device",
+        "xla_flags",
+        "matmul_precision",
+    }
     (tmp_path / "here.json").write_text(json.dumps(record))
     text = speed.page(tmp_path)
     assert "## here" in text and record["date"] in text and f"{row['first_call_s']:.3g}"[:3] in text
@@ -48,8 +66,12 @@ def test_the_record_becomes_the_page(tmp_path):
 def test_an_accelerator_is_named_with_what_it_was_told(tmp_path):
     record = speed.measure([], "chain", [], 0, 1)
     told = {"device": "NVIDIA H200", "xla_flags": ["--xla_flag"], "matmul_precision": "default"}
-    (tmp_path / "here.json").write_text(json.dumps(record | {"backend": "gpu", "machine": record["machine"] | told}))
-    assert "backend gpu (NVIDIA H200, matrices at precision default, --xla_flag)," in speed.page(tmp_path)
+    (tmp_path / "here.json").write_text(
+        json.dumps(record | {"backend": "gpu", "machine": record["machine"] | told})
+    )
+    assert "backend gpu (NVIDIA H200, matrices at precision default, --xla_flag)," in speed.page(
+        tmp_path
+    )
 
 
 def test_nothing_measured(tmp_path):
@@ -61,16 +83,30 @@ def test_learners_beside_their_rollout(tmp_path):
     rollout, ppo, gail, airl = rows
     assert [row["algorithm"] for row in rows] == ["rollout", "ppo", "gail", "airl"]
     assert all(row["seeds"] == 3 and row["steps_per_round"] == 24 for row in rows)
-    assert rollout["median_steps_per_s"] > ppo["median_steps_per_s"] > airl["median_steps_per_s"] > 0
-    assert rollout["ratio_to_rollout"] == ppo["ratio_to_ppo"] == 1.0 > airl["ratio_to_ppo"] > airl["ratio_to_rollout"]
+    assert (
+        rollout["median_steps_per_s"] > ppo["median_steps_per_s"] > airl["median_steps_per_s"] > 0
+    )
+    assert (
+        rollout["ratio_to_rollout"]
+        == ppo["ratio_to_ppo"]
+        == 1.0
+        > airl["ratio_to_ppo"]
+        > airl["ratio_to_rollout"]
+    )
     assert rollout["discriminator_share"] == ppo["discriminator_share"] == 0.0
     assert gail["discriminator_share"] < airl["discriminator_share"] < 1.0
     (row,) = speed.vmapped_learners("", [], 0, 9, [Stub()])
     assert row["vmapped_s"] < row["separate_s"] and 0 < row["ratio"] < 1
-    record = speed.measure([], "grid", [], 0, 9) | {"parts": {"learners": rows, "vmapped_learners": [row]}}
+    record = speed.measure([], "grid", [], 0, 9) | {
+        "parts": {"learners": rows, "vmapped_learners": [row]}
+    }
     (tmp_path / "here.json").write_text(json.dumps(record))
     text = speed.page(tmp_path)
-    assert "| discriminator share |" in text and "| airl | 3 | 24 |" in text and "### vmapped_learners" in text
+    assert (
+        "| discriminator share |" in text
+        and "| airl | 3 | 24 |" in text
+        and "### vmapped_learners" in text
+    )
 
 
 def test_rounds_do_equal_work(rounds):
@@ -79,13 +115,18 @@ def test_rounds_do_equal_work(rounds):
         assert {name: getattr(config, name) for name in TINY} == TINY
         assert config.init == "random" and config.policy_delay == 0
     untouched = speed.Rounds("grid", 1, budget=DEMOS)
-    sizes = [[untouched.settings(algo)[name] for name in speed.ALIKE] for algo in speed.POLICY_TRAINERS]
+    sizes = [
+        [untouched.settings(algo)[name] for name in speed.ALIKE] for algo in speed.POLICY_TRAINERS
+    ]
     assert sizes[0] == sizes[1] == sizes[2]
 
 
 def test_twice_the_fitting_is_twice_the_steps_and_nothing_else(rounds):
     for algo in speed.POLICY_TRAINERS[1:]:
-        once, twice = (registry.config_of(registry.algorithm(algo), rounds.settings(algo, fits)) for fits in (1, 2))
+        once, twice = (
+            registry.config_of(registry.algorithm(algo), rounds.settings(algo, fits))
+            for fits in (1, 2)
+        )
         assert dataclasses.replace(once, disc_steps=2 * once.disc_steps) == twice
 
 
@@ -97,7 +138,9 @@ def test_rounds_compute_what_they_say():
     after, _ = rounds.round("airl")()
     for part in (lambda state: state.discriminator.params, lambda state: state.policy.weights):
         assert not jax.tree.all(jax.tree.map(np.array_equal, part(before), part(after)))
-    apart = jax.tree.map(lambda *parts: np.concatenate(parts), *(state for state, _ in rounds.separate("airl")()))
+    apart = jax.tree.map(
+        lambda *parts: np.concatenate(parts), *(state for state, _ in rounds.separate("airl")())
+    )
     close = jax.tree.map(lambda x, y: np.allclose(x, y, rtol=1e-3, atol=1e-4), apart, after)
     assert jax.tree.all(close)
 
@@ -110,9 +153,15 @@ def test_every_part_has_a_title():
 @pytest.mark.filterwarnings("ignore:Brax System")
 def test_ppo_beside_braxs_own(monkeypatch):
     monkeypatch.setattr(speed_robots, "ROUNDS", 1)
-    monkeypatch.setattr(speed_robots, "SETTINGS", {**speed_robots.SETTINGS, "unroll": 4, "minibatches": 2, "epochs": 1})
+    monkeypatch.setattr(
+        speed_robots,
+        "SETTINGS",
+        {**speed_robots.SETTINGS, "unroll": 4, "minibatches": 2, "epochs": 1},
+    )
     row = speed_robots.one("inverted_pendulum", 4, 1)
     assert (row["worlds"], row["steps_per_round"]) == (4, 16)
     assert row["rollout_steps_per_s"] > row["limit_steps_per_s"] > 0 and row["brax_steps_per_s"] > 0
     assert row["ratio_to_brax"] == pytest.approx(row["loop_steps_per_s"] / row["brax_steps_per_s"])
-    assert row["ratio_to_limit"] == pytest.approx(row["loop_steps_per_s"] / row["limit_steps_per_s"])
+    assert row["ratio_to_limit"] == pytest.approx(
+        row["loop_steps_per_s"] / row["limit_steps_per_s"]
+    )

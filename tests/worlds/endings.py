@@ -14,7 +14,8 @@ class Dials:
 
 
 class Known(World):
-    """Observation float32[2]: one-hot of a state 0 or 1; costs are always 0 and the expert plays action 1."""
+    """Observation float32[2]: one-hot of a state 0 or 1; costs are always 0 and the expert plays
+    action 1."""
 
     horizon = 8
     n_actions = 2
@@ -28,7 +29,9 @@ class Known(World):
     def make(self, place, step, key, reward, done):
         observation = jax.nn.one_hot(place, 2)
         zero = jnp.zeros(())
-        return State((place, step, key), observation, reward, done, {"cost": zero, "graded_cost": zero})
+        return State(
+            (place, step, key), observation, reward, done, {"cost": zero, "graded_cost": zero}
+        )
 
     def reset(self, rng):
         return self.make(jnp.int32(0), jnp.int32(0), rng, jnp.zeros(()), jnp.zeros(()))
@@ -63,17 +66,20 @@ class Constant(Known):
 
 
 class Short(Constant):
-    """The same, but the world ends after four steps: V = 1, 1 + gamma, ... with the steps that are left."""
+    """The same, but the world ends after four steps: V = 1, 1 + gamma, ... with the steps that
+    are left."""
 
     name = "short"
     ends = True
 
 
 class TwoStates(Known):
-    """Action 1 goes to state 1 and action 0 to state 0. Being moved from 0 costs 1; every step that ends in 1 pays 1.
+    """Action 1 goes to state 1 and action 0 to state 0. Being moved from 0 costs 1; every step that
+    ends in 1 pays 1.
 
-    From 0: staying is worth 0; moving -1 + 1 + gamma / (1 - gamma) > 0. So pi* is action 1, V(1) = 1 / (1 - gamma) and
-    V(0) = gamma V(1): the first gain comes one step later, which a myopic learner (gamma = 0) cannot tell from staying.
+    From 0: staying is worth 0; moving -1 + 1 + gamma / (1 - gamma) > 0. So pi* is action 1, V(1) =
+    1 / (1 - gamma) and V(0) = gamma V(1): the first gain comes one step later, which a myopic
+    learner (gamma = 0) cannot tell from staying.
     """
 
     name = "two_states"

@@ -1,4 +1,5 @@
-"""What the tests of the algorithms share: a small continuous world, and training outside the runner."""
+"""What the tests of the algorithms share: a small continuous world, and training outside the
+runner."""
 
 from __future__ import annotations
 
@@ -26,10 +27,11 @@ class LineState:
 
 
 class Line(World):
-    """A point to be kept within 1 of the origin. Observation: place, wind and a constant; the first action moves it.
+    """A point to be kept within 1 of the origin. Observation: place, wind and a constant; the first
+    action moves it.
 
-    The expert holds the point where the wind cannot take it beyond 0.6. The graded cost is the wind's alone: it shows which
-    random numbers an episode was made of, whoever drives.
+    The expert holds the point where the wind cannot take it beyond 0.6. The graded cost is the
+    wind's alone: it shows which random numbers an episode was made of, whoever drives.
     """
 
     name = "line"
@@ -50,7 +52,9 @@ class Line(World):
     def _state(self, line: LineState) -> State:
         cost = (jnp.abs(line.x) > 1.0).astype(jnp.float32)
         obs = jnp.stack([line.x, line.wind, jnp.float32(0.25)])
-        return State(line, obs, -cost, jnp.float32(0), {"cost": cost, "graded_cost": jnp.abs(line.wind)})
+        return State(
+            line, obs, -cost, jnp.float32(0), {"cost": cost, "graded_cost": jnp.abs(line.wind)}
+        )
 
     def _wind(self, key: jax.Array) -> jax.Array:
         return jax.random.uniform(key, minval=-1.0, maxval=1.0) * self.dials.gust
@@ -87,7 +91,9 @@ def demonstrate(spec: Spec, dials, key: jax.Array) -> Task:
 
 def train(learner, key: jax.Array, task: Task):
     """(final state, metrics [rounds])."""
-    return jax.lax.scan(lambda s, _: learner.update(s, task), learner.init(key, task), None, length=learner.rounds)
+    return jax.lax.scan(
+        lambda s, _: learner.update(s, task), learner.init(key, task), None, length=learner.rounds
+    )
 
 
 def chain_actions(learner, params) -> np.ndarray:
@@ -105,7 +111,8 @@ def seen(task: Task) -> np.ndarray:
 
 
 class Windy(Line):
-    """`Line` with its reward a bit finer, so that segments hardly ever tie, and a demonstrator that lets it drift."""
+    """`Line` with its reward a bit finer, so that segments hardly ever tie, and a demonstrator
+    that lets it drift."""
 
     name = "windy"
 

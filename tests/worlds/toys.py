@@ -1,4 +1,5 @@
-"""A two-state world with a closed-form cost and learners of a few parameters: the fixtures of the frame's tests."""
+"""A two-state world with a closed-form cost and learners of a few parameters: the fixtures of
+the frame's tests."""
 
 from __future__ import annotations
 
@@ -25,14 +26,16 @@ class Dials:
 
 
 def _uniform(word: jax.Array) -> jax.Array:
-    """[0, 1) from a uint32 by a mixing hash (MurmurHash3's finaliser): compiles in no time, unlike Threefry."""
+    """[0, 1) from a uint32 by a mixing hash (MurmurHash3's finaliser): compiles in no time,
+    unlike Threefry."""
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         word = (word ^ (word >> shift)) * jnp.uint32(factor)
     return ((word ^ (word >> 16)) >> 8).astype(jnp.float32) / 2**24
 
 
 class TwoState(World):
-    """On or off the road. Action 1, or a slip, leaves it; `back` is the chance per step of coming back. The expert does 0."""
+    """On or off the road. Action 1, or a slip, leaves it; `back` is the chance per step of
+    coming back. The expert does 0."""
 
     name = "two_state"
     modes = {"nominal": {}, "recoverable": {"back": 0.5}}  # noqa: RUF012 as in `World`
@@ -62,7 +65,9 @@ class TwoState(World):
         word = state.pipeline_state + jnp.uint32(0x9E3779B9)
         chance = _uniform(word)
         leaves = (action == 1) | (chance < self.dials.slip)
-        off = jnp.where(state.metrics["cost"] == 1, chance >= self.dials.back, leaves).astype(jnp.float32)
+        off = jnp.where(state.metrics["cost"] == 1, chance >= self.dials.back, leaves).astype(
+            jnp.float32
+        )
         return self._state(off, word)
 
     def expert(self, state: State, key: jax.Array) -> jax.Array:
@@ -71,7 +76,8 @@ class TwoState(World):
 
 
 def closed_form(horizon: int, slip: float, back: float) -> np.ndarray:
-    """float[horizon]: J(T) of the expert, the expected number of off states among those after steps 1..T."""
+    """float[horizon]: J(T) of the expert, the expected number of off states among those after
+    steps 1..T."""
     k, steps = slip + back, np.arange(1, horizon + 1)
     return np.cumsum(slip / k * (1 - (1 - k) ** steps))
 
@@ -82,7 +88,8 @@ def _act(params: jax.Array, observation: jax.Array, key: jax.Array) -> jax.Array
 
 
 def _maker(rounds: int = ROUNDS, fails: bool = False) -> Callable[[Spec, object], Learner]:
-    """Noisy logistic regression. With `fails`, the loss of BAD_SEED turns NaN and later the params of the seed after it."""
+    """Noisy logistic regression. With `fails`, the loss of BAD_SEED turns NaN and later the
+    params of the seed after it."""
 
     def make(spec: Spec, config: object) -> Learner:
         del config
@@ -99,26 +106,48 @@ def _maker(rounds: int = ROUNDS, fails: bool = False) -> Callable[[Spec, object]
                 "square": (jnp.arange(1024.0).reshape(32, 32) % 7 - 3) / 20,
                 "round": jnp.int32(0),
                 "key": key,
-                "marks": jnp.stack([jnp.all(key == of(BAD_SEED)), jnp.all(key == of(BAD_SEED + 1))]),
+                "marks": jnp.stack(
+                    [jnp.all(key == of(BAD_SEED)), jnp.all(key == of(BAD_SEED + 1))]
+                ),
                 "nothing": jnp.zeros((0, 2)),
             }
 
         def loss(weights: jax.Array, task: Task) -> jax.Array:
             demos = task.demonstrations
             logit = demos.observation @ weights
-            return jnp.mean(demos.mask * jnp.logaddexp(0.0, jnp.where(demos.action == 1, -logit, logit)))
+            return jnp.mean(
+                demos.mask * jnp.logaddexp(0.0, jnp.where(demos.action == 1, -logit, logit))
+            )
 
         def update(state: dict, task: Task) -> tuple[dict, dict[str, jax.Array]]:
-            round_, key = state["round"] + 1, state["key"] * jnp.uint32(1664525) + jnp.uint32(1013904223)
+            round_, key = (
+                state["round"] + 1,
+                state["key"] * jnp.uint32(1664525) + jnp.uint32(1013904223),
+            )
             value, gradient = jax.value_and_grad(loss)(state["weights"], task)
-            # A matrix product in each round: where a rounding error that depends on the schedule would show.
-            square = jnp.tanh(state["square"] @ state["square"] + task.dials.slip + 0.1 * state["weights"][0])
+            # A matrix product in each round: where a rounding error that depends on the schedule
+            # would show.
+            square = jnp.tanh(
+                state["square"] @ state["square"] + task.dials.slip + 0.1 * state["weights"][0]
+            )
             weights = state["weights"] - 0.1 * gradient + 0.05 * (_uniform(key[0]) - 0.5)
             if fails:
                 value = jnp.where(state["marks"][0] & (round_ >= BAD_METRIC_ROUND), jnp.nan, value)
-                weights = jnp.where(state["marks"][1] & (round_ >= BAD_PARAMS_ROUND), jnp.inf, weights)
-            metrics = {"loss": value, "square": square.mean(), "departures": (weights[0] > 0).astype(jnp.float32)}
-            return {**state, "weights": weights, "square": square, "round": round_, "key": key}, metrics
+                weights = jnp.where(
+                    state["marks"][1] & (round_ >= BAD_PARAMS_ROUND), jnp.inf, weights
+                )
+            metrics = {
+                "loss": value,
+                "square": square.mean(),
+                "departures": (weights[0] > 0).astype(jnp.float32),
+            }
+            return {
+                **state,
+                "weights": weights,
+                "square": square,
+                "round": round_,
+                "key": key,
+            }, metrics
 
         consumes = Consumes(expert_queries=spec.demos * spec.demo_steps, interactive=True)
         return Learner(init, update, lambda state: state["weights"], _act, rounds, consumes)
@@ -157,7 +186,9 @@ def draw(observation: jax.Array, key: jax.Array) -> jax.Array:
 def make_expert(spec: Spec, config: object) -> Learner:
     """The world's own expert: nothing to learn and no state."""
     del spec, config
-    return Learner(lambda key, task: (), lambda state, task: (state, {}), lambda state: (), None, 0, Consumes())
+    return Learner(
+        lambda key, task: (), lambda state, task: (state, {}), lambda state: (), None, 0, Consumes()
+    )
 
 
 def make_slow_to_compile(spec: Spec, config: object) -> Learner:

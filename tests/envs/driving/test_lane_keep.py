@@ -1,4 +1,5 @@
-"""Lane keeping: the view, kerb and rail, hazards, costs, dials, and the expert's claims (on the lane, and back to it)."""
+"""Lane keeping: the view, kerb and rail, hazards, costs, dials, and the expert's claims (on the
+lane, and back to it)."""
 
 import dataclasses
 import functools
@@ -24,19 +25,26 @@ def expert(world, state):
 
 
 def deaf(world, state):
-    """A clone that never saw a cue or the side flag: keeps to the lane, and believes itself on its centre when off it."""
+    """A clone that never saw a cue or the side flag: keeps to the lane, and believes itself on
+    its centre when off it."""
     inner = state.pipeline_state
     car = inner.car._replace(e_y=jnp.where(inner.side == 0.0, inner.car.e_y, 0.0))
     return expert(
-        world, state.replace(pipeline_state=inner.replace(car=car, side=jnp.zeros(()), rut=jnp.zeros_like(inner.rut)))
+        world,
+        state.replace(
+            pipeline_state=inner.replace(car=car, side=jnp.zeros(()), rut=jnp.zeros_like(inner.rut))
+        ),
     )
 
 
 def wild(world, state):
-    """Half of the drivers steer and brake at random, the others hold full lock; all exceed the action's range."""
+    """Half of the drivers steer and brake at random, the others hold full lock; all exceed the
+    action's range."""
     inner = state.pipeline_state
     drawn = jax.random.uniform(jax.random.fold_in(inner.key, 7), (2,), minval=-2.0, maxval=2.0)
-    return jnp.where(inner.knots[0] > 0, drawn, jnp.stack([2.0 * jnp.sign(inner.knots[1]), drawn[1]]))
+    return jnp.where(
+        inner.knots[0] > 0, drawn, jnp.stack([2.0 * jnp.sign(inner.knots[1]), drawn[1]])
+    )
 
 
 def drive(world, policy, states, steps, keep):
@@ -100,7 +108,9 @@ def calm():
     state = reset(CALM, jax.random.PRNGKey(0))
     zero = jnp.zeros(())
     car = state.pipeline_state.car._replace(e_y=zero, e_psi=zero, v_x=jnp.float32(lane_keep.SPEED))
-    return state.replace(pipeline_state=state.pipeline_state.replace(car=car, knots=jnp.zeros(road.KNOTS), wind=zero))
+    return state.replace(
+        pipeline_state=state.pipeline_state.replace(car=car, knots=jnp.zeros(road.KNOTS), wind=zero)
+    )
 
 
 def place(state, *, side=0.0, **car):
@@ -145,12 +155,17 @@ def test_plain_dials_and_no_jit_change_nothing_but_rounding():
 def test_vmap_changes_nothing_but_rounding():
     actions = jnp.asarray(np.random.default_rng(5).uniform(-0.4, 0.4, (20, 3, 2)), jnp.float32)
     many = jax.jit(jax.vmap(step, (None, 0, 0)))
-    batched, alone = jax.vmap(reset, (None, 0))(NOMINAL, keys(5, 3)), [reset(NOMINAL, key) for key in keys(5, 3)]
+    batched, alone = (
+        jax.vmap(reset, (None, 0))(NOMINAL, keys(5, 3)),
+        [reset(NOMINAL, key) for key in keys(5, 3)],
+    )
     for row in actions:
         batched = many(NOMINAL, batched, row)
         alone = [step(NOMINAL, state, action) for state, action in zip(alone, row)]
     looped = jax.tree.map(lambda *x: np.stack(x), *alone)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), batched, looped)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), batched, looped
+    )
 
 
 def test_dials_are_data_and_each_matters(by_deaf):
@@ -178,12 +193,16 @@ def test_delay_shifts_actions(calm):
     delayed = step(late, step(late, calm, first), second)
     prompt = step(CALM, step(CALM, calm, jnp.zeros(2)), first)
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), delayed.pipeline_state.car, prompt.pipeline_state.car
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+        delayed.pipeline_state.car,
+        prompt.pipeline_state.car,
     )
 
 
 def test_actions_are_clipped(calm):
-    np.testing.assert_array_equal(step(CALM, calm, jnp.array([7.0, -9.0])).obs, step(CALM, calm, jnp.array([1.0, -1.0])).obs)
+    np.testing.assert_array_equal(
+        step(CALM, calm, jnp.array([7.0, -9.0])).obs, step(CALM, calm, jnp.array([1.0, -1.0])).obs
+    )
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
@@ -210,7 +229,11 @@ def test_off_the_lane_the_side_flag_replaces_the_offset(calm):
         return np.asarray(observe(place(calm, e_y=e_y, side=side, e_psi=e_psi).pipeline_state))
 
     np.testing.assert_array_equal(view(1.1, 1.0), view(2.0, 1.0))
-    assert view(1.1, 1.0)[SIDE] == 1.0 and view(-1.1, -1.0)[SIDE] == -1.0 and view(0.5, 0.0)[SIDE] == 0.0
+    assert (
+        view(1.1, 1.0)[SIDE] == 1.0
+        and view(-1.1, -1.0)[SIDE] == -1.0
+        and view(0.5, 0.0)[SIDE] == 0.0
+    )
     np.testing.assert_array_equal(view(1.1, 1.0)[:SIDE], view(-1.1, -1.0)[:SIDE])
     assert (view(0.5, 0.0) != view(0.6, 0.0)).any()
     assert (view(1.1, 1.0, e_psi=0.2) != view(1.1, 1.0)).any()  # the heading error stays visible
@@ -218,7 +241,9 @@ def test_off_the_lane_the_side_flag_replaces_the_offset(calm):
 
 def test_expert_uses_no_hidden_offset(calm):
     """Off the lane the expert's action is a function of what can be seen."""
-    left = [np.asarray(ask(CALM, place(calm, e_y=e_y, side=1.0, e_psi=0.05))) for e_y in (0.9, 1.5, 2.0)]
+    left = [
+        np.asarray(ask(CALM, place(calm, e_y=e_y, side=1.0, e_psi=0.05))) for e_y in (0.9, 1.5, 2.0)
+    ]
     np.testing.assert_array_equal(left[0], left[1])
     np.testing.assert_array_equal(left[0], left[2])
     right = np.asarray(ask(CALM, place(calm, e_y=-1.5, side=-1.0, e_psi=-0.05)))
@@ -229,12 +254,16 @@ def test_rail_bounds_the_excursion_of_any_driver():
     states = run(NOMINAL, keys(8), wild)
     failed, graded = cost(states), np.asarray(states.metrics["graded_cost"])
     assert np.abs(offset(states)).max() == np.float32(RAIL)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((states.obs, states.pipeline_state.car)))
+    assert all(
+        np.isfinite(leaf).all() for leaf in jax.tree.leaves((states.obs, states.pipeline_state.car))
+    )
     assert not states.done.any() and not states.pipeline_state.clipped.any()
     assert set(np.unique(failed)) == {0.0, 1.0}
     np.testing.assert_array_equal(failed, np.abs(states.pipeline_state.side))
     np.testing.assert_array_equal(failed, np.abs(states.obs[..., SIDE]))
-    assert (graded >= 0).all() and (graded[failed == 0] < 1).all() and (graded[failed == 1] == 1).all()
+    assert (
+        (graded >= 0).all() and (graded[failed == 0] < 1).all() and (graded[failed == 1] == 1).all()
+    )
 
 
 def test_expert_keeps_the_lane(by_expert):
@@ -250,13 +279,17 @@ def test_expert_keeps_the_lane_4096_times_50_s():
 
 @pytest.fixture(scope="module")
 def rescued(by_deaf):
-    """Costs after the expert takes over where a driver that does not know the way back went: as it leaves, and long settled."""
+    """Costs after the expert takes over where a driver that does not know the way back went: as
+    it leaves, and long settled."""
     failed = cost(by_deaf)
     settled = np.random.default_rng(0).permutation(np.argwhere(failed == 1))[:2000]
     fresh = np.argwhere(np.diff(failed, axis=0) == 1)[:2000]
     assert len(settled) == 2000 and len(fresh) >= 50
     result = {}
-    for name, (steps, episodes) in {"settled": settled.T, "fresh": (fresh[:, 0] + 1, fresh[:, 1])}.items():
+    for name, (steps, episodes) in {
+        "settled": settled.T,
+        "fresh": (fresh[:, 0] + 1, fresh[:, 1]),
+    }.items():
         padded = np.resize(np.arange(len(steps)), 2000)  # one shape, one compilation
         states = jax.tree.map(lambda x, t=steps[padded], e=episodes[padded]: x[t, e], by_deaf)
         result[name] = np.asarray(taken_over(NOMINAL, states))[:, : len(steps)]
@@ -271,14 +304,16 @@ def test_expert_comes_back_within_u(rescued, where):
 
 @pytest.mark.parametrize("where", ["fresh", "settled"])
 def test_expert_comes_back_to_stay(rescued, where):
-    """u bounds what an error costs in all, so a return that shoots across the lane and off its other side is none."""
+    """u bounds what an error costs in all, so a return that shoots across the lane and off its
+    other side is none."""
     failed = rescued[where]
     assert (np.diff(failed, axis=0) == 1).any(0).mean() < 0.05
     assert failed.sum(0).mean() <= LaneKeep.recovery_steps
 
 
 def test_deaf_driver_is_lost(by_deaf):
-    """Without the way back nobody comes home: the world is a cliff for a learner that never saw the side flag."""
+    """Without the way back nobody comes home: the world is a cliff for a learner that never saw
+    the side flag."""
     failed = cost(by_deaf)
     assert (np.diff(failed, axis=0) == 1).sum() >= 50 and returns(failed) / failed.sum() < 2e-3
 
@@ -295,10 +330,14 @@ def test_reacquisition_returns_at_its_rate():
 def test_hazards_are_zipf(hazards):
     dials = NOMINAL.replace(hazards=jnp.float32(hazards), hazard_rate=jnp.float32(1.0))
     inner = run(dials, keys(12), expert).pipeline_state
-    counts = np.bincount(np.asarray(inner.kind)[np.asarray(inner.rut) == RUT_STEPS], minlength=KINDS)
+    counts = np.bincount(
+        np.asarray(inner.kind)[np.asarray(inner.rut) == RUT_STEPS], minlength=KINDS
+    )
     assert counts.sum() > 1000 and counts[hazards:].sum() == 0
     expected = 1.0 / np.arange(1, hazards + 1)
-    assert stats.chisquare(counts[:hazards], expected / expected.sum() * counts.sum()).pvalue > 0.001
+    assert (
+        stats.chisquare(counts[:hazards], expected / expected.sum() * counts.sum()).pvalue > 0.001
+    )
 
 
 def test_hazards_begin_at_their_rate_and_on_the_lane_only(by_expert, by_deaf):
@@ -312,7 +351,9 @@ def test_hazards_begin_at_their_rate_and_on_the_lane_only(by_expert, by_deaf):
 
 def test_a_rut_pulls_and_is_seen_while_it_does(calm):
     first, last = LaneKeep.observation_layout["cue"]
-    state = calm.replace(pipeline_state=calm.pipeline_state.replace(kind=jnp.int32(5), rut=jnp.int32(RUT_STEPS)))
+    state = calm.replace(
+        pipeline_state=calm.pipeline_state.replace(kind=jnp.int32(5), rut=jnp.int32(RUT_STEPS))
+    )
     coast = step(CALM, state, jnp.zeros(2))
     assert np.sign(float(coast.pipeline_state.car.r)) == np.sign(lane_keep.PULL[5])
     for remaining in range(RUT_STEPS - 1, -3, -1):

@@ -1,4 +1,5 @@
-"""The car against its published reference, an adaptive integrator and Cartesian coordinates; steady cornering; the road."""
+"""The car against its published reference, an adaptive integrator and Cartesian coordinates;
+steady cornering; the road."""
 
 import itertools
 import math
@@ -28,7 +29,16 @@ def float64():
 
 def inputs(**changes: float) -> Inputs:
     return Inputs(
-        **{"steer": 0.0, "accel": 0.0, "pull": 0.0, "wind": 0.0, "slope": 0.0, "friction": 1.0, "mass": 1.0} | changes
+        **{
+            "steer": 0.0,
+            "accel": 0.0,
+            "pull": 0.0,
+            "wind": 0.0,
+            "slope": 0.0,
+            "friction": 1.0,
+            "mass": 1.0,
+        }
+        | changes
     )
 
 
@@ -41,7 +51,8 @@ def random_cars(seed: int) -> list[Car]:
 
 
 def reference_state(car: Car, omega_f: float, omega_r: float) -> list[float]:
-    """State of the package's drift model, at the origin: x, y, delta, v, yaw, yaw rate, slip angle, wheel speeds."""
+    """State of the package's drift model, at the origin: x, y, delta, v, yaw, yaw rate, slip
+    angle, wheel speeds."""
     speed, slip = math.hypot(car.v_x, car.v_y), math.atan2(car.v_y, car.v_x)
     return [0.0, 0.0, car.delta, speed, car.e_psi, car.r, slip, omega_f, omega_r]
 
@@ -60,7 +71,14 @@ def polar(car: Car, v_x: float, v_y: float) -> tuple[float, float]:
 
 def test_numbers_are_the_published_ones():
     p = parameters_vehicle2()
-    ours = (vehicle.MASS, vehicle.YAW_INERTIA, vehicle.FRONT, vehicle.REAR, vehicle.HEIGHT, vehicle.BRAKE_FRONT)
+    ours = (
+        vehicle.MASS,
+        vehicle.YAW_INERTIA,
+        vehicle.FRONT,
+        vehicle.REAR,
+        vehicle.HEIGHT,
+        vehicle.BRAKE_FRONT,
+    )
     assert ours == (p.m, p.I_z, p.a, p.b, p.h_s, p.T_sb) and p.T_se == 0
     tyre = (vehicle.TYRE_C, vehicle.TYRE_D, vehicle.TYRE_E, vehicle.TYRE_K)
     assert tyre == (p.tire.p_cy1, p.tire.p_dy1, p.tire.p_ey1, p.tire.p_ky1)
@@ -72,14 +90,17 @@ def test_tyre_force_matches_reference():
     expected = [tire_model.formula_lateral(a, 0.0, f, TYRE)[0] for a, f in zip(alpha, load)]
     np.testing.assert_allclose(vehicle.tyre_lateral(alpha, load), expected, rtol=1e-9)
     # Less friction scales the peak and leaves the slope at the origin.
-    assert np.max(np.abs(vehicle.tyre_lateral(alpha, load, 0.5))) <= 0.5 * vehicle.TYRE_D * load.max()
+    assert (
+        np.max(np.abs(vehicle.tyre_lateral(alpha, load, 0.5))) <= 0.5 * vehicle.TYRE_D * load.max()
+    )
     small = 1e-6
     ratio = vehicle.tyre_lateral(small, 3000.0, 0.5) / vehicle.tyre_lateral(small, 3000.0)
     np.testing.assert_allclose(ratio, 1.0, rtol=1e-6)
 
 
 def test_rigid_body_matches_reference_under_combined_slip():
-    """`axle_loads` and `newton_euler` under the package's own tyre forces, with throttle, brakes and spinning wheels."""
+    """`axle_loads` and `newton_euler` under the package's own tyre forces, with throttle, brakes
+    and spinning wheels."""
     p, rng = parameters_vehicle2(), np.random.default_rng(1)
     body = jax.jit(vehicle.newton_euler)
     for car in random_cars(1):
@@ -99,21 +120,28 @@ def test_rigid_body_matches_reference_under_combined_slip():
             pure_y, mu = tire_model.formula_lateral(alpha, 0.0, load, p.tire)
             pure_x = tire_model.formula_longitudinal(slip, 0.0, load, p.tire)
             forces.append(tire_model.formula_longitudinal_comb(slip, alpha, pure_x, p.tire))
-            forces.append(tire_model.formula_lateral_comb(slip, alpha, 0.0, mu, load, pure_y, p.tire))
+            forces.append(
+                tire_model.formula_lateral_comb(slip, alpha, 0.0, mu, load, pure_y, p.tire)
+            )
         v_x, v_y, r = (float(x) for x in body(car, car.delta, *forces, 0.0, 0.0, 1.0))
         v, beta = polar(car, v_x, v_y)
-        np.testing.assert_allclose([v, r, beta], [expected[3], expected[5], expected[6]], rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(
+            [v, r, beta], [expected[3], expected[5], expected[6]], rtol=1e-9, atol=1e-12
+        )
 
 
 def test_right_hand_side_matches_reference():
-    """`derivative` as a whole, coasting on a straight lane: slip angles, loads, tyres, rigid body and kinematics."""
+    """`derivative` as a whole, coasting on a straight lane: slip angles, loads, tyres, rigid
+    body and kinematics."""
     p = parameters_vehicle2()
     p.tire.p_hx1 = p.tire.p_vx1 = 0.0  # no longitudinal force from a freely rolling wheel
     f = jax.jit(vehicle.derivative)
     rate = 0.1
     for car in random_cars(2):
         u_f, u_r = wheel_speeds(car)
-        expected = vehicle_dynamics_std(reference_state(car, u_f / p.R_w, u_r / p.R_w), [rate, 0.0], p)
+        expected = vehicle_dynamics_std(
+            reference_state(car, u_f / p.R_w, u_r / p.R_w), [rate, 0.0], p
+        )
         ours = Car(*map(float, f(car, inputs(steer=car.delta + rate * vehicle.STEER_LAG), 0.0)))
         v, beta = polar(car, ours.v_x, ours.v_y)
         values = [ours.s, ours.e_y, ours.delta, v, ours.e_psi, ours.r, beta]
@@ -125,12 +153,17 @@ def test_axle_loads():
         front, rear = vehicle.axle_loads(accel, 1.3)
         assert front + rear == pytest.approx(1.3 * vehicle.MASS * vehicle.GRAVITY)
         # Moments about the centre of gravity: the tyres push with m a at the height of the ground.
-        moment = front * vehicle.FRONT - rear * vehicle.REAR + 1.3 * vehicle.MASS * accel * vehicle.HEIGHT
+        moment = (
+            front * vehicle.FRONT
+            - rear * vehicle.REAR
+            + 1.3 * vehicle.MASS * accel * vehicle.HEIGHT
+        )
         assert moment == pytest.approx(0.0, abs=1e-9 * front)
 
 
 def cartesian(t: float, pose: np.ndarray, u: Inputs) -> np.ndarray:
-    """Right-hand side in world coordinates (x, y, yaw, v_x, v_y, r, delta), in NumPy with the package's tyre: an oracle."""
+    """Right-hand side in world coordinates (x, y, yaw, v_x, v_y, r, delta), in NumPy with the
+    package's tyre: an oracle."""
     _, _, yaw, v_x, v_y, r, delta = pose
     total, wheel = u.mass * vehicle.MASS, delta + u.pull
     transfer = total * u.accel * vehicle.HEIGHT / vehicle.WHEELBASE
@@ -139,7 +172,9 @@ def cartesian(t: float, pose: np.ndarray, u: Inputs) -> np.ndarray:
     share = 0.66 if u.accel < 0 else 0.0
 
     def axle(alpha, load, f_x):
-        return tire_model.formula_lateral(alpha, 0.0, load, TYRE)[0] * math.sqrt(max(0.0, 1 - (f_x / (TYRE.p_dy1 * load)) ** 2))
+        return tire_model.formula_lateral(alpha, 0.0, load, TYRE)[0] * math.sqrt(
+            max(0.0, 1 - (f_x / (TYRE.p_dy1 * load)) ** 2)
+        )
 
     x_f, x_r = total * u.accel * share, total * u.accel * (1 - share)
     y_f = axle(math.atan((v_y + vehicle.FRONT * r) / v_x) - wheel, load_f, x_f)
@@ -154,23 +189,38 @@ def cartesian(t: float, pose: np.ndarray, u: Inputs) -> np.ndarray:
             (x_f * s + y_f * c + y_r + u.wind) / total + u.slope - v_x * r,
             (vehicle.FRONT * (x_f * s + y_f * c) - vehicle.REAR * y_r + vehicle.WIND_ARM * u.wind)
             / (u.mass * vehicle.YAW_INERTIA),
-            float(np.clip((u.steer - delta) / vehicle.STEER_LAG, -vehicle.STEER_RATE, vehicle.STEER_RATE)),
+            float(
+                np.clip(
+                    (u.steer - delta) / vehicle.STEER_LAG, -vehicle.STEER_RATE, vehicle.STEER_RATE
+                )
+            ),
         ]
     )
 
 
 def centre_line(knots: np.ndarray, length: float):
-    """Dense solution s -> (x, y, heading) of the lane's centre line, integrated from the knots alone."""
+    """Dense solution s -> (x, y, heading) of the lane's centre line, integrated from the knots
+    alone."""
     edges = np.arange(len(knots) + 1) * road.SPACING
     values = np.append(knots, knots[0])
 
     def f(s, pose):
         return [math.cos(pose[2]), math.sin(pose[2]), np.interp(s, edges, values)]
 
-    return solve_ivp(f, (0.0, length), [0.0, 0.0, 0.0], "DOP853", rtol=1e-11, atol=1e-11, dense_output=True, max_step=2.0).sol
+    return solve_ivp(
+        f,
+        (0.0, length),
+        [0.0, 0.0, 0.0],
+        "DOP853",
+        rtol=1e-11,
+        atol=1e-11,
+        dense_output=True,
+        max_step=2.0,
+    ).sol
 
 
-# Steering targets [rad], accelerations [m/s²], a start speed [m/s] and the error allowed in position after 5 s [m].
+# Steering targets [rad], accelerations [m/s²], a start speed [m/s] and the error allowed in
+# position after 5 s [m].
 MANOEUVRES = {
     "gentle": (lambda t: 0.03 * math.sin(1.5 * t), lambda t: 0.5 * math.cos(t), 10.0, 1e-4),
     "lane change with brakes": (lambda t: 0.12 * math.sin(2.5 * t), lambda t: -1.5, 14.0, 1e-3),
@@ -180,13 +230,24 @@ MANOEUVRES = {
 
 @pytest.mark.parametrize("name", MANOEUVRES)
 def test_frenet_trajectory_matches_cartesian_one(name):
-    """4 Runge-Kutta steps per 0.1 s along a curved lane, against DOP853 in world coordinates, where there is no lane."""
+    """4 Runge-Kutta steps per 0.1 s along a curved lane, against DOP853 in world coordinates,
+    where there is no lane."""
     steer, accel, speed, tolerance = MANOEUVRES[name]
     knots = np.asarray(road.generate(jax.random.PRNGKey(3)))
     line = centre_line(knots, 120.0)
     e_y, e_psi = 0.4, -0.05
     x, y, heading = line(0.0)
-    pose = np.array([x - e_y * math.sin(heading), y + e_y * math.cos(heading), heading + e_psi, speed, 0.0, 0.0, 0.0])
+    pose = np.array(
+        [
+            x - e_y * math.sin(heading),
+            y + e_y * math.cos(heading),
+            heading + e_psi,
+            speed,
+            0.0,
+            0.0,
+            0.0,
+        ]
+    )
     car = Car(*map(jnp.float64, (0.0, e_y, e_psi, speed, 0.0, 0.0, 0.0)))
 
     @jax.jit
@@ -197,8 +258,16 @@ def test_frenet_trajectory_matches_cartesian_one(name):
     offsets = []
     for i in range(50):
         t = 0.1 * i
-        u = inputs(steer=steer(t), accel=accel(t), wind=200.0 * math.sin(t), slope=0.1, pull=0.02 * (i // 8 % 2))
-        pose = solve_ivp(cartesian, (0.0, 0.1), pose, "DOP853", args=(u,), rtol=1e-10, atol=1e-10).y[:, -1]
+        u = inputs(
+            steer=steer(t),
+            accel=accel(t),
+            wind=200.0 * math.sin(t),
+            slope=0.1,
+            pull=0.02 * (i // 8 % 2),
+        )
+        pose = solve_ivp(
+            cartesian, (0.0, 0.1), pose, "DOP853", args=(u,), rtol=1e-10, atol=1e-10
+        ).y[:, -1]
         car = advance(car, u)
         offsets.append(abs(float(car.e_y)))
     x, y, heading = line(float(car.s))
@@ -206,7 +275,9 @@ def test_frenet_trajectory_matches_cartesian_one(name):
     assert math.hypot(ours[0] - pose[0], ours[1] - pose[1]) < tolerance
     assert abs(heading + float(car.e_psi) - pose[2]) < tolerance
     np.testing.assert_allclose([float(v) for v in car[3:]], pose[3:], atol=tolerance)
-    assert max(offsets) > 0.5 and float(car.s) > 2 * road.SPACING  # the test left the centre line and passed knots
+    assert (
+        max(offsets) > 0.5 and float(car.s) > 2 * road.SPACING
+    )  # the test left the centre line and passed knots
 
 
 def test_integrator_is_of_fourth_order():
@@ -214,7 +285,9 @@ def test_integrator_is_of_fourth_order():
     u = inputs(steer=0.03, accel=-1.0)  # within the steering rate's limit: a smooth right-hand side
 
     def after(substeps):
-        return np.asarray(vehicle.integrate(car, u, lambda s: 0.01 * jnp.sin(0.1 * s), 1.0, substeps))
+        return np.asarray(
+            vehicle.integrate(car, u, lambda s: 0.01 * jnp.sin(0.1 * s), 1.0, substeps)
+        )
 
     def f(t, y):
         return np.asarray(derivative(Car(*y), u, 0.01 * jnp.sin(0.1 * y[0])))
@@ -227,14 +300,22 @@ def test_integrator_is_of_fourth_order():
         assert 13 < coarse / fine < 20  # 2^4
 
 
-@pytest.mark.parametrize(("steer", "speed"), [(0.02, 5.0), (0.02, 10.0), (-0.05, 10.0), (0.08, 8.0), (0.05, 15.0)])
+@pytest.mark.parametrize(
+    ("steer", "speed"), [(0.02, 5.0), (0.02, 10.0), (-0.05, 10.0), (0.08, 8.0), (0.05, 15.0)]
+)
 def test_steady_state_radius(steer, speed):
-    """Constant steering and speed end on a circle given by the balance of forces, found here by root search.
+    """Constant steering and speed end on a circle given by the balance of forces, found here by
+    root search.
 
-    Steady state shares the lateral force like the load, so both axles slip alike, at alpha with F_y(alpha) = m v_x r; then
-    tan(alpha + delta) - tan(alpha) = L r / v_x. For small forces that is the kinematic radius L / delta.
+    Steady state shares the lateral force like the load, so both axles slip alike, at alpha with
+    F_y(alpha) = m v_x r; then tan(alpha + delta) - tan(alpha) = L r / v_x. For small forces that is
+    the kinematic radius L / delta.
     """
-    step = jax.jit(lambda car, a: vehicle.integrate(car, inputs(steer=steer, accel=a), lambda s: 0.0 * s, 0.1, 4))
+    step = jax.jit(
+        lambda car, a: vehicle.integrate(
+            car, inputs(steer=steer, accel=a), lambda s: 0.0 * s, 0.1, 4
+        )
+    )
     car = Car(*map(jnp.float64, (0.0, 0.0, 0.0, speed, 0.0, 0.0, 0.0)))
     for _ in range(100):
         car = step(car, 5.0 * (speed - car.v_x))
@@ -242,13 +323,18 @@ def test_steady_state_radius(steer, speed):
 
     def imbalance(r):
         def slip_force(alpha):
-            return float(vehicle.tyre_lateral(alpha, vehicle.MASS * vehicle.GRAVITY)) - vehicle.MASS * speed * r
+            return (
+                float(vehicle.tyre_lateral(alpha, vehicle.MASS * vehicle.GRAVITY))
+                - vehicle.MASS * speed * r
+            )
 
         alpha = brentq(slip_force, -0.1, 0.1)
         return math.tan(alpha + steer) - math.tan(alpha) - vehicle.WHEELBASE * r / speed
 
     r = brentq(imbalance, *sorted((0.0, 1.3 * steer * speed / vehicle.WHEELBASE)))
-    assert radius == pytest.approx(speed / r, rel=1e-2)  # the drive against cornering drag shifts some load
+    assert radius == pytest.approx(
+        speed / r, rel=1e-2
+    )  # the drive against cornering drag shifts some load
     if speed <= 5.0:
         assert radius == pytest.approx(vehicle.WHEELBASE / steer, rel=5e-3)
 
@@ -257,10 +343,14 @@ def test_left_and_right_are_alike():
     f = jax.jit(vehicle.derivative)
     for car in random_cars(4)[:50]:
         u = inputs(steer=0.1, accel=-2.0, pull=0.05, wind=300.0, slope=0.3, friction=0.7, mass=1.2)
-        mirrored = car._replace(e_y=-car.e_y, e_psi=-car.e_psi, v_y=-car.v_y, r=-car.r, delta=-car.delta)
+        mirrored = car._replace(
+            e_y=-car.e_y, e_psi=-car.e_psi, v_y=-car.v_y, r=-car.r, delta=-car.delta
+        )
         other = f(mirrored, u._replace(steer=-0.1, pull=-0.05, wind=-300.0, slope=-0.3), -0.01)
         signs = np.array([1, -1, -1, 1, -1, -1, -1])
-        np.testing.assert_allclose(np.array(f(car, u, 0.01)), signs * np.array(other), rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(
+            np.array(f(car, u, 0.01)), signs * np.array(other), rtol=1e-12, atol=1e-12
+        )
 
 
 def test_friction_bounds_the_lateral_force():
@@ -269,7 +359,9 @@ def test_friction_bounds_the_lateral_force():
         bound = friction * vehicle.TYRE_D * vehicle.GRAVITY
         for car in random_cars(5)[:100]:
             d = f(car, inputs(friction=friction), 0.0)
-            assert math.hypot(d.v_x - car.v_y * car.r, d.v_y + car.v_x * car.r) <= bound * (1 + 1e-9)
+            assert math.hypot(d.v_x - car.v_y * car.r, d.v_y + car.v_x * car.r) <= bound * (
+                1 + 1e-9
+            )
     # Braking at the limit leaves no lateral grip on the axle that uses all of it.
     hard = f(Car(0.0, 0.0, 0.0, 10.0, 1.0, 0.0, 0.0), inputs(accel=-20.0), 0.0)
     assert hard.v_y == 0.0 and hard.v_x == pytest.approx(-20.0)
@@ -284,7 +376,9 @@ def test_centre_of_curvature_is_no_singularity():
 def test_steering_rate_is_limited():
     f = jax.jit(vehicle.derivative)
     for target, expected in ((0.5, 0.4), (-0.5, -0.4), (0.01, 0.1)):
-        assert f(Car(0.0, 0.0, 0.0, 10.0, 0.0, 0.0, 0.0), inputs(steer=target), 0.0).delta == pytest.approx(expected)
+        assert f(
+            Car(0.0, 0.0, 0.0, 10.0, 0.0, 0.0, 0.0), inputs(steer=target), 0.0
+        ).delta == pytest.approx(expected)
 
 
 def test_road_is_what_its_knots_say():
@@ -316,5 +410,7 @@ def test_centre_line_for_drawing():
     knots = road.generate(jax.random.PRNGKey(8))
     s = np.linspace(0.0, 200.0, 41)
     np.testing.assert_allclose(
-        np.stack(road.centre_line(knots, jnp.asarray(s))), centre_line(np.asarray(knots), 200.0)(s), atol=2e-3
+        np.stack(road.centre_line(knots, jnp.asarray(s))),
+        centre_line(np.asarray(knots), 200.0)(s),
+        atol=2e-3,
     )

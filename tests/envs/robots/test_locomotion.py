@@ -1,4 +1,5 @@
-"""Robots: rewards against Brax's own, costs, dials, falls, broken physics, demonstrators' files; every backend traced."""
+"""Robots: rewards against Brax's own, costs, dials, falls, broken physics, demonstrators' files;
+every backend traced."""
 
 import functools
 import json
@@ -25,7 +26,8 @@ def made(name, **options):
 
 
 def drive(dials, keys, name="hopper", steps=STEPS, scale=1.0):
-    """The start and, after each of `steps` steps of random actions times `scale`, (states, actions) [steps, batch, ...]."""
+    """The start and, after each of `steps` steps of random actions times `scale`, (states,
+    actions) [steps, batch, ...]."""
     return _drive(dials, keys, jnp.float32(scale), name, steps)
 
 
@@ -34,7 +36,9 @@ def _drive(dials, keys, scale, name, steps):
     world = made(name).bind(dials)
 
     def step(states, key):
-        action = scale * jax.random.uniform(key, (len(keys), world.action_size), minval=-1.0, maxval=1.0)
+        action = scale * jax.random.uniform(
+            key, (len(keys), world.action_size), minval=-1.0, maxval=1.0
+        )
         after = jax.vmap(world.step)(states, action)
         return after, (after, action)
 
@@ -59,7 +63,10 @@ def test_every_registered_robot_is_in_the_table_of_budgets():
 
 
 def test_the_usual_physics_is_that_of_the_demonstrator():
-    assert {name: made(name).backend for name in ("hopper", "walker2d")} == {"hopper": "spring", "walker2d": "positional"}
+    assert {name: made(name).backend for name in ("hopper", "walker2d")} == {
+        "hopper": "spring",
+        "walker2d": "positional",
+    }
     assert made("walker2d").has_expert and not envs.make("walker2d", backend="spring").has_expert
 
 
@@ -82,7 +89,10 @@ def test_reward_is_braxs_and_a_fall_costs_until_the_horizon(hops):
     position = np.asarray(after.pipeline_state.x.pos[:, :, 0])
     before = np.concatenate([np.asarray(start.pipeline_state.x.pos[None, :, 0]), position[:-1]])
     speed = (position[..., 0] - before[..., 0]) / float(brax.dt)
-    angle, joints = np.asarray(after.pipeline_state.q[..., 2]), np.asarray(after.pipeline_state.q[..., 2:])
+    angle, joints = (
+        np.asarray(after.pipeline_state.q[..., 2]),
+        np.asarray(after.pipeline_state.q[..., 2:]),
+    )
     moving = np.concatenate([joints, np.asarray(after.pipeline_state.qd)], -1)
     healthy = (position[..., 2] > 0.7) & (np.abs(angle) < 0.2) & (np.abs(moving) < 100).all(-1)
     control = 1e-3 * np.square(np.asarray(action)).sum(-1)
@@ -103,7 +113,9 @@ def test_starts_differ_and_cost_nothing(hops):
 
 @pytest.mark.parametrize("dial", ["mass", "strength", "friction", "disabled_joint", "noise"])
 def test_a_dial_changes_the_motion_without_compiling_again(dial, hops):
-    value = {"mass": 2.0, "strength": 0.5, "friction": 0.2, "disabled_joint": 2.0, "noise": 0.3}[dial]
+    value = {"mass": 2.0, "strength": 0.5, "friction": 0.2, "disabled_joint": 2.0, "noise": 0.3}[
+        dial
+    ]
     before = _drive._cache_size()
     _, (after, _) = drive(nominal(**{dial: value}), KEYS)
     assert _drive._cache_size() == before
@@ -111,7 +123,8 @@ def test_a_dial_changes_the_motion_without_compiling_again(dial, hops):
 
 
 def test_a_disabled_joint_has_no_force(hops):
-    """With every joint weakened to nothing, or the action zero, motions agree: only what actuators push is turned off."""
+    """With every joint weakened to nothing, or the action zero, motions agree: only what
+    actuators push is turned off."""
     _, (limp, _) = drive(nominal(strength=0.0), KEYS)
     _, (still, _) = drive(nominal(), KEYS, scale=0.0)
     np.testing.assert_allclose(limp.obs[:20], still.obs[:20], atol=1e-4)
@@ -130,7 +143,9 @@ def test_disabled_joints_are_those_from_the_first_on():
         (2, 2, [1, 0, 0]),
         (3, 9, [1, 1, 0]),
     ]:
-        np.testing.assert_allclose(gear(disabled_joint=first, disabled_count=count), gear() * expected)
+        np.testing.assert_allclose(
+            gear(disabled_joint=first, disabled_count=count), gear() * expected
+        )
 
 
 def test_a_fallen_start_is_down_and_a_share_is_a_share():
@@ -144,15 +159,24 @@ def test_a_fallen_start_is_down_and_a_share_is_a_share():
 
 def test_a_torso_that_is_hardly_turned_is_hardly_lowered():
     robot = made("humanoid").bind(nominal(fallen_from=0.0))
-    poses = jax.vmap(lambda key: robot._fallen_pose(robot._robot.sys.init_q, key))(jax.random.split(jax.random.PRNGKey(3), 200))
-    angles, drop = 2 * np.arccos(np.asarray(poses[:, 3])), np.asarray(poses[:, 2] - robot._robot.sys.init_q[2])
-    np.testing.assert_allclose(drop, np.where(angles > np.pi / 2, -0.9, -0.9 * np.sin(angles)), atol=1e-3)
+    poses = jax.vmap(lambda key: robot._fallen_pose(robot._robot.sys.init_q, key))(
+        jax.random.split(jax.random.PRNGKey(3), 200)
+    )
+    angles, drop = (
+        2 * np.arccos(np.asarray(poses[:, 3])),
+        np.asarray(poses[:, 2] - robot._robot.sys.init_q[2]),
+    )
+    np.testing.assert_allclose(
+        drop, np.where(angles > np.pi / 2, -0.9, -0.9 * np.sin(angles)), atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("least", [0, 90, 150])
 def test_a_free_torso_is_turned_by_the_least_angle_or_more(least):
     ant = made("ant").bind(nominal(fallen_from=least))
-    poses = jax.vmap(lambda key: ant._fallen_pose(ant._robot.sys.init_q, key))(jax.random.split(jax.random.PRNGKey(3), 200))
+    poses = jax.vmap(lambda key: ant._fallen_pose(ant._robot.sys.init_q, key))(
+        jax.random.split(jax.random.PRNGKey(3), 200)
+    )
     angles = np.degrees(2 * np.arccos(np.clip(np.asarray(poses[:, 3]), -1, 1)))
     assert least - 0.1 <= angles.min() < least + 20 and 160 < angles.max() <= 180.1
 
@@ -181,7 +205,9 @@ def test_every_robot_on_every_backend_is_traced(name, backend, capsys):
     state = jax.eval_shape(world.reset, jax.ShapeDtypeStruct((2,), jnp.uint32))
     action = jax.ShapeDtypeStruct((world.action_size,), jnp.float32)
     after = jax.eval_shape(world.step, state, action)
-    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(lambda x: (x.shape, x.dtype), state)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), state
+    )
     assert after.obs.shape == (world.observation_size,)
     with capsys.disabled():
         print(f"{name} {backend}: observation {world.observation_size}, action {world.action_size}")
@@ -203,11 +229,20 @@ def network(tmp_path):
     from safetensors.numpy import save
 
     rng = np.random.default_rng(0)
-    shapes = {"mean": 3, "scale": 3, "kernel_0": (3, 4), "bias_0": 4, "kernel_1": (4, 2), "bias_1": 2}
+    shapes = {
+        "mean": 3,
+        "scale": 3,
+        "kernel_0": (3, 4),
+        "bias_0": 4,
+        "kernel_1": (4, 2),
+        "bias_1": 2,
+    }
     weights = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     content = save(weights)
     (tmp_path / "toy-spring.safetensors").write_bytes(content)
-    (tmp_path / "toy-spring.json").write_text(json.dumps({"sha256": hashlib.sha256(content).hexdigest()}))
+    (tmp_path / "toy-spring.json").write_text(
+        json.dumps({"sha256": hashlib.sha256(content).hexdigest()})
+    )
     return tmp_path / "toy-spring.safetensors", weights
 
 
@@ -216,7 +251,9 @@ def test_a_demonstrators_network_is_the_formula(network):
     x = np.array([0.3, -2.0, 50.0], np.float32)
     z = np.clip((x - w["mean"]) * w["scale"], -10, 10)
     expected = np.tanh(np.tanh(z @ w["kernel_0"] + w["bias_0"]) @ w["kernel_1"] + w["bias_1"])
-    np.testing.assert_allclose(demonstrators.read(path).act(jnp.asarray(x)), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        demonstrators.read(path).act(jnp.asarray(x)), expected, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_a_flipped_bit_in_a_demonstrators_file_is_one_line(network):
@@ -228,7 +265,10 @@ def test_a_flipped_bit_in_a_demonstrators_file_is_one_line(network):
         demonstrators.read(path)
 
 
-@pytest.mark.parametrize(("name", "message"), [("toy-spring.json", "is missing"), ("toy-spring.safetensors", "is missing")])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("toy-spring.json", "is missing"), ("toy-spring.safetensors", "is missing")],
+)
 def test_a_missing_half_of_a_demonstrator_is_one_line(name, message, network):
     path, _ = network
     (path.parent / name).unlink()
@@ -240,10 +280,26 @@ def test_a_missing_half_of_a_demonstrator_is_one_line(name, message, network):
 def test_every_shipped_demonstrator_fits_its_world_and_has_a_card(name):
     found = demonstrators.read(demonstrators.FOLDER / f"{name}.safetensors")
     card = found.card
-    world = made(card["world"], **({"backend": card["backend"]} if "backend" in envs.kind(card["world"]).options else {}))
+    world = made(
+        card["world"],
+        **({"backend": card["backend"]} if "backend" in envs.kind(card["world"]).options else {}),
+    )
     assert world.backend == card["backend"]
-    assert found.weights["kernel_0"].shape[0] == found.weights["mean"].shape[0] == world.observation_size
+    assert (
+        found.weights["kernel_0"].shape[0]
+        == found.weights["mean"].shape[0]
+        == world.observation_size
+    )
     assert found.act(jnp.zeros(world.observation_size)).shape == (world.action_size,)
     assert (demonstrators.FOLDER / f"{name}.safetensors").stat().st_size <= 300_000
-    needed = {"return", "random_return", "command", "env_steps", "seed", "versions", "sha256", "licence"}
+    needed = {
+        "return",
+        "random_return",
+        "command",
+        "env_steps",
+        "seed",
+        "versions",
+        "sha256",
+        "licence",
+    }
     assert needed <= card.keys() and len(card["return"]) == 3

@@ -1,4 +1,5 @@
-"""MuJoCo Playground's worlds. Most is run where the extra is installed; what is said where it is not, everywhere."""
+"""MuJoCo Playground's worlds. Most is run where the extra is installed; what is said where it is
+not, everywhere."""
 
 import importlib.util
 
@@ -18,7 +19,9 @@ needed = pytest.mark.skipif(not INSTALLED, reason="the extra playground is not i
 
 @pytest.mark.skipif(INSTALLED, reason="the extra playground is installed")
 def test_a_missing_extra_is_named():
-    with pytest.raises(ValueError, match=r"needs the extra playground .*pip install 'irl-bench\[playground\]'"):
+    with pytest.raises(
+        ValueError, match=r"needs the extra playground .*pip install 'irl-bench\[playground\]'"
+    ):
         envs.make("playground:CartpoleBalance")
     with pytest.raises(BadInput, match="extra playground"):
         registry.world("playground:CartpoleBalance")
@@ -26,7 +29,9 @@ def test_a_missing_extra_is_named():
 
 def test_budgets_and_settings_are_a_robots():
     for budget in table.BUDGETS:
-        assert table.budget_of("playground:CartpoleBalance", budget) == table.budget_of("hopper", budget)
+        assert table.budget_of("playground:CartpoleBalance", budget) == table.budget_of(
+            "hopper", budget
+        )
     assert table.config_differences("playground:CartpoleBalance", "ppo", "default") == table.RUNNER
 
 
@@ -34,7 +39,12 @@ def test_budgets_and_settings_are_a_robots():
 @pytest.mark.filterwarnings("ignore")
 def test_costs_follow_the_suites_rewards():
     world = envs.make("playground:CartpoleBalance")
-    assert (world.observation_size, world.action_size, world.horizon, world.has_expert) == (5, 1, 1000, False)
+    assert (world.observation_size, world.action_size, world.horizon, world.has_expert) == (
+        5,
+        1,
+        1000,
+        False,
+    )
 
     def step(state, key):
         state = world.step(state, jax.random.uniform(key, (1,), minval=-1.0, maxval=1.0))
@@ -44,7 +54,9 @@ def test_costs_follow_the_suites_rewards():
     _, (reward, metrics, seen) = jax.jit(lambda s, k: jax.lax.scan(step, s, k))(
         start, jax.random.split(jax.random.PRNGKey(1), 200)
     )
-    assert jnp.isfinite(seen).all() and 0.0 <= float(reward.min()) < 0.5 < float(reward.max()) <= 1.0
+    assert (
+        jnp.isfinite(seen).all() and 0.0 <= float(reward.min()) < 0.5 < float(reward.max()) <= 1.0
+    )
     np.testing.assert_allclose(metrics["graded_cost"], 1.0 - reward, atol=1e-6)
     np.testing.assert_array_equal(metrics["cost"], (reward < 0.5).astype(jnp.float32))
 
@@ -53,7 +65,10 @@ def test_costs_follow_the_suites_rewards():
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("playground:CartpolBalance", "did you mean 'playground:CartpoleBalance'"), ("playground:", "no world ''")],
+    [
+        ("playground:CartpolBalance", "did you mean 'playground:CartpoleBalance'"),
+        ("playground:", "no world ''"),
+    ],
 )
 def test_unknown_names(name, message):
     with pytest.raises(BadInput, match=message):
