@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from irl_bench.loading import load
     from irl_bench.plan.host import host_policy
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "BadInput": "core.settings",

@@ -15,15 +15,18 @@ import numpy as np
 from envs.core import World
 from irl_bench import sweep
 from irl_bench.core.learner import Learner
+from irl_bench.core.quantities import TOLERANCES
 from irl_bench.core.settings import BadInput, nearest, whole
 from irl_bench.core.types import Spec
-from irl_bench.horizon import Curves, analyse
-from irl_bench.plan import build as plans
+from irl_bench.horizon import analyse
 from irl_bench.plan import policies, registry
 from irl_bench.plan.host import HostPolicy
-from irl_bench.rollouts.evaluation import TOLERANCES, evaluate, expected_cost, expert_errors
-from irl_bench.run import lanes, runner
-from irl_bench.run.programs import EVALUATION, HELD_OUT
+from irl_bench.plan.request import Request, check_first_seed, check_horizons, whole_horizons
+from irl_bench.report import curves
+from irl_bench.rollouts.evaluation import evaluate, expected_cost, expert_errors
+from irl_bench.running import runner
+from irl_bench.running.programs import EVALUATION, HELD_OUT
+from irl_bench.running.progress import costs_are_finite, quantities
 
 __all__ = ["run", "score"]
 
@@ -31,8 +34,8 @@ SEEDS_AT_ONCE = 5
 
 
 def run(
-    algo: str | Sequence[str] = plans.Request.algo,
-    env: str | Sequence[str] = plans.Request.env,
+    algo: str | Sequence[str] = Request.algo,
+    env: str | Sequence[str] = Request.env,
     *,
     policy: str | Sequence[str] = (),
     mode: str | Sequence[str] | None = None,
@@ -47,15 +50,14 @@ def run(
     given: str | None = None,
     demos_from: str | None = None,
     observation_only: bool = False,
-    out: str = plans.Request.out,
+    out: str = Request.out,
     tensorboard: bool = False,
     **settings: Any,
 ) -> list[dict[str, Any]]:
     """Runs a sweep as `launch/sweep.py` does and returns its verdicts.
 
-        irl_bench.run("bc", "lane_keep", seeds=20, bc={"learning_rate": 1e-3},
-        lane_keep={"friction": 0.6}) irl_bench.run(["bc", "my_package.my_algorithm:make"],
-        "my_package.my_world:make", out="runs/mine")
+        irl_bench.run("bc", "lane_keep", seeds=20, lane_keep={"friction": 0.6})
+        irl_bench.run(["bc", "my_package.mine:make"], "my_package.my_world:make", out="runs/mine")
 
     Finished cells in `out` are used, so the same call again returns at once.
 
@@ -90,19 +92,19 @@ def run(
     """
     runner.configure()
     if not isinstance(out, str | os.PathLike):
-        raise BadInput(f"out={out!r} must be a folder's name; nearest: {plans.Request.out!r}")
+        raise BadInput(f"out={out!r} must be a folder's name; nearest: {Request.out!r}")
     policies = [registry.POLICY + ref for ref in _list("policy", policy)]
     asked = _list("algo", algo)
-    if policies and asked == list(plans.Request.algo):
+    if policies and asked == list(Request.algo):
         asked = []
-    request = plans.Request(
+    request = Request(
         algo=(*asked, *policies),
         env=tuple(_list("env", env)),
         mode=None if mode is None else tuple(_list("mode", mode)),
         seeds=seeds,
         first_seed=first_seed,
         budget=budget,
-        horizons=plans.whole_horizons(horizons),
+        horizons=whole_horizons(horizons),
         demos=demos,
         demo_steps=demo_steps,
         T_max=T_max,
@@ -186,9 +188,9 @@ def score(
         whole("eps_episodes", eps_episodes, 1),
         whole("eps_steps", eps_steps, 1),
     )
-    first_seed = plans.first_seed(whole("first_seed", first_seed, 0), seeds)
-    horizons = plans.whole_horizons(horizons)
-    plans.check_horizons(horizons, env, world.horizon)
+    first_seed = check_first_seed(whole("first_seed", first_seed, 0), seeds)
+    horizons = whole_horizons(horizons)
+    check_horizons(horizons, env, world.horizon)
     if isinstance(policy, str):
         if params is not None or carry is not None:
             raise BadInput(
@@ -205,46 +207,34 @@ def score(
     held = learner.policy(learner.init(jax.random.PRNGKey(0), None))  # type: ignore[arg-type]
     bound = world.bind(world.dials_for(mode))
     span = np.arange(first_seed, first_seed + seeds)
-    sums = _measure(
+    measured = _measure(
         bound, learner, held, span, episodes, eps_episodes, min(eps_steps, world.horizon)
     )
     expert = _measure(bound, None, None, span, episodes, 0, 0)
-    steps = np.arange(1, world.horizon + 1)
-    curves = []
-    for algo, found in (("expert", expert), (name, sums)):
-        total = float(episodes)
-        own_steps = found["on_steps"] + found["off_steps"]
-        curves.append(
-            Curves(
-                env=env,
-                algo=algo,
-                mode=mode,
-                seeds=span,
-                T=steps,
-                cost=np.cumsum(found["cost"], axis=1) / total,
-                graded=np.cumsum(found["graded_cost"], axis=1) / total,
-                expert_cost=np.cumsum(expert["cost"], axis=1) / total,
-                on_steps=found["on_steps"],
-                on_to_off=found["on_to_off"],
-                off_steps=found["off_steps"],
-                off_to_on=found["off_to_on"],
-                eps_expert=found["expert_errors"] / np.maximum(found["expert_steps"], 1)[:, None],
-                eps_own=found["own_errors"] / np.maximum(own_steps, 1)[:, None],
-                departures=None,
-                failed=~lanes.costs_are_finite(found),
-                interactive=False,
-                episodes=episodes,
-                consumes=(0, 0),
-                expected=found.get("expected_cost"),
-            )
+    of_expert = quantities(expert, world.horizon)
+    all_curves = [
+        curves.assemble(
+            quantities(sums, world.horizon),
+            of_expert,
+            env=env,
+            algo=algo,
+            mode=mode,
+            seeds=span,
+            T=np.arange(1, world.horizon + 1),
+            failed=~costs_are_finite(sums),
+            interactive=False,
+            episodes=episodes,
+            consumes=(0, 0),
         )
+        for algo, sums in (("expert", expert), (name, measured))
+    ]
     facts = {
         "u": world.recovery_steps,
         "latency": world.latency,
         "horizon": world.horizon,
         "nominal": modes[0],
     }
-    verdicts = analyse(curves, {env: facts}, horizons=horizons)
+    verdicts = analyse(all_curves, {env: facts}, horizons=horizons)
     return next(verdict for verdict in verdicts if verdict["algo"] == name)
 
 
@@ -264,12 +254,12 @@ def _measure(
     """
     act, carry = (learner.act, learner.carry) if learner else (None, None)
 
-    def one(seed: jax.Array) -> dict[str, jax.Array]:
-        own = jax.random.fold_in(jax.random.PRNGKey(0), seed)
-        key = jax.random.fold_in(jax.random.fold_in(own, EVALUATION), 0)
+    def of_seed(seed: jax.Array) -> dict[str, jax.Array]:
+        seed_key = jax.random.fold_in(jax.random.PRNGKey(0), seed)
+        key = jax.random.fold_in(jax.random.fold_in(seed_key, EVALUATION), 0)
         sums = evaluate(world, act, params, key, episodes, world.horizon, carry)
         errors, steps = jnp.zeros(len(TOLERANCES)), jnp.zeros(())
-        key = jax.random.fold_in(jax.random.fold_in(own, HELD_OUT), 0)
+        key = jax.random.fold_in(jax.random.fold_in(seed_key, HELD_OUT), 0)
         if eps_episodes:
             errors, steps = expert_errors(world, act, params, key, eps_episodes, eps_steps, carry)
         exact = expected_cost(world, act, params, key, world.horizon, carry)
@@ -279,7 +269,7 @@ def _measure(
     # A group of seeds at a time bounds the memory; the last one is filled up so that all have one
     # shape.
     width = min(SEEDS_AT_ONCE, len(seeds))
-    measured = jax.jit(jax.vmap(one))
+    measured = jax.jit(jax.vmap(of_seed))
     parts = []
     for start in range(0, len(seeds), width):
         group = seeds[start : start + width]
@@ -296,19 +286,19 @@ def _measure(
 def _world(world: str | World, dials: Mapping[str, float]) -> tuple[World, str]:
     if isinstance(world, str):
         loaded = registry.world(world, dials)
-        made, name, told = loaded.world, world, loaded.warnings
+        result, name, notes = loaded.world, world, loaded.warnings
     elif isinstance(world, World):
-        told = () if type(world).__module__.startswith("envs.") else registry.keeps_contract(world)
-        made, name = registry.dialled(world, dials), world.name
+        notes = () if type(world).__module__.startswith("envs.") else registry.keeps_contract(world)
+        result, name = registry.dialled(world, dials), world.name
     else:
         hint = "irl_bench.score(policy, 'lane_keep')"
         raise BadInput(
             f"world must be a name or an envs.core.World, not {type(world).__name__}; nearest: "
             f"{hint}"
         )
-    for line in told:
+    for line in notes:
         warnings.warn(line, stacklevel=3)
-    return made, name
+    return result, name
 
 
 def _list(argument: str, names: Any) -> list[str]:
@@ -345,7 +335,7 @@ def _nested(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return nested
 
 
-def _arguments(request: plans.Request) -> dict[str, Any]:
+def _arguments(request: Request) -> dict[str, Any]:
     """What differs from the defaults, for the report's "how to reproduce"."""
-    default = plans.Request()
+    default = Request()
     return {name: value for name, value in vars(request).items() if value != getattr(default, name)}

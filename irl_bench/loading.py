@@ -12,14 +12,14 @@ import jax
 import jax.numpy as jnp
 
 from envs.core import World
-from irl_bench.algos import stored
 from irl_bench.core import folders
+from irl_bench.core.handover import Part
 from irl_bench.core.settings import BadInput, nearest, whole
 from irl_bench.core.types import Spec
-from irl_bench.plan import registry
-from irl_bench.run import process
+from irl_bench.plan import donor, registry
+from irl_bench.running import process
 from irl_bench.storage import artifacts
-from irl_bench.storage.cells import read_plan
+from irl_bench.storage.plans import read_plan
 
 __all__ = ["Loaded", "load"]
 
@@ -94,40 +94,49 @@ def load(
     path = artifacts.path_of(folder, entry["cells"][(wanted - first) // width])
     if not path.exists():
         raise BadInput(f"{path} is missing; the same sweep command makes it")
-    held = artifacts.read(path, "policy")
+    artifact = artifacts.read(path, ("policy",))
     loaded = registry.world(
-        held.env, {**entry["settings"]["options"], **entry["settings"]["dials"]}
+        artifact.env, {**entry["settings"]["options"], **entry["settings"]["dials"]}
     )
     world = loaded.world
     _check_sources(
         folder,
         entry["settings"]["plugin"],
-        {**registry.algorithm(held.algo).source, **loaded.source},
+        {**registry.algorithm(artifact.algo).source, **loaded.source},
     )
-    learner, task = stored.maker(
-        Spec(world, held.horizon, held.demos, held.demo_steps, held), "policy"
-    )
-
-    def tree(part: str, of: Any) -> Any:
-        leaves = [jnp.asarray(leaf[0]) for leaf in held.of(part, range(wanted, wanted + 1))]
-        return jax.tree.unflatten(stored.structure(of, learner, task), leaves)
-
-    params, acting = tree("policy", learner.policy), learner.act
+    has_reward = "reward" in artifact.arrays[wanted]
+    parts: tuple[Part, ...] = ("policy", "reward") if has_reward else ("policy",)
+    spec = Spec(world, artifact.horizon, artifact.demos, artifact.demo_steps)
+    rebuilt = donor.rebuild(artifact, parts, spec)
+    arrays = rebuilt.given(range(wanted, wanted + 1))
+    given = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), arrays)
+    acting, carry, reward_fn = rebuilt.donor.act, rebuilt.donor.carry, rebuilt.donor.reward_fn
     assert acting is not None
-    key = jax.random.PRNGKey(0)
-    if learner.carry is None:
+    key, params = jax.random.PRNGKey(0), given.policy
+    if carry is None:
         act = lambda observation, key=key: acting(params, _observed(world, observation, 1), key)
     else:
         act = lambda carry, observation, key=key: acting(
             params, carry, _observed(world, observation, 1), key
         )
     reward = None
-    if learner.reward is not None and learner.judge is not None:
-        found, judge = tree("reward", learner.reward), learner.judge
-        reward = lambda observation, action, after: judge(
-            found, _observed(world, observation), jnp.asarray(action), _observed(world, after)
+    if reward_fn is not None:
+        reward = lambda observation, action, after: reward_fn(
+            given.reward,
+            _observed(world, observation),
+            jnp.asarray(action),
+            _observed(world, after),
         )
-    return Loaded(act, reward, world, held.algo, entry["mode"], wanted, held.config, learner.carry)
+    return Loaded(
+        act=act,
+        reward=reward,
+        world=world,
+        algo=artifact.algo,
+        mode=entry["mode"],
+        seed=wanted,
+        config=artifact.config,
+        carry=carry,
+    )
 
 
 def _observed(world: World, observation: Any, axes: int | None = None) -> jax.Array:

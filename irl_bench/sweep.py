@@ -11,13 +11,16 @@ from irl_bench import report
 from irl_bench.core import folders
 from irl_bench.core.cell import fingerprint
 from irl_bench.core.settings import BadInput
-from irl_bench.plan import build as plans
-from irl_bench.run import runner
-from irl_bench.storage.cells import locked, read_plan, write_plan
+from irl_bench.plan.build import build
+from irl_bench.plan.document import displaced, document, merge
+from irl_bench.plan.request import Request
+from irl_bench.running import runner
+from irl_bench.storage.files import locked
+from irl_bench.storage.plans import read_plan, write_plan
 
 
 def sweep(
-    request: plans.Request, line: str = "", say: Callable[[str], None] = print
+    request: Request, line: str = "", say: Callable[[str], None] = print
 ) -> list[dict[str, Any]]:
     """Runs what is missing of a request, then writes `verdicts.json` and the report.
 
@@ -33,45 +36,52 @@ def sweep(
       BadInput, StoreError: one line for the user.
       runner.Interrupted: SIGTERM or SIGINT came; it is a SystemExit with status 75.
     """
-    out, document, compilations = compute(request, line, say)
-    return finish(out, document, compilations, say)
+    out, planned, compilations = compute(request, line, say)
+    return finish(out, planned, compilations, say)
 
 
 def finish(
     out: Path,
-    document: dict[str, Any],
+    planned: dict[str, Any],
     compilations: dict[str, dict[str, int]],
     say: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-    """The report of a folder once the cells of `document` are there; returns the verdicts of
-    everything in it."""
+    """Writes the report of a folder once the cells of a sweep's document are there.
+
+    Args:
+      planned: the sweep's document, as `compute` returns it.
+
+    Returns:
+      The verdicts of everything in the folder.
+    """
     with locked(out):
-        made = report.load(out, partial=True)
-        report.write(made, out)
-        displaced = plans.displaced(read_plan(out) or document, document)
-    for text in (*made.unfinished, *displaced):
+        data = report.load(out, partial=True)
+        report.write(data, out)
+        lines = displaced(read_plan(out) or planned, planned)
+    for text in (*data.unfinished, *lines):
         say(text)
-    report.show(made.verdicts, made.sentences, compilations)
+    report.show(data.verdicts, data.sentences, compilations)
     say(f"report: {out / 'report.html'}")
-    return made.verdicts
+    return data.verdicts
 
 
 def compute(
-    request: plans.Request, line: str, say: Callable[[str], None]
+    request: Request, line: str, say: Callable[[str], None]
 ) -> tuple[Path, dict[str, Any], dict[str, dict[str, int]]]:
-    """`sweep` without its report: the run's folder, its plan's document and what was compiled."""
+    """`sweep` without its report: (the run's folder, its plan's document, what was compiled)."""
     runner.check_options()
-    plan = plans.build(request)
+    plan = build(request)
     out = _folder(request.out)
     for note in plan.notes:
         say(f"note: {note}")
-    document = plans.document(plan, line, fingerprint())
+    planned = document(plan, line, fingerprint())
     with locked(out):
-        merged, dropped = plans.merge(read_plan(out), document)
+        merged, dropped = merge(read_plan(out), planned)
         for text in dropped:
             say(text)
         write_plan(out, merged)
-    return out, document, runner.run(plan.cells, out, tensorboard=request.tensorboard).compilations
+    summary = runner.run(plan.cells, out, plan.inputs, tensorboard=request.tensorboard)
+    return out, planned, summary.compilations
 
 
 def _folder(name: str) -> Path:
@@ -85,7 +95,7 @@ def _folder(name: str) -> Path:
             pass
     except OSError as error:
         raise BadInput(
-            f"--out={name} cannot be written to ({error.strerror}); nearest: {plans.Request.out}"
+            f"--out={name} cannot be written to ({error.strerror}); nearest: {Request.out}"
         ) from None
     return out
 
@@ -102,5 +112,5 @@ def check_folder(out: Path) -> None:
                 return
     except OSError as error:
         raise BadInput(
-            f"--out={out} cannot be used ({error.strerror}); nearest: {plans.Request.out}"
+            f"--out={out} cannot be used ({error.strerror}); nearest: {Request.out}"
         ) from None

@@ -20,14 +20,13 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from irl_bench.core.quantities import INPUT_LIMIT
 from irl_bench.core.settings import BadInput, setting
 from irl_bench.core.types import Demonstrations, Spec
 from irl_bench.nets.policies import Standardiser, standardiser
 from irl_bench.nets.supervised import draw
 from irl_bench.rollouts.experience import Transition, flat
 
-INPUT_LIMIT = 10.0
-"""Standardised inputs are cut here."""
 REMEMBERED = 4096
 """Rows, at most, that are remembered of a round."""
 
@@ -460,38 +459,3 @@ def energy_distance(x: jax.Array, y: jax.Array) -> jax.Array:
     n, m = len(x), len(y)
     within = mean_distance(x, x) / (n * (n - 1)) + mean_distance(y, y) / (m * (m - 1))
     return 2.0 * mean_distance(x, y) / (n * m) - within
-
-
-def correlation(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Pearson's of two arrays; 0 where one of them does not vary."""
-    x, y = x - jnp.mean(x), y - jnp.mean(y)
-    scale = jnp.sqrt(jnp.mean(x * x) * jnp.mean(y * y))
-    return jnp.where(scale > 1e-8, jnp.mean(x * y) / jnp.maximum(scale, 1e-8), 0.0)
-
-
-SAMPLE = 128
-"""Rows of either side between which the distance of state distributions is taken."""
-
-
-def compare(
-    judge: Discriminator,
-    inputs: Standardiser,
-    demos: Demonstrations,
-    batch: Any,
-    reward: jax.Array,
-    key: jax.Array,
-) -> dict[str, jax.Array]:
-    """How far the policy's states are from the expert's, and the learned reward from the true
-    one; `key` is consumed."""
-    expert_key, policy_key = jax.random.split(key)
-    size = judge.spec.observation_size
-    mine = batch.observation.reshape(-1, size)
-    theirs = demos.observation.reshape(-1, size)
-    drawn = draw(jnp.cumsum(demos.mask.reshape(-1)), expert_key, SAMPLE)
-    index = jax.random.randint(policy_key, (SAMPLE,), 0, len(mine))
-    see = lambda x: jnp.clip(inputs(x), -INPUT_LIMIT, INPUT_LIMIT)
-    return {
-        "state_distance": energy_distance(see(theirs[drawn]), see(mine[index])),
-        # The graded cost, since the cost itself is constant in most rollouts.
-        "reward_correlation": correlation(reward, -batch.graded_cost),
-    }

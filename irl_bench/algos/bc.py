@@ -177,4 +177,11 @@ def make(spec: Spec, config: Config) -> Learner:
     # Somebody ranks the demonstrations before the best are chosen: about n log2 n comparisons.
     ranking = spec.demos * math.ceil(math.log2(spec.demos)) if config.top < 1.0 else 0
     consumes = Consumes(expert_queries=spec.labels(), preference_labels=ranking)
-    return Learner(init, update, lambda state: state.best, act, config.rounds, consumes)
+    return Learner(
+        init=init,
+        update=update,
+        policy=lambda state: state.best,
+        act=act,
+        rounds=config.rounds,
+        consumes=consumes,
+    )

@@ -74,7 +74,7 @@ def make(spec: Spec, config: Config) -> Learner:
         found = starts.shared(
             world, act, config.begins, config.samples, config.warm, config.length, roll_key
         )
-        reward = inner.rewards.judge(
+        reward = inner.rewards.reward_fn(
             state.reward, found.next_observation, found.action, found.next_observation
         )
         proxy, gold = jnp.mean(reward, -1), jnp.mean(found.reward, -1)

@@ -189,4 +189,11 @@ def make(spec: Spec, config: Config) -> Learner:
     consumes = Consumes(
         expert_queries=spec.labels(initial) + online, env_steps=online, interactive=True
     )
-    return Learner(init, update, lambda state: state.params, act, 1 + config.iterations, consumes)
+    return Learner(
+        init=init,
+        update=update,
+        policy=lambda state: state.params,
+        act=act,
+        rounds=1 + config.iterations,
+        consumes=consumes,
+    )

@@ -16,4 +16,11 @@ def make(spec: Spec, config: None = None) -> Learner:
     def update(state: jax.Array, task: Task) -> tuple[jax.Array, dict[str, jax.Array]]:
         return state, {}
 
-    return Learner(init, update, lambda state: state, None, 0, Consumes())
+    return Learner(
+        init=init,
+        update=update,
+        policy=lambda state: state,
+        act=None,
+        rounds=0,
+        consumes=Consumes(),
+    )

@@ -16,18 +16,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
-from irl_bench.adversarial import discriminator as adversarial
-from irl_bench.core.learner import Consumes, Learner
+from irl_bench.adversarial import trainer
+from irl_bench.adversarial.discriminator import Network, Steps, reward_of
+from irl_bench.core.learner import Learner
 from irl_bench.core.settings import setting
 from irl_bench.core.types import Spec, Task
 from irl_bench.nets.policies import MAX_LOG_STD, MIN_LOG_STD
-from irl_bench.rl import ppo
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(adversarial.Config, ppo.AdversarialConfig):
+class Config(trainer.Config):
     """Settings of GAIL: PPO's, the discriminator's and two of its own."""
 
     learning_rate: float = setting(2e-4, "Adam's step size in the first round", low=1e-8, high=1.0)
@@ -61,18 +60,11 @@ class Config(adversarial.Config, ppo.AdversarialConfig):
     )
 
 
-@struct.dataclass
-class State:
-    policy: ppo.State
-    discriminator: adversarial.State
-    key: jax.Array
-
-
 def make(spec: Spec, config: Config) -> Learner:
-    inner = ppo.PPO(spec, config, terminate=config.absorbing)
-    network = adversarial.Network(tuple(config.disc_hidden), config.spectral_norm)
+    """GAIL with a free network as logit."""
+    network = Network(tuple(config.disc_hidden), config.spectral_norm)
 
-    def logit(params: Any, steps: adversarial.Steps) -> jax.Array:
+    def logit(params: Any, steps: Steps) -> jax.Array:
         parts = {
             "state": (steps.observation,),
             "state_action": (steps.observation, steps.action),
@@ -80,59 +72,23 @@ def make(spec: Spec, config: Config) -> Learner:
         }[config.inputs]
         return network.apply({"params": params}, jnp.concatenate(parts, -1))  # type: ignore[return-value]
 
+    def reward(params: Any, steps: Steps) -> jax.Array:
+        return reward_of(logit(params, steps), config.reward)
+
     reads_actions = config.inputs == "state_action"
-    judge = adversarial.Discriminator(
-        spec, config, logit, reads_actions, inner.steps_per_round, ppo.forever(config.discount)
+    form = trainer.Form(
+        logit=logit,
+        policy_reward=reward,
+        learned_reward=reward,
+        reads_actions=reads_actions,
     )
+    gail = trainer.Trainer(spec, config, form)
 
-    def init(key: jax.Array, task: Task) -> State:
+    def init(key: jax.Array, task: Task) -> trainer.State:
         key, policy_key, network_key = jax.random.split(key, 3)
-        width = judge.width * (2 if config.inputs == "state_transition" else 1)
-        width += judge.action_width if reads_actions else 0
+        width = gail.discriminator.width * (2 if config.inputs == "state_transition" else 1)
+        width += gail.discriminator.action_width if reads_actions else 0
         params = network.init(network_key, jnp.zeros(width))["params"]
-        return State(inner.init(policy_key, task), judge.init(params, task.demonstrations), key)
+        return gail.begin(gail.inner.init(policy_key, task), params, task, key)
 
-    def absorbing(discriminator: adversarial.State) -> jax.Array | None:
-        """The absorbing state's reward."""
-        z = logit(discriminator.params, judge.absorbed)[0] if config.absorbing else None
-        return None if z is None else adversarial.reward_of(z, config.reward)
-
-    def update(state: State, task: Task) -> tuple[State, dict[str, jax.Array]]:
-        key, fit_key, sample_key = jax.random.split(state.key, 3)
-        policy, batch = inner.collect(state.policy, task.dials)
-        rows = adversarial.Rows.of(batch)
-        discriminator, found = judge.fit(
-            state.discriminator, task.demonstrations, rows, None, policy.round, fit_key
-        )
-        rows = judge.seen(discriminator.inputs, rows)
-        reward = adversarial.reward_of(logit(discriminator.params, rows), config.reward).reshape(
-            batch.reward.shape
-        )
-        found |= adversarial.compare(
-            judge, discriminator.inputs, task.demonstrations, batch, reward, sample_key
-        )
-        policy, more = inner.improve(policy, batch, reward, absorbing(discriminator))
-        return State(policy, discriminator, key), {**found, **more}
-
-    def judged(
-        params: Any, observation: jax.Array, action: jax.Array, next_observation: jax.Array
-    ) -> jax.Array:
-        steps = judge.steps(
-            params["inputs"],
-            observation,
-            action,
-            next_observation,
-            jnp.zeros(observation.shape[:-1]),
-        )
-        return adversarial.reward_of(logit(params["params"], steps), config.reward)
-
-    return Learner(
-        init,
-        update,
-        lambda state: inner.params(state.policy),
-        inner.act,
-        config.rounds,
-        Consumes(expert_queries=spec.labels(), env_steps=inner.env_steps),
-        reward=lambda state: adversarial.kept(state.discriminator, absorbing(state.discriminator)),
-        judge=judged,
-    )
+    return gail.learner(init)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.core import State as WorldState
-from irl_bench.algos.stored import learned_reward
+from irl_bench.core.handover import Part, donor_of
 from irl_bench.core.learner import Consumes, Learner
 from irl_bench.core.settings import setting
 from irl_bench.core.types import Spec, Task
@@ -45,20 +45,23 @@ class State:
     """int32."""
 
 
-def takes(config: Config) -> str:
-    """What of an earlier run `Task.given` holds."""
-    return "reward"
+def takes(config: Config) -> tuple[Part, ...]:
+    """The reward of an earlier run."""
+    return ("reward",)
 
 
 def make(spec: Spec, config: Config) -> Learner:
-    judge, params_of = learned_reward(spec)
+    """A learner whose rounds are the rollouts, one each."""
+    reward_fn = donor_of(spec).reward_fn
+    assert reward_fn is not None
     chance = jnp.linspace(0.0, config.noise, config.rollouts)
 
     def init(key: jax.Array, task: Task) -> State:
         world = spec.world.bind(task.dials)
         reset_key, key = jax.random.split(key)
         start = jax.vmap(world.reset)(jax.random.split(reset_key, config.rollouts))
-        params = params_of(task.given)
+        assert task.given is not None
+        params = task.given.reward
 
         def step(
             states: WorldState, key: jax.Array
@@ -67,7 +70,7 @@ def make(spec: Spec, config: Config) -> Learner:
             meant = jax.vmap(world.expert)(states, jax.random.split(expert_key, config.rollouts))
             action = trainer.replaced(spec, meant, chance, noise_key)
             after = jax.vmap(world.step)(states, action)
-            return after, (after.reward, judge(params, states.obs, action, after.obs))
+            return after, (after.reward, reward_fn(params, states.obs, action, after.obs))
 
         _, (true, learned) = jax.lax.scan(step, start, jax.random.split(key, spec.horizon))
         return State(jnp.sum(true, 0), jnp.sum(learned, 0), jnp.int32(0))
@@ -83,10 +86,10 @@ def make(spec: Spec, config: Config) -> Learner:
 
     queries = config.rollouts * spec.horizon
     return Learner(
-        init,
-        update,
-        lambda state: state.round,
-        None,
-        config.rollouts,
-        Consumes(expert_queries=queries),
+        init=init,
+        update=update,
+        policy=lambda state: state.round,
+        act=None,
+        rounds=config.rollouts,
+        consumes=Consumes(expert_queries=queries),
     )

@@ -114,4 +114,11 @@ def make(spec: Spec, config: Config) -> Learner:
         return jax.random.categorical(key, observation @ log_policy).astype(jnp.int32)
 
     consumes = Consumes(expert_queries=spec.labels())
-    return Learner(init, update, lambda state: state.log_policy, act, config.rounds, consumes)
+    return Learner(
+        init=init,
+        update=update,
+        policy=lambda state: state.log_policy,
+        act=act,
+        rounds=config.rounds,
+        consumes=consumes,
+    )

@@ -1,12 +1,12 @@
 """Proximal policy optimisation on a given reward: a control for algorithms that learn one, and a
 way to train on theirs.
 
-    reward=true: the world's own reward=constant: 1 at every step, from which nothing can be learned
-    (a survival leak would show) reward=learned: what an algorithm of an earlier run has learned
-    (`--given=FILE_OR_RUN`), as it is
+* reward=true: the world's own.
+* reward=constant: 1 at every step. Nothing can be learned from it, so a survival leak would show.
+* reward=learned: the fixed reward of an earlier run (`--given=FILE_OR_RUN`).
 
-The loop is `irl_bench.rl.ppo`. By default the policy starts at random and sees no demonstration but
-in its observations' scale.
+The loop is `irl_bench.rl.ppo`. By default the policy starts at random, and demonstrations only set
+the scale of its observations.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from irl_bench.adversarial.discriminator import correlation
-from irl_bench.algos.stored import learned_reward
+from irl_bench.core.handover import Part, donor_of
 from irl_bench.core.learner import Consumes, Learner
 from irl_bench.core.settings import setting
+from irl_bench.core.statistics import correlation
 from irl_bench.core.types import Spec, Task
 from irl_bench.rl import ppo
 
@@ -36,24 +36,26 @@ class Config(ppo.Config):
     )
 
 
-def takes(config: Config) -> str | None:
-    """What of an earlier run `Task.given` holds."""
-    return "reward" if config.reward == "learned" else None
+def takes(config: Config) -> tuple[Part, ...]:
+    """The reward of an earlier run, with `reward=learned`."""
+    return ("reward",) if config.reward == "learned" else ()
 
 
 def make(spec: Spec, config: Config) -> Learner:
-    # A learned reward knows of an end only what follows it, if the algorithm that learned it saw
-    # any.
-    absorbing = spec.given is not None and spec.given.config.get("absorbing", False)
-    inner = ppo.PPO(spec, config, terminate=config.reward != "learned" or absorbing)
-    judge, params_of = (None, None) if config.reward != "learned" else learned_reward(spec)
+    """PPO whose reward is what `config.reward` names."""
+    donor = donor_of(spec) if config.reward == "learned" else None
+    # A learned reward values what follows an end only if its algorithm saw ends.
+    absorbing = donor is not None and donor.config.get("absorbing", False)
+    inner = ppo.PPO(spec, config, terminate=donor is None or absorbing)
 
     def update(state: ppo.State, task: Task) -> tuple[ppo.State, dict[str, jax.Array]]:
         state, batch = inner.collect(state, task.dials)
         after = None
-        if judge and params_of:
-            params = params_of(task.given)
-            reward = judge(params, batch.observation, batch.action, batch.next_observation)
+        if donor is not None:
+            assert donor.reward_fn and task.given
+            params = task.given.reward
+            steps = (batch.observation, batch.action, batch.next_observation)
+            reward = donor.reward_fn(params, *steps)
             after = params["absorbing"] if absorbing else None
         else:
             reward = batch.reward if config.reward == "true" else jnp.ones_like(batch.reward)
@@ -62,4 +64,11 @@ def make(spec: Spec, config: Config) -> Learner:
 
     queries = spec.labels() if config.init == "bc" else 0
     consumes = Consumes(expert_queries=queries, env_steps=inner.env_steps)
-    return Learner(inner.init, update, inner.params, inner.act, config.rounds, consumes)
+    return Learner(
+        init=inner.init,
+        update=update,
+        policy=inner.params,
+        act=inner.act,
+        rounds=config.rounds,
+        consumes=consumes,
+    )

@@ -8,7 +8,7 @@ optimise it near the clone.
 
 All labels are asked for once, before the first round; `rlhf_iterated` asks again. A reward knows
 nothing of where its segments never were, and a clone may leave the lane on one side alone: so the
-rollouts that are compared hold random actions too (docs/preferences.md). With `teacher=human` the
+rollouts that are compared hold random actions too (docs/lab/2026-11-25-noise-and-kl.md). With `teacher=human` the
 comparisons are those of a folder that `launch/label.py` has filled (`--given=FOLDER`), the same for
 every seed. With `init=airl` policy and reward are at first those of a run of AIRL (`--given=RUN`)
 in place of step 1.
@@ -22,10 +22,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from irl_bench.core.handover import PEOPLE, Part
 from irl_bench.core.learner import Consumes, Learner
 from irl_bench.core.settings import BadInput, setting
 from irl_bench.core.types import Spec, Task
-from irl_bench.labelling import clips
 from irl_bench.preferences import inverse, queries, teachers, trainer
 from irl_bench.preferences.reward_model import Comparisons, Segments
 from irl_bench.rl.ppo import is_zero
@@ -42,7 +42,7 @@ class Config(trainer.Config):
         low=10,
         high=10_000_000,
     )
-    teacher: str = setting("oracle", "who compares", choices=(*teachers.TEACHERS, "human"))
+    teacher: str = setting("oracle", "who compares", choices=(*teachers.TEACHERS, PEOPLE))
     queries: str = setting("uniform", "which pairs are asked about", choices=queries.QUERIES)
     pool: str = setting(
         "policy", "whose rollouts are compared: the current policy's, or half of them the "
@@ -64,44 +64,48 @@ class Config(trainer.Config):
     shuffled: bool = setting(False, "permute the answers, so that they say nothing (a control)")
 
 
-def takes(config: Config) -> str | None:
-    """What of an earlier run `Task.given` holds."""
-    if config.teacher == "human" and config.init == "airl":
+def takes(config: Config) -> tuple[Part, ...]:
+    """People's comparisons with `teacher=human`; the policy and the reward of a run of AIRL with
+    `init=airl`."""
+    if config.teacher == PEOPLE and config.init == "airl":
         raise BadInput("teacher=human and init=airl both need --given; nearest: init=bc")
-    return (
-        clips.PART
-        if config.teacher == "human"
-        else inverse.PARTS
-        if config.init == "airl"
-        else None
-    )
+    if config.teacher == PEOPLE:
+        return ("comparisons",)
+    return inverse.PARTS if config.init == "airl" else ()
 
 
 def make(spec: Spec, config: Config) -> Learner:
-    return answered(spec, config) if config.teacher == "human" else train(spec, config)
+    """RLHF with a simulated teacher, or with people's comparisons."""
+    return from_people(spec, config) if config.teacher == PEOPLE else train(spec, config)
 
 
-def answered(spec: Spec, config: Config) -> Learner:
-    """The learner whose comparisons were made before, by somebody."""
-    held = clips.check(spec)
-    segments, count = held.config["segments"], held.config["answers"]
+def from_people(spec: Spec, config: Config) -> Learner:
+    """The learner whose comparisons people have made before. Raises BadInput if none are given."""
+    donor = spec.donor
+    if donor is None or donor.algo != PEOPLE:
+        raise BadInput(
+            "teacher=human takes comparisons; nearest: --given=FOLDER of launch/label.py"
+        )
+    facts = donor.config
     config = dataclasses.replace(
         config,
-        segment=held.config["segment"],
-        pool_steps=max(config.pool_steps, held.config["segment"]),
+        segment=facts["segment"],
+        pool_steps=max(config.pool_steps, facts["segment"]),
     )
 
     def ask(state: trainer.State, task: Task, key: jax.Array) -> tuple[Segments, Comparisons]:
-        return clips.parts(task.given)
+        assert task.given is not None
+        observation, action, first, second, label = task.given.comparisons
+        # No world paid a reward along these segments, so it reads 0.
+        segments = Segments(observation, action, jnp.zeros(observation.shape[:2]))
+        return segments, Comparisons(first, second, label, jnp.ones(len(label)))
 
     # The clips are rollouts of a clone of demonstrations of their own.
     learner = trainer.Trainer(
-        spec, config, ask, count, segments, pool_steps=held.config["env_steps"]
+        spec, config, ask, facts["answers"], facts["segments"], pool_steps=facts["env_steps"]
     )
     return learner.learner(
-        Consumes(
-            expert_queries=held.config["expert_queries"], preference_labels=held.config["asked"]
-        )
+        Consumes(expert_queries=facts["expert_queries"], preference_labels=facts["asked"])
     )
 
 

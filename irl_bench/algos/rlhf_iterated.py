@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 
 from irl_bench.algos import rlhf
+from irl_bench.core.handover import Part
 from irl_bench.core.learner import Learner
 from irl_bench.core.settings import BadInput, setting
 from irl_bench.core.types import Spec
@@ -32,12 +33,13 @@ class Config(rlhf.Config):
     restart: bool = setting(False, "begin each iteration with the reference policy")
 
 
-def takes(config: Config) -> str | None:
-    """What of an earlier run `Task.given` holds."""
-    return inverse.PARTS if config.init == "airl" else None
+def takes(config: Config) -> tuple[Part, ...]:
+    """The policy and the reward of a run of AIRL, with `init=airl`."""
+    return inverse.PARTS if config.init == "airl" else ()
 
 
 def make(spec: Spec, config: Config) -> Learner:
+    """RLHF that asks for its labels in `config.iterations` equal shares."""
     if config.teacher == "human":
         raise BadInput(
             "teacher=human answers once, before the training; nearest: --algo=rlhf "

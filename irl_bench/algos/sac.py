@@ -22,10 +22,10 @@ def make(spec: Spec, config: sac.Config) -> Learner:
         return inner.update(state, task.dials)
 
     return Learner(
-        inner.init,
-        update,
-        inner.params,
-        inner.act,
-        config.rounds,
-        Consumes(env_steps=inner.env_steps),
+        init=inner.init,
+        update=update,
+        policy=inner.params,
+        act=inner.act,
+        rounds=config.rounds,
+        consumes=Consumes(env_steps=inner.env_steps),
     )

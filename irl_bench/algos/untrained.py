@@ -24,4 +24,6 @@ def make(spec: Spec, config: None = None) -> Learner:
     def act(params: Any, observation: jax.Array, key: jax.Array) -> jax.Array:
         return policy.mode(params, observation)
 
-    return Learner(init, update, lambda state: state, act, 0, Consumes())
+    return Learner(
+        init=init, update=update, policy=lambda state: state, act=act, rounds=0, consumes=Consumes()
+    )

@@ -24,27 +24,17 @@ import jax
 from irl_bench.core import jax_options
 
 NAME = re.compile(r"[A-Za-z0-9._:-]+")
-"""Names of experiments, algorithms, worlds and modes; an outside one reads
+"""Names of algorithms, worlds and modes; an outside one reads
 `package.module:attribute`."""
 
 PACKAGES = ("brax", "flax", "jax", "jaxlib", "mujoco", "mujoco-mjx", "numpy", "optax")
 """The packages whose versions may change a result."""
 
 NUMERICAL = (
-    "core",
-    "nets",
-    "rollouts",
-    "rl",
-    "adversarial",
-    "preferences",
-    "algos",
-    "storage/artifacts.py",
-    "plan/host.py",
-    "plan/policies.py",
-    "run/lanes.py",
-    "run/programs.py",
-    "run/runner.py",
-)
+    "core", "nets", "rollouts", "rl", "adversarial", "preferences", "algos",
+    "storage/artifacts.py", "plan/donor.py", "plan/host.py", "plan/policies.py", "running/batch.py",
+    "running/programs.py", "running/progress.py", "running/runner.py", "running/saving.py",
+)  # fmt: skip
 """Rooms and files of `irl_bench` that compute what is stored in a cell. The others choose, name
 or show cells."""
 
@@ -109,10 +99,9 @@ class CellSpec:
     given: str = ""
     """SHA-256 of the earlier run's file from which an algorithm takes a policy or reward; empty
     for none."""
-    experiment: str = "horizon"
 
     def __post_init__(self) -> None:
-        for field in ("experiment", "algo", "env", "mode"):
+        for field in ("algo", "env", "mode"):
             if not NAME.fullmatch(getattr(self, field)):
                 raise ValueError(
                     f"{field} {getattr(self, field)!r} is not a name of letters, digits and . _ : -"
@@ -175,12 +164,14 @@ class CellSpec:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> CellSpec:
-        return cls(**fields)
+        """The inverse of `to_dict`. Files of version 0.1 have a field `experiment`, which is
+        left out."""
+        return cls(**{name: value for name, value in fields.items() if name != "experiment"})
 
     def static_key(self) -> str:
         """Equal for cells that can share compiled functions: everything except what enters those
         as data."""
-        data = {"experiment", "mode", "dials", "first_seed", "episodes", "eval_every"}
+        data = {"mode", "dials", "first_seed", "episodes", "eval_every"}
         return canonical(
             {name: value for name, value in self.to_dict().items() if name not in data}
         )

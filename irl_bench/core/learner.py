@@ -21,8 +21,10 @@ LearnerState = Any
 
 @dataclasses.dataclass(frozen=True)
 class Consumes:
-    """What one seed of an algorithm uses up over all its rounds. Scores are compared at stated
-    budgets."""
+    """What one seed of an algorithm uses up over all its rounds.
+
+    Two scores are comparable only beside these budgets.
+    """
 
     expert_queries: int = 0
     """Expert labels [state-action pairs], demonstrations included."""
@@ -35,27 +37,27 @@ class Consumes:
     """Whether the expert is asked about states that the learner itself visits."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Learner:
-    """What `make(spec, config)` returns. All functions are pure and jit-able; keys passed in are
-    consumed.
+    """What `make(spec, config)` returns, built with keywords.
+
+    All functions are pure and jit-able; they consume the keys they are passed.
 
     Attributes:
       init: (key, task) -> state.
-      update: (state, task) -> (state, metrics); one round, the same shapes every time, metrics a
-        flat dict of scalars.
+      update: (state, task) -> (state, metrics). One round; shapes are the same in every round, and
+        metrics are a flat dict of scalars.
       policy: state -> params of the policy that is evaluated.
-      act: (params, observation[O], key) -> action of one world (no batch axis); None: the world's
-        expert acts (`expert` only).
-      rounds: number of calls of `update` that make up the training. With 0, `init` gets a task
-        without demonstrations.
+      act: (params, observation[O], key) -> action of one world, without a batch axis. None: the
+        world's expert acts (`expert` only).
+      rounds: how often `update` is called. A learner with 0 rounds gets no demonstrations.
       consumes: budgets over all rounds, per seed.
-      carry: what a recurrent policy begins each episode with, a pytree of arrays; `act` is then
-        (params, carry, observation[O], key) -> (action, carry). None: the policy remembers nothing.
-      reward: state -> params of the reward it has learned; None for an algorithm that learns none.
-      judge: (those params, observation[..., O], action[..., A] or [...], next_observation[..., O])
-        -> the learned reward of such steps, float32[...]. What is stored of a finished cell is
-        enough to call it: one can train on it again.
+      carry: a pytree of arrays, with which a recurrent policy begins each episode; `act` is then
+        (params, carry, observation[O], key) -> (action, carry). None: the policy has no memory.
+      reward: state -> params of the learned reward; None if the algorithm learns no reward.
+      reward_fn: (params of the reward, observation[..., O], action[..., A] or [...],
+        next_observation[..., O]) -> reward of these steps, float32[...]. The stored params are
+        enough to call it, so that one can train on the reward again.
     """
 
     init: Callable[[jax.Array, Task], LearnerState]
@@ -65,5 +67,5 @@ class Learner:
     rounds: int
     consumes: Consumes
     reward: Callable[[LearnerState], Params] | None = None
-    judge: Callable[[Params, jax.Array, jax.Array, jax.Array], jax.Array] | None = None
+    reward_fn: Callable[[Params, jax.Array, jax.Array, jax.Array], jax.Array] | None = None
     carry: Any = None

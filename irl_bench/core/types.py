@@ -1,5 +1,4 @@
-"""The arrays that travel between worlds, learners and the runner. Shapes stand beside each
-field."""
+"""The arrays that travel between worlds, learners and the runner."""
 
 from __future__ import annotations
 
@@ -10,40 +9,40 @@ import jax
 from flax import struct
 
 from envs.core import World
+from irl_bench.core.handover import Donor, Given
 
 
 @struct.dataclass
 class Demonstrations:
-    """Expert rollouts; N episodes of at most T steps, O observation values, A action values."""
+    """Expert rollouts: N episodes of at most T steps, O observation values, A action values."""
 
     observation: jax.Array
     """float32[N, T, O]: what the expert saw before each action."""
     action: jax.Array | None
-    """float32[N, T, A] in [-1, 1], or int32[N, T] in a discrete world; None where only
-    observations were recorded."""
+    """float32[N, T, A] in [-1, 1], or int32[N, T] in a discrete world; None where only observations
+    were recorded."""
     mask: jax.Array
     """float32[N, T]: 1 where the step counts, 0 past an episode's length."""
     reward: jax.Array | None = None
-    """float32[N, T]: what the world paid; for controls that pick demonstrations by it. None
-    where it was not recorded."""
+    """float32[N, T]: the world's reward, for controls that pick demonstrations by it; None where it
+    was not recorded."""
 
 
 @struct.dataclass
 class Task:
-    """All that a learner is given as data. Its leaves never cause a recompilation."""
+    """The data of a learner. Its leaves never cause a recompilation."""
 
     demonstrations: Demonstrations
-    """The labelled steps the learner may train on (and split for early stopping)."""
+    """The labelled steps that the learner may train on (and split for early stopping)."""
     dials: Any
     """The world's dials; a learner that interacts uses `spec.world.bind(task.dials)`."""
-    given: Any = None
-    """Params of a policy or reward that an earlier run has learned, for an algorithm that is
-    handed one."""
+    given: Given | None = None
+    """What an earlier run hands on, for an algorithm whose module has `takes`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """All that is static: shapes and the world's class. A change here is a new compilation."""
+    """Everything static: shapes and the world's class. A change here is a new compilation."""
 
     world: World
     horizon: int
@@ -51,28 +50,28 @@ class Spec:
     demos: int
     """N, demonstration episodes."""
     demo_steps: int
-    """Length of a demonstration [steps], of the longest one where they differ."""
-    given: Any = None
-    """`irl_bench.storage.artifacts.Learned`: which algorithm made what `Task.given` holds, and
-    with which settings."""
-
+    """Length of a demonstration [steps]; of the longest one where they differ."""
+    donor: Donor | None = None
+    """Where `Task.given` comes from."""
     lengths: tuple[int, ...] = ()
     """Length of each demonstration of a file [steps]; empty where all are `demo_steps` long."""
 
     def labels(self, demos: int | None = None) -> int:
-        """Steps that all demonstrations, or the first `demos` of them, hold: what the expert was
-        asked for."""
+        """Steps [state-action pairs] that the first `demos` demonstrations hold; None: all."""
         count = self.demos if demos is None else demos
         return sum(self.lengths[:count]) if self.lengths else count * self.demo_steps
 
     @property
     def observation_size(self) -> int:
+        """O, entries of an observation."""
         return int(self.world.observation_size)  # type: ignore[arg-type]
 
     @property
     def action_size(self) -> int:
+        """A, entries of a continuous action."""
         return self.world.action_size
 
     @property
     def n_actions(self) -> int | None:
+        """Number of actions of a discrete world, None of a continuous one."""
         return self.world.n_actions

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from envs import drawing
-from irl_bench.labelling import clips
+from irl_bench.storage.comparisons import ANSWERS, ANSWERS_FILE, read_answers, read_clips
 
 HOST = "127.0.0.1"
 LARGEST = 4096
@@ -29,16 +29,16 @@ class Labelling:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        _, self.arrays = clips.clips(folder)
+        _, self.arrays = read_clips(folder)
         self.pairs = self.arrays["pairs"]
         self._lock = threading.Lock()
         self._mend()
-        self.given = clips.answers(folder, len(self.pairs))
+        self.answers = read_answers(folder, len(self.pairs))
 
     def _mend(self) -> None:
         """Ends the last line if an interruption did not, or cuts it off if it is not whole:
         nothing may be written onto it."""
-        path = self.folder / clips.GIVEN
+        path = self.folder / ANSWERS_FILE
         content = path.read_bytes() if path.exists() else b""
         whole, last = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
         if not last:
@@ -54,8 +54,8 @@ class Labelling:
     def next(self) -> dict[str, Any]:
         """The first pair without an answer with its clips, or none; and how many are done."""
         with self._lock:
-            todo = next((pair for pair in range(len(self.pairs)) if pair not in self.given), None)
-            state: dict[str, Any] = {"pair": todo, "done": len(self.given), "of": len(self.pairs)}
+            todo = next((pair for pair in range(len(self.pairs)) if pair not in self.answers), None)
+            state: dict[str, Any] = {"pair": todo, "done": len(self.answers), "of": len(self.pairs)}
         if todo is not None:
             state["clips"] = [self._clip(int(segment)) for segment in self.pairs[todo]]
         return state
@@ -71,18 +71,18 @@ class Labelling:
     def answer(self, pair: Any, answer: Any) -> bool:
         """Stores an answer, synced to disk; False if it is none."""
         if (
-            answer not in clips.ANSWERS
+            answer not in ANSWERS
             or isinstance(pair, bool)
             or not isinstance(pair, int)
             or not 0 <= pair < len(self.pairs)
         ):
             return False
         with self._lock:
-            with (self.folder / clips.GIVEN).open("a", encoding="utf-8") as file:
+            with (self.folder / ANSWERS_FILE).open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"pair": pair, "answer": answer}) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
-            self.given[pair] = answer
+            self.answers[pair] = answer
         return True
 
 

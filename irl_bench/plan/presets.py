@@ -8,6 +8,7 @@ so; the figures in the documentation come from later ones.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -24,14 +25,38 @@ __all__ = [
     "modes",
 ]
 
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """How much is run of a world."""
+
+    demos: int
+    """Demonstration episodes per seed."""
+    demo_steps: int
+    """Their length [steps]; demos x demo_steps are the labels."""
+    episodes: int
+    """Evaluation episodes per seed."""
+    block: int
+    """Episodes per jitted call."""
+    reference_episodes: int
+    """Evaluation episodes of the expert and the untrained policy, per seed."""
+    eps_episodes: int
+    """Held-out expert episodes per seed, on which errors are counted."""
+    eps_steps: int
+    """Their length [steps]."""
+    eval_every: int
+    """Rounds between two evaluations while training; 0: none."""
+    width: int
+    """Seeds per group."""
+    seeds: int
+    """Seeds per algorithm, world and mode."""
+
+
 BUDGETS = ("smoke", "default", "full")
 """smoke: does everything once, too small for a verdict; default: a verdict in minutes; full:
 tighter intervals."""
 
 WORLDS: Mapping[str, Mapping[str, Mapping[str, int]]] = {
-    # demos x demo_steps: labels; episodes, eps_episodes: of evaluation per seed; block: episodes
-    # per jitted call; reference_episodes: of the expert and the untrained policy; eval_every:
-    # rounds between levels; width: seeds per group.
     "chain": {
         "smoke": {
             "demos": 8, "demo_steps": 256, "episodes": 64, "block": 64, "reference_episodes": 64,
@@ -166,11 +191,11 @@ learn from them."""
 LYING = {**FALLING, "absorbing": False, "learning_rate": 2e-4, "log_std": -1.8}
 """AIRL on a robot, which lies where it fell until its episode is cut: with an absorbing state it
 forgot how to hop. The step size was halved after collapses on seeds 4000 to 4009
-(docs/robots.md)."""
+(docs/lab/2026-11-26-hopper-gail-airl.md)."""
 
 CUT = {**LYING, "linger": 50}
 """The same, but an episode is cut soon after the fall. Ant's: with an absorbing state it learned
-to live and forgot to walk (docs/robots.md)."""
+to live and forgot to walk (docs/lab/2026-11-26-three-robots.md)."""
 
 NUDGED = {
     "episode_steps": 1000, "pool_steps": 1000, "discount": 0.99, "worlds": 128, "minibatches": 16,
@@ -184,7 +209,7 @@ were theirs, and PPO lowered what it maximised."""
 BEYOND = {**NUDGED, "reference_kl": 0.0, "learning_rate": 8e-4, "rounds": 120}
 """T-REX and D-REX on a robot that can run faster than it was shown. Searched for with D-REX on
 halfcheetah: with less of a step, a penalty or fewer rounds it was still on its way when training
-ended (docs/preferences.md)."""
+ended (docs/lab/2026-11-25-beyond-the-demonstrations.md)."""
 
 PREFERENCES = ("rlhf", "rlhf_iterated", "best_of_n", "trex", "drex", "dpo", "cpl")
 """Algorithms that learn from comparisons."""
@@ -213,7 +238,7 @@ CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     **{(robot, "sac"): SOFT for robot in LIKE_ROBOTS},
     **{(robot, algo): NUDGED for robot in LIKE_ROBOTS for algo in PREFERENCES[:5]},
     # Steps of FALLING's size undo, from many demonstrations, what the clone could do
-    # (docs/robots.md).
+    # (docs/lab/2026-11-26-hopper-gail-airl.md).
     ("hopper", "gail"): {**FALLING, "learning_rate": 3e-4, "log_std": -2.2},
     ("ant", "gail"): {**CUT, "learning_rate": 8e-4},
     ("ant", "airl"): CUT,
@@ -320,9 +345,9 @@ def default_worlds(algos: Iterable[str], otherwise: tuple[str, ...]) -> tuple[st
     return shared or otherwise
 
 
-def budget_of(env: str, budget: str) -> dict[str, int]:
-    """A copy of the row of a world and a budget."""
-    return dict(WORLDS.get(_row(env), OUTSIDE)[budget])
+def budget_of(env: str, budget: str) -> Budget:
+    """The budget of a world, by its name."""
+    return Budget(**WORLDS.get(_row(env), OUTSIDE)[budget])
 
 
 def config_differences(env: str, algo: str, budget: str) -> dict[str, Any]:

@@ -12,9 +12,8 @@ import functools
 import hashlib
 import importlib
 import inspect
-import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,21 +25,13 @@ import envs
 from envs import contract, demonstrators
 from envs.core import World, dial_fields
 from irl_bench import algos
+from irl_bench.core.handover import Part
 from irl_bench.core.learner import Learner
 from irl_bench.core.settings import BadInput, Setting, nearest, settings_of
 from irl_bench.core.types import Spec
 from irl_bench.plan import policies
 from irl_bench.plan.host import HostPolicy
-
-__all__ = [
-    "POLICY", "Algorithm", "LoadedWorld", "algorithm", "config_of", "dialled", "keeps_contract",
-    "known", "learner", "world",
-]  # fmt: skip
-
-NAME = re.compile(r"[A-Za-z0-9._-]+")
-REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
-POLICY = "policy:"
-"""Marks a policy among the algorithms: `policy:package.module:act`."""
+from irl_bench.plan.references import NAME, POLICY, REFERENCE, problem_with
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +47,7 @@ class Algorithm:
       help: the first line of its documentation.
       source: {file name: SHA-256} of what an outside algorithm or policy consists of; {} for a
         registered one.
-      takes: config -> "policy", "reward" or "policy+reward", which of an earlier run's results
-        `Task.given` must hold, as leaves, or "labels" of people; or None.
+      takes: config -> the parts of `irl_bench.core.handover.Given` that it needs of an earlier run.
     """
 
     ref: str
@@ -66,7 +56,7 @@ class Algorithm:
     config: type | None
     help: str
     source: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    takes: Callable[[Any], str | None] = lambda config: None
+    takes: Callable[[Any], Sequence[Part]] = lambda config: ()
 
     @property
     def settings(self) -> dict[str, Setting]:
@@ -116,24 +106,6 @@ class LoadedWorld:
         return {**self.options, **self.dials}
 
 
-def known(ref: str, registry: Mapping[str, str], kind: str) -> str | None:
-    """None if `ref` is registered or has the form of an outside reference, else what is wrong
-    with it."""
-    if kind == "world" and ref in envs.BROKEN:
-        return envs.BROKEN[ref]
-    if kind == "world" and ref.startswith(envs.PLAYGROUND):
-        try:
-            envs.kind(ref)
-        except ValueError as error:
-            return str(error)
-        return None
-    if ref in registry or REFERENCE.fullmatch(ref):
-        return None
-    if ":" in ref:
-        return f"{ref!r} is not of the form package.module:attribute"
-    return f"unknown {kind} {ref!r}; did you mean {nearest(ref, registry)!r}?"
-
-
 def algorithm(ref: str) -> Algorithm:
     """The algorithm that `ref` names.
 
@@ -143,21 +115,25 @@ def algorithm(ref: str) -> Algorithm:
     """
     if ref.startswith(POLICY):
         return _policy(ref)
-    problem = known(ref, algos.ALGORITHMS, "algorithm")
+    problem = problem_with(ref, algos.ALGORITHMS, "algorithm")
     if problem:
         raise BadInput(problem)
     if ref in algos.ALGORITHMS:
         module = importlib.import_module(algos.ALGORITHMS[ref])
-        takes = getattr(module, "takes", lambda config: None)
-        return Algorithm(
-            ref, ref, module.make, getattr(module, "Config", None), _summary(module), takes=takes
-        )
+        config = getattr(module, "Config", None)
+        return Algorithm(ref, ref, module.make, config, _summary(module), takes=_takes_of(module))
     module, make = _outside(ref)
     _check_call(ref, make, "spec", "config")
     config = getattr(module, "Config", None)
     if config is not None and not dataclasses.is_dataclass(config):
         raise BadInput(f"{ref}: its Config must be a dataclass")
-    return Algorithm(ref, _short(ref), make, config, _summary(module), _source(module))
+    return Algorithm(
+        ref, _short(ref), make, config, _summary(module), _source(module), _takes_of(module)
+    )
+
+
+def _takes_of(module: ModuleType) -> Callable[[Any], Sequence[Part]]:
+    return getattr(module, "takes", lambda config: ())
 
 
 def world(ref: str, values: Mapping[str, float | str] | None = None) -> LoadedWorld:
@@ -168,7 +144,7 @@ def world(ref: str, values: Mapping[str, float | str] | None = None) -> LoadedWo
         demonstrator's file that is damaged, a factory that makes no world, or a world that does not
         keep the contract (`envs.contract`); one line.
     """
-    problem = known(ref, envs.WORLDS, "world")
+    problem = problem_with(ref, envs.WORLDS, "world")
     if problem:
         raise BadInput(problem)
     ours = ref in envs.WORLDS or ref.startswith(envs.PLAYGROUND)
@@ -261,6 +237,11 @@ def dialled(made: World, dials: Mapping[str, float]) -> World:
         return envs.with_dials(made, **dials)
     except ValueError as error:
         raise BadInput(str(error)) from None
+
+
+def values_of(loaded: LoadedWorld) -> dict[str, Any]:
+    """The values of a world's dials and options, which JSON can hold."""
+    return {name: setting.default for name, setting in loaded.settings.items()}
 
 
 def config_of(found: Algorithm, values: Mapping[str, Any]) -> Any:

@@ -191,10 +191,12 @@ def make(spec: Spec, config: Config, loss: Loss) -> Learner:
 
     walked = config.labels * (config.warm + 2 * steps)
     return Learner(
-        init,
-        update,
-        lambda state: PolicyParams(state.weights, state.inputs),
-        act,
-        config.rounds,
-        Consumes(expert_queries=spec.labels(), env_steps=walked, preference_labels=config.labels),
+        init=init,
+        update=update,
+        policy=lambda state: PolicyParams(state.weights, state.inputs),
+        act=act,
+        rounds=config.rounds,
+        consumes=Consumes(
+            expert_queries=spec.labels(), env_steps=walked, preference_labels=config.labels
+        ),
     )

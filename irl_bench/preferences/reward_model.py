@@ -25,13 +25,12 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from irl_bench.core.quantities import INPUT_LIMIT
 from irl_bench.core.settings import setting
 from irl_bench.core.types import Spec
 from irl_bench.nets.policies import MLP, Standardiser, standardiser
 from irl_bench.nets.supervised import draw
 
-INPUT_LIMIT = 10.0
-"""Standardised inputs are cut here."""
 HELD_OUT = 10
 """Every tenth comparison is kept for the accuracy. Its segments may be in others too: pairs are
 drawn at random."""
@@ -190,10 +189,11 @@ class RewardModel:
             ]
         return jnp.tanh(found) if self.config.bounded else found
 
-    def judge(
+    def reward_fn(
         self, state: State, observation: jax.Array, action: jax.Array, next_observation: jax.Array
     ) -> jax.Array:
-        """The reward of steps, float32[...], from the standardised members. As `Learner.judge`."""
+        """The reward of steps, float32[...], from the standardised members. As
+        `Learner.reward_fn`."""
         del observation
         each = jax.vmap(self.raw, (0, None, None, None))(
             state.params, state, next_observation, action

@@ -27,9 +27,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from irl_bench.adversarial.discriminator import correlation
 from irl_bench.core.learner import Consumes, Learner
 from irl_bench.core.settings import BadInput, setting
+from irl_bench.core.statistics import correlation
 from irl_bench.core.types import Spec, Task
 from irl_bench.nets.policies import view
 from irl_bench.nets.supervised import PolicyParams
@@ -225,7 +225,7 @@ class Trainer:
         )
         self.start = start
         self.inner = ppo.PPO(spec, config, terminate=False)
-        self.rewards = RewardModel(spec, config, start.judge if start else None)
+        self.rewards = RewardModel(spec, config, start.reward_fn if start else None)
         self.pool_steps = pool_steps
         self.begins = np.arange(iterations) * config.rounds // iterations
         moving = config.rounds - config.policy_delay
@@ -318,17 +318,16 @@ class Trainer:
         due = jnp.any(state.policy.round == self.begins)
         state = when(due, lambda state: self.learn(state, task), state)
         policy, batch = self.inner.collect(state.policy, task.dials)
-        judge = lambda seen: self.rewards.judge(state.reward, seen, batch.action, seen)
-        reward = judge(batch.next_observation)
+        after = batch.next_observation
+        reward = self.rewards.reward_fn(state.reward, after, batch.action, after)
         key, pair_key = jax.random.split(state.key)
         policy, metrics = self.inner.improve(policy, batch, reward)
         state = state.replace(policy=policy, key=key)
         if self.config.keep == "best":
             due = jnp.any(policy.round == self.judged_after)
-            judge_key = jax.random.fold_in(
-                pair_key, 1
-            )  # so that judging changes nothing in the training
-            state = when(due, lambda state: self.chosen(state, task, judge_key), state)
+            # A key of its own, so that comparing policies changes nothing in the training.
+            compare_key = jax.random.fold_in(pair_key, 1)
+            state = when(due, lambda state: self.chosen(state, task, compare_key), state)
             metrics["kept_round"] = state.best_round
         metrics |= {
             "proxy": jnp.mean(reward),
@@ -358,7 +357,7 @@ class Trainer:
 
             worlds, steps = config.judged_worlds, config.pool_steps
             _, batch = pool(self.spec, task.dials, act, worlds, steps, steps, key)
-            reward = self.rewards.judge(
+            reward = self.rewards.reward_fn(
                 state.reward, batch.observation, batch.action, batch.next_observation
             )
             # Modes are compared: how much either tries beside its mode is no distance between them.
@@ -398,14 +397,14 @@ class Trainer:
         the rounds add theirs."""
         before = self.start.consumes if self.start else Consumes(expert_queries=self.spec.labels())
         return Learner(
-            self.init,
-            self.update,
-            lambda state: (
+            init=self.init,
+            update=self.update,
+            policy=lambda state: (
                 state.best if self.config.keep == "best" else self.inner.params(state.policy)
             ),
-            self.inner.act,
-            self.config.rounds,
-            dataclasses.replace(
+            act=self.inner.act,
+            rounds=self.config.rounds,
+            consumes=dataclasses.replace(
                 consumes,
                 expert_queries=before.expert_queries + consumes.expert_queries,
                 env_steps=before.env_steps
@@ -414,5 +413,5 @@ class Trainer:
                 + self.inner.env_steps,
             ),
             reward=lambda state: state.reward,
-            judge=self.rewards.judge,
+            reward_fn=self.rewards.reward_fn,
         )

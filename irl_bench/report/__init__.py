@@ -20,7 +20,7 @@ def rebuild(out: str | os.PathLike[str]) -> ReportData:
       ValueError: the folder holds no plan, a stored cell cannot be used, or nothing can be written;
         one line.
     """
-    from irl_bench.storage.cells import locked
+    from irl_bench.storage.files import locked
 
     plan_of(out)  # before a lock is put where there is no run
     with locked(out):
@@ -32,7 +32,7 @@ def rebuild(out: str | os.PathLike[str]) -> ReportData:
 def write(data: ReportData, out: str | os.PathLike[str]) -> None:
     """Writes verdicts.json, report.html and figures/*.png, *.pdf. Equal data give equal bytes."""
     from irl_bench.report import figures, page
-    from irl_bench.storage.cells import write_atomic
+    from irl_bench.storage.files import write_atomic
 
     folder = pathlib.Path(out)
     write_atomic(folder / "verdicts.json", verdicts_json(data.verdicts).encode())

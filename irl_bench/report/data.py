@@ -12,6 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from irl_bench import horizon
+from irl_bench.horizon import Curves
+from irl_bench.report import curves
+from irl_bench.storage.cells import cell_path, read_cell
+from irl_bench.storage.files import StoreError
+from irl_bench.storage.plans import read_plan
+
 Entry = tuple[str, str, str]
 """(env, algo, mode)"""
 
@@ -20,8 +27,8 @@ Entry = tuple[str, str, str]
 class ReportData:
     """All that a report shows; `figures.draw` and `page.build` are pure functions of it."""
 
-    curves: list[Any]
-    """`horizon.Curves`, one per (env, algo, mode), references included."""
+    curves: list[Curves]
+    """One per (env, algo, mode), references included."""
     verdicts: list[dict[str, Any]]
     """As `horizon.analyse` returns them."""
     sentences: list[str]
@@ -55,20 +62,17 @@ def load(out: str | os.PathLike[str], partial: bool = False) -> ReportData:
       ValueError: no plan in the folder, or a planned cell is missing, truncated, altered or
         foreign; one line naming the file.
     """
-    from irl_bench import horizon
-    from irl_bench.storage import cells
-
     folder, plan = pathlib.Path(out), plan_of(out)
     unfinished = []
     if partial:
         plan, unfinished = _finished(folder, plan)
-    curves, manifests, rounds, maps = [], {}, {}, {}
+    all_curves, manifests, rounds, maps = [], {}, {}, {}
     for entry in plan["entries"]:
-        curve = cells.curves(folder, entry)
-        curves.append(curve)
+        curve = curves.read(folder, entry)
+        all_curves.append(curve)
         tables = []
         for key in entry["cells"]:
-            manifests[key], table = cells.read_cell(cells.cell_path(folder, key))
+            manifests[key], table = read_cell(cell_path(folder, key))
             columns = ("seed", "round", "T", "quantity", "value")
             tables.append({name: table[name].to_numpy(zero_copy_only=False) for name in columns})
         rounds[entry["env"], entry["algo"], entry["mode"]] = _rounds(tables, curve.seeds)
@@ -76,10 +80,12 @@ def load(out: str | os.PathLike[str], partial: bool = False) -> ReportData:
         if learned is not None:
             maps[entry["env"], entry["algo"], entry["mode"]] = learned
     analysis = plan.get("analysis", {})
-    verdicts = horizon.analyse(curves, plan["worlds"], horizons=analysis.get("horizons", "auto"))
+    verdicts = horizon.analyse(
+        all_curves, plan["worlds"], horizons=analysis.get("horizons", "auto")
+    )
     stored = {path.stem for path in (folder / "cells").glob("*.parquet")}
     return ReportData(
-        curves=curves,
+        curves=all_curves,
         verdicts=verdicts,
         sentences=horizon.sentences(verdicts, plan["worlds"]),
         plan=plan,
@@ -94,9 +100,7 @@ def load(out: str | os.PathLike[str], partial: bool = False) -> ReportData:
 def plan_of(out: str | os.PathLike[str]) -> dict[str, Any]:
     """The plan of a run's folder. Raises ValueError, one line, if there is none or it is
     damaged."""
-    from irl_bench.storage import cells
-
-    plan = cells.read_plan(out)
+    plan = read_plan(out)
     if not plan:
         raise ValueError(f"{out} is not the folder of a run: it holds no plan.json")
     return plan
@@ -105,11 +109,9 @@ def plan_of(out: str | os.PathLike[str]) -> dict[str, Any]:
 def _finished(folder: pathlib.Path, plan: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The plan with the entries alone whose cells are all there, and one line for each of the
     others."""
-    from irl_bench.storage import cells
-
     entries, unfinished = [], []
     for entry in plan["entries"]:
-        absent = cells.absent(folder, entry)
+        absent = curves.absent(folder, entry)
         if absent:
             name = f"{entry['algo']} on {entry['env']} ({entry['mode']})"
             unfinished.append(
@@ -119,7 +121,7 @@ def _finished(folder: pathlib.Path, plan: dict[str, Any]) -> tuple[dict[str, Any
         else:
             entries.append(entry)
     if not entries:
-        raise cells.StoreError(
+        raise StoreError(
             f"{folder} holds no finished result yet; the same sweep command makes them"
         )
     used = {entry["env"] for entry in entries}

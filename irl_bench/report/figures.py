@@ -1,4 +1,4 @@
-"""The report's figures for print: PNG at 200 dpi and PDF, with equal bytes for equal data."""
+"""The report's figures for print, as PNG at 200 dpi and as PDF. Equal data give equal bytes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import io
 import math
 import textwrap
 from collections.abc import Callable
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
@@ -35,20 +36,26 @@ STYLE = {
     "pdf.fonttype": 42,
     "text.parse_math": False,
 }
+"""Matplotlib's settings for every figure; all others have their default."""
 COLUMN = 3.5
-"""Width of a panel [inch], that of a column in print."""
+"""Width of a panel [inch]: one column in print."""
 TITLE = 48
-"""Characters of a panel's title that fit on a line."""
+"""Most characters on a line of a panel's title."""
 WINDOW = "#F0F0EA"
+"""Colour of the window's shade."""
 UNDATED = {
     "png": {"Software": None},
     "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
 }
-"""Metadata to leave out: files of equal figures are equal."""
+"""File format -> metadata to leave out, so that equal figures are equal files."""
 
 
 def draw(data: ReportData) -> dict[str, bytes]:
-    """File name -> content of every figure that the data can fill."""
+    """Draws every figure that has data.
+
+    Returns:
+      File name, such as `regret.png`, -> content.
+    """
     return {
         name: content
         for stem, figure in FIGURES.items()
@@ -57,17 +64,28 @@ def draw(data: ReportData) -> dict[str, bytes]:
 
 
 def files(stem: str, draw: Callable[[], Figure | None]) -> dict[str, bytes]:
-    """File name -> content of a figure that is drawn in the house style; nothing if there is
-    none."""
-    found = {}
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": "agg", **STYLE}):
-        drawn = draw()
-        for ending, metadata in UNDATED.items() if drawn else ():
+    """Draws one figure in the report's style, in every format.
+
+    Args:
+      stem: file name without its ending.
+      draw: makes the figure; None if there is nothing to draw.
+
+    Returns:
+      File name -> content; {} if there is nothing to draw.
+    """
+    contents: dict[str, bytes] = {}
+    style: dict[Any, Any] = {**matplotlib.rcParamsDefault, "backend": "agg", **STYLE}
+    with matplotlib.rc_context(style):
+        figure = draw()
+        if figure is None:
+            return {}
+        for ending, metadata in UNDATED.items():
             content = io.BytesIO()
-            drawn.savefig(content, format=ending, dpi=200, metadata=metadata)
-            found[f"{stem}.{ending}"] = content.getvalue()
-            drawn.set_layout_engine("none")  # laid out once: the second format is the same picture
-    return found
+            figure.savefig(content, format=ending, dpi=200, metadata=metadata)
+            contents[f"{stem}.{ending}"] = content.getvalue()
+            # A second layout would differ; the second format must show the same picture.
+            figure.set_layout_engine("none")
+    return contents
 
 
 def _grid(
@@ -77,8 +95,18 @@ def _grid(
     paint: Callable[[Axes, Panel], None],
     height: float,
 ) -> Figure | None:
-    """Panels side by side: a new row for each world, at most two panels in a row; the caption
-    stands below."""
+    """Lays panels out in rows of at most two, a new row for each world, above a caption.
+
+    Args:
+      panels: to draw.
+      title: of the figure.
+      caption: of the figure; wrapped to its width.
+      paint: draws one panel.
+      height: of a row [inch].
+
+    Returns:
+      The figure; None without panels.
+    """
     if not panels:
         return None
     rows: list[list[Panel]] = []
@@ -105,7 +133,7 @@ def _grid(
 
 
 def _horizon_axis(axis: Axes, panel: Panel) -> None:
-    """Log T in powers of two, as the horizons are chosen; the window is shaded."""
+    """A log axis of T with ticks at powers of two; the window is shaded."""
     low, high = series.horizon_range(panel)
     axis.set_xscale("log")
     axis.set_xlim(low, high * 1.06)
@@ -128,16 +156,16 @@ def _horizon_axis(axis: Axes, panel: Panel) -> None:
         )
 
 
-def _log_axis(which: Axis) -> None:
+def _log_axis(which: XAxis | YAxis) -> None:
+    """A log axis with ticks at powers of ten."""
     which.axes.set(**{f"{which.axis_name}scale": "log"})
     which.set_major_locator(LogLocator(10, numticks=8))
     which.set_major_formatter(FuncFormatter(lambda x, _: series.power_of_ten(x)))
     which.set_minor_locator(NullLocator())
 
 
-def _rail_axis(which: Axis, rail: series.Rail) -> None:
-    """A log axis over whole decades; a rate of exactly zero has a place of its own at the lower
-    edge."""
+def _rail_axis(which: XAxis | YAxis, rail: series.Rail) -> None:
+    """A log axis over whole decades whose lowest tick stands for a rate of exactly zero."""
     _log_axis(which)
     ticks = rail.ticks()
     which.set_major_locator(FixedLocator(list(ticks)))
@@ -152,8 +180,7 @@ def _rail_axis(which: Axis, rail: series.Rail) -> None:
 
 
 def regret(data: ReportData) -> Figure | None:
-    """The headline: regret against T, seeds thin, mean and 95 % jackknife interval, guide lines
-    T and T²."""
+    """Regret against T: every seed, their mean with its interval, and guide lines T and T²."""
     looks = series.looks(data)
 
     def paint(axis: Axes, panel: Panel) -> None:
@@ -211,7 +238,7 @@ def regret(data: ReportData) -> Figure | None:
         finite = (
             np.concatenate([part[np.isfinite(part)] for part in lows]) if lows else np.array([])
         )
-        if not np.isfinite(axis.dataLim.minposy):  # a logarithmic axis needs something to be about
+        if not np.isfinite(axis.dataLim.minposy):  # a log axis needs a positive value
             axis.set_ylim(0.1, 1.0)
             axis.text(
                 0.5,
@@ -271,7 +298,7 @@ def local_slopes(data: ReportData) -> Figure | None:
 
 
 def eps(data: ReportData) -> Figure | None:
-    """Error rates on the expert's states and on the learner's own."""
+    """Error rates on the expert's states and on the learner's own states."""
     looks = series.looks(data)
     panels = series.panels(data)
     rail = series.Rail.of(
@@ -338,8 +365,7 @@ def eps(data: ReportData) -> Figure | None:
 
 
 def hazard_recovery(data: ReportData) -> Figure | None:
-    """Off-road hazard h against recovery rate ρ, one dot per seed; a rate of zero sits on a rail
-    at the edge."""
+    """Hazard h against recovery rate ρ, one dot per seed; a rate of zero lies at the edge."""
     looks = series.looks(data)
 
     panels = series.panels(data)
@@ -352,12 +378,9 @@ def hazard_recovery(data: ReportData) -> Figure | None:
 
     def paint(axis: Axes, panel: Panel) -> None:
         for curve in series.learners(panel):
-            pair, look = series.hazard_recovery(curve), looks[curve.algo]
-            gone = int(np.isnan(pair).any(axis=0).sum())
-            label = curve.algo + (
-                f" ({gone} {'seeds have' if gone > 1 else 'seed has'} no ρ)" if gone else ""
-            )
-            points = [rail.place(rate) for rail, rate in zip(rails, pair, strict=True)]
+            rates, look = series.hazard_recovery(curve), looks[curve.algo]
+            label = curve.algo + series.without_recovery(rates)
+            points = [rail.place(rate) for rail, rate in zip(rails, rates, strict=True)]
             axis.plot(
                 *points,
                 ls="",
@@ -393,7 +416,7 @@ def hazard_recovery(data: ReportData) -> Figure | None:
 
 
 def learning(data: ReportData) -> Figure | None:
-    """Level (mean cost per step over T_max) by round; one thin line per seed, the mean thick."""
+    """Level (mean cost per step over T_max) by round: every seed, and their mean."""
     looks = series.looks(data)
 
     def paint(axis: Axes, panel: Panel) -> None:
@@ -418,14 +441,14 @@ def learning(data: ReportData) -> Figure | None:
                 )
         _log_axis(axis.yaxis)
         low, high = axis.get_ylim()
-        if high < 20 * low:  # else hardly a power of ten, and so hardly a tick, would be in sight
+        if high < 20 * low:  # whole decades, so that the axis has ticks
             axis.set_ylim(10.0 ** math.floor(math.log10(low)), 10.0 ** math.ceil(math.log10(high)))
         axis.set_xlabel("round")
         axis.set_ylabel("level [cost per step]")
         if axis.get_legend_handles_labels()[0]:
             axis.legend(loc="upper right", frameon=False)
 
-    here = [
+    panels = [
         panel
         for panel in series.panels(data)
         if any("level" in data.rounds.get((c.env, c.algo, c.mode), {}) for c in panel.curves)
@@ -434,26 +457,29 @@ def learning(data: ReportData) -> Figure | None:
         "Mean cost per step over T_max after each round, from few episodes. Thin: seeds. "
         "Thick: mean over seeds."
     )
-    return _grid(here, "Learning curves", caption, paint, 2.3)
+    return _grid(panels, "Learning curves", caption, paint, 2.3)
 
 
 def reward_maps(data: ReportData) -> Figure | None:
-    """Learned rewards over the world's probe, beside minus the true cost."""
-    drawn = training.maps(data)
-    if not drawn:
+    """Learned rewards over each world's probe, beside minus the true cost."""
+    maps = training.maps(data)
+    if not maps:
         return None
-    lookup = {one.title: one for one in drawn}
-    panels = [
-        Panel(one.title.split(":")[0].split(",")[0], "", one.title, (), None) for one in drawn
-    ]
+    map_of = {reward_map.title: reward_map for reward_map in maps}
+    panels = [Panel(title.split(":")[0].split(",")[0], "", title, (), None) for title in map_of]
 
     def paint(axis: Axes, panel: Panel) -> None:
-        one = lookup[panel.title]
+        reward_map = map_of[panel.title]
         mesh = axis.pcolormesh(
-            one.x, one.y, one.values, cmap="viridis", shading="nearest", rasterized=True
+            reward_map.x,
+            reward_map.y,
+            reward_map.values,
+            cmap="viridis",
+            shading="nearest",
+            rasterized=True,
         )
         axis.figure.colorbar(mesh, ax=axis, pad=0.02)
-        axis.set(xlabel=one.x_name, ylabel=one.y_name)
+        axis.set(xlabel=reward_map.x_name, ylabel=reward_map.y_name)
 
     caption = (
         "The reward of standing still in a state, each seed's standardised, then averaged "
@@ -463,21 +489,21 @@ def reward_maps(data: ReportData) -> Figure | None:
 
 
 def diagnostics(data: ReportData) -> Figure | None:
-    """Training by round."""
-    looks, drawn = series.looks(data), list(training.panels(data))
-    lookup = {panel.title: curves for panel, curves in drawn}
+    """Training diagnostics by round: mean over seeds, and their middle 80 %."""
+    looks, panels = series.looks(data), list(training.panels(data))
+    metrics_of = {panel.title: metrics for panel, metrics in panels}
 
     def paint(axis: Axes, panel: Panel) -> None:
-        for curve, rounds, values in lookup[panel.title]:
-            look = looks[curve.algo]  # type: ignore[attr-defined]
+        for curve, rounds, values in metrics_of[panel.title]:
+            look = looks[curve.algo]
             low, high = np.quantile(values, (0.1, 0.9), axis=0)
             axis.fill_between(rounds, low, high, color=look.colour, alpha=0.2, lw=0)
-            axis.plot(rounds, values.mean(axis=0), color=look.colour, lw=1.2, label=curve.algo)  # type: ignore[attr-defined]
+            axis.plot(rounds, values.mean(axis=0), color=look.colour, lw=1.2, label=curve.algo)
         axis.set(xlabel="round")
         axis.legend(loc="best", frameon=False)
 
     caption = "From the rollouts trained on. Line: mean over seeds. Band: their middle 80 %."
-    return _grid([panel for panel, _ in drawn], "Training diagnostics", caption, paint, 1.8)
+    return _grid([panel for panel, _ in panels], "Training diagnostics", caption, paint, 1.8)
 
 
 FIGURES = {
@@ -489,3 +515,4 @@ FIGURES = {
     "reward_maps": reward_maps,
     "diagnostics": diagnostics,
 }
+"""File name without its ending -> what draws the figure, None if it has no data."""

@@ -1,11 +1,10 @@
-"""The page's plots as plotly figures in plain dicts, one per panel, so that the page can lay
-them out for its own width."""
+"""The page's plots: one plotly figure per panel, as plain dicts that the page lays out itself."""
 
 from __future__ import annotations
 
 import html
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -14,14 +13,20 @@ from irl_bench.report.data import ReportData, plain
 from irl_bench.report.series import Panel
 
 GUIDE = "#888888"
-Plot = dict[str, Any]
+"""Colour of guide lines."""
+Plot: TypeAlias = dict[str, Any]
+"""`title`, `note` (may be empty) and `figure`, a plotly figure of JSON types."""
+Trace: TypeAlias = dict[str, Any]
+"""One trace of a plotly figure."""
 
 
 def regret(data: ReportData) -> list[Plot]:
-    """Regret against T: seeds, mean, interval, guide lines, window."""
-    looks, found = series.looks(data), []
+    """Regret against T: every seed, their mean with its interval, guide lines and the window."""
+    looks = series.looks(data)
+    plots: list[Plot] = []
     for panel in series.panels(data):
-        traces, means = [], []
+        traces: list[Trace] = []
+        means: list[tuple[np.ndarray, np.ndarray]] = []
         for curve in panel.curves:
             look = looks[curve.algo]
             horizons = np.asarray(curve.T)[series.thin(curve.T, 64)]
@@ -62,17 +67,19 @@ def regret(data: ReportData) -> list[Plot]:
         vertical = _log("regret J(T) − J*(T) [cost]") | _visible(
             traces, series.horizon_range(panel)[0]
         )
-        found.append(
+        plots.append(
             _plot(panel, traces, {"xaxis": _horizons(panel), "yaxis": vertical}, window=True)
         )
-    return found
+    return plots
 
 
 def local_slopes(data: ReportData) -> list[Plot]:
-    """Local slopes against T, with the slopes 1 and 2 marked."""
-    looks, found = series.looks(data), []
+    """Local slopes against T, with guide lines at slopes 1 and 2."""
+    looks = series.looks(data)
+    plots: list[Plot] = []
     for panel in series.panels(data):
-        traces, first = [], series.horizon_range(panel)[0]
+        traces: list[Trace] = []
+        first = series.horizon_range(panel)[0]
         for curve in series.learners(panel):
             horizons, slope, low, high = series.local_slopes(curve, first)
             traces += _band(horizons, low, high, looks[curve.algo].colour, curve.algo)
@@ -82,13 +89,14 @@ def local_slopes(data: ReportData) -> list[Plot]:
             "yaxis": {"title": {"text": "local slope"}, "range": [0, 3]},
         }
         layout["shapes"] = [_across(power) for power in (1, 2)]
-        found.append(_plot(panel, traces, layout, window=True))
-    return found
+        plots.append(_plot(panel, traces, layout, window=True))
+    return plots
 
 
 def eps(data: ReportData) -> list[Plot]:
     """Error rates on the expert's and on the learner's own states."""
-    looks, panels, found = series.looks(data), series.panels(data), []
+    looks, panels = series.looks(data), series.panels(data)
+    plots: list[Plot] = []
     rail = series.Rail.of(
         [
             seeds
@@ -98,7 +106,7 @@ def eps(data: ReportData) -> list[Plot]:
         ]
     )
     for panel in panels:
-        traces: list[dict[str, Any]] = []
+        traces: list[Trace] = []
         learners = series.learners(panel)
         for place, curve in enumerate(learners):
             look = looks[curve.algo]
@@ -150,15 +158,16 @@ def eps(data: ReportData) -> list[Plot]:
             "range": [len(names) - 0.4, -0.6],
             "showgrid": False,
         }
-        found.append(
+        plots.append(
             _plot(panel, traces, {"xaxis": _rates(rail, "error rate ε"), "yaxis": rows}, height=300)
         )
-    return found
+    return plots
 
 
 def hazard_recovery(data: ReportData) -> list[Plot]:
     """Hazard against recovery, one dot per seed."""
-    looks, panels, found = series.looks(data), series.panels(data), []
+    looks, panels = series.looks(data), series.panels(data)
+    plots: list[Plot] = []
     rails = [
         series.Rail.of(
             [series.hazard_recovery(c)[side] for panel in panels for c in series.learners(panel)]
@@ -166,23 +175,20 @@ def hazard_recovery(data: ReportData) -> list[Plot]:
         for side in (0, 1)
     ]
     for panel in panels:
-        traces: list[dict[str, Any]] = []
+        traces: list[Trace] = []
         for curve in series.learners(panel):
-            pair, look = series.hazard_recovery(curve), looks[curve.algo]
-            gone = int(np.isnan(pair).any(axis=0).sum())
+            rates, look = series.hazard_recovery(curve), looks[curve.algo]
             seeds = np.asarray(curve.seeds)[curve.usable]
             text = [
                 f"seed {seed}: h {_rate(h)}, ρ {_rate(rho)}"
-                for seed, h, rho in zip(seeds, *pair, strict=True)
+                for seed, h, rho in zip(seeds, *rates, strict=True)
             ]
             mark = {"color": look.colour, "size": 8, "symbol": look.marker[1], "opacity": 0.65}
-            name = html.escape(curve.algo) + (
-                f" ({gone} {'seeds have' if gone > 1 else 'seed has'} no ρ)" if gone else ""
-            )
+            name = html.escape(curve.algo) + series.without_recovery(rates)
             traces.append(
                 {
-                    "x": rails[0].place(pair[0]),
-                    "y": rails[1].place(pair[1]),
+                    "x": rails[0].place(rates[0]),
+                    "y": rails[1].place(rates[1]),
                     "mode": "markers",
                     "marker": mark,
                     "name": name,
@@ -194,15 +200,16 @@ def hazard_recovery(data: ReportData) -> list[Plot]:
             "yaxis": _rates(rails[1], "recovery ρ, off → on [per step]"),
             "shapes": [_across(10 / panel.window[0])] if panel.window else [],
         }
-        found.append(_plot(panel, traces, layout))
-    return found
+        plots.append(_plot(panel, traces, layout))
+    return plots
 
 
 def learning(data: ReportData) -> list[Plot]:
-    """Level by round."""
-    looks, found = series.looks(data), []
+    """Level (mean cost per step over T_max) by round: every seed, and their mean."""
+    looks = series.looks(data)
+    plots: list[Plot] = []
     for panel in series.panels(data):
-        traces: list[dict[str, Any]] = []
+        traces: list[Trace] = []
         for curve in series.learners(panel):
             metric = data.rounds.get((curve.env, curve.algo, curve.mode), {}).get("level")
             if metric is None or not curve.usable.any():
@@ -220,23 +227,25 @@ def learning(data: ReportData) -> list[Plot]:
                 )
             )
         if traces:
-            found.append(
+            plots.append(
                 _plot(
                     panel,
                     traces,
                     {"xaxis": {"title": {"text": "round"}}, "yaxis": _log("level [cost per step]")},
                 )
             )
-    return found
+    return plots
 
 
 def diagnostics(data: ReportData) -> list[Plot]:
-    """Training by round, one small plot per quantity."""
-    looks, found = series.looks(data), []
+    """Training diagnostics by round, one plot per quantity: mean over seeds, and their middle
+    80 %."""
+    looks = series.looks(data)
+    plots: list[Plot] = []
     for panel, curves in training.panels(data):
-        traces: list[dict[str, Any]] = []
+        traces: list[Trace] = []
         for curve, rounds, values in curves:
-            name = curve.algo  # type: ignore[attr-defined]
+            name = curve.algo
             thin = np.unique(np.linspace(0, len(rounds) - 1, 200).round().astype(int))
             low, high = np.quantile(values[:, thin], (0.1, 0.9), axis=0)
             traces += _band(rounds[thin], low, high, looks[name].colour, name)
@@ -245,43 +254,44 @@ def diagnostics(data: ReportData) -> list[Plot]:
                     rounds[thin], values[:, thin].mean(axis=0), looks[name], name, name, width=2.0
                 )
             )
-        found.append(
+        plots.append(
             _plot(panel, traces, {"xaxis": {"title": {"text": "round"}}, "yaxis": {}}, height=300)
         )
-    return found
+    return plots
 
 
 def reward_maps(data: ReportData) -> list[Plot]:
-    """Learned rewards over the world's probe, beside the true one."""
-    found = []
-    for drawn in training.maps(data):
+    """Learned rewards over each world's probe, beside minus the true cost."""
+    plots: list[Plot] = []
+    for reward_map in training.maps(data):
         trace = {
             "type": "heatmap",
-            "x": drawn.x,
-            "y": drawn.y,
-            "z": drawn.values,
+            "x": reward_map.x,
+            "y": reward_map.y,
+            "z": reward_map.values,
             "colorscale": "Viridis",
         }
         axes = {
             axis: {"title": {"text": html.escape(name)}}
-            for axis, name in (("xaxis", drawn.x_name), ("yaxis", drawn.y_name))
+            for axis, name in (("xaxis", reward_map.x_name), ("yaxis", reward_map.y_name))
         }
         figure = {
             "data": [trace | {"colorbar": {"thickness": 12}}],
             "layout": axes | {"height": 300},
         }
-        found.append({"title": drawn.title, "note": "", "figure": _rounded(plain(figure))})
-    return found
+        plots.append({"title": reward_map.title, "note": "", "figure": _rounded(plain(figure))})
+    return plots
 
 
 def _plot(
     panel: Panel,
-    traces: list[dict[str, Any]],
+    traces: list[Trace],
     layout: dict[str, Any],
     *,
     window: bool = False,
     height: int = 360,
 ) -> Plot:
+    """A plot of one panel; with `window`, the window is shaded or its absence noted."""
     if window and panel.window:
         low, high = panel.window
         shade = {
@@ -307,7 +317,7 @@ def _plot(
 
 
 def _rounded(value: Any) -> Any:
-    """Six significant digits are more than a screen shows."""
+    """The same tree with floats to six significant digits, more than a screen shows."""
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -337,8 +347,15 @@ def _line(
     }
 
 
-def _seeds(x: np.ndarray, values: np.ndarray, colour: str, group: str) -> list[dict[str, Any]]:
-    """All seeds as one trace, with gaps between them."""
+def _seeds(x: np.ndarray, values: np.ndarray, colour: str, group: str) -> list[Trace]:
+    """One trace of all seeds, with gaps between them; none without seeds.
+
+    Args:
+      x: [K].
+      values: float[S, K]; values that are not positive are left out.
+      colour: #RRGGBB.
+      group: the legend entry that shows and hides the trace.
+    """
     if not len(values):
         return []
     gaps = np.full((len(values), 1), np.nan)
@@ -354,9 +371,7 @@ def _seeds(x: np.ndarray, values: np.ndarray, colour: str, group: str) -> list[d
     return [{"x": columns, "y": rows, "mode": "lines", "line": line, "connectgaps": False} | shared]
 
 
-def _band(
-    x: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str, group: str
-) -> list[dict[str, Any]]:
+def _band(x: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str, group: str) -> list[Trace]:
     good = np.isfinite(low) & np.isfinite(high)
     if not good.any():
         return []
@@ -382,6 +397,7 @@ def _band(
 
 
 def _across(height: float) -> dict[str, Any]:
+    """A horizontal guide line."""
     line = {"color": GUIDE, "width": 1.2, "dash": "dash"}
     return {
         "type": "line",
@@ -398,8 +414,8 @@ def _log(title: str) -> dict[str, Any]:
     return {"type": "log", "title": {"text": title}, "exponentformat": "power", "dtick": 1}
 
 
-def _visible(traces: list[dict[str, Any]], first: float) -> dict[str, Any]:
-    """The range of a log axis that holds what is drawn from T = first on."""
+def _visible(traces: list[Trace], first: float) -> dict[str, Any]:
+    """The `range` of a log axis that holds every positive value from T = first on; {} if none."""
     x, y = (
         np.concatenate([np.asarray(trace[key], float) for trace in traces] or [np.zeros(0)])
         for key in ("x", "y")
@@ -411,6 +427,7 @@ def _visible(traces: list[dict[str, Any]], first: float) -> dict[str, Any]:
 
 
 def _horizons(panel: Panel) -> dict[str, Any]:
+    """A log axis of T with ticks at powers of two."""
     low, high = series.horizon_range(panel)
     powers = [2**i for i in range(24) if low <= 2**i <= high]
     ticks = powers[::-1][:: math.ceil(len(powers) / 6)] if powers else []
@@ -424,6 +441,7 @@ def _horizons(panel: Panel) -> dict[str, Any]:
 
 
 def _rates(rail: series.Rail, title: str) -> dict[str, Any]:
+    """A log axis over whole decades whose lowest tick stands for a rate of exactly zero."""
     ticks = rail.ticks()
     names = [
         "0" if rail.zero and i == 0 else series.power_of_ten(tick) for i, tick in enumerate(ticks)

@@ -1,5 +1,7 @@
-"""The report as one HTML file that opens with no network: text, tables, interactive plots and
-one copy of plotly's script."""
+"""The report as one HTML file that opens without a network.
+
+It holds text, tables, interactive plots and one copy of plotly's script.
+"""
 
 from __future__ import annotations
 
@@ -34,11 +36,11 @@ MEANINGS = {
     "CROSSOVER": "Recovery takes about as long as the horizons: between T² and T.",
     "INCONCLUSIVE": "None of the above; the reason is given.",
 }
+"""Verdict -> its meaning on the page."""
 
 
 def build(data: ReportData) -> str:
-    """The page's text. A pure function: equal data give equal text. Every name and value in it
-    is escaped."""
+    """The page's HTML. Equal data give equal text; every name and value in it is escaped."""
     sections = [
         ("Regret against horizon", interactive.regret(data), REGRET),
         (
@@ -56,8 +58,8 @@ def build(data: ReportData) -> str:
         ("Learned rewards", interactive.reward_maps(data), REWARDS),
         ("Training diagnostics", interactive.diagnostics(data), DIAGNOSTICS),
     ]
-    plots: list[dict] = []
-    shown = []
+    plots: list[Any] = []
+    shown: list[dict[str, Any]] = []
     for title, panels, caption in sections:
         caption = caption.replace(" %", "\u00a0%")  # a number and its sign stay on one line
         for panel in panels:
@@ -71,12 +73,12 @@ def build(data: ReportData) -> str:
                     "first": len(plots) - len(panels),
                 }
             )
-    given = {verdict["verdict"] for verdict in data.verdicts}
+    reached = {verdict["verdict"] for verdict in data.verdicts}
     return _template("template.html").render(
         sentences=data.sentences,
         verdicts=tables.verdicts(data),
         unfinished=data.unfinished,
-        meanings={name: words for name, words in MEANINGS.items() if name in given},
+        meanings={name: words for name, words in MEANINGS.items() if name in reached},
         mixed=any(verdict.get("mixed") for verdict in data.verdicts),
         sections=shown,
         growth=tables.growth(data),
@@ -99,21 +101,27 @@ def build(data: ReportData) -> str:
     )
 
 
-def study(found: Mapping[str, Any], pictures: Mapping[str, bytes], parts: Sequence[str]) -> str:
-    """The page of a study's figures: PNG files by name, and the parts that have reports of their
-    own."""
+def study(results: Mapping[str, Any], pictures: Mapping[str, bytes], parts: Sequence[str]) -> str:
+    """The HTML of a study's page.
+
+    Args:
+      results: the study's `title`, `text` (paragraphs), `tables` (heading -> rows) and
+        `command`.
+      pictures: name -> PNG.
+      parts: folders of the parts that have their own reports.
+    """
     return _template("study.html").render(
-        title=found["title"],
-        text=found["text"],
+        title=results["title"],
+        text=results["text"],
         pictures={name: base64.b64encode(content).decode() for name, content in pictures.items()},
-        tables={heading: tables.of(rows) for heading, rows in found["tables"].items()},
+        tables={heading: tables.of(rows) for heading, rows in results["tables"].items()},
         parts=parts,
-        command=shown_command(found["command"]),
+        command=shown_command(results["command"]),
     )
 
 
 def shown_command(command: str | None) -> str:
-    """As one would type it."""
+    """A command line as a user types it; a dash for None."""
     return (
         f"python {command}"
         if command and command.startswith("launch/")
@@ -122,8 +130,8 @@ def shown_command(command: str | None) -> str:
 
 
 def breakable(text: str) -> markupsafe.Markup:
-    """`text` escaped, with leave to break it where a name has a joint: long names must not widen
-    a table."""
+    """Escaped text that may break after `.`, `_`, `:` and `/`, so that long names do not widen a
+    table."""
     return markupsafe.Markup(
         re.sub(r"(?<=[A-Za-z])([._:/])(?=\w)", r"\1<wbr>", str(markupsafe.escape(text)))
     )
@@ -175,7 +183,7 @@ HAZARD = (
 
 
 def _json(value: object) -> str:
-    """JSON that can stand inside a <script> element whatever the strings in it say."""
+    """JSON that is safe inside a <script> element, whatever its strings contain."""
     text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

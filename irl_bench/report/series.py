@@ -4,31 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from irl_bench.horizon import slopes
+from irl_bench.core.quantities import REFERENCES
+from irl_bench.horizon import Curves, slopes
 from irl_bench.report.data import ReportData
 
-REFERENCES = ("expert", "untrained")
-TOLERANCES = (0.05, 0.1, 0.2)
-
-# Okabe and Ito's palette, which stays apart under the common colour-vision deficiencies. BC and
-# DAgger keep their colours in every report; others take the rest in the order of the plan.
 PALETTE = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito's palette; its colours stay distinct under the common colour-vision deficiencies.
+BC and DAgger keep the first two in every report; other algorithms take the rest in the order of the
+plan."""
 GREY = "#7F7F7F"
+"""Of references."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """How one algorithm is drawn everywhere: colour, matplotlib's and plotly's marker,
-    matplotlib's and plotly's dash."""
+    """How one algorithm is drawn in every plot."""
 
     colour: str
+    """#RRGGBB."""
     marker: tuple[str, str]
+    """For matplotlib and for plotly."""
     dash: tuple[str, str]
+    """For matplotlib and for plotly."""
 
 
 _MARKERS = (
@@ -43,36 +45,40 @@ _MARKERS = (
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """One world in one mode, with the learners to be drawn over each other."""
+    """One world in one mode: the learners that share a plot."""
 
     env: str
+    """Name of the world."""
     mode: str
+    """Name of the mode."""
     title: str
-    curves: tuple[Any, ...]
-    """Learners first, then an untrained policy if there is one; the expert is the zero of regret
+    """Of the plot."""
+    curves: tuple[Curves, ...]
+    """Learners first, then an untrained policy if it was measured. The expert is the zero of regret
     and is not drawn."""
     window: tuple[float, float] | None
+    """(T_min, T_max) [steps]; None if the world has no window."""
 
 
 def looks(data: ReportData) -> dict[str, Look]:
-    """algo -> Look."""
-    found: dict[str, Look] = {}
+    """Algorithm -> its look, for all learners of a report and for the references."""
+    result: dict[str, Look] = {}
     for name, index in _places(
         [curve.algo for curve in data.curves if curve.algo not in REFERENCES]
     ).items():
-        found[name] = Look(PALETTE[index], _MARKERS[index], ("-", "solid"))
+        result[name] = Look(PALETTE[index], _MARKERS[index], ("-", "solid"))
     for name in REFERENCES:
-        found[name] = Look(GREY, ("x", "x"), (":", "dot"))
-    return found
+        result[name] = Look(GREY, ("x", "x"), (":", "dot"))
+    return result
 
 
 def colours(names: Iterable[str]) -> dict[str, str]:
-    """algo -> colour, as in every report."""
+    """Algorithm -> its colour #RRGGBB, as a report with these learners would choose it."""
     return {name: PALETTE[index] for name, index in _places(names).items()}
 
 
 def _places(algos: Iterable[str]) -> dict[str, int]:
-    """algo -> its place in the palette."""
+    """Algorithm -> its place in the palette."""
     names = list(dict.fromkeys(algos))
     names.sort(key=lambda name: ("bc", "dagger").index(name) if name in ("bc", "dagger") else 2)
     free = [
@@ -80,23 +86,23 @@ def _places(algos: Iterable[str]) -> dict[str, int]:
         for i in range(len(PALETTE))
         if not (i == 0 and "bc" in names) and not (i == 1 and "dagger" in names)
     ]
-    found: dict[str, int] = {}
+    places: dict[str, int] = {}
     for name in names:
         index = {"bc": 0, "dagger": 1}.get(name)
-        found[name] = (
-            index if index is not None else free.pop(0) if free else len(found) % len(PALETTE)
+        places[name] = (
+            index if index is not None else free.pop(0) if free else len(places) % len(PALETTE)
         )
-    return found
+    return places
 
 
 def mode_title(data: ReportData, env: str, mode: str) -> str:
-    """The mode in words; a recoverable twin is the control in which no T² is expected."""
+    """The mode in words; a recoverable twin is marked as the control, where no T² is expected."""
     nominal = data.plan.get("worlds", {}).get(env, {}).get("nominal")
     return f"{mode} twin (control)" if "recoverable" in mode and mode != nominal else mode
 
 
-def verdict_of(data: ReportData, curve: Any) -> dict[str, Any]:
-    """The verdict of a curve, {} if it has none."""
+def verdict_of(data: ReportData, curve: Curves) -> dict[str, Any]:
+    """The verdict on a learner's curves, as `horizon.analyse` returns it; {} without one."""
     for verdict in data.verdicts:
         if (verdict["env"], verdict["algo"], verdict["mode"]) == (
             curve.env,
@@ -108,7 +114,7 @@ def verdict_of(data: ReportData, curve: Any) -> dict[str, Any]:
 
 
 def window_of(verdict: Mapping[str, Any]) -> tuple[float, float] | None:
-    """(T_min, T_max) of a verdict's window; None if it is no use."""
+    """(T_min, T_max) [steps] of a verdict's window; None if the window is unusable."""
     window = verdict.get("window") or {}
     low, high = window.get("low"), window.get("high")
     if window.get("reason") or low is None or high is None or not low < high:
@@ -117,50 +123,68 @@ def window_of(verdict: Mapping[str, Any]) -> tuple[float, float] | None:
 
 
 def panels(data: ReportData) -> list[Panel]:
-    """Worlds and modes in the order of the plan; a mode without a learner has no panel."""
+    """One panel per world and mode, in the order of the plan; none for a mode without a learner."""
     order = {algo: i for i, algo in enumerate(looks(data))}
-    found = []
+    result: list[Panel] = []
     for env, mode in dict.fromkeys((curve.env, curve.mode) for curve in data.curves):
-        here = [
+        shown = [
             curve
             for curve in data.curves
             if (curve.env, curve.mode) == (env, mode) and curve.algo != "expert"
         ]
-        if all(curve.algo in REFERENCES for curve in here):
+        if all(curve.algo in REFERENCES for curve in shown):
             continue
-        here.sort(key=lambda curve: order[curve.algo])
+        shown.sort(key=lambda curve: order[curve.algo])
         windows = [
-            window_of(verdict_of(data, curve)) for curve in here if curve.algo not in REFERENCES
+            window_of(verdict_of(data, curve)) for curve in shown if curve.algo not in REFERENCES
         ]
         window = next((window for window in windows if window), None)
-        found.append(Panel(env, mode, f"{env}, {mode_title(data, env, mode)}", tuple(here), window))
-    return found
+        title = f"{env}, {mode_title(data, env, mode)}"
+        result.append(Panel(env, mode, title, tuple(shown), window))
+    return result
 
 
 def thin(horizons: np.ndarray, points: int = 96) -> np.ndarray:
-    """Indices of at most `points` horizons, evenly spaced in log T, both ends kept."""
+    """Indices of horizons that are evenly spaced in log T.
+
+    Args:
+      horizons: [K] [steps], increasing.
+      points: most indices.
+
+    Returns:
+      int[<= points], increasing, with both ends.
+    """
     horizons = np.asarray(horizons, float)
     wanted = np.geomspace(horizons[0], horizons[-1], points)
     return np.unique(np.abs(np.log(horizons[None]) - np.log(wanted[:, None])).argmin(axis=1))
 
 
-def mean_regret(curve: Any, horizons: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(mean over seeds, low, high) of regret, each [K]; jackknife-t on log regret, NaN where
-    that is not defined."""
+def mean_regret(curve: Curves, horizons: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean regret over seeds with a jackknife-t interval of its logarithm.
+
+    Args:
+      curve: of one learner.
+      horizons: [K] [steps], all of them in `curve.T`.
+
+    Returns:
+      (mean, low, high) [cost], float[K] each; NaN where the mean is not positive.
+    """
     estimate, low, high = slopes.jackknife_t(curve.regret(horizons), _log)
     return np.exp(estimate), np.exp(low), np.exp(high)
 
 
 def local_slopes(
-    curve: Any, first: float, points: int = 40
+    curve: Curves, first: float, points: int = 40
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Exponent of the mean regret over the octave around each T: (T, slope, low, high), with
-    jackknife-t intervals over seeds.
+    """Exponent of the mean regret over the octave around each T, with its jackknife-t interval.
 
     Args:
-      curve: horizon.Curves.
-      first: the smallest horizon that counts.
-      points: how many T are asked for; fewer where the grid of horizons is coarse.
+      curve: of one learner.
+      first: the smallest horizon that counts [steps].
+      points: most T to return; fewer where the grid of horizons is coarse.
+
+    Returns:
+      (T [steps], slope, low, high), float[<= points] each.
     """
     horizons = np.asarray(curve.T)[np.asarray(curve.T) >= first]
     log_t = np.log(horizons)
@@ -184,29 +208,45 @@ def _log(values: np.ndarray) -> np.ndarray:
 
 
 def rates(events: Any, steps: Any) -> np.ndarray:
-    """Per-seed rate per step; NaN (missing, not zero) for a seed that never took such a step."""
+    """Rate per step of each seed.
+
+    Args:
+      events: [S] counts.
+      steps: [S], the steps at which the event could happen.
+
+    Returns:
+      float[S] [1/step]; NaN, which means missing and not zero, for a seed without such a step.
+    """
     events, steps = np.asarray(events, float), np.asarray(steps, float)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(steps > 0, events / steps, np.nan)
 
 
-def learners(panel: Panel) -> list[Any]:
+def learners(panel: Panel) -> list[Curves]:
     """The panel's curves without the references."""
     return [curve for curve in panel.curves if curve.algo not in REFERENCES]
 
 
-def error_rates(curve: Any) -> tuple[np.ndarray, np.ndarray]:
-    """[S', 3] error rates on the expert's and on the learner's own states at TOLERANCES;
-    incomplete rows are left out."""
-    found = []
-    for values in (curve.eps_expert, curve.eps_own):
-        seeds = np.empty((0, 3)) if values is None else np.asarray(values, float)[curve.usable]
-        found.append(seeds[np.isfinite(seeds).all(axis=1)])
-    return found[0], found[1]
+def error_rates(curve: Curves) -> tuple[np.ndarray, np.ndarray]:
+    """Error rates of each usable seed at each of TOLERANCES.
+
+    Returns:
+      float[S', 3] on the expert's states, and on the learner's own. Seeds without all three rates
+      are left out.
+    """
+    on_expert, on_own = (
+        _complete_rows(curve, rates) for rates in (curve.eps_expert, curve.eps_own)
+    )
+    return on_expert, on_own
 
 
-def hazard_recovery(curve: Any) -> np.ndarray:
-    """[2, S'] the rates h and rho of every seed that did not fail."""
+def _complete_rows(curve: Curves, rates: np.ndarray) -> np.ndarray:
+    rows = np.asarray(rates, float)[curve.usable]
+    return rows[np.isfinite(rows).all(axis=1)]
+
+
+def hazard_recovery(curve: Curves) -> np.ndarray:
+    """float[2, S']: the rates h and rho [1/step] of every usable seed; NaN where one is missing."""
     keep = curve.usable
     return np.stack(
         [
@@ -216,18 +256,30 @@ def hazard_recovery(curve: Any) -> np.ndarray:
     )
 
 
+def without_recovery(rates: np.ndarray) -> str:
+    """How many seeds have no recovery rate, as an addition to a label; empty if none.
+
+    Args:
+      rates: [2, S'], as `hazard_recovery` returns them.
+    """
+    missing = int(np.isnan(rates).any(axis=0).sum())
+    return f" ({missing} {'seeds have' if missing > 1 else 'seed has'} no ρ)" if missing else ""
+
+
 @dataclasses.dataclass(frozen=True)
 class Rail:
-    """A log axis over whole decades [floor, top]; if `zero`, the lowest decade is where exact
-    zeros are put."""
+    """A log axis over whole decades that also has a place for exact zeros."""
 
     floor: float
+    """Lower end, a power of ten."""
     top: float
+    """Upper end, a power of ten."""
     zero: bool
+    """Whether zeros occur. They are drawn at `floor`, one decade below the smallest value."""
 
     @classmethod
-    def of(cls, values: list[np.ndarray]) -> Rail:
-        """The axis on which all these values fit; [1e-6, 1] if there is none."""
+    def of(cls, values: Sequence[np.ndarray]) -> Rail:
+        """The axis that holds all values; [1e-6, 1] without a positive one."""
         every = np.concatenate([np.ravel(part) for part in values]) if values else np.array([])
         positive, zero = every[every > 0], bool((every == 0).any())
         if not positive.size:
@@ -236,19 +288,21 @@ class Rail:
         return cls(10.0**floor, 10.0 ** max(math.ceil(math.log10(positive.max())), floor + 1), zero)
 
     def place(self, values: np.ndarray) -> np.ndarray:
-        """Where the values are drawn; NaN stays NaN."""
+        """Positions of values on the axis, of the same shape: zeros at `floor`; NaN stays NaN."""
         values = np.asarray(values, float)
         return np.where(values == 0, self.floor, values)
 
     def ticks(self) -> np.ndarray:
+        """All powers of ten on the axis."""
         return 10.0 ** np.arange(round(math.log10(self.floor)), round(math.log10(self.top)) + 1)
 
     def limits(self) -> tuple[float, float]:
+        """(low, high) of the axis, with room below zeros."""
         return self.floor / (1.6 if self.zero else 1.0), self.top
 
 
 def power_of_ten(value: float) -> str:
-    """10⁻³ for 0.001, and plain numbers from 0.1 to 1000."""
+    """A power of ten as text: 10⁻³ for 0.001, and plain numbers from 0.1 to 1000."""
     if 0.05 < value < 2000:
         return f"{value:g}"
     return "10" + str(round(math.log10(value))).translate(
@@ -257,8 +311,11 @@ def power_of_ten(value: float) -> str:
 
 
 def horizon_range(panel: Panel) -> tuple[float, float]:
-    """The horizons that are drawn: up to T_max, from four octaves below the window (it settles
-    there), else from the first."""
+    """The first and the last horizon that a panel shows [steps].
+
+    The first is four octaves below the window, since regret settles there; without a window it is
+    the first one stored.
+    """
     first, last = float(panel.curves[0].T[0]), float(panel.curves[0].T[-1])
     return (max(first, panel.window[0] / 16), last) if panel.window else (first, last)
 
@@ -266,21 +323,33 @@ def horizon_range(panel: Panel) -> tuple[float, float]:
 def guide(
     panel: Panel, means: list[tuple[np.ndarray, np.ndarray]]
 ) -> tuple[np.ndarray, float] | None:
-    """Where the guide lines T and T² start: (T[2], regret at T[0]), midway between the learners
-    at the window's lower end, and below a learner that stands alone."""
-    found = []
+    """Where the guide lines T and T² start and end.
+
+    They start midway between the learners at the window's lower end, or below a single learner.
+
+    Args:
+      panel: the plot.
+      means: (horizons [steps], mean regret) of each learner.
+
+    Returns:
+      (T float[2] of both ends, regret at the first); None if no regret is positive.
+    """
+    starts: list[float] = []
     low, high = panel.window or (math.sqrt(np.prod(horizon_range(panel))), horizon_range(panel)[1])
     for horizons, mean in means:
         good = np.isfinite(mean) & (mean > 0)
         if good.any():
-            found.append(np.interp(math.log(low), np.log(horizons[good]), np.log(mean[good])))
-    if not found:
+            log_regret = np.interp(math.log(low), np.log(horizons[good]), np.log(mean[good]))
+            starts.append(float(log_regret))
+    if not starts:
         return None
-    return np.array([low, high]), float(np.exp(np.mean(found))) * (0.5 if len(found) == 1 else 1.0)
+    return np.array([low, high]), float(np.exp(np.mean(starts))) * (
+        0.5 if len(starts) == 1 else 1.0
+    )
 
 
 def headline(verdict: Mapping[str, Any]) -> str:
-    """A learner's verdict and slope in one short line."""
+    """A learner's verdict and slope in one short line, "no verdict" for {}."""
     if not verdict:
         return "no verdict"
     mixed = " (mixed)" if verdict.get("mixed") else ""

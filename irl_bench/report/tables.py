@@ -1,37 +1,51 @@
-"""The page's tables: plain text in every cell, a dash where a figure is missing."""
+"""The page's tables. Every cell is plain text; a dash stands for a missing figure."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from irl_bench.core.quantities import TOLERANCES
+from irl_bench.horizon import Curves
 from irl_bench.report import series, training
 from irl_bench.report.data import ReportData
 
 MISSING = "–"
+"""Stands for a missing figure."""
 
-Verdict = Mapping[str, Any]
+Verdict: TypeAlias = Mapping[str, Any]
+"""As `horizon.analyse` returns it. Only `env`, `algo`, `mode`, `verdict`, `regret` and `regret_ci`
+must be there; a missing key reads as a missing figure."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows of text under a header; all rows are as long as the header."""
+    """Rows of text under a header."""
 
     header: Sequence[str]
+    """One name per column."""
     rows: Sequence[Sequence[str]]
+    """Each as long as the header."""
     text: frozenset[int] = frozenset()
-    """Columns of words, set to the left; the others hold numbers and are set to the right."""
+    """Columns of words, aligned left. The other columns hold numbers and are aligned right."""
     quiet: frozenset[int] = frozenset()
-    """Rows of reference policies."""
+    """Rows of reference policies, drawn in grey."""
 
 
 def number(value: Any, digits: int = 4) -> str:
-    """A number to `digits` significant digits; a dash if it is missing (None, NaN, infinite):
-    missing never reads as zero."""
+    """A number as text.
+
+    Args:
+      value: a number, a bool ("yes" or "no"), or None.
+      digits: significant digits of a float.
+
+    Returns:
+      The text; a dash for None, NaN and infinities, so that a missing figure never reads as zero.
+    """
     if value is None:
         return MISSING
     if isinstance(value, bool):
@@ -46,14 +60,18 @@ def number(value: Any, digits: int = 4) -> str:
 
 
 def interval(middle: Any, low: Any, high: Any, show: Callable[[Any], str] = number) -> str:
-    """`middle [low, high]`, or what there is of it."""
+    """`middle [low, high]`; without bounds `middle`, and without `middle` a dash.
+
+    Args:
+      middle, low, high: numbers or None.
+      show: a number as text.
+    """
     bounds = "" if low is None or high is None else f" [{show(low)}, {show(high)}]"
     return show(middle) + bounds if middle is not None else MISSING
 
 
 def exponent(middle: Any, low: Any, high: Any, decimals: int = 3) -> str:
-    """A slope and its interval, all to the same number of decimals; what rounds to zero has no
-    sign."""
+    """A slope and its interval, all to the same number of decimals; zero has no sign."""
 
     def show(value: float) -> str:
         return f"{round(value, decimals) + 0.0:.{decimals}f}" if math.isfinite(value) else MISSING
@@ -62,7 +80,7 @@ def exponent(middle: Any, low: Any, high: Any, decimals: int = 3) -> str:
 
 
 def of(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """A table of equal dicts: keys are the header; what is no number already is text."""
+    """A table of dicts with equal keys, which become the header; values are numbers or text."""
     names = list(rows[0]) if rows else []
     cells_ = [
         [row[name] if isinstance(row[name], str) else number(row[name], 3) for name in names]
@@ -75,13 +93,13 @@ def of(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def window(verdict: Verdict) -> str:
-    """`80 to 1024`, or a dash if no horizon can be used."""
+    """A verdict's window, as in `80 to 1024`; a dash if the window is unusable."""
     limits = series.window_of(verdict)
     return f"{limits[0]:g} to {limits[1]:g}" if limits else MISSING
 
 
 def ordered(data: ReportData) -> list[Verdict]:
-    """Verdicts world by world, reference policies last in each."""
+    """A report's verdicts world by world, reference policies last in each world."""
     worlds = list(dict.fromkeys(verdict["env"] for verdict in data.verdicts))
     return sorted(
         data.verdicts, key=lambda verdict: (worlds.index(verdict["env"]), is_reference(verdict))
@@ -89,6 +107,7 @@ def ordered(data: ReportData) -> list[Verdict]:
 
 
 def is_reference(verdict: Verdict) -> bool:
+    """Whether a verdict is about the expert or an untrained policy."""
     return verdict["algo"] in series.REFERENCES
 
 
@@ -103,7 +122,8 @@ def _identity(data: ReportData, verdict: Verdict) -> list[str]:
 def _table(
     data: ReportData, columns: Mapping[str, Callable[[Verdict], str]], text: Iterable[str] = ()
 ) -> Table:
-    """One row per verdict: what it is about, then the columns."""
+    """One row per verdict: world, mode and algorithm, then the columns; `text` names columns of
+    words."""
     verdicts = ordered(data)
     header = ["world", "mode", "algorithm", *columns]
     rows = [
@@ -125,7 +145,7 @@ def _name(verdict: Verdict) -> str:
 
 
 def verdicts(data: ReportData) -> Table:
-    """Each verdict beside the figures it rests on."""
+    """Each verdict with the figures behind it."""
     columns = {
         "verdict": _name,
         "slope [95 % CI]": lambda v: exponent(v.get("slope"), v.get("ci_low"), v.get("ci_high")),
@@ -141,8 +161,8 @@ def verdicts(data: ReportData) -> Table:
 
 
 def closed_form(verdict: Verdict) -> str:
-    """The largest |z| against the closed form, and the horizons that have none although the
-    seeds differ from it."""
+    """The largest |z| against the closed form, and the horizons without a z at which all seeds
+    differ from the closed form."""
     horizons = ", ".join(map(str, verdict.get("closed_form_unjudged") or []))
     return number(verdict.get("closed_form_z")) + (
         f"; no spread at T = {horizons}" if horizons else ""
@@ -150,8 +170,13 @@ def closed_form(verdict: Verdict) -> str:
 
 
 def growth(data: ReportData) -> Table:
-    """Exponents beside each other, what the two-state chain with the measured rates would show,
-    and those rates in horizons."""
+    """Measured exponents, those of the two-state chain and of the closed form, and the rates in
+    units of the horizon."""
+
+    def rise(verdict: Verdict) -> str:
+        low, high = verdict.get("slope_rise_ci") or (None, None)
+        return exponent(verdict.get("slope_rise"), low, high)
+
     columns = {
         "slope [95 % CI]": lambda v: exponent(v.get("slope"), v.get("ci_low"), v.get("ci_high")),
         "slope, graded cost": lambda v: exponent(
@@ -160,9 +185,7 @@ def growth(data: ReportData) -> Table:
         "chain's slope at these h, ρ": lambda v: exponent(v.get("chain_slope"), None, None),
         "closed form's slope": lambda v: exponent(v.get("exact_slope"), None, None),
         "|z| against it, at most": closed_form,
-        "rise within the window": lambda v: exponent(
-            v.get("slope_rise"), *(v.get("slope_rise_ci") or [None, None])[:2]
-        ),
+        "rise within the window": rise,
         "h T_max": lambda v: number(v.get("hazard_T_max")),
         "ρ T_min": lambda v: number(v.get("recovery_T_min")),
         "share of time off, h/(h+ρ)": lambda v: number(v.get("stationary")),
@@ -171,7 +194,7 @@ def growth(data: ReportData) -> Table:
 
 
 def regrets(data: ReportData) -> Table:
-    """Regret at every horizon of the window, and the local slope up to the next."""
+    """Regret at every horizon of the window, and the local slope up to the next horizon."""
     header = ["world", "mode", "algorithm", "T", "regret [95 % CI]", "local slope to the next T"]
     rows = []
     for verdict in ordered(data):
@@ -189,8 +212,8 @@ def regrets(data: ReportData) -> Table:
 
 
 def errors(data: ReportData) -> Table:
-    """Error rates on the expert's and the learner's own states at each tolerance, and their
-    ratio where it says something."""
+    """Error rates on the expert's and on the learner's own states at each tolerance, and their
+    excess where the ratio is meaningful."""
 
     def at(key: str, tau: str) -> Callable[[Verdict], str]:
         return lambda v: number((v.get(f"{key}_by_tau") or {}).get(tau))
@@ -201,13 +224,13 @@ def errors(data: ReportData) -> Table:
         "%ExAccErr": lambda v: number(v.get("exc_acc_err")),
     }
     for key, words in (("eps_expert", "expert's"), ("eps_own", "own")):
-        for tau in (str(tau) for tau in series.TOLERANCES):
+        for tau in (str(tau) for tau in TOLERANCES):
             columns[f"{words}, τ = {tau}"] = at(key, tau)
     return _table(data, columns)
 
 
 def models(data: ReportData) -> Table:
-    """BIC of every fitted law; the lowest is starred."""
+    """BIC of every fitted growth law; a star marks the lowest."""
     names = list(
         dict.fromkeys(name for verdict in data.verdicts for name in verdict.get("models") or {})
     )
@@ -225,12 +248,10 @@ def models(data: ReportData) -> Table:
 
     def best(verdict: Verdict) -> str:
         name = verdict.get("best_model")
+        if not name:
+            return MISSING
         parameters = (verdict.get("models") or {}).get(name, {}).get("params") or {}
-        return (
-            ", ".join(f"{key} = {number(value)}" for key, value in parameters.items())
-            if name
-            else MISSING
-        )
+        return ", ".join(f"{key} = {number(value)}" for key, value in parameters.items())
 
     return _table(
         data,
@@ -240,7 +261,7 @@ def models(data: ReportData) -> Table:
 
 
 def budgets(data: ReportData) -> Table:
-    """What every learner used up, per seed."""
+    """What every learner consumed, per seed."""
     rounds = {
         (entry["env"], entry["algo"], entry["mode"]): entry.get("rounds")
         for entry in data.plan.get("entries", [])
@@ -256,18 +277,18 @@ def budgets(data: ReportData) -> Table:
 
 
 def seeds(data: ReportData) -> Table:
-    """Which seeds were run, and what became of them."""
+    """Which seeds were run, and which of them failed, collapsed, recovered or were absorbed."""
     curves = {(curve.env, curve.algo, curve.mode): curve for curve in data.curves}
 
-    def of(verdict: Verdict) -> Any:
+    def curves_of(verdict: Verdict) -> Curves | None:
         return curves.get((verdict["env"], verdict["algo"], verdict["mode"]))
 
     def span(verdict: Verdict) -> str:
-        curve = of(verdict)
+        curve = curves_of(verdict)
         return MISSING if curve is None else f"{curve.seeds[0]} to {curve.seeds[-1]}"
 
     def failed(verdict: Verdict) -> str:
-        curve = of(verdict)
+        curve = curves_of(verdict)
         if curve is None:
             return MISSING
         metric = data.rounds.get((curve.env, curve.algo, curve.mode), {}).get("failed_round")
@@ -277,12 +298,14 @@ def seeds(data: ReportData) -> Table:
             names.append(f"{curve.seeds[i]}" + (f" (round {round_:.0f})" if round_ >= 0 else ""))
         return ", ".join(names) or "none"
 
+    def collapsed(verdict: Verdict) -> str:
+        curve = curves_of(verdict)
+        return MISSING if curve is None else training.collapsed(data, curve)
+
     columns = {
         "seeds": span,
         "failed": failed,
-        "collapsed in training": lambda v: (
-            MISSING if of(v) is None else training.collapsed(data, of(v))
-        ),
+        "collapsed in training": collapsed,
         "recovering": lambda v: number(v.get("recovering_seeds")),
         "absorbed": lambda v: number(v.get("absorbed_seeds")),
         "least departures seen in training": lambda v: number(v.get("departures_min")),
@@ -291,13 +314,16 @@ def seeds(data: ReportData) -> Table:
 
 
 def settings(data: ReportData) -> list[tuple[str, Table]]:
-    """(world, table) of every setting: the same for all, by algorithm, by mode."""
-    found = []
+    """(world, table of its settings) for each world of the plan.
+
+    A value that all entries share stands alone; otherwise each algorithm's or mode's value is
+    named.
+    """
+    result: list[tuple[str, Table]] = []
     entries = data.plan.get("entries", [])
     for env in dict.fromkeys(entry["env"] for entry in entries):
-        here = [entry for entry in entries if entry["env"] == env]
         values: dict[str, dict[str, list[str]]] = {}
-        for entry in here:
+        for entry in (entry for entry in entries if entry["env"] == env):
             for name, value in entry["settings"].items():
                 if name in ("env", "algo", "mode", "experiment", "plugin"):
                     continue
@@ -323,11 +349,12 @@ def settings(data: ReportData) -> list[tuple[str, Table]]:
                         ),
                     ]
                 )
-        found.append((env, Table(["setting", "value"], rows, frozenset({0, 1}))))
-    return found
+        result.append((env, Table(["setting", "value"], rows, frozenset({0, 1}))))
+    return result
 
 
 def _note(values: dict[str, dict[str, list[str]]], name: str, owner: str, value: Any) -> None:
+    """Adds the text of an owner's value of a setting, unless it is there."""
     texts = values.setdefault(name, {}).setdefault(owner, [])
     text = f"{value:g}" if isinstance(value, float) else str(value)
     if text not in texts:
@@ -335,7 +362,7 @@ def _note(values: dict[str, dict[str, list[str]]], name: str, owner: str, value:
 
 
 def worlds(data: ReportData) -> Table:
-    """What the analysis knows of each world, and the window that follows from it."""
+    """What the analysis knows about each world, and the window that follows."""
     windows = {verdict["env"]: verdict.get("window") or {} for verdict in data.verdicts}
     header = [
         "world",
@@ -348,8 +375,10 @@ def worlds(data: ReportData) -> Table:
     ]
     rows = []
     for env, world in data.plan.get("worlds", {}).items():
-        found = windows.get(env, {})
-        limits = f"{number(found.get('low'))} to {number(found.get('high'))}" if found else MISSING
+        window_ = windows.get(env, {})
+        limits = (
+            f"{number(window_.get('low'))} to {number(window_.get('high'))}" if window_ else MISSING
+        )
         u, latency, horizon = (number(world.get(key)) for key in ("u", "latency", "horizon"))
         rows.append(
             [
@@ -358,32 +387,35 @@ def worlds(data: ReportData) -> Table:
                 latency,
                 horizon,
                 limits,
-                found.get("source") or MISSING,
-                found.get("reason") or "none",
+                window_.get("source") or MISSING,
+                window_.get("reason") or "none",
             ]
         )
     return Table(header, rows, frozenset({0, 5, 6}))
 
 
 def versions(data: ReportData) -> Table:
-    """What besides the settings determines the numbers; several values if cells were made under
-    different ones."""
-    found: dict[str, list[str]] = {}
+    """Sources, versions and flags that determine the numbers besides the settings.
+
+    A row has several values if the cells were computed under different ones.
+    """
+    values: dict[str, list[str]] = {}
     for manifest in data.manifests.values():
         for name, value in _flat(manifest.get("fingerprint", {})):
             text = f"{value[:16]}…" if isinstance(value, str) and len(value) == 64 else str(value)
             text = "none" if text in ("", "[]", "None") else text
-            texts = found.setdefault(name, [])
+            texts = values.setdefault(name, [])
             if text not in texts:
                 texts.append(text)
     return Table(
         ["what", "value"],
-        [[name, " and ".join(texts)] for name, texts in found.items()],
+        [[name, " and ".join(texts)] for name, texts in values.items()],
         frozenset({0, 1}),
     )
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """(dotted name, value) of every leaf of nested mappings."""
     for name, item in value.items():
         if isinstance(item, Mapping):
             yield from _flat(item, f"{prefix}{name}.")
@@ -392,7 +424,7 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any
 
 
 def cells(data: ReportData) -> Table:
-    """From which files each row was computed."""
+    """The files from which each row was computed."""
     rows = [
         [
             entry["env"],

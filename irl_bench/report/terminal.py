@@ -1,16 +1,17 @@
-"""The verdicts on a terminal: a rich table where there is one, aligned plain text elsewhere,
-then one sentence per world."""
+"""The verdicts as text: a rich table on a terminal, aligned plain text elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
+from irl_bench.core.text import aligned
 from irl_bench.report.tables import MISSING, exponent, is_reference, number, window
 
 WIDTH = 100
+"""Longest line [characters]."""
 HEADER = (
     "mode",
     "algorithm",
@@ -23,8 +24,9 @@ HEADER = (
     "seeds",
 )
 LIMITS = (14, 12, 14, 20, 8, 8, 8, 9, 6)
-"""Widest each column gets; a longer name is cut with an ellipsis. Sum and gaps are within WIDTH."""
-_WORDS = 3  # columns of words, set to the left
+"""Most characters of each column; a longer cell ends in an ellipsis. Columns and gaps together stay
+within WIDTH."""
+_WORDS = 3  # columns of words, aligned left
 
 
 def show(
@@ -33,35 +35,33 @@ def show(
     compilations: Mapping[str, Mapping[str, int]] | None = None,
     file: TextIO | None = None,
 ) -> None:
-    """Prints one table per world, the reason for every verdict, what was compiled, and the
-    sentences.
+    """Prints one table per world with the reason of every verdict, then counts and sentences.
 
     Args:
       verdicts: as `horizon.analyse` returns them.
       sentences: as `horizon.sentences` returns them.
-      compilations: `algo env` -> how often each function was compiled; None: not known, nothing is
-        printed.
-      file: standard output unless given.
+      compilations: `algo env` -> how often each function was compiled; None prints nothing.
+      file: where to print; None for standard output.
     """
     stream: TextIO = sys.stdout if file is None else file
     worlds = list(dict.fromkeys(clean(verdict["env"]) for verdict in verdicts))
     for env in worlds:
-        here = [v for v in verdicts if clean(v["env"]) == env and not is_reference(v)]
-        found = window(here[0]) if here else MISSING
+        learners = [v for v in verdicts if clean(v["env"]) == env and not is_reference(v)]
+        limits = window(learners[0]) if learners else MISSING
         title = (
             env
-            if not here
+            if not learners
             else f"{env}: no window"
-            if found == MISSING
-            else f"{env}: window {found} steps"
+            if limits == MISSING
+            else f"{env}: window {limits} steps"
         )
-        rows = [_row(verdict) for verdict in here]
+        rows = [_row(verdict) for verdict in learners]
         reasons = [
             (
                 f"{clean(v['algo'])}, {clean(v['mode'])}",
                 clean(v.get("reason") or MISSING) + _exact(v),
             )
-            for v in here
+            for v in learners
         ]
         if stream.isatty():
             _rich(title, rows, reasons, stream)
@@ -78,19 +78,21 @@ def show(
 
 
 def _exact(verdict: Mapping[str, Any]) -> str:
-    """The comparison with the closed form, where there is one."""
+    """The comparison with the closed form, in words; empty without one."""
     unjudged = ", ".join(map(str, verdict.get("closed_form_unjudged") or []))
     if verdict.get("closed_form_z") is None and not unjudged:
         return ""
     slopes = f"slope {number(verdict['slope'], 4)}, exactly {number(verdict['exact_slope'], 4)}"
     worst, last = number(verdict["closed_form_z"], 2), number(verdict["closed_form_z_T_max"], 2)
-    found = f"; closed form: {slopes}; |z| <= {worst} at any horizon, z = {last} at the longest"
-    return found + (f"; all seeds differ from it alike at T = {unjudged}" if unjudged else "")
+    text = f"; closed form: {slopes}; |z| <= {worst} at any horizon, z = {last} at the longest"
+    return text + (f"; all seeds differ from it alike at T = {unjudged}" if unjudged else "")
 
 
 def clean(text: Any) -> str:
-    """One line without control characters, so that no name can move the cursor or colour the
-    screen."""
+    """A value as one line of text.
+
+    Spaces replace control characters, so that no name can move the cursor or colour the screen.
+    """
     return "".join(character if character.isprintable() else " " for character in str(text))
 
 
@@ -111,24 +113,6 @@ def _row(verdict: Mapping[str, Any]) -> list[str]:
         cell if len(cell) <= limit else cell[: limit - 1] + "…"
         for cell, limit in zip(cells, LIMITS, strict=True)
     ]
-
-
-def aligned(
-    rows: Sequence[Sequence[str]], words: Container[int] | None = None, gap: str = "  "
-) -> list[str]:
-    """Lines of cells in columns; `words`: columns that are set to the left (None: all), the
-    others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    left = words if words is not None else range(len(widths))
-    lines = []
-    for row in rows:
-        cells = zip(row, widths, strict=True)
-        placed = (
-            cell.ljust(width) if i in left else cell.rjust(width)
-            for i, (cell, width) in enumerate(cells)
-        )
-        lines.append("  " + gap.join(placed).rstrip())
-    return lines
 
 
 def _plain(title: str, rows: list[list[str]], reasons: list[tuple[str, str]], file: TextIO) -> None:

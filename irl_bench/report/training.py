@@ -1,5 +1,4 @@
-"""What training by reinforcement looked like: diagnostics by round, seeds that collapsed, and
-the reward that was learned."""
+"""What happened in training: diagnostics by round, seeds that collapsed, and learned rewards."""
 
 from __future__ import annotations
 
@@ -8,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from irl_bench.horizon import Curves
 from irl_bench.report import series
 from irl_bench.report.data import ReportData
 from irl_bench.report.series import Panel
@@ -34,39 +34,62 @@ DIAGNOSTICS = {
     "kl": "KL per update",
     "value_loss": "value's loss",
 }
-"""Metric of a round -> what it is, in the order shown."""
+"""Metric of a round -> its name in the report, in the order shown."""
 
 WINDOW = 5
-"""Rounds over which costs are averaged before a collapse is looked for."""
+"""Rounds over which costs are averaged before collapses are detected."""
 FALL = 0.2
-"""A seed has collapsed if its cost per step ends this far above the lowest it had."""
+"""A seed has collapsed if its averaged cost per step ends more than this above its lowest."""
 
 
-def metric(data: ReportData, curve: object, name: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """(rounds int[R], values float[S', R]) of the usable seeds; None if there are none."""
-    found = data.rounds.get((curve.env, curve.algo, curve.mode), {}).get(f"train/{name}")  # type: ignore[attr-defined]
-    if found is None or not curve.usable.any():  # type: ignore[attr-defined]
+def metric(data: ReportData, curve: Curves, name: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """A training metric of a learner, by round.
+
+    Args:
+      data: the report.
+      curve: the learner's.
+      name: of the metric, as the learner's `update` returns it.
+
+    Returns:
+      (rounds int[R], values float[S', R] of the usable seeds); None if the metric was not recorded
+      or no seed is usable.
+    """
+    recorded = data.rounds.get((curve.env, curve.algo, curve.mode), {}).get(f"train/{name}")
+    if recorded is None or not curve.usable.any():
         return None
-    return found[0], found[1][curve.usable]  # type: ignore[attr-defined]
+    return recorded[0], recorded[1][curve.usable]
 
 
-def panels(data: ReportData) -> Iterator[tuple[Panel, list[tuple[object, np.ndarray, np.ndarray]]]]:
-    """One panel per world, mode and diagnostic, which its title names: (panel, [(curve, rounds,
-    values)]). Only of learners that have a training cost: those that drive while they learn."""
+def panels(data: ReportData) -> Iterator[tuple[Panel, list[tuple[Curves, np.ndarray, np.ndarray]]]]:
+    """One panel per world, mode and diagnostic.
+
+    Only learners that act while they train, and so have a training cost, have diagnostics.
+
+    Yields:
+      The panel, whose title names the diagnostic, and (curve, rounds int[R], values float[S', R])
+      of each learner.
+    """
     for panel in series.panels(data):
-        drivers = [curve for curve in series.learners(panel) if metric(data, curve, "cost")]
+        actors = [curve for curve in series.learners(panel) if metric(data, curve, "cost")]
         for name, words in DIAGNOSTICS.items():
-            found = [(curve, *values) for curve in drivers if (values := metric(data, curve, name))]
-            if found:
+            drawn = [(curve, *values) for curve in actors if (values := metric(data, curve, name))]
+            if drawn:
                 yield (
                     dataclasses.replace(panel, title=f"{panel.title}: {words}", window=None),
-                    found,
+                    drawn,
                 )
 
 
 def collapse_round(cost: np.ndarray) -> int | None:
-    """The last round (from 1) at which a seed's smoothed cost float[R] was within FALL of its
-    lowest; None if it still is."""
+    """The round at which a seed collapsed.
+
+    Args:
+      cost: float[R], the seed's cost per step by round.
+
+    Returns:
+      The last round, counted from 1, at which the averaged cost was within FALL of its lowest
+      value so far; None if it still is, or if there are fewer than WINDOW rounds.
+    """
     if len(cost) < WINDOW:
         return None
     smooth = np.convolve(cost, np.ones(WINDOW) / WINDOW, "valid")
@@ -76,14 +99,18 @@ def collapse_round(cost: np.ndarray) -> int | None:
     return int(np.flatnonzero(above <= FALL)[-1]) + WINDOW
 
 
-def collapsed(data: ReportData, curve: object) -> str:
-    """`seed (round n), ...`, "none", or a dash for a learner without a training cost."""
-    found = data.rounds.get((curve.env, curve.algo, curve.mode), {}).get("train/cost")  # type: ignore[attr-defined]
-    if found is None:
+def collapsed(data: ReportData, curve: Curves) -> str:
+    """The seeds of a learner that collapsed, as `seed (round n), ...`.
+
+    Returns:
+      "none" if no seed collapsed, and a dash for a learner without a training cost.
+    """
+    recorded = data.rounds.get((curve.env, curve.algo, curve.mode), {}).get("train/cost")
+    if recorded is None:
         return "–"
     rounds = {
-        seed: collapse_round(values) for seed, values in zip(curve.seeds, found[1], strict=True)
-    }  # type: ignore[attr-defined]
+        seed: collapse_round(values) for seed, values in zip(curve.seeds, recorded[1], strict=True)
+    }
     return (
         ", ".join(f"{seed} (round {at})" for seed, at in rounds.items() if at is not None) or "none"
     )
@@ -91,25 +118,32 @@ def collapsed(data: ReportData, curve: object) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Map:
-    """A quantity over a world's probe."""
+    """A quantity over the grid of states at which a world probes rewards."""
 
     title: str
+    """Of the plot."""
     x: np.ndarray
+    """float[X], increasing, in the unit that `x_name` gives."""
     y: np.ndarray
+    """float[Y], increasing, in the unit that `y_name` gives."""
     values: np.ndarray
-    """float[Y, X]."""
+    """float[Y, X]; NaN where the world has no probe."""
     x_name: str
+    """What x is, with its unit."""
     y_name: str
+    """What y is, with its unit."""
 
 
 def maps(data: ReportData) -> list[Map]:
-    """Learned rewards, each seed's standardised and then averaged, beside minus the true graded
-    cost, world by world."""
-    found: list[Map] = []
+    """For each world, minus its true graded cost, then the learned rewards.
+
+    A learned reward is standardised seed by seed, then averaged over seeds.
+    """
+    result: list[Map] = []
     for env, world in data.plan.get("worlds", {}).items():
         probe = world.get("probe")
-        here = [(entry, values) for entry, values in data.maps.items() if entry[0] == env]
-        if not probe or not here:
+        learned = [(entry, values) for entry, values in data.maps.items() if entry[0] == env]
+        if not probe or not learned:
             continue
         x, y = np.unique(probe["x"]), np.unique(probe["y"])
         place = np.searchsorted(y, probe["y"]) * len(x) + np.searchsorted(x, probe["x"])
@@ -122,7 +156,7 @@ def maps(data: ReportData) -> list[Map]:
             return grid.reshape(len(y), len(x))
 
         names = probe["x_name"], probe["y_name"]
-        found.append(
+        result.append(
             Map(
                 f"{env}: minus the true graded cost",
                 x,
@@ -131,11 +165,11 @@ def maps(data: ReportData) -> list[Map]:
                 *names,
             )
         )
-        for (_, algo, mode), values in here:
+        for (_, algo, mode), values in learned:
             spread = values.std(axis=1, keepdims=True)
             scaled = (values - values.mean(axis=1, keepdims=True)) / np.where(
                 spread > 0, spread, 1.0
             )
             title = f"{env}, {series.mode_title(data, env, mode)}: reward learned by {algo}"
-            found.append(Map(title, x, y, lay(scaled.mean(axis=0)), *names))
-    return found
+            result.append(Map(title, x, y, lay(scaled.mean(axis=0)), *names))
+    return result

@@ -1,10 +1,12 @@
-"""Rollouts that a learner trains on: many worlds side by side, restarted from fresh states, with
-the true next observation."""
+"""Rollouts that a learner trains on: many worlds side by side, each restarted when it ends.
+
+Every transition holds the true next observation, also where the world was restarted after it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,21 +15,35 @@ from flax import struct
 from envs.core import State, World
 
 
-@struct.dataclass
-class Transition:
-    """One step, or [L, E] of them: L steps of E worlds."""
+class ActionSample(NamedTuple):
+    """Actions drawn from a policy; the leading axes are those of the observations."""
+
+    action: jax.Array
+    """float32[..., A] in [-1, 1]; int32[...] in a discrete world."""
+    raw: jax.Array
+    """float32[..., A]: the action before the tanh; the action itself in a discrete world."""
+    log_prob: jax.Array
+    """float32[...]: log pi(a|s) of `action`."""
+
+
+Act: TypeAlias = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
+"""(observation float32[E, O], key) -> `ActionSample`, or a plain triple of the same arrays."""
+
+
+class Transition(struct.PyTreeNode):
+    """One step of one world, or [L, E] of them: L steps of E worlds."""
 
     observation: jax.Array
     """float32[..., O]."""
     raw: jax.Array
-    """The action before it is squashed, float32[..., A]; in a discrete world int32[...], the
-    action itself."""
+    """float32[..., A]: the action before the tanh; the action itself, int32[...], in a discrete
+    world."""
     action: jax.Array
-    """float32[..., A] in [-1, 1], or int32[...]."""
+    """float32[..., A] in [-1, 1]; int32[...] in a discrete world."""
     log_prob: jax.Array
-    """float32[...]: log pi(a|s) when it was drawn."""
+    """float32[...]: log pi(a|s) under the policy that drew the action."""
     next_observation: jax.Array
-    """float32[..., O]: what the step led to, also where the world was restarted after it."""
+    """float32[..., O]: the observation that the step led to, also before a restart."""
     reward: jax.Array
     """float32[...]: the world's own reward."""
     cost: jax.Array
@@ -35,25 +51,30 @@ class Transition:
     graded_cost: jax.Array
     """float32[...] in [0, 1]."""
     truncation: jax.Array
-    """float32[...]: 1 where the episode was cut, for its length or by `linger`; what would have
-    followed still counts."""
+    """float32[...]: 1 where the episode was cut, for its length or by `linger`. Rewards after the
+    cut still count, through the value of the next state."""
     termination: jax.Array
-    """float32[...]: 1 where the world itself ended the episode; nothing follows."""
+    """float32[...]: 1 where the world itself ended the episode. No reward follows."""
 
 
-@struct.dataclass
-class Worlds:
-    """E worlds under way."""
+class Worlds(struct.PyTreeNode):
+    """E worlds in the middle of their episodes."""
 
     state: State
     """Leaves [E, ...]."""
     age: jax.Array
-    """int32[E]: steps since the last restart; more where `linger` has shortened what is left."""
+    """int32[E]: steps since the last restart; larger where `linger` has shortened the episode."""
 
 
 def begin(world: World, key: jax.Array, count: int, episode_steps: int) -> Worlds:
-    """`count` fresh worlds of random age, so that their episodes do not all end in the same
-    step; `key` is consumed."""
+    """Fresh worlds of random age, so that their episodes do not all end at the same step.
+
+    Args:
+      world: with its dials bound.
+      key: consumed.
+      count: number of worlds E.
+      episode_steps: ages are uniform in [0, episode_steps) [steps].
+    """
     reset_key, age_key = jax.random.split(key)
     state = jax.vmap(world.reset)(jax.random.split(reset_key, count))
     return Worlds(state, jax.random.randint(age_key, (count,), 0, episode_steps))
@@ -61,7 +82,7 @@ def begin(world: World, key: jax.Array, count: int, episode_steps: int) -> World
 
 def unroll(
     world: World,
-    act: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]],
+    act: Act,
     worlds: Worlds,
     key: jax.Array,
     length: int,
@@ -69,20 +90,22 @@ def unroll(
     terminate: bool,
     linger: int = 1_000_000,
 ) -> tuple[Worlds, Transition]:
-    """`length` steps of all worlds; `key` is consumed.
+    """Steps all worlds `length` times.
 
-    A restart takes its state from a bank of one fresh start per world, made once per call: a reset
-    at every step would cost as much as the step. A world that ends twice within one call starts the
-    second time from the same state.
+    A restarted world takes its state from a bank that holds one fresh start per world and is made
+    once per call: a reset at every step would cost as much as the step. A world that ends twice
+    within one call therefore restarts from the same state both times.
 
     Args:
       world: with its dials bound.
-      act: (observations[E, O], key) -> (actions, raw actions, log-probabilities).
+      act: (observations float32[E, O], key) -> `ActionSample` of E actions.
       worlds: E of them.
+      key: consumed.
       length: L.
       episode_steps: the age [steps] at which an episode is cut.
       terminate: whether the world's `done` ends an episode. If not, the world goes on.
-      linger: steps that an episode goes on at most after a first `done` that does not end it.
+      linger: most steps that an episode continues after its first `done`, where `done` does not
+        end it.
 
     Returns:
       The worlds L steps later, and [L, E] transitions.
@@ -92,8 +115,9 @@ def unroll(
     bank = jax.vmap(world.reset)(jax.random.split(bank_key, count))
 
     def step(worlds: Worlds, key: jax.Array) -> tuple[Worlds, Transition]:
-        action, raw, log_prob = act(worlds.state.obs, key)
-        after = jax.vmap(world.step)(worlds.state, action)
+        observation = _flat_observation(worlds.state)
+        sample = ActionSample(*act(observation, key))
+        after = jax.vmap(world.step)(worlds.state, sample.action)
         age = worlds.age + 1
         done = after.done > 0.0 if terminate else jnp.zeros(count, bool)
         if not terminate and linger < episode_steps:
@@ -106,11 +130,11 @@ def unroll(
 
         zero = jnp.zeros(count)
         transition = Transition(
-            observation=worlds.state.obs,
-            raw=raw,
-            action=action,
-            log_prob=log_prob,
-            next_observation=after.obs,
+            observation=observation,
+            raw=sample.raw,
+            action=sample.action,
+            log_prob=sample.log_prob,
+            next_observation=_flat_observation(after),
             reward=after.reward,
             cost=after.metrics.get("cost", zero),
             graded_cost=after.metrics.get("graded_cost", zero),
@@ -119,12 +143,17 @@ def unroll(
         )
         return Worlds(jax.tree.map(pick, bank, after), jnp.where(ended, 0, age)), transition
 
-    # Learning must not be fused into the rollout: XLA then recomputes parts of it for every
-    # minibatch.
+    # The barrier keeps learning out of the rollout's fusion. Without it XLA recomputes parts of
+    # the rollout for every minibatch.
     worlds, transitions = jax.lax.scan(step, worlds, jax.random.split(key, length))
     return jax.lax.optimization_barrier((worlds, transitions))
 
 
 def flat(transitions: Any) -> Any:
-    """[L, E, ...] leaves as rows [L * E, ...]."""
+    """[L, E, ...] leaves of a tree as rows [L * E, ...]."""
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), transitions)
+
+
+def _flat_observation(state: State) -> jax.Array:
+    """A state's observation; Brax allows a mapping, a `World` returns one array."""
+    return cast(jax.Array, state.obs)

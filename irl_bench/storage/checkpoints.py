@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from irl_bench.core.cell import canonical
-from irl_bench.storage.cells import WriteError, write_atomic, writing
+from irl_bench.storage.files import WriteError, write_atomic, writing
 
 KEPT = 2
 _TOKEN = secrets.token_hex(4)

@@ -19,7 +19,7 @@ from envs.core import World
 from irl_bench.core.settings import BadInput, nearest
 from irl_bench.core.types import Demonstrations
 from irl_bench.storage import layouts
-from irl_bench.storage.cells import write_atomic, writing
+from irl_bench.storage.files import write_atomic, writing
 from irl_bench.storage.layouts import Episode, Found, shown
 
 TOLERANCE = 1e-3
@@ -100,7 +100,7 @@ def made(
 
 
 def read(path: str | Path, world: World) -> Recorded:
-    """The demonstrations in a file or folder of a layout of docs/demonstrations.md, checked against
+    """The demonstrations in a file or folder of a layout of docs/reference/demonstration-files.md, checked against
     a world.
 
     Raises:

@@ -1,5 +1,5 @@
 """Layouts of demonstration files: each reader here takes one apart into episodes;
-docs/demonstrations.md shows them all."""
+docs/reference/demonstration-files.md shows them all."""
 
 from __future__ import annotations
 

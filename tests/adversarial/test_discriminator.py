@@ -12,6 +12,7 @@ from irl_bench.adversarial import discriminator
 from irl_bench.adversarial.discriminator import Config, Discriminator, Network, Rows, Steps
 from irl_bench.algos import airl, gail
 from irl_bench.core.settings import BadInput
+from irl_bench.core.statistics import correlation
 from irl_bench.core.types import Spec, Task
 from irl_bench.nets.policies import standardiser, view
 from irl_bench.rollouts.evaluation import collect
@@ -130,11 +131,11 @@ def test_energy_distance():
 def test_correlation():
     x, y = rng.normal(size=(2, 30))
     assert np.isclose(
-        discriminator.correlation(jnp.asarray(x), jnp.asarray(y)),
+        correlation(jnp.asarray(x), jnp.asarray(y)),
         np.corrcoef(x, y)[0, 1],
         atol=1e-6,
     )
-    assert discriminator.correlation(jnp.ones(30), jnp.asarray(y)) == 0.0
+    assert correlation(jnp.ones(30), jnp.asarray(y)) == 0.0
 
 
 # Fitting.

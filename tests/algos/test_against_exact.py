@@ -2,7 +2,7 @@
 are, and what AIRL's f is.
 
 The reference is fitted to the same demonstrations. Bars were set from seeds 0 and 1
-(docs/inverse_rl.md has the values) before the seeds of these tests were run.
+(docs/lab/2026-11-24-inverse-rl-settings.md has the values) before the seeds of these tests ran.
 """
 
 import functools
@@ -14,8 +14,9 @@ import pytest
 
 import envs
 from envs.tabular import occupancy
-from irl_bench.adversarial import discriminator
+from irl_bench.adversarial.discriminator import Network
 from irl_bench.algos import airl, gail, maxent_irl
+from irl_bench.core.quantities import INPUT_LIMIT
 from irl_bench.core.types import Spec, Task
 from irl_bench.nets.policies import view
 from irl_bench.plan.presets import budget_of, config_differences
@@ -63,11 +64,9 @@ def compared(algo, env, seeds, rounds):
 
     def f_of(reward):
         """f(s, s') float32[S, S] of a g that reads no action."""
-        x = jnp.clip(
-            reward["inputs"](jnp.eye(states)), -discriminator.INPUT_LIMIT, discriminator.INPUT_LIMIT
-        )
+        x = jnp.clip(reward["inputs"](jnp.eye(states)), -INPUT_LIMIT, INPUT_LIMIT)
         g, h = (
-            discriminator.Network(config.disc_hidden).apply({"params": reward["params"][name]}, x)
+            Network(config.disc_hidden).apply({"params": reward["params"][name]}, x)
             for name in "gh"
         )
         return (g - h)[:, None] + config.discount * h

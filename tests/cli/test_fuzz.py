@@ -7,12 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from irl_bench.cli import sweep
+from irl_bench.cli import flags, sweep
 
 NAMES = [
-    *sweep.TEXTS,
-    *sweep.NUMBERS,
-    *sweep.SWITCHES,
+    *flags.TEXTS,
+    *flags.NUMBERS,
+    *flags.SWITCHES,
     "bc.learning_rate",
     "bc.",
     "lane_keep.friction",

@@ -10,7 +10,9 @@ from irl_bench.cli import sweep
 from irl_bench.core.cell import cell_key, fingerprint
 from irl_bench.core.settings import BadInput
 from irl_bench.plan import build as plans
+from irl_bench.plan import document as documents
 from irl_bench.plan import presets as table
+from irl_bench.plan.request import Request
 
 
 def build(*argv: str) -> plans.Plan:
@@ -18,7 +20,7 @@ def build(*argv: str) -> plans.Plan:
 
 
 def document(*argv: str) -> dict:
-    return json.loads(json.dumps(plans.document(build(*argv), "a command", fingerprint())))
+    return json.loads(json.dumps(documents.document(build(*argv), "a command", fingerprint())))
 
 
 def keys(*argv: str) -> set[str]:
@@ -26,7 +28,7 @@ def keys(*argv: str) -> set[str]:
 
 
 def test_groups_cover_the_seeds_and_keep_their_width():
-    width = table.budget_of("chain", "smoke")["width"]
+    width = table.budget_of("chain", "smoke").width
     for seeds, groups in ((1, 1), (width, 1), (width + 1, 2), (3 * width, 3)):
         for entry in build("--env=chain", f"--seeds={seeds}", "--first_seed=1000").entries:
             assert [cell.first_seed for cell in entry.cells] == [
@@ -49,7 +51,7 @@ def test_T_max_replaces_the_worlds_horizon_and_bounds_the_horizons_asked_for():
     } == {4000}
     for T_max in (0, -5, 1):
         with pytest.raises(BadInput, match=r"T_max=.* at least 2"):
-            plans.build(plans.Request(algo=("bc",), env=("chain",), T_max=T_max))
+            plans.build(Request(algo=("bc",), env=("chain",), T_max=T_max))
     with pytest.raises(BadInput, match="horizons"):
         build("--env=hopper", "--T_max=500", "--horizons=100,1000")
 
@@ -137,7 +139,7 @@ def test_episodes_are_cut_into_equal_blocks(asked, block, monkeypatch):
 
 def test_an_earlier_plan_stays_where_conditions_are_the_same():
     first = document("--algo=bc", "--env=chain,lane_keep", "--seeds=5")
-    merged, dropped = plans.merge(first, document("--algo=dagger", "--env=chain", "--seeds=5"))
+    merged, dropped = documents.merge(first, document("--algo=dagger", "--env=chain", "--seeds=5"))
     assert dropped == []
     ids = [(entry["env"], entry["algo"], entry["mode"]) for entry in merged["entries"]]
     assert len(ids) == len(set(ids))
@@ -156,7 +158,7 @@ def test_an_earlier_plan_stays_where_conditions_are_the_same():
 )
 def test_an_earlier_plan_under_other_conditions_is_left_out_and_said(change):
     first = document("--algo=bc", "--env=chain,lane_keep", "--seeds=5")
-    merged, dropped = plans.merge(first, document("--algo=dagger", "--env=chain", change))
+    merged, dropped = documents.merge(first, document("--algo=dagger", "--env=chain", change))
     assert {entry["algo"] for entry in merged["entries"] if entry["env"] == "chain"} == {
         "dagger",
         "expert",
@@ -173,7 +175,7 @@ def test_an_earlier_plan_under_other_conditions_is_left_out_and_said(change):
 
 def test_the_document_is_what_the_store_reads():
     plan = build("--algo=bc", "--env=chain", "--seeds=7", "--horizons=64,128")
-    made = plans.document(plan, "a command", fingerprint())
+    made = documents.document(plan, "a command", fingerprint())
     assert made["analysis"]["horizons"] == [64, 128] and made["budget"] == "smoke"
     for entry, record in zip(plan.entries, made["entries"], strict=True):
         assert record["cells"] == [cell_key(cell, fingerprint()) for cell in entry.cells]

@@ -10,10 +10,13 @@ import sys
 import pytest
 
 import envs
+import irl_bench
 from irl_bench import algos
-from irl_bench.cli import sweep
+from irl_bench.cli import catalogue, flags, main, sweep
+from irl_bench.core.settings import show
 from irl_bench.plan import presets as table
 from irl_bench.plan import registry
+from irl_bench.studies import STUDIES, study
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -31,7 +34,9 @@ def run(*argv: str) -> int:
 def elsewhere(tmp_path, monkeypatch):
     """Every test runs in an empty folder and may not run a cell."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("irl_bench.run.runner.run", lambda *_, **__: pytest.fail("cells were run"))
+    monkeypatch.setattr(
+        "irl_bench.running.runner.run", lambda *_, **__: pytest.fail("cells were run")
+    )
     return tmp_path
 
 
@@ -193,7 +198,7 @@ def test_a_bug_shows_its_traceback(monkeypatch):
     def broken(*_):
         raise ValueError("a bug, not bad input")
 
-    monkeypatch.setattr("irl_bench.plan.build.build", broken)
+    monkeypatch.setattr("irl_bench.sweep.build", broken)
     with pytest.raises(ValueError, match="a bug"):
         run("--env=chain")
 
@@ -270,7 +275,7 @@ def test_describe_prints_every_setting_of_an_algorithm(name, capsys):
     out = capsys.readouterr().out
     for setting in registry.algorithm(name).settings.values():
         row = next(line for line in out.splitlines() if line.split()[:1] == [setting.name])
-        assert sweep.show(setting.default) in row and setting.range in row and setting.help in row
+        assert show(setting.default) in row and setting.range in row and setting.help in row
         assert setting.help and (setting.unit == "1" or setting.unit in row)
 
 
@@ -295,14 +300,70 @@ def test_describe_prints_every_dial_mode_and_budget_of_a_world(name, capsys):
 def test_help_names_every_flag(capsys):
     assert run("--help") == 0
     out = capsys.readouterr().out
-    for name in (
-        *sweep.TEXTS,
-        *sweep.NUMBERS,
-        *sweep.SWITCHES,
-        "lane_keep.friction",
-        "bc.learning_rate",
-    ):
+    for name in (*flags.TEXTS, *flags.NUMBERS, *flags.SWITCHES, "bc.learning_rate"):
         assert f"--{name}" in out
+    assert run("--help", "--algo=gail", "--env=lane_keep") == 0
+    out = capsys.readouterr().out
+    assert "--lane_keep.friction" in out and "--gail.disc_hidden" in out
+
+
+def test_the_catalogue_says_what_the_modules_say():
+    """It reads sources; the registry imports them."""
+    for name in algos.ALGORITHMS:
+        assert catalogue.algorithm_summary(name) == registry.algorithm(name).help
+    for name in envs.WORLDS:
+        assert catalogue.world_summary(name) == registry.summary(name)
+    for name in STUDIES:
+        assert catalogue.study_summary(name) == study.find(name).help
+
+
+@pytest.mark.parametrize("argument", ["--help", "--list"])
+def test_texts_import_neither_jax_nor_what_draws(argument):
+    program = (
+        "import sys; sys.argv = ['irl-bench', 'sweep', sys.argv[1]]\n"
+        "from irl_bench.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "heavy = {'jax', 'brax', 'flax', 'scipy', 'matplotlib', 'pandas'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    line = [sys.executable, "-c", program, argument]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "--algo" in done.stdout
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_each_command_has_a_program_and_helps(name):
+    """The installed command and `launch/` are one code; both end with 0 and the same text."""
+    here = [sys.executable, "-m", "irl_bench.cli", name, "--help"]
+    program = [sys.executable, str(ROOT / "launch" / f"{name}.py"), "--help"]
+    installed, launched = (
+        subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        for line in (here, program)
+    )
+    assert installed.returncode == launched.returncode == 0, installed.stderr + launched.stderr
+    words = launched.stdout.replace(f"python launch/{name}.py", f"irl-bench {name}")
+    assert f"irl-bench {name}" in installed.stdout
+    assert len(words.split()) == pytest.approx(len(installed.stdout.split()), abs=3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["--version"], 0, irl_bench.__version__),
+        (["--help"], 0, "usage: irl-bench COMMAND"),
+        ([], 2, "usage: irl-bench COMMAND"),
+        (["sweeep"], 2, "did you mean 'sweep'"),
+        (["demos", "--evn=chain"], 2, "evn"),
+        (["report"], 2, "runs/sweep"),
+    ],
+)
+def test_the_installed_command(arguments, status, words):
+    line = [sys.executable, "-m", "irl_bench.cli", *arguments]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == status and words in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_flag_wins_over_the_budget_and_the_budget_over_the_world(monkeypatch):

@@ -18,8 +18,8 @@ import irl_bench
 from irl_bench import algos
 from irl_bench.core.settings import BadInput
 from irl_bench.plan import registry
-from irl_bench.storage.cells import read_plan
 from irl_bench.storage.demonstrations import read
+from irl_bench.storage.plans import read_plan
 from tests.conftest import QUICK
 
 ROOT = pathlib.Path(__file__).parents[2]

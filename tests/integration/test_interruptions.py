@@ -15,8 +15,8 @@ import time
 
 import pytest
 
-from irl_bench.run import runner
-from irl_bench.run.console import Silent
+from irl_bench.running import runner
+from irl_bench.running.console import Silent
 from tests.integration.toy_sweep import LONG, cells
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -30,7 +30,7 @@ def contents(out: pathlib.Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> dict[str, bytes]:
     out = tmp_path_factory.mktemp("undisturbed")
-    runner.run(cells(**LONG), out, progress=Silent())
+    runner.run(cells(**LONG), out, display=Silent())
     return contents(out)
 
 

@@ -17,7 +17,7 @@ from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Demonstrations, Spec, Task
 from irl_bench.plan import registry
 from irl_bench.storage import artifacts
-from irl_bench.storage.cells import read_plan
+from irl_bench.storage.plans import read_plan
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 ROOT = pathlib.Path(__file__).parents[2]
@@ -36,7 +36,7 @@ def run(tmp_path_factory):
 def test_the_policy_acts_as_the_runs_own(run):
     plan = read_plan(run)
     entry = next(e for e in plan["entries"] if e["algo"] == "bc" and e["mode"] == "cliff")
-    held = artifacts.read(artifacts.path_of(run, entry["cells"][0]), "policy")
+    held = artifacts.read(artifacts.path_of(run, entry["cells"][0]), ("policy",))
     policy = irl_bench.load(run, "bc", "chain", seed=1, mode="cliff")
     assert (policy.algo, policy.mode, policy.seed, policy.reward) == ("bc", "cliff", 1, None)
     assert policy.world.dials.recovery == 0.0
@@ -47,7 +47,7 @@ def test_the_policy_acts_as_the_runs_own(run):
         jax.random.PRNGKey(0),
     )
     tree = jax.tree.structure(jax.eval_shape(learner.policy, shown))
-    params = jax.tree.unflatten(tree, [leaf[0] for leaf in held.of("policy", range(1, 2))])
+    params = jax.tree.unflatten(tree, [leaf[0] for leaf in held.leaves("policy", range(1, 2))])
     views = np.eye(65, dtype=np.float32)
     expected = [learner.act(params, view, jax.random.PRNGKey(0)) for view in views]
     np.testing.assert_array_equal(jax.vmap(policy.act)(views), expected)

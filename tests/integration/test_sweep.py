@@ -14,8 +14,10 @@ from irl_bench import report, sweep
 from irl_bench.cli import sweep as cli
 from irl_bench.core.cell import fingerprint
 from irl_bench.plan import build as plans
-from irl_bench.run import runner
-from irl_bench.storage.cells import StoreError, read_plan
+from irl_bench.plan import document as documents
+from irl_bench.running import runner
+from irl_bench.storage.files import StoreError
+from irl_bench.storage.plans import read_plan
 from tests.conftest import QUICK
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -26,7 +28,7 @@ def document(*argv: str):
     request = cli.parse(
         ["sweep.py", "--env=chain", "--mode=cliff", "--budget=smoke", "--seeds=2", *argv]
     ).request
-    return plans.document(plans.build(request), " ".join(argv), fingerprint())
+    return documents.document(plans.build(request), " ".join(argv), fingerprint())
 
 
 def rows(plan):
@@ -46,7 +48,9 @@ def begin(out, *argv: str):
 
 @pytest.fixture
 def nothing_is_computed(monkeypatch):
-    monkeypatch.setattr("irl_bench.run.runner.run", lambda cells, out, **_: runner.Summary())
+    monkeypatch.setattr(
+        "irl_bench.running.runner.run", lambda cells, out, inputs, **_: runner.Summary()
+    )
 
 
 def test_plans_that_are_made_at_once_are_all_kept(tmp_path, nothing_is_computed):
@@ -85,9 +89,9 @@ def test_a_sweep_that_another_has_displaced_says_so_at_its_end(
 ):
     own = document("--algo=bc")
     begin(tmp_path, "--algo=bc")
-    assert plans.displaced(read_plan(tmp_path), own) == []
+    assert documents.displaced(read_plan(tmp_path), own) == []
     begin(tmp_path, *flags)
-    lines = plans.displaced(read_plan(tmp_path), own)
+    lines = documents.displaced(read_plan(tmp_path), own)
     assert any(
         line.startswith(
             "not in the report: bc on chain (cliff), as a sweep with other settings or seeds"
@@ -110,7 +114,9 @@ def test_a_report_leaves_out_what_is_not_finished_and_says_so(tmp_path, capsys, 
     assert cli.main(cli.parse_or_exit(line)) == 0
     capsys.readouterr()
     with monkeypatch.context() as patch:
-        patch.setattr("irl_bench.run.runner.run", lambda cells, out, **_: runner.Summary())
+        patch.setattr(
+            "irl_bench.running.runner.run", lambda cells, out, inputs, **_: runner.Summary()
+        )
         begin(tmp_path, "--algo=dagger")  # another sweep has begun
     made = report.rebuild(tmp_path)
     assert {v["algo"] for v in made.verdicts} == {"bc", "expert", "untrained"}

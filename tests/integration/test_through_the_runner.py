@@ -6,8 +6,8 @@ import threading
 import pytest
 
 from irl_bench.core.cell import CellSpec
-from irl_bench.run import programs, runner
-from irl_bench.run.console import Silent
+from irl_bench.running import programs, runner
+from irl_bench.running.console import Silent
 
 CONFIGS = {
     "bc": {"hidden": [4], "rounds": 5, "steps_per_round": 4, "batch_size": 16},
@@ -44,7 +44,9 @@ def cells():
 
 
 def run(out, **options):
-    return runner.run(cells(), out, **{"progress": Silent(), "stop": threading.Event(), **options})
+    return runner.compute(
+        cells(), out, **{"display": Silent(), "stop": threading.Event(), **options}
+    )
 
 
 def contents(out):
@@ -81,7 +83,7 @@ def test_bytes_do_not_depend_on_chunks(tmp_path, reference, rounds):
 def test_resume_is_exact(tmp_path, reference, count):
     stop = threading.Event()
     with pytest.raises(runner.Interrupted):
-        run(tmp_path, stop=stop, progress=StopInTraining(stop, count), chunk_rounds=1)
+        run(tmp_path, stop=stop, display=StopInTraining(stop, count), chunk_rounds=1)
     assert len(contents(tmp_path)) < 2
     summary = run(tmp_path)
     assert len(summary.resumed) >= 1

@@ -9,9 +9,9 @@ import resource
 import signal
 import sys
 
-from irl_bench.run import runner
-from irl_bench.run.console import Lines
-from irl_bench.storage.cells import StoreError
+from irl_bench.running import runner
+from irl_bench.running.console import Lines
+from irl_bench.storage.files import StoreError
 from tests.worlds.toys import cell
 
 LONG = {"algo": "tests.worlds.toys:make_long", "eval_every": 1500}
@@ -42,7 +42,7 @@ def main(out: str, devices: str, algo: str = "", rounds: str = "0", limit: str =
     chosen = cells(**({**LONG, "algo": algo} if algo else LONG))
     try:
         runner.run(
-            chosen, out, progress=Loud(), checkpoint_seconds=0.0, chunk_rounds=int(rounds) or None
+            chosen, out, display=Loud(), checkpoint_seconds=0.0, chunk_rounds=int(rounds) or None
         )
     except StoreError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -21,10 +21,10 @@ from envs.driving.lane_keep import EDGE
 from irl_bench.algos import rlhf, rlhf_iterated
 from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Spec
-from irl_bench.labelling import clips
 from irl_bench.labelling import page as server
-from irl_bench.plan import registry
-from irl_bench.storage import artifacts
+from irl_bench.plan import donor, registry
+from irl_bench.preferences.reward_model import HELD_OUT
+from irl_bench.storage import comparisons
 from tests.worlds.helpers import Line
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +62,7 @@ def folder(tmp_path):
         "env_steps": 240,
     }
     np.savez(
-        tmp_path / clips.CLIPS,
+        tmp_path / comparisons.CLIPS,
         facts=json.dumps(facts),
         observation=place,
         action=np.zeros((40, 6, 2), np.float32),
@@ -74,7 +74,7 @@ def folder(tmp_path):
 
 def fill(folder, count=20, answer="left"):
     lines = [json.dumps({"pair": pair, "answer": answer}) for pair in range(count)]
-    (folder / clips.GIVEN).write_text("\n".join(lines) + "\n")
+    (folder / comparisons.ANSWERS_FILE).write_text("\n".join(lines) + "\n")
 
 
 def test_a_road_is_drawn_where_the_car_is():
@@ -107,50 +107,48 @@ def test_a_robot_is_drawn_as_its_parts():
 
 
 def test_the_last_answer_counts_and_a_line_cut_off_is_left_out(folder):
-    (folder / clips.GIVEN).write_text(
+    (folder / comparisons.ANSWERS_FILE).write_text(
         '{"pair": 0, "answer": "left"}\n{"pair": 0, "answer": "right"}\n{"pair": 1, "ans'
     )
-    assert clips.answers(folder, 20) == {0: "right"}
+    assert comparisons.read_answers(folder, 20) == {0: "right"}
     labelling = server.Labelling(folder)  # what comes next must not be written onto the half line
     assert labelling.answer(1, "equal")
-    assert clips.answers(folder, 20) == {0: "right", 1: "equal"}
-    (folder / clips.GIVEN).write_text(
+    assert comparisons.read_answers(folder, 20) == {0: "right", 1: "equal"}
+    (folder / comparisons.ANSWERS_FILE).write_text(
         '{"pair": 0, "answer": "left"}\n{"pair": 1, "answer": "skip"}'
     )  # whole but for its end
     labelling = server.Labelling(folder)
     assert labelling.given == {0: "left", 1: "skip"} and labelling.answer(2, "right")
-    assert clips.answers(folder, 20) == {0: "left", 1: "skip", 2: "right"}
-    (folder / clips.GIVEN).write_text('{"pair": 99, "answer": "left"}\n')
+    assert comparisons.read_answers(folder, 20) == {0: "left", 1: "skip", 2: "right"}
+    (folder / comparisons.ANSWERS_FILE).write_text('{"pair": 99, "answer": "left"}\n')
     with pytest.raises(BadInput, match="line 1"):
-        clips.answers(folder, 20)
+        comparisons.read_answers(folder, 20)
 
 
 def test_comparisons_are_those_of_the_answers(folder):
     fill(folder, 12)
-    with (folder / clips.GIVEN).open("a") as file:
+    with (folder / comparisons.ANSWERS_FILE).open("a") as file:
         file.write(
             '{"pair": 3, "answer": "skip"}\n{"pair": 4, "answer": "equal"}\n{"pair": 5, "answer": '
             '"right"}\n'
         )
-    held = artifacts.read(folder, clips.PART)
+    held = comparisons.read(folder, HELD_OUT)
     assert held.config["asked"] == 12  # a skipped pair was asked about
-    leaves = held.of(clips.PART, range(7, 9))
-    segments, made = clips.parts([leaf[1] for leaf in leaves])
-    _, arrays = clips.clips(folder)
+    leaves = held.leaves("comparisons", range(7, 9))
+    observation, _, first, second, label = (leaf[1] for leaf in leaves)
+    _, arrays = comparisons.read_clips(folder)
     kept = [0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11]
-    np.testing.assert_array_equal(made.first, arrays["pairs"][kept, 0])
-    np.testing.assert_array_equal(made.second, arrays["pairs"][kept, 1])
-    assert (
-        made.label.tolist() == [1, 1, 1, 0.5, 0, 1, 1, 1, 1, 1, 1] and held.config["answers"] == 11
-    )
-    assert segments.observation.shape == (40, 6, 3) and len(leaves[0]) == 2
+    np.testing.assert_array_equal(first, arrays["pairs"][kept, 0])
+    np.testing.assert_array_equal(second, arrays["pairs"][kept, 1])
+    assert label.tolist() == [1, 1, 1, 0.5, 0, 1, 1, 1, 1, 1, 1] and held.config["answers"] == 11
+    assert observation.shape == (40, 6, 3) and len(leaves[0]) == 2
 
 
-def test_bad_input_is_one_line(folder, tmp_path):
+def test_bad_input_is_one_line(folder, monkeypatch):
     with pytest.raises(BadInput, match="holds 0 comparisons"):
-        artifacts.read(folder, clips.PART)
+        comparisons.read(folder, HELD_OUT)
     with pytest.raises(BadInput, match="holds no clips"):
-        artifacts.read(folder / "nothing", clips.PART)
+        comparisons.read(folder / "nothing", HELD_OUT)
     with pytest.raises(BadInput, match="--given"):
         rlhf.make(Spec(Line(), 8, 4, 4), rlhf.Config(teacher="human"))
     with pytest.raises(BadInput, match="--algo=rlhf "):
@@ -159,42 +157,46 @@ def test_bad_input_is_one_line(folder, tmp_path):
     import envs
 
     lane = registry.world("lane_keep", {"friction": 0.5})
-    here = clips.world_facts(lane)
-    held = lambda env, **world: dataclasses.replace(
-        artifacts.read(folder, clips.PART), env=env, config={"world": {**here, **world}}
-    )
-    clips.check_world(held("lane_keep"), lane)
-    with pytest.raises(BadInput, match=r"friction=1.0, not 0.5; nearest: --lane_keep.friction=1.0"):
-        clips.check_world(held("lane_keep", friction=1.0), lane)
-    with pytest.raises(BadInput, match="--env=hopper"):
-        clips.check_world(held("hopper"), lane)
-    with pytest.raises(BadInput, match="not of chain"):
-        rlhf.make(
-            Spec(envs.make("chain"), 8, 4, 4, artifacts.read(folder, clips.PART)),
-            rlhf.Config(teacher="human"),
+    here = registry.values_of(lane)
+    read = comparisons.read
+
+    def of(env, **world):
+        made = dataclasses.replace(
+            read(folder, HELD_OUT), env=env, config={"world": {**here, **world}}
         )
-    (folder / clips.GIVEN).write_bytes(
+        monkeypatch.setattr(comparisons, "read", lambda *_: made)
+        return donor.read(str(folder), ("comparisons",), lane)
+
+    of("lane_keep")
+    with pytest.raises(BadInput, match=r"friction=1.0, not 0.5; nearest: --lane_keep.friction=1.0"):
+        of("lane_keep", friction=1.0)
+    with pytest.raises(BadInput, match="--env=hopper"):
+        of("hopper")
+    monkeypatch.undo()
+    with pytest.raises(BadInput, match="not of chain"):
+        donor.rebuild(read(folder, HELD_OUT), ("comparisons",), Spec(envs.make("chain"), 8, 4, 4))
+    (folder / comparisons.ANSWERS_FILE).write_bytes(
         b'{"pair": 0, "answer": "left"}\n\xff\xfe\n{"pair": 1, "answer": "left"}\n'
     )
     with pytest.raises(BadInput, match="line 2"):
-        clips.answers(folder, 20)
-    with np.load(folder / clips.CLIPS) as file:
-        np.savez(folder / clips.CLIPS, **{**file, "facts": json.dumps({"env": "line"})})
+        comparisons.read_answers(folder, 20)
+    with np.load(folder / comparisons.CLIPS) as file:
+        np.savez(folder / comparisons.CLIPS, **{**file, "facts": json.dumps({"env": "line"})})
     with pytest.raises(BadInput, match="damaged"):
-        clips.clips(folder)
-    (folder / clips.CLIPS).write_bytes(b"PK nothing")
+        comparisons.read_clips(folder)
+    (folder / comparisons.CLIPS).write_bytes(b"PK nothing")
     with pytest.raises(BadInput, match="damaged"):
-        clips.clips(folder)
+        comparisons.read_clips(folder)
 
 
 def test_a_reward_is_learned_from_the_file(folder, quick_compilation):
     """Whoever labels by x gets a reward that rises with x."""
-    _, arrays = clips.clips(folder)
+    _, arrays = comparisons.read_clips(folder)
     x = arrays["observation"][:, 0, 0]
     labelling = server.Labelling(folder)
     for pair, (one, two) in enumerate(arrays["pairs"]):
         assert labelling.answer(pair, "left" if x[one] > x[two] else "right")
-    held = artifacts.read(folder, clips.PART)
+    held = comparisons.read(folder, HELD_OUT)
     small = {
         "worlds": 8,
         "unroll": 8,
@@ -215,21 +217,25 @@ def test_a_reward_is_learned_from_the_file(folder, quick_compilation):
     from irl_bench.rollouts.evaluation import collect
 
     world = Line()
-    learner = rlhf.make(Spec(world, 16, 4, 8, held), config)
-    assert learner.consumes.preference_labels == 20 and learner.judge
+    spec = Spec(world, 16, 4, 8)
+    handed_on = donor.rebuild(held, ("comparisons",), spec)
+    learner = rlhf.make(dataclasses.replace(spec, donor=handed_on.donor), config)
+    assert learner.consumes.preference_labels == 20 and learner.reward_fn
     judged = 2 * 16 * 500  # one candidate, for there is one round
     assert (
         learner.consumes.env_steps == 8 * 8 + 240 + judged
     )  # the clips' rollouts are not driven again
     assert learner.consumes.expert_queries == 4 * 8 + 4 * 8
-    given = [leaf[0] for leaf in held.of(clips.PART, range(1))]
+    given = jax.tree.map(lambda leaf: leaf[0], handed_on.given(range(1)))
     task = Task(collect(world, jax.random.PRNGKey(0), 4, 8), world.dials, given)
     state, _ = jax.jit(lambda key: learner.update(learner.init(key, task), task))(
         jax.random.PRNGKey(0)
     )
     places = np.zeros((2, 3), np.float32)
     places[:, 0] = -0.8, 0.8
-    low, high = learner.judge(learner.reward(state), places, np.zeros((2, 2), np.float32), places)
+    low, high = learner.reward_fn(
+        learner.reward(state), places, np.zeros((2, 2), np.float32), places
+    )
     assert high > low + 0.5
 
 
@@ -272,7 +278,7 @@ def test_answers_are_stored_at_once_and_nonsense_is_not(folder, address):
     assert first["pair"] == 0 and first["of"] == 20 and len(first["clips"]) == 2
     status, content = ask(address + "answer", json.dumps({"pair": 0, "answer": "left"}).encode())
     assert status == 200 and json.loads(content)["pair"] == 1
-    assert clips.answers(folder, 20) == {0: "left"}
+    assert comparisons.read_answers(folder, 20) == {0: "left"}
     nonsense = (
         {},
         {"pair": 77, "answer": "left"},
@@ -281,7 +287,7 @@ def test_answers_are_stored_at_once_and_nonsense_is_not(folder, address):
     )
     for body in (*(json.dumps(one).encode() for one in nonsense), b"x", b"x" * 9999):
         assert ask(address + "answer", body)[0] == 400
-    assert clips.answers(folder, 20) == {0: "left"}
+    assert comparisons.read_answers(folder, 20) == {0: "left"}
 
 
 # The page.
@@ -351,8 +357,8 @@ def test_twenty_pairs_in_a_browser_by_clicks_and_keys_with_an_interruption(
     )
     words = ["left", "right", "equal", "right", "left", "skip"]
     expected = [words[i % 6] for i in range(8)] + [words[i % 6] for i in range(12)]
-    assert clips.answers(folder, 20) == dict(enumerate(expected))
-    assert artifacts.read(folder, clips.PART).config["answers"] == sum(
+    assert comparisons.read_answers(folder, 20) == dict(enumerate(expected))
+    assert comparisons.read(folder, HELD_OUT).config["answers"] == sum(
         word != "skip" for word in expected
     )
 

@@ -20,7 +20,9 @@ from irl_bench.cli import sweep
 from irl_bench.core.settings import BadInput
 from irl_bench.horizon.slopes import slope
 from irl_bench.plan import build as plans
+from irl_bench.plan import document as documents
 from irl_bench.plan import registry
+from irl_bench.plan.request import Request
 
 ROOT = pathlib.Path(__file__).parents[2]
 EXAMPLE = re.compile(r"<!-- file: (\S+) -->\n```python\n(.*?)```", re.DOTALL)
@@ -257,7 +259,7 @@ def test_run_refuses_bad_input(arguments, message, tmp_path, monkeypatch):
 
 
 def test_numpys_numbers_are_numbers(monkeypatch):
-    request = plans.Request(
+    request = Request(
         algo=("bc",),
         env=("chain",),
         budget="smoke",
@@ -277,7 +279,7 @@ def test_numpys_numbers_are_numbers(monkeypatch):
     )
     plan = plans.build(request)
     same = plans.build(
-        plans.Request(
+        Request(
             algo=("bc",),
             env=("chain",),
             budget="smoke",
@@ -293,7 +295,7 @@ def test_numpys_numbers_are_numbers(monkeypatch):
         )
     )
     assert plan == same
-    json.dumps(plans.document(plan, "", {}))
+    json.dumps(documents.document(plan, "", {}))
     figures = irl_bench.score(
         lambda o, k: jnp.int32(0),
         "chain",

@@ -120,7 +120,7 @@ def fitted(steps=400, shuffled=False):
 def test_a_known_reward_is_recovered():
     ours, state, loss, held_out = fitted()
     fresh, _ = data(seed=5)
-    found = ours.judge(state, fresh.observation, fresh.action, fresh.observation)
+    found = ours.reward_fn(state, fresh.observation, fresh.action, fresh.observation)
     assert held_out > 0.9 and loss < 0.3
     assert (
         stats.spearmanr(np.asarray(found).ravel(), np.asarray(fresh.reward).ravel()).statistic > 0.9
@@ -143,7 +143,7 @@ def test_judgements_have_mean_0_and_deviation_1_on_the_reference_states():
     ]
     np.testing.assert_allclose(each.mean((1, 2)), 0, atol=1e-4)
     np.testing.assert_allclose(each.std((1, 2)), 1, atol=1e-3)
-    judged = ours.judge(state, segments.observation, segments.action, segments.observation)
+    judged = ours.reward_fn(state, segments.observation, segments.action, segments.observation)
     np.testing.assert_allclose(judged, each.mean(0), atol=1e-4)
 
 
@@ -179,7 +179,7 @@ def test_an_action_counts_only_where_it_is_asked_for():
     for inputs, same in (("state", True), ("state_action", False)):
         ours = model(reward_inputs=inputs)
         state = ours.init(KEY).replace(scale=jnp.ones(3))
-        found = ours.judge(state, seen, action, seen)
+        found = ours.reward_fn(state, seen, action, seen)
         assert (jnp.ptp(found) == 0) == same
 
 
@@ -191,5 +191,5 @@ def test_a_pessimist_lowers_what_the_members_disagree_on():
     each = (np.asarray(each) - np.asarray(state.mean)[:, None, None]) * np.asarray(state.scale)[
         :, None, None
     ]
-    found = timid.judge(state, fresh.observation, fresh.action, fresh.observation)
+    found = timid.reward_fn(state, fresh.observation, fresh.action, fresh.observation)
     np.testing.assert_allclose(found, each.mean(0) - 2 * each.std(0), atol=1e-4)

@@ -214,7 +214,9 @@ def objective(learner, state, params):
     see = lambda x: view(params.inputs, x)
     act = lambda x, key: (policy.mode(params.weights, see(x)),) * 2 + (jnp.zeros(len(x)),)
     _, batch = trainer.pool(spec_of(world), world.dials, act, 256, 32, 32, jax.random.PRNGKey(5))
-    reward = learner.judge(state.reward, batch.observation, batch.action, batch.next_observation)
+    reward = learner.reward_fn(
+        state.reward, batch.observation, batch.action, batch.next_observation
+    )
     gap = policy._out(params.weights, see(batch.observation)) - policy._out(
         state.policy.reference, see(batch.observation)
     )

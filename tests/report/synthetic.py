@@ -79,16 +79,18 @@ def report_data(
 ) -> ReportData:
     """Worlds with recoverable twins, BC, DAgger and the references; BC in lane_keep has `failed`
     seeds."""
-    found = []
+    all_curves = []
     for env in worlds:
-        found += [curves(env, "expert", mode, 1e-9, 0.5) for mode in ("nominal", "recoverable")]
-        found.append(curves(env, "untrained", "nominal", 0.05, 0.0, spread=0.1))
-        found.append(
+        all_curves += [
+            curves(env, "expert", mode, 1e-9, 0.5) for mode in ("nominal", "recoverable")
+        ]
+        all_curves.append(curves(env, "untrained", "nominal", 0.05, 0.0, spread=0.1))
+        all_curves.append(
             curves(env, "bc", "nominal", h, 0.0, failed=failed if env == "lane_keep" else ())
         )
-        found.append(curves(env, "bc", "recoverable", h, 0.14))
-        found.append(curves(env, "dagger", "nominal", h / 2, 0.13))
-    return with_curves(found)
+        all_curves.append(curves(env, "bc", "recoverable", h, 0.14))
+        all_curves.append(curves(env, "dagger", "nominal", h / 2, 0.13))
+    return with_curves(all_curves)
 
 
 PROBE = {
@@ -101,17 +103,16 @@ PROBE = {
 """Where the synthetic worlds' learned rewards are looked at, row by row of y."""
 
 
-def with_curves(found: list[Curves]) -> ReportData:
-    """The report of the given curves, with a plan and manifests to match."""
+def with_curves(all_curves: list[Curves]) -> ReportData:
+    """The report of these curves, with a plan and manifests to match."""
     entries = []
-    for curve in found:
+    for curve in all_curves:
         config = (
             {}
             if curve.algo in ("expert", "untrained")
             else {"learning_rate": 1e-3, "hidden": [64, 64]}
         )
         settings = {
-            "experiment": "horizon",
             "config": config,
             "dials": {
                 "friction": 1.0,
@@ -140,7 +141,6 @@ def with_curves(found: list[Curves]) -> ReportData:
         "latency": 2,
         "horizon": 1024,
         "nominal": "nominal",
-        "closed_form": False,
         "probe": PROBE,
     }
     plan = {
@@ -150,7 +150,7 @@ def with_curves(found: list[Curves]) -> ReportData:
         "budget": "smoke",
         "command": "python launch/sweep.py --algo=bc,dagger --env=chain,lane_keep --seeds=10 "
         "--out=runs/demo",
-        "worlds": dict.fromkeys((curve.env for curve in found), described),
+        "worlds": dict.fromkeys((curve.env for curve in all_curves), described),
     }
     fingerprint = {
         "sources": "ab" * 32,
@@ -161,11 +161,13 @@ def with_curves(found: list[Curves]) -> ReportData:
         entry["cells"][0]: {"fingerprint": fingerprint, "key": entry["cells"][0]}
         for entry in entries
     }
-    verdicts = horizon.analyse(found, plan["worlds"])
-    rounds = {(c.env, c.algo, c.mode): training(c) for c in found if c.algo in ("bc", "dagger")}
+    verdicts = horizon.analyse(all_curves, plan["worlds"])
+    rounds = {
+        (c.env, c.algo, c.mode): training(c) for c in all_curves if c.algo in ("bc", "dagger")
+    }
     sentences = horizon.sentences(verdicts, plan["worlds"])
-    maps = {(c.env, c.algo, c.mode): learned_map(c) for c in found if c.algo == "dagger"}
-    return ReportData(found, verdicts, sentences, plan, manifests, rounds, maps, other_cells=3)
+    maps = {(c.env, c.algo, c.mode): learned_map(c) for c in all_curves if c.algo == "dagger"}
+    return ReportData(all_curves, verdicts, sentences, plan, manifests, rounds, maps, other_cells=3)
 
 
 def learned_map(curve: Curves) -> np.ndarray:
@@ -182,9 +184,9 @@ def training(curve: Curves) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         0.9 * np.exp(-index / scale)[None] * (1 + np.arange(len(curve.seeds))[:, None] / 20) + 1e-4
     )
     level[curve.failed] = math.nan
-    found = {"level": (index, level), "train/loss": (index, level / 3)}
+    metrics = {"level": (index, level), "train/loss": (index, level / 3)}
     return (
-        found
+        metrics
         if curve.algo == "bc"
-        else {**found, "train/cost": (index, level), "train/kl": (index, level / 9)}
+        else {**metrics, "train/cost": (index, level), "train/kl": (index, level / 9)}
     )

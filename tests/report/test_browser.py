@@ -97,11 +97,11 @@ def look(folder, text):
         (folder / "frame.html").as_uri(),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
-    found = json.loads(
+    measured = json.loads(
         html.unescape(re.search(r"<title>(\{.*?\})</title>", done.stdout, re.DOTALL)[1])
     )
-    assert set(map(int, found)) == set(WIDTHS)
-    return {int(width): seen for width, seen in found.items()}
+    assert set(map(int, measured)) == set(WIDTHS)
+    return {int(width): page_ for width, page_ in measured.items()}
 
 
 @pytest.fixture(scope="module")
@@ -137,43 +137,43 @@ def study(tmp_path_factory):
         f"launch/sweep.py --experiment=seed_table --env={WORLD} --demos=64 "
         "--first_seed=22000 --out=runs/a/long/path"
     )
-    found = {
+    results = {
         "title": "Who corrects exposure bias?",
         "text": [LONG, LONG],
         "tables": {"a table": [row] * 3},
         "command": command,
     }
     return look(
-        tmp_path_factory.mktemp("study"), page.study(found, {}, [f"{WORLD}/25/compared"] * 9)
+        tmp_path_factory.mktemp("study"), page.study(results, {}, [f"{WORLD}/25/compared"] * 9)
     )
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nothing_spills_and_nothing_is_loaded(report, width):
-    found = report[width]
-    assert found["scroll"] <= found["client"] <= width
-    assert found["opened"] <= found["client"]
-    assert found["right"] <= found["client"]
-    assert found["spill"] <= 0
-    assert found["plots"] == 28 and found["drawn"] > 40
-    assert found["broken"] == [] and found["loaded"] == []
+    measured = report[width]
+    assert measured["scroll"] <= measured["client"] <= width
+    assert measured["opened"] <= measured["client"]
+    assert measured["right"] <= measured["client"]
+    assert measured["spill"] <= 0
+    assert measured["plots"] == 28 and measured["drawn"] > 40
+    assert measured["broken"] == [] and measured["loaded"] == []
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_verdicts_fit_and_the_text_uses_the_page(report, width):
-    found = report[width]
-    assert found["cells"] == 12 * 12
-    assert found["cut"] == [] and found["outside"] == []
-    assert found["text"] > (0.5 if width > 1600 else 0.75)
+    measured = report[width]
+    assert measured["cells"] == 12 * 12
+    assert measured["cut"] == [] and measured["outside"] == []
+    assert measured["text"] > (0.5 if width > 1600 else 0.75)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_study_fits(study, width):
-    found = study[width]
-    assert found["scroll"] <= found["client"] <= width
-    assert found["right"] <= found["client"]
-    assert found["text"] > (0.5 if width > 1600 else 0.75)
-    assert found["broken"] == [] and found["loaded"] == []
+    measured = study[width]
+    assert measured["scroll"] <= measured["client"] <= width
+    assert measured["right"] <= measured["client"]
+    assert measured["text"] > (0.5 if width > 1600 else 0.75)
+    assert measured["broken"] == [] and measured["loaded"] == []
 
 
 @pytest.mark.parametrize("width", [width for width in WIDTHS if width >= 1280])

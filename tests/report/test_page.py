@@ -25,21 +25,21 @@ def built(data):
     return page.build(data)
 
 
-def own(text):
-    """The page without plotly's script, which is not ours to judge."""
+def without_plotly(text):
+    """The page without plotly's script, which is not under test."""
     start = text.index("<script>", text.index('type="application/json"'))
     return text[:start] + text[text.index("</script>", start) :]
 
 
 def rows(text):
     """Cells of all table rows, as text."""
-    found = re.findall(r"<tr[^>]*>(.*?)</tr>", text, re.DOTALL)
-    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL) for row in found]
+    row_texts = re.findall(r"<tr[^>]*>(.*?)</tr>", text, re.DOTALL)
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL) for row in row_texts]
     return [[html.unescape(cell.replace("<wbr>", "")) for cell in row] for row in cells]
 
 
 def test_every_figure_of_the_verdicts_is_on_the_page(data, built):
-    shown = rows(own(built))
+    shown = rows(without_plotly(built))
     for verdict in data.verdicts:
         place = next(
             i
@@ -99,7 +99,7 @@ def test_the_control_is_named(built):
 
 
 def test_nothing_is_loaded_from_elsewhere(built):
-    text = own(built)
+    text = without_plotly(built)
     assert not re.search(r"""(src|href|action|srcset|poster)\s*=|url\(|@import|https?://""", text)
     assert built.count("<script src") == 0
     assert "default-src 'none'" in built
@@ -115,10 +115,12 @@ def test_names_are_escaped():
         manifests={"k": {"fingerprint": {HOSTILE: HOSTILE}}},
     )
     hostile = [{**verdict, "reason": HOSTILE, "verdict": HOSTILE} for verdict in data.verdicts]
-    text = own(page.build(dataclasses.replace(data, verdicts=hostile)))
+    text = without_plotly(page.build(dataclasses.replace(data, verdicts=hostile)))
     assert "<script>alert" not in text
     assert "</td>&" not in text
-    assert text.count("<script") == own(page.build(synthetic.report_data())).count("<script")
+    assert text.count("<script") == without_plotly(page.build(synthetic.report_data())).count(
+        "<script"
+    )
     assert html.escape(HOSTILE, quote=False) in text.replace("&#34;", '"')
     figures = re.search(
         r'<script id="figures" type="application/json">(.*?)</script>', text, re.DOTALL
@@ -137,19 +139,19 @@ def test_plots_are_valid(data):
         interactive.diagnostics,
         interactive.reward_maps,
     ):
-        found = make(data)
-        assert found
-        for plot in found:
+        plots = make(data)
+        assert plots
+        for plot in plots:
             go.Figure(plot["figure"])
             json.dumps(plot["figure"], allow_nan=False)
 
 
 def test_the_closed_forms_columns_are_filled_and_explained(data):
-    found = {"exact_slope": 1.9876, "closed_form_z": 2.5, "closed_form_unjudged": [80, 113]}
+    figures = {"exact_slope": 1.9876, "closed_form_z": 2.5, "closed_form_unjudged": [80, 113]}
     text = page.build(
-        dataclasses.replace(data, verdicts=[{**verdict, **found} for verdict in data.verdicts])
+        dataclasses.replace(data, verdicts=[{**verdict, **figures} for verdict in data.verdicts])
     )
-    everything = [cell for row in rows(own(text)) for cell in row]
+    everything = [cell for row in rows(without_plotly(text)) for cell in row]
     assert "1.988" in everything and "2.5; no spread at T = 80, 113" in everything
     assert (
         "Closed form's slope: the same fit to the exact regret" in text
@@ -230,7 +232,7 @@ def test_one_seed_and_one_horizon_render():
 
 def test_a_split_between_seeds_is_marked():
     data = synthetic.report_data(("lane_keep",))
-    assert "mixed" not in own(page.build(data))
+    assert "mixed" not in without_plotly(page.build(data))
     split = dataclasses.replace(
         data, verdicts=[{**verdict, "mixed": True} for verdict in data.verdicts]
     )
@@ -271,8 +273,10 @@ def test_the_command_can_be_pasted():
 
 def test_what_is_not_set_reads_none():
     data = synthetic.report_data(("chain",))
-    found = {"device": "", "matmul_precision": "None", "xla_flags": [], "devices": 2}
-    table = tables.versions(dataclasses.replace(data, manifests={"k": {"fingerprint": found}}))
-    assert [list(row) for row in table.rows] == [[name, "none"] for name in list(found)[:3]] + [
-        ["devices", "2"]
-    ]
+    fingerprint = {"device": "", "matmul_precision": "None", "xla_flags": [], "devices": 2}
+    table = tables.versions(
+        dataclasses.replace(data, manifests={"k": {"fingerprint": fingerprint}})
+    )
+    assert [list(row) for row in table.rows] == [
+        [name, "none"] for name in list(fingerprint)[:3]
+    ] + [["devices", "2"]]

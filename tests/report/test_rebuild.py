@@ -2,8 +2,8 @@
 be used is one clear line."""
 
 import dataclasses
-import importlib
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -12,7 +12,8 @@ import pytest
 from irl_bench import report
 from irl_bench.core.cell import CellSpec, cell_key
 from irl_bench.report import data as reading
-from irl_bench.storage.cells import write_cell, write_plan
+from irl_bench.storage.cells import write_cell
+from irl_bench.storage.plans import write_plan
 from tests.report import synthetic
 
 ROUNDS = 3
@@ -21,24 +22,24 @@ FINGERPRINT = {"sources": "ab" * 32, "packages": {"jax": "0.10.2"}}
 
 def rows(curve):
     """The rows of a cell that holds `curve` and a level at rounds 1 and 3."""
-    found = []
+    long_rows = []
     for i, seed in enumerate(curve.seeds):
-        found += [
+        long_rows += [
             (seed, ROUNDS, T, name, getattr(curve, field)[i, T - 1])
             for T in curve.T
             for name, field in (("cost", "cost"), ("graded_cost", "graded"))
         ]
-        found += [
+        long_rows += [
             (seed, ROUNDS, 0, name, getattr(curve, name)[i])
             for name in ("on_steps", "on_to_off", "off_steps", "off_to_on", "failed")
         ]
         for column, tau in enumerate(("0.05", "0.1", "0.2")):
-            found += [
+            long_rows += [
                 (seed, ROUNDS, 0, f"{name}@{tau}", getattr(curve, name)[i, column])
                 for name in ("eps_expert", "eps_own")
             ]
-        found += [(seed, round_, 64, "level", 0.5 / round_) for round_ in (1, ROUNDS)]
-    columns = [np.array(column) for column in zip(*found, strict=True)]
+        long_rows += [(seed, round_, 64, "level", 0.5 / round_) for round_ in (1, ROUNDS)]
+    columns = [np.array(column) for column in zip(*long_rows, strict=True)]
     return dict(
         zip(
             ("seed", "round", "T", "quantity", "value"),
@@ -123,7 +124,7 @@ def folder(tmp_path_factory):
 
 
 def test_everything_is_written_and_twice_the_same(folder):
-    made = report.rebuild(folder)
+    data = report.rebuild(folder)
     written = [
         folder / "verdicts.json",
         folder / "report.html",
@@ -135,20 +136,20 @@ def test_everything_is_written_and_twice_the_same(folder):
     assert {path: path.read_bytes() for path in written} == before
     verdicts = json.loads((folder / "verdicts.json").read_text())
     assert [verdict["algo"] for verdict in verdicts] == ["expert", "bc", "bc"]
-    assert verdicts == made.verdicts
+    assert verdicts == data.verdicts
     assert not [path for path in folder.rglob("*") if path.name.endswith(".part")]
 
 
 def test_what_is_read(folder):
-    found = report.load(folder)
-    assert found.other_cells == 1
-    assert len(found.manifests) == 3
-    index, level = found.rounds["chain", "bc", "nominal"]["level"]
+    data = report.load(folder)
+    assert data.other_cells == 1
+    assert len(data.manifests) == 3
+    index, level = data.rounds["chain", "bc", "nominal"]["level"]
     assert list(index) == [1, 3]
     np.testing.assert_allclose(level, np.tile([0.5, 0.5 / 3], (10, 1)))
-    assert found.curves[2].failed.tolist() == [i == 2 for i in range(10)]
+    assert data.curves[2].failed.tolist() == [i == 2 for i in range(10)]
     np.testing.assert_allclose(
-        found.curves[1].cost, synthetic.curves("chain", "bc", "nominal", 2e-3, 0.0, t_max=64).cost
+        data.curves[1].cost, synthetic.curves("chain", "bc", "nominal", 2e-3, 0.0, t_max=64).cost
     )
 
 
@@ -159,9 +160,9 @@ def test_a_level_that_is_not_there_is_missing():
         "quantity": np.array(["level", "train/loss"]),
         "value": np.array([0.5, 2.0]),
     }
-    found = reading._rounds([table], np.array([7, 8]))
-    np.testing.assert_array_equal(found["level"][1], [[0.5], [np.nan]])
-    assert found["train/loss"][0].tolist() == [2]
+    metrics = reading._rounds([table], np.array([7, 8]))
+    np.testing.assert_array_equal(metrics["level"][1], [[0.5], [np.nan]])
+    assert metrics["train/loss"][0].tolist() == [2]
 
 
 def test_no_run_in_the_folder(tmp_path):
@@ -185,15 +186,14 @@ def test_a_damaged_cell_is_named(folder):
         path.write_bytes(content)
 
 
-def test_the_program(folder, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(str(synthetic.ROOT / "launch"))
-    monkeypatch.delitem(sys.modules, "report", raising=False)
-    program = importlib.import_module("report")
-    monkeypatch.delitem(sys.modules, "report")
+def test_the_program(folder):
+    def run(*arguments):
+        command = [sys.executable, str(synthetic.ROOT / "launch" / "report.py"), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
-    assert program.main(["report.py", str(folder)]) == 0
-    assert "report.html" in capsys.readouterr().out
-    assert program.main(["report.py", str(folder / "nothing")]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
-    assert program.main(["report.py"]) == 2
+    done = run(str(folder))
+    assert done.returncode == 0 and "report.html" in done.stdout
+    for arguments in ([str(folder / "nothing")], []):
+        refused = run(*arguments)
+        assert refused.returncode == 2
+        assert refused.stderr.startswith("error: ") and refused.stderr.count("\n") == 1

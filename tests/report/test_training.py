@@ -44,8 +44,8 @@ def test_collapsed_seeds_stand_in_the_table():
 def test_only_drivers_have_diagnostics():
     names = {panel.title for panel, _ in training.panels(synthetic.report_data())}
     assert any(training.DIAGNOSTICS["kl"] in name for name in names)
-    for _, found in training.panels(synthetic.report_data()):
-        assert [curve.algo for curve, _, _ in found] == ["dagger"]
+    for _, metrics in training.panels(synthetic.report_data()):
+        assert [curve.algo for curve, _, _ in metrics] == ["dagger"]
 
 
 def test_a_reward_map_is_laid_out_as_it_was_probed():
@@ -79,7 +79,9 @@ def test_titles_in_print_stay_within_their_panels(monkeypatch):
     assert len(long) > figures.TITLE
     drawn = []
     grid = figures._grid
-    monkeypatch.setattr(figures, "_grid", lambda *given: drawn.append(grid(*given)) or drawn[-1])
+    monkeypatch.setattr(
+        figures, "_grid", lambda *arguments: drawn.append(grid(*arguments)) or drawn[-1]
+    )
     data = synthetic.report_data(("lane_keep",))
     entry = ("lane_keep", "dagger", "nominal")
     rounds = {

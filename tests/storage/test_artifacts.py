@@ -12,11 +12,11 @@ import pytest
 from irl_bench.core.cell import CellSpec
 from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Spec, Task
-from irl_bench.plan import registry
+from irl_bench.plan import donor, registry
 from irl_bench.rl import ppo
 from irl_bench.rollouts.evaluation import collect
-from irl_bench.run import runner
-from irl_bench.run.console import Silent
+from irl_bench.running import runner
+from irl_bench.running.console import Silent
 from irl_bench.storage import artifacts
 from irl_bench.storage.cells import read_cell
 
@@ -101,7 +101,7 @@ def test_round_trip(tmp_path, of):
     for row, seed in enumerate((3, 4)):
         equal(found.arrays[seed], parts(), row)
     for mine, leaf in zip(
-        found.of("policy", range(3, 5)), jax.tree.leaves(parts()["policy"]), strict=True
+        found.leaves("policy", range(3, 5)), jax.tree.leaves(parts()["policy"]), strict=True
     ):
         np.testing.assert_array_equal(mine, leaf)
 
@@ -119,7 +119,7 @@ def test_groups_of_a_folder_are_merged(tmp_path):
 def test_a_missing_seed_is_named(tmp_path):
     found = artifacts.read(artifacts.write(tmp_path, cell(), "key", parts()))
     with pytest.raises(BadInput, match="seed 2 "):
-        found.of("reward", range(1, 3))
+        found.leaves("reward", range(1, 3))
 
 
 def test_every_flipped_bit_and_every_truncation_is_noticed(tmp_path):
@@ -168,8 +168,8 @@ def test_two_algorithms_two_modes_or_a_seed_twice_are_refused(tmp_path):
 # From a run into another one.
 
 
-def run(cells, out):
-    summary = runner.run(cells, out, progress=Silent(), stop=threading.Event())
+def run(cells, out, inputs=None):
+    summary = runner.compute(cells, out, inputs, display=Silent(), stop=threading.Event())
     assert not any(summary.failures.values())
     return summary.done
 
@@ -190,22 +190,30 @@ def rebuilt(found, part, row, learner, task):
     return jax.tree.unflatten(tree, found.arrays[row][part])
 
 
-def gail_and(found):
-    """(learner of the run's algorithm, a task of its shapes)."""
+def gail_and(found, part):
+    """(spec with the donor, its learner, a task with the given arrays of seed 1)."""
     world = registry.world(found.env).world
     spec = Spec(world, found.horizon, found.demos, found.demo_steps)
-    task = Task(collect(world, jax.random.PRNGKey(5), found.demos, found.demo_steps), world.dials)
+    handed_on = donor.rebuild(found, (part,), spec)
+    demos = collect(world, jax.random.PRNGKey(5), found.demos, found.demo_steps)
+    task = Task(demos, world.dials, given_of(handed_on, 1))
+    spec = dataclasses.replace(spec, donor=handed_on.donor)
     return spec, registry.learner(found.algo, spec, found.config), task
 
 
+def given_of(handed_on, seed):
+    return jax.tree.map(lambda leaf: leaf[0], handed_on.given(range(seed, seed + 1)))
+
+
 def test_stored_plays_exactly_that_policy(gail_run, tmp_path):
-    found = artifacts.read(gail_run, "policy")
-    spec, learner, task = gail_and(found)
-    stored = registry.learner("stored", dataclasses.replace(spec, given=found), {})
+    found = artifacts.read(gail_run, ("policy",))
+    spec, learner, task = gail_and(found, "policy")
+    handed_on = donor.rebuild(found, ("policy",), spec)
+    stored = registry.learner("stored", spec, {})
     observation = jax.random.normal(jax.random.PRNGKey(1), (16, 3))
     for seed in found.arrays:
         state = stored.init(
-            jax.random.PRNGKey(9), dataclasses.replace(task, given=found.arrays[seed]["policy"])
+            jax.random.PRNGKey(9), dataclasses.replace(task, given=given_of(handed_on, seed))
         )
         theirs, mine = rebuilt(found, "policy", seed, learner, task), stored.policy(state)
         assert jax.tree.structure(theirs) == jax.tree.structure(mine)
@@ -216,7 +224,7 @@ def test_stored_plays_exactly_that_policy(gail_run, tmp_path):
         )
         np.testing.assert_array_equal(first, second)
     # In the frame its episodes are those of the run that learned it.
-    run([cell("stored", given=artifacts.hold(found))], tmp_path)
+    run([cell("stored", given=found.sha256)], tmp_path, {found.sha256: found})
     tables = [
         read_cell(next(out.glob("cells/*.parquet")))[1].to_pandas() for out in (gail_run, tmp_path)
     ]
@@ -229,12 +237,9 @@ def test_stored_plays_exactly_that_policy(gail_run, tmp_path):
 
 
 def test_judged_sums_the_learned_and_the_true_reward_of_the_experts_rollouts(gail_run):
-    found = artifacts.read(gail_run, "reward")
-    spec, learner, task = gail_and(found)
-    task = dataclasses.replace(task, given=found.arrays[1]["reward"])
-    judged = registry.learner(
-        "judged", dataclasses.replace(spec, given=found), {"rollouts": 16, "noise": 1.0}
-    )
+    found = artifacts.read(gail_run)
+    spec, learner, task = gail_and(found, "reward")
+    judged = registry.learner("judged", spec, {"rollouts": 16, "noise": 1.0})
     state = judged.init(jax.random.PRNGKey(3), task)
     shown = []
     for _ in range(judged.rounds):
@@ -252,7 +257,7 @@ def test_judged_sums_the_learned_and_the_true_reward_of_the_experts_rollouts(gai
         after = world.step(now, action)
         true, theirs = (
             true + float(after.reward),
-            theirs + float(learner.judge(params, now.obs, action, after.obs)),
+            theirs + float(learner.reward_fn(params, now.obs, action, after.obs)),
         )
         now = after
     assert shown[0]["judged_true"] == pytest.approx(true, abs=1e-5)
@@ -261,9 +266,8 @@ def test_judged_sums_the_learned_and_the_true_reward_of_the_experts_rollouts(gai
 
 
 def test_ppo_sees_exactly_the_learned_reward(gail_run, monkeypatch):
-    found = artifacts.read(gail_run, "reward")
-    spec, learner, task = gail_and(found)
-    task = dataclasses.replace(task, given=found.arrays[1]["reward"])
+    found = artifacts.read(gail_run)
+    spec, learner, task = gail_and(found, "reward")
     seen = []
     improve = ppo.PPO.improve
 
@@ -274,11 +278,11 @@ def test_ppo_sees_exactly_the_learned_reward(gail_run, monkeypatch):
 
     monkeypatch.setattr(ppo.PPO, "improve", spy)
     config = {**TINY, "reward": "learned"}
-    agent = registry.learner("ppo", dataclasses.replace(spec, given=found), config)
+    agent = registry.learner("ppo", spec, config)
     agent.update(agent.init(jax.random.PRNGKey(0), task), task)
     ((batch, reward),) = seen
     params = rebuilt(found, "reward", 1, learner, task)
-    expected = learner.judge(params, batch.observation, batch.action, batch.next_observation)
+    expected = learner.reward_fn(params, batch.observation, batch.action, batch.next_observation)
     np.testing.assert_array_equal(reward, expected)
     assert reward.shape == (8, 4) and jnp.std(reward) > 0
     assert not batch.termination.any()
@@ -304,7 +308,7 @@ def airl_learned(**config):
         name: tuple(value) if isinstance(value, list) else value for name, value in config.items()
     }
     return (
-        artifacts.Learned("airl", env, full, 4, 8, 8, "0" * 64, "0" * 8, {0: leaves}),
+        artifacts.Artifact("airl", env, full, 4, 8, 8, "0" * 64, "0" * 8, {0: leaves}),
         learner,
         policy,
         reward,
@@ -334,11 +338,12 @@ RLHF = {
 def test_rlhf_begins_with_the_policy_and_the_reward_of_inverse_rl():
     found, airl, policy, reward = airl_learned()
     world = registry.world(found.env).world
-    spec = Spec(
-        world, 8, 2, 8, found
-    )  # other demonstrations than AIRL's: its policy goes on seeing what it saw
+    # Other demonstrations than AIRL's: its policy goes on seeing what it saw.
+    spec = Spec(world, 8, 2, 8)
+    handed_on = donor.rebuild(found, ("policy", "reward"), spec)
+    spec = dataclasses.replace(spec, donor=handed_on.donor)
     learner = registry.learner("rlhf", spec, {**RLHF, "reward_learning_rate": 1e-8})
-    task = task_of(world, [leaf[0] for leaf in found.of("policy+reward", range(1))])
+    task = task_of(world, given_of(handed_on, 0))
     state = jax.jit(learner.init)(jax.random.PRNGKey(0), task)
     x = jax.random.normal(jax.random.PRNGKey(1), (16, 3))
     same = [jax.vmap(one.act, (None, 0, None))(params, x, jax.random.PRNGKey(2)) for one, params in
@@ -348,8 +353,8 @@ def test_rlhf_begins_with_the_policy_and_the_reward_of_inverse_rl():
     assert float(metrics["reference_kl"]) == pytest.approx(0, abs=1e-6)
     # Members that have hardly learned anything add hardly anything: what is judged is g, in another
     # unit.
-    g = airl.judge(reward, x, jnp.zeros((16, 2)), x)
-    judged = learner.judge(learner.reward(after), x, jnp.zeros((16, 2)), x)
+    g = airl.reward_fn(reward, x, jnp.zeros((16, 2)), x)
+    judged = learner.reward_fn(learner.reward(after), x, jnp.zeros((16, 2)), x)
     assert np.corrcoef(g, judged)[0, 1] > 0.999
     judged = 2 * 2 * 16 * 8  # after either round two policies
     assert learner.consumes.env_steps == airl.consumes.env_steps + 2 * 4 * 8 + 4 * 8 + judged
@@ -365,19 +370,20 @@ def test_rlhf_begins_with_the_policy_and_the_reward_of_inverse_rl():
     ],
 )
 def test_what_rlhf_cannot_begin_with_is_named(airl, rlhf, words):
-    found = None if airl is None else airl_learned(**airl)[0]
+    spec = Spec(registry.world(FIELDS["env"]).world, 8, 4, 8)
+    if airl is not None:
+        handed_on = donor.rebuild(airl_learned(**airl)[0], ("policy", "reward"), spec)
+        spec = dataclasses.replace(spec, donor=handed_on.donor)
     with pytest.raises(BadInput, match=words):
-        registry.learner(
-            "rlhf", Spec(registry.world(FIELDS["env"]).world, 8, 4, 8, found), {**RLHF, **rlhf}
-        )
+        registry.learner("rlhf", spec, {**RLHF, **rlhf})
 
 
 def test_a_reward_that_rests_on_another_run_is_not_trained_on_again():
     found = dataclasses.replace(airl_learned()[0], algo="rlhf", config={**RLHF, "labels": 10})
-    world = registry.world(FIELDS["env"]).world
+    spec = Spec(registry.world(FIELDS["env"]).world, 8, 4, 8)
     with pytest.raises(BadInput, match=r"--rlhf.init=bc"):
-        registry.learner("ppo", Spec(world, 8, 4, 8, found), {**TINY, "reward": "learned"})
+        donor.rebuild(found, ("reward",), spec)
     # Its policy is a policy, and a reward that people's answers made is a reward.
-    registry.learner("stored", Spec(world, 8, 4, 8, found), {})
+    assert donor.rebuild(found, ("policy",), spec).donor.act
     people = dataclasses.replace(found, config={**RLHF, "init": "bc", "teacher": "human"})
-    registry.learner("ppo", Spec(world, 8, 4, 8, people), {**TINY, "reward": "learned"})
+    assert donor.rebuild(people, ("reward",), spec).donor.reward_fn

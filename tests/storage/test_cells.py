@@ -9,18 +9,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from irl_bench.report import curves
 from irl_bench.storage.cells import (
     SCHEMA,
-    StoreError,
     cell_path,
     collect,
-    curves,
     is_done,
     read_cell,
-    read_plan,
     write_cell,
-    write_plan,
 )
+from irl_bench.storage.files import StoreError
+from irl_bench.storage.plans import read_plan, write_plan
 from tests.worlds.toys import cell
 
 KEY = "0123456789abcdef0123"
@@ -204,7 +203,7 @@ def test_curves_take_the_seeds_asked_for_and_the_expert_of_the_mode(tmp_path):
     learner = entry("bc", keys[:2], [1, 4])
     experts = [entry("expert", keys[3:], [0, 3], "recoverable"), entry("expert", keys[2:3], [0, 2])]
     write_plan(tmp_path, {"version": 1, "entries": [*experts, learner]})
-    got = curves(tmp_path, learner)
+    got = curves.read(tmp_path, learner)
     steps = np.arange(1, 17)
     assert got.seeds.tolist() == [1, 2, 3, 4] and got.T.tolist() == steps.tolist()
     assert got.failed.tolist() == [False, False, False, True] and np.isnan(got.cost[3]).all()
@@ -218,6 +217,6 @@ def test_curves_take_the_seeds_asked_for_and_the_expert_of_the_mode(tmp_path):
         and got.consumes == (4, 0)
     )
     with pytest.raises(StoreError, match="seed 6"):
-        curves(tmp_path, entry("bc", keys[:2], [1, 6]))
+        curves.read(tmp_path, entry("bc", keys[:2], [1, 6]))
     with pytest.raises(StoreError, match="not what the plan says"):
-        curves(tmp_path, entry("dagger", keys[:2], [1, 4]))
+        curves.read(tmp_path, entry("dagger", keys[:2], [1, 4]))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from irl_bench.storage import checkpoints
-from irl_bench.storage.cells import StoreError
+from irl_bench.storage.files import StoreError
 
 ARRAYS = {
     "state.0": np.float32([[1.5, np.nan], [-0.0, np.inf]]),

@@ -14,7 +14,7 @@ from irl_bench.cli import sweep
 from irl_bench.core.settings import BadInput
 from irl_bench.plan import build
 from irl_bench.rollouts.evaluation import record
-from irl_bench.run.programs import Program
+from irl_bench.running.programs import Program
 from irl_bench.storage.demonstrations import read, summary, write_minari, write_npz
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -188,7 +188,7 @@ def test_a_sweep_takes_them_for_every_seed(world, made, arrays, tmp_path):
     planned = build.build(sweep.parse(line).request)
     cell = planned.cells[-1]
     assert (cell.algo, cell.demos, cell.demo_steps) == ("bc", 2, T)
-    program = Program(cell)
+    program = Program(cell, planned.inputs)
     shown = program.demonstrations([cell], None, None)
     assert shown.observation.shape == (program.groups, cell.width, 2, T, 82)
     for seed in range(cell.width):

@@ -150,7 +150,14 @@ def _maker(rounds: int = ROUNDS, fails: bool = False) -> Callable[[Spec, object]
             }, metrics
 
         consumes = Consumes(expert_queries=spec.demos * spec.demo_steps, interactive=True)
-        return Learner(init, update, lambda state: state["weights"], _act, rounds, consumes)
+        return Learner(
+            init=init,
+            update=update,
+            policy=lambda state: state["weights"],
+            act=_act,
+            rounds=rounds,
+            consumes=consumes,
+        )
 
     return make
 
@@ -187,7 +194,12 @@ def make_expert(spec: Spec, config: object) -> Learner:
     """The world's own expert: nothing to learn and no state."""
     del spec, config
     return Learner(
-        lambda key, task: (), lambda state, task: (state, {}), lambda state: (), None, 0, Consumes()
+        init=lambda key, task: (),
+        update=lambda state, task: (state, {}),
+        policy=lambda state: (),
+        act=None,
+        rounds=0,
+        consumes=Consumes(),
     )
 
 
@@ -201,7 +213,14 @@ def make_slow_to_compile(spec: Spec, config: object) -> Learner:
             square = jnp.sort(jnp.tanh(square @ square + index), axis=index % 2)
         return plain.update({**state, "square": square}, task)
 
-    return Learner(plain.init, update, plain.policy, plain.act, plain.rounds, plain.consumes)
+    return Learner(
+        init=plain.init,
+        update=update,
+        policy=plain.policy,
+        act=plain.act,
+        rounds=plain.rounds,
+        consumes=plain.consumes,
+    )
 
 
 def cell(**changes: object) -> CellSpec:

@@ -15,7 +15,7 @@ LINE_EVERY = 5.0
 """Least seconds between two plain lines about work that is under way."""
 
 
-class Progress(Protocol):
+class Display(Protocol):
     """What a run reports to. Called from one thread at a time."""
 
     def begin(self, total: int, done: int) -> None:
@@ -121,7 +121,7 @@ class Bars:
         self._bars.stop()
 
 
-def reporter() -> Progress:
+def display_here() -> Display:
     """Bars on a terminal, else Lines."""
     return Bars() if sys.stdout.isatty() else Lines()
 

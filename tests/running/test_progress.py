@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from irl_bench.core.learner import Consumes
-from irl_bench.run.lanes import Lane
+from irl_bench.running.progress import CellProgress
 from tests.worlds.toys import cell
 
 HORIZON, WIDTH, ROUNDS = 4, 3, 6
@@ -13,7 +13,7 @@ METRICS = ("departures", "loss", "params")
 
 def lane():
     spec = cell(horizon=HORIZON, width=WIDTH, episodes=16, block=8, eval_every=4, first_seed=10)
-    return Lane(spec, "k" * 20, ROUNDS, METRICS, Consumes(5, 7))
+    return CellProgress(spec, "k" * 20, ROUNDS, METRICS, Consumes(5, 7))
 
 
 def sums(cost=2.0):

@@ -1,20 +1,17 @@
-"""The host's side of one cell that is being computed: what has been counted so far, and the rows
-it ends in."""
+"""The progress of one cell: what has been counted so far, and the rows that are stored in the
+end."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from irl_bench.core.cell import CellSpec
 from irl_bench.core.learner import Consumes
-
-TOLERANCES = ("0.05", "0.1", "0.2")
-COUNTS = ("episodes", "on_steps", "on_to_off", "off_steps", "off_to_on")
+from irl_bench.core.quantities import COUNTS, TOLERANCES, eps_expert, eps_own
 
 
 @dataclasses.dataclass
@@ -34,7 +31,29 @@ def costs_are_finite(sums: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.isfinite(sums["cost"] + sums["graded_cost"]).all(axis=1)
 
 
-class Lane:
+def quantities(sums: Mapping[str, np.ndarray], horizon: int) -> dict[str, np.ndarray]:
+    """The stored quantities of an evaluation, float64[S] or float64[S, T].
+
+    Args:
+      sums: sums over episodes; the leading axis is the seed.
+      horizon: T_max [steps] of an episode.
+    """
+    episodes = sums["episodes"][:, None]
+    values = {
+        "cost": np.cumsum(sums["cost"], axis=1) / episodes,
+        "graded_cost": np.cumsum(sums["graded_cost"], axis=1) / episodes,
+    }
+    values |= {name: sums[name] for name in ("expected_cost", "reward_map") if name in sums}
+    values |= {name: sums[name] for name in COUNTS}
+    values["return"] = sums["reward"] / sums["episodes"]
+    expert_steps, own_steps = np.maximum(sums["expert_steps"], 1), sums["episodes"] * horizon
+    for index, tolerance in enumerate(TOLERANCES):
+        values[eps_expert(tolerance)] = sums["expert_errors"][:, index] / expert_steps
+        values[eps_own(tolerance)] = sums["own_errors"][:, index] / own_steps
+    return values
+
+
+class CellProgress:
     """Progress of one cell. W seeds, M metrics of which the last is 0 or NaN: whether the params
     are finite.
 
@@ -224,26 +243,14 @@ class Lane:
                 values[None],
             )
 
-        episodes, steps = sums["episodes"][:, None], np.arange(1, self.spec.horizon + 1)
-        final("cost", np.cumsum(sums["cost"], axis=1) / episodes, steps)
-        final("graded_cost", np.cumsum(sums["graded_cost"], axis=1) / episodes, steps)
-        if "expected_cost" in sums:
-            final("expected_cost", sums["expected_cost"], steps)
-        if "reward_map" in sums:  # `T` counts the world's probe observations
-            final("reward_map", sums["reward_map"], np.arange(sums["reward_map"].shape[1]))
-        for name in COUNTS:
-            final(name, sums[name])
-        final("return", sums["reward"] / sums["episodes"])
-        own_steps, expert_steps = (
-            episodes * self.spec.horizon,
-            np.maximum(sums["expert_steps"], 1)[:, None],
-        )
-        for index, tolerance in enumerate(TOLERANCES):
-            final(
-                f"eps_expert@{tolerance}",
-                sums["expert_errors"][:, index : index + 1] / expert_steps,
-            )
-            final(f"eps_own@{tolerance}", sums["own_errors"][:, index : index + 1] / own_steps)
+        steps = np.arange(1, self.spec.horizon + 1)
+        for name, values in quantities(sums, self.spec.horizon).items():
+            if name in ("cost", "graded_cost", "expected_cost"):
+                final(name, values, steps)
+            elif name == "reward_map":  # `T` counts the world's probe observations
+                final(name, values, np.arange(values.shape[1]))
+            else:
+                final(name, values)
         if "departures" in self.metrics:
             final(
                 "departures",
@@ -287,7 +294,3 @@ class _Rows:
             "quantity": name,
             "value": value.astype(np.float64),
         }
-
-
-def checkpoint_folder(out: Path, key: str) -> Path:
-    return out / "checkpoints" / key

@@ -9,7 +9,7 @@ import time
 import jax
 import pytest
 
-from irl_bench.run import process
+from irl_bench.running import process
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -15,9 +15,10 @@ from irl_bench import sweep
 from irl_bench.cli import sweep as cli
 from irl_bench.core.cell import cell_key, fingerprint
 from irl_bench.core.settings import BadInput
-from irl_bench.run import programs, runner
-from irl_bench.run.console import Silent
-from irl_bench.storage.cells import StoreError, cell_path, read_cell
+from irl_bench.running import programs, runner
+from irl_bench.running.console import Silent
+from irl_bench.storage.cells import cell_path, read_cell
+from irl_bench.storage.files import StoreError
 from tests.worlds.toys import (
     BAD_METRIC_ROUND,
     BAD_PARAMS_ROUND,
@@ -29,7 +30,7 @@ from tests.worlds.toys import (
 
 
 def run(cells, out, **options):
-    return runner.run(cells, out, **{"progress": Silent(), "stop": threading.Event(), **options})
+    return runner.compute(cells, out, **{"display": Silent(), "stop": threading.Event(), **options})
 
 
 def contents(out):
@@ -68,30 +69,27 @@ def compilations():
     jax.monitoring.unregister_event_duration_listener(listener)
 
 
-def test_only_the_programs_last_used_are_kept(tmp_path, monkeypatch):
+def test_only_the_programs_last_used_are_kept(monkeypatch):
     """A long study would run out of memory maps."""
-    monkeypatch.setattr(programs, "KEPT", 2)
-    monkeypatch.setattr(programs, "_programs", {})
+    monkeypatch.setattr(programs, "CACHED_PROGRAMS", 2)
+    programs._programs.clear()
     first, second, third = (cell(demo_steps=steps) for steps in (7, 8, 9))
-    kept = programs.program_for(first)
-    programs.program_for(second)
-    assert programs.program_for(first) is kept
-    programs.program_for(third)
-    assert programs.program_for(first) is kept and [
-        kept._cell for kept in programs._programs.values()
-    ] == [third, first]
+    kept = programs.program_for(first, {})
+    programs.program_for(second, {})
+    assert programs.program_for(first, {}) is kept
+    programs.program_for(third, {})
+    assert programs.program_for(first, {}) is kept
+    assert [program._cell for program in programs._programs.values()] == [third, first]
 
 
-def test_demonstrations_are_made_once_for_all_cells_that_want_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr(programs, "_made", {})
+def test_demonstrations_are_made_once_for_all_cells_that_want_the_same(tmp_path):
+    programs._demonstrations.clear()
     run([cell()], tmp_path)
-    (made,) = programs._made.values()
-    run(
-        [cell(episodes=64, mode="nominal")], tmp_path
-    )  # a further cell with the same demonstrations
-    assert [kept is made for kept in programs._made.values()] == [True]
+    (demos,) = programs._demonstrations.values()
+    run([cell(episodes=64, mode="nominal")], tmp_path)  # has the same demonstrations
+    assert [kept is demos for kept in programs._demonstrations.values()] == [True]
     run([cell(mode="recoverable"), cell(demo_steps=7)], tmp_path)
-    assert len(programs._made) == 3
+    assert len(programs._demonstrations.values()) == 3
 
 
 class StopAt(Silent):
@@ -161,7 +159,7 @@ def test_resume_is_exact(tmp_path, reference, stage, count, expected):
     out, cells = reference
     stop = threading.Event()
     with pytest.raises(runner.Interrupted) as caught:
-        run(cells[:1], tmp_path, stop=stop, progress=StopAt(stop, stage, count), chunk_rounds=3)
+        run(cells[:1], tmp_path, stop=stop, display=StopAt(stop, stage, count), chunk_rounds=3)
     assert caught.value.code == runner.EXIT_AGAIN and contents(tmp_path) == {}
     summary = run(cells, tmp_path)
     assert list(summary.resumed.values()) == [expected]
@@ -183,14 +181,14 @@ def test_damaged_checkpoints_fall_back_and_then_start_again(tmp_path, reference)
             cells[:1],
             tmp_path,
             stop=stop,
-            progress=StopAt(stop, "evaluating", 2),
+            display=StopAt(stop, "evaluating", 2),
             checkpoint_seconds=0.0,
         )
     seals = sorted(tmp_path.glob("checkpoints/*/*.json"))
     assert len(seals) == 2
     for seal in seals:
         seal.write_bytes(seal.read_bytes()[:-30])
-    run(cells[:1], tmp_path, progress=Noting())
+    run(cells[:1], tmp_path, display=Noting())
     assert len(notes) == 2 and "one before" in notes[0] and "starts again" in notes[1]
     assert contents(tmp_path).items() <= contents(out).items()
 
@@ -310,7 +308,7 @@ def test_cells_from_another_number_of_devices_are_said(tmp_path, monkeypatch):
     run([cell(), cell(first_seed=3)], tmp_path)
     monkeypatch.undo()
     told = Told()
-    summary = run([cell(), cell(first_seed=3), cell(first_seed=6)], tmp_path, progress=told)
+    summary = run([cell(), cell(first_seed=3), cell(first_seed=6)], tmp_path, display=told)
     assert len(summary.done) == 3
     (line,) = [note for note in told.notes if "devices" in note]
     assert line.startswith(
@@ -318,7 +316,7 @@ def test_cells_from_another_number_of_devices_are_said(tmp_path, monkeypatch):
     )
     assert line.endswith(f"start again with JAX_NUM_CPU_DEVICES={own + 1}")
     told = Told()
-    run([cell(), cell(first_seed=9)], tmp_path, progress=told)  # the first is here by now
+    run([cell(), cell(first_seed=9)], tmp_path, display=told)  # the first is here by now
     assert told.notes == []
 
 
@@ -326,7 +324,7 @@ def test_a_checkpoint_from_another_number_of_devices_is_said(tmp_path):
     key = cell_key(cell(), {**fingerprint(), "devices": 4})
     (tmp_path / "checkpoints" / key).mkdir(parents=True)
     told = Told()
-    run([cell()], tmp_path, progress=told)
+    run([cell()], tmp_path, display=told)
     assert any(
         "1 of these cells" in note and "JAX_NUM_CPU_DEVICES=4" in note for note in told.notes
     )
@@ -337,7 +335,7 @@ def test_an_option_that_only_the_calling_thread_sees_is_one_line(tmp_path):
         jax.default_matmul_precision("bfloat16"),
         pytest.raises(BadInput, match=r"context manager.*jax\.config\.update"),
     ):
-        runner.run([cell()], tmp_path, progress=Silent())
+        runner.run([cell()], tmp_path, display=Silent())
 
 
 def test_another_option_in_the_same_process_is_another_program(tmp_path):
@@ -348,7 +346,7 @@ def test_another_option_in_the_same_process_is_another_program(tmp_path):
         run([cell()], tmp_path)
         again = contents(tmp_path)
         programs._programs.clear()
-        programs._made.clear()
+        programs._demonstrations.clear()
         run([cell()], tmp_path / "fresh")
         assert len(again) == 2 and contents(tmp_path / "fresh").items() <= again.items()
     finally:

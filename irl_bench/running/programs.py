@@ -17,9 +17,9 @@ import dataclasses
 import gc
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -29,10 +29,12 @@ from jax.sharding import PartitionSpec as P
 
 from irl_bench.core.cell import CellSpec, canonical, fingerprint
 from irl_bench.core.types import Demonstrations, Spec, Task
-from irl_bench.plan import policies, registry
+from irl_bench.plan import donor, policies, registry
+from irl_bench.plan.build import Input
+from irl_bench.plan.donor import Rebuilt
 from irl_bench.rollouts.evaluation import collect, evaluate, expected_cost, expert_errors
-from irl_bench.storage import artifacts
-from irl_bench.storage.demonstrations import held
+from irl_bench.storage.artifacts import Artifact
+from irl_bench.storage.demonstrations import Recorded
 
 DEMONSTRATIONS, INIT, EVALUATION, HELD_OUT, LEVEL = range(5)
 """Streams of random numbers of a seed. They never depend on algorithm or mode, so cells share
@@ -41,21 +43,15 @@ random numbers."""
 CAPACITY = 1024
 """Most rounds in one call of `chunk`: the length of its buffer of metrics."""
 
-SHOWN = (
-    "env",
-    "mode",
-    "dials",
-    "options",
-    "plugin",
-    "demos",
-    "demo_steps",
-    "observation_only",
-    "first_seed",
-    "width",
-)
-"""Fields of a cell that its expert's demonstrations follow from."""
-HELD = 2**30
-"""Bytes of demonstrations that are kept for further cells, at most, those in use aside."""
+DEMONSTRATIONS_OF = (
+    "env", "mode", "dials", "options", "plugin", "demos", "demo_steps", "observation_only",
+    "first_seed", "width",
+)  # fmt: skip
+"""Fields of a cell that determine its expert's demonstrations."""
+CACHED_BYTES = 2**30
+"""At most this much of demonstrations is kept for further cells, beside those in use."""
+
+_Value = TypeVar("_Value")
 
 FINITE = "params"
 """Name of the column of `chunk`'s buffer that holds 0 while all of the policy's params are
@@ -66,25 +62,27 @@ class Program:
     """One algorithm on one world at fixed shapes, compiled ahead of time for this process's
     devices.
 
+    Its six functions take and return pytrees with a leading axis of G groups:
+    `demonstrate`, `init`, `chunk`, `evaluate`, `expert_errors` and `keep`.
+
     Attributes:
       learner: what the algorithm's `make` returned.
-      metrics: names of the columns of the metrics buffer, those of `Learner.update` and FINITE at
-        last.
+      metrics: names of the columns of the metrics buffer: those of `Learner.update`, then FINITE.
       groups: G, the number of groups computed at once.
       compilations: {function: how often it was compiled}.
       compile_seconds: summed over them.
     """
 
-    def __init__(self, cell: CellSpec):
+    def __init__(self, cell: CellSpec, inputs: Mapping[str, Input]):
         self.world = registry.world(cell.env, cell.options).world
-        self._learned = artifacts.held(cell.given) if cell.given else None
-        self._recorded = held(cell.recorded) if cell.recorded else None
-        found = registry.algorithm(cell.algo)
-        self._takes = found.takes(registry.config_of(found, cell.config))
+        self._recorded = _recorded(cell, inputs)
         lengths = self._recorded.lengths if self._recorded else ()
-        spec = Spec(self.world, cell.horizon, cell.demos, cell.demo_steps, self._learned, lengths)
+        spec = Spec(self.world, cell.horizon, cell.demos, cell.demo_steps, lengths=lengths)
+        self._rebuilt = _rebuilt(cell, inputs, spec)
+        if self._rebuilt:
+            spec = dataclasses.replace(spec, donor=self._rebuilt.donor)
         self.learner = registry.learner(cell.algo, spec, cell.config)
-        self.probe = self.world.probe() if self.learner.judge else None
+        self.probe = self.world.probe() if self.learner.reward_fn else None
         self.compilations: dict[str, int] = {}
         self.compile_seconds = 0.0
         self.groups = jax.local_device_count()
@@ -100,11 +98,10 @@ class Program:
         seeds = self._shape((cell.width,), np.uint32)
         scalar = self._shape((), np.uint32)
         dials = jax.tree.map(lambda _: self._shape((), np.float32), self.world.dials)
-        shown = (
-            self._shown_shapes(seeds, dials) if self.learner.rounds else None
-        )  # else no demonstrations are needed
+        # A learner of no rounds gets no demonstrations.
+        demos = self._demonstration_shapes(seeds, dials) if self.learner.rounds else None
         given = jax.tree.map(lambda x: self._shape(x.shape, x.dtype), self._given(cell.seeds))
-        state = self._result(self._init, seeds, shown, dials, given)
+        state = self._result(self._init, seeds, demos, dials, given)
         self.state_shape = state
         # Of one seed: without the axes of groups and seeds.
         params = jax.tree.map(
@@ -116,11 +113,11 @@ class Program:
                 f"{cell.algo} keeps a typed key in its state; keep jax.random.key_data(key), which "
                 "can be stored"
             )
-        self.metrics = (*self._metric_names(state, shown, dials, given), FINITE)
+        self.metrics = (*self._metric_names(state, demos, dials, given), FINITE)
         self._arguments: dict[str, tuple[Callable, tuple, tuple[int, ...]]] = {
             "demonstrate": (self._demonstrate, (seeds, dials), ()),
-            "init": (self._init, (seeds, shown, dials, given), ()),
-            "chunk": (self._chunk, (state, shown, dials, given, self._shape((), np.int32)), (0,)),
+            "init": (self._init, (seeds, demos, dials, given), ()),
+            "chunk": (self._chunk, (state, demos, dials, given, self._shape((), np.int32)), (0,)),
             "evaluate": (self._evaluate, (state, dials, seeds, scalar, scalar), ()),
             "expert_errors": (self._expert_errors, (state, dials, seeds, scalar), ()),
             "keep": (self._keep, (state,), ()),
@@ -134,10 +131,10 @@ class Program:
 
     def _demonstrate(self, seeds: jax.Array, dials: Any) -> Any:
         world, cell = self.world.bind(dials), self._cell
-        made = jax.vmap(
+        demos = jax.vmap(
             lambda s: collect(world, self._key(s, DEMONSTRATIONS), cell.demos, cell.demo_steps)
         )(seeds)
-        return made.replace(action=None) if cell.observation_only else made
+        return demos.replace(action=None) if cell.observation_only else demos
 
     def _init(self, seeds: jax.Array, demos: Any, dials: Any, given: Any) -> Any:
         return jax.vmap(lambda s, d, g: self.learner.init(self._key(s, INIT), Task(d, dials, g)))(
@@ -167,15 +164,13 @@ class Program:
     def _evaluate(
         self, state: Any, dials: Any, seeds: jax.Array, stream: jax.Array, block: jax.Array
     ) -> dict[str, jax.Array]:
-        """Sums over `cell.block` episodes (the fields of `rollout.Evaluation`) and whether the
+        """Sums over `cell.block` episodes (the fields of `Evaluation`) and whether the
         params are finite."""
         world, cell = self.world.bind(dials), self._cell
 
-        def one(state: Any, seed: jax.Array) -> dict[str, jax.Array]:
-            params, key = (
-                self.learner.policy(state),
-                jax.random.fold_in(self._key(seed, stream), block),
-            )
+        def of_seed(state: Any, seed: jax.Array) -> dict[str, jax.Array]:
+            params = self.learner.policy(state)
+            key = jax.random.fold_in(self._key(seed, stream), block)
             sums = evaluate(
                 world, self.learner.act, params, key, cell.block, cell.horizon, self.learner.carry
             )
@@ -185,7 +180,7 @@ class Program:
             }
             return {**fields, "broken": jnp.where(_finite(params), 0.0, 1.0)}
 
-        return jax.vmap(one)(state, seeds)
+        return jax.vmap(of_seed)(state, seeds)
 
     def _expert_errors(
         self, state: Any, dials: Any, seeds: jax.Array, block: jax.Array
@@ -194,18 +189,16 @@ class Program:
         J(T) in closed form."""
         world, cell = self.world.bind(dials), self._cell
 
-        def one(state: Any, seed: jax.Array) -> dict[str, jax.Array]:
-            params, key = (
-                self.learner.policy(state),
-                jax.random.fold_in(self._key(seed, HELD_OUT), block),
-            )
+        def of_seed(state: Any, seed: jax.Array) -> dict[str, jax.Array]:
+            params = self.learner.policy(state)
+            key = jax.random.fold_in(self._key(seed, HELD_OUT), block)
             act, carry = self.learner.act, self.learner.carry
             errors, steps = expert_errors(
                 world, act, params, key, cell.eps_block, cell.eps_steps, carry
             )
             sums = {"expert_errors": jnp.asarray(errors), "expert_steps": jnp.asarray(steps)}
             exact = expected_cost(world, act, params, key, cell.horizon, carry)
-            # Given once, with the first block, as the host adds blocks up.
+            # Returned once, with the first block, since the host adds blocks up.
             once = {} if exact is None else {"expected_cost": exact}
             if self.probe is not None:
                 once["reward_map"] = self._reward_map(state, key)
@@ -214,26 +207,22 @@ class Program:
                 **{name: jnp.where(block == 0, value, 0.0) for name, value in once.items()},
             }
 
-        return jax.vmap(one)(state, seeds)
+        return jax.vmap(of_seed)(state, seeds)
 
     def _reward_map(self, state: Any, key: jax.Array) -> jax.Array:
         """The learned reward of standing at each of the world's probe observations and acting as
         the policy does there."""
-        assert (
-            self.probe is not None
-            and self.learner.judge
-            and self.learner.reward
-            and self.learner.act
-        )
-        observation, params = jnp.asarray(self.probe["observation"]), self.learner.policy(state)
-        action = jax.vmap(self.learner.act, (None, 0, None))(params, observation, key)
-        return self.learner.judge(self.learner.reward(state), observation, action, observation)
+        learner = self.learner
+        assert self.probe is not None and learner.reward_fn and learner.reward and learner.act
+        observation, params = jnp.asarray(self.probe["observation"]), learner.policy(state)
+        action = jax.vmap(learner.act, (None, 0, None))(params, observation, key)
+        return learner.reward_fn(learner.reward(state), observation, action, observation)
 
     def _policy(self, state: Any) -> Any:
         return jax.vmap(self.learner.policy, axis_size=self._cell.width)(state)
 
     def _keep(self, state: Any) -> dict[str, Any]:
-        """What is stored of a finished cell beside its figures; leaves have the seeds' axis."""
+        """What is stored of a finished cell beside its quantities; leaves have the seeds' axis."""
         parts = {"policy": self._policy(state)}
         if self.learner.reward is not None:
             parts["reward"] = jax.vmap(self.learner.reward)(state)
@@ -251,7 +240,7 @@ class Program:
             jax.eval_shape(self._sharded(function), *arguments),
         )
 
-    def _shown_shapes(self, seeds: Any, dials: Any) -> Any:
+    def _demonstration_shapes(self, seeds: Any, dials: Any) -> Any:
         """The shapes of the demonstrations: a file's are those of the file, with rewards and
         actions only if it has them."""
         if self._recorded is None:
@@ -261,8 +250,8 @@ class Program:
     def _from_file(self) -> Demonstrations:
         """The file's demonstrations, the same for every seed of a group."""
         assert self._recorded is not None
-        shown = self._recorded.tiled(self._cell.width)
-        return shown.replace(action=None) if self._cell.observation_only else shown
+        demos = self._recorded.tiled(self._cell.width)
+        return demos.replace(action=None) if self._cell.observation_only else demos
 
     def _metric_names(self, state: Any, demos: Any, dials: Any, given: Any) -> tuple[str, ...]:
         def update(state: Any, demos: Any, dials: Any, given: Any) -> dict[str, jax.Array]:
@@ -327,38 +316,67 @@ class Program:
             name: future for name, future in self._functions.items() if not future.cancelled()
         }
 
-    def __call__(self, name: str, *arguments: Any) -> Any:
-        """Runs a compiled function once `prepare` has compiled it."""
+    def _call(self, name: str, *arguments: Any) -> Any:
+        """Runs a compiled function, as soon as it is compiled."""
         return self._functions[name].result()(*arguments)
+
+    # The compiled functions, of all groups.
+
+    def demonstrate(self, seeds: jax.Array, dials: Any) -> Demonstrations:
+        """Demonstrations of the world's expert, leaves [G, W, N, T, ...]."""
+        return self._call("demonstrate", seeds, dials)
+
+    def init(self, seeds: jax.Array, demos: Any, dials: Any, given: Any) -> Any:
+        """The learner's states before the first round, leaves [G, W, ...]."""
+        return self._call("init", seeds, demos, dials, given)
+
+    def chunk(
+        self, state: Any, demos: Any, dials: Any, given: Any, k: jax.Array
+    ) -> tuple[Any, jax.Array]:
+        """k int32[G] rounds. Returns the states and the metrics float32[G, CAPACITY, W, M]; `state`
+        is donated."""
+        return self._call("chunk", state, demos, dials, given, k)
+
+    def evaluate(
+        self, state: Any, dials: Any, seeds: jax.Array, stream: jax.Array, block: jax.Array
+    ) -> dict[str, jax.Array]:
+        """Sums over one block of episodes, leaves [G, W, ...]: the fields of `Evaluation`, and
+        whether params are not finite."""
+        return self._call("evaluate", state, dials, seeds, stream, block)
+
+    def expert_errors(
+        self, state: Any, dials: Any, seeds: jax.Array, block: jax.Array
+    ) -> dict[str, jax.Array]:
+        """Errors on one block of held-out expert episodes, leaves [G, W, ...]."""
+        return self._call("expert_errors", state, dials, seeds, block)
+
+    def keep(self, state: Any) -> dict[str, Any]:
+        """The params of policy and reward that are stored, leaves [G, W, ...]."""
+        return self._call("keep", state)
 
     # Data on the devices.
 
     def _given(self, seeds: range) -> Any:
-        """What an earlier run has learned, for these seeds."""
-        return None if self._learned is None else self._learned.of(self._takes or "", seeds)
+        """What an earlier run hands on, for these seeds."""
+        return None if self._rebuilt is None else self._rebuilt.given(seeds)
 
     def given(self, cells: Sequence[CellSpec]) -> Any:
         """`_given` of G cells on the devices."""
         return self.put([self._given(cell.seeds) for cell in cells])
 
     def demonstrations(self, cells: Sequence[CellSpec], seeds: Any, dials: Any) -> Any:
-        """Of all groups: those that the cells' file holds, the same for every seed, or made by the
-        world's expert.
+        """The demonstrations of all groups: those of the cells' file, the same for every seed, or
+        those of the world's expert.
 
-        What the expert made is kept for the next cells that want the same: on robots it takes
-        longer than cloning it.
+        The expert's are cached for further cells: on robots it takes longer to make them than to
+        clone them.
         """
-        if self._recorded is None:
-            key = canonical(
-                [fingerprint(), *({name: cell.to_dict()[name] for name in SHOWN} for cell in cells)]
-            )
-            if key not in _made:
-                made = self("demonstrate", seeds, dials)
-                while _made and sum(map(_size, (made, *_made.values()))) > HELD:
-                    del _made[next(iter(_made))]
-                _made[key] = made
-            return _made[key]
-        return self.put([self._from_file()] * self.groups)
+        if self._recorded is not None:
+            return self.put([self._from_file()] * self.groups)
+        facts = [{name: cell.to_dict()[name] for name in DEMONSTRATIONS_OF} for cell in cells]
+        return _demonstrations.get(
+            canonical([fingerprint(), *facts]), lambda: self.demonstrate(seeds, dials)
+        )
 
     def put(self, groups: Sequence[Any]) -> Any:
         """G equal pytrees of arrays, one per group, as one pytree with a leading axis on the
@@ -390,28 +408,72 @@ def _finite(tree: Any) -> jax.Array:
     return jnp.stack(checks).all() if checks else jnp.asarray(True)
 
 
-KEPT = 4
+def _recorded(cell: CellSpec, inputs: Mapping[str, Input]) -> Recorded | None:
+    """The demonstrations that the cell takes from a file."""
+    if not cell.recorded:
+        return None
+    recorded = inputs[cell.recorded]
+    assert isinstance(recorded, Recorded)
+    return recorded
+
+
+def _rebuilt(cell: CellSpec, inputs: Mapping[str, Input], spec: Spec) -> Rebuilt | None:
+    """What an earlier run hands on to the cell."""
+    if not cell.given:
+        return None
+    artifact, algorithm = inputs[cell.given], registry.algorithm(cell.algo)
+    assert isinstance(artifact, Artifact)
+    parts = algorithm.takes(registry.config_of(algorithm, cell.config))
+    return donor.rebuild(artifact, parts, spec)
+
+
+class _Cache(Generic[_Value]):
+    """Values that are expensive to make, by all that they follow from; those used longest ago go
+    first. Whether a value is still there changes no result.
+
+    Args:
+      full: whether these values are too many; the last one always stays.
+    """
+
+    def __init__(self, full: Callable[[Sequence[_Value]], bool]):
+        self._full = full
+        self._values: dict[str, _Value] = {}
+
+    def get(self, key: str, make: Callable[[], _Value]) -> _Value:
+        """The value of a key, made if it is not there."""
+        value = self._values.pop(key) if key in self._values else make()
+        self._values[key] = value
+        while len(self._values) > 1 and self._full(tuple(self._values.values())):
+            del self._values[next(iter(self._values))]
+            gc.collect()  # a program is part of reference cycles
+        return value
+
+    def values(self) -> list[_Value]:
+        """Those that are kept, the one used last at the end."""
+        return list(self._values.values())
+
+    def clear(self) -> None:
+        """Forgets all of them."""
+        self._values.clear()
+
+
+CACHED_PROGRAMS = 4
 """A program on a robot takes thousands of memory maps. Linux gives a process 65,530; without one
 the compiler crashes."""
-_programs: dict[str, Program] = {}
-"""By fingerprint and static key, the least recently used first."""
-_made: dict[str, Any] = {}
-"""Demonstrations by all that they follow from, the oldest first."""
+_programs: _Cache[Program] = _Cache(lambda programs: len(programs) > CACHED_PROGRAMS)
+_demonstrations: _Cache[Any] = _Cache(lambda demos: sum(map(_size, demos)) > CACHED_BYTES)
 
 
 def _size(tree: Any) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
-def program_for(cell: CellSpec) -> Program:
-    """The program of a cell, made once for all cells that can share it; those last used are
-    kept, KEPT of them."""
-    key = canonical(
-        [fingerprint(), cell.static_key()]
-    )  # in one process an option of JAX may change between two runs
-    found = _programs.pop(key, None) or Program(cell)
-    _programs[key] = found
-    if len(_programs) > KEPT:
-        del _programs[next(iter(_programs))]
-        gc.collect()  # a program is part of reference cycles
-    return found
+def program_for(cell: CellSpec, inputs: Mapping[str, Input]) -> Program:
+    """The program of a cell, made once for all cells that can share it.
+
+    Args:
+      inputs: `Plan.inputs`, which holds what the cell names in `recorded` and `given`.
+    """
+    # The fingerprint is part of the key: an option of JAX may change between two runs.
+    key = canonical([fingerprint(), cell.static_key()])
+    return _programs.get(key, lambda: Program(cell, inputs))

@@ -1,0 +1,187 @@
+"""What adversarial algorithms have in common: rollouts of the policy, a discriminator fitted to
+them, and PPO on the reward that follows from it.
+
+    repeat: collect with pi; fit the discriminator; judge the rollouts; improve pi
+                                         Ho and Ermon 2016 (arXiv 1606.03476), algorithm 1
+
+An algorithm states its logit and what it rewards (`Form`), and how its networks begin.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from irl_bench.adversarial import discriminator
+from irl_bench.adversarial.discriminator import Discriminator, Logit, Rows, Steps, energy_distance
+from irl_bench.core.learner import Consumes, Learner
+from irl_bench.core.quantities import INPUT_LIMIT
+from irl_bench.core.settings import BadInput
+from irl_bench.core.statistics import correlation
+from irl_bench.core.types import Demonstrations, Spec, Task
+from irl_bench.nets.policies import Standardiser, view
+from irl_bench.nets.supervised import draw
+from irl_bench.rl import ppo
+
+SAMPLE = 128
+"""Rows of either side between which the distance of state distributions is taken."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(discriminator.Config, ppo.AdversarialConfig):
+    """Settings of adversarial algorithms: the discriminator's and PPO's."""
+
+
+@struct.dataclass
+class State:
+    """What an adversarial algorithm keeps between rounds."""
+
+    policy: ppo.State
+    discriminator: discriminator.State
+    key: jax.Array
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Form:
+    """What an algorithm states. Each function is (params, steps of n rows) -> float32[n].
+
+    Attributes:
+      logit: z, with D = sigmoid(z) the probability that a step is the expert's.
+      policy_reward: what PPO maximises.
+      learned_reward: what is stored as the learned reward.
+      reads_actions: whether the logit reads actions.
+      reads_log_prob: whether it reads log pi(a|s).
+    """
+
+    logit: Logit
+    policy_reward: Callable[[Any, Steps], jax.Array]
+    learned_reward: Callable[[Any, Steps], jax.Array]
+    reads_actions: bool
+    reads_log_prob: bool = False
+
+
+class Trainer:
+    """Rounds of an adversarial algorithm.
+
+    Attributes:
+      inner: PPO.
+      discriminator: the discriminator that is fitted.
+    """
+
+    def __init__(self, spec: Spec, config: Config, form: Form):
+        self.spec, self.config, self.form = spec, config, form
+        self.inner = ppo.PPO(spec, config, terminate=config.absorbing)
+        self.discriminator = Discriminator(
+            spec,
+            config,
+            form.logit,
+            form.reads_actions,
+            self.inner.steps_per_round,
+            ppo.forever(config.discount),
+        )
+
+    def begin(self, policy: ppo.State, params: Any, task: Task, key: jax.Array) -> State:
+        """A state before the first round, around a policy and the params of the logit."""
+        return State(policy, self.discriminator.init(params, task.demonstrations), key)
+
+    def update(self, state: State, task: Task) -> tuple[State, dict[str, jax.Array]]:
+        """One round."""
+        key, fit_key, sample_key = jax.random.split(state.key, 3)
+        policy, batch = self.inner.collect(state.policy, task.dials)
+        rows = Rows.of(batch)
+        fitted, metrics = self.discriminator.fit(
+            state.discriminator,
+            task.demonstrations,
+            rows,
+            self._log_prob(policy) if self.form.reads_log_prob else None,
+            policy.round,
+            fit_key,
+        )
+        steps = self.discriminator.seen(fitted.inputs, rows)
+        reward = self.form.policy_reward(fitted.params, steps).reshape(batch.reward.shape)
+        metrics |= self._compare(fitted.inputs, task.demonstrations, batch, reward, sample_key)
+        absorbing = self._absorbing(self.form.policy_reward, fitted)
+        policy, of_policy = self.inner.improve(policy, batch, reward, absorbing)
+        return State(policy, fitted, key), {**metrics, **of_policy}
+
+    def learner(self, init: Callable[[jax.Array, Task], State]) -> Learner:
+        """The algorithm as the runner takes it; `init` is (key, task) -> state."""
+
+        def reward(state: State) -> dict[str, Any]:
+            absorbing = self._absorbing(self.form.learned_reward, state.discriminator)
+            return discriminator.kept(state.discriminator, absorbing)
+
+        return Learner(
+            init=init,
+            update=self.update,
+            policy=lambda state: self.inner.params(state.policy),
+            act=self.inner.act,
+            rounds=self.config.rounds,
+            consumes=Consumes(expert_queries=self.spec.labels(), env_steps=self.inner.env_steps),
+            reward=reward,
+            reward_fn=self._reward_fn,
+        )
+
+    def _reward_fn(
+        self, params: Any, observation: jax.Array, action: jax.Array, next_observation: jax.Array
+    ) -> jax.Array:
+        """The learned reward of raw steps; leading axes are free."""
+        log_prob = jnp.zeros(observation.shape[:-1])
+        steps = self.discriminator.steps(
+            params["inputs"], observation, action, next_observation, log_prob
+        )
+        return self.form.learned_reward(params["params"], steps)
+
+    def _absorbing(
+        self, reward: Callable[[Any, Steps], jax.Array], fitted: discriminator.State
+    ) -> jax.Array | None:
+        """A reward of one step in the absorbing state, where log pi is 0; None without one."""
+        if not self.config.absorbing:
+            return None
+        return reward(fitted.params, self.discriminator.absorbed)[0]
+
+    def _log_prob(self, policy: ppo.State) -> Callable[[jax.Array, jax.Array], jax.Array]:
+        inputs, weights, network = self.inner.inputs(policy), policy.weights, self.inner.policy
+
+        def log_prob(observation: jax.Array, action: jax.Array) -> jax.Array:
+            x = view(inputs, observation)
+            return network.log_prob(weights["policy"], x, network.unsquash(action))
+
+        return log_prob
+
+    def _compare(
+        self,
+        inputs: Standardiser,
+        demos: Demonstrations,
+        batch: Any,
+        reward: jax.Array,
+        key: jax.Array,
+    ) -> dict[str, jax.Array]:
+        """How far the policy's states are from the expert's, and the learned reward from the true
+        one; `key` is consumed."""
+        expert_key, policy_key = jax.random.split(key)
+        size = self.spec.observation_size
+        of_policy = batch.observation.reshape(-1, size)
+        of_expert = demos.observation.reshape(-1, size)
+        drawn = draw(jnp.cumsum(demos.mask.reshape(-1)), expert_key, SAMPLE)
+        index = jax.random.randint(policy_key, (SAMPLE,), 0, len(of_policy))
+        see = lambda x: jnp.clip(inputs(x), -INPUT_LIMIT, INPUT_LIMIT)
+        return {
+            "state_distance": energy_distance(see(of_expert[drawn]), see(of_policy[index])),
+            # The graded cost, since the cost itself is constant in most rollouts.
+            "reward_correlation": correlation(reward, -batch.graded_cost),
+        }
+
+
+def reject_mixup(algo: str, config: Config) -> None:
+    """Raises BadInput if `config` mixes steps, which have no log pi then."""
+    if config.mixup:
+        raise BadInput(
+            f"{algo} cannot use mixup: a mixture of steps has no log pi, which its logit holds; "
+            "nearest: mixup=false"
+        )

@@ -1,0 +1,154 @@
+"""What an earlier run hands on: finds it, and rebuilds the functions that use it.
+
+`read` finds the artifact that `--given` names; `rebuild` makes the learner that learned it once
+more, so that its policy acts and its reward can be computed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from irl_bench.core.handover import PEOPLE, Donor, Given, Part
+from irl_bench.core.learner import Learner
+from irl_bench.core.settings import BadInput
+from irl_bench.core.types import Demonstrations, Spec, Task
+from irl_bench.plan import registry
+from irl_bench.plan.registry import LoadedWorld
+from irl_bench.preferences.reward_model import HELD_OUT
+from irl_bench.storage import artifacts, comparisons
+from irl_bench.storage.artifacts import Artifact
+
+WITHOUT_DONOR = {
+    "reward": ("learned", "true"),
+    "teacher": (PEOPLE, "oracle"),
+    "init": ("airl", "bc"),
+}
+"""Setting -> (value, another value) of a donor that itself began with something given. How its
+policy acts does not depend on the reward it was trained on, nor a reward's form on who compared."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rebuilt:
+    """A donor and how its stored leaves become the params that its functions take."""
+
+    artifact: Artifact
+    donor: Donor
+    trees: Mapping[Part, Any]
+    """{part: the structure of its params}."""
+
+    def given(self, seeds: range) -> Given:
+        """The arrays for some seeds, which are their leading axis. Raises BadInput if the artifact
+        lacks a seed."""
+        leaves = {part: self.artifact.leaves(part, seeds) for part in self.trees}
+        return Given(
+            **{part: jax.tree.unflatten(tree, leaves[part]) for part, tree in self.trees.items()}
+        )
+
+
+def read(source: str, parts: Sequence[Part], loaded: LoadedWorld) -> Artifact:
+    """The artifact that `source` names: a file or folder of an earlier run, or a folder of
+    comparisons.
+
+    Raises:
+      BadInput: there is none with all `parts`, or its comparisons are of another world.
+    """
+    if "comparisons" not in parts:
+        return artifacts.read(source, parts)
+    artifact = comparisons.read(source, HELD_OUT)
+    if artifact.env != loaded.ref:
+        raise BadInput(
+            f"the comparisons given are of {artifact.env}, not of {loaded.ref}; nearest: "
+            f"--env={artifact.env}"
+        )
+    here, there = registry.values_of(loaded), artifact.config["world"]
+    for name in here:
+        if name in there and here[name] != there[name]:
+            flag = f"--{loaded.name}.{name}"
+            raise BadInput(
+                f"the comparisons given were made with {flag}={there[name]}, not {here[name]}; "
+                f"nearest: {flag}={there[name]}"
+            )
+    return artifact
+
+
+def rebuild(artifact: Artifact, parts: Sequence[Part], spec: Spec) -> Rebuilt:
+    """The donor of an artifact for an algorithm that is made with `spec`.
+
+    Raises:
+      BadInput: it was learned in a world of other shapes, by an algorithm that has changed since,
+        or it cannot be used without a third run.
+    """
+    if "comparisons" in parts:
+        return _people(artifact, spec)
+    world = registry.world(artifact.env).world
+    shapes = (world.observation_size, world.action_size, world.n_actions)
+    if shapes != (spec.observation_size, spec.action_size, spec.n_actions):
+        raise BadInput(
+            f"what {artifact.algo} learned on {artifact.env} does not fit {spec.world.name}; "
+            f"nearest: --env={artifact.env}"
+        )
+    algorithm = registry.algorithm(artifact.algo)
+    unknown = artifact.config.keys() - algorithm.settings.keys()
+    if unknown:
+        raise BadInput(
+            f"what {artifact.algo} learned is of another version: it had a setting {min(unknown)!r}"
+        )
+    if "reward" in parts and artifact.config.get("init") == "airl":
+        raise BadInput(
+            f"the reward of {artifact.algo} with init=airl rests on another run's; nearest: "
+            f"--{artifact.algo}.init=bc"
+        )
+    changed = {
+        name: other
+        for name, (value, other) in WITHOUT_DONOR.items()
+        if artifact.config.get(name) == value
+    }
+    there = Spec(world, artifact.horizon, artifact.demos, artifact.demo_steps)
+    learner = registry.learner(artifact.algo, there, {**artifact.config, **changed})
+    donor = Donor(
+        algo=artifact.algo,
+        env=artifact.env,
+        config=artifact.config,
+        consumes=learner.consumes,
+        act=learner.act,
+        carry=learner.carry,
+        reward_fn=learner.reward_fn if "reward" in parts else None,
+    )
+    return Rebuilt(artifact, donor, {part: _structure(learner, there, part) for part in parts})
+
+
+def _people(artifact: Artifact, spec: Spec) -> Rebuilt:
+    leaves = artifact.arrays[0]["comparisons"]
+    observation, action = leaves[:2]
+    width = () if spec.n_actions is not None else (spec.action_size,)
+    if observation.shape[2:] != (spec.observation_size,) or action.shape[2:] != width:
+        raise BadInput(
+            f"the comparisons given are of {artifact.env}, not of {spec.world.name}; nearest: "
+            f"--env={artifact.env}"
+        )
+    donor = Donor(algo=artifact.algo, env=artifact.env, config=artifact.config)
+    return Rebuilt(artifact, donor, {"comparisons": jax.tree.structure(tuple(leaves))})
+
+
+def _structure(learner: Learner, spec: Spec, part: Part) -> Any:
+    """The tree whose leaves are stored of a part; nothing is computed."""
+    params_of = learner.policy if part == "policy" else learner.reward
+    assert params_of is not None
+    rows, size = (spec.demos, spec.demo_steps), spec.observation_size
+    discrete = spec.n_actions is not None
+    shape = rows if discrete else (*rows, spec.action_size)
+    action = jax.ShapeDtypeStruct(shape, "int32" if discrete else "float32")
+    scalar = jax.ShapeDtypeStruct(rows, "float32")
+    observation = jax.ShapeDtypeStruct((*rows, size), "float32")
+    demonstrations: Any = Demonstrations(observation, action, scalar, scalar)  # type: ignore[arg-type]
+    key = jax.eval_shape(jax.random.PRNGKey, 0)
+    params = jax.eval_shape(
+        lambda key, task: params_of(learner.init(key, task)),
+        key,
+        Task(demonstrations, spec.world.dials),
+    )
+    return jax.tree.structure(params)

@@ -1,0 +1,38 @@
+"""The names that users write: registered ones, and `package.module:attribute` for their own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import envs
+from irl_bench.core.settings import nearest
+
+NAME = re.compile(r"[A-Za-z0-9._-]+")
+REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+POLICY = "policy:"
+"""Marks a policy among the algorithms: `policy:package.module:act`."""
+
+
+def problem_with(ref: str, registry: Mapping[str, str], kind: str) -> str | None:
+    """What is wrong with a name, in one line.
+
+    None if it is registered or has the form of an outside reference.
+
+    Args:
+      registry: `irl_bench.algos.ALGORITHMS` or `envs.WORLDS`.
+      kind: "algorithm" or "world".
+    """
+    if kind == "world" and ref in envs.BROKEN:
+        return envs.BROKEN[ref]
+    if kind == "world" and ref.startswith(envs.PLAYGROUND):
+        try:
+            envs.kind(ref)
+        except ValueError as error:
+            return str(error)
+        return None
+    if ref in registry or REFERENCE.fullmatch(ref):
+        return None
+    if ":" in ref:
+        return f"{ref!r} is not of the form package.module:attribute"
+    return f"unknown {kind} {ref!r}; did you mean {nearest(ref, registry)!r}?"

@@ -1,0 +1,115 @@
+"""What a sweep is asked for, and the checks that need no algorithm and no world."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from irl_bench.core.settings import BadInput, nearest, whole
+from irl_bench.plan.presets import BUDGETS
+
+LEAST = {"seeds": 1, "first_seed": 0, "demos": 1, "demo_steps": 1, "episodes": 1, "T_max": 2}
+"""The least value of each number of a request."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a sweep is asked for, one field per flag of `launch/sweep.py`.
+
+    None stands for the value of the preset of the world and the budget.
+    """
+
+    algo: Sequence[str] = ("bc", "dagger")
+    env: Sequence[str] = ("chain", "lane_keep")
+    mode: Sequence[str] | None = None
+    seeds: int | None = None
+    first_seed: int = 0
+    budget: str = "default"
+    horizons: Sequence[int] | str = "auto"
+    demos: int | None = None
+    demo_steps: int | None = None
+    episodes: int | None = None
+    T_max: int | None = None
+    """Longest horizon [steps]; by default the world's."""
+    given: str | None = None
+    """File or folder of an earlier run whose learned policy or reward an algorithm takes."""
+    demos_from: str | None = None
+    """File or folder of demonstrations that replace those of the world's expert."""
+    observation_only: bool = False
+    """Whether the demonstrations' actions are withheld."""
+    settings: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    """{algorithm or world: {setting or dial: value}}, by the short names that prefix their
+    flags."""
+    out: str = "runs/sweep"
+    tensorboard: bool = False
+
+
+def checked(request: Request) -> Request:
+    """The request with numbers of NumPy turned into Python's.
+
+    Raises:
+      BadInput: an unknown budget, no algorithm, no world, or a number that is no integer or too
+        small; one line.
+    """
+    numbers = {
+        name: whole(name, value, least)
+        for name, least in LEAST.items()
+        if (value := getattr(request, name)) is not None
+    }
+    request = dataclasses.replace(request, **numbers, horizons=whole_horizons(request.horizons))
+    if request.budget not in BUDGETS:
+        guess = nearest(request.budget, BUDGETS)
+        raise BadInput(
+            f"unknown budget {request.budget!r} ({' | '.join(BUDGETS)}); did you mean {guess!r}?"
+        )
+    if not request.env:
+        raise BadInput("no world is given")
+    return request
+
+
+def whole_horizons(horizons: Any) -> tuple[int, ...] | str:
+    """Horizons as a tuple of integers, or a word as it is. Raises BadInput for anything else."""
+    if isinstance(horizons, str):
+        return horizons
+    try:
+        values = list(horizons)
+    except TypeError:
+        raise BadInput(
+            f"horizons={horizons!r} must be 'auto' or increasing integers; nearest: 'auto'"
+        ) from None
+    return tuple(whole("horizons", value, 1) for value in values)
+
+
+def check_horizons(horizons: Sequence[int] | str, env: str, top: int) -> None:
+    """Raises BadInput unless `horizons` is "auto" or at least two increasing integers in
+    1..top."""
+    if isinstance(horizons, str):
+        if horizons != "auto":
+            raise BadInput(
+                f"horizons={horizons!r} must be 'auto' or increasing integers; nearest: 'auto'"
+            )
+        return
+    values = list(horizons)
+    sane = sorted({min(max(int(value), 1), top) for value in values})
+    text = ",".join(map(str, values[:12]))
+    if len(sane) < 2:
+        raise BadInput(
+            f"horizons={text}: at least two different horizons in 1..{top} are needed for a slope; "
+            "nearest: 'auto'"
+        )
+    if values != sane:
+        near = ",".join(map(str, sane[:12]))
+        raise BadInput(
+            f"horizons={text} must be increasing and in 1..{top} ({env}'s longest); nearest: {near}"
+        )
+
+
+def check_first_seed(value: int, seeds: int) -> int:
+    """`value`, if it and the `seeds` from it on are valid seeds. Raises BadInput otherwise."""
+    top = 2**31 - seeds
+    if not 0 <= value <= top:
+        raise BadInput(
+            f"first_seed={value} must be in [0, {top}]; nearest: {0 if value < 0 else top}"
+        )
+    return value

@@ -1,0 +1,242 @@
+"""Cells that are computed at once, phase by phase: begin or resume, train, evaluate, measure the
+errors, store."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from irl_bench.running.process import Interrupted
+from irl_bench.running.programs import CAPACITY, EVALUATION, LEVEL, Program
+from irl_bench.running.progress import CellProgress
+from irl_bench.running.saving import Saver, checkpoint_folder
+from irl_bench.running.session import Session
+from irl_bench.storage import artifacts, checkpoints
+from irl_bench.storage.cells import write_cell
+from irl_bench.storage.files import writing
+
+SHOWN_METRICS = ("cost", "disc_accuracy_expert", "disc_accuracy_policy", "kl", "std")
+"""Metrics shown while training."""
+
+
+class Batch:
+    """Up to G cells that are computed at once. Each has a cell on the host and a group of the
+    arrays on the devices."""
+
+    def __init__(self, session: Session, program: Program, cells: Sequence[CellProgress]):
+        self.session, self.program, self.cells = session, program, cells
+        self.started = time.monotonic()
+        self.saver = Saver(session, program)
+        self.compile_seconds = program.compile_seconds
+        # Devices without a cell repeat the last one; their results are left out.
+        self.specs = [cell.spec for cell in cells] + [cells[-1].spec] * (
+            program.groups - len(cells)
+        )
+        self.seeds = program.put([np.asarray(spec.seeds, np.uint32) for spec in self.specs])
+        self.dials = program.put([program.dials(spec) for spec in self.specs])
+        self.given = program.given(self.specs)
+        self.label = cells[0].spec.label + (f" and {len(cells) - 1} more" if len(cells) > 1 else "")
+        self.demos: Any = None
+        self.state: Any = None
+
+    def run(self) -> None:
+        self._begin()
+        self._train()
+        self._evaluate()
+        self._measure_eps()
+        kept = (
+            jax.device_get(self.program.keep(self.state)) if self.program.learner.rounds else None
+        )
+        for group, cell in enumerate(self.cells):
+            if kept is not None:
+                parts = jax.tree.map(lambda leaf, g=group: leaf[g], kept)
+                artifacts.write(self.session.out, cell.spec, cell.key, parts)
+            self._finish(cell)
+
+    # The phases.
+
+    def _begin(self) -> None:
+        """Makes the learner's state afresh, or takes it from the cells' checkpoints."""
+        self._show("compiling")
+        self.program.prepare()
+        if self.session.stop.is_set():
+            raise Interrupted
+        restored = [self.saver.restore(cell) for cell in self.cells]
+        untrained = any(leaves is None for leaves in restored) or not all(
+            cell.trained for cell in self.cells
+        )
+        if self.program.learner.rounds and untrained:
+            # Demonstrations are not in checkpoints: they are made again from the seed.
+            self.demos = self.program.demonstrations(self.specs, self.seeds, self.dials)
+        if all(leaves is not None for leaves in restored):
+            groups = restored
+        else:
+            self.state = self.program.init(self.seeds, self.demos, self.dials, self.given)
+            if not any(restored):
+                return
+            fresh = self.saver.leaves(self.state)
+            groups = [fresh[g] if leaves is None else leaves for g, leaves in enumerate(restored)]
+        groups = [*groups, *[groups[-1]] * (self.program.groups - len(groups))]
+        self.state = jax.tree.unflatten(
+            jax.tree.structure(self.program.state_shape), self.program.put(groups)
+        )
+
+    def _train(self) -> None:
+        """Rounds of training in chunks; stops at each evaluation that is due on the way."""
+        most = self.session.chunk_rounds or 1
+        while not all(cell.trained and not cell.level_due for cell in self.cells):
+            self._show("training" + self._detail())
+            start, compiled = time.monotonic(), self.program.compile_seconds
+            counts = [cell.rounds_ahead(min(most, CAPACITY)) for cell in self.cells]
+            if any(counts):
+                k = self.program.put([np.int32(count) for count in self._pad(counts, 0)])
+                self.state, buffer = self.program.chunk(
+                    self.state, self.demos, self.dials, self.given, k
+                )
+                rows = np.asarray(buffer)
+                for cell, count, metrics in zip(self.cells, counts, rows, strict=False):
+                    self._log(cell, metrics[:count])
+                    cell.add_rounds(metrics[:count].copy())
+                if self.session.chunk_rounds is None and compiled == self.program.compile_seconds:
+                    pace = (time.monotonic() - start) / max(counts)
+                    most = int(np.clip(self.session.chunk_seconds / max(pace, 1e-6), 1, CAPACITY))
+            if any(cell.level_due for cell in self.cells):
+                sums = self._rollouts(LEVEL, [0] * len(self.cells))
+                for cell, values in zip(self.cells, sums, strict=False):
+                    if cell.level_due:
+                        cell.add_level(values)
+                        if self.session.board:
+                            self.session.board.add(
+                                cell.key, cell.round, {"level": cell.levels[cell.round][None]}
+                            )
+            self._pause()
+        self.demos = None
+
+    def _evaluate(self) -> None:
+        """The final evaluation, in blocks of episodes; each is added to its cell's sums."""
+        while not all(cell.evaluated for cell in self.cells):
+            self._show("evaluating")
+            sums = self._rollouts(EVALUATION, [cell.block for cell in self.cells])
+            for cell, values in zip(self.cells, sums, strict=False):
+                if not cell.evaluated:
+                    cell.add(values)
+                    cell.block += 1
+            self._pause()
+
+    def _measure_eps(self) -> None:
+        """The errors on held-out expert rollouts, in blocks of episodes."""
+        while not all(cell.done for cell in self.cells):
+            self._show("measuring eps")
+            sums = self._expert_errors([cell.eps_block for cell in self.cells])
+            for cell, values in zip(self.cells, sums, strict=False):
+                if not cell.done:
+                    cell.add(values)
+                    cell.eps_block += 1
+            self._pause()
+
+    def _finish(self, cell: CellProgress) -> None:
+        """Stores the cell's result, removes its checkpoints and writes a line into the log."""
+        session, failures = (
+            self.session,
+            [dataclasses.asdict(failure) for failure in cell.failures()],
+        )
+        write_cell(
+            session.out, cell.spec, cell.key, cell.rows(), cell.manifest(session.fingerprint)
+        )
+        checkpoints.remove(checkpoint_folder(session.out, cell.key))
+        session.summary.done.append(cell.key)
+        if failures:
+            session.summary.failures[cell.key] = failures
+        seconds = time.monotonic() - self.started
+        compiling = self.program.compile_seconds - self.compile_seconds
+        spec = cell.spec
+        line = {
+            "key": cell.key,
+            **{
+                name: getattr(spec, name)
+                for name in ("algo", "env", "mode", "first_seed", "width", "episodes", "horizon")
+            },
+            "rounds": cell.rounds,
+            # The cell's share of the time, so that a sum over cells is the time of a run.
+            "wall": round(seconds / len(self.cells), 3),
+            "compile_seconds": round(compiling, 3),
+            "cells_at_once": len(self.cells),
+            "compilations": dict(self.program.compilations),
+            "resumed": cell.resumed,
+            "failed": [failure["seed"] for failure in failures],
+        }
+        log = session.out / "log.jsonl"
+        with writing(log), log.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        failed = "".join(
+            f"; seed {f['seed']} failed in round {f['round']}: {f['quantity']}" for f in failures
+        )
+        session.display.cell_done(spec.label, f"{seconds:.1f} s{failed}")
+
+    # Calls of the compiled functions; one dict of host arrays per group.
+
+    def _rollouts(self, stream: int, blocks: Sequence[int]) -> list[dict[str, np.ndarray]]:
+        streams = self.program.put([np.uint32(stream)] * self.program.groups)
+        return self._groups(
+            self.program.evaluate(
+                self.state, self.dials, self.seeds, streams, self._numbers(blocks)
+            )
+        )
+
+    def _expert_errors(self, blocks: Sequence[int]) -> list[dict[str, np.ndarray]]:
+        return self._groups(
+            self.program.expert_errors(self.state, self.dials, self.seeds, self._numbers(blocks))
+        )
+
+    def _numbers(self, values: Sequence[int]) -> jax.Array:
+        return self.program.put([np.uint32(value) for value in self._pad(values, values[-1])])
+
+    def _pad(self, values: Sequence[int], filler: int) -> list[int]:
+        return [*values, *[filler] * (self.program.groups - len(values))]
+
+    def _groups(self, tree: dict[str, jax.Array]) -> list[dict[str, np.ndarray]]:
+        host = jax.device_get(tree)
+        return [{name: leaf[g] for name, leaf in host.items()} for g in range(self.program.groups)]
+
+    def _pause(self) -> None:
+        """Between two calls: writes a checkpoint if it is time for one, and ends the run if it
+        was asked to stop."""
+        stopping = self.session.stop.is_set()
+        if all(cell.done for cell in self.cells):
+            return  # the results themselves are written next, and that is quicker
+        if stopping or self.saver.due:
+            self.saver.save(self.cells, self.state)
+        if stopping:
+            raise Interrupted
+
+    # Showing.
+
+    def _show(self, stage: str) -> None:
+        self.session.display.advance(
+            self.label, stage, sum(cell.fraction for cell in self.cells) / len(self.cells)
+        )
+
+    def _detail(self) -> str:
+        """The latest value of some metrics, mean over seeds; "" for an algorithm that reports
+        none of them."""
+        cell = self.cells[0]
+        names = [name for name in SHOWN_METRICS if name in cell.metrics]
+        if not names or not cell.round:
+            return ""
+        last = cell.history[-1]
+        values = (
+            f"{name.removeprefix('disc_')} {last[:, cell.metrics.index(name)].mean():.3g}"
+            for name in names
+        )
+        return f" ({', '.join(values)})"
+
+    def _log(self, cell: CellProgress, rows: np.ndarray) -> None:
+        if self.session.board:
+            values = {name: rows[:, :, index] for index, name in enumerate(cell.metrics[:-1])}
+            self.session.board.add(cell.key, cell.round + 1, values)

@@ -1,0 +1,76 @@
+"""Checkpoints of cells that are being computed: when they are written, and how a cell goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from irl_bench.running.programs import Program
+from irl_bench.running.progress import CellProgress
+from irl_bench.running.session import Session
+from irl_bench.storage import checkpoints
+from irl_bench.storage.cells import is_done
+from irl_bench.storage.files import StoreError
+
+
+def checkpoint_folder(out: Path, key: str) -> Path:
+    """The folder of a cell's checkpoints in a run's folder."""
+    return out / "checkpoints" / key
+
+
+class Saver:
+    """Writes and reads the checkpoints of the cells of one batch."""
+
+    def __init__(self, session: Session, program: Program):
+        self.session, self.program = session, program
+        self.saved = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether the last checkpoint is old enough for another one."""
+        return time.monotonic() - self.saved >= self.session.checkpoint_seconds
+
+    def leaves(self, state: Any) -> list[list[np.ndarray]]:
+        """The leaves of the learner's state of each group, on the host."""
+        leaves = jax.device_get(jax.tree.leaves(state))
+        return [[leaf[g] for leaf in leaves] for g in range(self.program.groups)]
+
+    def save(self, cells: Sequence[CellProgress], state: Any) -> None:
+        """Writes a checkpoint of each cell. Raises StoreError if one cannot be written."""
+        for cell, leaves in zip(cells, self.leaves(state), strict=False):
+            self._save(cell, leaves)
+        self.saved = time.monotonic()
+
+    def _save(self, cell: CellProgress, leaves: list[np.ndarray]) -> None:
+        arrays, facts = cell.to_arrays()
+        arrays |= {f"state.{index}": leaf for index, leaf in enumerate(leaves)}
+        try:
+            checkpoints.save(
+                checkpoint_folder(self.session.out, cell.key), cell.serial, arrays, facts
+            )
+        except StoreError:
+            # Another process that finishes the same cell removes its checkpoints meanwhile.
+            if not is_done(self.session.out, cell.key):
+                raise
+
+    def restore(self, cell: CellProgress) -> list[np.ndarray] | None:
+        """The leaves of the state in the cell's newest sound checkpoint; its counts go into
+        `cell`. None if there is no checkpoint."""
+        folder = checkpoint_folder(self.session.out, cell.key)
+        checkpoint = checkpoints.restore(folder, self.session.display.note)
+        if checkpoint is None:
+            return None
+        arrays, facts = checkpoint
+        shapes = jax.tree.leaves(self.program.state_shape)
+        leaves = [arrays[f"state.{index}"] for index in range(len(shapes))]
+        cell.take_arrays(arrays, facts)
+        self.session.summary.resumed[cell.key] = cell.resumed or {}
+        self.session.display.note(
+            f"{cell.spec.label}: goes on at round {cell.round}, block {cell.block}"
+        )
+        return leaves
