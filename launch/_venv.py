@@ -1,5 +1,7 @@
-"""Lets `python launch/NAME.py` work with any Python: continues in the repository's own
-environment. Standard library only."""
+"""Lets `python launch/NAME.py` work with any Python: it goes on in the repository's environment.
+
+The standard library only.
+"""
 
 import importlib.util
 import os
@@ -17,18 +19,7 @@ def ensure():
     The code that runs is that beside this file, whatever is installed.
     """
     sys.path.insert(0, ROOT)
-    for stream in (
-        sys.stdout,
-        sys.stderr,
-    ):  # a terminal that cannot show a letter shows a question mark
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
     if all(importlib.util.find_spec(name) for name in NEEDED):
-        try:
-            import jax  # noqa: F401  reads its options from the environment
-        except ValueError as error:
-            sys.stderr.write(f"error: JAX does not start: {error}; nearest: unset that variable\n")
-            sys.exit(2)
         return
     home = os.path.join(ROOT, ".venv")
     python = os.path.join(home, "bin", "python")
@@ -46,3 +37,11 @@ def ensure():
             sys.exit("error: `make setup` failed; see above")
     sys.stdout.flush()
     os.execv(python, [python, *sys.argv])
+
+
+def start(name):
+    """Runs the command `name` of `irl_bench.cli` with the flags in `sys.argv`."""
+    ensure()
+    from irl_bench.cli import main
+
+    main.start(name)

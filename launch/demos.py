@@ -1,76 +1,9 @@
-"""Writes a world's demonstrations as npz or Minari, and checks files of every layout that
-docs/demonstrations.md lists.
+"""Writes a world's demonstrations, or checks a file of them.
 
 python launch/demos.py --env=lane_keep --demos=20 --out=demos/lane_keep.npz
-# a Minari dataset, its folder
-python launch/demos.py --env=hopper --demos=50 --noise=0.1 --out=demos/hopper-expert-v0
-python launch/demos.py --env=hopper --check=demos/hopper-expert-v0
-python launch/sweep.py --algo=bc,gail --env=hopper --demos_from=demos/hopper-expert-v0
 """
 
-import _program
-
-
-def define(flags):
-    flags.DEFINE_string("env", "lane_keep", "a registered world")
-    flags.DEFINE_list("world", [], "NAME=VALUE, dials and options of the world")
-    flags.DEFINE_integer("demos", 50, "episodes", lower_bound=1)
-    flags.DEFINE_integer(
-        "steps", None, "length of an episode; by default the world's horizon", lower_bound=1
-    )
-    flags.DEFINE_integer("seed", 0, "of the starts and of the noise", lower_bound=0)
-    flags.DEFINE_float(
-        "noise",
-        0.0,
-        "standard deviation of Gaussian noise on the actions that are executed",
-        lower_bound=0.0,
-    )
-    flags.DEFINE_bool("observation_only", False, "leave the actions out (npz)")
-    flags.DEFINE_string("out", None, "FILE.npz, or the folder of a Minari dataset, NAME-v0")
-    flags.DEFINE_string(
-        "check",
-        None,
-        "read this file or folder (docs/demonstrations.md), say what it holds, and end",
-    )
-
-
-def main(values):
-    from irl_bench.core.settings import BadInput, parsed
-    from irl_bench.plan import registry
-    from irl_bench.rollouts.evaluation import record
-    from irl_bench.run import process
-    from irl_bench.storage import layouts
-    from irl_bench.storage.demonstrations import check_new, read, summary, write_minari, write_npz
-
-    process.configure()
-    loaded = registry.world(
-        values.env, parsed("world", values.world, registry.world(values.env).settings)
-    )
-    world = loaded.world
-    if values.check:
-        found = summary(read(values.check, world))
-        print(", ".join(f"{name} {value}" for name, value in found.items()))
-        return
-    if not values.out:
-        raise BadInput(f"--out is needed; nearest: --out=demos/{values.env}.npz")
-    registry.need_expert(loaded)
-    out = layouts.place(values.out)
-    npz = out.suffix.lower() == ".npz"
-    if not npz and values.observation_only:
-        raise BadInput(f"--observation_only is for npz; nearest: --out={out}.npz")
-    if not npz:
-        check_new(out)
-    made = record(world, values.seed, values.demos, values.steps or world.horizon, values.noise)
-    taken = made.demonstrations
-    if npz:
-        write_npz(out, taken.replace(action=None) if values.observation_only else taken, world)
-    else:
-        write_minari(out, taken, made.last, world)
-    print(
-        f"{values.demos} demonstrations of {world.name}, mean return "
-        f"{taken.reward.sum(1).mean():.1f}: {out}"
-    )
-
+import _venv
 
 if __name__ == "__main__":
-    _program.start(define, main)
+    _venv.start("demos")

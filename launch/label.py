@@ -1,92 +1,9 @@
 """Serves a page on which people compare clips of a world; `rlhf` trains from the answers.
 
-# goes on where it was left
 python launch/label.py --env=lane_keep --pairs=100 --out=labels/lane_keep
-python launch/sweep.py --algo=rlhf --env=lane_keep --rlhf.teacher=human --given=labels/lane_keep
 """
 
-import _program
-
-FACTS = ("env", "pairs", "segment", "demos", "demo_steps", "steps", "seed")
-"""Flags that say what the clips are."""
-
-
-def define(flags):
-    flags.DEFINE_string("env", "lane_keep", "a world that has a picture")
-    flags.DEFINE_list("world", [], "NAME=VALUE, dials and options of the world")
-    flags.DEFINE_integer("pairs", 100, "pairs to be compared", lower_bound=10)
-    flags.DEFINE_integer("segment", 25, "steps of a clip", lower_bound=2)
-    flags.DEFINE_integer(
-        "demos",
-        64,
-        "demonstrations that the clone, whose rollouts are shown, is fitted to",
-        lower_bound=1,
-    )
-    flags.DEFINE_integer("demo_steps", 512, "their length", lower_bound=2)
-    flags.DEFINE_integer("steps", 500, "length of the clone's rollouts", lower_bound=2)
-    flags.DEFINE_integer("seed", 0, "of demonstrations, clone, rollouts and pairs", lower_bound=0)
-    flags.DEFINE_integer(
-        "port", 0, "of the page; 0: any that is free", lower_bound=0, upper_bound=65535
-    )
-    flags.DEFINE_string("out", None, "folder of clips and answers; default: labels/ENV")
-
-
-def main(values):
-    from irl_bench.core import folders
-    from irl_bench.core.settings import BadInput, parsed
-    from irl_bench.labelling import clips, page
-    from irl_bench.plan import registry
-    from irl_bench.run import process
-
-    out = folders.expand(values.out or f"labels/{values.env}")
-    there = (out / clips.CLIPS).exists()
-    facts = clips.clips(out)[0] if there else {"env": values.env}
-    dials = parsed("world", values.world, registry.world(facts["env"]).settings)
-    if there:
-        asked = {name: getattr(values, name) for name in FACTS if values[name].present}
-        for name, value in asked.items():
-            if facts[name] != value:
-                raise BadInput(
-                    f"{out} holds clips of --{name}={facts[name]}, not {value}; nearest: "
-                    f"--{name}={facts[name]}"
-                )
-        for name, value in dials.items():
-            if facts["world"][name] != value:
-                near = f"--world={name}={facts['world'][name]}"
-                raise BadInput(f"{out} holds clips of {near}, not {value}; nearest: {near}")
-    else:
-        process.configure()
-        print("making the clips ...", flush=True)
-        clips.make_clips(
-            out,
-            values.env,
-            dials,
-            values.pairs,
-            values.segment,
-            values.demos,
-            values.demo_steps,
-            values.steps,
-            values.seed,
-        )
-    labelling = page.Labelling(out)
-    try:
-        serving, address = page.serve(labelling, values.port)
-    except OSError as error:
-        raise BadInput(f"--port={values.port}: {error.strerror}; nearest: --port=0") from None
-    print(
-        f"{len(labelling.given)} of {len(labelling.pairs)} answered, in {out}\nopen {address} "
-        "(Ctrl-C ends)",
-        flush=True,
-    )
-    try:
-        serving.serve_forever()
-    except KeyboardInterrupt:
-        print(
-            f"\n{len(labelling.given)} of {len(labelling.pairs)} answered; the same command goes on"
-        )
-    finally:
-        serving.server_close()
-
+import _venv
 
 if __name__ == "__main__":
-    _program.start(define, main)
+    _venv.start("label")

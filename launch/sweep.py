@@ -1,13 +1,9 @@
 """The horizon sweep: does regret grow like T² or like T?
 
 python launch/sweep.py --algo=bc,dagger --env=chain,lane_keep --seeds=20 --budget=smoke
---out=runs/first
 """
 
 import _venv
 
 if __name__ == "__main__":
-    _venv.ensure()
-    from irl_bench.cli import sweep
-
-    sweep.start()
+    _venv.start("sweep")

@@ -1,30 +1,26 @@
-"""What the command line prints beside a sweep: its flags, what there is, every setting, and the
-plan of a run."""
+"""What the sweep prints of itself: its flags, and every setting of an algorithm or a world."""
 
 from __future__ import annotations
 
-import json
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import envs
 from irl_bench import algos
-from irl_bench.core import folders
-from irl_bench.core.cell import CellSpec, fingerprint
+from irl_bench.cli.flags import Owner, options
+from irl_bench.cli.program import called
 from irl_bench.core.settings import BadInput, Setting, nearest, show
-from irl_bench.plan import build as plans
-from irl_bench.plan import presets as table
-from irl_bench.plan import registry as plugins
-from irl_bench.report.terminal import aligned
-from irl_bench.run.runner import computed_elsewhere
-from irl_bench.storage.cells import is_done, read_plan
-from irl_bench.studies import STUDIES, study
-from irl_bench.sweep import check_folder
+from irl_bench.core.text import aligned
+from irl_bench.plan.presets import BUDGETS, budget_of, config_differences
+from irl_bench.plan.references import POLICY, REFERENCE
+
+if TYPE_CHECKING:
+    from irl_bench.plan.registry import Algorithm, LoadedWorld
 
 
-def usage(request: plans.Request, options: Sequence[tuple[str, str]]) -> str:
-    """The flags (`options`: flag and meaning) and the settings of what is asked for."""
-    owners = [*map(plugins.algorithm, request.algo), *map(plugins.world, request.env)]
+def usage(owners: Sequence[Owner]) -> str:
+    """The flags of the sweep, and the settings of `owners`."""
     lines = [
         "Does regret grow like T² or like T? Runs algorithms on worlds and prints a verdict for "
         "each.",
@@ -32,68 +28,49 @@ def usage(request: plans.Request, options: Sequence[tuple[str, str]]) -> str:
         "  python launch/sweep.py --algo=bc,dagger --env=chain,lane_keep --seeds=20 --budget=smoke "
         "--out=runs/first",
         "",
-        *aligned(options),
+        *aligned(options()),
         "",
-        "Settings and dials, --OWNER.NAME=VALUE (--describe=OWNER for units, defaults and "
-        "meaning):",
-        "",
+        "Settings of algorithms and dials of worlds are flags too: --OWNER.NAME=VALUE, as "
+        "--bc.learning_rate=1e-3.",
     ]
     for owner in owners:
         lines += _wrapped(f"--{owner.name}.", owner.settings)
+    if not owners:
+        lines += ["--help with --algo and --env lists theirs."]
     lines += [
+        "--describe=OWNER prints them with unit, default, valid values and meaning.",
         "",
         "Exit status: 0 done, 2 bad input, 74 a result cannot be written, 75 interrupted (the same "
         "command goes on).",
     ]
-    return "\n".join(lines)
-
-
-def listing() -> str:
-    lines = ["algorithms (--algo):"]
-    lines += aligned([(name, plugins.algorithm(name).help) for name in algos.ALGORITHMS])
-    lines += ["", "worlds (--env):"]
-    found = [(name, *plugins.summary(name)) for name in envs.names()]
-    lines += aligned([(name, f"{help} Modes: {', '.join(modes)}.") for name, help, modes in found])
-    lines += ["", "studies (--experiment):"]
-    lines += aligned([(name, study.find(name).help) for name in STUDIES])
-    lines += ["", f"budgets (--budget): {', '.join(table.BUDGETS)}"]
-    lines += [
-        "",
-        "--describe=NAME prints a world's or an algorithm's settings; your own go in as "
-        "package.module:attribute.",
-    ]
-    return "\n".join(lines)
+    return called("\n".join(lines))
 
 
 def describe(name: str) -> str:
     """Every setting of an algorithm or dial of a world, with unit, default, range and meaning."""
-    for ref, kind in ((name, "world"), (name, "algorithm")):
-        registry = envs.WORLDS if kind == "world" else algos.ALGORITHMS
-        if ref in registry:
-            return (
-                _describe_world(plugins.world(ref))
-                if kind == "world"
-                else _describe_algorithm(plugins.algorithm(ref))
-            )
-    if name.startswith(plugins.POLICY):
-        return _describe_algorithm(plugins.algorithm(name))
-    if not plugins.REFERENCE.fullmatch(name):
+    from irl_bench.plan import registry
+
+    if name in envs.WORLDS:
+        return _describe_world(registry.world(name))
+    if name in algos.ALGORITHMS or name.startswith(POLICY):
+        return _describe_algorithm(registry.algorithm(name))
+    if not REFERENCE.fullmatch(name):
         everything = [*algos.ALGORITHMS, *envs.WORLDS]
         raise BadInput(
             f"--describe={name}: no such algorithm or world; did you mean "
             f"{nearest(name, everything)!r}?"
         )
     try:
-        return _describe_world(plugins.world(name))
+        return _describe_world(registry.world(name))
     except BadInput as no_world:
         try:
-            return _describe_algorithm(plugins.algorithm(name))
+            return _describe_algorithm(registry.algorithm(name))
         except BadInput:
             raise no_world from None
 
 
-def _describe_world(found: plugins.LoadedWorld) -> str:
-    world = found.world
+def _describe_world(loaded: LoadedWorld) -> str:
+    world = loaded.world
     kind = (
         f"{world.n_actions} discrete actions"
         if world.n_actions
@@ -103,19 +80,19 @@ def _describe_world(found: plugins.LoadedWorld) -> str:
         "never for sure" if world.recovery_steps is None else f"{world.recovery_steps} steps"
     )
     lines = [
-        f"{found.ref} (world): {found.help}",
+        f"{loaded.ref} (world): {loaded.help}",
         "",
         f"  observation float32[{world.observation_size}], action {kind}",
         f"  T_max = {world.horizon} steps; recovery u = {comes_back}; latency L = {world.latency} "
         "steps",
         "",
         *(
-            [f"options, --{found.name}.NAME=VALUE:", *_settings_table(found.options), ""]
-            if found.options
+            [f"options, --{loaded.name}.NAME=VALUE:", *_settings_table(loaded.options), ""]
+            if loaded.options
             else []
         ),
-        f"dials, --{found.name}.NAME=VALUE (no recompilation):",
-        *_settings_table(found.dials),
+        f"dials, --{loaded.name}.NAME=VALUE (no recompilation):",
+        *_settings_table(loaded.dials),
         "",
         "modes (the first is the world as it is):",
     ]
@@ -128,26 +105,23 @@ def _describe_world(found: plugins.LoadedWorld) -> str:
             )
         )
     lines += ["", "budgets:"]
-    lines += aligned([("", *table.BUDGETS), *_budget_rows(found.ref)])
+    lines += aligned([("", *BUDGETS), *_budget_rows(loaded.ref)])
     return "\n".join(lines)
 
 
 def _budget_rows(ref: str) -> list[tuple[str, ...]]:
-    rows = [table.budget_of(ref, budget) for budget in table.BUDGETS]
-    return [
-        (name, *(show(row.get(name, "")) for row in rows))
-        for name in dict.fromkeys(key for row in rows for key in row)
-    ]
+    budgets = [dataclasses.asdict(budget_of(ref, budget)) for budget in BUDGETS]
+    return [(name, *(show(budget[name]) for budget in budgets)) for name in budgets[0]]
 
 
-def _describe_algorithm(found: plugins.Algorithm) -> str:
-    lines = [f"{found.ref} (algorithm): {found.help}", ""]
-    if not found.settings:
+def _describe_algorithm(algorithm: Algorithm) -> str:
+    lines = [f"{algorithm.ref} (algorithm): {algorithm.help}", ""]
+    if not algorithm.settings:
         return "\n".join([*lines, "It has no settings."])
-    lines += [f"settings, --{found.name}.NAME=VALUE:", *_settings_table(found.settings)]
+    lines += [f"settings, --{algorithm.name}.NAME=VALUE:", *_settings_table(algorithm.settings)]
     for env in envs.names():
-        for budget in table.BUDGETS:
-            changes = table.config_differences(env, found.ref, budget)
+        for budget in BUDGETS:
+            changes = config_differences(env, algorithm.ref, budget)
             if changes:
                 text = ", ".join(f"{name}={show(value)}" for name, value in changes.items())
                 lines += ["", f"on {env}, budget {budget}: {text}"]
@@ -171,115 +145,3 @@ def _wrapped(prefix: str, names: Iterable[str]) -> list[str]:
             line = " "
         line += f" {prefix}{name}"
     return [*lines, line] if line.strip() else lines
-
-
-def dry_study(found: study.Study, request: plans.Request, demos: tuple[int, ...]) -> str:
-    """The plans of a study's parts; writes nothing."""
-    out, lines = folders.expand(request.out), []
-    for part in found.parts(request, demos, out):
-        lines.append(f"{part.name}:")
-        if part.after and not (out / part.after / "learned").is_dir():
-            lines += [f"  planned once {part.after} has been run", ""]
-        else:
-            lines += [dry_run(part.request), ""]
-    return "\n".join(lines)
-
-
-def dry_run(request: plans.Request) -> str:
-    """The plan in words; writes nothing."""
-    plan = plans.build(request)
-    out = folders.expand(request.out)
-    check_folder(out)
-    document = plans.document(plan, "", fingerprint())
-    _, dropped = plans.merge(read_plan(out), document)
-    rows = [
-        (
-            "world",
-            "mode",
-            "algorithm",
-            "cells",
-            "done",
-            "seeds",
-            "demos",
-            "episodes",
-            "rounds",
-            "expert labels",
-            "env steps",
-            "comparisons",
-        )
-    ]
-    missing = []
-    for entry, record in zip(plan.entries, document["entries"], strict=True):
-        todo = [
-            cell
-            for cell, key in zip(entry.cells, record["cells"], strict=True)
-            if not is_done(out, key)
-        ]
-        missing += todo
-        first = entry.cells[0]
-        env, algo, mode = entry.id
-        rows.append(
-            (
-                env,
-                mode,
-                algo,
-                str(len(entry.cells)),
-                str(len(entry.cells) - len(todo)),
-                f"{first.first_seed}..{first.first_seed + entry.seeds - 1}",
-                f"{first.demos} x {first.demo_steps}",
-                str(first.episodes),
-                str(entry.rounds),
-                f"{entry.consumes['expert_queries']:,}",
-                f"{entry.consumes['env_steps']:,}",
-                f"{entry.consumes['preference_labels']:,}",
-            )
-        )
-    seconds, unknown = estimate(missing, out / "log.jsonl")
-    minutes = f"{seconds / 60:.1f} minutes (as in this folder, else as on 2 CPU cores)"
-    known = minutes if len(missing) > unknown or not missing else ""
-    guess = (
-        f"unknown for {unknown} cells (nothing like them has run in this folder)" if unknown else ""
-    )
-    lines = [
-        f"plan: {len(plan.cells)} cells, {len(plan.cells) - len(missing)} done, budget "
-        f"{plan.budget}, results in {out}",
-        "",
-    ]
-    lines += aligned(rows)
-    lines += ["", "expected time: " + " + ".join(filter(None, (known, guess)))]
-    lines += [f"note: {note}" for note in plan.notes] + dropped
-    elsewhere = computed_elsewhere(out, missing, fingerprint())
-    lines += [f"note: {elsewhere}"] if elsewhere else []
-    return "\n".join(lines)
-
-
-def estimate(missing: Sequence[CellSpec], log: Path) -> tuple[float, int]:
-    """Expected wall time [s] of the missing cells, and for how many of them nothing is known.
-
-    A cell is expected to take the mean time of those in `log` (the runner's log.jsonl) of the same
-    algorithm, world, width, horizon and number of episodes, compilation included; else what the
-    table says of two CPU cores, in proportion to episodes.
-    """
-    alike = ("algo", "env", "width", "horizon", "episodes")
-    times: dict[tuple, list[float]] = {}
-    if log.is_file():
-        for line in log.read_text(errors="replace").splitlines():
-            try:
-                record = json.loads(line)
-                seconds = float(
-                    record["wall"]
-                )  # the cell's own share of the time it was computed in
-                times.setdefault(tuple(record[name] for name in alike), []).append(seconds)
-            except (ValueError, KeyError, TypeError, ZeroDivisionError):
-                continue  # a line cut short by a crash says nothing about time
-    seen = [times.get(tuple(getattr(cell, name) for name in alike)) for cell in missing]
-    total, unknown = 0.0, 0
-    for cell, found in zip(missing, seen, strict=True):
-        stored = table.SECONDS.get((cell.env, cell.algo))
-        if found:
-            total += sum(found) / len(found)
-        elif stored:
-            total += stored[0] * cell.episodes / stored[1]
-        else:
-            unknown += 1
-    return total, unknown

@@ -1,0 +1,107 @@
+"""Measures this machine's speed, stores it as JSON and, in the repository, rewrites BENCHMARKS.md
+from the JSON files in benchmarks/.
+
+python launch/bench.py --what=worlds,horizons,seeds,learners,vmapped_learners,robots
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from absl import flags
+
+import irl_bench
+from irl_bench.cli import program
+
+ROOT = Path(irl_bench.__file__).parents[1]
+PAGE = ROOT / "BENCHMARKS.md"
+"""Of the repository; an installed package has none."""
+
+
+def define() -> None:
+    """The command's flags."""
+    flags.DEFINE_list(
+        "what", ["worlds", "horizons", "seeds", "learners", "vmapped_learners", "robots"],
+        "parts to measure: worlds with their expert; horizons and seeds, what more of them cost; "
+        "learners, a round of ppo, "
+        "gail and airl beside the bare rollout; vmapped_learners, seeds in one program; robots, "
+        "ppo beside Brax's trainer; "
+        "empty: only rewrite BENCHMARKS.md",
+    )  # fmt: skip
+    flags.DEFINE_string(
+        "env", "lane_keep", "world whose speed is measured, and which learners train on"
+    )
+    flags.DEFINE_list(
+        "worlds",
+        [],
+        "numbers of worlds; by default 256, 1024, 4096, of robots 256 on a CPU, 16384 elsewhere",
+    )
+    flags.DEFINE_integer(
+        "steps", 256, "steps of an episode of the expert; learners have their own", lower_bound=1
+    )
+    flags.DEFINE_integer("repeats", 7, "timed calls after the first", lower_bound=1)
+    flags.DEFINE_string(
+        "out",
+        None,
+        "JSON file; default: benchmarks/cpu-CORES-cores.json, or DEVICE.json. Elsewhere, no page "
+        "is written",
+    )
+
+
+def check(values: flags.FlagValues) -> None:
+    """Raises BadInput for a part, a number of worlds or a world that cannot be measured."""
+    import envs
+    from irl_bench.core.settings import BadInput
+    from irl_bench.tools import speed, speed_robots
+
+    unknown = [part for part in values.what if part not in speed.PARTS]
+    if unknown:
+        raise BadInput(f"unknown {unknown[0]!r}; --what takes {', '.join(speed.PARTS)}")
+    bad = [count for count in values.worlds if not (count.isdecimal() and int(count))]
+    if bad:
+        raise BadInput(f"--worlds: {bad[0]!r} is not a number of worlds")
+    size = speed_robots.SETTINGS["minibatches"]
+    odd = [int(count) for count in values.worlds if int(count) % size]
+    if "robots" in values.what and odd:
+        near = max(1, round(odd[0] / size)) * size
+        raise BadInput(f"--worlds: robots need a multiple of {size}, not {odd[0]}; nearest: {near}")
+    if values.env not in envs.names():
+        raise BadInput(f"--env: unknown world {values.env!r} ({', '.join(envs.names())})")
+
+
+def main(values: flags.FlagValues) -> None:
+    """Measures what the flags ask for."""
+    check(values)
+    import jax
+
+    from irl_bench.core import folders
+    from irl_bench.running import process
+    from irl_bench.tools import speed
+
+    folder = ROOT / "benchmarks" if PAGE.exists() else Path("benchmarks")
+    if values.what:
+        process.configure(devices=len(os.sched_getaffinity(0)))
+        jax.config.update("jax_enable_compilation_cache", False)  # a first call is a cold one
+        counts = [int(count) for count in values.worlds]
+        record = speed.measure(values.what, values.env, counts, values.steps, values.repeats)
+        cores, device = record["machine"]["cores"], record["machine"]["device"]
+        on_cpu = record["backend"] == "cpu"
+        name = f"cpu-{cores}-cores.json" if on_cpu else f"{device.lower().replace(' ', '-')}.json"
+        out = folders.expand(values.out) if values.out else folder / name
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(record, indent=1) + "\n")
+        print(out.read_text())
+        if out.resolve().parent != folder.resolve():
+            return
+    if PAGE.exists():
+        PAGE.write_text(speed.page(folder))
+        print("rewritten: BENCHMARKS.md")
+
+
+def start() -> NoReturn:
+    """Runs the command and ends the process."""
+    program.start(sys.modules[__name__], define, main)

@@ -1,0 +1,259 @@
+"""From the arguments of the sweep to what is to be done."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+import envs
+from irl_bench import algos
+from irl_bench.cli.flags import BIG, DEFAULTS, NUMBERS, SWITCHES, SYNONYMS, TEXTS, Owner, flags_of
+from irl_bench.core.quantities import REFERENCES
+from irl_bench.core.settings import BadInput, Setting, nearest
+from irl_bench.plan.presets import default_worlds
+from irl_bench.plan.references import NAME, POLICY, REFERENCE, problem_with
+from irl_bench.plan.request import Request
+
+if TYPE_CHECKING:  # it draws, and what draws is slow to import
+    from irl_bench.studies.study import Study
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """What a command line asks for: one of `list`, `describe`, `help`, `dry_run`, or else to run
+    `request`."""
+
+    request: Request
+    list: bool = False
+    describe: str | None = None
+    dry_run: bool = False
+    help: bool = False
+    line: str = ""
+    study: Study | None = None
+    """A study to run on `request` with `demos`, its numbers of demonstrations."""
+    demos: tuple[int, ...] = ()
+    owners: Sequence[Owner] = ()
+    """Algorithms and worlds whose settings `help` prints."""
+
+
+def parse(argv: Sequence[str], program: str = "launch/sweep.py") -> Command:
+    """The command that `argv` (program name first) spells; `program` is how it is noted down.
+
+    Raises:
+      BadInput: any flag, name or value that is unknown, repeated, out of range or misplaced.
+    """
+    for argument in argv[1:]:
+        if argument.lstrip("-").partition("=")[0] in (
+            "undefok",
+            "flagfile",
+        ) and argument.startswith("-"):
+            raise BadInput(
+                f"{argument.partition('=')[0]} is not supported: it would hide spelling mistakes; "
+                "leave it out"
+            )
+    try:
+        first = flags_of(())
+        first(list(argv), known_only=True)
+    except (flags.Error, ValueError) as error:
+        raise BadInput(str(error)) from None
+    chosen, chosen_study = _chosen(first), None
+    if first["experiment"].value is not None:
+        from irl_bench.studies import study
+
+        chosen_study = study.find(first["experiment"].value)
+        chosen |= _of_study(chosen_study, first, chosen)
+    named = any(first[flag].value is not None for flag in ("algo", "env", "policy"))
+    texts_alone = first["list"].value or first["describe"].value is not None
+    if texts_alone or (first["help"].value and not named):
+        owners = []
+    else:
+        owners = _owners(chosen["algo"], chosen["env"])
+    values = flags_of(owners)
+    try:
+        stray = values(list(argv))[1:]
+    except flags.UnrecognizedFlagError as error:
+        raise BadInput(_unknown(error.flagname, values, owners)) from None
+    except (flags.Error, ValueError) as error:
+        raise BadInput(str(error)) from None
+    if stray:
+        raise BadInput(
+            f"stray argument {stray[0]!r}: every option is a flag; nearest: "
+            f"--{nearest(stray[0].lstrip('-'), values)}"
+        )
+    settings: dict[str, dict[str, Any]] = {}
+    for owner in owners:
+        for name in owner.settings:
+            if values[f"{owner.name}.{name}"].value is not None:
+                settings.setdefault(owner.name, {})[name] = values[f"{owner.name}.{name}"].value
+    given = {name: values[name].value for name in NUMBERS if values[name].value is not None}
+    reward, source = values["reward"].value, values["given"].value
+    if reward is not None:
+        if source is not None or "ppo" not in chosen["algo"]:
+            raise BadInput(
+                "--reward is for ppo and stands instead of --given; nearest: --algo=ppo --reward="
+                + reward
+            )
+        if settings.setdefault("ppo", {}).setdefault("reward", "learned") != "learned":
+            raise BadInput(
+                f"--reward and --ppo.reward={settings['ppo']['reward']} contradict; nearest: leave "
+                "out --ppo.reward"
+            )
+        source = reward
+    if chosen_study:
+        given = {**chosen_study.sizes[given.get("budget", DEFAULTS.budget)], **given}
+        if source is not None:
+            raise BadInput(
+                f"--experiment={chosen_study.name} takes nothing of an earlier run; nearest: leave "
+                "out --given"
+            )
+    demos: tuple[int, ...] = given.pop("demos", None) or ()
+    if len(demos) > 1 and (chosen_study is None or chosen_study.fixed):
+        hint = "--experiment=demo_efficiency" if chosen_study is None else f"--demos={demos[-1]}"
+        what = chosen_study.name if chosen_study else "a sweep"
+        raise BadInput(f"--demos: {what} takes one number of demonstrations; nearest: {hint}")
+    out = values["out"].value
+    if out is not None and (not out.strip() or not out.isprintable()):
+        raise BadInput(
+            f"--out={out!r} must be a folder's name of printable characters; nearest: "
+            f"{DEFAULTS.out!r}"
+        )
+    request = Request(
+        **{**chosen, "settings": settings, **given},
+        demos=demos[0] if len(demos) == 1 else None,
+        **{name: bool(values[name].value) for name in ("tensorboard", "observation_only")},
+        given=source,
+        demos_from=values["demos_from"].value,
+        out=out or (f"runs/{chosen_study.name}" if chosen_study else DEFAULTS.out),
+    )
+    modes = {name: bool(values[name].value) for name in ("list", "dry_run", "help")}
+    return Command(
+        request,
+        describe=values["describe"].value,
+        line=" ".join([program, *map(shlex.quote, argv[1:])]),
+        study=chosen_study,
+        demos=demos,
+        owners=[owner for owner in owners if owner.settings],
+        **modes,
+    )
+
+
+def _of_study(study: Study, values: flags.FlagValues, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """The algorithms and worlds of a study: its own where none is named, or where it allows no
+    other algorithms."""
+    for name in ("policy", "mode", "reward"):
+        if values[name].value is not None:
+            raise BadInput(f"--{name} is not for studies; nearest: leave it out, or --experiment")
+    defaults = {"algo": study.algo, "env": study.env}
+    asked = {name: chosen[name] for name in defaults if values[name].value is not None}
+    if study.fixed and set(asked.get("algo", defaults["algo"])) != set(defaults["algo"]):
+        raise BadInput(
+            f"--experiment={study.name} is about {','.join(defaults['algo'])}; nearest: leave out "
+            "--algo"
+        )
+    return defaults | asked
+
+
+def _chosen(values: flags.FlagValues) -> dict[str, Any]:
+    """algo, env, mode and horizons of the first pass, as fields of a Request."""
+    policies = tuple(POLICY + ref for ref in _names("policy", values["policy"].value) or ())
+    for ref in policies:
+        if not REFERENCE.fullmatch(ref.removeprefix(POLICY)):
+            raise BadInput(
+                f"--policy: {ref.removeprefix(POLICY)!r} is not of the form package.module:act"
+            )
+    asked = _names("algo", values["algo"].value)
+    chosen = {
+        "algo": (*(asked or (() if policies else DEFAULTS.algo)), *policies),
+        "env": _names("env", values["env"].value) or default_worlds(asked or (), DEFAULTS.env),
+        "mode": _names("mode", values["mode"].value),
+        "horizons": _horizons(values["horizons"].value),
+    }
+    for name, registry, kind in (
+        ("algo", algos.ALGORITHMS, "algorithm"),
+        ("env", envs.WORLDS, "world"),
+    ):
+        for ref in chosen[name]:
+            problem = None if ref in policies else problem_with(ref, registry, kind)
+            if problem:
+                raise BadInput(f"--{name}: {problem}")
+    return chosen
+
+
+def _names(flag: str, text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    parts = tuple(part.strip() for part in text.split(","))
+    for part in parts:
+        if not part or not NAME.fullmatch(part.replace(":", "")):
+            raise BadInput(
+                f"--{flag}={text}: {part!r} is not a name (letters, digits, '.', '_', '-')"
+            )
+        if parts.count(part) > 1:
+            raise BadInput(
+                f"--{flag}={text}: {part} is given twice; nearest: {','.join(dict.fromkeys(parts))}"
+            )
+    return parts
+
+
+def _horizons(text: str | None) -> tuple[int, ...] | str:
+    if text is None or text.strip() == "auto":
+        return "auto"
+    horizon = Setting("horizons", int, 128, "", low=1, high=BIG)
+    try:
+        values = tuple(horizon.parse(part) for part in text.split(","))
+    except ValueError as error:
+        raise BadInput(f"--horizons={text}: each {error}; or 'auto'") from None
+    ordered = sorted(set(values))
+    if list(values) != ordered:
+        raise BadInput(
+            f"--horizons={text} must be increasing; nearest: {','.join(map(str, ordered))}"
+        )
+    return values
+
+
+def _owners(algorithms: Sequence[str], worlds: Sequence[str]) -> list[Owner]:
+    """The algorithms, references included, and worlds. Raises BadInput if names collide."""
+    from irl_bench.plan import registry
+
+    refs = dict.fromkeys((*algorithms, *REFERENCES))
+    owners = [*map(registry.algorithm, refs), *map(registry.world, worlds)]
+    _distinct(owners)
+    return owners
+
+
+def _distinct(owners: Sequence[Owner]) -> None:
+    names = [owner.name for owner in owners]
+    for owner in owners:
+        taken = {*TEXTS, *NUMBERS, *SWITCHES}
+        if names.count(owner.name) > 1 or owner.name in taken:
+            raise BadInput(
+                f"{owner.ref}: the name {owner.name!r} is taken; rename its module or world"
+            )
+
+
+def _unknown(flag: str, values: flags.FlagValues, owners: Sequence[Owner]) -> str:
+    """What to say of an unknown flag."""
+    owner, dot, field = flag.partition(".")
+    for known in owners:
+        if dot and known.name == owner:
+            what = "dial" if hasattr(known, "world") else "setting"
+            guess = nearest(field, known.settings)
+            return f"--{flag}: {owner} has no {what} {field!r}; " + (
+                f"did you mean --{owner}.{guess}?" if guess else "it has none"
+            )
+    if dot and owner in algos.ALGORITHMS:
+        return (
+            f"--{flag} is given but {owner} is not in the sweep; add it to --algo or leave the "
+            "flag out"
+        )
+    if dot and owner in envs.WORLDS:
+        return (
+            f"--{flag} is given but {owner} is not in the sweep; add it to --env or leave the "
+            "flag out"
+        )
+    meant = SYNONYMS.get(flag.lower()) or (nearest(flag, values),)
+    return f"unknown flag --{flag}; did you mean {' or '.join(f'--{name}' for name in meant)}?"

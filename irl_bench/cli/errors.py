@@ -1,0 +1,48 @@
+"""How every command ends that cannot go on: one line on stderr and an exit status.
+
+0: done. 2: bad input. 74: a result cannot be written. 75: interrupted, with a checkpoint; the same
+command goes on from there. Anything else is a bug and shows its traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+BAD_INPUT = 2
+UNWRITTEN = 74
+INTERRUPTED = 75
+
+
+def complain(error: Exception | str) -> None:
+    """Prints one line on stderr, whatever the error quotes."""
+    text = "".join(c if c.isprintable() or c.isspace() else "?" for c in str(error))
+    text = " ".join(text.split())
+    if len(text) > 600:
+        text = f"{text[:250]} ... {text[-300:]}"
+    print(f"error: {text}", file=sys.stderr)
+
+
+def guarded(body: Callable[[], int | None]) -> int:
+    """The exit status of `body`, whose errors of the user become one line."""
+    from irl_bench.core.settings import BadInput
+    from irl_bench.storage.files import StoreError, WriteError
+
+    try:
+        return body() or 0
+    except (BadInput, StoreError) as error:
+        complain(error)
+        return UNWRITTEN if isinstance(error, WriteError) else BAD_INPUT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` is no error
+        return 0
+
+
+def check_jax() -> None:
+    """Ends the program with one line if JAX cannot read its options from the environment."""
+    try:
+        import jax  # noqa: F401
+    except ValueError as error:
+        complain(f"JAX does not start: {error}; nearest: unset that variable")
+        sys.exit(BAD_INPUT)

@@ -1,0 +1,184 @@
+"""The flags of the sweep: its own, and as `--OWNER.SETTING` those of algorithms and worlds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from absl import flags
+
+from irl_bench.core.settings import Setting, show
+from irl_bench.plan.presets import BUDGETS
+from irl_bench.plan.request import Request
+from irl_bench.studies import STUDIES
+
+DEFAULTS = Request()
+BIG = 10**9
+
+TEXTS = {
+    "algo": (
+        "algorithms, separated by commas: names from --list or package.module:make",
+        ",".join(DEFAULTS.algo),
+    ),
+    "env": (
+        "worlds, separated by commas: names from --list or package.module:factory",
+        f"{','.join(DEFAULTS.env)}; lane_keep for algorithms that drive by themselves; "
+        "grid,coarse_lane for maxent_irl",
+    ),
+    "policy": (
+        "policies trained elsewhere, package.module:act; without --algo nothing else is run",
+        None,
+    ),
+    "experiment": ("a study of several sweeps: " + " or ".join(STUDIES), None),
+    "mode": (
+        "only these modes of the worlds, separated by commas",
+        "as in the table of the experiment",
+    ),
+    "horizons": ("'auto' or increasing horizons T [steps], separated by commas", "auto"),
+    "demos_from": (
+        "demonstrations to use instead of the world's expert's: FILE.npz or a Minari dataset's "
+        "folder",
+        None,
+    ),
+    "given": (
+        "file or folder of an earlier run whose learned policy or reward is taken (stored; ppo; "
+        "judged)",
+        None,
+    ),
+    "reward": ("the same for ppo, and --ppo.reward=learned", None),
+    "out": ("folder of the run; the same folder again adds what is missing", DEFAULTS.out),
+    "describe": ("print an algorithm's or world's settings and end", None),
+}
+NUMBERS = {
+    setting.name: setting
+    for setting in (
+        Setting("seeds", int, 20, "seeds per algorithm, world and mode", low=1, high=100_000),
+        Setting(
+            "first_seed",
+            int,
+            0,
+            "the first seed; shifts every random stream",
+            low=0,
+            high=2**31 - 200_000,
+        ),
+        Setting(
+            "demos", int, 80, "demonstration episodes per seed", unit="episodes", low=1, high=BIG
+        ),
+        Setting("demo_steps", int, 500, "length of a demonstration", unit="steps", low=1, high=BIG),
+        Setting(
+            "episodes", int, 1024, "evaluation episodes per seed", unit="episodes", low=1, high=BIG
+        ),
+        Setting(
+            "T_max",
+            int,
+            1000,
+            "longest horizon; by default the world's",
+            unit="steps",
+            low=2,
+            high=10**6,
+        ),
+        Setting("budget", str, DEFAULTS.budget, "size of the experiment", choices=BUDGETS),
+    )
+}
+SWITCHES = {
+    "list": "print the algorithms, worlds and budgets there are and end",
+    "dry_run": "print the plan, what of it is done and the expected time, and end; writes nothing",
+    "observation_only": "withhold the demonstrations' actions from the algorithms",
+    "tensorboard": "also write TensorBoard files to OUT/tensorboard",
+    "help": "print this text and end",
+}
+
+
+SYNONYMS = {
+    "seed": ("seeds (how many)", "first_seed (which)"),
+    "world": ("env",),
+    "horizon": ("horizons (which)", "T_max (the longest)"),
+    "steps": ("demo_steps", "T_max"),
+    "output": ("out",),
+}
+"""What is meant by flags that others use, where spelling alone would not tell or would tell
+half."""
+
+
+class Owner(Protocol):
+    """An algorithm or a world: what has settings of its own."""
+
+    @property
+    def ref(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def settings(self) -> Mapping[str, Setting]: ...
+
+
+class _Parser(flags.ArgumentParser):
+    """absl's view of a Setting."""
+
+    def __init__(self, setting: Setting):
+        self.setting = setting
+        self.syntactic_help = setting.range
+
+    def parse(self, argument: Any) -> Any:
+        return self.setting.parse(argument)
+
+
+class _Counts(_Parser):
+    """Numbers separated by commas, as a tuple."""
+
+    def parse(self, argument: Any) -> Any:
+        counts: list[int] = [self.setting.parse(part) for part in str(argument).split(",")]
+        if len(set(counts)) < len(counts):
+            raise ValueError(
+                f"{argument} holds a number twice; nearest: "
+                f"{','.join(map(str, dict.fromkeys(counts)))}"
+            )
+        return tuple(counts)
+
+
+def flags_of(owners: Iterable[Owner]) -> flags.FlagValues:
+    """All flags: the sweep's own and, as `--OWNER.SETTING`, those of every owner. All default to
+    None: not given."""
+    values = flags.FlagValues()
+    values.set_gnu_getopt(True)  # a stray argument must not hide the flags after it
+
+    def add(flag: flags.Flag) -> None:
+        flags.DEFINE_flag(flag, values, module_name="irl_bench.cli")
+
+    for name, (help, _) in TEXTS.items():
+        parser = flags.ArgumentParser()
+        add(flags.Flag(parser, None, name, None, help, allow_overwrite=False))
+    for name, help in SWITCHES.items():
+        add(
+            flags.BooleanFlag(
+                name, None, help, short_name="h" if name == "help" else None, allow_overwrite=False
+            )
+        )
+    settings = {**NUMBERS}
+    for owner in owners:
+        settings |= {f"{owner.name}.{name}": setting for name, setting in owner.settings.items()}
+    for name, setting in settings.items():
+        if setting.kind is bool:
+            add(flags.BooleanFlag(name, None, setting.help, allow_overwrite=False))
+        else:
+            parser = _Counts(setting) if name == "demos" else _Parser(setting)
+            add(flags.Flag(parser, None, name, None, setting.help, allow_overwrite=False))
+    return values
+
+
+def options() -> list[tuple[str, str]]:
+    """Every flag and what it does."""
+    rows = [
+        (f"--{name}=...", f"{help}; default: {default or 'none'}")
+        for name, (help, default) in TEXTS.items()
+    ]
+    for name, setting in NUMBERS.items():
+        default = (
+            show(setting.default)
+            if name in ("budget", "first_seed")
+            else "by world and budget, see --describe"
+        )
+        rows.append((f"--{name}=...", f"{setting.help} ({setting.range}); default: {default}"))
+    rows += [(f"--{name}", help) for name, help in SWITCHES.items()]
+    return rows

@@ -1,0 +1,52 @@
+"""The command `irl-bench`: its subcommands are the programs of `launch/`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import NoReturn
+
+COMMANDS = {
+    "sweep": "run algorithms on worlds and print a verdict for each",
+    "train": "train one algorithm on one world and keep what it learned",
+    "report": "rebuild the report of a run from its stored cells",
+    "demos": "write a world's demonstrations, or check a file of them",
+    "demonstrator": "train or measure a world's demonstrator",
+    "search": "search an algorithm's numbers",
+    "label": "serve the page on which people compare clips",
+    "bench": "measure this machine's speed",
+}
+"""Subcommand -> what it does. Each is a module of this package with `start()`."""
+
+
+def main() -> NoReturn:
+    """`irl-bench COMMAND [FLAGS]`."""
+    from irl_bench import __version__
+    from irl_bench.cli.errors import BAD_INPUT, complain
+    from irl_bench.core.settings import nearest
+
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name == "--version":
+        print(__version__)
+        sys.exit(0)
+    if name in ("--help", "-h", "help", ""):
+        print("usage: irl-bench COMMAND [--FLAG=VALUE ...]\n")
+        for command, text in COMMANDS.items():
+            print(f"  {command:<13} {text}")
+        print("\nirl-bench COMMAND --help explains a command; irl-bench sweep --list shows what "
+              "there is.")  # fmt: skip
+        sys.exit(0 if name else BAD_INPUT)
+    if name not in COMMANDS:
+        complain(f"no command {name!r}; did you mean {nearest(name, COMMANDS)!r}?")
+        sys.exit(BAD_INPUT)
+    sys.argv = [f"irl-bench {name}", *sys.argv[2:]]
+    start(name)
+
+
+def start(name: str) -> NoReturn:
+    """Runs a command with the flags in `sys.argv` and ends the process."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal may lack a letter: it shows a question mark
+            stream.reconfigure(errors="replace")
+    importlib.import_module(f"irl_bench.cli.{name}").start()
+    raise AssertionError("a command ends the process")
