@@ -1,12 +1,13 @@
-"""Worlds, each a `brax.envs.Env` with dials, costs and an expert (`envs.core.World`).
+"""Worlds: Brax environments with dials, costs and an expert (`envs.core.World`).
 
-import envs
+    import envs
 
-envs.names()                                  # ('chain', 'lane_keep', 'grid', ...)
-world = envs.make("lane_keep", friction=0.6)
-world = envs.make("hopper", backend="positional")
-# MuJoCo Playground's, with the extra `playground`
-world = envs.make("playground:CartpoleBalance")
+    envs.names()                                        # ("chain", "lane_keep", "grid", ...)
+    world = envs.make("lane_keep", friction=0.6)
+    world = envs.make("hopper", backend="positional")
+    world = envs.make("playground:CartpoleBalance")     # needs the extra `playground`
+
+Worlds know nothing of learning and can be used without `irl_bench`.
 """
 
 from __future__ import annotations
@@ -38,45 +39,54 @@ WORLDS = {
     "inverted_pendulum": "envs.robots.locomotion:InvertedPendulum",
     "inverted_double_pendulum": "envs.robots.locomotion:InvertedDoublePendulum",
 }
-"""The one registry: name -> module:class. A module is imported only when its world is made."""
+"""The registry of worlds: name -> "module:class". `make` imports a module when it needs it."""
 
 BROKEN = {"swimmer": "swimmer is broken in Brax 0.14.2, on every backend; nearest: halfcheetah"}
-"""Worlds one may expect and cannot have, with what to say of them."""
+"""Worlds of Brax that cannot be used, each with the error that `make` raises for it."""
 
 
 PLAYGROUND = "playground:"
-"""Begins the name of a world of MuJoCo Playground's."""
+"""Prefix of the names of MuJoCo Playground's worlds."""
 
 
 def __getattr__(name: str) -> Any:
-    # `envs.core` imports Brax, which takes a second; the names of worlds do not need it.
+    """Imports `World`, `dial` and `soundness` on first use. `envs.core` imports Brax, which takes a
+    second, and the names of worlds do not need it."""
     if name in ("World", "dial", "soundness"):
         return getattr(importlib.import_module("envs.core"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def names() -> tuple[str, ...]:
-    """The names that `make` knows, in the order of the registry."""
+    """Returns the names that `make` accepts, in the order of the registry. MuJoCo Playground's
+    worlds are not among them."""
     return tuple(WORLDS)
 
 
 def make(name: str, **values: float | str) -> World:
-    """A world by name, with the given dials and options and all others at their defaults.
+    """Makes a world by name. Dials and options that are not passed keep their defaults.
 
     Args:
       name: one of `names()`, or playground:NAME.
-      **values: new values by name of dial or option; `launch/sweep.py --describe=NAME` prints them
-        with units and ranges.
+      **values: values of dials and options by name; `launch/sweep.py --describe=NAME` prints them
+        with their units and ranges.
+
+    Returns:
+      A new world.
 
     Raises:
-      ValueError: an unknown world or dial (the nearest name is given), a value that is not finite
-        or out of range, or an option that the world does not have.
+      ValueError: the world or a dial is unknown (the message names the nearest one), a dial's value
+        is not finite or out of range, or an option does not have that value; one line.
     """
     return build(kind(name), name, **values)
 
 
 def kind(name: str) -> type[World]:
-    """The class of a world by name, without making one. Raises ValueError as `make` does."""
+    """Returns the class of a world by name without making an instance.
+
+    Raises:
+      ValueError: the world is unknown, broken in Brax or not installed; one line.
+    """
     if name.startswith(PLAYGROUND):
         return importlib.import_module("envs.robots.playground").kind(name)
     if name not in WORLDS:
@@ -88,8 +98,19 @@ def kind(name: str) -> type[World]:
 
 
 def build(factory: Callable[..., World], name: str, **values: float | str) -> World:
-    """`factory(**options)` with dials; `factory.options` says which of the values are options.
-    Raises ValueError as `make`."""
+    """Makes a world from its class or factory.
+
+    Args:
+      factory: takes options by name and returns a world; `factory.options` lists the options.
+      name: what error messages call the world.
+      **values: values of options, which go to `factory`, and of dials.
+
+    Returns:
+      A new world.
+
+    Raises:
+      ValueError: as `make`.
+    """
     valid = getattr(factory, "options", {})
     options = {option: values.pop(option) for option in valid if option in values}
     for option, value in options.items():
@@ -99,19 +120,28 @@ def build(factory: Callable[..., World], name: str, **values: float | str) -> Wo
                 f"{name}.{option}={value} must be one of {known}; nearest: "
                 f"{nearest(str(value), valid[option])}"
             )
-    made = factory(**options)
-    return with_dials(made, **values) if values else made
+    world = factory(**options)
+    return with_dials(world, **values) if values else world
 
 
 def with_dials(world: World, **dials: Any) -> World:
-    """`world` with some dials replaced by checked values; raises ValueError as `make` does."""
+    """Returns `world` with some dials changed, after checking their values.
+
+    Args:
+      world: is not changed.
+      **dials: numbers by name of dial.
+
+    Raises:
+      ValueError: a dial is unknown, or its value is not a finite number in the dial's range; one
+        line.
+    """
     from envs.core import dial_fields
 
     fields = dial_fields(world.dials)
     for name, value in dials.items():
         if name not in fields:
             near = nearest(name, fields)
-            hint = f"; did you mean {near!r}?" if near else "; it has none"
+            hint = f"; did you mean {near!r}?" if near else ": it has no dials"
             raise ValueError(f"{world.name} has no dial {name!r}{hint}")
         low, high = (
             fields[name].metadata.get(end, edge)

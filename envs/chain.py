@@ -1,21 +1,20 @@
-"""Analytic worlds: a two-state chain (on or off the demonstrations' distribution) whose cost has a
-closed form.
+"""A two-state chain, on or off the demonstrations' distribution, whose cost has a closed form.
 
-While on, one of 64 situations is drawn afresh at every step, and one of three lane actions is right
-in it. 99 steps in 100 are plain; the others hold one of 63 rare situations, Zipf-1 distributed. A
-wrong action leaves the distribution with probability `hazard`. While off, every situation looks the
-same: a view that demonstrations never contain, because the expert never errs. The fourth action,
+On the distribution, every step draws one of 64 situations, in which one of three lane actions is
+right. 99 steps in 100 are plain; the others hold one of 63 rare situations, Zipf-1 distributed. A
+wrong action leaves the distribution with probability `hazard`. Off it, every situation looks the
+same. Demonstrations never contain this view, because the expert never errs. The fourth action,
 `recover`, then comes back with probability `recovery`. A deterministic policy thus leaves at a rate
 h and returns at a rate rho, both exact (`exact_rates`), and its cumulative cost is known at every
-horizon (`closed_form`). A behavioural clone's only errors are missing mass: situations that its n
-independent labels did not hold, in expectation sum_k p_k (1 - p_k)^n (`missing_mass`).
+horizon (`closed_form`). A behavioural clone errs only in situations that none of its n independent
+labels holds. Their expected probability is sum_k p_k (1 - p_k)^n (`missing_mass`).
 
-Modes, each a change of dials:
+Modes, each a set of changed dials:
 
 * `dagger_chain`, the nominal one: an error costs 1 / recovery = 3 steps on average if the policy
   knows `recover`;
-* `cliff`: nobody comes back;
-* `recoverable`: everybody comes back, whatever they do, at 1/4 per step;
+* `cliff`: no policy comes back;
+* `recoverable`: every policy comes back, whatever its actions, with probability 1/4 per step;
 * `front_loaded`: only the first action matters, and it always meets a rare situation. J(T) is
   linear in T at a fixed policy; the T² of the theory appears as J / eps because the error rate
   averaged over an episode, eps, falls like 1/T.
@@ -27,6 +26,7 @@ Source: Ross and Bagnell 2010 (cliff, front-loaded errors); Ross, Gordon and Bag
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -52,21 +52,22 @@ SITUATIONS = 64
 OFF_VIEW = SITUATIONS
 """Index of the off flag in the observation."""
 RECOVER = 3
-"""The action that comes back; wrong in every situation. The actions before it are the lane
+"""The action that comes back; it is wrong in every situation. The actions before it are the lane
 actions."""
 ACTIONS = RECOVER + 1
+"""The number of actions."""
 
 RARE = 0.01
-"""Share of the steps that hold a rare situation."""
+"""Share of steps with a rare situation."""
 _weights = np.append(0.0, 1.0 / np.arange(1, SITUATIONS))
 ZIPF = _weights / _weights.sum()
-"""float64[K]: the rare situations 1, 2, ... among themselves, p_k = (1 / k) / sum_j (1 / j);
-situation 0 is the plain one."""
+"""float64[K]: probability of each situation given that it is rare, p_k = (1 / k) / sum_j (1 / j);
+situation 0, the plain one, has 0."""
 PROBABILITY = np.append(1.0 - RARE, RARE * ZIPF[1:])
-"""float64[K]: of each situation at any step."""
+"""float64[K]: probability of each situation at any step."""
 CORRECT = np.arange(SITUATIONS, dtype=np.int32) % RECOVER
-"""int32[K]: the right action of each situation; among the rare ones the three hold 0.20, 0.47
-and 0.33 of the mass."""
+"""int32[K]: the right action in each situation; the three actions are right in 0.20, 0.47 and 0.33
+of the rare situations' mass."""
 
 
 @struct.dataclass
@@ -97,12 +98,12 @@ class ChainDials:
 
 @struct.dataclass
 class ChainState:
-    """Where the chain is."""
+    """The inner state of the chain."""
 
     situation: jax.Array
-    """int32[] in 0..K-1: what is drawn for this step; not visible while off."""
+    """int32[] in 0..K-1: the situation of this step, which is hidden while off."""
     off: jax.Array
-    """bool[]."""
+    """bool[]: whether the chain is off the demonstrations' distribution."""
     step: jax.Array
     """int32[]: steps since reset."""
     key: jax.Array
@@ -112,13 +113,13 @@ class ChainState:
 class Chain(World):
     """Two states with a closed-form cost: on the demonstrations' distribution, or off it.
 
-    Observation float32[65]: one-hot of the situation while on; all zeros but the last, the off
-    flag, while off.
+    The observation is float32[65]: one-hot of the situation while on; while off, only the last
+    entry, the off flag, is 1.
 
     The action is int32[]: 0, 1 and 2 are lane actions, 3 is `recover`. Cost and graded cost are
     both 1 if the state reached is off, and the reward is 1 - cost. `recovery_steps` is the number
-    of steps within which the expert is back in 99 % of cases at the nominal dials: log 0.01 / log(1
-    - recovery), 12.
+    of steps within which the expert is back in 99 % of cases at the nominal dials:
+    log 0.01 / log(1 - recovery), 12.
     """
 
     name = "chain"
@@ -139,18 +140,20 @@ class Chain(World):
 
     @property
     def observation_size(self) -> int:
+        """K + 1, the situations and the off flag."""
         return SITUATIONS + 1
 
     @property
     def action_size(self) -> int:
+        """The number of actions."""
         return ACTIONS
 
     def reset(self, rng: jax.Array) -> State:
-        """A start on the distribution. rng: uint32[2], consumed."""
+        """Returns a start on the distribution; rng, uint32[2], is consumed."""
         key, draw = jax.random.split(rng)
         place, rare = jax.random.uniform(draw, (2,))
-        # The inverse of the distribution function: its last RARE holds the rare situations, so
-        # `rare` picks among those alone.
+        # `_situation` inverts the distribution function, whose last share RARE holds the rare
+        # situations.
         place = jnp.where(rare < self.dials.front, 1.0 - RARE + RARE * place, place)
         situation = _situation(place)
         return _state(
@@ -159,8 +162,8 @@ class Chain(World):
         )
 
     def step(self, state: State, action: jax.Array) -> State:
-        """One step; action int32[] in 0..3."""
-        chain, dials = state.pipeline_state, self.dials
+        """Returns the next state; the action is int32[] in 0..3."""
+        chain, dials = cast(ChainState, state.pipeline_state), self.dials
         key, draw = jax.random.split(chain.key)
         next_situation, chance = jax.random.uniform(draw, (2,))
         wrong = action != jnp.asarray(CORRECT)[chain.situation]
@@ -171,14 +174,14 @@ class Chain(World):
         return _state(reached, 1.0 - off.astype(jnp.float32))
 
     def expert(self, state: State, key: jax.Array) -> jax.Array:
-        """The right action while on, `recover` while off. The key is not used."""
+        """Returns the right action while on, `recover` while off, int32[]; the key is not used."""
         del key
-        chain = state.pipeline_state
+        chain = cast(ChainState, state.pipeline_state)
         return jnp.where(chain.off, jnp.int32(RECOVER), jnp.asarray(CORRECT)[chain.situation])
 
     def expected_cost(self, policy: Callable[[jax.Array], jax.Array], horizon: int) -> jax.Array:
-        """The recursion behind `closed_form` for the policy's action in every one of the K + 1
-        views."""
+        """Returns J(T), float32[horizon], by the recursion behind `closed_form`, from the policy's
+        actions in the K + 1 views."""
         dials = self.dials
         actions = jax.vmap(policy)(jnp.eye(SITUATIONS + 1))
         wrong = (actions[:SITUATIONS] != jnp.asarray(CORRECT)).astype(jnp.float32)
@@ -198,33 +201,35 @@ class Chain(World):
 
 
 def _situation(uniform: jax.Array) -> jax.Array:
-    """int32[]: inverse of the cumulative distribution at `uniform` in [0, 1)."""
-    # The last edge is left out: it is 1 up to rounding, and an index of K must not come out.
+    """Returns int32[], the inverse of the cumulative distribution at `uniform` in [0, 1)."""
+    # Without the last edge, which is 1 up to rounding, the index cannot be K.
     edges = jnp.asarray(np.cumsum(PROBABILITY)[:-1], jnp.float32)
     return jnp.searchsorted(edges, uniform, side="right").astype(jnp.int32)
 
 
 def _state(chain: ChainState, reward: jax.Array) -> State:
+    """Returns the state of the world with observation and costs."""
     cost = chain.off.astype(jnp.float32)
     observation = jax.nn.one_hot(jnp.where(chain.off, OFF_VIEW, chain.situation), SITUATIONS + 1)
     metrics = {"cost": cost, "graded_cost": cost}
-    return State(chain, observation, reward, jnp.zeros(()), metrics)
+    inner = cast(Any, chain)  # Brax annotates the states of its own physics alone
+    return State(inner, observation, reward, jnp.zeros(()), metrics)
 
 
 def exact_rates(actions: np.ndarray, dials: ChainDials) -> tuple[float, float]:
-    """(h, rho) [1/step] of the deterministic policy that plays `actions[i]` when entry i of its
-    observation is 1.
+    """Returns (h, rho) [1/step] of the deterministic policy that plays `actions[i]` when entry i of
+    its observation is 1.
 
-    h = hazard * sum_k p_k 1[a_k != a*_k], the rate of leaving (of all steps but the first, scaled
-    by 1 - front); rho = 1 - (1 - recovery 1[a_off = recover]) (1 - reacquisition), the rate of
-    coming back.
+    h = hazard * sum_k p_k 1[a_k != a*_k] is the rate of leaving; the rate of every step but the
+    first is (1 - front) h. rho = 1 - (1 - recovery 1[a_off = recover]) (1 - reacquisition) is the
+    rate of coming back.
 
     Args:
       actions: int[K + 1], the action in each situation, then the one in the off view.
-      dials: the world's.
+      dials: of the world.
 
     Raises:
-      ValueError: if `actions` does not hold K + 1 entries.
+      ValueError: `actions` does not hold K + 1 entries.
     """
     actions = np.asarray(actions)
     if actions.shape != (SITUATIONS + 1,):
@@ -235,8 +240,13 @@ def exact_rates(actions: np.ndarray, dials: ChainDials) -> tuple[float, float]:
 
 
 def exact_first(actions: np.ndarray, dials: ChainDials) -> float:
-    """The probability that the same policy leaves in the first step: situations are rare there
-    with probability `front`."""
+    """Returns h_1, the probability that a deterministic policy leaves in the first step, whose
+    situation is rare with probability `front`.
+
+    Args:
+      actions: int[K + 1], as in `exact_rates`.
+      dials: of the world.
+    """
     wrong = np.asarray(actions)[:SITUATIONS] != CORRECT
     front = float(dials.front)
     return float(dials.hazard) * float(((1.0 - front) * PROBABILITY + front * ZIPF) @ wrong)
@@ -245,8 +255,8 @@ def exact_first(actions: np.ndarray, dials: ChainDials) -> float:
 def closed_form(
     h: float, rho: float, horizons: np.ndarray, front: float = 0.0, first: float | None = None
 ) -> np.ndarray:
-    """J(T): the expected number of failures among the states reached by the first T steps, starting
-    on.
+    """Returns J(T), the expected number of failures among the states reached by the first T steps,
+    starting on the distribution.
 
     With the first step's hazard h_1, the later steps' h' = (1 - front) h and q = 1 - h' - rho, the
     state after step t is off with probability p_t = q^(t-1) h_1 + h' (1 + q + ... + q^(t-2)), and
@@ -265,7 +275,7 @@ def closed_form(
       first: h_1, from `exact_first`; h if None.
 
     Returns:
-      float64[...], as `horizons`.
+      float64[...], the shape of `horizons`.
     """
     horizons = np.asarray(horizons)
     later = (1.0 - front) * h
@@ -275,7 +285,7 @@ def closed_form(
 
 
 def missing_mass(labels: int) -> tuple[float, float]:
-    """Expected probability, and expected number, of the situations that `labels` independent
-    labels do not hold."""
+    """Returns (expected probability, expected number) of the situations that `labels` independent
+    labels do not contain."""
     absent = (1.0 - PROBABILITY) ** labels
     return float(PROBABILITY @ absent), float(absent.sum())

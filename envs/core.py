@@ -1,23 +1,23 @@
-"""What every world here adds to `brax.envs.Env`: dials, costs and an expert that can be asked
-anywhere.
+"""The base class of all worlds: a Brax environment with dials, costs and an expert.
 
 A world is an ordinary Brax environment, `reset(key) -> State` and `step(state, action) -> State`,
 with
 
-* `state.metrics["cost"]`: 1.0 if the state just reached is a failure, else 0.0 (0.0 after `reset`);
-  NaN, as are the other cost and the reward, after an action or in a state that is not finite, since
-  a failure of numbers must not pass for success;
-* `state.metrics["graded_cost"]`: the same loss in [0, 1] with intermediate values;
-* `expert(state, key)`: the demonstrator's action at *any* state, inside jit;
-* `dials`: a frozen dataclass of scalars. They are data: `world.bind(dials)` inside jit swaps them
-  without recompiling.
+* `state.metrics["cost"]`: 1.0 if the state just reached is a failure, else 0.0. It is 0.0 after
+  `reset`. After an action or in a state that is not finite, cost, graded cost and reward are NaN,
+  so that broken numbers never count as success;
+* `state.metrics["graded_cost"]`: the same loss in [0, 1], with intermediate values;
+* `expert(state, key)`: the demonstrator's action at *any* state; it runs inside jit;
+* `dials`: a frozen dataclass of scalars. Dials are data: `world.bind(dials)` inside jit changes
+  them without recompiling.
 
-Failure never ends an episode. It is absorbed or recovered from until the horizon, so a cost curve
-has no survivors' bias.
+A failure never ends an episode. The cost is paid until the horizon or until the world recovers, so
+a cost curve has no survivorship bias.
 """
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import copy
 import dataclasses
@@ -29,9 +29,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-with contextlib.redirect_stdout(
-    io.StringIO()
-):  # Brax's MuJoCo prints that its optional part `warp` is not installed
+# MuJoCo prints that its optional part `warp` is not installed.
+with contextlib.redirect_stdout(io.StringIO()):
     from brax import envs as brax_envs
     from brax import math as brax_math
     from brax.envs.base import Env, State
@@ -47,7 +46,17 @@ def dial(
     low: float = float("-inf"),
     high: float = float("inf"),
 ) -> Any:
-    """A dial's default, what it means, its unit and its closed range [low, high]."""
+    """Declares a dial: a field of a world's `flax.struct.dataclass` of dials.
+
+    Args:
+      default: its value unless a flag, a mode or `World.bind` changes it.
+      help: its meaning, in a few words.
+      unit: its unit; "1" for a number without one.
+      low, high: its closed range.
+
+    Returns:
+      A dataclass field whose metadata hold help, unit, low and high.
+    """
     return struct.field(
         pytree_node=True,
         default=default,
@@ -56,14 +65,17 @@ def dial(
 
 
 def dial_fields(dials: Any) -> dict[str, dataclasses.Field]:
-    """The dials of a world by name; `field.metadata` holds help, unit, low and high."""
+    """Returns the fields of a world's dials by name; `field.metadata` holds help, unit, low and
+    high."""
     return {f.name: f for f in dataclasses.fields(dials)}
 
 
 def soundness(*arrays: jax.Array) -> jax.Array:
-    """float32[]: 0 if every number in the arrays is finite, else NaN. Added to a cost it marks
-    what cannot be judged: comparisons with NaN are false, so broken physics and NaN actions
-    would pass for success."""
+    """Returns float32[]: 0 if every number in the arrays is finite, else NaN.
+
+    A world adds it to its costs. Without it, broken physics and NaN actions would count as success,
+    because comparisons with NaN are false.
+    """
     finite = jnp.stack([jnp.isfinite(array).all() for array in arrays]).all()
     return jnp.where(finite, 0.0, jnp.nan)
 
@@ -73,23 +85,22 @@ class World(Env):
 
     Attributes:
       name: as in the registry; letters, digits, dot, underscore and hyphen.
-      dials: the world's frozen dataclass of dials (`flax.struct.dataclass`), every leaf a scalar.
-      modes: named changes of dials that the sweep runs side by side; the first is the world as it
-        is.
-      horizon: T_max [steps], the longest horizon the world is meant for.
-      n_actions: number of actions of a discrete world, None for a continuous one. A discrete action
-        is an int32 scalar, a continuous one float32[action_size] in [-1, 1].
+      dials: a frozen `flax.struct.dataclass`; every leaf is a scalar.
+      modes: named sets of changed dials that a sweep compares; the first one changes nothing.
+      horizon: T_max [steps], the longest horizon that the world is meant for.
+      n_actions: number of actions of a discrete world; None in a continuous one. A discrete action
+        is an int32 scalar, a continuous one is float32[action_size] in [-1, 1].
       recovery_steps: u, the steps within which the expert undoes a failure in at least 99 % of
-        cases (None: it cannot).
-      latency: L, the steps from a wrong action to the failure it causes.
-      options: {name: valid values, the default first} of what is chosen when a world is made and
-        cannot be turned later, such as a backend; its constructor takes them by name.
+        cases; None if it cannot.
+      latency: L, the steps from a wrong action to the failure that it causes.
+      options: {name: valid values, the default first} of choices that are fixed when a world is
+        made, such as a backend; the constructor takes them by name.
       chosen: the options in use.
-      source: {file name: SHA-256} of files that determine the world's numbers, such as a
+      source: {file name: SHA-256} of the files that determine the world's numbers, such as a
         demonstrator's weights.
-      failure_flags: entries of the observation that tell of a failure as such; demonstrations hold
-        them constant. Reward learners are kept from reading them unless told otherwise: they would
-        only learn the flag.
+      failure_flags: indices of the observation's entries that show a failure directly;
+        demonstrations hold them constant. The discriminators of GAIL and AIRL do not see them by
+        default, because they would learn nothing but the flag.
     """
 
     name: str
@@ -106,48 +117,70 @@ class World(Env):
 
     @property
     def has_expert(self) -> bool:
-        """Whether `expert` can be asked."""
+        """Whether `expert` returns actions."""
         return True
 
     @property
     def backend(self) -> str:
+        """Name of the physics: one of Brax's backends, or "irl_bench" for a world's own."""
         return "irl_bench"
 
+    @property
+    @abc.abstractmethod
+    def observation_size(self) -> int:
+        """O, number of entries of an observation, which is one flat vector."""
+
     def bind(self, dials: Any) -> World:
-        """This world with other dials; cheap, and legal inside jit."""
+        """Returns a copy of this world with other dials; cheap, and allowed inside jit."""
         bound = copy.copy(self)
         bound.dials = dials
         return bound
 
     def dials_for(self, mode: str) -> Any:
-        """The dials of a mode as float32 leaves, ready to be passed to a jitted function."""
+        """Returns the dials of a mode as float32 scalars, to be passed to a jitted function.
+
+        Raises:
+          KeyError: the world has no such mode.
+        """
         changed = self.dials.replace(**self.modes[mode])
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), changed)
 
     def expert(self, state: State, key: jax.Array) -> jax.Array:
-        """The demonstrator's action at `state`: int32[] for a discrete world,
-        float32[action_size] otherwise."""
+        """Returns the demonstrator's action at `state`.
+
+        Args:
+          state: any state of the world, also one that the demonstrator never reaches.
+          key: consumed by a demonstrator that draws its actions.
+
+        Returns:
+          int32[] in a discrete world, else float32[action_size].
+
+        Raises:
+          NotImplementedError: the world has no expert.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no expert")
 
     def probe(self) -> dict[str, Any] | None:
-        """States in which a learned reward is looked at, on a grid of two quantities; None in a
-        world without.
+        """Returns a grid of states over two quantities, on which reports show learned rewards.
 
         Returns:
-          observation: float32[P, O], row by row of y.
-          x, y: float32[P], the two quantities, and x_name, y_name: what they are, with units.
-          cost: float32[P], the graded cost there.
+          None in a world without such a grid, else a dictionary with
+          observation: float32[P, O], row by row of y;
+          x, y: float[P], the two quantities;
+          x_name, y_name: their names, with units;
+          cost: float[P], the graded cost of each state.
         """
         return None
 
     def picture(self, state: State) -> dict[str, jax.Array] | None:
-        """What has to be known to draw a state for people; None in a world that is not drawn.
+        """Returns the quantities from which a state is drawn; runs inside jit.
 
         Returns:
-          road: float32[3 + K], a car's arc length [m], lateral offset [m] and heading error [rad],
-            and the curvatures [1/m] at the knots of a closed road; or
-          bodies: float32[B, 2], forward place and height [m] of a robot's parts, and
-          parents: int32[B], the part that each hangs on, -1 for none.
+          None in a world that is not drawn, else a dictionary with either
+          road: float32[3 + K], the car's arc length [m], lateral offset [m] and heading error
+            [rad], then the curvatures [1/m] at the knots of a closed road; or
+          bodies: float32[B, 2], forward position and height [m] of a robot's parts, and
+          parents: int32[B], the part that each one is attached to, -1 for none.
         """
         del state
         return None
@@ -155,11 +188,15 @@ class World(Env):
     def expected_cost(
         self, policy: Callable[[jax.Array], jax.Array], horizon: int
     ) -> jax.Array | None:
-        """J(T) for T = 1..horizon in closed form, float32[horizon]; None in a world that has none.
+        """Returns J(T), the expected cumulative cost of a policy, in closed form.
 
         Args:
-          policy: observation -> action, deterministic. Called inside jit; the bound dials apply.
-          horizon: the longest T.
+          policy: observation -> action, deterministic; called inside jit.
+          horizon: the longest T [steps].
+
+        Returns:
+          float32[horizon], J(T) for T = 1..horizon under the bound dials; None in a world without
+          a closed form.
         """
         del policy, horizon
         return None

@@ -1,6 +1,6 @@
-"""Worlds as pictures: clips as plain lines that a browser draws, and single frames as pixels.
+"""Draws worlds: clips as plain lines for a browser, and single frames as pixels.
 
-A road is shown from above, a robot from the side, a grid as its cells, and any other world as a
+A road is drawn from above, a robot from the side, a grid as its cells, and any other world as a
 chart of its observation.
 """
 
@@ -26,42 +26,40 @@ if TYPE_CHECKING:
 __all__ = ["HEIGHT", "RECENT", "WIDTH", "clip", "frame", "view"]
 
 CAR = ((1.2, 0.35), (-1.2, 0.35), (-1.2, -0.35), (1.2, -0.35))
-"""Corners of the car as drawn: forward and left [m]; slimmer than it is, so that it fits a lane
-of 2 m."""
+"""Corners of the drawn car, (forward, left) [m]; it is slimmer than the real one to fit a lane of
+2 m."""
 WINDSCREEN = ((0.55, 0.28), (0.2, 0.28), (0.2, -0.28), (0.55, -0.28))
-"""Corners of its windscreen, which tells front from back."""
+"""Corners of its windscreen, which shows where the front is [m]."""
 ROAD_SPAN, ROBOT_SPAN = 26.0, 5.0
-"""Metres that a clip shows from left to right; it follows the car or the robot."""
+"""Width of a clip [m], which follows the car or the robot."""
 BEHIND, AHEAD, STEP = 15.0, 25.0, 0.5
-"""Metres of road drawn before the first and past the last place of a clip, and between two
-points of it."""
+"""Length of road drawn before the first and past the last position of a clip, and the distance
+between its points [m]."""
 
 WIDTH, HEIGHT = 480, 320
-"""Size of a frame [pixels]; multiples of 16, as encoders of video want them."""
+"""Size of a frame [pixels]; multiples of 16, as video encoders require."""
 FINER = 2
-"""Frames are drawn this much larger and then averaged, which smooths their edges."""
+"""Frames are drawn this many times larger and then averaged, which smooths their edges."""
 RECENT = 60
-"""Steps whose rewards and costs a chart shows."""
+"""Number of latest steps whose rewards and costs a chart shows."""
 FENCE = RAIL + 0.36
-"""Distance of the drawn rail from the middle of the lane [m]: the car's side meets it, while
-`RAIL` bounds the car's middle."""
+"""Distance of the drawn rail from the middle of the lane [m]: the car's side touches it when the
+car's middle is at `RAIL`."""
 LANE_SPAN, LEAD = 20.0, 5.0
-"""Metres of road that a frame shows from left to right, and by how many its middle is ahead of
-the car."""
+"""Width of a frame of the road, and the distance of its middle ahead of the car [m]."""
 DASH, POST = 3.0, 4.0
-"""Length of a dash of the middle line and of the gap after it, and the distance of two posts of
-the rail [m]."""
+"""Length of a dash of the middle line and of the gap after it, and the distance between two posts
+of the rail [m]."""
 SKY_ROOM = 1.1
-"""Height of the middle of a frame above a robot's ground [m]; a torso higher or lower than this
-by `REACH` moves it."""
+"""Height of the middle of a frame above a robot's ground [m]."""
 REACH = 1.2
+"""A torso further than this from the middle of the frame moves the frame up or down [m]."""
 SPHERE, CAPSULE = 2, 3
-"""MuJoCo's numbers of the shapes that robots are made of."""
+"""MuJoCo's numbers for the two shapes that robots consist of."""
 FROM_ABOVE = {"reacher": (0.98, (0.0, 0.0)), "pusher": (2.4, (0.4, -0.2))}
-"""Robots that move in a horizontal plane: metres from left to right, and the middle of the frame
-[m]."""
+"""Robots that move in a horizontal plane: (width of the frame [m], its middle [m])."""
 AIMS = "target", "goal"
-"""Links that are places to reach."""
+"""Links that mark the place to reach."""
 
 GRASS, SHOULDER, ASPHALT, PAINT, DASHES, WOOD = (
     "#b5c99a",
@@ -85,11 +83,15 @@ TERRAIN_NAMES = {"m": "mud", "g": "gravel", "G": "goal"}
 
 
 def clip(picture: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What `World.picture` gave along a clip of H steps, leaves [H, ...], as {"still": lines,
-    "frames": [H] of lines, "span"}.
+    """Turns a clip of H steps into lines for a browser.
 
-    A line is {"kind": its style, "points": [[x, y], ...]}; x is forward, y to the left (a road) or
-    up (a robot), in metres.
+    Args:
+      picture: `World.picture` along the clip, arrays [H, ...].
+
+    Returns:
+      {"still": lines that do not move, "frames": a list of H lists of lines, "span": width [m]}. A
+      line is {"kind": its style, "points": [[x, y], ...]}; x is forward, y to the left on a road
+      and up with a robot [m].
     """
     return (
         _road(picture["road"])
@@ -99,10 +101,10 @@ def clip(picture: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def view(world: World) -> Callable[[State], dict[str, jax.Array] | None]:
-    """What `frame` has to know of a state to draw it; a function that is legal inside jit.
+    """Returns a function from a state to the arrays that `frame` draws; it runs inside jit.
 
-    Of a robot it gives {"ends": float32[G, 2, 3]}, the two ends of each of its capsules, both the
-    same for a sphere [m]. Of any other world it gives `world.picture`.
+    For a robot these are {"ends": float32[G, 2, 3]}, the two ends of each of its G capsules [m],
+    equal for a sphere. For any other world they are those of `World.picture`.
     """
     if not isinstance(world, Robot):
         return world.picture
@@ -110,10 +112,10 @@ def view(world: World) -> Callable[[State], dict[str, jax.Array] | None]:
 
     def ends(state: State) -> dict[str, jax.Array]:
         poses = cast(Any, state.pipeline_state).x
-        still = jnp.zeros(3), jnp.array([1.0, 0.0, 0.0, 0.0])
+        ground = jnp.zeros(3), jnp.array([1.0, 0.0, 0.0, 0.0])
         place, turn = (
-            jnp.concatenate([one[None], many])[links + 1]
-            for one, many in zip(still, (poses.pos, poses.rot))
+            jnp.concatenate([fixed[None], moving])[links + 1]
+            for fixed, moving in zip(ground, (poses.pos, poses.rot))
         )
         points = jnp.asarray(np.stack([middle - along, middle + along], 1), jnp.float32)
         rotated = jax.vmap(lambda pair, q: jax.vmap(brax_math.rotate, (0, None))(pair, q))(
@@ -125,12 +127,12 @@ def view(world: World) -> Callable[[State], dict[str, jax.Array] | None]:
 
 
 def _shapes(robot: Robot) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The spheres and capsules of a robot and of what surrounds it.
+    """Lists the G spheres and capsules of a robot and its surroundings.
 
     Returns:
-      links: int[G], the link that each hangs on, -1 for none.
+      links: int[G], the link that each shape is fixed to, -1 for none.
       radius: float[G] [m].
-      middle, along: float[G, 3], its middle and half its length in the link's frame [m].
+      middle, along: float[G, 3], the shape's middle and half its axis in the link's frame [m].
     """
     sys = robot._robot.sys
     kinds = np.asarray(sys.geom_type)
@@ -151,15 +153,18 @@ def frame(
     recent: Sequence[tuple[float, float]] = (),
     age: int = 0,
 ) -> np.ndarray:
-    """One state as pixels, uint8[HEIGHT, WIDTH, 3] in RGB. What fails is drawn in red.
+    """Draws one state as pixels.
 
     Args:
-      world: says how the state is drawn if `picture` is None.
+      world: chooses how the state is drawn if `picture` is None.
       observation: float32[O], of the state.
-      picture: what `view(world)` gave for it. One that is not finite is drawn as a chart.
-      recent: rewards and costs of the episode's latest steps, the latest last; at most `RECENT` are
+      picture: the result of `view(world)` for the state; a chart is drawn if it is not finite.
+      recent: (reward, cost) of the episode's latest steps, the latest last; at most `RECENT` are
         shown.
       age: steps since reset.
+
+    Returns:
+      uint8[HEIGHT, WIDTH, 3] in RGB. Failures are red.
     """
     from envs.tabular import CoarseLane, Grid
 
@@ -181,19 +186,22 @@ def frame(
 
 
 def _line(kind: str, points: np.ndarray) -> dict[str, Any]:
+    """Returns a line of a clip through points float[n, 2] [m], rounded to millimetres."""
     return {"kind": kind, "points": np.asarray(points, float).round(3).tolist()}
 
 
-Beside = Callable[[np.ndarray, Any], tuple[np.ndarray, np.ndarray]]
+Beside = Callable[[np.ndarray, np.ndarray | float], tuple[np.ndarray, np.ndarray]]
+"""(arc length [m], distance to the left [m]) -> position float[..., 2] [m] and heading [rad] of the
+lane there."""
 
 
 def _lane(first: float, last: float, knots: np.ndarray) -> tuple[np.ndarray, Beside]:
-    """The lane around the arc lengths first to last [m], as if its point at `first` were the origin
-    and led along x.
+    """Lays out the lane around the arc lengths first to last [m], in coordinates in which the lane
+    starts at `first` in the origin and along x.
 
     Returns:
       grid: float[n], arc lengths of its points [m].
-      beside: (arc length, distance to the left [m]) -> place [..., 2] [m] and heading there [rad].
+      beside: positions beside the lane, a function.
     """
     grid = np.arange(first - BEHIND, last + AHEAD, STEP)
     middle = (grid[:-1] + STEP / 2) / SPACING
@@ -206,7 +214,7 @@ def _lane(first: float, last: float, knots: np.ndarray) -> tuple[np.ndarray, Bes
     )
     x, y = x - np.interp(first, grid, x), y - np.interp(first, grid, y)
 
-    def beside(place: np.ndarray, left: Any) -> tuple[np.ndarray, np.ndarray]:
+    def beside(place: np.ndarray, left: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
         angle = np.interp(place, grid, heading)
         at = np.stack(
             [
@@ -221,12 +229,14 @@ def _lane(first: float, last: float, knots: np.ndarray) -> tuple[np.ndarray, Bes
 
 
 def _turned(corners: tuple[tuple[float, float], ...], angle: float) -> np.ndarray:
+    """Returns corners (forward, left) [m] turned to the left by an angle [rad], float[n, 2]."""
     return np.array(corners) @ np.array(
         [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
     )
 
 
 def _road(rows: np.ndarray) -> dict[str, Any]:
+    """Returns `clip` of `picture["road"]`, float32[H, 3 + K]."""
     s, offset, turn = rows[:, :3].astype(float).T
     grid, beside = _lane(s[0], max(s.max(), s[0]), rows[0, 3:].astype(float))
     still = [_line("rail", beside(grid, side * RAIL)[0]) for side in (-1, 1)]
@@ -240,6 +250,8 @@ def _road(rows: np.ndarray) -> dict[str, Any]:
 
 
 def _robot(bodies: np.ndarray, parents: np.ndarray) -> dict[str, Any]:
+    """Returns `clip` of `picture["bodies"]`, float32[H, B, 2], and `picture["parents"]`,
+    int32[H, B]."""
     low, high = bodies[..., 0].min() - 1.0, bodies[..., 0].max() + 1.0
     frames = []
     for places, above in zip(bodies, parents, strict=True):
@@ -257,8 +269,8 @@ def _robot(bodies: np.ndarray, parents: np.ndarray) -> dict[str, Any]:
 
 
 class _Canvas:
-    """A frame that is being drawn in units of which `span` fit from left to right, x to the
-    right and y upwards."""
+    """A frame in the making. Its coordinates are x to the right and y upwards, in units of which
+    `span` fit into its width."""
 
     def __init__(self, background: str, span: float, centre: tuple[float, float]):
         from PIL import Image, ImageDraw
@@ -269,20 +281,21 @@ class _Canvas:
         self._centre = np.array(centre)
 
     def _at(self, points: Any) -> list[tuple[float, float]]:
+        """Returns the pixels of points [n, 2] in the canvas's units."""
         at = (np.asarray(points, float) - self._centre) * [self._scale, -self._scale]
         at += [FINER * WIDTH / 2, FINER * HEIGHT / 2]
         return [(x, y) for x, y in np.clip(at, -1e5, 1e5).tolist()]  # Pillow counts pixels in int32
 
     def area(self, points: Any, colour: str, outline: str | None = None) -> None:
-        """A polygon, with a thin outline if a colour is given for it."""
+        """Draws a polygon, with a thin outline if that has a colour."""
         corners = self._at(points)
         self._pen.polygon(corners, colour)
         if outline:
             self._pen.line([*corners, corners[0], corners[1]], outline, FINER, joint="curve")
 
     def line(self, points: Any, colour: str, width: float, inside: bool = False) -> None:
-        """A line of a width in the canvas's units, with round ends; `inside` leaves a thin
-        outline of what it is drawn upon."""
+        """Draws a line with round ends; its width is in the canvas's units. With `inside` it is
+        narrower, so that an outline remains of a line below it."""
         at, pixels = self._at(points), max(1, round(width * self._scale) - 2 * FINER * inside)
         self._pen.line(at, colour, pixels, joint="curve")
         for x, y in (at[0], at[-1]):
@@ -291,18 +304,18 @@ class _Canvas:
             )
 
     def disc(self, point: Any, colour: str, radius: float, outline: str | None = None) -> None:
-        """A disc of a radius in the canvas's units."""
+        """Draws a disc; its radius is in the canvas's units."""
         ((x, y),) = self._at([point])
         r = radius * self._scale
         self._pen.ellipse((x - r, y - r, x + r, y + r), colour, outline, FINER)
 
     def image(self) -> Image:
-        """The frame in its final size."""
+        """Returns the frame in its final size."""
         return self._image.reduce(FINER)
 
 
 def _pixels(image: Image, texts: Mapping[tuple[int, int], str] | None = None) -> np.ndarray:
-    """uint8[HEIGHT, WIDTH, 3], with texts by the place [pixels] of their upper left corner."""
+    """Returns uint8[HEIGHT, WIDTH, 3]. `texts` maps upper left corners (x, y) [pixels] to texts."""
     from PIL import ImageDraw, ImageFont
 
     font = ImageFont.load_default() if texts else None
@@ -312,12 +325,13 @@ def _pixels(image: Image, texts: Mapping[tuple[int, int], str] | None = None) ->
 
 
 def _box(left: float, bottom: float, right: float, top: float) -> list[tuple[float, float]]:
+    """Returns the corners of a rectangle."""
     return [(left, bottom), (right, bottom), (right, top), (left, top)]
 
 
 def _road_frame(row: np.ndarray, failing: bool) -> np.ndarray:
-    """The road from above. The lane at the car leads to the right through the middle of the
-    frame; the car moves beside it."""
+    """Draws the road from above. The lane at the car's position runs to the right through the
+    middle of the frame; the car moves sideways from it."""
     s, offset, turn = row[:3].tolist()
     grid, beside = _lane(s, s, row[3:])
 
@@ -342,8 +356,8 @@ def _road_frame(row: np.ndarray, failing: bool) -> np.ndarray:
 
 
 def _robot_frame(world: Any, ends: np.ndarray, failing: bool) -> np.ndarray:
-    """A robot from the side, over ground with a tile per metre, or from above if it moves in a
-    horizontal plane."""
+    """Draws a robot from the side, over ground with a tile every two metres, or from above if it
+    moves in a horizontal plane."""
     links, radius, _, _ = _shapes(world)
     if world.name in FROM_ABOVE:
         across, depth = [0, 1], ends[..., 2].mean(1)
@@ -361,7 +375,7 @@ def _robot_frame(world: Any, ends: np.ndarray, failing: bool) -> np.ndarray:
             canvas.area(_box(tile, -0.18, tile + 1.0, 0.0), TILE)
         canvas.line([(left, 0.0), (right, 0.0)], HORIZON, 0.025)
     names = ["", *world._robot.sys.link_names]
-    for shape in np.argsort(depth, kind="stable"):  # what is near hides what is far
+    for shape in np.argsort(depth, kind="stable"):  # near shapes hide far ones
         aim = names[links[shape] + 1] in AIMS
         colour = HORIZON if links[shape] < 0 else AIM if aim else FAILING if failing else FINE
         points, width = ends[shape][:, across], 2.0 * float(radius[shape])
@@ -371,7 +385,7 @@ def _robot_frame(world: Any, ends: np.ndarray, failing: bool) -> np.ndarray:
 
 
 def _grid_frame(place: int, failing: bool) -> np.ndarray:
-    """The grid from above, with a legend."""
+    """Draws the grid from above, with a legend."""
     from envs.tabular import TERRAIN
 
     canvas = _Canvas("#ffffff", 10.0, (4.5, 3.0))  # a cell is 48 pixels wide
@@ -392,8 +406,7 @@ def _grid_frame(place: int, failing: bool) -> np.ndarray:
 def _chart_frame(
     world: World, observation: np.ndarray, recent: Sequence[tuple[float, float]], age: int
 ) -> np.ndarray:
-    """The observation as bars, those that tell of a failure in red, over the latest rewards and
-    costs."""
+    """Draws the observation as bars, failure flags in red, above the latest rewards and costs."""
     canvas = _Canvas("#ffffff", WIDTH, (WIDTH / 2, HEIGHT / 2))  # a unit is a pixel
     rewards, costs = np.array(recent, float).reshape(-1, 2).T
     signs = (observation, 0.0 if world.n_actions is None else 1.0), (rewards, 0.0), (costs, 1.0)

@@ -1,26 +1,28 @@
 """The worlds as Gymnasium environments, for code that steps them from the host.
 
-import gymnasium
-import envs.gym                                        # makes the names known
+    import gymnasium
+    import envs.gym                                        # registers the names
 
-env = gymnasium.make("irl_bench/lane_keep-v0", friction=0.6, render_mode="rgb_array")
-many = gymnasium.make_vec("irl_bench/lane_keep-v0", num_envs=64)
+    env = gymnasium.make("irl_bench/lane_keep-v0", friction=0.6, render_mode="rgb_array")
+    many = gymnasium.make_vec("irl_bench/lane_keep-v0", num_envs=64)
 
-(or `gymnasium.make("envs.gym:irl_bench/lane_keep-v0")`, which needs no import). Failure does not
-end an episode unless `terminate=True`; an episode is cut at the world's horizon. Stepping from the
-host is slow: a sweep never does it.
+`gymnasium.make("envs.gym:irl_bench/lane_keep-v0")` works without the import. A failure does not end
+an episode unless `terminate=True`; an episode is truncated at the world's horizon. Stepping from
+the host is slow; a sweep never does it.
 
-`make_vec` gives a `VectorWorld`, which steps all its worlds in one compiled call.
-`vectorization_mode="sync"` and "async" give Gymnasium's own. With "async" the processes have to be
-spawned: one that is forked after JAX has started its threads hangs.
+`make_vec` returns a `VectorWorld`, which steps all its worlds in one compiled call.
+`vectorization_mode="sync"` and "async" return Gymnasium's own vector environments. With "async" the
+processes must be spawned, because a process that is forked after JAX has started its threads hangs:
 
-many = gymnasium.make_vec(
-    "irl_bench/lane_keep-v0", num_envs=4, vectorization_mode="async", vector_kwargs={"context":
-    "spawn"}
-)
+    many = gymnasium.make_vec(
+        "irl_bench/lane_keep-v0",
+        num_envs=4,
+        vectorization_mode="async",
+        vector_kwargs={"context": "spawn"},
+    )
 
-A spawned process imports the program again, so the program's own work belongs under `if __name__ ==
-"__main__":`.
+A spawned process imports the main program again, so the program's own work belongs under
+`if __name__ == "__main__":`.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ from envs import WORLDS
 __all__ = ["GymWorld", "VectorWorld"]
 
 RENDER_MODES = ("rgb_array",)
+"""Render modes of the environments, besides None."""
 COSTS = ("cost", "graded_cost")
 """Metrics of a state that `info` holds."""
 FPS = 10.0
@@ -52,7 +55,7 @@ class GymWorld(gymnasium.Env):
     Args:
       name: a registered world.
       terminate: whether the world's `done`, such as a robot's fall, ends an episode.
-      horizon: steps after which an episode is cut; by default the world's.
+      horizon: steps after which an episode is truncated; by default the world's.
       render_mode: "rgb_array", or None for an environment that is not drawn. Through
         `gymnasium.make` "rgb_array_list" and, if pygame is installed, "human" work as well, since
         Gymnasium makes them from the frames.
@@ -61,9 +64,9 @@ class GymWorld(gymnasium.Env):
     Raises:
       ValueError: an unknown world, dial, option or render mode, or a value out of range; one line.
 
-    Observations are float32[O]; actions float32[A] in [-1, 1], or an integer in a discrete world.
-    An action that is not finite is the world's to judge: its cost and reward are then NaN. `info`
-    holds "cost" and "graded_cost".
+    Observations are float32[O]; actions are float32[A] in [-1, 1], or an integer in a discrete
+    world. After an action that is not finite, cost and reward are NaN. `info` holds "cost" and
+    "graded_cost".
     """
 
     metadata = {"render_modes": list(RENDER_MODES), "render_fps": FPS}  # noqa: RUF012 as in gymnasium.Env
@@ -97,7 +100,11 @@ class GymWorld(gymnasium.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begins an episode; the options are ignored."""
+        """Begins an episode; the options are ignored.
+
+        Returns:
+          The observation float32[O], and `info` with the costs of the first state.
+        """
         super().reset(seed=seed)
         del options
         self._state = self._reset(np.int32(self.np_random.integers(2**31)))
@@ -107,10 +114,17 @@ class GymWorld(gymnasium.Env):
         return observation, dict(zip(COSTS, map(float, costs)))
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """One step. Raises ValueError for an action of a wrong shape, or a discrete one that
-        does not exist."""
+        """Takes one step.
+
+        Returns:
+          (observation float32[O], reward, terminated, truncated, info).
+
+        Raises:
+          ValueError: the action has a wrong shape, or is no action of a discrete world; one line.
+          gymnasium.error.ResetNeeded: before the first `reset`.
+        """
         if self._state is None:
-            raise gymnasium.error.ResetNeeded("reset() comes before step()")
+            raise gymnasium.error.ResetNeeded("call reset() before step()")
         self._state = self._step(self._state, _checked(self.world, action, ()))
         self._age += 1
         observation, reward, done, *costs = _read(self._state)
@@ -125,8 +139,11 @@ class GymWorld(gymnasium.Env):
         )
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
-        """The state as uint8[H, W, 3], or None (and a warning) without a render mode. Raises
-        ResetNeeded before `reset`."""
+        """Returns the state as uint8[H, W, 3], or None, with a warning, without a render mode.
+
+        Raises:
+          gymnasium.error.ResetNeeded: before the first `reset`.
+        """
         if not _drawn(self._state, self.render_mode):
             return None
         import jax
@@ -140,18 +157,19 @@ class GymWorld(gymnasium.Env):
 class VectorWorld(gymnasium.vector.VectorEnv):
     """N copies of a world, each with its own episodes and randomness, stepped in one compiled call.
 
-    World i of `reset(seed=[...])` goes through what a `GymWorld` of the i-th seed goes through, up
-    to rounding.
+    After `reset(seed=[...])` world i follows the same trajectory as a `GymWorld` with the i-th
+    seed, up to rounding.
 
     Args:
       name: a registered world.
       num_envs: N.
       terminate, horizon, render_mode: as of `GymWorld`.
-      max_episode_steps: Gymnasium's word for a horizon; the lower of the two counts.
+      max_episode_steps: Gymnasium's name for a horizon; the lower of the two applies.
       autoreset_mode: what happens to a world whose episode has ended. NEXT_STEP: its next step
         ignores the action and begins a new episode with reward 0. SAME_STEP: the step that ends it
-        returns the first observation of the next episode, and `info` the last one as "final_obs"
-        and "final_info". DISABLED: it has to be reset with `options={"reset_mask": mask}`.
+        returns the first observation of the next episode, and `info` holds the last one as
+        "final_obs" and "final_info". DISABLED: the caller resets it with
+        `options={"reset_mask": mask}`.
       **values: dials and options of the world, the same in all copies.
 
     Raises:
@@ -159,8 +177,8 @@ class VectorWorld(gymnasium.vector.VectorEnv):
 
     Observations are float32[N, O]; actions float32[N, A] in [-1, 1], or integers [N] in a discrete
     world. Rewards are float64[N], terminations and truncations bool[N]. `info` holds "cost" and
-    "graded_cost", float64[N], and "_cost" and "_graded_cost", bool[N], which say of which worlds
-    they tell. All are NumPy arrays that are the caller's own.
+    "graded_cost", float64[N], and "_cost" and "_graded_cost", bool[N], the worlds to which these
+    apply. All are new NumPy arrays, which the caller may change.
     """
 
     metadata = {  # noqa: RUF012 as in gymnasium.vector.VectorEnv
@@ -191,7 +209,7 @@ class VectorWorld(gymnasium.vector.VectorEnv):
         try:
             mode = AutoresetMode(autoreset_mode)
         except ValueError:
-            known = " | ".join(one.value for one in AutoresetMode)
+            known = " | ".join(mode.value for mode in AutoresetMode)
             raise ValueError(f"autoreset_mode={autoreset_mode!r} must be one of {known}") from None
         self.render_mode = _render_mode(render_mode)
         self.world = world = envs.make(name, **values)
@@ -229,20 +247,19 @@ class VectorWorld(gymnasium.vector.VectorEnv):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begins an episode in every world, or in those that a mask names.
+        """Begins an episode in every world, or in those that a mask selects.
 
         Args:
-          seed: seed s gives the worlds s, s + 1, ...; a list has one for each. A world without one
-            goes on with its own randomness.
-          options: {"reset_mask": bool[N]} for a reset of some worlds; all other options are
-            ignored.
+          seed: an integer s seeds the worlds with s, s + 1, ...; a list has a seed for each world.
+            A world whose seed is None goes on with its own generator.
+          options: {"reset_mask": bool[N]} to reset some worlds only; other options are ignored.
 
         Returns:
-          The observations of all worlds, and infos of those that were reset.
+          The observations float32[N, O] of all worlds, and `info` of those that were reset.
 
         Raises:
-          ValueError: a list or a mask of a wrong length; one line.
-          gymnasium.error.ResetNeeded: a mask before all worlds were reset once.
+          ValueError: a list of seeds or a mask of a wrong length; one line.
+          gymnasium.error.ResetNeeded: a mask before all worlds have been reset once.
         """
         n = self.num_envs
         mask = (options or {}).get("reset_mask")
@@ -255,19 +272,19 @@ class VectorWorld(gymnasium.vector.VectorEnv):
             or not mask.any()
         ):
             raise ValueError(
-                f"reset_mask must be a NumPy array bool[{n}] that names at least one world"
+                f"reset_mask must be a NumPy array bool[{n}] that selects at least one world"
             )
         elif self._state is None and not mask.all():
-            raise gymnasium.error.ResetNeeded("the first reset() is one of all worlds")
+            raise gymnasium.error.ResetNeeded("the first reset() must reset all worlds")
         if seed is None:
             seeds: list[int | None] = [None] * n
         elif isinstance(seed, Sequence | np.ndarray):
-            seeds = [None if one is None else operator.index(one) for one in seed]
+            seeds = [None if value is None else operator.index(value) for value in seed]
         else:
             seeds = [operator.index(seed) + i for i in range(n)]
         if len(seeds) != n:
             raise ValueError(
-                f"a list of seeds must have one for each of the {n} worlds, not {len(seeds)}"
+                f"a list of seeds must hold one for each of the {n} worlds, not {len(seeds)}"
             )
         for i in np.flatnonzero(mask):
             if seeds[i] is not None or self._generators[i] is None:
@@ -280,15 +297,25 @@ class VectorWorld(gymnasium.vector.VectorEnv):
     def step(  # type: ignore[override]
         self, actions: Any
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """One step of every world. Raises ValueError for actions of a wrong shape, or discrete
-        ones that do not exist."""
+        """Takes one step in every world.
+
+        Returns:
+          (observations float32[N, O], rewards float64[N], terminations bool[N], truncations
+          bool[N], info).
+
+        Raises:
+          ValueError: the actions have a wrong shape, or one is no action of a discrete world; one
+            line.
+          gymnasium.error.ResetNeeded: before the first `reset`, or, with DISABLED, while the
+            episode of a world has ended.
+        """
         if self._state is None:
-            raise gymnasium.error.ResetNeeded("reset() comes before step()")
+            raise gymnasium.error.ResetNeeded("call reset() before step()")
         actions = _checked(self.world, actions, (self.num_envs,))
         mode = self.metadata["autoreset_mode"]
         if mode is AutoresetMode.DISABLED and self._ended.any():
             raise gymnasium.error.ResetNeeded(
-                "an episode has ended: its world is to be reset with a reset_mask"
+                "an episode has ended: reset its world with a reset_mask"
             )
         begun = self._ended
         if not begun.all():
@@ -321,7 +348,7 @@ class VectorWorld(gymnasium.vector.VectorEnv):
         return observation, reward, terminated, truncated, info
 
     def render(self) -> tuple[np.ndarray, ...] | None:  # type: ignore[override]
-        """The states as N frames uint8[H, W, 3]; otherwise as `GymWorld.render`."""
+        """Returns the states as N frames uint8[H, W, 3]; otherwise as `GymWorld.render`."""
         if not _drawn(self._state, self.render_mode):
             return None
         import jax
@@ -338,7 +365,7 @@ class VectorWorld(gymnasium.vector.VectorEnv):
 
     @property
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
-        """Each world's generator, as Gymnasium's own vector environments have them."""
+        """Each world's generator, as in Gymnasium's own vector environments."""
         return tuple(generator for generator, _ in self._seeded())
 
     @property
@@ -347,16 +374,18 @@ class VectorWorld(gymnasium.vector.VectorEnv):
         return tuple(seed for _, seed in self._seeded())
 
     def _seeded(self) -> list[tuple[np.random.Generator, int]]:
-        for i, one in enumerate(self._generators):
-            self._generators[i] = one or seeding.np_random()
-        return self._generators  # type: ignore[return-value]
+        """Returns (generator, seed) of each world, after seeding those that have none."""
+        pairs = [pair or seeding.np_random() for pair in self._generators]
+        self._generators = list(pairs)
+        return pairs
 
     def _begin(self, mask: np.ndarray) -> None:
-        """New episodes in the worlds of the mask, bool[N]."""
+        """Begins episodes in the worlds of the mask, bool[N]."""
         seeds = np.zeros(self.num_envs, np.int32)
         for i in np.flatnonzero(mask):
-            generator, _ = self._generators[i]  # type: ignore[misc]
-            seeds[i] = generator.integers(2**31)
+            pair = self._generators[i]
+            assert pair is not None  # `reset` seeds every world before its first episode
+            seeds[i] = pair[0].integers(2**31)
         new = self._reset(seeds)
         self._state = new if mask.all() else self._merge(mask, new, self._state)
         self._age[mask] = 0
@@ -364,7 +393,7 @@ class VectorWorld(gymnasium.vector.VectorEnv):
     def _read(
         self, mask: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """(observation, reward, done, infos of the worlds of the mask or of all)."""
+        """Returns (observation, reward, done, info of the worlds of the mask, or of all)."""
         mask = np.ones(self.num_envs, bool) if mask is None else mask
         observation, reward, done, *costs = _read(self._state)
         info = {name: np.where(mask, cost, 0.0).astype(float) for name, cost in zip(COSTS, costs)}
@@ -377,20 +406,21 @@ class VectorWorld(gymnasium.vector.VectorEnv):
 
 
 def _render_mode(mode: str | None) -> str | None:
+    """Returns a valid render mode. Raises ValueError, one line, for any other."""
     if mode is not None and mode not in RENDER_MODES:
         raise ValueError(f"render_mode={mode!r} must be None or one of {' | '.join(RENDER_MODES)}")
     return mode
 
 
 def _horizon(steps: int) -> int:
+    """Returns a valid horizon [steps]. Raises ValueError, one line, for one below 1."""
     if steps < 1:
         raise ValueError(f"horizon={steps} must be at least 1 step")
     return steps
 
 
 def _metadata(world: Any) -> dict[str, Any]:
-    """Gymnasium's description of the world: its render modes, and how many frames make a second
-    of it."""
+    """Returns Gymnasium's metadata of a world: its render modes, and its frames per second."""
     from envs.driving import lane_keep
 
     inner = next(
@@ -407,16 +437,16 @@ def _metadata(world: Any) -> dict[str, Any]:
 
 
 def _programs(world: Any) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
-    """(seed -> first state, (state, action) -> next state, state -> what is drawn) of one world,
-    to be compiled."""
+    """Returns three functions of one world, to be compiled: seed -> first state,
+    (state, action) -> next state, and state -> arrays to draw it from."""
     import jax
     import jax.numpy as jnp
 
     from envs import drawing
 
     def strong(state: Any) -> Any:
-        # Some worlds begin with weakly typed numbers and go on with strong ones: a step would be
-        # compiled for both.
+        # Some worlds begin with weakly typed numbers and go on with strongly typed ones. `step`
+        # would be compiled for both.
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
 
     def reset(seed: Any) -> Any:
@@ -426,49 +456,56 @@ def _programs(world: Any) -> tuple[Callable[..., Any], Callable[..., Any], Calla
 
 
 def _spaces(world: Any) -> tuple[gymnasium.spaces.Box, gymnasium.Space]:
-    """The spaces of one observation and of one action."""
-    observation = gymnasium.spaces.Box(-np.inf, np.inf, (int(world.observation_size),), np.float32)  # type: ignore[arg-type]
+    """Returns the spaces of one observation and of one action."""
+    observation = gymnasium.spaces.Box(-np.inf, np.inf, (int(world.observation_size),), np.float32)
     if world.n_actions:
         return observation, gymnasium.spaces.Discrete(world.n_actions)
     return observation, gymnasium.spaces.Box(-1.0, 1.0, (world.action_size,), np.float32)
 
 
 def _checked(world: Any, action: Any, batch: tuple[int, ...]) -> np.ndarray:
-    """Actions as the world takes them: float32[*batch, A], or int32[*batch]. Raises ValueError
-    as the environments do."""
-    given = np.asarray(action)
+    """Returns actions as the world takes them: float32[*batch, A], or int32[*batch] in a discrete
+    world.
+
+    Raises:
+      ValueError: a wrong shape, or a number that is no action of a discrete world; one line.
+    """
+    actions = np.asarray(action)
     shape = batch if world.n_actions else (*batch, int(world.action_size))
-    if given.shape != shape:
-        raise ValueError(f"{world.name} takes an action of shape {shape}, not {given.shape}")
+    if actions.shape != shape:
+        raise ValueError(f"{world.name} takes an action of shape {shape}, not {actions.shape}")
     if not world.n_actions:
-        return given.astype(np.float32)
-    if not np.isin(given, np.arange(world.n_actions)).all():
+        return actions.astype(np.float32)
+    if not np.isin(actions, np.arange(world.n_actions)).all():
         raise ValueError(
             f"an action of {world.name} is a whole number from 0 to {world.n_actions - 1}, not "
             f"{action}"
         )
-    return given.astype(np.int32)
+    return actions.astype(np.int32)
 
 
 def _read(state: Any) -> tuple[np.ndarray, ...]:
-    """(observation, reward, done, *costs) of a state or of many, on the host."""
+    """Returns (observation, reward, done, *costs) of a state or a batch of states, on the host."""
     import jax
 
     values = jax.device_get(
         (state.obs, state.reward, state.done, *(state.metrics[name] for name in COSTS))
     )
-    # Copies, because JAX's own arrays cannot be written to.
+    # Copies, because JAX's own arrays are read-only.
     return np.array(values[0], np.float32), *map(np.array, values[1:])
 
 
 def _drawn(state: Any, render_mode: str | None) -> bool:
-    """Whether there is something to draw. Raises ResetNeeded if there is no state yet; warns if
-    there is no render mode."""
+    """Whether `render` draws a frame. Warns if there is no render mode.
+
+    Raises:
+      gymnasium.error.ResetNeeded: there is no state yet.
+    """
     if state is None:
-        raise gymnasium.error.ResetNeeded("reset() comes before render()")
+        raise gymnasium.error.ResetNeeded("call reset() before render()")
     if render_mode is None:
         gymnasium.logger.warn(
-            'render() gives frames if the environment is made with render_mode="rgb_array"'
+            'render() returns frames only if the environment has render_mode="rgb_array"'
         )
     return render_mode is not None
 

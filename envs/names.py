@@ -1,4 +1,4 @@
-"""What a misspelt name was probably meant to be."""
+"""Finds the valid name that a misspelt one is closest to."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ __all__ = ["nearest"]
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """The member of `names` that is spelt most like `name`, whatever the case; "" if there is
-    none."""
-    folded: dict[str, str] = {}
+    """Returns the member of `names` whose spelling is closest to `name`, ignoring case.
+
+    Returns "" if `names` is empty.
+    """
+    originals: dict[str, str] = {}
     for known in names:
-        folded.setdefault(str(known).lower(), known)
-    found = difflib.get_close_matches(str(name).lower(), folded, 1, 0.0)
-    return folded[found[0]] if found else ""
+        originals.setdefault(str(known).lower(), known)
+    matches = difflib.get_close_matches(str(name).lower(), originals, 1, 0.0)
+    return originals[matches[0]] if matches else ""

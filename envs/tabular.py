@@ -1,15 +1,17 @@
-"""Finite worlds whose dynamics are a table: a grid with terrain and a coarse lane. Inverse RL has
-an exact answer on them.
+"""Finite worlds whose dynamics are tables: a grid with terrain and a coarse lane. Inverse RL can be
+solved exactly on them.
 
-Observation: one-hot of the state. The reward is linear in a few features of the state reached, and
-  the demonstrator is optimal
-in the maximum-entropy sense: pi(a|s) is proportional to exp Q(s, a), with
+The observation is one-hot of the state. The reward is linear in a few features of the state
+reached. The demonstrator is optimal in the maximum-entropy sense: pi(a|s) is proportional to
+exp Q(s, a), with
 
     Q(s, a) = sum_s' P(s'|s, a) [r(s') + gamma V(s')],   V(s) = log sum_a exp Q(s, a)
                                             Ziebart 2010; Gleave and Toyer 2022 (arXiv 2203.11409)
 """
 
 from __future__ import annotations
+
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +23,9 @@ from envs.core import State, World, dial
 __all__ = ["DISCOUNT", "CoarseLane", "Grid", "Tabular", "occupancy", "soft_values"]
 
 DISCOUNT = 0.9
-"""gamma of the demonstrator."""
+"""gamma, the demonstrator's discount factor."""
 ITERATIONS = 300
-"""Of soft value iteration: gamma^300 < 2e-14."""
+"""Iterations of soft value iteration: gamma^300 < 2e-14."""
 
 
 @struct.dataclass
@@ -40,21 +42,24 @@ class TabularDials:
 
 @struct.dataclass
 class TabularState:
+    """The inner state of a tabular world."""
+
     place: jax.Array
-    """int32[]: the state."""
+    """int32[]: index of the state."""
     policy: jax.Array
-    """float32[S, A]: log pi of the demonstrator, the same in every world; made at reset."""
+    """float32[S, A]: the demonstrator's log pi(a|s), computed at reset from the world's dials."""
     key: jax.Array
+    """uint32[2]: the world's own randomness, split at every step."""
 
 
 class Tabular(World):
-    """A world given by tables; subclasses fill them in.
+    """A world of S states and A actions that is given by tables; subclasses fill them in.
 
     Attributes:
-      moves: int[S, A], where each action leads.
-      stray: int[S, B], where a slip leads, with equal chances.
-      features: float[S, F] of the state reached.
-      weights: float[F]: the reward is features @ weights.
+      moves: int[S, A], the state that each action leads to.
+      stray: int[S, B], the states that a slip leads to, with equal probability.
+      features: float[S, F], features of each state.
+      weights: float[F]; the reward of reaching a state is features @ weights.
       start: float[S], probabilities of the first state.
       failed: bool[S], the states of cost 1.
     """
@@ -73,24 +78,27 @@ class Tabular(World):
 
     @property
     def observation_size(self) -> int:
+        """S, the number of states."""
         return len(self.moves)
 
     @property
     def action_size(self) -> int:
+        """A, the number of actions."""
         return self.moves.shape[1]
 
     def transitions(self) -> jax.Array:
-        """P(s'|s, a), float32[S, A, S]."""
+        """Returns P(s'|s, a), float32[S, A, S], under the bound dials."""
         states = len(self.moves)
         meant = np.eye(states, dtype=np.float32)[self.moves]
         chance = np.eye(states, dtype=np.float32)[self.stray].mean(1)
         return jnp.asarray((1.0 - self.dials.slip) * meant + self.dials.slip * chance[:, None])
 
     def rewards(self) -> jax.Array:
-        """r(s) of the state reached, float32[S]."""
+        """Returns r(s), the reward of reaching each state, float32[S]."""
         return jnp.asarray(self.features @ self.weights, jnp.float32)
 
     def reset(self, rng: jax.Array) -> State:
+        """Returns a start drawn from `start`; rng, uint32[2], is consumed."""
         key, draw = jax.random.split(rng)
         place = jax.random.categorical(draw, jnp.log(jnp.asarray(self.start, jnp.float32))).astype(
             jnp.int32
@@ -99,22 +107,24 @@ class Tabular(World):
         return self._state(TabularState(place, q - v[:, None], key))
 
     def step(self, state: State, action: jax.Array) -> State:
-        inner: TabularState = state.pipeline_state  # type: ignore[assignment]
+        """Returns the next state; the action is int32[] in 0..A-1."""
+        inner = cast(TabularState, state.pipeline_state)
         key, draw = jax.random.split(inner.key)
         chances = self.transitions()[inner.place, action]
         place = jax.random.categorical(draw, jnp.log(chances)).astype(jnp.int32)
-        return self._state(inner.replace(place=place, key=key))
+        return self._state(TabularState(place, inner.policy, key))
 
     def expert(self, state: State, key: jax.Array) -> jax.Array:
-        """A sample of the soft-optimal policy; `key` is consumed."""
-        inner: TabularState = state.pipeline_state  # type: ignore[assignment]
+        """Draws an action, int32[], from the soft-optimal policy; `key` is consumed."""
+        inner = cast(TabularState, state.pipeline_state)
         return jax.random.categorical(key, inner.policy[inner.place]).astype(jnp.int32)
 
     def _state(self, inner: TabularState) -> State:
+        """Returns the state of the world with observation, reward and costs."""
         cost = jnp.asarray(self.failed, jnp.float32)[inner.place]
         observation = jax.nn.one_hot(inner.place, len(self.moves))
         return State(
-            inner,
+            cast(Any, inner),  # Brax annotates the states of its own physics alone
             observation,
             self.rewards()[inner.place],
             jnp.zeros(()),
@@ -125,8 +135,16 @@ class Tabular(World):
 def soft_values(
     transitions: jax.Array, reward: jax.Array, discount: float = DISCOUNT
 ) -> tuple[jax.Array, jax.Array]:
-    """(Q float32[S, A], V float32[S]) of maximum-entropy optimality for a reward float32[S] of
-    the state reached."""
+    """Solves a tabular world by soft value iteration.
+
+    Args:
+      transitions: float32[S, A, S], P(s'|s, a).
+      reward: float32[S], the reward of reaching each state.
+      discount: gamma.
+
+    Returns:
+      Q float32[S, A] and V float32[S] of the maximum-entropy optimal policy exp(Q - V).
+    """
 
     def backup(v: jax.Array, _: None) -> tuple[jax.Array, None]:
         return jax.nn.logsumexp(transitions @ (reward + discount * v), 1), None
@@ -139,8 +157,17 @@ def soft_values(
 def occupancy(
     transitions: jax.Array, policy: jax.Array, start: jax.Array, discount: float = DISCOUNT
 ) -> jax.Array:
-    """(1 - gamma) sum_t gamma^t P(s_t = s | pi), t >= 0, float32[S]: where a policy float32[S,
-    A] is, discounted."""
+    """Returns the discounted occupancy of a policy, (1 - gamma) sum_t gamma^t P(s_t = s | pi).
+
+    Args:
+      transitions: float32[S, A, S], P(s'|s, a).
+      policy: float32[S, A], pi(a|s).
+      start: float32[S], probabilities of the first state.
+      discount: gamma.
+
+    Returns:
+      float32[S], which sums to 1.
+    """
     chain = jnp.einsum("sa,sat->st", policy, transitions)
     return (1.0 - discount) * jnp.linalg.solve(jnp.eye(len(start)) - discount * chain.T, start)
 
@@ -156,8 +183,8 @@ _walks = [
 
 
 class Grid(Tabular):
-    """A walk on a 6 x 6 grid: staying and four moves. Mud fails, gravel is unpleasant, the goal
-    pays for each step there."""
+    """A walk on a 6 x 6 grid by staying and four moves. Mud is a failure, gravel costs reward, and
+    the goal pays reward at every step."""
 
     name = "grid"
     moves = np.stack(_walks, 1)
@@ -174,12 +201,13 @@ _offset, _heading = (
 
 
 def _lane_state(offset: np.ndarray, heading: np.ndarray) -> np.ndarray:
+    """Returns the indices, int[S], of the states of offsets and headings."""
     return (np.clip(offset, -4, 4) + 4) * 3 + np.clip(heading, -1, 1) + 1
 
 
 class CoarseLane(Tabular):
-    """Lane keeping in 27 states: offset -4..4 and heading -1..1; an action turns, chance drifts.
-    Beyond 2 the lane is left."""
+    """Lane keeping in 27 states: offset -4..4 times heading -1..1. Actions turn the car, chance
+    moves it sideways, and offsets beyond 2 are failures."""
 
     name = "coarse_lane"
     moves = np.stack(

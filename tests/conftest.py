@@ -14,7 +14,7 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
 import jax
 import pytest
 
-# As irl_bench.run.process sets it: else cells run here and by a program would not be the same.
+# As irl_bench.running.process sets it: else cells run here and by a program would not be the same.
 jax.config.update("jax_default_matmul_precision", "highest")
 
 

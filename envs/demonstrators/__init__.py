@@ -1,13 +1,14 @@
-"""Trained demonstrators: small networks, each a safetensors file with a card of JSON beside it.
+"""Trained demonstrators: small networks, each a safetensors file with a JSON card beside it.
 
     hopper-spring.safetensors, hopper-spring.json        the expert of hopper on the backend spring
-    hopper-spring-50.safetensors, ...                    one of about half its normalised score
+    hopper-spring-50.safetensors, ...                    a policy of about half its normalised score
 
-The network is a tanh perceptron on standardised observations, action = tanh(output):
+The network is a multilayer perceptron on standardised observations; tanh follows every layer, the
+last one included. A file holds these arrays:
 
-    mean, scale float32[O]; kernel_0, bias_0, kernel_1, ... the layers
+    mean, scale float32[O]; kernel_0, bias_0, kernel_1, ... of the layers
 
-A card holds the SHA-256 of its weights, which is verified whenever they are read.
+A card holds the SHA-256 of its weights file; `read` verifies it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -29,31 +30,43 @@ from safetensors.numpy import load
 from envs.core import State, World
 
 FOLDER = Path(__file__).parent
+"""The folder of the demonstrators that ship with the package."""
 QUALITIES = ("expert", "75", "50", "25")
-"""Demonstrators a world may have: its expert, and others of about that percentage of the
+"""Demonstrators that a world may have: its expert, and policies of about that percentage of the
 expert's normalised score."""
 OBSERVATION_LIMIT = 10.0
-"""Standardised observations are cut here."""
+"""Standardised observations are clipped to this magnitude."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Demonstrator:
-    """A demonstrator's network and what its card says of it."""
+    """A demonstrator's network and its card."""
 
     weights: Mapping[str, np.ndarray]
+    """The arrays of its file, by name."""
     card: Mapping[str, Any]
+    """How it was trained and how good it is; JSON values."""
 
     @property
     def sha256(self) -> str:
+        """The SHA-256 of its weights file."""
         return str(self.card["sha256"])
 
     def act(self, observation: jax.Array) -> jax.Array:
-        """float32[A] in [-1, 1] at observation float32[O]."""
+        """Returns the action float32[A] in [-1, 1] at observation float32[O]."""
         return act({name: jnp.asarray(value) for name, value in self.weights.items()}, observation)
 
 
 def act(weights: Mapping[str, Any], observation: jax.Array) -> jax.Array:
-    """The action float32[A] of such a network at observation float32[O]."""
+    """Evaluates a demonstrator's network.
+
+    Args:
+      weights: the arrays of its file, by name.
+      observation: float32[O].
+
+    Returns:
+      The action, float32[A] in [-1, 1].
+    """
     x = jnp.clip(
         (observation - weights["mean"]) * weights["scale"], -OBSERVATION_LIMIT, OBSERVATION_LIMIT
     )
@@ -64,41 +77,45 @@ def act(weights: Mapping[str, Any], observation: jax.Array) -> jax.Array:
 
 
 def name_of(robot: str, backend: str, quality: str = "expert") -> str:
-    """The file's name without suffix."""
+    """Returns the name of a demonstrator's file, without the suffix."""
     return f"{robot}-{backend}" + ("" if quality == "expert" else f"-{quality}")
 
 
 def shipped(folder: Path = FOLDER) -> tuple[str, ...]:
-    """Names of all demonstrators there are."""
+    """Returns the names, sorted, of all demonstrators in a folder."""
     return tuple(sorted(path.stem for path in folder.glob("*.safetensors")))
 
 
 def find(robot: str, backend: str, quality: str = "expert") -> Demonstrator | None:
-    """The demonstrator of a robot; None if none is shipped. Raises ValueError as `read` does."""
+    """Returns the demonstrator that ships for a robot on a backend, None if there is none.
+
+    Raises:
+      ValueError: its file or card is damaged; one line.
+    """
     path = FOLDER / f"{name_of(robot, backend, quality)}.safetensors"
     return read(path) if path.exists() else None
 
 
 @functools.cache
 def read(path: Path) -> Demonstrator:
-    """The demonstrator in a file.
+    """Reads a demonstrator from its weights file and the card beside it.
 
     Raises:
-      ValueError: the file or its card is missing, damaged, or they do not belong together; one line
-        that names the file.
+      ValueError: the file or its card is missing or damaged, or the card's SHA-256 is not the
+        file's; one line that names the file.
     """
     card_path = path.with_suffix(".json")
     try:
         content, card = path.read_bytes(), json.loads(card_path.read_text())
     except FileNotFoundError as error:
         raise ValueError(
-            f"{error.filename} is missing; a demonstrator is a .safetensors file and its card "
-            "beside it"
+            f"{error.filename} is missing; a demonstrator is a .safetensors file with its .json "
+            "card beside it"
         ) from None
     except ValueError:
-        raise ValueError(f"{card_path} is damaged: no JSON") from None
+        raise ValueError(f"{card_path} is damaged: it is not JSON") from None
     if not isinstance(card, dict):
-        raise ValueError(f"{card_path} is damaged: no card")
+        raise ValueError(f"{card_path} is damaged: it is not a JSON object")
     digest = hashlib.sha256(content).hexdigest()
     if digest != card.get("sha256"):
         raise ValueError(
@@ -108,17 +125,22 @@ def read(path: Path) -> Demonstrator:
     try:
         return Demonstrator(load(content), card)
     except SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file: {error}") from None
+        raise ValueError(f"{path} is not a safetensors file: {error}") from None
 
 
 class Demonstrated(World):
-    """A world whose demonstrators are networks kept here, if any is."""
+    """A world whose demonstrators are networks of this folder. It may have none."""
 
     _expert: Demonstrator | None = None
 
     def choose(self, quality: str) -> None:
-        """Takes the network of that quality for the world's name and backend; `ValueError` as
-        `read`."""
+        """Makes the network of that quality the world's expert, and adds its hash to `source`.
+
+        Without such a network the world has no expert.
+
+        Raises:
+          ValueError: the network's file or card is damaged; one line.
+        """
         self._expert = find(self.name, self.backend, quality)
         if self._expert:
             file = f"{name_of(self.name, self.backend, quality)}.safetensors"
@@ -126,11 +148,17 @@ class Demonstrated(World):
 
     @property
     def has_expert(self) -> bool:
+        """Whether a network ships for the world's name, backend and chosen quality."""
         return self._expert is not None
 
     def expert(self, state: State, key: jax.Array) -> jax.Array:
-        """The network's action at the state's observation; deterministic, `key` is not used."""
+        """Returns the network's action float32[A] at the state's observation; deterministic, `key`
+        is not used.
+
+        Raises:
+          ValueError: the world has no expert; one line.
+        """
         del key
         if self._expert is None:
             raise ValueError(f"{self.name} has no demonstrator for {dict(self.chosen)}")
-        return self._expert.act(state.obs)
+        return self._expert.act(cast(jax.Array, state.obs))

@@ -1,20 +1,21 @@
-"""Lane keeping with rare, long-tailed, signalled hazards: the world on which compounding error can
-be seen.
+"""Lane keeping with rare, long-tailed, signalled hazards, which make compounding errors visible.
 
 A dynamic single-track car (`vehicle`) follows a new clothoid road (`road`) each episode at 10 m/s
-under a gusting crosswind. Ruts pull the steering for a few steps; each of up to 64 kinds pulls
-differently and is signalled by its own cue, and kinds are Zipf-distributed. A demonstrator answers
-every cue. A learner that never saw a kind is thrown off the lane by it.
+under a gusting crosswind. Ruts pull the steering for a few steps. Each of up to 64 kinds of rut
+pulls differently and is signalled by its own cue; kinds are Zipf-distributed. The demonstrator
+answers every cue. A kind that a learner never saw throws it off the lane.
 
 Off the lane (beyond `EDGE`, until the car is back within `KERB`) the view changes: the lateral
-offset is hidden and only a side flag tells on which side the car is. Demonstrations never hold that
-view, yet it is enough for the expert's way back to be a function of the observation. The shoulder
-falls away from the road and a rail bounds the excursion, so that being lost is a state of its own
-with a measurable way back.
+offset is hidden, and a side flag shows only on which side the car is. Demonstrations never contain
+that view, but it is enough for the expert's way back to be a function of the observation. The
+shoulder slopes away from the road and a rail bounds the excursion, so a car off the lane stays
+there until it is steered back.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
 import jax
@@ -29,42 +30,44 @@ from envs.driving import road, vehicle
 DT, SUBSTEPS = 0.1, 4
 """Control step [s] and Runge-Kutta steps within it."""
 SPEED = 10.0
-"""Speed the demonstrator wants [m/s]."""
+"""Speed that the demonstrator aims for [m/s]."""
 MIN_SPEED = 3.0
-"""The car does not brake below this [m/s]: its equations are singular at rest, and parking is
-not lane keeping."""
+"""The car does not brake below this speed [m/s]: its equations are singular at rest, and a parked
+car keeps no lane."""
 MAX_STEER, MAX_ACCEL = 0.5, 5.0
-"""Action 1 asks for this steering angle [rad] and acceleration [m/s²]."""
+"""Steering angle [rad] and acceleration [m/s²] of an action of 1."""
 EDGE, KERB = 1.0, 0.8
-"""Off the lane beyond EDGE, back on it within KERB [m]."""
+"""Lateral offsets [m]: the car leaves the lane beyond EDGE and is back on it within KERB."""
 RAIL = 1.8
-"""Guard rail [m]; touching it turns the car parallel to the lane."""
+"""Lateral offset of the guard rail [m]; touching it turns the car parallel to the lane."""
 SHOULDER = 1.5
-"""Outward acceleration by the shoulder's cross slope [m/s²]."""
+"""Outward acceleration from the shoulder's cross slope [m/s²]."""
 SPIN = 0.5
-"""A slip angle beyond this [rad] counts as a failure: neither this tyre model nor its reference
-holds there."""
+"""A slip angle beyond this [rad] counts as a failure, because neither this tyre model nor its
+reference holds there."""
 KINDS = 64
+"""Number of kinds of rut."""
 RUT_STEPS, REST_STEPS = 8, 20
-"""Steps for which a rut pulls, and steps of plain road that follow it at least."""
+"""Steps for which a rut pulls, and the fewest steps of plain road after it."""
 WIND_TIME = 2.0
 """Correlation time of the crosswind [s]."""
 WIND_AREA = 6.5
 """Side area of the car times its side-force coefficient [m²]."""
 DELAY_STEPS = 4
-"""Actions remembered for the delay dial."""
+"""Number of past actions that are kept for the dial `delay`."""
 
 _order = np.arange(1, KINDS + 1)
 PULL = np.where((_order * np.sqrt(2.0)) % 1.0 < 0.5, -1.0, 1.0) * (
     0.12 + 0.03 * ((_order * (np.sqrt(5.0) - 1) / 2) % 1.0)
 )
-"""Angle that each kind of rut adds to the wheels [rad], float[KINDS]: either side, 0.12 to 0.15."""
+"""float[KINDS]: angle that each kind of rut adds to the wheels [rad], 0.12 to 0.15 to either
+side."""
 _ZIPF = np.cumsum(1.0 / _order)
 
 
 @struct.dataclass
 class LaneKeepDials:
-    """What can be turned without recompiling."""
+    """The dials of `LaneKeep`."""
 
     hazards: float = dial(
         48.0, "kinds of rut on the road, Zipf-distributed", unit="kinds", low=1, high=KINDS
@@ -102,32 +105,35 @@ class LaneKeepDials:
 
 @struct.dataclass
 class LaneKeepState:
-    """Everything that changes, and the road of this episode."""
+    """The inner state of `LaneKeep`."""
 
     car: vehicle.Car
+    """The car's own state."""
     knots: jax.Array
     """float32[road.KNOTS]: curvature of this episode's road."""
     wind: jax.Array
-    """Crosswind speed [m/s]."""
+    """float32[]: crosswind speed [m/s]."""
     kind: jax.Array
-    """int32: kind of the current rut."""
+    """int32[]: kind of the current rut."""
     rut: jax.Array
-    """int32: steps for which it still pulls; 0 or below: none, and at -REST_STEPS the next may
-    begin."""
+    """int32[]: steps for which the rut still pulls. At 0 or below none pulls; at -REST_STEPS the
+    next one may begin."""
     side: jax.Array
-    """float32: 0 on the lane; +1 off it on the left, -1 off it on the right."""
+    """float32[]: 0 on the lane, +1 off it on the left, -1 off it on the right."""
     past: jax.Array
     """float32[DELAY_STEPS, 2]: latest actions, newest first."""
     key: jax.Array
+    """uint32[2]: the world's own randomness, split at every step."""
     clipped: jax.Array
-    """int32: steps at which the Frenet denominator hit its floor."""
+    """int32[]: number of steps at which the Frenet denominator hit its floor."""
 
 
 class LaneKeep(demonstrators.Demonstrated):
-    """Lane keeping with rare, long-tailed, signalled hazards: the world on which compounding error
-    can be seen.
+    """Lane keeping with rare, long-tailed, signalled hazards.
 
-    Observation: 7 ego values, 10 lane points, 64 cues, 1 side flag.
+    The observation is float32[82]: 7 ego values, 10 lane points, 64 cues, 1 side flag. The action
+    is float32[2] in [-1, 1]: steering and acceleration. Cost is 1 off the lane, graded cost is
+    |e_y| / RAIL on it, and the reward is 1 - cost.
     """
 
     name = "lane_keep"
@@ -136,14 +142,17 @@ class LaneKeep(demonstrators.Demonstrated):
     latency = 10
     failure_flags = (17 + KINDS,)
     options: ClassVar = {"demonstrator": demonstrators.QUALITIES}
-    modes: ClassVar = {"nominal": {}, "recoverable": {"reacquisition": 0.25}}
+    modes: Mapping[str, Mapping[str, float]] = {
+        "nominal": {},
+        "recoverable": {"reacquisition": 0.25},
+    }
     observation_layout: ClassVar = {
         "ego": (0, 7),
         "lane_points": (7, 17),
         "cue": (17, 17 + KINDS),
         "side": (17 + KINDS, 18 + KINDS),
     }
-    """Slices of the observation by meaning: first entry and the one after the last."""
+    """Slices of the observation: {meaning: (first index, last index + 1)}."""
 
     def __init__(self, demonstrator: str = "expert", **dials: float):
         self.chosen = {"demonstrator": demonstrator}
@@ -153,13 +162,16 @@ class LaneKeep(demonstrators.Demonstrated):
 
     @property
     def observation_size(self) -> int:
+        """O, number of entries of an observation."""
         return 18 + KINDS
 
     @property
     def action_size(self) -> int:
+        """2, steering and acceleration."""
         return 2
 
     def reset(self, rng: jax.Array) -> State:
+        """Returns a start near the middle of a new road's lane; rng, uint32[2], is consumed."""
         road_key, start_key, key = jax.random.split(rng, 3)
         knots = road.generate(road_key)
         z = jax.random.normal(start_key, (4,))
@@ -177,9 +189,11 @@ class LaneKeep(demonstrators.Demonstrated):
             clipped=jnp.zeros((), jnp.int32),
         )
         metrics = {"cost": zero, "graded_cost": jnp.abs(car.e_y) / RAIL}
-        return State(inner, self._observe(inner), zero, zero, metrics, {})
+        # Brax annotates the states of its own physics alone.
+        return State(cast(Any, inner), self._observe(inner), zero, zero, metrics, {})
 
     def step(self, state: State, action: jax.Array) -> State:
+        """Returns the next state; the action is float32[2], clipped to [-1, 1]."""
         inner = cast(LaneKeepState, state.pipeline_state)
         dials: LaneKeepDials = self.dials
         key, draw = jax.random.split(inner.key)
@@ -187,14 +201,10 @@ class LaneKeep(demonstrators.Demonstrated):
         u = jax.random.uniform(uniform_key, (3,))
         z = jax.random.normal(normal_key, (3,))
 
-        given, action = (
-            action,
-            jnp.clip(jnp.clip(action, -1.0, 1.0) + dials.noise * z[:2], -1.0, 1.0),
-        )
-        past = jnp.concatenate([action[None], inner.past[:-1]])
-        age = jnp.abs(
-            jnp.arange(DELAY_STEPS) - dials.delay / DT
-        )  # linear interpolation between remembered actions
+        noisy = jnp.clip(jnp.clip(action, -1.0, 1.0) + dials.noise * z[:2], -1.0, 1.0)
+        past = jnp.concatenate([noisy[None], inner.past[:-1]])
+        # Linear interpolation between past actions.
+        age = jnp.abs(jnp.arange(DELAY_STEPS) - dials.delay / DT)
         executed = jnp.einsum("d,da->a", jax.nn.relu(1.0 - age), past)
 
         local, origin = road.window(inner.knots, inner.car.s)
@@ -216,8 +226,7 @@ class LaneKeep(demonstrators.Demonstrated):
         )
         clipped = road.curvature(local, car.s - origin) * car.e_y > 1.0 - vehicle.MIN_FRENET
 
-        # The rail bounds the excursion and turns a car that presses against it parallel to the
-        # lane.
+        # The rail turns a car that presses against it parallel to the lane.
         hit = jnp.abs(car.e_y) >= RAIL
         rail_side = jnp.sign(car.e_y)
         pressing = hit & (rail_side * car.e_psi > 0.0)
@@ -229,8 +238,8 @@ class LaneKeep(demonstrators.Demonstrated):
             v_x=jnp.maximum(car.v_x, 1.0),
         )
 
-        # Kerb: leaving takes |e_y| > EDGE, coming back |e_y| < KERB, so that grazing the edge is no
-        # recovery.
+        # The car leaves at |e_y| > EDGE and is back at |e_y| < KERB, so touching the edge from
+        # outside is no recovery.
         off = jnp.where(inner.side == 0.0, jnp.abs(car.e_y) > EDGE, jnp.abs(car.e_y) >= KERB)
         off = off | (jnp.abs(jnp.arctan(car.v_y / car.v_x)) > SPIN)
         helped = off & (u[2] < dials.reacquisition)
@@ -259,21 +268,23 @@ class LaneKeep(demonstrators.Demonstrated):
             clipped=inner.clipped + clipped,
         )
         observation = self._observe(inner)
-        sound = soundness(observation, given)
+        sound = soundness(observation, action)
         cost = off.astype(jnp.float32) + sound
         graded = jnp.where(off, 1.0, jnp.abs(car.e_y) / RAIL) + sound
-        return state.replace(
-            pipeline_state=inner,
+        return dataclasses.replace(
+            state,
+            pipeline_state=cast(Any, inner),
             obs=observation,
             reward=1.0 - cost,
             metrics={"cost": cost, "graded_cost": graded},
         )
 
     def _observe(self, inner: LaneKeepState) -> jax.Array:
+        """Returns the observation, float32[O], of an inner state."""
         car, on = inner.car, inner.side == 0.0
         local, origin = road.window(inner.knots, car.s)
         x = car.s - origin
-        e_y = jnp.where(on, car.e_y, 0.0)  # off the lane only the side flag tells where the car is
+        e_y = jnp.where(on, car.e_y, 0.0)  # off the lane the side flag alone shows the position
         ahead_x, ahead_y = road.points_ahead(local, x)
         lateral = jnp.cos(car.e_psi) * (ahead_y - e_y) - jnp.sin(car.e_psi) * ahead_x
         kappa = road.curvature(local, x)
@@ -284,13 +295,14 @@ class LaneKeep(demonstrators.Demonstrated):
         return jnp.concatenate([ego, lateral, cue.astype(jnp.float32), inner.side[None]])
 
     def picture(self, state: State) -> dict[str, jax.Array]:
-        """The car on its road, from above."""
+        """Returns {"road": float32[3 + road.KNOTS]}, as `World.picture`."""
         inner = cast(LaneKeepState, state.pipeline_state)
         car = inner.car
         return {"road": jnp.concatenate([jnp.stack([car.s, car.e_y, car.e_psi]), inner.knots])}
 
     def probe(self) -> dict[str, Any]:
-        """A straight road at the wanted speed: lateral offset against heading, all else at rest."""
+        """Returns a grid of lateral offset against heading, as `World.probe`, on a straight road at
+        SPEED with all other quantities at rest."""
         offset, heading = (
             x.ravel() for x in np.meshgrid(np.linspace(-RAIL, RAIL, 37), np.linspace(-0.3, 0.3, 13))
         )
@@ -300,7 +312,9 @@ class LaneKeep(demonstrators.Demonstrated):
             zero = jnp.zeros(())
             car = vehicle.Car(zero, e_y, e_psi, jnp.float32(SPEED), zero, zero, zero)
             side = jnp.where(jnp.abs(e_y) > EDGE, jnp.sign(e_y), 0.0)
-            return self._observe(start.replace(car=car, knots=jnp.zeros(road.KNOTS), side=side))
+            return self._observe(
+                dataclasses.replace(start, car=car, knots=jnp.zeros(road.KNOTS), side=side)
+            )
 
         return {
             "observation": np.asarray(jax.jit(jax.vmap(observe))(offset, heading)),
@@ -313,10 +327,12 @@ class LaneKeep(demonstrators.Demonstrated):
 
     @property
     def has_expert(self) -> bool:
+        """Whether the chosen demonstrator exists."""
         return self.chosen["demonstrator"] == "expert" or super().has_expert
 
     def expert(self, state: State, key: jax.Array) -> jax.Array:
-        """The chosen demonstrator: by default the law `drive`, else a network that does worse."""
+        """Returns the action float32[2] of the chosen demonstrator: the control law `drive`, or a
+        network that drives less well. The key is not used."""
         return (
             self.drive(state)
             if self.chosen["demonstrator"] == "expert"
@@ -324,11 +340,12 @@ class LaneKeep(demonstrators.Demonstrated):
         )
 
     def drive(self, state: State) -> jax.Array:
-        """Feedforward of previewed curvature plus look-ahead feedback (Kapania & Gerdes 2015); off
-        the lane, a heading home.
+        """Returns the action float32[2] of the expert's control law; deterministic.
 
-        The tyres' stiffness is proportional to load on both axles, so the car is neutral and the
-        understeer term vanishes. A cue is answered by the opposite steering angle. Deterministic.
+        On the lane it is feedforward of the previewed curvature plus look-ahead feedback (Kapania
+        and Gerdes 2015). The tyres' stiffness is proportional to load on both axles, so the car is
+        neutral and the understeer term vanishes. Off the lane the law steers towards the lane at a
+        fixed heading. It answers a cue by the opposite steering angle.
         """
         inner = cast(LaneKeepState, state.pipeline_state)
         car = inner.car
@@ -359,14 +376,14 @@ class LaneKeep(demonstrators.Demonstrated):
 
 
 PREVIEW = 0.2
-"""Time by which the demonstrator's feedforward leads, about the steering lag [s]."""
+"""Time by which the demonstrator's feedforward leads [s], about the steering lag."""
 LOOK_AHEAD, LANE_GAIN, YAW_GAIN = 6.5, 0.07, 0.1
-"""Look-ahead distance [m], steering per metre of error there [rad/m], steering per yaw-rate
-error [s]."""
+"""On the lane: look-ahead distance [m], steering per metre of error at that distance [rad/m],
+steering per yaw-rate error [s]."""
 HOME_HEADING, HOME_GAIN, HOME_DAMPING = 0.18, 1.1, 0.26
-"""Off the lane: wanted heading towards it [rad], steering per heading error, steering per
-yaw-rate error [s]."""
+"""Off the lane: heading towards it [rad], steering per heading error [1], steering per yaw-rate
+error [s]."""
 COMFORT, BRAKING = 3.0, 1.0
-"""Lateral acceleration in curves and deceleration before them [m/s²]."""
+"""Highest lateral acceleration in curves, and deceleration before them [m/s²]."""
 SPEED_GAIN = 1.0
 """Acceleration per speed error [1/s]."""

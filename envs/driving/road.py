@@ -1,9 +1,9 @@
-"""Procedural clothoid roads: curvature piecewise linear in arc length, a new road for every
-episode.
+"""Procedural clothoid roads, a new one for every episode. Curvature is piecewise linear in arc
+length.
 
-A road is its curvature at knots `SPACING` metres apart; it repeats after `KNOTS * SPACING` metres.
-Whoever drives it only needs the few knots around the car (`window`), from which curvature, heading
-and lane points ahead follow in closed form.
+A road is given by its curvature at knots `SPACING` metres apart; it repeats after `KNOTS * SPACING`
+metres. The four knots around the car (`window`) give curvature, heading and the lane points ahead
+in closed form.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 KNOTS = 128
+"""Knots of a road."""
 SPACING = 20.0
 """Distance of two knots [m]."""
 MAX_CURVATURE = 0.0125
@@ -23,22 +24,23 @@ POINTS, POINT_SPACING = 10, 4.0
 
 
 def generate(key: jax.Array) -> jax.Array:
-    """Curvature at the knots, float32[KNOTS] [1/m]."""
+    """Draws a road: float32[KNOTS], the curvature at its knots [1/m]. `key` is consumed."""
     which, size = jax.random.split(key)
     kappa = jax.random.uniform(size, (KNOTS,), minval=-MAX_CURVATURE, maxval=MAX_CURVATURE)
     return jnp.where(jax.random.uniform(which, (KNOTS,)) < STRAIGHT, 0.0, kappa)
 
 
 def window(knots: jax.Array, s: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The four knots from the one behind arc length `s`, float32[4], and that knot's own arc
-    length [m]."""
+    """Returns the curvature [1/m] at four knots, float32[4], the first one just behind arc length
+    `s` [m], and the arc length [m] of the first."""
     first = jnp.floor(s / SPACING)
     index = (first.astype(jnp.int32) + jnp.arange(4)) % KNOTS
     return knots[index], first * SPACING
 
 
 def curvature(local: jax.Array, x: jax.Array) -> jax.Array:
-    """Curvature [1/m] at x [m] past the first knot of the window `local`, 0 <= x <= 3 SPACING."""
+    """Returns the curvature [1/m] at x [m] past the first knot of the window `local`, for
+    0 <= x <= 3 SPACING."""
     slope = jnp.diff(local) / SPACING
     ramp = jax.nn.relu(x - SPACING), jax.nn.relu(x - 2 * SPACING)
     return (
@@ -47,8 +49,8 @@ def curvature(local: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def turned(local: jax.Array, x: jax.Array) -> jax.Array:
-    """Heading change [rad] of the lane over the first x [m] of the window: the integral of
-    `curvature`."""
+    """Returns the change of the lane's heading [rad] over the first x [m] of the window, which is
+    the integral of `curvature`."""
     slope = jnp.diff(local) / SPACING
     ramp = jax.nn.relu(x - SPACING), jax.nn.relu(x - 2 * SPACING)
     bends = (slope[1] - slope[0]) * ramp[0] ** 2 + (slope[2] - slope[1]) * ramp[1] ** 2
@@ -56,10 +58,10 @@ def turned(local: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def points_ahead(local: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Lane points 4, 8, ..., 40 m ahead of x in the lane's frame there: forward and left
-    coordinate, float32[POINTS] each [m].
+    """Returns the lane points 4, 8, ..., 40 m ahead of x, in the lane's frame at x: their forward
+    and left coordinates, float32[POINTS] each [m].
 
-    Positions are the midpoint sums of the exact heading; the error is below 2 cm for curvatures up
+    Positions are midpoint sums over the exact heading; their error is below 2 cm for curvatures up
     to MAX_CURVATURE.
     """
     middle = x + POINT_SPACING * (jnp.arange(POINTS) + 0.5)
@@ -72,12 +74,20 @@ def points_ahead(local: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
 def centre_line(
     knots: jax.Array, s: jax.Array, step: float = 0.05
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """World pose (x, y, heading) of the centre line at increasing arc lengths s[n] [m], for
-    drawing; starts at the origin."""
+    """Returns the centre line's pose at increasing arc lengths, for drawing.
+
+    Args:
+      knots: float32[KNOTS], of the road.
+      s: float32[n], arc lengths from 0 on [m].
+      step: of the integration [m].
+
+    Returns:
+      (x [m], y [m], heading [rad]), float32[n] each; the line starts at the origin along x.
+    """
     count = int(jnp.ceil(s[-1] / step)) + 1
     grid = jnp.arange(count) * step
 
-    def at(position):
+    def at(position: jax.Array) -> jax.Array:
         local, origin = window(knots, position)
         return curvature(local, position - origin)
 

@@ -1,4 +1,4 @@
-"""Dynamic single-track car with Magic-Formula tyres, in exact Frenet coordinates of the lane.
+"""A dynamic single-track car with Magic-Formula tyres, in exact Frenet coordinates of the lane.
 
 Model and numbers: Althoff & Würsching, "CommonRoad: Vehicle Models" (2020), tables 6 and 7, vehicle
 2 (BMW 320i). Angles are in rad, lengths in m, forces in N. The lane's centre line is parametrised
@@ -15,33 +15,37 @@ import jax
 import jax.numpy as jnp
 
 GRAVITY = 9.81
+"""Acceleration of gravity [m/s²]."""
 MASS = 1093.2952334674046
+"""Mass of the car [kg]."""
 YAW_INERTIA = 1791.5995300122856
+"""Moment of inertia about the vertical axis [kg m²]."""
 FRONT = 1.1561957064
 """Centre of gravity to front axle [m]."""
 REAR = 1.4227170936
 """Centre of gravity to rear axle [m]."""
 WHEELBASE = FRONT + REAR
+"""Front axle to rear axle [m]."""
 HEIGHT = 0.61373004
 """Height of the centre of gravity [m]."""
 BRAKE_FRONT = 0.66
 """Share of the braking force on the front axle; the engine drives the rear one."""
 TYRE_C, TYRE_D, TYRE_E, TYRE_K = 1.3507, 1.0489, -0.0074722, -21.92
-"""Pure lateral slip: shape, peak friction, curvature, cornering stiffness over load (p_cy1,
-p_dy1, p_ey1, p_ky1)."""
+"""Tyre parameters of pure lateral slip: shape, peak friction, curvature, and cornering stiffness
+over load (p_cy1, p_dy1, p_ey1, p_ky1)."""
 
 STEER_LAG = 0.1
 """Time constant of the steering actuator [s]."""
 STEER_RATE = 0.4
 """Limit of the steering rate [rad/s]."""
 WIND_ARM = 0.3
-"""Centre of pressure of a crosswind ahead of the centre of gravity [m]."""
+"""Distance of a crosswind's centre of pressure ahead of the centre of gravity [m]."""
 MIN_FRENET = 0.2
-"""Floor of 1 - kappa e_y, which is zero on the centre of curvature."""
+"""Lower bound put on 1 - kappa e_y, which is zero at the centre of curvature."""
 
 
 class Car(NamedTuple):
-    """State of the car; every field float[]."""
+    """The state of the car; every field is float[]."""
 
     s: jax.Array
     """Arc length along the lane [m]."""
@@ -60,27 +64,27 @@ class Car(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What acts on the car, constant over one control step; every field float[]."""
+    """What acts on the car, constant over a control step; every field is float[]."""
 
     steer: jax.Array
     """Target of the steering actuator [rad]."""
     accel: jax.Array
-    """Longitudinal acceleration asked of the tyres [m/s²]."""
+    """Longitudinal acceleration that the tyres are to give [m/s²]."""
     pull: jax.Array
     """Angle that the road surface adds to the front wheels [rad]."""
     wind: jax.Array
     """Lateral force at the centre of pressure [N]."""
     slope: jax.Array
-    """Lateral acceleration by the road's cross slope [m/s²]."""
-    friction: jax.Array
+    """Lateral acceleration from the road's cross slope [m/s²]."""
+    friction: jax.Array | float
     """Factor on the tyres' peak friction."""
-    mass: jax.Array
+    mass: jax.Array | float
     """Factor on mass and yaw inertia."""
 
 
 def tyre_lateral(alpha: jax.Array, load: jax.Array, friction: jax.Array | float = 1.0) -> jax.Array:
-    """Lateral tyre force [N] at slip angle `alpha` [rad] and normal load [N]: Magic Formula,
-    pure slip, no camber."""
+    """Returns the lateral tyre force [N] at slip angle `alpha` [rad] and normal load [N], by the
+    Magic Formula for pure slip without camber; `friction` is a factor on the peak."""
     peak = friction * TYRE_D * load
     b = TYRE_K * load / (TYRE_C * peak)
     x = b * alpha
@@ -88,7 +92,8 @@ def tyre_lateral(alpha: jax.Array, load: jax.Array, friction: jax.Array | float 
 
 
 def axle_loads(accel: jax.Array, mass: jax.Array | float) -> tuple[jax.Array, jax.Array]:
-    """Normal load [N] of front and rear axle under a longitudinal acceleration [m/s²]."""
+    """Returns the normal loads [N] of the front and the rear axle under a longitudinal acceleration
+    [m/s²]; `mass` is a factor on MASS."""
     total = mass * MASS
     front = total * (GRAVITY * REAR - accel * HEIGHT) / WHEELBASE
     rear = total * (GRAVITY * FRONT + accel * HEIGHT) / WHEELBASE
@@ -96,12 +101,29 @@ def axle_loads(accel: jax.Array, mass: jax.Array | float) -> tuple[jax.Array, ja
 
 
 def newton_euler(
-    car: Car, delta, f_xf, f_yf, f_xr, f_yr, f_side, moment, mass
+    car: Car,
+    delta: jax.Array,
+    f_xf: jax.Array,
+    f_yf: jax.Array,
+    f_xr: jax.Array,
+    f_yr: jax.Array,
+    f_side: jax.Array,
+    moment: jax.Array,
+    mass: jax.Array | float,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Time derivatives (v_x', v_y', r') of the rigid body under axle forces, a side force and a yaw
-    moment.
+    """Returns the time derivatives of the rigid body's velocities.
 
-    `delta` is the angle of the front wheels, f_xf and f_yf act in the wheels' frame.
+    Args:
+      car: the state.
+      delta: angle of the front wheels [rad].
+      f_xf, f_yf: force on the front axle, in the frame of its wheels [N].
+      f_xr, f_yr: force on the rear axle [N].
+      f_side: lateral force at the centre of gravity [N].
+      moment: yaw moment [N m].
+      mass: factor on mass and yaw inertia.
+
+    Returns:
+      (v_x' [m/s²], v_y' [m/s²], r' [rad/s²]).
     """
     total, inertia = mass * MASS, mass * YAW_INERTIA
     cos, sin = jnp.cos(delta), jnp.sin(delta)
@@ -114,17 +136,16 @@ def newton_euler(
 
 
 def derivative(car: Car, inputs: Inputs, kappa: jax.Array) -> Car:
-    """Time derivative of every state at lane curvature `kappa` [1/m]; valid for v_x well above
-    0."""
+    """Returns the time derivative of every field of `car` at lane curvature `kappa` [1/m]; valid
+    for v_x well above 0."""
     delta = car.delta + inputs.pull
     load_f, load_r = axle_loads(inputs.accel, inputs.mass)
     total = inputs.mass * MASS
     share = jnp.where(inputs.accel < 0.0, BRAKE_FRONT, 0.0)
     f_xf, f_xr = total * inputs.accel * share, total * inputs.accel * (1.0 - share)
 
-    def lateral(
-        alpha, load, f_x
-    ):  # friction ellipse: what the longitudinal force leaves of the grip
+    def lateral(alpha: jax.Array, load: jax.Array, f_x: jax.Array) -> jax.Array:
+        # Friction ellipse: the longitudinal force reduces the grip that is left.
         used = f_x / (inputs.friction * TYRE_D * load)
         return tyre_lateral(alpha, load, inputs.friction) * jnp.sqrt(
             jnp.maximum(1.0 - used * used, 0.0)
@@ -150,12 +171,24 @@ def derivative(car: Car, inputs: Inputs, kappa: jax.Array) -> Car:
     )
 
 
-def integrate(car: Car, inputs: Inputs, curvature: Callable, dt: float, substeps: int) -> Car:
-    """The car after `dt` seconds of constant inputs: `substeps` classical Runge-Kutta steps of
-    fourth order.
+def integrate(
+    car: Car,
+    inputs: Inputs,
+    curvature: Callable[[jax.Array], jax.Array],
+    dt: float,
+    substeps: int,
+) -> Car:
+    """Integrates the car over constant inputs by classical Runge-Kutta steps of fourth order.
 
     Args:
+      car: the state at the beginning.
+      inputs: what acts on the car.
       curvature: s [m] -> kappa [1/m] of the lane.
+      dt: duration [s].
+      substeps: number of Runge-Kutta steps.
+
+    Returns:
+      The state after `dt` seconds.
     """
     h = dt / substeps
 
@@ -165,7 +198,7 @@ def integrate(car: Car, inputs: Inputs, curvature: Callable, dt: float, substeps
     def add(c: Car, k: Car, w: float) -> Car:
         return Car(*(a + w * b for a, b in zip(c, k, strict=True)))
 
-    def runge_kutta(c: Car, _) -> tuple[Car, None]:
+    def runge_kutta(c: Car, _: None) -> tuple[Car, None]:
         k1 = f(c)
         k2 = f(add(c, k1, h / 2))
         k3 = f(add(c, k2, h / 2))

@@ -1,23 +1,24 @@
-"""Brax's robots at a fixed horizon: a fall is a cost that is paid until the horizon or until the
-robot stands again.
+"""Brax's robots at a fixed horizon. The cost of a fall is paid until the horizon or until the robot
+stands again.
 
-Reward is Brax's, with its bonus for being upright paid in upright steps only (Brax ends the episode
-instead). `done` tells of a fall, so that a trainer may end its own episodes there; an evaluation
-never does.
+The reward is Brax's, except that the bonus for being upright is paid only in upright steps; Brax
+ends the episode instead. `done` reports a fall, so that a trainer can end its own episodes there;
+an evaluation never does.
 
 Cost per step, in {0, 1}:
 
-* robots that Brax calls healthy or not: 1 while unhealthy;
+* robots for which Brax defines "healthy": 1 while unhealthy;
 * halfcheetah: 1 while its speed, averaged over half a second, is below half of `pace`;
 * reacher and pusher: 1 while the tip or the object is further than `reach` from its goal.
 
-The demonstrator is a network, trained by `launch/expert.py` and kept in `envs/demonstrators`; there
-is one per robot and backend.
+Demonstrators are networks, at most one per robot, backend and quality. `launch/expert.py` trains
+them, and `envs/demonstrators` holds them.
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import math
 import warnings
@@ -33,15 +34,15 @@ from envs import demonstrators
 from envs.core import State, brax_envs, brax_math, dial, soundness
 
 BACKENDS = ("spring", "positional", "generalized", "mjx")
-"""Brax's physics: impulses through springs, projected positions, generalised coordinates, and
-MuJoCo's in JAX."""
+"""Physics backends: Brax's springs, projected positions and generalised coordinates, and MuJoCo's
+in JAX (MJX)."""
 PACE_TIME = 0.5
-"""Time over which a speed is averaged [s]."""
+"""Time constant over which a speed is averaged [s]."""
 
 
 @struct.dataclass
 class Dials:
-    """What can be turned without recompiling."""
+    """The dials of every robot."""
 
     mass: float = dial(1.0, "factor on all masses and inertias", low=0.2, high=5)
     friction: float = dial(1.0, "factor on sliding friction of all contacts", low=0.1, high=5)
@@ -50,7 +51,7 @@ class Dials:
         0.0, "number of the first actuator without force, counted from 1; 0: none", low=0, high=32
     )
     disabled_count: float = dial(
-        1.0, "how many actuators have none, from that on (a leg of ant: 2)", low=1, high=32
+        1.0, "how many actuators from that one on have no force (a leg of ant: 2)", low=1, high=32
     )
     fallen_start: float = dial(
         0.0,
@@ -60,7 +61,8 @@ class Dials:
     )
     fallen_from: float = dial(
         90.0,
-        "least angle by which a free torso is then turned over; most: 180 [deg]",
+        "smallest angle by which a free torso is then turned over; the largest is 180",
+        unit="deg",
         low=0,
         high=180,
     )
@@ -71,47 +73,54 @@ class Dials:
 
 @functools.cache
 def _load(name: str, backend: str, upright: bool) -> tuple[Any, int]:
-    """Brax's environment, which nothing may change, and the size of its observation; reading its
-    XML takes a second."""
-    mujoco.set_mju_user_warning(
-        lambda text: None
-    )  # of an old attribute in a model; else it leaves a log in the current folder
+    """Returns Brax's environment and the size of its observation.
+
+    The environment is shared, so callers must not change it. Reading its XML takes a second.
+    """
+    # MuJoCo warns of an old attribute in a model and would write a log into the current folder.
+    # Its stubs lack the function.
+    set_warning = mujoco.set_mju_user_warning  # pyright: ignore[reportAttributeAccessIssue]
+    set_warning(lambda text: None)
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "Brax System", UserWarning
-        )  # that Brax's physics is no longer developed
-        made = brax_envs.get_environment(
+        # Brax warns that its own physics is no longer developed.
+        warnings.filterwarnings("ignore", "Brax System", UserWarning)
+        environment = brax_envs.get_environment(
             name, backend=backend, **({"terminate_when_unhealthy": False} if upright else {})
         )
-    mujoco.set_mju_user_warning(None)
-    return made, int(jax.eval_shape(made.reset, jax.random.PRNGKey(0)).obs.shape[-1])
+    set_warning(None)
+    start = jax.eval_shape(environment.reset, jax.random.PRNGKey(0))
+    return environment, int(start.obs.shape[-1])
 
 
 class Robot(demonstrators.Demonstrated):
-    """One of Brax's robots; subclasses say which, and what a failure is."""
+    """One of Brax's robots; subclasses name it and define what a failure is.
+
+    The observation is Brax's, the action float32[A] in [-1, 1]. `auto` picks the first backend that
+    ships the requested demonstrator, else the first that ships the expert, else spring. It tries
+    MJX first on an accelerator, and spring first on a CPU.
+    """
 
     options: ClassVar = {"backend": ("auto", *BACKENDS), "demonstrator": demonstrators.QUALITIES}
     horizon = 1000
-    latency = (
-        30  # steps from random actions to a fall: `launch/expert.py --latency`, docs/robots.md
-    )
+    latency = 30  # steps from random actions to a fall, by `launch/expert.py --latency`
     brax_name: ClassVar[str]
+    """The robot's name in Brax."""
     upright: ClassVar[str | None] = None
-    """Brax's metric of the bonus for being healthy, for robots that have one."""
+    """Brax's metric of the bonus for being healthy; None for a robot without one."""
     pace: ClassVar[float] = 0.0
-    """Speed at which a running robot is as good as its expert [m/s]; 0 for one that does not
-    run."""
+    """Speed at which the graded cost of a running robot is 0 [m/s], about its expert's; 0 for a
+    robot that does not run."""
 
     def __init__(self, backend: str = "auto", demonstrator: str = "expert"):
         if backend == "auto":
             order = BACKENDS if jax.default_backend() == "cpu" else ("mjx", *BACKENDS)
-            ships = (
-                one
-                for wanted in (demonstrator, "expert")
-                for one in order
-                if demonstrators.find(self.name, one, wanted)
+            shipped = (
+                candidate
+                for quality in (demonstrator, "expert")
+                for candidate in order
+                if demonstrators.find(self.name, candidate, quality)
             )
-            backend = next(ships, "spring")
+            backend = next(shipped, "spring")
         self.chosen = {"backend": backend, "demonstrator": demonstrator}
         self.dials = Dials()
         self._robot, self._observation_size = _load(self.brax_name, backend, bool(self.upright))
@@ -119,17 +128,22 @@ class Robot(demonstrators.Demonstrated):
 
     @property
     def backend(self) -> str:
+        """Name of the physics, one of `BACKENDS`."""
         return self.chosen["backend"]
 
     @property
     def observation_size(self) -> int:
+        """O, number of entries of an observation."""
         return self._observation_size
 
     @property
     def action_size(self) -> int:
+        """A, the number of actuators."""
         return int(self._robot.action_size)
 
     def reset(self, rng: jax.Array) -> State:
+        """Returns Brax's start, fallen with probability `fallen_start`; rng, uint32[2], is
+        consumed."""
         start_key, fallen_key, pose_key, key = jax.random.split(rng, 4)
         robot = self._dialled()
         fallen = jax.random.uniform(fallen_key) < self.dials.fallen_start
@@ -143,11 +157,12 @@ class Robot(demonstrators.Demonstrated):
         )
 
     def step(self, state: State, action: jax.Array) -> State:
+        """Returns the next state; the action is float32[A], clipped to [-1, 1]."""
         key, noise_key = jax.random.split(state.info["key"])
         robot = self._dialled()
         noise = self.dials.noise * jax.random.normal(noise_key, (self.action_size,))
         executed = jnp.clip(jnp.clip(action, -1.0, 1.0) + noise, -1.0, 1.0)
-        after = robot.step(state.replace(metrics={}, info={}), executed)
+        after = robot.step(dataclasses.replace(state, metrics={}, info={}), executed)
         fell = (
             1.0 - after.metrics[self.upright]
             if self.upright
@@ -168,29 +183,37 @@ class Robot(demonstrators.Demonstrated):
         )
 
     def picture(self, state: State) -> dict[str, jax.Array]:
-        """The robot's parts from the side."""
+        """Returns {"bodies", "parents"}, the robot's parts from the side, as `World.picture`."""
         places = cast(Any, state.pipeline_state).x.pos
         parents = np.asarray(self._robot.sys.link_parents, np.int32)
         return {"bodies": places[:, jnp.array([0, 2])], "parents": jnp.asarray(parents)}
 
     def _reward(self, after: State, fell: jax.Array) -> jax.Array:
+        """Returns the reward of the state reached."""
         del fell
         return after.reward
 
     def _costs(self, after: State, fell: jax.Array, pace: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Cost and graded cost of the state reached."""
+        """Returns cost and graded cost of the state reached.
+
+        Args:
+          after: Brax's state.
+          fell: float32[], 1 in a fallen state, else 0.
+          pace: float32[], speed averaged over PACE_TIME [m/s].
+        """
         del pace
         return fell, 1.0 - (1.0 - fell) * jnp.clip(
             after.metrics["x_velocity"] / self.pace, 0.0, 1.0
         )
 
     def _fallen_pose(self, q: jax.Array, key: jax.Array) -> jax.Array:
-        """The initial pose q turned over; `key` is consumed."""
+        """Returns the initial pose q turned over; `key` is consumed."""
         del key
         return q
 
     def _dialled(self) -> Any:
-        """A copy of Brax's environment whose system has the dials in it; legal inside jit."""
+        """Returns a copy of Brax's environment with the dials applied to its system; allowed inside
+        jit."""
         dials, sys = self.dials, self._robot.sys
         first = jnp.round(dials.disabled_joint)
         after_first = jnp.arange(1, self.action_size + 1) - first
@@ -213,8 +236,8 @@ class Robot(demonstrators.Demonstrated):
             inertia = sys.link.inertia
             mass, i = inertia.mass, inertia.i
             if self.backend != "generalized":
-                # These take mass^(1 - x) for the mass and are tuned with x up to 1, where a factor
-                # would do nothing.
+                # These backends replace the mass by mass^(1 - x), with x up to 1, where a factor on
+                # the mass would have no effect. The power is applied here instead.
                 mass, i = (
                     mass ** (1.0 - sys.spring_mass_scale),
                     i ** (1.0 - sys.spring_inertia_scale),
@@ -237,11 +260,12 @@ class Planar(Robot):
     """A robot in a plane: q begins with x, z and the torso's angle."""
 
     turn: ClassVar[float] = math.pi / 2
-    """Angle by which one that starts fallen is turned, either way [rad]."""
+    """Angle by which a robot that starts fallen is turned, to either side [rad]."""
     drop: ClassVar[float]
-    """Its height then, against the usual one [m]."""
+    """Change of its height at a fallen start [m]."""
 
     def _fallen_pose(self, q: jax.Array, key: jax.Array) -> jax.Array:
+        """Returns q turned by `turn` to a random side and moved by `drop`."""
         side = jnp.where(jax.random.bernoulli(key), 1.0, -1.0)
         return q.at[2].set(side * self.turn).at[1].add(self.drop)
 
@@ -250,9 +274,10 @@ class Free(Robot):
     """A robot whose torso moves freely: q begins with its position and a unit quaternion."""
 
     drop: ClassVar[float]
+    """Change of its height when it starts on its side or back [m]."""
 
     def _fallen_pose(self, q: jax.Array, key: jax.Array) -> jax.Array:
-        """Turned about a random horizontal axis by `fallen_from` to 180 degrees."""
+        """Returns q turned about a random horizontal axis by `fallen_from` to 180 degrees."""
         axis_key, angle_key = jax.random.split(key)
         axis = jax.random.uniform(axis_key, maxval=2.0 * math.pi)
         least = jnp.deg2rad(self.dials.fallen_from) / 2.0
@@ -298,14 +323,15 @@ class HalfCheetah(Planar):
     drop = 0.2
 
     def _costs(self, after: State, fell: jax.Array, pace: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns 1 below half of `pace`, and the share by which it falls short of `pace`."""
         del after, fell
         slow = jnp.where(pace < 0.5 * self.pace, 1.0, 0.0)
         return slow, 1.0 - jnp.clip(pace / self.pace, 0.0, 1.0)
 
 
 class Ant(Free):
-    """A four-legged robot that runs forward. Failing is being unhealthy or lying on its back,
-    which Brax calls healthy."""
+    """A four-legged robot that runs forward. It fails while it is unhealthy or lies on its back,
+    which Brax counts as healthy."""
 
     name = brax_name = "ant"
     upright = "reward_survive"
@@ -313,7 +339,9 @@ class Ant(Free):
     drop = 0.0
 
     def _costs(self, after: State, fell: jax.Array, pace: jax.Array) -> tuple[jax.Array, jax.Array]:
-        up = brax_math.rotate(jnp.array([0.0, 0.0, 1.0]), after.pipeline_state.x.rot[0])[2]
+        """Returns the costs of a running robot, with a robot on its back counted as fallen."""
+        torso = cast(Any, after.pipeline_state).x.rot[0]
+        up = brax_math.rotate(jnp.array([0.0, 0.0, 1.0]), torso)[2]
         return super()._costs(after, jnp.where(up < 0.0, 1.0, fell), pace)
 
 
@@ -327,53 +355,56 @@ class Humanoid(Free):
 
 
 class InvertedPendulum(Robot):
-    """A pole on a cart, to be kept upright."""
+    """A pole on a cart, which has to be kept upright."""
 
     name = brax_name = "inverted_pendulum"
 
     def _reward(self, after: State, fell: jax.Array) -> jax.Array:
-        """Brax pays 1 per step and ends the episode at a fall; here it pays nothing once the
-        pole is down."""
+        """Returns Brax's reward, 1 per step, or 0 while the pole is down, where Brax would have
+        ended the episode."""
         return after.reward * (1.0 - fell)
 
     def _costs(self, after: State, fell: jax.Array, pace: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns 1 and 1 while the pole is down, else 0 and 0."""
         del after, pace
         return fell, fell
 
 
 class InvertedDoublePendulum(InvertedPendulum):
-    """Two poles on a cart, to be kept upright."""
+    """Two poles on a cart, which have to be kept upright."""
 
     name = brax_name = "inverted_double_pendulum"
 
     def _reward(self, after: State, fell: jax.Array) -> jax.Array:
+        """Returns Brax's reward."""
         del fell
         return after.reward
 
 
 class Reaching(Robot):
-    """A robot that is to bring something to a place. Failing is being further from it than
-    `reach` [m]."""
+    """A robot that moves something to a goal. It fails while the distance exceeds `reach`."""
 
     reach: ClassVar[float]
+    """Distance beyond which the cost is 1 [m]."""
     far: ClassVar[float]
-    """Distance at which the graded cost is 1 [m]."""
+    """Distance from which on the graded cost is 1 [m]."""
 
     def _costs(self, after: State, fell: jax.Array, pace: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns whether the distance to the goal exceeds `reach`, and its share of `far`."""
         del fell, pace
         distance = -after.metrics["reward_dist"]
         return jnp.where(distance > self.reach, 1.0, 0.0), jnp.clip(distance / self.far, 0.0, 1.0)
 
 
 class Reacher(Reaching):
-    """A two-link arm that is to touch a target."""
+    """A two-link arm that moves its tip to a target."""
 
     name = brax_name = "reacher"
     reach, far = 0.05, 0.4
 
 
 class Pusher(Reaching):
-    """A seven-joint arm that is to push a puck to its goal."""
+    """A seven-joint arm that pushes a puck to a goal."""
 
     name = brax_name = "pusher"
     reach, far = 0.1, 0.5

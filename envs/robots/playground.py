@@ -1,13 +1,12 @@
-"""MuJoCo Playground's worlds, by name: `playground:CartpoleBalance` and the like. Needs the extra
+"""MuJoCo Playground's worlds by name, such as `playground:CartpoleBalance`. They need the extra
 `playground`.
 
-They run on MJX in JAX, from Playground's own configuration. Cost per step, in {0, 1}:
+They run on MJX in JAX, with Playground's own configuration. Cost per step, in {0, 1}:
 
 * the suite (`dm_control_suite`), whose rewards lie in [0, 1]: 1 while the reward is below a half;
-* all others: 1 while Playground calls the episode done.
+* all others: 1 while Playground says that the episode is done.
 
-None of them ships with a demonstrator; `launch/expert.py --env=playground:NAME` trains one and
-keeps it.
+No demonstrator ships for them; `launch/expert.py --env=playground:NAME` trains one and keeps it.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from envs.names import nearest
 
 @struct.dataclass
 class Dials:
-    """What can be turned without recompiling."""
+    """The dials of every world of Playground's."""
 
     noise: float = dial(
         0.0, "standard deviation of Gaussian noise added to each executed action", low=0, high=1
@@ -40,11 +39,11 @@ class Dials:
 
 
 def kind(name: str) -> type[Playground]:
-    """The class of a world by its full name.
+    """Returns the class of a world by its full name, playground:NAME.
 
     Raises:
-      ValueError: the extra is not installed, Playground has no such world, or its robot would have
-        to be downloaded; one line.
+      ValueError: the extra is not installed, Playground has no such world, or the model of its
+        robot is not downloaded yet; one line.
     """
     task = name.removeprefix(PREFIX)
     try:
@@ -64,7 +63,7 @@ def kind(name: str) -> type[Playground]:
             'mjx_env.ensure_menagerie_exists()"'
         )
         raise ValueError(
-            f"{name} uses a robot's model that Playground has yet to download; nearest: {fetch}"
+            f"{name} uses the model of a robot that is not downloaded yet; nearest: {fetch}"
         )
     return type(
         task,
@@ -75,7 +74,11 @@ def kind(name: str) -> type[Playground]:
 
 @functools.cache
 def _modules() -> tuple[Any, Any]:
-    """Playground's registry and the module of its base class; they talk while they are imported."""
+    """Imports Playground's registry and the module of its base class without their messages.
+
+    Raises:
+      ImportError: the extra is not installed.
+    """
     with (
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
@@ -89,22 +92,27 @@ def _modules() -> tuple[Any, Any]:
 
 @functools.cache
 def _load(task: str) -> tuple[Any, Any]:
-    """Playground's environment, which nothing may change, and what its reset gives."""
+    """Returns Playground's environment, which callers must not change, and the shapes of its
+    reset."""
     registry, _ = _modules()
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         config = registry.get_default_config(task)
         # The other implementation needs an NVIDIA GPU.
-        made = registry.load(task, config_overrides={"impl": "jax"} if "impl" in config else None)
-        return made, jax.eval_shape(made.reset, jax.random.PRNGKey(0))
+        overrides = {"impl": "jax"} if "impl" in config else None
+        environment = registry.load(task, config_overrides=overrides)
+        return environment, jax.eval_shape(environment.reset, jax.random.PRNGKey(0))
 
 
 class Playground(demonstrators.Demonstrated):
-    """One of MuJoCo Playground's worlds; subclasses say which."""
+    """One of MuJoCo Playground's worlds; subclasses name it.
+
+    The observation is Playground's, the one for the policy; the action is float32[A] in [-1, 1].
+    """
 
     options: ClassVar = {"demonstrator": demonstrators.QUALITIES}
     suite: ClassVar[bool]
-    """Whether its rewards lie in [0, 1]."""
+    """Whether the world belongs to `dm_control_suite`, whose rewards lie in [0, 1]."""
 
     def __init__(self, demonstrator: str = "expert") -> None:
         self.chosen = {"demonstrator": demonstrator}
@@ -116,23 +124,27 @@ class Playground(demonstrators.Demonstrated):
 
     @property
     def backend(self) -> str:
+        """Name of the physics, always "mjx"."""
         return "mjx"
 
     @property
     def observation_size(self) -> int:
-        return int(_observed(self._start.obs).shape[-1])
+        """O, number of entries of an observation."""
+        return int(_policy_observation(self._start.obs).shape[-1])
 
     @property
     def action_size(self) -> int:
+        """A, number of entries of an action."""
         return int(self._playground.action_size)
 
     def reset(self, rng: jax.Array) -> State:
+        """Returns Playground's start; rng, uint32[2], is consumed."""
         start_key, key = jax.random.split(rng)
         zero = jnp.zeros(())
         start = self._playground.reset(start_key)
         return State(
             start,
-            _observed(start.obs),
+            _policy_observation(start.obs),
             zero,
             zero,
             {"cost": zero, "graded_cost": zero},
@@ -140,12 +152,13 @@ class Playground(demonstrators.Demonstrated):
         )
 
     def step(self, state: State, action: jax.Array) -> State:
+        """Returns the next state; the action is float32[A], clipped to [-1, 1]."""
         key, noise_key = jax.random.split(state.info["key"])
         noise = self.dials.noise * jax.random.normal(noise_key, (self.action_size,))
         after = self._playground.step(
             state.pipeline_state, jnp.clip(jnp.clip(action, -1.0, 1.0) + noise, -1.0, 1.0)
         )
-        observation, done = _observed(after.obs), jnp.asarray(after.done, jnp.float32)
+        observation, done = _policy_observation(after.obs), jnp.asarray(after.done, jnp.float32)
         cost, graded = done, done
         if self.suite:
             graded = jnp.maximum(done, 1.0 - jnp.clip(after.reward, 0.0, 1.0))
@@ -155,6 +168,7 @@ class Playground(demonstrators.Demonstrated):
         return State(after, observation, after.reward + sound, done, metrics, {"key": key})
 
 
-def _observed(observation: Any) -> jax.Array:
-    """What a policy sees; some worlds also give what only a critic may know."""
+def _policy_observation(observation: Any) -> jax.Array:
+    """Returns the part of an observation that a policy sees. Some worlds add a part for critics
+    alone."""
     return observation["state"] if isinstance(observation, Mapping) else observation

@@ -1,8 +1,10 @@
-"""How regret grows with the horizon: from cost curves to windows, slopes, model fits and
-verdicts. Pure NumPy and SciPy."""
+"""How regret grows with the horizon: cost curves in; windows, slopes, model fits and verdicts out.
+
+This package uses NumPy and SciPy alone and draws no random number that is not seeded.
+"""
 
 from irl_bench.horizon.curves import Curves
 from irl_bench.horizon.sentences import sentences
-from irl_bench.horizon.verdicts import VERDICTS, analyse
+from irl_bench.horizon.verdicts import VERDICTS, Verdict, analyse
 
-__all__ = ["VERDICTS", "Curves", "analyse", "sentences"]
+__all__ = ["VERDICTS", "Curves", "Verdict", "analyse", "sentences"]

@@ -1,14 +1,14 @@
-"""The two-state chain that organises the question: on the demonstrations' distribution, or off it.
+"""The two-state chain behind every verdict: a policy is on the demonstrations' distribution or off.
 
-On -> off at rate h per step, off -> on at rate rho, k = h + rho, one unit of cost per state off,
-start on. The state after t steps is off with probability (h / k) (1 - (1 - k)^t), so with the cost
-of the state *before* each of T steps
+Each step leads on -> off with probability h and off -> on with probability rho; k = h + rho. Every
+state off costs 1, and the chain starts on. The state after t steps is off with probability
+(h / k) (1 - (1 - k)^t). Charging the state *before* each of T steps gives
 
-    J(T) = (h / k) [T - (1 - (1 - k)^T) / k],
+    J(T) = (h / k) [T - (1 - (1 - k)^T) / k].
 
-and with the cost of the state *after* each step, which is Brax's, J(T) + P(off at T) = J(T + 1).
-rho = 0 is the cliff: quadratic until h T is about 1, then linear because everybody has failed. rho
->> 1 / T is linear because everybody comes back.
+Charging the state *after* each step, as Brax does, gives J(T) + P(off at T) = J(T + 1). With
+rho = 0 the chain is a cliff: J is quadratic until h T is about 1, then linear because every episode
+has failed. With rho >> 1 / T it is linear because every episode recovers.
 """
 
 from __future__ import annotations
@@ -16,63 +16,80 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from irl_bench.horizon.arrays import Floats
+
 _SERIES_BELOW = 1.0
 _SERIES_TERMS = 24  # the last term at kT = 1 is below 1 / 25!
 
 
-def off_probability(t: ArrayLike, h: ArrayLike, rho: ArrayLike) -> np.ndarray:
-    """P(off after t steps) = (h / k) (1 - (1 - k)^t), broadcast over t, h and rho; h t in the
-    limit k = 0."""
-    t, h, rho = np.broadcast_arrays(*(np.asarray(value, float) for value in (t, h, rho)))
-    k = h + rho
-    safe = np.where(k > 0, k, 1.0)
-    return np.where(k > 0, h / safe * _reached(safe, t), h * t)
-
-
-def cost(T: ArrayLike, h: ArrayLike, rho: ArrayLike, *, after: bool = True) -> np.ndarray:
-    """J(T), broadcast over T [steps], h and rho [1/step], both in [0, 1].
+def off_probability(t: ArrayLike, h: ArrayLike, rho: ArrayLike) -> Floats:
+    """Probability of being off after t steps, (h / k) (1 - (1 - k)^t); h t in the limit k = 0.
 
     Args:
-      T: horizon, a whole number if h + rho > 1 (the chain then alternates).
-      h: rate of leaving.
-      rho: rate of coming back.
-      after: count the state reached by each step (Brax), not the one before it.
+      t: number of steps.
+      h: rate of leaving [1/step].
+      rho: rate of coming back [1/step].
+
+    Returns:
+      float64, broadcast over all three.
+    """
+    steps, leaving, returning = _broadcast(t, h, rho)
+    k = leaving + returning
+    safe = np.where(k > 0, k, 1.0)
+    return np.where(k > 0, leaving / safe * _one_less_power(safe, steps), leaving * steps)
+
+
+def cost(T: ArrayLike, h: ArrayLike, rho: ArrayLike, *, after: bool = True) -> Floats:
+    """Expected cost J(T), broadcast over T, h and rho.
+
+    Args:
+      T: horizon [steps]; a whole number if h + rho > 1, where the chain alternates.
+      h: rate of leaving [1/step], in [0, 1].
+      rho: rate of coming back [1/step], in [0, 1].
+      after: charge the state that each step reaches (Brax's convention), not the one before it.
 
     Returns:
       float64 expected number of failures, accurate to rounding for small k T too.
     """
-    T, h, rho = np.broadcast_arrays(*(np.asarray(value, float) for value in (T, h, rho)))
-    return h * unit_cost(T + 1.0 if after else T, h + rho)
+    steps, leaving, returning = _broadcast(T, h, rho)
+    return leaving * unit_cost(steps + 1.0 if after else steps, leaving + returning)
 
 
-def unit_cost(T: ArrayLike, k: ArrayLike) -> np.ndarray:
-    """J(T) / h in the 'before' convention, [T - (1 - (1 - k)^T) / k] / k; T (T - 1) / 2 at k =
-    0."""
-    T, k = np.broadcast_arrays(np.asarray(T, float), np.asarray(k, float))
-    small = k * T < _SERIES_BELOW
-    safe = np.where(small, 1.0, k)
-    direct = (T - _reached(safe, T) / safe) / safe
-    # [T - (1 - (1 - k)^T) / k] / k = sum_{j >= 2} C(T, j) (-k)^(j - 2): the quotient cancels for
-    # small k T, the sum does not.
-    term = T * (T - 1.0) / 2.0
+def unit_cost(T: ArrayLike, k: ArrayLike) -> Floats:
+    """J(T) / h where the state before each step is charged: [T - (1 - (1 - k)^T) / k] / k.
+
+    Args:
+      T: horizon [steps].
+      k: h + rho [1/step]. At k = 0 the value is T (T - 1) / 2.
+
+    Returns:
+      float64, broadcast over both.
+    """
+    steps, rate = _broadcast(T, k)
+    small = rate * steps < _SERIES_BELOW
+    safe = np.where(small, 1.0, rate)
+    direct = (steps - _one_less_power(safe, steps) / safe) / safe
+    # [T - (1 - (1 - k)^T) / k] / k = sum_{j >= 2} C(T, j) (-k)^(j - 2). For small k T the quotient
+    # cancels; the sum does not.
+    term = steps * (steps - 1.0) / 2.0
     series = term.copy()
     for j in range(2, _SERIES_TERMS):
-        term = term * (T - j) / (j + 1.0) * -np.where(small, k, 0.0)
+        term = term * (steps - j) / (j + 1.0) * -np.where(small, rate, 0.0)
         series = series + term
     return np.where(small, series, direct)
 
 
-def local_exponent(x: ArrayLike) -> np.ndarray:
-    """alpha = d log J / d log T at x = k T, in continuous time: x (1 - e^-x) / (x - 1 + e^-x).
+def local_exponent(x: ArrayLike) -> Floats:
+    """Exponent d log J / d log T at x = k T in continuous time: x (1 - e^-x) / (x - 1 + e^-x).
 
-    2 - x / 3 for small x, 1 + 1 / (x - 1) for large.
+    It is about 2 - x / 3 for small x and 1 + 1 / (x - 1) for large x. Returns float64[...].
     """
     x = np.asarray(x, float)
     small = x < _SERIES_BELOW
     safe = np.where(small, 1.0, x)
     direct = safe + np.expm1(-safe)
-    # (x - 1 + e^-x) / x = sum_{j >= 2} (-1)^j x^(j - 1) / j!, and numerator and denominator are
-    # both divided by x.
+    # (x - 1 + e^-x) / x = sum_{j >= 2} (-1)^j x^(j - 1) / j!. Numerator and denominator are both
+    # divided by x.
     reduced = np.where(small, x, 0.0)
     term = np.full_like(x, 0.5)
     series = term.copy()
@@ -85,25 +102,35 @@ def local_exponent(x: ArrayLike) -> np.ndarray:
 
 def front_loaded_cost(
     T: ArrayLike, p: ArrayLike, rho: ArrayLike = 0.0, *, after: bool = True
-) -> np.ndarray:
-    """J(T) if only the first step can go wrong, with probability p, and rho brings back: p sum_{t
-    >= 1} (1 - rho)^(t - 1).
+) -> Floats:
+    """J(T) of a policy that can fail in the first step only: p sum_{t >= 1} (1 - rho)^(t - 1).
 
-    At a fixed p it is linear, p T for rho = 0. With errors that average eps per step, p = eps T and
-    J(T) = eps T²: the front-loaded case that attains the bound of behavioural cloning (Ross and
-    Bagnell 2010).
+    At a fixed p the cost is linear, p T for rho = 0. If errors average eps per step, then p = eps T
+    and J(T) = eps T². This case attains the bound of behavioural cloning (Ross and Bagnell 2010).
+
+    Args:
+      T: horizon [steps].
+      p: probability that the first step fails.
+      rho: rate of coming back [1/step].
+      after: charge the state that each step reaches, not the one before it.
+
+    Returns:
+      float64 expected number of failures, broadcast over T, p and rho.
     """
-    T, p, rho = np.broadcast_arrays(*(np.asarray(value, float) for value in (T, p, rho)))
-    states = T if after else np.maximum(T - 1.0, 0.0)
-    safe = np.where(rho > 0, rho, 1.0)
-    return p * np.where(rho > 0, _reached(safe, states) / safe, states)
+    steps, failing, returning = _broadcast(T, p, rho)
+    states = steps if after else np.maximum(steps - 1.0, 0.0)
+    safe = np.where(returning > 0, returning, 1.0)
+    return failing * np.where(returning > 0, _one_less_power(safe, states) / safe, states)
 
 
-def _reached(k: np.ndarray, t: np.ndarray) -> np.ndarray:
+def _broadcast(*values: ArrayLike) -> tuple[Floats, ...]:
+    return np.broadcast_arrays(*(np.asarray(value, float) for value in values))
+
+
+def _one_less_power(k: Floats, t: Floats) -> Floats:
     """1 - (1 - k)^t for 0 < k <= 2 and t >= 0."""
     gentle = k < 0.5
-    with np.errstate(
-        invalid="ignore"
-    ):  # a negative base with a T that is no integer, in the branch not taken
+    # Where k > 1 and t is not whole, the power is NaN; only the branch not taken computes it.
+    with np.errstate(invalid="ignore"):
         steep = 1.0 - np.power(1.0 - k, t)
     return np.where(gentle, -np.expm1(t * np.log1p(-np.where(gentle, k, 0.0))), steep)

@@ -1,22 +1,29 @@
-"""What one learner did in one mode of one world, over all its seeds: the analysis' only input."""
+"""The cost curves of one learner in one mode of one world, over all its seeds.
+
+`Curves` is the only input of the analysis.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import cast
 
 import numpy as np
 
+from irl_bench.horizon.arrays import Booleans, Floats, Integers
+
 TOLERANCES = (0.05, 0.1, 0.2)
-"""tau, on actions in [-1, 1]: an action is an error if any of its components is further than tau
-from the expert's."""
+"""Tolerances tau on actions in [-1, 1]. An action is an error if any of its components differs from
+the expert's by more than tau."""
 TAU = TOLERANCES.index(0.1)
-"""Column of the tolerance that defines eps; the other two show how sensitive it is."""
+"""Column of the tolerance that defines eps. The other two show how sensitive eps is to it."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Curves:
-    """S seeds, K horizons. Failed seeds keep their rows (NaN allowed); they are left out of every
-    figure and counted.
+    """What S seeds of one learner cost at K horizons, and the counts behind its rates.
+
+    Failed seeds keep their rows, which may be NaN. Every figure leaves them out and counts them.
 
     Raises:
       ValueError: on construction, if shapes disagree or the horizons do not increase from 1 or
@@ -24,62 +31,64 @@ class Curves:
     """
 
     env: str
+    """Name of the world."""
     algo: str
+    """Name of the algorithm; `expert` and `untrained` are references."""
     mode: str
-    seeds: np.ndarray
+    """Name of the world's mode."""
+    seeds: Integers
     """int[S]."""
-    T: np.ndarray
-    """int[K], increasing: the horizons [steps] at which cost is stored, usually 1..T_max."""
-    cost: np.ndarray
-    """float[S, K]: J(T), mean over episodes of the number of failures among the states reached
-    by steps 1..T."""
-    graded: np.ndarray
-    """float[S, K]: the same for the graded cost in [0, 1]."""
-    expert_cost: np.ndarray | None
-    """float[S', K]: J(T) of the expert on the same random numbers. Paired seed by seed if S' = S,
-    else its mean is subtracted;
-    None: the expert is taken to fail never."""
-    on_steps: np.ndarray
+    T: Integers
+    """int[K], increasing: the horizons [steps] at which costs are stored, usually 1..T_max."""
+    cost: Floats
+    """float[S, K]: J(T), the number of failures among the states that steps 1..T reach, averaged
+    over episodes."""
+    graded: Floats
+    """float[S, K]: the same for the graded cost, which is in [0, 1] per step."""
+    expert_cost: Floats | None
+    """float[S', K]: the expert's J(T) on the same random numbers. If S' = S it is subtracted seed
+    by seed, else its mean is. None: the expert never fails."""
+    on_steps: Floats
     """float[S]: steps taken from a state without failure, summed over episodes."""
-    on_to_off: np.ndarray
+    on_to_off: Floats
     """float[S]: how many of `on_steps` reached a failure."""
-    off_steps: np.ndarray
-    """float[S]: steps taken from a failure."""
-    off_to_on: np.ndarray
-    """float[S]: how many of `off_steps` came back."""
-    eps_expert: np.ndarray
-    """float[S, 3]: error rate on held-out expert rollouts at each of `TOLERANCES`."""
-    eps_own: np.ndarray
-    """float[S, 3]: error rate on the learner's own states."""
-    departures: np.ndarray | None
-    """float[S]: on->off transitions seen while training (interactive learners), None if not
+    off_steps: Floats
+    """float[S]: steps taken from a failure, summed over episodes."""
+    off_to_on: Floats
+    """float[S]: how many of `off_steps` left the failure."""
+    eps_expert: Floats
+    """float[S, 3]: error rate on held-out expert rollouts, at each of `TOLERANCES`."""
+    eps_own: Floats
+    """float[S, 3]: error rate on the learner's own states, at each of `TOLERANCES`."""
+    departures: Floats | None
+    """float[S]: on->off transitions during training, of interactive learners. None: not
     recorded."""
-    failed: np.ndarray
+    failed: Booleans
     """bool[S]: training or evaluation gave a number that is not finite."""
     interactive: bool
-    """Whether the expert is asked about states that the learner visits."""
+    """Whether the learner asks the expert about states that it visits itself."""
     episodes: int
     """Evaluation episodes per seed."""
     consumes: tuple[int, int]
     """(expert queries, environment steps) per seed."""
     labels: int = 0
     """Pairwise comparisons per seed."""
-    expert_graded: np.ndarray | None = None
-    """float[S', K]: the expert's graded cost, subtracted like `expert_cost`; None: nothing is
+    expert_graded: Floats | None = None
+    """float[S', K]: the expert's graded cost, subtracted like `expert_cost`. None: nothing is
     subtracted."""
 
-    expected: np.ndarray | None = None
-    """float[S, K]: J(T) of each seed's policy in closed form; NaN for one that draws its
-    actions. None: the world has none."""
+    expected: Floats | None = None
+    """float[S, K]: J(T) of each seed's policy in closed form; NaN for a policy that samples its
+    actions. None: the world has no closed form."""
 
-    returns: np.ndarray | None = None
-    """float[S]: mean over episodes of the sum of all T_max rewards. None: not recorded."""
+    returns: Floats | None = None
+    """float[S]: sum of all T_max rewards, averaged over episodes. None: not recorded."""
 
     def __post_init__(self) -> None:
         seeds, horizons = len(self.seeds), len(self.T)
         if horizons == 0 or self.T[0] < 1 or np.any(np.diff(self.T) <= 0):
             raise ValueError(f"{self._title}: horizons must increase, from 1 or more")
-        shapes = dict.fromkeys(("cost", "graded"), (seeds, horizons))
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("cost", "graded"), (seeds, horizons))
         shapes |= dict.fromkeys(
             ("on_steps", "on_to_off", "off_steps", "off_to_on", "failed"), (seeds,)
         )
@@ -105,56 +114,62 @@ class Curves:
         return f"{self.algo} in {self.env}/{self.mode}"
 
     @property
-    def usable(self) -> np.ndarray:
+    def usable(self) -> Booleans:
         """bool[S]: seeds that did not fail and whose costs and transition counts are all finite."""
         counts = np.stack([self.on_steps, self.on_to_off, self.off_steps, self.off_to_on], axis=1)
         finite = np.isfinite(self.cost).all(axis=1) & np.isfinite(counts).all(axis=1)
         return finite & ~np.asarray(self.failed, bool)
 
     def rates(self) -> tuple[float | None, float | None]:
-        """(h, rho) [1/step], pooled over usable seeds: leaving per step on, coming back per step
-        off. None: no such step."""
+        """The rates of the two-state chain, pooled over usable seeds.
+
+        Returns:
+          (h, rho) [1/step]: rate of leaving per step on, rate of coming back per step off. None
+          for a rate without such a step.
+        """
         use = self.usable
         return _rate(self.on_to_off[use], self.on_steps[use]), _rate(
             self.off_to_on[use], self.off_steps[use]
         )
 
-    def regret(self, horizons: np.ndarray) -> np.ndarray:
-        """float[S_usable, len(horizons)]: cost minus the expert's at horizons that are all in
-        `T`. Zero for `expert` itself."""
+    def regret(self, horizons: Integers) -> Floats:
+        """Cost minus the expert's cost; zero for `expert` itself.
+
+        Args:
+          horizons: int[H] [steps], all of them in `T`.
+
+        Returns:
+          float64[usable seeds, H].
+        """
         if self.algo == "expert":
             return np.zeros((int(self.usable.sum()), len(horizons)))
         return self._less_expert(self.cost, self.expert_cost, horizons)
 
-    def graded_regret(self, horizons: np.ndarray) -> np.ndarray:
-        """As `regret`, for the graded cost; NaN where that was not finite."""
+    def graded_regret(self, horizons: Integers) -> Floats:
+        """As `regret`, for the graded cost; NaN where the graded cost is not finite."""
         return self._less_expert(self.graded, self.expert_graded, horizons)
 
-    def exact_regret(self, horizons: np.ndarray) -> np.ndarray | None:
-        """As `regret`, for the closed form; None without one."""
-        return (
-            None
-            if self.expected is None
-            else self._less_expert(self.expected, self.expert_cost, horizons)
-        )
+    def exact_regret(self, horizons: Integers) -> Floats | None:
+        """As `regret`, for the cost in closed form; None if there is no closed form."""
+        if self.expected is None:
+            return None
+        return self._less_expert(self.expected, self.expert_cost, horizons)
 
-    def _less_expert(
-        self, cost: np.ndarray, expert: np.ndarray | None, horizons: np.ndarray
-    ) -> np.ndarray:
+    def _less_expert(self, cost: Floats, expert: Floats | None, horizons: Integers) -> Floats:
         columns = np.searchsorted(self.T, horizons)
-        own = np.asarray(cost, float)[np.ix_(self.usable, columns)]
+        learner_cost = np.asarray(cost, float)[np.ix_(self.usable, columns)]
         if expert is None:
-            return own
-        theirs = np.asarray(expert, float)[:, columns]
-        finite = np.isfinite(theirs).all(axis=1)
+            return learner_cost
+        expert_cost = np.asarray(expert, float)[:, columns]
+        finite = cast(Booleans, np.isfinite(expert_cost).all(axis=1))
         if not finite.any():
-            return own
-        mean = theirs[finite].mean(axis=0)
-        if len(theirs) != len(self.seeds):
-            return own - mean
-        return own - np.where(finite[:, None], theirs, mean)[self.usable]
+            return learner_cost
+        mean = expert_cost[finite].mean(axis=0)
+        if len(expert_cost) != len(self.seeds):
+            return learner_cost - mean
+        return learner_cost - np.where(finite[:, None], expert_cost, mean)[self.usable]
 
 
-def _rate(events: np.ndarray, steps: np.ndarray) -> float | None:
+def _rate(events: Floats, steps: Floats) -> float | None:
     total = float(np.sum(steps))
     return float(np.sum(events)) / total if total > 0 else None

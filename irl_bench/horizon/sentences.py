@@ -1,7 +1,7 @@
 """One plain sentence per world: what theory says, what was measured, and whether the two agree.
 
-Theory speaks of `bc` and `dagger` only (Ross and Bagnell 2010; Ross, Gordon and Bagnell 2011).
-Another algorithm's figures are reported beside them, with no claim.
+The theory covers `bc` and `dagger` only (Ross and Bagnell 2010; Ross, Gordon and Bagnell 2011). A
+sentence reports the figures of other algorithms without a claim.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 from irl_bench.horizon.verdicts import LEAST_SEEDS
 
 RECOVERABLE_MODE = "recoverable"
-"""The mode in which a world brings everybody back: the negative control."""
+"""Name of the mode in which a world undoes every failure: the negative control."""
 _AGREES, _DISAGREES, _OPEN = "agree", "disagree", "cannot tell"
 _NAMES = {"bc": "BC", "dagger": "DAgger"}
 _REFUTES = {
-    # Verdicts that contradict a claim; those in neither this set nor the claim itself cannot decide
-    # it.
+    # Verdicts that contradict a claim. A verdict that is neither here nor in _CONFIRMS leaves the
+    # claim undecided.
     "bc": {"LINEAR", "RECOVERABLE", "SUPER-POLY"},
     "dagger": {"QUADRATIC", "SUPER-POLY"},
 }
@@ -28,12 +28,15 @@ _POWERS = {"bc": "T²", "dagger": "T"}
 def sentences(
     verdicts: Sequence[Mapping[str, Any]], worlds: Mapping[str, Mapping[str, Any]]
 ) -> list[str]:
-    """The sentences, in the order in which worlds first appear in `verdicts`.
+    """One sentence per world, in the order in which worlds first appear in `verdicts`.
 
     Args:
-      verdicts: as `analyse` returns them; references (the expert, an untrained policy) are passed
-        over.
-      worlds: by name, with the `nominal` mode and `u` [steps] or None.
+      verdicts: as `analyse` returns them. References (the expert, an untrained policy) are
+        ignored.
+      worlds: name -> the name of the `nominal` mode, and `u` [steps] or None.
+
+    Returns:
+      Sentences that begin with the world's name and end with a full stop.
     """
     by_world: dict[str, list[Mapping[str, Any]]] = {}
     for verdict in verdicts:
@@ -77,7 +80,7 @@ def _sentence(verdicts: list[Mapping[str, Any]], world: Mapping[str, Any]) -> st
 
 
 def _no_claim(algo: str) -> str:
-    # DAgger's bound is u T eps; where the expert cannot undo an error, u is of the order of T.
+    # DAgger's bound is u T eps. Where the expert cannot undo an error, u is of the order of T.
     return (
         ", whose bound is T² where an error cannot be undone"
         if algo == "dagger"
@@ -94,6 +97,7 @@ def _theory(claimed: list[str], controlled: bool) -> str:
 
 
 def _measured(verdict: Mapping[str, Any], where: str) -> str:
+    """A learner's exponent, its interval and its verdict in words."""
     name = _NAMES.get(verdict["algo"], verdict["algo"])
     label = ", ".join(
         word
@@ -119,6 +123,7 @@ def _measured(verdict: Mapping[str, Any], where: str) -> str:
 def _conclusion(
     nominal: Mapping[str, Mapping[str, Any]], claimed: list[str], control: Mapping[str, Any] | None
 ) -> str:
+    """Whether measurement and theory agree, in words."""
     outcomes = {_NAMES[algo]: _outcome(algo, nominal[algo]) for algo in claimed}
     if control is not None:
         outcomes["the control"] = _control_outcome(control)
@@ -141,12 +146,14 @@ def _conclusion(
 
 
 def _outcome(algo: str, verdict: Mapping[str, Any]) -> tuple[str, str]:
+    """(outcome, why it is open) of the claim about a learner."""
     if verdict["verdict"] == _CONFIRMS[algo]:
         return _AGREES, ""
     return (_DISAGREES, "") if verdict["verdict"] in _REFUTES[algo] else (_OPEN, _why(verdict))
 
 
 def _control_outcome(verdict: Mapping[str, Any]) -> tuple[str, str]:
+    """(outcome, why it is open) of the claim that the control is not quadratic."""
     if verdict["verdict"] == "QUADRATIC":
         return _DISAGREES, ""
     too_little = verdict["verdict"] == "INCONCLUSIVE" and (

@@ -1,23 +1,28 @@
-"""One verdict per world, learner and mode: the first row of the protocol's table that applies, with
-the figures behind it.
+"""One verdict per world, learner and mode, with the figures behind it.
 
-How the table is read. a = h / (h + rho), the share of time off in the long run. T_min and T_max are
-the ends of the grid in use, and `rho T` is rho T_min. A seed is `recovering` if rho T_min > 1 on
-its own transitions, `absorbed` if not, neither if it never was off. A seed "never recovered" if it
-spent 10 u steps or more off without one return: fewer steps say nothing. "Local slopes rise" if the
-interval of (slope over the upper half of the grid) - (slope over the lower half) lies above zero;
-"the exponential wins" if its BIC is the lowest.
+The verdict is the first row of the protocol's table that applies. Its terms:
+
+- a = h / (h + rho) is the share of time off in the long run.
+- T_min and T_max are the ends of the grid in use, and `rho T` is rho T_min.
+- A seed is `recovering` if rho T_min > 1 on its own transitions and `absorbed` if not. A seed that
+  was never off is neither.
+- A seed "never recovered" if it spent 10 u steps or more off and never came back. Fewer steps say
+  nothing.
+- "Local slopes rise" if the interval of (slope over the upper half of the grid) - (slope over the
+  lower half) lies above zero.
+- "The exponential wins" if its BIC is the lowest.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias, TypeGuard, cast
 
 import numpy as np
 
 from irl_bench.horizon import chain_model
+from irl_bench.horizon.arrays import Floats
 from irl_bench.horizon.curves import TAU, TOLERANCES, Curves
 from irl_bench.horizon.fits import fit_models, log_covariance
 from irl_bench.horizon.slopes import jackknife_t, local_slopes, slope, slope_rise
@@ -35,46 +40,75 @@ VERDICTS = (
     "CROSSOVER",
     "INCONCLUSIVE",
 )
-"""In the order in which they are tried."""
+"""The verdicts, in the order in which they are tried."""
 REFERENCES = ("expert", "untrained")
-"""Learners that only give a scale; no theory is about them."""
+"""Algorithms that give a scale only; the theory makes no claim about them."""
 LEAST_SEEDS = 10
-"""Fewer usable seeds are never QUADRATIC or LINEAR."""
+"""QUADRATIC and LINEAR need at least this many usable seeds."""
 MIXED_SHARE = 0.2
+"""Seeds are mixed if at least this share of them recovers and at least this share is absorbed."""
 RATIO_BELOW = 0.2
-"""eps_own / eps_expert says nothing about a policy that never resembled the expert: it is given
-only below this eps_expert."""
+"""eps_own / eps_expert is reported only for an eps_expert below this: the ratio says nothing about
+a policy that never resembled the expert."""
 _EXPECTED_DEPARTURES = 10
 _ROUNDING = 1e-4  # of J: the closed form is a float32 sum over the steps
 _DIGITS = 9  # significant; rounding in the last bits must not change a byte of verdicts.json
+
+Verdict: TypeAlias = dict[str, Any]
+"""One verdict and the figures behind it, in JSON types; None stands for a missing figure.
+
+- Identity: `env`, `algo`, `mode`; `reference` (no learner); `interactive`.
+- Verdict: `verdict`, one of `VERDICTS`; `mechanism`, of a LINEAR verdict ("recovering" or "rare");
+  `reason`, in words.
+- Window: `window` with `low` and `high` [steps], `source` (where the upper end comes from),
+  `reason` (why the window is unusable, or None) and `dropped` (requested horizons outside it);
+  `horizons` [steps], the K horizons in use.
+- Seeds: `seeds`, `usable_seeds`, `failed_seeds`, `recovering_seeds`, `absorbed_seeds`, `mixed`,
+  `unrecovered_seeds`; `departures_min` and `sparse_departure_seeds` of interactive learners.
+- Growth: `regret` [K] and `regret_ci` [K, 2] [cost]; `slope`, `ci_low`, `ci_high`; the same of the
+  graded cost (`graded_slope`, `graded_ci_low`, `graded_ci_high`); `local_slopes` [K - 1] at
+  `local_slope_horizons`; `slope_rise` and `slope_rise_ci`; `models`, name -> `bic`, `chi2`,
+  `params`; `best_model`.
+- Rates: `hazard` h and `recovery` rho [1/step]; `stationary` a; `hazard_T_max` h T_max;
+  `recovery_T_min` rho T_min; `chain_slope`, the slope of a two-state chain with these rates.
+- Errors: `eps_expert`, `eps_own`, `eps_ratio`, `exc_acc_err` [%]; `eps_expert_by_tau` and
+  `eps_own_by_tau`, tolerance -> rate.
+- Closed form: `exact_slope`; `closed_form_z`, `closed_form_z_T_max`, `closed_form_unjudged` (see
+  the protocol).
+- Level: `level` and `untrained_level`, the mean regret per step over `level_horizon` steps.
+- Cost of training, per seed: `expert_queries`, `env_steps`, `preference_labels`; `episodes`, those
+  of the evaluation.
+"""
 
 
 def analyse(
     curves: Sequence[Curves],
     worlds: Mapping[str, Mapping[str, Any]],
     horizons: str | Sequence[int] = "auto",
-) -> list[dict[str, Any]]:
+) -> list[Verdict]:
     """One verdict per entry of `curves`, in that order.
 
     Args:
-      curves: all learners and modes; one window per world is derived from them.
-      worlds: by name, `u` [steps] or None, `latency` [steps], `horizon` T_max [steps], `nominal`
-        mode.
-      horizons: "auto", or increasing horizons to be used where they lie in the window.
+      curves: all learners and modes. Each world gets one window, derived from them.
+      worlds: name -> `u` [steps] (None: an error cannot be undone), `latency` [steps], `horizon`
+        T_max [steps] and the name of the `nominal` mode.
+      horizons: "auto" for a log-spaced grid, or increasing horizons [steps], used where they lie in
+        the window.
 
     Returns:
-      Dictionaries of JSON types; every number is finite or None. Nothing in them is random.
+      Verdicts in JSON types (see `Verdict`); every number is finite or None. Equal curves give
+      equal verdicts.
 
     Raises:
       ValueError: if a world is not described, or the horizons do not increase from 1 or more.
     """
     if not isinstance(horizons, str):
-        asked = np.asarray(horizons)
+        requested = np.asarray(horizons)
         if (
-            asked.ndim != 1
-            or not np.array_equal(asked, asked.astype(int))
-            or np.any(asked < 1)
-            or np.any(np.diff(asked) <= 0)
+            requested.ndim != 1
+            or not np.array_equal(requested, requested.astype(int))
+            or np.any(requested < 1)
+            or np.any(np.diff(requested) <= 0)
         ):
             raise ValueError("horizons must be increasing whole numbers, from 1 or more")
     elif horizons != "auto":
@@ -87,16 +121,16 @@ def analyse(
         by_world.setdefault(curve.env, []).append(curve)
     windows = {env: find_window(group, worlds[env], horizons) for env, group in by_world.items()}
     return [
-        _analyse_one(curve, by_world[curve.env], worlds[curve.env], windows[curve.env])
+        _analyse_curves(curve, by_world[curve.env], worlds[curve.env], windows[curve.env])
         for curve in curves
     ]
 
 
-def _analyse_one(
+def _analyse_curves(
     curves: Curves, group: list[Curves], world: Mapping[str, Any], window: Window
-) -> dict[str, Any]:
+) -> Verdict:
     level_horizon = window.horizons[-1] if window.horizons else int(curves.T[-1])
-    figures = {
+    figures: dict[str, Any] = {
         "env": curves.env,
         "algo": curves.algo,
         "mode": curves.mode,
@@ -126,13 +160,20 @@ def _analyse_one(
             "dropped": list(window.dropped),
         },
     }
-    verdict, mechanism, reason = judge(figures)
+    verdict, mechanism, reason = verdict_of(figures)
     return _plain({**figures, "verdict": verdict, "mechanism": mechanism, "reason": reason})
 
 
-def judge(figures: Mapping[str, Any]) -> tuple[str, str | None, str]:
-    """(verdict, mechanism, reason): the first row of the table that applies to the figures of
-    `analyse`."""
+def verdict_of(figures: Mapping[str, Any]) -> tuple[str, str | None, str]:
+    """The first row of the protocol's table that applies to a learner's figures.
+
+    Args:
+      figures: the entries of a `Verdict` without `verdict`, `mechanism` and `reason`.
+
+    Returns:
+      (verdict, mechanism, reason): one of `VERDICTS`, the mechanism of a LINEAR verdict or None,
+      and the reason in words.
+    """
     f, window = figures, figures["window"]
     if window["reason"]:
         return "NO-WINDOW", None, window["reason"]
@@ -180,7 +221,7 @@ def judge(figures: Mapping[str, Any]) -> tuple[str, str | None, str]:
             f"{measured}; local slopes rise by {f['slope_rise']:.2f} or so and the exponential "
             "fits best",
         )
-    recovering = _known(rho_T) and _known(a) and rho_T > 10 and a < 0.5
+    recovering: bool = _known(rho_T) and _known(a) and rho_T > 10 and a < 0.5
     passed = (
         "QUADRATIC"
         if low > 1.7 and high >= 1.85
@@ -206,13 +247,16 @@ def judge(figures: Mapping[str, Any]) -> tuple[str, str | None, str]:
 
 
 def _seed_figures(curves: Curves, shortest: int, u: float | None) -> dict[str, Any]:
+    """How many seeds are usable, recover, are absorbed, and departed in training."""
     use = curves.usable
     off, back = np.asarray(curves.off_steps, float)[use], np.asarray(curves.off_to_on, float)[use]
     returns = back * shortest > off  # rho T_min > 1
     recovering, absorbed = int(np.sum(returns & (off > 0))), int(np.sum(~returns & (off > 0)))
     usable = int(use.sum())
-    seen = None if curves.departures is None else np.asarray(curves.departures, float)[use]
-    seen = seen[np.isfinite(seen)] if seen is not None else None
+    departures = None
+    if curves.departures is not None:
+        departures = np.asarray(curves.departures, float)[use]
+        departures = departures[np.isfinite(departures)]
     return {
         "seeds": len(curves.seeds),
         "usable_seeds": usable,
@@ -220,18 +264,22 @@ def _seed_figures(curves: Curves, shortest: int, u: float | None) -> dict[str, A
         "recovering_seeds": recovering,
         "absorbed_seeds": absorbed,
         "mixed": usable > 0 and min(recovering, absorbed) >= MIXED_SHARE * usable,
-        # Without u the expert cannot undo a failure, so never coming back is no lack of coverage.
+        # Where the expert cannot undo a failure (no u), never coming back shows no lack of
+        # coverage.
         "unrecovered_seeds": int(np.sum((back == 0) & (off >= max(1.0, SETTLED * u))))
         if u is not None
         else 0,
-        "departures_min": float(seen.min()) if seen is not None and len(seen) else None,
-        "sparse_departure_seeds": int(np.sum(seen < _EXPECTED_DEPARTURES))
-        if seen is not None
+        "departures_min": float(departures.min())
+        if departures is not None and len(departures)
+        else None,
+        "sparse_departure_seeds": int(np.sum(departures < _EXPECTED_DEPARTURES))
+        if departures is not None
         else None,
     }
 
 
 def _rate_figures(curves: Curves, window: Window) -> dict[str, Any]:
+    """The rates of the two-state chain, and the slope that such a chain would have."""
     h, rho = curves.rates()
     grid = np.array(window.horizons)
     a = None if h is None else 0.0 if h == 0 else None if rho is None else h / (h + rho)
@@ -249,27 +297,33 @@ def _rate_figures(curves: Curves, window: Window) -> dict[str, Any]:
 
 
 def _error_figures(curves: Curves) -> dict[str, Any]:
-    expert, own = (
+    """Error rates, averaged over usable seeds."""
+    by_tau_expert, by_tau_own = (
         _mean_of_finite(rates[curves.usable]) for rates in (curves.eps_expert, curves.eps_own)
     )
-    e, o = expert[TAU], own[TAU]
-    ratio = o / e if e is not None and o is not None and 0 < e < RATIO_BELOW else None
+    expert, own = by_tau_expert[TAU], by_tau_own[TAU]
+    ratio = None
+    if expert is not None and own is not None and 0 < expert < RATIO_BELOW:
+        ratio = own / expert
     return {
-        "eps_expert": e,
-        "eps_own": o,
+        "eps_expert": expert,
+        "eps_own": own,
         "eps_ratio": ratio,
         # Arora et al. 2022: 100 (L - T eps) / (T eps) with the accumulated error L = T eps_own.
         "exc_acc_err": None if ratio is None else 100.0 * (ratio - 1.0),
         "eps_expert_by_tau": {
-            str(tau): value for tau, value in zip(TOLERANCES, expert, strict=True)
+            str(tau): rate for tau, rate in zip(TOLERANCES, by_tau_expert, strict=True)
         },
-        "eps_own_by_tau": {str(tau): value for tau, value in zip(TOLERANCES, own, strict=True)},
+        "eps_own_by_tau": {
+            str(tau): rate for tau, rate in zip(TOLERANCES, by_tau_own, strict=True)
+        },
     }
 
 
 def _growth_figures(curves: Curves, window: Window) -> dict[str, Any]:
+    """Regret, slopes and model fits over the window's horizons."""
     grid = np.array(window.horizons, int)
-    nothing = (None, None, None)
+    missing = (None, None, None)
     figures: dict[str, Any] = {
         "horizons": list(window.horizons),
         "regret": [],
@@ -277,7 +331,7 @@ def _growth_figures(curves: Curves, window: Window) -> dict[str, Any]:
         "local_slopes": [],
     }
     figures |= {"local_slope_horizons": list(np.sqrt(grid[:-1] * grid[1:]))}
-    exponent = graded = rise = nothing
+    exponent = graded = rise = missing
     models: dict[str, Any] = {}
     if len(grid) and curves.usable.any():
         regret = curves.regret(grid)
@@ -313,20 +367,19 @@ def _growth_figures(curves: Curves, window: Window) -> dict[str, Any]:
 
 
 def _exact_figures(curves: Curves, window: Window) -> dict[str, Any]:
-    """Comparison with the closed form, where the world and every usable seed's policy have one: J
-    measured minus J exact.
+    """Compares measured costs with the closed form, if every usable seed's policy has one.
 
-    z = mean over seeds of the difference / its standard error over seeds; `closed_form_z` is the
-    largest |z| over the window's horizons, `closed_form_z_T_max` that of the last one alone. A
-    horizon at which all seeds differ alike has no z: it is left out if they do not differ at all,
-    else it is one of `closed_form_unjudged`.
+    At each horizon of the window, z is the mean over seeds of (measured J - exact J) divided by its
+    standard error over seeds. `closed_form_z` is the largest |z|; `closed_form_z_T_max` is z at the
+    last horizon. If all seeds differ from the closed form by the same amount, the horizon has no z:
+    it is listed in `closed_form_unjudged` unless that amount is zero.
     """
     figures: dict[str, Any] = {
         "exact_slope": None,
         "closed_form_z": None,
         "closed_form_z_T_max": None,
+        "closed_form_unjudged": [],
     }
-    figures["closed_form_unjudged"] = []
     grid = np.array(window.horizons, int)
     regret = curves.exact_regret(grid) if len(grid) else None
     if regret is None or not len(regret) or not np.isfinite(regret).all():
@@ -361,12 +414,14 @@ def _level(curves: Curves, horizon: int) -> float | None:
 
 
 def _untrained_level(group: list[Curves], mode: str, nominal: str, horizon: int) -> float | None:
+    """Level of the untrained policy in `mode`, else in the nominal mode; None without one."""
     untrained = {curve.mode: curve for curve in group if curve.algo == "untrained"}
     reference = untrained.get(mode) or untrained.get(nominal)
     return None if reference is None else _level(reference, horizon)
 
 
-def _mean_of_finite(rates: np.ndarray) -> list[float | None]:
+def _mean_of_finite(rates: Floats) -> list[float | None]:
+    """Per tolerance, the mean over the seeds with a finite rate; None without one."""
     columns = np.asarray(rates, float).reshape(-1, len(TOLERANCES)).T
     return [
         float(column[np.isfinite(column)].mean()) if np.isfinite(column).any() else None
@@ -374,26 +429,26 @@ def _mean_of_finite(rates: np.ndarray) -> list[float | None]:
     ]
 
 
-def _known(value: Any) -> bool:
+def _known(value: float | None) -> TypeGuard[float]:
+    """Whether a figure is there and finite."""
     return value is not None and math.isfinite(value)
 
 
 def _text(value: float | None) -> str:
-    return f"{value:.3g}" if _known(value) and value is not None else "unknown"
+    return f"{value:.3g}" if _known(value) else "unknown"
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """JSON types only; floats to 9 significant digits, and None for what is not finite."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        mapping = cast(Mapping[object, object], value)
+        return {str(key): _plain(item) for key, item in mapping.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_plain(item) for item in cast(Sequence[object], value)]
     if isinstance(value, np.ndarray):
         return _plain(value.tolist())
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
-    if isinstance(value, (int, np.integer)):
-        return int(value)
-    if isinstance(value, (float, np.floating)):
+    if isinstance(value, np.generic):
+        return _plain(cast("np.generic[object]", value).item())
+    if isinstance(value, float):
         return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
     return value

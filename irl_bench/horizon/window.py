@@ -1,10 +1,9 @@
-"""The horizons over which an exponent means something: one window per world, for every learner and
-mode there.
+"""The window of a world: the horizons over which an exponent means something.
 
     max(10 u, 10 L) <= T <= 0.3 / h
 
-Below it, an error's consequences have not played out; above it, so many episodes have failed that a
-quadratic looks linear.
+Below the window, the consequences of an error have not played out. Above it, so many episodes have
+failed that a quadratic looks linear. All learners and modes of a world share one window.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from irl_bench.horizon.curves import Curves
 from irl_bench.horizon.slopes import POINTS, log_spaced
 
 SETTLED = 10.0
-"""Shortest horizon, in units of the recovery time u and of the latency L."""
+"""Shortest horizon, in multiples of the recovery time u and of the latency L."""
 SATURATION = 0.3
-"""Largest h T: costs at most 0.1 of exponent."""
+"""Largest h T in the window; it lowers the exponent by at most 0.1."""
 RANGE = 8.0
 """Least ratio of the longest to the shortest horizon."""
 _ROUNDING = 1.0 + 1e-9  # 0.3 / 0.001 is 300 horizons, whichever way it rounds
@@ -29,16 +28,20 @@ _ROUNDING = 1.0 + 1e-9  # 0.3 / 0.001 is 300 horizons, whichever way it rounds
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """low <= T <= high [steps]. `reason` says why it is no use, None if it is; then `horizons`
-    is empty."""
+    """The window of one world, low <= T <= high, and the horizons to use in it."""
 
     low: int
+    """Shortest horizon [steps]."""
     high: int
+    """Longest horizon [steps]."""
     source: str
+    """Where `high` comes from, in words."""
     reason: str | None
+    """Why the window is unusable; None if it is usable."""
     horizons: tuple[int, ...] = ()
+    """Horizons to fit over [steps], increasing; empty if the window is unusable."""
     dropped: tuple[int, ...] = ()
-    """Horizons asked for that lie outside."""
+    """Requested horizons outside the window, or without stored costs [steps]."""
 
 
 def find_window(
@@ -47,15 +50,15 @@ def find_window(
     """The window of one world.
 
     Args:
-      curves: everything measured in that world; h comes from `bc` in the nominal mode, pooled over
-        seeds.
+      curves: everything measured in that world. The rate h is that of `bc` in the nominal mode,
+        pooled over seeds.
       world: `u` [steps] (None: an error cannot be undone), `latency` [steps], `horizon` T_max
-        [steps], `nominal` mode.
-      horizons: "auto" for a log-spaced grid, or horizons of one's own, which are held to the same
-        window.
+        [steps] and the name of the `nominal` mode.
+      horizons: "auto" for a log-spaced grid, or horizons [steps] of which those in the window are
+        used.
 
     Returns:
-      A window whose `reason` is set if it holds fewer than 7 horizons or spans less than 8x.
+      The window. Its `reason` is set if it holds fewer than 7 horizons or spans less than 8x.
     """
     curves = list(curves)
     stored = min([int(world["horizon"]), *(int(curve.T[-1]) for curve in curves)])
@@ -63,21 +66,28 @@ def find_window(
     low = max(1, int(np.ceil(SETTLED * max(u, latency))))
     high, source = _upper_end(curves, str(world["nominal"]), stored)
     automatic = isinstance(horizons, str)
-    asked = np.array((log_spaced(low, high) if low <= high else []) if automatic else horizons, int)
-    inside = (asked >= low) & (asked <= high)
+    if not isinstance(horizons, str):
+        requested = np.array(horizons, int)
+    elif low <= high:
+        requested = log_spaced(low, high)
+    else:
+        requested = np.array([], int)
+    inside = (requested >= low) & (requested <= high)
     for curve in curves:
-        inside &= np.isin(asked, curve.T)
-    kept, dropped = tuple(int(T) for T in asked[inside]), tuple(int(T) for T in asked[~inside])
+        inside &= np.isin(requested, curve.T)
+    kept = tuple(int(T) for T in requested[inside])
+    dropped = tuple(int(T) for T in requested[~inside])
     reason = _objection(low, high, kept, dropped, automatic)
     return Window(low, high, source, reason, () if reason else kept, dropped)
 
 
 def saturates(expected_failures: float) -> bool:
-    """Whether h T is above 0.3, rounding aside."""
+    """Whether h T, the expected number of failures, is above 0.3, rounding aside."""
     return expected_failures > SATURATION * _ROUNDING
 
 
 def _upper_end(curves: list[Curves], nominal: str, stored: int) -> tuple[int, str]:
+    """The longest horizon [steps], and where it comes from in words."""
     cloned = [curve for curve in curves if curve.algo == "bc" and curve.mode == nominal]
     if not cloned:
         return stored, f"T_max: no bc in mode {nominal} to take h from"
@@ -86,14 +96,14 @@ def _upper_end(curves: list[Curves], nominal: str, stored: int) -> tuple[int, st
         return stored, f"T_max: bc in mode {nominal} has no usable seed to take h from"
     if not saturates(hazard * stored):
         return stored, f"T_max: h = {hazard:.3g} of bc in mode {nominal} would allow more"
-    return int(
-        np.floor(SATURATION / hazard * _ROUNDING)
-    ), f"0.3 / h with h = {hazard:.3g} of bc in mode {nominal}"
+    high = int(np.floor(SATURATION / hazard * _ROUNDING))
+    return high, f"0.3 / h with h = {hazard:.3g} of bc in mode {nominal}"
 
 
 def _objection(
     low: int, high: int, kept: tuple[int, ...], dropped: tuple[int, ...], automatic: bool
 ) -> str | None:
+    """Why the window is unusable; None if it is usable."""
     bounds = f"max(10 u, 10 L) = {low} <= T <= {high}"
     if high < low:
         return f"empty: {bounds} holds no horizon"

@@ -1,0 +1,1 @@
+"""Policies, input standardisation, and fitting them to labelled states."""

@@ -1,5 +1,7 @@
-"""Fitting a policy to labelled states by gradient descent, inside jit; shared by the algorithms
-that imitate by regression."""
+"""Fitting a policy to labelled states by gradient descent, inside jit.
+
+Algorithms that imitate by regression share these functions.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,11 @@ import optax
 from flax import struct
 
 from irl_bench.core.settings import BadInput
-from irl_bench.nets.policies import Policy, Standardiser
+from irl_bench.nets.policies import Policy, Standardiser, Weights
 
 
-@struct.dataclass
-class Data:
-    """Labelled states, flat; only rows with mask 1 are used."""
+class Data(struct.PyTreeNode):
+    """n labelled states; only rows with mask 1 are used."""
 
     observation: jax.Array
     """float32[n, O]."""
@@ -26,29 +27,39 @@ class Data:
     """float32[n]."""
 
 
-@struct.dataclass
-class PolicyParams:
-    """All that acting needs."""
+class PolicyParams(struct.PyTreeNode):
+    """Everything that acting needs."""
 
-    weights: Any
+    weights: Weights
+    """Of the policy's network."""
     inputs: Standardiser
+    """Of the observations that the network sees."""
 
 
 def optimiser(
     learning_rate: float, weight_decay: float, steps: int
 ) -> optax.GradientTransformation:
-    """AdamW on a cosine from `learning_rate` to 0 over `steps`; decay acts on matrices, not on
-    biases or log-deviations."""
+    """AdamW whose step size falls on a cosine from `learning_rate` to 0 over `steps` updates.
+
+    Weight decay acts on matrices, not on biases or log-standard deviations.
+    """
     schedule = optax.cosine_decay_schedule(learning_rate, steps)
     matrices = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
     return optax.adamw(schedule, weight_decay=weight_decay, mask=matrices)
 
 
 def draw(upto: jax.Array, key: jax.Array, count: int) -> jax.Array:
-    """Rows in use drawn uniformly with replacement, int32[count]; `upto`: how many are in use up to
-    each, itself counted.
+    """Indices of rows in use, drawn uniformly with replacement.
 
-    Found by bisection of that running count, which is quicker than a sort of all rows by use.
+    Bisection of the running count is quicker than sorting the rows by their mask.
+
+    Args:
+      upto: [n], the running count of rows in use: cumsum of the mask.
+      key: consumed.
+      count: how many indices.
+
+    Returns:
+      int32[count].
     """
     rank = (jax.random.uniform(key, (count,)) * upto[-1]).astype(jnp.int32).astype(upto.dtype)
     return jnp.searchsorted(upto, rank, side="right").astype(jnp.int32)
@@ -58,22 +69,34 @@ def fit(
     policy: Policy,
     loss: str,
     transform: optax.GradientTransformation,
-    weights: Any,
-    opt_state: Any,
+    weights: Weights,
+    opt_state: optax.OptState,
     inputs: Standardiser,
     data: Data,
     key: jax.Array,
     steps: int,
     batch: int,
-) -> tuple[Any, Any, jax.Array]:
-    """`steps` gradient steps on uniform batches (with replacement) of the rows in use; `key` is
-    consumed.
+) -> tuple[Weights, optax.OptState, jax.Array]:
+    """Minimises a loss of the policy on labelled states by stochastic gradient descent.
 
-    Returns weights, optimiser state and the mean loss of the last tenth of the steps, float32.
+    Args:
+      policy: whose weights are fitted.
+      loss: "nll" or "mse".
+      transform: the optimiser.
+      weights: at the start.
+      opt_state: of `transform`, at the start.
+      inputs: standardises the observations.
+      data: n rows.
+      key: consumed.
+      steps: number of gradient steps.
+      batch: rows per step, drawn uniformly with replacement from those in use.
+
+    Returns:
+      (weights, optimiser state, mean loss over the last tenth of the steps, float32[]).
     """
     upto = jnp.cumsum(data.mask)
 
-    def mean_loss(weights: Any, rows: jax.Array) -> jax.Array:
+    def mean_loss(weights: Weights, rows: jax.Array) -> jax.Array:
         return jnp.mean(
             policy.loss(loss)(weights, inputs(data.observation[rows]), data.action[rows])
         )
@@ -91,13 +114,25 @@ def fit(
 
 
 def held_out_loss(policy: Policy, loss: str, params: PolicyParams, data: Data) -> jax.Array:
-    """Mean loss over the rows in use, float32."""
+    """Mean of the loss "nll" or "mse" over the rows in use, float32[]; 0 without such a row."""
     values = policy.loss(loss)(params.weights, params.inputs(data.observation), data.action)
     return jnp.sum(values * data.mask) / jnp.maximum(jnp.sum(data.mask), 1.0)
 
 
 def flatten(observation: jax.Array, action: jax.Array | None, mask: jax.Array) -> Data:
-    """[N, T, ...] arrays as rows. Raises BadInput for demonstrations without actions."""
+    """Demonstrations as rows.
+
+    Args:
+      observation: float32[N, T, O].
+      action: float32[N, T, A], or int32[N, T].
+      mask: float32[N, T].
+
+    Returns:
+      N T rows.
+
+    Raises:
+      BadInput: the demonstrations have no actions.
+    """
     if action is None:
         hint = "gail with inputs=state, init=random"
         raise BadInput(

@@ -4,18 +4,18 @@
                                               Schulman et al. 2017 (arXiv 1707.06347), eq. 7 and 9
 
 Advantages A and returns R are generalised advantage estimates (Schulman et al. 2016, arXiv
-1506.02438, eq. 16), computed once per rollout. An episode cut for its length is bootstrapped with
-the value of the true next state; one that the world ended is not. Generalised advantage estimation
-and running statistics are Brax's.
+1506.02438, eq. 16), computed once per rollout. An episode that is cut for its length is
+bootstrapped with the value of the true next state; an episode that the world ended is not. Brax
+provides the estimator and the running statistics.
 
-`algos/ppo.py` makes a Learner of it; algorithms that learn a reward hold a `State` of their own and
-call `collect`, then `improve` with the rewards they give.
+`algos/ppo.py` wraps this as a `Learner`. Algorithms that learn a reward keep a `State` inside their
+own; each round they call `collect`, then `improve` with their rewards.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -32,19 +32,35 @@ from irl_bench.nets.policies import (
     MLP,
     Policy,
     Standardiser,
+    Weights,
     standardised_by,
     view,
 )
 from irl_bench.nets.supervised import PolicyParams, fit, flatten, optimiser
-from irl_bench.rollouts.experience import Transition, Worlds, begin, flat, unroll
+from irl_bench.rollouts.experience import (
+    ActionSample,
+    Transition,
+    Worlds,
+    begin,
+    flat,
+    unroll,
+)
 
 REWARD_LIMIT = 10.0
-"""Normalised rewards are cut here."""
+"""Normalised rewards are clipped to +-REWARD_LIMIT."""
+
+Metrics: TypeAlias = dict[str, jax.Array]
+"""Diagnostics of a round by name, float32[] each."""
+Rows: TypeAlias = dict[str, jax.Array]
+"""Rows of a rollout by name: x float32[n, O] (standardised), raw, log_prob float32[n], advantage
+float32[n], target float32[n]."""
+_Carry: TypeAlias = tuple[Weights, optax.OptState]
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Settings of PPO, and of every algorithm whose policy is trained by it."""
+    """Settings of PPO, shared by every algorithm that trains its policy with it; each stands with
+    its meaning, unit and range."""
 
     rounds: int = setting(
         128,
@@ -59,21 +75,24 @@ class Config:
         512, "age at which a training episode is cut", unit="steps", low=1, high=1_000_000
     )
     linger: int = setting(
-        1_000_000, "steps that a training episode goes on after the world's done, where that does "
-                   "not end it; from "
-        "episode_steps on: to its end", unit="steps", low=1, high=1_000_000,
-    )  # fmt: skip
+        1_000_000,
+        "steps that a training episode goes on after the world's done, where that does not end "
+        "it; from episode_steps on: to its end",
+        unit="steps",
+        low=1,
+        high=1_000_000,
+    )
     hidden: tuple[int, ...] = setting(
         (64, 64), "widths of the policy's hidden layers", unit="units", low=1, high=4096
     )
     value_hidden: tuple[int, ...] = setting(
-        (64, 64), "widths of the value's hidden layers", unit="units", low=1, high=4096
+        (64, 64), "widths of the value network's hidden layers", unit="units", low=1, high=4096
     )
     epochs: int = setting(4, "passes over a rollout", low=1, high=1000)
     minibatches: int = setting(8, "gradient steps per pass", low=1, high=65536)
     learning_rate: float = setting(3e-4, "Adam's step size in the first round", low=1e-8, high=1.0)
     learning_rate_end: float = setting(
-        0.1, "its share that is left in the last round (linear)", low=0.0, high=1.0
+        0.1, "share of it that is left in the last round (linear)", low=0.0, high=1.0
     )
     discount: float = setting(0.97, "gamma", low=0.0, high=1.0)
     gae_lambda: float = setting(0.95, "lambda of the advantage estimates", low=0.0, high=1.0)
@@ -84,7 +103,7 @@ class Config:
         0.0, "weight of the entropy bonus in the first round", low=0.0, high=10.0
     )
     entropy_end: float = setting(
-        1.0, "its share that is left in the last round (linear)", low=0.0, high=1.0
+        1.0, "share of it that is left in the last round (linear)", low=0.0, high=1.0
     )
     max_grad_norm: float = setting(
         0.5, "gradients are scaled down to this norm", low=1e-6, high=1e6
@@ -95,13 +114,13 @@ class Config:
     log_std_min: float = setting(-3.0, "its lower bound", low=MIN_LOG_STD, high=MAX_LOG_STD)
     log_std_max: float = setting(-1.0, "its upper bound", low=MIN_LOG_STD, high=MAX_LOG_STD)
     normalise_reward: bool = setting(
-        True, "divide rewards by the running deviation of the discounted return"
+        True, "divide rewards by the running standard deviation of the discounted return"
     )
     statistics: str = setting(
-        "demonstrations", "what observations are standardised by: the demonstrations, or all seen "
-                          "so far",
+        "demonstrations",
+        "what observations are standardised by: the demonstrations, or all seen so far",
         choices=("demonstrations", "running"),
-    )  # fmt: skip
+    )
     init: str = setting(
         "bc",
         "how the policy begins: a clone of the demonstrations, or random",
@@ -112,7 +131,8 @@ class Config:
     )
     policy_delay: int = setting(
         0,
-        "rounds at the start in which the policy is held and only what judges it is fitted",
+        "rounds at the start in which the policy is held and only its value and a learned reward "
+        "are fitted",
         unit="rounds",
         low=0,
         high=10**6,
@@ -128,8 +148,11 @@ class Config:
 
 @dataclasses.dataclass(frozen=True)
 class AdversarialConfig(Config):
-    """PPO's settings where the reward is learned meanwhile: a slow policy under a discriminator
-    that keeps up. Faster ones left the lane for good on some seeds (docs/inverse_rl.md)."""
+    """PPO's settings under a reward that is learned at the same time.
+
+    The policy changes slowly, so that the discriminator keeps up. Faster policies left the lane for
+    good on some seeds (docs/lab/2026-11-24-inverse-rl-settings.md).
+    """
 
     rounds: int = setting(
         120,
@@ -145,33 +168,42 @@ class AdversarialConfig(Config):
     )
 
 
-@struct.dataclass
-class State:
+class State(struct.PyTreeNode):
     """Everything that PPO keeps between rounds."""
 
-    weights: Any
-    """{"policy", "value"}."""
-    opt_state: Any
+    weights: Weights
+    """{"policy", "value"}: of both networks."""
+    opt_state: optax.OptState
+    """Of the optimiser of both networks."""
     statistics: running_statistics.RunningStatisticsState
-    """Of observations."""
-    reference: Any
+    """Of observations; they standardise the networks' inputs."""
+    reference: Weights
     """The policy's weights at the start."""
     worlds: Worlds
+    """E training worlds."""
     returns: jax.Array
-    """float32[E]: discounted sum of rewards so far in each world, for their scale."""
+    """float32[E]: discounted sum of the current episode's rewards in each world; it gives the scale
+    of rewards."""
     return_variance: jax.Array
-    """float32: moving average of its variance."""
+    """float32[]: moving average over rounds of the variance of `returns`."""
     round: jax.Array
-    """int32."""
+    """int32[]: rounds done."""
     key: jax.Array
+    """Of the rounds to come."""
 
 
 class PPO:
-    """The functions of PPO on one world; pure, with `State` as their only memory.
+    """PPO on one world: pure functions whose only memory is a `State`.
 
-    `terminate`: whether the world's `done` ends an episode. Algorithms that learn a reward say no
-    by default: where an end cuts off all further reward, the sign of the reward alone would decide
-    whether living or dying pays.
+    Args:
+      spec: the world and its sizes.
+      config: the settings.
+      terminate: whether the world's `done` ends an episode. Algorithms that learn a reward pass
+        False: if an end cut off all further reward, the reward's sign alone would decide whether
+        the policy prefers to end its episodes.
+
+    Raises:
+      BadInput: settings that contradict each other; one line with the nearest valid value.
     """
 
     def __init__(self, spec: Spec, config: Config, terminate: bool = True):
@@ -182,9 +214,10 @@ class PPO:
                 f"minibatches={config.minibatches} does not divide worlds * unroll = {rows}"
             )
         if config.policy_delay >= config.rounds:
-            raise BadInput(f"policy_delay={config.policy_delay} leaves none of "
-                           f"rounds={config.rounds}; nearest: policy_delay="
-                           f"{config.rounds - 1}")  # fmt: skip
+            raise BadInput(
+                f"policy_delay={config.policy_delay} leaves none of rounds={config.rounds}; "
+                f"nearest: policy_delay={config.rounds - 1}"
+            )
         self.spec, self.config, self.terminate = spec, config, terminate
         self.policy = Policy(spec, config.hidden, log_std=config.log_std)
         self.value = MLP(tuple(config.value_hidden), 1, head_scale=1.0)
@@ -199,40 +232,47 @@ class PPO:
 
     @property
     def env_steps(self) -> int:
-        """Environment steps over all rounds."""
+        """Environment steps over all rounds [steps]."""
         return self.config.rounds * self.steps_per_round
 
     # Observations and values.
 
     def inputs(self, state: State) -> Standardiser:
-        """What the networks standardise observations with."""
+        """Standardiser of the networks' inputs."""
         return standardised_by(state.statistics)
 
     def params(self, state: State) -> PolicyParams:
-        """The policy that is evaluated."""
+        """Parameters of the policy that is evaluated."""
         return PolicyParams(state.weights["policy"], self.inputs(state))
 
     def act(self, params: PolicyParams, observation: jax.Array, key: jax.Array) -> jax.Array:
-        """The policy's mode at observation[O]."""
+        """The policy's mode at an observation float32[O]: float32[A], or int32[]."""
         del key
         return self.policy.mode(params.weights, view(params.inputs, observation))
 
     def values(self, weights: Any, x: jax.Array) -> jax.Array:
-        """V at standardised observations, float32[...]."""
-        return self.value.apply({"params": weights["value"]}, x)[..., 0]  # type: ignore[index]
+        """V, float32[...], at standardised observations x, float32[..., O]."""
+        return cast(jax.Array, self.value.apply({"params": weights["value"]}, x))[..., 0]
 
-    # The life of a state.
+    # Initialisation.
 
     def init(self, key: jax.Array, task: Task) -> State:
-        """A state before the first round; `key` is consumed."""
+        """The state before the first round.
+
+        Args:
+          key: consumed.
+          task: demonstrations (used by `init=bc` and `statistics=demonstrations`) and dials.
+
+        Raises:
+          BadInput: `init=bc` and the demonstrations have no actions.
+        """
         config = self.config
         policy_key, value_key, world_key, fit_key, key = jax.random.split(key, 5)
         demos = task.demonstrations
         shape = jax.ShapeDtypeStruct((self.spec.observation_size,), jnp.float32)
         statistics = running_statistics.init_state(shape)
-        if (
-            config.statistics == "demonstrations" or config.init == "bc"
-        ):  # a clone must go on seeing what it was fitted to
+        # A clone must keep the statistics that it was fitted with.
+        if config.statistics == "demonstrations" or config.init == "bc":
             rows = demos.observation.reshape(-1, self.spec.observation_size)
             statistics = running_statistics.update(statistics, rows, weights=demos.mask.reshape(-1))
         policy = self.policy.init(policy_key)
@@ -240,7 +280,7 @@ class PPO:
         world = self.spec.world.bind(task.dials)
         state = State(
             weights={"policy": policy, "value": value},
-            opt_state=None,
+            opt_state=self.transform.init({"policy": policy, "value": value}),
             statistics=statistics,
             reference=policy,
             worlds=begin(world, world_key, config.worlds, config.episode_steps),
@@ -252,10 +292,10 @@ class PPO:
         if config.init == "bc":
             policy = self._clone(state, task, fit_key)
             state = state.replace(weights={"policy": policy, "value": value}, reference=policy)
-        return state.replace(opt_state=self.transform.init(state.weights))
+        return state
 
     def _clone(self, state: State, task: Task, key: jax.Array) -> Any:
-        """Behavioural cloning of the demonstrations with the policy's own inputs."""
+        """The policy's weights after behavioural cloning, with the initial `log_std`."""
         weights = state.weights["policy"]
         weights = clone(
             self.policy, weights, self.inputs(state), task.demonstrations, self.config.bc_steps, key
@@ -263,21 +303,25 @@ class PPO:
         return self.policy.begun(weights)
 
     def begun(self, state: State, params: PolicyParams) -> State:
-        """With another policy to begin with and to be measured from; it goes on seeing what it
-        saw."""
+        """The state with another initial policy, which is also the new reference.
+
+        The policy keeps its own standardiser, and its `log_std` is reset to the initial value.
+        """
         weights = self.policy.begun(params.weights)
-        statistics = state.statistics.replace(
-            mean=params.inputs.mean, std=1.0 / params.inputs.scale
-        )  # type: ignore[attr-defined]
+        statistics = dataclasses.replace(
+            state.statistics, mean=params.inputs.mean, std=1.0 / params.inputs.scale
+        )
         return state.replace(
             weights={**state.weights, "policy": weights}, reference=weights, statistics=statistics
         )
 
     def restarted(self, state: State) -> State:
-        """With the policy it began with; the optimiser remembers no update."""
-        # The value's moments go too: one count corrects the bias of both. The schedule's own count
-        # stays.
-        adam = lambda part: isinstance(part, optax.ScaleByAdamState)
+        """The state with the policy of the start, and Adam's moments reset to zero.
+
+        The value network keeps its weights, and the step size keeps its schedule.
+        """
+        # The value's moments are reset too, because one step count corrects the bias of both.
+        adam = lambda node: isinstance(node, optax.ScaleByAdamState)
         opt_state = jax.tree.map(
             lambda x: jax.tree.map(jnp.zeros_like, x) if adam(x) else x,
             state.opt_state,
@@ -287,15 +331,25 @@ class PPO:
             weights={**state.weights, "policy": state.reference}, opt_state=opt_state
         )
 
+    # Rounds.
+
     def collect(self, state: State, dials: Any) -> tuple[State, Transition]:
-        """One rollout of the current policy: [L, E] transitions."""
+        """One rollout of the current policy.
+
+        Args:
+          state: before the round.
+          dials: the world's.
+
+        Returns:
+          The state with worlds and key moved on, and [L, E] transitions.
+        """
         key, rollout_key = jax.random.split(state.key)
         inputs, policy = self.inputs(state), state.weights["policy"]
 
-        def act(observation: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        def act(observation: jax.Array, key: jax.Array) -> ActionSample:
             x = view(inputs, observation)
             raw = self.policy.draw(policy, x, key)
-            return self.policy.squash(raw), raw, self.policy.log_prob(policy, x, raw)
+            return ActionSample(self.policy.squash(raw), raw, self.policy.log_prob(policy, x, raw))
 
         config = self.config
         world = self.spec.world.bind(dials)
@@ -313,15 +367,21 @@ class PPO:
 
     def improve(
         self, state: State, batch: Transition, reward: jax.Array, absorbing: jax.Array | None = None
-    ) -> tuple[State, dict[str, jax.Array]]:
-        """Updates policy and value from [L, E] transitions and their rewards.
+    ) -> tuple[State, Metrics]:
+        """Updates policy and value from one rollout and its rewards.
 
         Args:
-          state: before the round's update.
-          batch: what `collect` gave.
+          state: as `collect` returned it.
+          batch: [L, E] transitions, as `collect` returned them.
           reward: float32[L, E].
-          absorbing: float32, the reward of every further step after a termination, for ever; None:
-            nothing follows one.
+          absorbing: float32[], the reward of every step after a termination, without end. None: no
+            reward follows a termination.
+
+        Returns:
+          The state after the round, and the round's metrics: of the rollout (`reward_mean`,
+          `reward_std`, `true_return`, `cost`, `graded_cost`, `explained_variance`,
+          `reference_kl`) and of the last epoch (`policy_loss`, `value_loss`, `entropy`, `kl`,
+          `clipped`, `std`).
         """
         config = self.config
         key, loss_key = jax.random.split(state.key)
@@ -329,7 +389,7 @@ class PPO:
         if config.statistics == "running":
             rows = batch.observation.reshape(-1, self.spec.observation_size)
             state = state.replace(statistics=running_statistics.update(state.statistics, rows))
-            # The ratio compares policies: the old one must see what the new one sees.
+            # The ratio compares two policies, so both must see the same inputs.
             x = view(self.inputs(state), batch.observation)
             batch = batch.replace(
                 log_prob=self.policy.log_prob(state.weights["policy"], x, batch.raw)
@@ -337,7 +397,7 @@ class PPO:
         x, x_next = (
             view(self.inputs(state), o) for o in (batch.observation, batch.next_observation)
         )
-        if config.init != "random":  # how far it has come from where it began
+        if config.init != "random":  # distance of the policy from its start
             metrics["reference_kl"] = jnp.mean(
                 self.policy.kl(state.weights["policy"], state.reference, x)
             )
@@ -350,9 +410,8 @@ class PPO:
                 lambda r: jnp.clip(scale * r, -REWARD_LIMIT, REWARD_LIMIT), (reward, absorbing)
             )
         value, next_value = self.values(state.weights, x), self.values(state.weights, x_next)
-        if (
-            absorbing is not None
-        ):  # an end is a cut before a state whose value is known: r / (1 - gamma)
+        if absorbing is not None:
+            # A termination becomes a cut before a state of known value, r / (1 - gamma).
             ends = batch.termination
             next_value = jnp.where(ends > 0, absorbing * forever(config.discount), next_value)
             batch = batch.replace(
@@ -373,13 +432,13 @@ class PPO:
                 "target": target,
             }
         )
-        # Without a gradient Adam's moments stay empty, so a held policy does not move.
-        free = (state.round >= config.policy_delay).astype(jnp.float32)
-        rows["advantage"] = rows["advantage"] * free
-        weights, opt_state, found = self._fit(
-            state.weights, state.opt_state, rows, entropy * free, loss_key
+        # A policy without a gradient does not move: Adam's moments stay zero.
+        trains = (state.round >= config.policy_delay).astype(jnp.float32)
+        rows["advantage"] = rows["advantage"] * trains
+        weights, opt_state, losses = self._fit(
+            state.weights, state.opt_state, rows, entropy * trains, loss_key
         )
-        metrics |= found
+        metrics |= losses
         if not self.policy.discrete:
             metrics["std"] = jnp.mean(jnp.exp(weights["policy"]["log_std"]))
         metrics |= {
@@ -392,13 +451,16 @@ class PPO:
         ), metrics
 
     def _scale(self, state: State, batch: Transition, reward: jax.Array) -> tuple[jax.Array, State]:
-        """Factor on rewards: one over the deviation of the discounted return, a moving average
-        over rounds."""
+        """Factor on rewards, float32[]: one over the standard deviation of the discounted return,
+        whose variance is a moving average over rounds; and the state that holds it."""
         ended = jnp.maximum(batch.truncation, batch.termination)
 
-        def step(total: jax.Array, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            total = total * self.config.discount + now[0]
-            return total * (1.0 - now[1]), total
+        def step(
+            total: jax.Array, reward_and_end: tuple[jax.Array, jax.Array]
+        ) -> tuple[jax.Array, jax.Array]:
+            reward, end = reward_and_end
+            total = total * self.config.discount + reward
+            return total * (1.0 - end), total
 
         carried, totals = jax.lax.scan(step, state.returns, (reward, ended))
         variance = jnp.var(totals)
@@ -410,56 +472,70 @@ class PPO:
         )
 
     def _fit(
-        self, weights: Any, opt_state: Any, rows: Any, entropy: jax.Array, key: jax.Array
-    ) -> Any:
-        """Epochs of minibatches; returns weights, optimiser state and the last epoch's means."""
+        self,
+        weights: Weights,
+        opt_state: optax.OptState,
+        rows: Rows,
+        entropy: jax.Array,
+        key: jax.Array,
+    ) -> tuple[Weights, optax.OptState, Metrics]:
+        """Epochs of minibatches; returns weights, optimiser state and the last epoch's mean
+        losses."""
         config = self.config
         count = self.steps_per_round
 
         def minibatch(
-            carry: tuple[Any, Any], now: tuple[jax.Array, jax.Array]
-        ) -> tuple[tuple[Any, Any], dict[str, jax.Array]]:
+            carry: _Carry, index_and_key: tuple[jax.Array, jax.Array]
+        ) -> tuple[_Carry, Metrics]:
             weights, opt_state = carry
-            index, key = now
-            part = jax.tree.map(lambda x: x[index], rows)
-            gradient, found = jax.grad(self.loss, has_aux=True)(weights, part, entropy, key)
-            updates, opt_state = self.transform.update(gradient, opt_state, weights)
+            index, key = index_and_key
+            batch = jax.tree.map(lambda x: x[index], rows)
+            gradients, losses = jax.grad(self.loss, has_aux=True)(weights, batch, entropy, key)
+            updates, opt_state = self.transform.update(gradients, opt_state, weights)
             weights = cast(Any, optax.apply_updates(weights, updates))
             if not self.policy.discrete:
-                # Projected, not clipped in the loss: there the gradient would vanish and the
-                # deviation never come back.
+                # The weights are projected. Clipping inside the loss would stop the gradient, and
+                # a deviation beyond its bounds could never return.
                 log_std = jnp.clip(
                     weights["policy"]["log_std"], config.log_std_min, config.log_std_max
                 )
                 weights = {**weights, "policy": {**weights["policy"], "log_std": log_std}}
-            return (weights, opt_state), found
+            return (weights, opt_state), losses
 
-        def epoch(
-            carry: tuple[Any, Any], key: jax.Array
-        ) -> tuple[tuple[Any, Any], dict[str, jax.Array]]:
+        def epoch(carry: _Carry, key: jax.Array) -> tuple[_Carry, Metrics]:
             order_key, loss_key = jax.random.split(key)
             index = jax.random.permutation(order_key, count).reshape(config.minibatches, -1)
-            carry, found = jax.lax.scan(
+            carry, losses = jax.lax.scan(
                 minibatch, carry, (index, jax.random.split(loss_key, config.minibatches))
             )
-            return carry, jax.tree.map(jnp.mean, found)
+            return carry, jax.tree.map(jnp.mean, losses)
 
-        (weights, opt_state), found = jax.lax.scan(
+        (weights, opt_state), losses = jax.lax.scan(
             epoch, (weights, opt_state), jax.random.split(key, config.epochs)
         )
-        return weights, opt_state, jax.tree.map(lambda x: x[-1], found)
+        return weights, opt_state, jax.tree.map(lambda x: x[-1], losses)
 
     def loss(
-        self, weights: Any, part: Any, entropy: jax.Array, key: jax.Array
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The loss of one minibatch {x, raw, log_prob, advantage, target}, and its parts."""
+        self, weights: Weights, batch: Rows, entropy: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, Metrics]:
+        """PPO's loss on one minibatch, eq. 9 of the paper with its sign reversed.
+
+        Args:
+          weights: {"policy", "value"}.
+          batch: a minibatch of rows.
+          entropy: float32[], weight of the entropy bonus.
+          key: consumed.
+
+        Returns:
+          The loss float32[], and its parts.
+        """
         log_ratio = (
-            self.policy.log_prob(weights["policy"], part["x"], part["raw"]) - part["log_prob"]
+            self.policy.log_prob(weights["policy"], batch["x"], batch["raw"]) - batch["log_prob"]
         )
-        surrogate = clipped_surrogate(log_ratio, part["advantage"], self.config.clip)
-        value_loss = 0.5 * jnp.mean(jnp.square(self.values(weights, part["x"]) - part["target"]))
-        bonus = jnp.mean(self.policy.entropy(weights["policy"], part["x"], key))
-        found = {
+        surrogate = clipped_surrogate(log_ratio, batch["advantage"], self.config.clip)
+        value_loss = 0.5 * jnp.mean(jnp.square(self.values(weights, batch["x"]) - batch["target"]))
+        bonus = jnp.mean(self.policy.entropy(weights["policy"], batch["x"], key))
+        parts = {
             "policy_loss": -surrogate,
             "value_loss": value_loss,
             "entropy": bonus,
@@ -467,7 +543,7 @@ class PPO:
             "kl": jnp.mean(jnp.expm1(log_ratio) - log_ratio),
             "clipped": jnp.mean(jnp.abs(jnp.expm1(log_ratio)) > self.config.clip),
         }
-        return -surrogate + value_loss - entropy * bonus, found
+        return -surrogate + value_loss - entropy * bonus, parts
 
 
 def clone(
@@ -478,18 +554,32 @@ def clone(
     steps: int,
     key: jax.Array,
 ) -> Any:
-    """`weights` after `steps` gradient steps of behavioural cloning on what `inputs` shows of
-    them; `key` is consumed."""
+    """Behavioural cloning of demonstrations by maximum likelihood.
+
+    Args:
+      policy: whose weights are fitted.
+      weights: at the start.
+      inputs: standardises the observations.
+      demos: the demonstrations.
+      steps: number of gradient steps, on 256 labelled states each.
+      key: consumed.
+
+    Returns:
+      The fitted weights.
+
+    Raises:
+      BadInput: the demonstrations have no actions.
+    """
     if demos.action is None:
         raise BadInput("init=bc needs demonstrations with actions; nearest: init=random")
     data = flatten(view(inputs, demos.observation), demos.action, demos.mask)
     transform = optimiser(3e-3, 1e-2, steps)
-    same = Standardiser(jnp.zeros(()), jnp.ones(()))
+    identity = Standardiser(jnp.zeros(()), jnp.ones(()))
     weights, _, _ = fit(
-        policy, "nll", transform, weights, transform.init(weights), same, data, key, steps, 256
+        policy, "nll", transform, weights, transform.init(weights), identity, data, key, steps, 256
     )
-    # A feature that the demonstrations never vary starts without influence; training may give it
-    # one.
+    # A feature that is constant in the demonstrations starts without influence. Training may give
+    # it influence.
     varies = jnp.std(data.observation, 0, where=data.mask[:, None] > 0) > 0
     first = weights["net"]["Dense_0"]
     net = {**weights["net"], "Dense_0": {**first, "kernel": first["kernel"] * varies[:, None]}}
@@ -499,24 +589,38 @@ def clone(
 def _check_bounds(config: Config) -> None:
     low, first, high = config.log_std_min, config.log_std, config.log_std_max
     if all(isinstance(bound, float) for bound in (low, first, high)) and not low <= first <= high:
-        raise BadInput(f"log_std={first:g} must be in [log_std_min, log_std_max] = [{low:g}, "
-                       f"{high:g}]; nearest: "
-                       f"{min(max(first, low), max(low, high)):g}")  # fmt: skip
+        nearest = min(max(first, low), max(low, high))
+        raise BadInput(
+            f"log_std={first:g} must be in [log_std_min, log_std_max] = [{low:g}, {high:g}]; "
+            f"nearest: {nearest:g}"
+        )
 
 
 def is_zero(weight: Any) -> bool:
-    """Whether a term is left out of the program; a weight that a search varies is data and never
-    is."""
+    """Whether a term with this weight is left out of the program.
+
+    A weight that a search varies is an array, and its term always stays.
+    """
     return isinstance(weight, int | float) and weight == 0
 
 
 def forever(discount: Any) -> jax.Array:
-    """How many steps an endless row of them is worth, 1 / (1 - gamma); at most 1000."""
+    """Value of a reward of 1 at every step without end, 1 / (1 - gamma), at most 1000; float32[].
+
+    Args:
+      discount: gamma in [0, 1], a float or float32[].
+    """
     return 1.0 / jnp.maximum(1.0 - discount, 1e-3)
 
 
 def clipped_surrogate(log_ratio: jax.Array, advantage: jax.Array, clip: float) -> jax.Array:
-    """E[min(w A, clip(w, 1 - c, 1 + c) A)], eq. 7 of the paper; float32."""
+    """E[min(w A, clip(w, 1 - c, 1 + c) A)], eq. 7 of the paper; float32[].
+
+    Args:
+      log_ratio: log w, float32[n].
+      advantage: A, float32[n].
+      clip: c.
+    """
     ratio = jnp.exp(log_ratio)
     return jnp.mean(
         jnp.minimum(ratio * advantage, jnp.clip(ratio, 1.0 - clip, 1.0 + clip) * advantage)
@@ -531,16 +635,23 @@ def returns(
     discount: float,
     gae_lambda: float,
 ) -> jax.Array:
-    """R = V + A of generalised advantage estimation, float32[L, E].
+    """Returns R = V + A by generalised advantage estimation.
 
-    delta = r + gamma (1 - termination) V(s') - V(s) with the true s', and the sum of (gamma
-    lambda)^k delta stops where an episode ends, for whatever reason. Brax's estimator drops the
-    truncated step instead, so here such a step is handed to it as an end whose reward holds gamma
-    V(s').
+    A is the sum of (gamma lambda)^k delta with delta = r + gamma (1 - termination) V(s') - V(s) and
+    the true next state s'. The sum stops where an episode ends, for whatever reason. Brax's
+    estimator drops a truncated step instead. Such a step is therefore passed to it as a
+    termination whose reward includes gamma V(s').
 
     Args:
-      reward, value, next_value: float32[L, E]; V at the observation and at the true next
-        observation.
+      batch: [L, E] transitions, of which truncation and termination are used.
+      reward: float32[L, E].
+      value: float32[L, E], V at the observation.
+      next_value: float32[L, E], V at the true next observation.
+      discount: gamma.
+      gae_lambda: lambda.
+
+    Returns:
+      float32[L, E].
     """
     ended = jnp.maximum(batch.truncation, batch.termination)
     bootstrapped = reward + discount * batch.truncation * next_value

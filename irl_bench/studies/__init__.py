@@ -1,4 +1,4 @@
-"""Studies, one file each. Adding one is its file and its line here."""
+"""Studies, one file each. To add a study, write its file and register it here."""
 
 STUDIES = {
     "decomposition": "irl_bench.studies.decomposition",
@@ -9,5 +9,5 @@ STUDIES = {
     "seed_table": "irl_bench.studies.seed_table",
     "transfer": "irl_bench.studies.transfer",
 }
-"""The one registry: name of --experiment -> module with `STUDY`, an
+"""The registry of studies: name as in --experiment=NAME -> module whose `STUDY` is an
 `irl_bench.studies.study.Study`."""

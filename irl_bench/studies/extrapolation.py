@@ -1,16 +1,16 @@
-"""Do rankings of bad driving tell what good driving is? T-REX and D-REX, from a demonstrator half
-as good as the expert.
+"""Can rewards learned from rankings of bad demonstrations rank good behaviour? T-REX and D-REX
+learn from a demonstrator half as good as the expert.
 
-Both learn a reward and a policy; the question is whether the policy outperforms the best
-demonstration, and whether the reward ranks rollouts that are better than any demonstration as the
-world does (Brown et al. 2020, arXiv 1907.03976, section 5). These rollouts are those of better
-demonstrators, with more and more random actions (`algos/judged.py`): the learners never saw one.
-Ranking is measured by Spearman's correlation of the learned with the true return.
+Both learn a reward and a policy. Does the policy outperform the best demonstration, and does the
+reward rank rollouts that are better than any demonstration as the world does (Brown et al. 2020,
+arXiv 1907.03976, section 5)? These rollouts are those of better demonstrators, with more and more
+random actions (`algos/judged.py`). The learners never see them. Ranking is measured by Spearman's
+correlation of the learned with the true return.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,47 +19,49 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from irl_bench.plan import registry
-from irl_bench.plan.build import Request
+from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, training
 from irl_bench.studies.demo_efficiency import spread
 from irl_bench.studies.qualities import measured, option_of
-from irl_bench.studies.study import FLAG_SEEN, Part, Study, mean, narrowed
+from irl_bench.studies.study import FLAG_SEEN, Part, Result, Row, Study, interval, narrowed
 
 QUALITY = "50"
-"""Of the demonstrator whose data are learned from."""
+"""Quality of the demonstrator that the learners imitate."""
 BETTER = ("75", "100")
-"""Of the demonstrators, those there are, whose rollouts are judged."""
+"""Qualities of the demonstrators whose rollouts the learned rewards rank, if the world has them."""
 RANKED = ("trex", "drex")
+"""The algorithms that learn rewards from rankings."""
 LEAST = 10
-"""Rollouts above the best demonstration without which a seed has no correlation."""
+"""A seed with fewer rollouts above the best demonstration has no correlation."""
 
 
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
+    """Returns, for each world, a sweep that learns and sweeps that evaluate each learned reward on
+    the rollouts of each better demonstrator."""
     (count,) = demos
-    learners, ranked, judges = ("bc", *RANKED), RANKED, BETTER
-    if (
-        request.budget == "smoke"
-    ):  # once through everything: one learner, one demonstrator whose rollouts it judges
+    learners, ranked, better = ("bc", *RANKED), RANKED, BETTER
+    if request.budget == "smoke":  # everything once: one learner and one better demonstrator
         learners = ranked = RANKED[-1:]
-        judges = BETTER[-1:]
-    found = []
+        better = BETTER[-1:]
+    sweeps = []
     for env in request.env:
         mode = next(iter(registry.world(env).world.modes))
 
-        def one(
+        def part(
             place: str,
             algos: tuple[str, ...],
             quality: str,
-            given: str | None = None,
+            source: str | None = None,
             env: str = env,
             mode: str = mode,
         ) -> Part:
+            """Returns a sweep; `source` is the algorithm whose learned reward it uses."""
             chosen = {
                 **request.settings,
                 env: {**request.settings.get(env, {}), **option_of(quality)},
             }
             name, learned = f"{env}/{place}", f"{env}/learn"
-            asked = narrowed(
+            changed = narrowed(
                 request,
                 algo=algos,
                 env=(env,),
@@ -67,36 +69,41 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
                 demos=count,
                 settings=chosen,
                 out=str(out / name),
-                given=f"{out / learned}:{given}" if given else None,
+                given=f"{out / learned}:{source}" if source else None,
             )
-            return Part(name, asked, report=False, after=learned if given else None)
+            return Part(name, changed, report=False, after=learned if source else None)
 
-        found.append(one("learn", learners, QUALITY))
-        own = request.settings.get(env, {})
-        better = [
+        sweeps.append(part("learn", learners, QUALITY))
+        values = request.settings.get(env, {})
+        available = [
             quality
-            for quality in judges
-            if registry.world(env, {**own, **option_of(quality)}).world.has_expert
-        ]
-        found += [
-            one(f"{algo}-{quality}", ("judged",), quality, algo)
-            for algo in ranked
             for quality in better
+            if registry.world(env, {**values, **option_of(quality)}).world.has_expert
         ]
-    return found
+        sweeps += [
+            part(f"{algo}-{quality}", ("judged",), quality, algo)
+            for algo in ranked
+            for quality in available
+        ]
+    return sweeps
 
 
 def ranking(true: np.ndarray, learned: np.ndarray, above: float) -> float:
-    """Spearman's correlation over the rollouts float[N] whose true return is higher than
-    `above`; NaN with fewer than LEAST, and where one of the two is the same for all."""
+    """Returns Spearman's correlation of learned with true returns, float[N] each, over the rollouts
+    whose true return exceeds `above`.
+
+    NaN with fewer than LEAST such rollouts, and where one of the two is constant.
+    """
     kept = true > above
     if kept.sum() < LEAST or np.ptp(true[kept]) == 0 or np.ptp(learned[kept]) == 0:
         return float("nan")
-    return float(stats.spearmanr(true[kept], learned[kept]).statistic)
+    correlation: Any = stats.spearmanr(true[kept], learned[kept])  # SciPy's stubs: no statistic
+    return float(correlation.statistic)
 
 
-def judged(parts: list[ReportData]) -> tuple[np.ndarray, np.ndarray]:
-    """(true, learned) returns of the rollouts of all parts, float[S, R]."""
+def judged(parts: Sequence[ReportData]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (true, learned) returns of the R rollouts of all parts for S seeds, float[S, R]
+    each."""
     pairs = []
     for data in parts:
         (curve,) = (c for c in data.curves if c.algo == "judged")
@@ -109,10 +116,12 @@ def judged(parts: list[ReportData]) -> tuple[np.ndarray, np.ndarray]:
     return true, learned
 
 
-def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
-    rows, points = {}, []
-    for env in dict.fromkeys(name.split("/")[0] for name in found):
-        data = found[f"{env}/learn"]
+def read(reports: Mapping[str, ReportData]) -> Result:
+    """Returns how good the policies and the rewards' rankings are beyond the demonstrations."""
+    rows: dict[str, list[Row]] = {}
+    points: list[Row] = []
+    for env in dict.fromkeys(name.split("/")[0] for name in reports):
+        data = reports[f"{env}/learn"]
         for point in measured(env, QUALITY, "learn", data):
             algo, best = point["algo"], point["best"]
             row = {
@@ -128,7 +137,7 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
                 "env steps": point["consumes"][1],
                 "seeds": point["seeds"],
             }
-            rollouts = [data for name, data in found.items() if name.startswith(f"{env}/{algo}-")]
+            rollouts = [data for name, data in reports.items() if name.startswith(f"{env}/{algo}-")]
             if rollouts:
                 true, learned = judged(rollouts)
                 beyond, every = (
@@ -136,9 +145,9 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
                     for above in (best, -np.inf)
                 )
                 row |= {
-                    "Spearman, better than any demonstration": spread(mean(beyond)),
+                    "Spearman, better than any demonstration": spread(interval(beyond)),
                     "lowest seed": float(beyond.min()),
-                    "Spearman, all": spread(mean(every)),
+                    "Spearman, all": spread(interval(every)),
                     "such rollouts": int((true > best).sum(1).min()),
                 }
                 points.append(
@@ -158,12 +167,10 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
             ).append(row)
     text = [
         "Score: 1 is the expert, 0 a random policy. Spearman: rank correlation of the learned with "
-        "the true return over "
-        "rollouts of better demonstrators with random actions, seed by seed. Such rollouts: fewest "
-        "of any seed with a true "
-        f"return above the best demonstration's; with fewer than {LEAST} there is no correlation. "
-        "T-REX asks for a ranking of "
-        "its rollouts (labels), D-REX for nothing.",
+        "the true return over rollouts of better demonstrators with random actions, for each seed. "
+        "Such rollouts: the number with a true return above the best demonstration's, in the seed "
+        f"that has fewest; with fewer than {LEAST} there is no correlation. T-REX asks for a "
+        "ranking of its rollouts (labels); D-REX needs none.",
         FLAG_SEEN,
     ]
     return {
@@ -174,8 +181,9 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
     }
 
 
-def draw(found: Mapping[str, Any]) -> Figure:
-    points = found["points"]
+def draw(result: Mapping[str, Any]) -> Figure:
+    """Draws learned over true returns, a row per world and a column per algorithm."""
+    points = result["points"]
     worlds, algos = (list(dict.fromkeys(p[name] for p in points)) for name in ("env", "algo"))
     figure = Figure(
         figsize=(3.5 * max(1, len(algos)), 2.6 * max(1, len(worlds))), layout="constrained"
@@ -185,7 +193,7 @@ def draw(found: Mapping[str, Any]) -> Figure:
     for p in points:
         axis = axes[worlds.index(p["env"]), algos.index(p["algo"])]
         true, learned = np.array(p["true"]), np.array(p["learned"])
-        # Every seed's reward has a unit of its own.
+        # Learned rewards have no common unit, so each seed's returns are standardised.
         learned = (learned - learned.mean(1, keepdims=True)) / np.maximum(
             learned.std(1, keepdims=True), 1e-9
         )
@@ -202,7 +210,7 @@ def draw(found: Mapping[str, Any]) -> Figure:
 STUDY = Study(
     name="extrapolation",
     help="T-REX and D-REX from a half-good demonstrator: are policy and reward good beyond the "
-    "data",
+    "data?",
     algo=("bc", *RANKED, "judged"),
     env=("lane_keep",),
     fixed=False,

@@ -1,7 +1,7 @@
-"""Score over the number of comparisons: who answers, and which pairs are asked about.
+"""How does the score grow with the number of comparisons, by teacher and by query strategy?
 
-`rlhf_iterated` at each number of labels: the oracle under each strategy of asking, and each teacher
-where pairs are drawn uniformly. Seeds, demonstrations and evaluation episodes are shared.
+`rlhf_iterated` runs at each number of labels: with the oracle under each query strategy, and with
+each teacher under uniform queries. All runs share seeds, demonstrations and evaluation episodes.
 """
 
 from __future__ import annotations
@@ -14,23 +14,35 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from irl_bench.plan import registry
-from irl_bench.plan.build import Request
+from irl_bench.plan.request import Request
 from irl_bench.preferences.queries import QUERIES
 from irl_bench.preferences.teachers import TEACHERS
 from irl_bench.report import ReportData, series, training
 from irl_bench.studies.demo_efficiency import spread
-from irl_bench.studies.study import Part, Study, count_axis, mean, narrowed, scores, with_intervals
+from irl_bench.studies.study import (
+    Part,
+    Result,
+    Row,
+    Study,
+    count_axis,
+    interval,
+    narrowed,
+    scores,
+    with_intervals,
+)
 
 LABELS: Mapping[str, tuple[int, ...]] = {
     "smoke": (50,),
     "default": (50, 150, 500, 1500),
     "full": (50, 150, 500, 1500, 4500),
 }
+"""Numbers of labels by budget."""
 ALGO = "rlhf_iterated"
+"""The algorithm that the study runs."""
 
 
 def asked(budget: str) -> list[tuple[str, str]]:
-    """(teacher, queries) of every line of the study."""
+    """Returns the (teacher, query strategy) of every line of the study."""
     lines = [("oracle", kind) for kind in QUERIES] + [
         (name, "uniform") for name in TEACHERS if name != "oracle"
     ]
@@ -38,14 +50,15 @@ def asked(budget: str) -> list[tuple[str, str]]:
 
 
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
+    """Returns a sweep for each world, number of labels, teacher and query strategy."""
     (count,) = demos
-    found = []
+    sweeps = []
     for env in request.env:
         mode = next(iter(registry.world(env).world.modes))
         for labels in LABELS[request.budget]:
             for teacher, queries in asked(request.budget):
                 place = f"{env}/{labels}/{teacher}-{queries}"
-                own = {
+                settings = {
                     **request.settings.get(ALGO, {}),
                     "labels": labels,
                     "teacher": teacher,
@@ -58,15 +71,17 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
                     mode=(mode,),
                     demos=count,
                     out=str(out / place),
-                    settings={**request.settings, ALGO: own},
+                    settings={**request.settings, ALGO: settings},
                 )
-                found.append(Part(place, changed, report=False))
-    return found
+                sweeps.append(Part(place, changed, report=False))
+    return sweeps
 
 
-def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
-    points, rows = [], {}
-    for name, data in found.items():
+def read(reports: Mapping[str, ReportData]) -> Result:
+    """Returns score and accuracy of the reward at each number of labels."""
+    points: list[Row] = []
+    rows: dict[str, list[Row]] = {}
+    for name, data in reports.items():
         env, labels, line = name.split("/")
         teacher, queries = line.split("-")
         (curve,) = (c for c in data.curves if c.algo == ALGO)
@@ -74,13 +89,13 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
         assert score is not None
         accuracy = training.metric(data, curve, "reward_accuracy")
         answered = training.metric(data, curve, "answered")
-        last = lambda found: float(np.mean(found[1][:, -1])) if found else None
+        last = lambda metric: float(np.mean(metric[1][:, -1])) if metric else None
         point = {
             "env": env,
             "labels": int(labels),
             "teacher": teacher,
             "queries": queries,
-            "score": mean(score),
+            "score": interval(score),
             "scores": score.tolist(),
             "accuracy": last(accuracy),
             "answered": last(answered),
@@ -100,14 +115,15 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
             }
         )
     text = [
-        "Score: 1 is the expert, 0 a random policy. Labels are comparisons asked for; answered: "
-        "those that were not skipped."
+        "Score: 1 is the expert, 0 a random policy. Labels: comparisons that the teacher was asked "
+        "for; answered: those that it did not skip."
     ]
     return {"title": "Score over labels", "text": text, "tables": rows, "points": points}
 
 
-def draw(found: Mapping[str, Any]) -> Figure:
-    points = found["points"]
+def draw(result: Mapping[str, Any]) -> Figure:
+    """Draws score over labels, by query strategy and by teacher, a row per world."""
+    points = result["points"]
     worlds = list(dict.fromkeys(point["env"] for point in points))
     figure = Figure(figsize=(7.0, 2.6 * len(worlds)), layout="constrained")
     axes = figure.subplots(len(worlds), 2, squeeze=False, sharey="row")
@@ -120,16 +136,15 @@ def draw(found: Mapping[str, Any]) -> Figure:
             strict=True,
         ):
             fixed = "oracle" if held == "teacher" else "uniform"
-            here = [p for p in points if p["env"] == env and p[held] == fixed]
-            names = list(dict.fromkeys(p[key] for p in here))
+            shown = [p for p in points if p["env"] == env and p[held] == fixed]
+            names = list(dict.fromkeys(p[key] for p in shown))
             colours = series.colours(names)
             for name in names:
-                own = sorted((p for p in here if p[key] == name), key=lambda p: p["labels"])
-                with_intervals(
-                    axis, [p["labels"] for p in own], [p["score"] for p in own], colours[name], name
-                )
+                chosen = sorted((p for p in shown if p[key] == name), key=lambda p: p["labels"])
+                labels, values = ([p[field] for p in chosen] for field in ("labels", "score"))
+                with_intervals(axis, labels, values, colours[name], name)
             axis.axhline(1.0, color="#444444", lw=0.7, ls=(0, (4, 3)))
-            count_axis(axis, (p["labels"] for p in here))
+            count_axis(axis, (p["labels"] for p in shown))
             axis.set(xlabel="labels", ylabel="normalised score", title=f"{env}: {title}")
             axis.legend(loc="best", frameon=False, fontsize=7)
     return figure
@@ -137,8 +152,7 @@ def draw(found: Mapping[str, Any]) -> Figure:
 
 STUDY = Study(
     name="label_efficiency",
-    help="score of iterated RLHF over the number of labels, by teacher and by which pairs are "
-    "asked about",
+    help="score of iterated RLHF over the number of labels, by teacher and by query strategy",
     algo=(ALGO,),
     env=("lane_keep",),
     fixed=False,

@@ -1,43 +1,49 @@
-"""Gold against proxy: what the world pays while a learned reward is pressed, over the distance from
-the reference policy.
+"""Gold against proxy: how the world's return changes while a policy maximises a learned reward,
+over the distance from the reference policy.
 
-`rlhf` without a penalty (beta = 0) over labels and the reward's width, and best-of-n on rewards of
-the same kinds. Per round: proxy (the learned reward), gold (the world's return) and d = sqrt(KL(pi
-|| pi_ref)) per step. Gains over the first round are fitted by
+`rlhf` runs without a penalty (beta = 0) at several numbers of labels and widths of the reward
+network, and best-of-n on rewards of the same kinds. Each round has a proxy (the learned reward), a
+gold score (the world's return) and a distance d = sqrt(KL(pi || pi_ref)) per step. Gains over the
+first round are fitted by
 
     R(d) = d (a - b log d)   and   R(d) = d (a - b d)
                                                  Gao et al. 2023 (arXiv 2210.10760), section 3.2
 
 both by least squares, with R² and AIC. Best-of-n has d² = log n - (n - 1) / n per rollout.
 
-Are rewards that go on learning harder to exploit? At the same step size, without a penalty: AIRL's
-reward frozen after its run and pressed by PPO from the clone (`frozen`), AIRL itself
-(`adversarial`), one-shot and iterated RLHF.
+Are rewards that go on learning harder to exploit? The study compares four rewards at the same step
+size and without a penalty: AIRL's reward, frozen after its run and maximised by PPO from the clone
+(`frozen`), AIRL itself (`adversarial`), one-shot and iterated RLHF.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from irl_bench.plan import registry
-from irl_bench.plan.build import Request
+from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, tables, training
 from irl_bench.studies.demo_efficiency import spread
-from irl_bench.studies.study import Part, Study, mean, narrowed, shared
+from irl_bench.studies.study import Part, Result, Row, Study, interval, narrowed, shared
 
 LABELS = {"smoke": (50,), "default": (100, 300, 1000, 3000), "full": (100, 300, 1000, 3000)}
+"""Numbers of labels by budget."""
 WIDTHS = {"smoke": ((64, 64),), "default": ((4,), (64, 64)), "full": ((4,), (16, 16), (64, 64))}
+"""Hidden layers of the reward network by budget."""
 PRESSED = {"learning_rate": 1e-3, "reference_kl": 0.0, "linger": 1_000_000}
-"""Of every policy here; a fall counts whole in gold."""
+"""Settings of every policy. A long `linger` keeps episodes going after a fall, so that gold counts
+all of its cost."""
 LAST = {**PRESSED, "keep": "last"}
-"""Of those that learn from comparisons: what is read are rounds, and no policy is kept."""
+"""Settings of the algorithms that learn from comparisons. The study reads rounds, so they need not
+keep their best policy."""
 ALIKE = ("rounds", "log_std", "log_std_min", "log_std_max", "policy_delay")
-"""Settings of `adversarial` that are RLHF's too, for the same pressure and the same unit of d."""
+"""Settings that `adversarial` takes from RLHF, for equal pressure and an equal unit of d."""
 PRESSURE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "source": ("airl", {}),
     "frozen": ("ppo", {"reward": "learned", "init": "bc"}),
@@ -45,39 +51,44 @@ PRESSURE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "one_shot": ("rlhf", LAST),
     "iterated": ("rlhf_iterated", LAST),
 }
-"""Folder -> (algorithm, settings). `source` is where `frozen` has its reward from; `frozen` has
-RLHF's settings otherwise."""
+"""Folder -> (algorithm, settings). `frozen` takes its reward from `source`, and its other settings
+are RLHF's."""
 BRIEF = ("one_shot",)
-"""Of the smallest budget: at its one number of labels and width the program of `rlhf`, which is
+"""The folders of the smallest budget. `one_shot` repeats the only run of `rlhf`, whose program is
 compiled already."""
 HELD = 1e-6
-"""A KL per step up to this is rounding: the policy is the clone."""
+"""A KL per step up to this is rounding: the policy is still the clone."""
 SMOOTH = 5
-"""Rounds over which gold and proxy are averaged: a round's own rollout is noisy."""
+"""Number of rounds over which gold and proxy are averaged, because a single round is noisy."""
 DECLINE = 0.1
-"""Gold falls if it ends this share of its gain's height below its peak, the interval of the fall
+"""Gold falls if it ends below its peak by this share of its gain, with the interval of the fall
 above 0."""
 
 
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
+    """Returns, for each world, sweeps of `rlhf` and best-of-n at each number of labels and width,
+    and a sweep for each entry of `PRESSURE`."""
     (count,) = demos
-    found = []
+    sweeps = []
     for env in request.env:
         mode = next(iter(registry.world(env).world.modes))
 
-        def one(
+        def part(
             place: str,
             algo: str,
-            own: Mapping[str, Any],
+            defaults: Mapping[str, Any],
+            fixed: Mapping[str, Any] | None = None,
+            after: str | None = None,
             env: str = env,
             mode: str = mode,
-            **more: Any,
         ) -> Part:
+            """Returns a sweep of one algorithm. Flags override `defaults` but not `fixed`; `after`
+            is the part whose reward it maximises."""
             settings = {
                 **request.settings,
-                algo: {**own, **request.settings.get(algo, {}), **more.pop("over", {})},
+                algo: {**defaults, **request.settings.get(algo, {}), **(fixed or {})},
             }
-            asked = narrowed(
+            changed = narrowed(
                 request,
                 algo=(algo,),
                 env=(env,),
@@ -85,70 +96,80 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
                 demos=count,
                 out=str(out / env / place),
                 settings=settings,
-                given=str(out / env / "pressure/source") if more else None,
+                given=str(out / env / "pressure/source") if after else None,
             )
-            return Part(f"{env}/{place}", asked, report=False, **more)
+            return Part(f"{env}/{place}", changed, report=False, after=after)
 
         for labels in LABELS[request.budget]:
             for width in WIDTHS[request.budget]:
                 place = f"{labels}/{'x'.join(map(str, width))}"
-                own = {"labels": labels, "reward_hidden": width}
-                found.append(one(f"{place}/rlhf", "rlhf", LAST, over=own))
-                found.append(one(f"{place}/best_of_n", "best_of_n", {}, over=own))
+                fixed = {"labels": labels, "reward_hidden": width}
+                sweeps.append(part(f"{place}/rlhf", "rlhf", LAST, fixed))
+                sweeps.append(part(f"{place}/best_of_n", "best_of_n", {}, fixed))
         for name in BRIEF if request.budget == "smoke" else PRESSURE:
-            algo, own = PRESSURE[name]
-            usual = shared("rlhf", algo, request, env)
+            algo, settings = PRESSURE[name]
+            rlhf = shared("rlhf", algo, request, env)
             if name == "frozen":
-                found.append(
-                    one(
+                sweeps.append(
+                    part(
                         f"pressure/{name}",
                         algo,
-                        {**usual, **own, **PRESSED},
+                        {**rlhf, **settings, **PRESSED},
                         after=f"{env}/pressure/source",
                     )
                 )
             else:
-                more = {key: usual[key] for key in ALIKE} if name == "adversarial" else {}
-                found.append(one(f"pressure/{name}", algo, {**more, **own}))
-    return found
+                alike = {key: rlhf[key] for key in ALIKE} if name == "adversarial" else {}
+                sweeps.append(part(f"pressure/{name}", algo, {**alike, **settings}))
+    return sweeps
 
 
 def smooth(values: np.ndarray, width: int = SMOOTH) -> np.ndarray:
-    """Moving average of float[S, R] over w rounds, `width` but at most half of all, float[S, R -
-    w + 1]."""
+    """Returns the moving average of values float[S, R] over w rounds, float[S, R - w + 1]; w is
+    `width`, but at most half of all rounds."""
     width = min(width, max(1, values.shape[1] // 2))
     return np.stack([np.convolve(row, np.ones(width) / width, "valid") for row in values])
 
 
 def fits(d: np.ndarray, gain: np.ndarray) -> dict[str, dict[str, float]]:
-    """{form: {"a", "b", "r2", "aic"}} of gain(d) at d > 0, by least squares; {} with fewer than
-    four points."""
+    """Fits both forms of gain(d) by least squares.
+
+    Args:
+      d: float[R], distance from the reference policy; points with d = 0 are left out.
+      gain: float[R].
+
+    Returns:
+      {form: {"a", "b", "r2", "aic"}}; {} with fewer than four points.
+    """
     kept = d > 1e-6
     d, gain = d[kept], gain[kept]
     if len(d) < 4:
         return {}
-    found = {}
+    fitted = {}
     for name, second in (("d (a - b log d)", -d * np.log(d)), ("d (a - b d)", -d * d)):
         columns = np.stack([d, second], 1)
         (a, b), *_ = np.linalg.lstsq(columns, gain, rcond=None)
         residual = gain - columns @ (a, b)
         rss = max(float(residual @ residual), 1e-300)
         total = max(float(np.sum((gain - gain.mean()) ** 2)), 1e-300)
-        found[name] = {
+        fitted[name] = {
             "a": float(a),
             "b": float(b),
             "r2": 1 - rss / total,
             "aic": len(d) * np.log(rss / len(d)) + 4,
         }
-    return found
+    return fitted
 
 
 def peaks(gold: np.ndarray) -> np.ndarray:
-    """float[S]: each seed's gold gain [S, R] in the round where the mean of the *other* half of the
-    seeds is highest.
+    """Returns each seed's gold gain, float[S], in the round where the mean of the *other* half of
+    the seeds is highest.
 
-    A maximum over noisy rounds is above the end even where nothing falls; a round that other seeds
-    chose is not.
+    A seed's own maximum over noisy rounds lies above its end even if nothing falls. A round that
+    other seeds choose has no such bias.
+
+    Args:
+      gold: float[S, R], gold gain by seed and round.
     """
     half = np.arange(len(gold)) % 2
     at = [
@@ -159,9 +180,14 @@ def peaks(gold: np.ndarray) -> np.ndarray:
 
 
 def over_optimised(peak: np.ndarray, end: np.ndarray, proxy: np.ndarray) -> str:
-    """yes: the proxy rose, and gold fell by DECLINE of its gain or more, both intervals above 0.
-    Gains float[S]."""
-    fallen, risen = mean(peak - end), mean(proxy)
+    """Returns "yes" if the proxy rose and gold fell by at least DECLINE of its gain, both intervals
+    above 0, else "no".
+
+    Args:
+      peak, end: float[S], gold gain at its peak and at the end.
+      proxy: float[S], gain of the proxy at the end.
+    """
+    fallen, risen = interval(peak - end), interval(proxy)
     return (
         "yes"
         if risen[1] > 0 and fallen[1] > 0 and fallen[0] >= DECLINE * max(float(peak.mean()), 0.0)
@@ -170,29 +196,31 @@ def over_optimised(peak: np.ndarray, end: np.ndarray, proxy: np.ndarray) -> str:
 
 
 def curves_of(data: ReportData, algo: str) -> dict[str, np.ndarray] | None:
-    """Gains of gold and proxy over the first round and d by round, float[S, R], all smoothed; None
-    if a metric is missing.
+    """Returns {"gold", "proxy", "d"} by round, float[S, R] each, smoothed; None if a metric is
+    missing.
 
-    The first round is the last in which the policy was still held: all worlds of a training start
-    afresh, and before they have settled gold is higher than the clone's.
+    Gold and proxy are gains over the first round, which is the last one before the policy changes.
+    Earlier rounds do not count: all worlds of a training start afresh, and gold is above the
+    clone's until they have settled.
     """
     (curve,) = (c for c in data.curves if c.algo == algo)
     proxy = training.metric(data, curve, "proxy") or training.metric(data, curve, "reward_mean")
     gold, kl = (training.metric(data, curve, name) for name in ("true_return", "reference_kl"))
     if gold is None or proxy is None or kl is None:
         return None
-    width = (
-        SMOOTH if algo != "best_of_n" else 1
-    )  # its rounds are different n, each a mean over many choices
+    # The rounds of best-of-n are different n, each a mean over many choices.
+    width = SMOOTH if algo != "best_of_n" else 1
     held = int(np.argmax((kl[1] > HELD).any(0))) - 1
     gain, rise, kl = (smooth(values[1][:, max(held, 0) :], width) for values in (gold, proxy, kl))
     d = np.sqrt(kl.clip(0))
     return {"gold": gain - gain[:, :1], "proxy": rise - rise[:, :1], "d": d}
 
 
-def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
-    points, rows = [], {}
-    for name, data in found.items():
+def read(reports: Mapping[str, ReportData]) -> Result:
+    """Returns gold and proxy over d of every run, with their fits."""
+    points: list[Row] = []
+    rows: dict[str, list[Row]] = {}
+    for name, data in reports.items():
         env, *place, last = name.split("/")
         pressure = place == ["pressure"]
         algo = PRESSURE[last][0] if pressure else last
@@ -220,10 +248,10 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
         row = {
             "accuracy kept back": float(np.mean(accuracy[1][:, -1])) if accuracy else None,
             "d at the end": float(d[:, -1].mean()),
-            "gold gain at its peak": spread(mean(peak)),
-            "at the end": spread(mean(gain[:, -1])),
-            "fall": spread(mean(peak - gain[:, -1])),
-            "proxy gain": spread(mean(risen)),
+            "gold gain at its peak": spread(interval(peak)),
+            "at the end": spread(interval(gain[:, -1])),
+            "fall": spread(interval(peak - gain[:, -1])),
+            "proxy gain": spread(interval(risen)),
             "over-optimised": over_optimised(peak, gain[:, -1], risen)
             if last != "adversarial"
             else tables.MISSING,
@@ -248,19 +276,18 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
             row = {"by": last, "labels": labels, "reward's layers": width, **row}
         rows.setdefault(heading, []).append(row)
     text = [
-        "Gold: return of a training episode, above the clone's. d: root of the KL per step from "
-        "the clone. "
-        f"Over-optimised: the proxy rose while gold ended {100 * DECLINE:.0f} % of its gain or "
-        "more below its peak, both "
-        "intervals above 0; where the peak is, the other half of the seeds says. "
-        f"Rounds are averaged over {SMOOTH}. The adversarial reward changes from round to round, "
-        "so its proxy has no unit.",
+        "Gold: return of a training episode above the clone's. d: root of the KL per step from the "
+        f"clone. Over-optimised: the proxy rose while gold ended {100 * DECLINE:.0f} % of its gain "
+        "or more below its peak, both intervals above 0; the other half of the seeds determines "
+        f"the round of the peak. Values are averaged over {SMOOTH} rounds. The adversarial reward "
+        "changes from round to round, so its proxy has no unit.",
     ]
     return {"title": "Gold against proxy", "text": text, "tables": rows, "points": points}
 
 
-def draw(found: Mapping[str, Any]) -> Figure:
-    points = found["points"]
+def draw(result: Mapping[str, Any]) -> Figure:
+    """Draws gold and proxy gains over d, a row per world and kind of reward."""
+    points = result["points"]
     panels = list(
         dict.fromkeys((p["env"], p["what"], p["width"]) for p in points if not p["pressure"])
     )
@@ -269,10 +296,16 @@ def draw(found: Mapping[str, Any]) -> Figure:
     figure = Figure(figsize=(7.0, 2.3 * lines), layout="constrained")
     axes = figure.subplots(lines, 2, squeeze=False)
 
-    def line(axes: Any, own: list[Mapping[str, Any]], label: Any, title: str) -> None:
-        colours = series.colours([label(p) for p in own])
+    def line(
+        axes: Sequence[Axes],
+        runs: Sequence[Mapping[str, Any]],
+        label: Callable[[Mapping[str, Any]], str],
+        title: str,
+    ) -> None:
+        """Draws the gains of some runs on two axes."""
+        colours = series.colours([label(p) for p in runs])
         for axis, key in zip(axes, ("gold", "proxy"), strict=True):
-            for p in own:
+            for p in runs:
                 marker = "o" if p["what"] == "best_of_n" else None
                 axis.plot(
                     p["d"],
@@ -286,28 +319,28 @@ def draw(found: Mapping[str, Any]) -> Figure:
             axis.axhline(0.0, color="#444444", lw=0.7)
             axis.set(xlabel="d = √KL per step", ylabel=f"{key} gain", title=title)
             axis.locator_params(axis="x", nbins=6)
-        if own:
+        if runs:
             axes[0].legend(loc="best", frameon=False, fontsize=7)
 
     for place, panel in zip(axes, panels, strict=False):
-        own = [p for p in points if (p["env"], p["what"], p["width"]) == panel]
+        runs = [p for p in points if (p["env"], p["what"], p["width"]) == panel]
         env, what, width = panel
         line(
             place,
-            own,
+            runs,
             lambda p: f"{p['labels']} labels",
             f"{env}, {what.replace('_', '-')}, reward of {width}",
         )
     for place, env in zip(axes[len(panels) :], worlds, strict=False):
-        own = [p for p in points if p["env"] == env and p["pressure"]]
-        line(place, own, lambda p: p["what"].replace("_", " "), f"{env}, the same pressure")
+        runs = [p for p in points if p["env"] == env and p["pressure"]]
+        line(place, runs, lambda p: p["what"].replace("_", " "), f"{env}, the same pressure")
     return figure
 
 
 STUDY = Study(
     name="overoptimization",
-    help="gold against proxy while a learned reward is pressed without a penalty; frozen and "
-    "learning rewards side by side",
+    help="gold against proxy while a policy maximises a learned reward without a penalty; frozen "
+    "and learning rewards side by side",
     algo=("rlhf", "rlhf_iterated", "best_of_n", "airl", "ppo"),
     env=("lane_keep",),
     fixed=False,

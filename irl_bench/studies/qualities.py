@@ -1,56 +1,123 @@
-"""Demonstrators of several qualities: which a world has, how good they are, and what learners
-make of their demonstrations."""
+"""Demonstrators of several qualities: which ones a world has, how good they are, and how good the
+learners are that imitate them."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from scipy import stats
 
 from irl_bench.horizon import Curves, slopes
-from irl_bench.plan import presets as table
 from irl_bench.plan import registry
+from irl_bench.plan.presets import ROBOTS
 from irl_bench.report import ReportData, series, tables, training
 from irl_bench.rollouts import evaluation
-from irl_bench.studies.study import mean, same_seeds
+from irl_bench.studies.study import interval, returns_of, same_seeds
 
 QUALITIES = ("25", "50", "75", "100")
 """Demonstrators, by their percentage of the expert's normalised score."""
 QUALITY_OF = {"expert": "100", **{quality: quality for quality in QUALITIES}}
-"""By the world's option `demonstrator`; where that is given, no other is run."""
+"""{value of the world's option `demonstrator`: quality}. A study runs no other quality where that
+option is set."""
 ROLLOUTS = 64
-"""Of the demonstrator, the best of which is the best demonstration."""
+"""Number of rollouts of the demonstrator; the best of them is called the best demonstration."""
+
+
+_Returns = TypedDict("_Returns", {"return": list[float]})
+"""A field whose name is a keyword of Python: the interval of `Point.returns`."""
+
+
+class Point(_Returns):
+    """One learner at one quality of the demonstrator; JSON values. An interval is [mean, low, high]
+    over seeds, and returns are sums over T_max steps."""
+
+    env: str
+    quality: str
+    place: str
+    """The last level of the part's name."""
+    algo: str
+    seed_ids: list[int]
+    """The S usable seeds."""
+    returns: list[float]
+    """The return of each of them."""
+    demonstrator: float
+    """The demonstrator's mean return over the evaluation rollouts."""
+    best: float
+    """The demonstrator's highest return in ROLLOUTS rollouts."""
+    random: float
+    """The mean return of the untrained policy."""
+    unit: float
+    """The expert's mean return minus `random`: the unit of scores."""
+    over_best: list[float]
+    """Interval of (return - best) / unit."""
+    over_mean: list[float]
+    """Interval of (return - demonstrator) / unit."""
+    p: float
+    """One-sided p of `over_best` being at most 0."""
+    verdict: str
+    slope: float | None
+    hazard: float | None
+    recovery: float | None
+    regret: list[float]
+    """Interval of regret at T_max [steps]."""
+    fall: list[float] | None
+    """Fall of regret against BC, as `fall` returns it."""
+    accuracy: float | None
+    """Accuracy of the learned reward on comparisons kept back."""
+    consumes: list[int]
+    """[expert queries, environment steps] per seed."""
+    labels: int
+    """Pairwise comparisons per seed."""
+    seeds: int
+    """S."""
+    p_holm: NotRequired[float]
+    """`p` after Holm's correction."""
+    corrects: NotRequired[str]
+    outperforms: NotRequired[str]
 
 
 def qualities_of(env: str, budget: str) -> tuple[str, ...]:
-    """Of a world's demonstrators those that are compared: on robots, which take long, the half
-    and the whole but for `full`."""
-    few = {
+    """Returns the qualities of a world's demonstrators that a study compares.
+
+    Robots take long, so only the half-good demonstrator and the expert run on them below the budget
+    `full`.
+    """
+    candidates = {
         "smoke": ("50",),
-        "default": ("50", "100") if env in table.ROBOTS else QUALITIES,
+        "default": ("50", "100") if env in ROBOTS else QUALITIES,
         "full": QUALITIES,
     }[budget]
-    ship = lambda quality: registry.world(env, option_of(quality)).world.has_expert
-    return tuple(quality for quality in few if ship(quality))
+    ships = lambda quality: registry.world(env, option_of(quality)).world.has_expert
+    return tuple(quality for quality in candidates if ships(quality))
 
 
 def option_of(quality: str) -> dict[str, str]:
-    """The world's option for a quality."""
+    """Returns the world's option {"demonstrator": value} for a quality."""
     return {"demonstrator": "expert" if quality == "100" else quality}
 
 
 def shown(env: str, quality: str, steps: int, record: Mapping[str, Any]) -> tuple[float, float]:
-    """(mean, highest) return of ROLLOUTS rollouts of a demonstrator over `steps` steps; always
-    the same ones. `record`: the world's in the plan, whose dials and options hold."""
+    """Measures a demonstrator on ROLLOUTS rollouts, always the same ones.
+
+    Args:
+      env: the world.
+      quality: of the demonstrator.
+      steps: length of a rollout.
+      record: the world's record in the plan, for its dials and options.
+
+    Returns:
+      (mean, highest) return.
+    """
     values = {**record["dials"], **record["options"], **option_of(quality)}
     return _rollouts(env, steps, tuple(sorted(values.items())))
 
 
 @functools.cache
 def _rollouts(env: str, steps: int, values: tuple[tuple[str, Any], ...]) -> tuple[float, float]:
+    """Returns `shown` for a world with some dials and options."""
     world = registry.world(env, dict(values)).world
     world = world.bind(world.dials_for(next(iter(world.modes))))
     returns = np.sum(
@@ -60,47 +127,62 @@ def _rollouts(env: str, steps: int, values: tuple[tuple[str, Any], ...]) -> tupl
 
 
 def fall(regret: np.ndarray, bc: np.ndarray) -> list[float] | None:
-    """[1 - mean regret / BC's mean regret, low, high] of the same seeds; None where BC's is not
-    above 0 for certain."""
-    if len(bc) < 2 or not mean(bc)[1] > 0:
+    """Measures how much regret falls against BC.
+
+    Args:
+      regret: float[S], of the learner [steps].
+      bc: float[S], of BC on the same seeds [steps].
+
+    Returns:
+      [1 - mean regret / BC's mean regret, low, high]; None unless the interval of BC's regret lies
+      above 0.
+    """
+    if len(bc) < 2 or not interval(bc)[1] > 0:
         return None
+    pairs = np.stack([regret, bc], 1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = slopes.jackknife_t(np.stack([regret, bc], 1), lambda m: 1.0 - m[..., 0] / m[..., 1])
-    return [float(x) for x in found]
+        estimate = slopes.jackknife_t(pairs, lambda m: 1.0 - m[..., 0] / m[..., 1])
+    return [float(x) for x in estimate]
 
 
 def above_zero(values: np.ndarray) -> float:
-    """One-sided p of a mean at most 0, Student's t."""
+    """Returns the one-sided p-value, by Student's t, of values float[S] whose mean is at most 0;
+    NaN with fewer than two values."""
     if len(values) < 2:
         return float("nan")
     if np.ptp(values) == 0:
         return 0.0 if values[0] > 0 else 1.0
-    return float(stats.ttest_1samp(values, 0.0, alternative="greater").pvalue)
+    test: Any = stats.ttest_1samp(values, 0.0, alternative="greater")  # SciPy's stubs: no pvalue
+    return float(test.pvalue)
 
 
-def measured(env: str, quality: str, place: str, data: ReportData) -> list[dict[str, Any]]:
-    """What the cells of one part say of each of its learners; JSON values."""
+def measured(env: str, quality: str, place: str, data: ReportData) -> list[Point]:
+    """Returns a point for each learner of one part.
+
+    Args:
+      env, quality, place: the levels of the part's name.
+      data: the part's, with an expert (its demonstrator) and an untrained policy.
+    """
     curves: dict[str, Curves] = {c.algo: c for c in data.curves}
     demonstrator, untrained = curves["expert"], curves["untrained"]
-    assert demonstrator.returns is not None and untrained.returns is not None
+    assert demonstrator.returns is not None, "every sweep records returns"
     steps, record = int(demonstrator.T[-1]), data.plan["worlds"][env]
-    random = float(np.mean(untrained.returns[untrained.usable]))
+    random = float(np.mean(returns_of(untrained)))
     scale = shown(env, "100", steps, record)[0] - random
     best, typical = shown(env, quality, steps, record)[1], float(np.mean(demonstrator.returns))
     bc = curves.get("bc")
-    found = []
+    points: list[Point] = []
     for algo, curve in curves.items():
         if algo in series.REFERENCES:
             continue
-        assert curve.returns is not None
-        returns, last = curve.returns[curve.usable], curve.T[-1:]
+        returns, last = returns_of(curve), curve.T[-1:]
         verdict = series.verdict_of(data, curve)
         regret, fallen = curve.regret(last)[:, 0], None
         if bc is not None and algo != "bc":
-            here, there = same_seeds(curve, bc)
-            fallen = fall(regret[here], bc.regret(last)[there, 0])
+            in_curve, in_bc = same_seeds(curve, bc)
+            fallen = fall(regret[in_curve], bc.regret(last)[in_bc, 0])
         accuracy = training.metric(data, curve, "reward_accuracy")
-        found.append(
+        points.append(
             {
                 "env": env,
                 "quality": quality,
@@ -108,19 +190,19 @@ def measured(env: str, quality: str, place: str, data: ReportData) -> list[dict[
                 "algo": algo,
                 "seed_ids": np.asarray(curve.seeds)[curve.usable].tolist(),
                 "returns": returns.tolist(),
-                "return": mean(returns),
+                "return": interval(returns),
                 "demonstrator": typical,
                 "best": best,
                 "random": random,
                 "unit": scale,
-                "over_best": mean((returns - best) / scale),
-                "over_mean": mean((returns - typical) / scale),
+                "over_best": interval((returns - best) / scale),
+                "over_mean": interval((returns - typical) / scale),
                 "p": above_zero((returns - best) / scale),
                 "verdict": verdict.get("verdict", tables.MISSING),
                 "slope": verdict.get("slope"),
                 "hazard": verdict.get("hazard"),
                 "recovery": verdict.get("recovery"),
-                "regret": mean(regret),
+                "regret": interval(regret),
                 "fall": fallen,
                 "accuracy": float(np.mean(accuracy[1][:, -1])) if accuracy else None,
                 "consumes": list(curve.consumes),
@@ -128,12 +210,14 @@ def measured(env: str, quality: str, place: str, data: ReportData) -> list[dict[
                 "seeds": len(returns),
             }
         )
-    return found
+    return points
 
 
-def paired(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> list[float] | None:
-    """Mean difference of scores over the seeds that both have, with its interval."""
-    if one is None:
+def paired(point: Point | None, other: Point) -> list[float] | None:
+    """Returns [mean, low, high] of the difference of scores, `point` minus `other`, over the seeds
+    that both have; None if there is no `point`."""
+    if point is None:
         return None
-    _, here, there = np.intersect1d(one["seed_ids"], other["seed_ids"], return_indices=True)
-    return mean((np.array(one["returns"])[here] - np.array(other["returns"])[there]) / one["unit"])
+    _, first, second = np.intersect1d(point["seed_ids"], other["seed_ids"], return_indices=True)
+    difference = np.array(point["returns"])[first] - np.array(other["returns"])[second]
+    return interval(difference / point["unit"])

@@ -1,28 +1,28 @@
-"""The table the project was founded to test: who corrects exposure bias, and who outperforms the
-data?
+"""Which class of algorithms corrects exposure bias, and which outperforms its data?
 
     claimed          corrects exposure bias    outperforms its data
     SFT (BC)         No                        No
     inverse RL       Yes                       No
     RLHF             Yes                       Yes
 
-Each is measured at equal demonstrations, over demonstrators of several qualities, by rules written
-down before:
+The study tests these claims at equal demonstrations, over demonstrators of several qualities, by
+rules fixed before the measurement:
 
-- corrects exposure bias. Yes: the horizon verdict is LINEAR or NO-REGRET, or regret at T_max
-  (against the demonstrator) falls by 30 % or more against BC's, the interval of the fall above 0.
-  No: QUADRATIC or SATURATED and no such fall. There is no fall where BC's own regret is not above 0
-  (its interval's lower end): a clone as bad as its demonstrator has nothing to correct. NO-REGRET
-  says that no regret is seen at some horizon of the window, not that nothing fails: read such a Yes
-  with the score.
-- outperforms its data, x = (J - J_best) / (J_expert - J_random) with J_best the return of the best
-  of 64 rollouts of the demonstrator. Yes: the interval lies above 0, also after Holm's correction
-  over the cells of the world's table, the p of J <= J_best below 0.025, as the interval's lower end
-  leaves 2.5 %. No: its upper end is at most 0.02.
-- everything else is Undetermined.
+- "corrects exposure bias" is Yes if the horizon verdict is LINEAR or NO-REGRET, or if regret at
+  T_max (against the demonstrator) falls by 30 % or more against BC's, with the interval of the fall
+  above 0. It is No if the verdict is QUADRATIC or SATURATED and there is no such fall. Unless the
+  interval of BC's own regret lies above 0 there is no fall: a clone as good as its demonstrator has
+  nothing to correct. NO-REGRET means that no regret is seen at some horizon of the window, not that
+  nothing fails, so such a Yes has to be read together with the score.
+- "outperforms its data" looks at x = (J - J_best) / (J_expert - J_random), with J_best the return
+  of the best of 64 rollouts of the demonstrator. It is Yes if the interval of x lies above 0 and
+  the p-value of J <= J_best is below 0.025 after Holm's correction over the cells of the world's
+  table. It is No if the upper end of the interval is at most 0.02.
+- Everything else is Undetermined.
 
-The decomposition asks how much of RLHF's gain over BC is repaired exposure bias: what DAgger and
-GAIL recover of it at the same demonstrations, and what is left above the demonstrator.
+The decomposition compares RLHF's gain over BC with the gains of DAgger and GAIL at the same
+demonstrations, which come from repaired exposure bias, and with RLHF's score above the
+demonstrator's.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from irl_bench.plan import build as plans
-from irl_bench.plan import presets as table
 from irl_bench.plan import registry
-from irl_bench.plan.build import Request
+from irl_bench.plan.presets import budget_of
+from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, tables
 from irl_bench.studies.decomposition import split
 from irl_bench.studies.demo_efficiency import spread
@@ -45,12 +45,13 @@ from irl_bench.studies.qualities import (
     QUALITIES,
     QUALITY_OF,
     ROLLOUTS,
+    Point,
     measured,
     option_of,
     paired,
     qualities_of,
 )
-from irl_bench.studies.study import FLAG_SEEN, Part, Study, mean, narrowed, shared
+from irl_bench.studies.study import FLAG_SEEN, Part, Result, Row, Study, interval, narrowed, shared
 
 CLASSES: Mapping[str, str] = {
     "bc": "SFT",
@@ -59,24 +60,27 @@ CLASSES: Mapping[str, str] = {
     "rlhf": "RLHF",
     "rlhf_iterated": "RLHF",
 }
+"""Algorithm -> the class of the claim."""
 CLAIMED: Mapping[str, tuple[str, str]] = {
     "SFT": ("No", "No"),
     "inverse RL": ("Yes", "No"),
     "RLHF": ("Yes", "Yes"),
 }
+"""Class -> (corrects exposure bias, outperforms its data), as claimed."""
 COMPARED = (*CLASSES, "dagger")
+"""The algorithms that are compared at equal demonstrations."""
 CONTROLS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "true_reward": ("ppo", {"init": "bc", "reward": "true"}),
     "constant_reward": ("ppo", {"init": "bc", "reward": "constant"}),
     "shuffled_labels": ("rlhf", {"shuffled": True}),
     "best_demos": ("bc", {"top": 0.1}),
 }
-"""Folder -> (algorithm, settings); `ppo` has RLHF's otherwise, but under the constant reward the
-policy is held for half of the
-rounds: a value that is still on its way from 0 to 1 / (1 - gamma) is higher where the policy is
-  often, and going there again
-looks like an advantage. A fifth, `more_demos`, is BC with RLHF's labels spent on demonstrations:
-a segment each."""
+"""Control's folder -> (algorithm, settings); the other settings of `ppo` are RLHF's.
+
+Under the constant reward the policy does not change in the first half of the rounds. A value that
+is still rising from 0 to 1 / (1 - gamma) is higher in states that the policy visits often, so that
+returning to them looks like an advantage. A fifth control, `more_demos`, is BC with additional
+demonstrations instead of RLHF's labels, a segment for each label."""
 FALL = 0.3
 """A fall of regret by this share counts as corrected."""
 EQUIVALENT = 0.02
@@ -84,31 +88,34 @@ EQUIVALENT = 0.02
 
 
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
+    """Returns, for each world and quality, a sweep of the compared algorithms and sweeps of the
+    controls."""
     (count,) = demos
     algos = {"smoke": ("bc", "rlhf"), "default": COMPARED, "full": COMPARED}[request.budget]
-    found = []
+    sweeps = []
     for env in request.env:
 
-        def one(
+        def part(
             place: str,
             algos: Sequence[str],
             quality: str,
+            changes: Mapping[str, Mapping[str, Any]],
             env: str = env,
             demos: int = count,
-            **own: Any,
         ) -> Part:
+            """Returns a sweep; `changes` are settings by algorithm."""
             place = f"{env}/{quality}/{place}"
             settings = {
                 **request.settings,
                 env: {**request.settings.get(env, {}), **option_of(quality)},
             }
-            for algo, values in own.items():
-                usual = shared("rlhf", "ppo", request, env) if algo == "ppo" else {}
+            for algo, values in changes.items():
+                rlhf = shared("rlhf", "ppo", request, env) if algo == "ppo" else {}
                 if values.get("reward") == "constant":
-                    values = {**values, "policy_delay": usual["rounds"] // 2}
-                settings[algo] = {**usual, **settings.get(algo, {}), **values}
+                    values = {**values, "policy_delay": rlhf["rounds"] // 2}
+                settings[algo] = {**rlhf, **settings.get(algo, {}), **values}
             mode = next(iter(registry.world(env).world.modes))
-            asked = narrowed(
+            changed = narrowed(
                 request,
                 algo=tuple(algos),
                 env=(env,),
@@ -117,7 +124,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
                 settings=settings,
                 out=str(out / place),
             )
-            return Part(place, asked)
+            return Part(place, changed)
 
         qualities = qualities_of(env, request.budget)
         controlled = {"smoke": (), "default": ("50",), "full": QUALITIES}[request.budget]
@@ -125,24 +132,33 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
         if only is not None:
             qualities, controlled = (QUALITY_OF[only],), (QUALITY_OF[only],) if controlled else ()
         for quality in qualities:
-            found.append(one("compared", algos, quality))
+            sweeps.append(part("compared", algos, quality, {}))
         for quality in (quality for quality in controlled if quality in qualities):
             for name, (algo, values) in CONTROLS.items():
-                found.append(one(name, (algo,), quality, **{algo: values}))
-            found.append(one("more_demos", ("bc",), quality, demos=_richer(request, env, count)))
-    return found
+                sweeps.append(part(name, (algo,), quality, {algo: values}))
+            richer = _richer(request, env, count)
+            sweeps.append(part("more_demos", ("bc",), quality, {}, demos=richer))
+    return sweeps
 
 
 def _richer(request: Request, env: str, demos: int) -> int:
-    """Demonstrations that hold as many more steps as RLHF's labels would buy at a segment each."""
+    """Returns `demos` plus the number of demonstrations that hold a segment's steps for each of
+    RLHF's labels."""
     rlhf = plans.resolved(registry.algorithm("rlhf"), request, env)
-    steps = request.demo_steps or table.budget_of(env, request.budget)["demo_steps"]
+    steps = request.demo_steps or budget_of(env, request.budget).demo_steps
     return demos + -(-rlhf["labels"] * rlhf["segment"] // steps)
 
 
 def corrects(verdict: str, fallen: Sequence[float] | None) -> str:
-    """Yes, No or Undetermined by the rule on exposure bias; `fallen` as `fall` returns it, None
-    for BC itself."""
+    """Applies the rule on exposure bias.
+
+    Args:
+      verdict: the horizon verdict.
+      fallen: the fall of regret against BC, as `qualities.fall` returns it; None for BC itself.
+
+    Returns:
+      "Yes", "No" or "Undetermined".
+    """
     falls = fallen is not None and fallen[0] >= FALL and fallen[1] > 0
     if verdict in ("LINEAR", "NO-REGRET") or falls:
         return "Yes"
@@ -150,7 +166,7 @@ def corrects(verdict: str, fallen: Sequence[float] | None) -> str:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p-values (Holm 1979); NaN stays and counts."""
+    """Returns Holm's step-down adjusted p-values (Holm 1979). NaN remains and counts as a test."""
     values = np.asarray(p, float)
     order = np.argsort(values)
     adjusted = np.empty(len(values))
@@ -166,19 +182,28 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def outperforms(gain: Sequence[float], adjusted: float) -> str:
-    """Yes, No or Undetermined by the rule on the data; `gain` is [x, low, high], `adjusted` its
-    p after Holm's correction."""
+    """Applies the rule on outperforming the data.
+
+    Args:
+      gain: [x, low, high].
+      adjusted: its p-value after Holm's correction.
+
+    Returns:
+      "Yes", "No" or "Undetermined".
+    """
     _, low, high = gain
     if low > 0 and adjusted < 0.025:
         return "Yes"
     return "No" if high <= EQUIVALENT else "Undetermined"
 
 
-def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
-    points: list[dict[str, Any]] = []
-    for name, data in found.items():
-        points += measured(*name.split("/"), data)  # type: ignore[arg-type]
-    rows: dict[str, list[dict[str, Any]]] = {}
+def read(reports: Mapping[str, ReportData]) -> Result:
+    """Returns the verdicts of every world and quality, and the numbers that they rest on."""
+    points: list[Point] = []
+    for name, data in reports.items():
+        env, quality, place = name.split("/")
+        points += measured(env, quality, place, data)
+    rows: dict[str, list[Row]] = {}
     for env in dict.fromkeys(point["env"] for point in points):
         family = [point for point in points if point["env"] == env]
         cells = [
@@ -199,18 +224,14 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
             again(family)
         )
     text = [
-        "J: return over T_max steps. Demonstrations are equal within a quality; labels and steps "
-        "beside each score. Score: "
-        "(J - J_random) / (J_expert - J_random). Above the best (mean): (J - J_best (J_mean)) / "
-        "(J_expert - J_random), of the "
-        f"best of {ROLLOUTS} rollouts (all evaluation rollouts) of the demonstrator. Intervals: "
-        "jackknife-t over seeds, paired "
-        "where two are compared.",
+        "J: return over T_max steps. All algorithms have the same demonstrations within a quality; "
+        "labels and steps stand beside each score. Score: (J - J_random) / (J_expert - J_random). "
+        "Above the best (mean): (J - J_best (J_mean)) / (J_expert - J_random), with the best of "
+        f"{ROLLOUTS} rollouts (the mean of all evaluation rollouts) of the demonstrator. "
+        "Intervals: jackknife-t over seeds, paired where two algorithms are compared.",
         "No regret at some horizon (NO-REGRET) counts as exposure bias corrected, though longer "
-        "horizons may have failures. "
-        "From the expert's data nothing can be above the demonstrator: by construction all of a "
-        "gain is repaired exposure "
-        "bias.",
+        "horizons may have failures. With the expert's demonstrations no policy can be above the "
+        "demonstrator, so the whole gain is repaired exposure bias by construction.",
         FLAG_SEEN,
         *_agreement(points),
     ]
@@ -222,27 +243,30 @@ def read(found: Mapping[str, ReportData]) -> dict[str, Any]:
     }
 
 
-def _verdict_row(point: Mapping[str, Any]) -> dict[str, Any]:
+def _verdict_row(point: Point) -> Row:
+    """Returns the verdicts of one cell beside the claims."""
     kind = CLASSES[point["algo"]]
     claimed = CLAIMED[kind]
     return {
         "quality": f"{point['quality']} %",
         "class": kind,
         "algorithm": point["algo"],
-        "corrects exposure bias": point["corrects"],
+        "corrects exposure bias": point.get("corrects"),
         "claimed ": claimed[0],
-        "outperforms its data": point["outperforms"],
+        "outperforms its data": point.get("outperforms"),
         "claimed": claimed[1],
         "score": spread(_score(point)),
         "verdict": point["verdict"],
     }
 
 
-def _score(point: Mapping[str, Any]) -> list[float]:
-    return mean((np.array(point["returns"]) - point["random"]) / point["unit"])
+def _score(point: Point) -> list[float]:
+    """Returns [mean, low, high] of the normalised score."""
+    return interval((np.array(point["returns"]) - point["random"]) / point["unit"])
 
 
-def _figures_row(point: Mapping[str, Any]) -> dict[str, Any]:
+def _figures_row(point: Point) -> Row:
+    """Returns the numbers that the verdicts of one point rest on."""
     show = lambda values: spread(values) if values else tables.MISSING
     return {
         "quality": f"{point['quality']} %",
@@ -264,68 +288,78 @@ def _figures_row(point: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def decomposition(family: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """`split` of RLHF, one-shot and iterated, at every quality."""
-    rows = []
-    for quality in dict.fromkeys(point["quality"] for point in family):
-        own = {p["algo"]: p for p in family if p["quality"] == quality and p["place"] == "compared"}
-        rows += [
-            split(own[algo], own)
-            for algo in ("rlhf", "rlhf_iterated")
-            if "bc" in own and algo in own
-        ]
-    return rows
+def _compared(family: Sequence[Point]) -> dict[str, dict[str, Point]]:
+    """Returns {quality: {algorithm: its point among the compared ones}}."""
+    qualities = dict.fromkeys(point["quality"] for point in family)
+    return {
+        quality: {
+            p["algo"]: p for p in family if p["quality"] == quality and p["place"] == "compared"
+        }
+        for quality in qualities
+    }
 
 
-def again(family: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Iterated less one-shot RLHF at every quality, paired by seed; the iterated one's reward
-    takes more gradient steps too."""
+def decomposition(family: Sequence[Point]) -> list[Row]:
+    """Returns `split` of RLHF, one-shot and iterated, at every quality."""
+    return [
+        split(points[algo], points)
+        for points in _compared(family).values()
+        for algo in ("rlhf", "rlhf_iterated")
+        if "bc" in points and algo in points
+    ]
+
+
+def again(family: Sequence[Point]) -> list[Row]:
+    """Returns the score of iterated minus that of one-shot RLHF at every quality, paired by seed.
+
+    The reward of iterated RLHF takes more gradient steps, too.
+    """
     rows = []
-    for quality in dict.fromkeys(point["quality"] for point in family):
-        own = {p["algo"]: p for p in family if p["quality"] == quality and p["place"] == "compared"}
-        gain = paired(own.get("rlhf_iterated"), own["rlhf"]) if "rlhf" in own else None
+    for quality, points in _compared(family).items():
+        gain = paired(points.get("rlhf_iterated"), points["rlhf"]) if "rlhf" in points else None
         if gain:
             rows.append(
                 {
                     "quality": f"{quality} %",
                     "iterated less one-shot": spread(gain),
-                    "labels": own["rlhf"]["labels"],
+                    "labels": points["rlhf"]["labels"],
                 }
             )
     return rows
 
 
-def _agreement(points: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One sentence per world and class: what was measured against what was claimed."""
+def _agreement(points: Sequence[Point]) -> list[str]:
+    """Returns a sentence per world, class and question: what was claimed and what was measured."""
     lines = []
     for env in dict.fromkeys(point["env"] for point in points):
         for kind, claimed in CLAIMED.items():
-            own = [
+            cells = [
                 p
                 for p in points
                 if p["env"] == env and p["place"] == "compared" and CLASSES.get(p["algo"]) == kind
             ]
-            if not own:
+            if not cells:
                 continue
             for question, claim in zip(("corrects", "outperforms"), claimed, strict=True):
                 counts = {
-                    word: sum(p[question] == word for p in own)
+                    word: sum(p.get(question) == word for p in cells)
                     for word in ("Yes", "No", "Undetermined")
                 }
-                told = ", ".join(f"{word} in {count}" for word, count in counts.items() if count)
+                result = ", ".join(f"{word} in {count}" for word, count in counts.items() if count)
                 what = (
                     "corrects exposure bias" if question == "corrects" else "outperforms its data"
                 )
                 lines.append(
-                    f"{env}: {kind} {what}: claimed {claim}; measured {told} of {len(own)} cells."
+                    f"{env}: {kind} {what}: claimed {claim}; measured {result} of {len(cells)} "
+                    "cells."
                 )
     return lines
 
 
-def draw(found: Mapping[str, Any]) -> Figure:
-    """A forest plot per world and quality: score of each seed and its mean's interval, beside
-    the demonstrator's."""
-    points = found["points"]
+def draw(result: Mapping[str, Any]) -> Figure:
+    """Draws a forest plot per world and quality: the score of each seed and the interval of their
+    mean, beside the demonstrator's score."""
+    points = result["points"]
     panels = list(dict.fromkeys((p["env"], p["quality"]) for p in points))
     columns = min(2, len(panels))
     lines = -(-len(panels) // columns)
@@ -334,23 +368,23 @@ def draw(found: Mapping[str, Any]) -> Figure:
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     for axis, (env, quality) in zip(axes, panels, strict=False):
-        own = [p for p in points if (p["env"], p["quality"]) == (env, quality)][::-1]
+        group = [p for p in points if (p["env"], p["quality"]) == (env, quality)][::-1]
         colours = series.colours([p["algo"] for p in points])
-        for y, p in enumerate(own):
+        for y, p in enumerate(group):
             each = (np.array(p["returns"]) - p["random"]) / p["unit"]
-            middle, low, high = np.array(mean(each), float)
+            middle, low, high = np.array(interval(each), float)
             axis.plot(each, [y] * len(each), ".", color="#999999", ms=2.5)
             axis.plot([low, high], [y, y], color=colours[p["algo"]], lw=1.5)
             axis.plot([middle], [y], "o", color=colours[p["algo"]], ms=4)
-        first = own[0]
+        first = group[0]
         for value, style in ((first["demonstrator"], (0, (4, 3))), (first["best"], (0, (1, 1)))):
             axis.axvline(
                 (value - first["random"]) / first["unit"], color="#444444", lw=0.7, ls=style
             )
         names = [
-            p["algo"] if p["place"] == "compared" else p["place"].replace("_", " ") for p in own
+            p["algo"] if p["place"] == "compared" else p["place"].replace("_", " ") for p in group
         ]
-        axis.set_yticks(range(len(own)), names)
+        axis.set_yticks(range(len(group)), names)
         axis.set(
             title=f"{env}, demonstrator of {quality} %",
             xlabel="score (dashed: demonstrator, dotted: its best)",
@@ -361,8 +395,8 @@ def draw(found: Mapping[str, Any]) -> Figure:
 
 STUDY = Study(
     name="seed_table",
-    help="SFT, inverse RL and RLHF over demonstrators of 25 to 100 %: exposure bias corrected? "
-    "data outperformed?",
+    help="SFT, inverse RL and RLHF over demonstrators of 25 to 100 %: which corrects exposure "
+    "bias, which outperforms its data?",
     algo=(*COMPARED, "ppo"),
     env=("lane_keep",),
     fixed=False,

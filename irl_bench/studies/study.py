@@ -1,12 +1,12 @@
-"""Studies: several sweeps whose figures are read together, run by `launch/sweep.py
+"""Studies: several sweeps that answer one question together, run by `launch/sweep.py
 --experiment=NAME`.
 
-A study is a list of parts. Each part is a sweep of its own in a folder of its own; what the study
-adds is read from those folders alone and written beside them:
+A study is a list of parts. Each part is a sweep in a folder of its own. The study reads its results
+from these folders alone and writes them beside the parts:
 
     <out>/<part>/          as any run
-    <out>/study.json       which study and parts the folder holds
-    <out>/<study>.json     every figure of the study
+    <out>/study.json       the study and the parts that the folder holds
+    <out>/<study>.json     every number of the study
     <out>/<study>.html     tables and figures on one page
     <out>/figures/         the figures for print
 """
@@ -18,7 +18,7 @@ import importlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,17 +28,34 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from irl_bench import sweep
 from irl_bench.core import folders
 from irl_bench.core.settings import BadInput, nearest
-from irl_bench.horizon import slopes
+from irl_bench.core.text import aligned
+from irl_bench.horizon import Curves, slopes
 from irl_bench.plan import build as plans
 from irl_bench.plan import registry
-from irl_bench.plan.build import Request
+from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, figures, load, page, tables
 from irl_bench.report.data import plain
-from irl_bench.report.terminal import aligned
-from irl_bench.storage.cells import StoreError, locked, write_atomic
+from irl_bench.storage.files import StoreError, locked, write_atomic
 from irl_bench.studies import STUDIES
 
 INDEX = "study.json"
+"""The file that marks a folder as a study's and lists its parts."""
+
+Row = dict[str, Any]
+"""A row of a table, or a point of a figure; JSON values."""
+
+
+class Result(TypedDict):
+    """What a study reads from its parts; JSON values."""
+
+    title: str
+    """Heading of the page."""
+    text: list[str]
+    """Paragraphs that explain the tables."""
+    tables: dict[str, list[Row]]
+    """Heading -> rows, which all have the same keys."""
+    points: list[Any]
+    """The numbers that the figures draw, a dictionary each."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,29 +63,28 @@ class Part:
     """One sweep of a study."""
 
     name: str
-    """Its folder within the study's, with / between levels."""
+    """Its folder within the study's; levels are separated by /."""
     request: Request
+    """What the sweep runs."""
     report: bool = True
-    """Whether the part gets a report of its own at once; `launch/report.py` makes one at any
-    time."""
+    """Whether the part gets its own report at once; `launch/report.py` writes one at any time."""
     after: str | None = None
-    """The part whose learned policy or reward `request.given` points to."""
+    """The part that learns the policy or reward of `request.given`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What `STUDY` of a study's module says.
+    """A study; each study's module defines one as `STUDY`.
 
     Attributes:
       name: as in --experiment=NAME.
       help: one line.
-      algo, env: what it runs where --algo and --env name nothing.
-      fixed: whether it runs no other algorithms, at one number of demonstrations.
-      sizes: {budget: fields of a Request that no flag gives}; "demos" is a tuple of numbers.
-      parts: (request, numbers of demonstrations, folder) -> sweeps in the order to run.
-      read: {part's name: its report's data} -> JSON values: {"title", "text": [str], "tables":
-        {heading: equal dicts}, ...}.
-      draw: what `read` returned -> the figure.
+      algo, env: algorithms and worlds where --algo and --env are not set.
+      fixed: whether the study accepts no other algorithms and only one number of demonstrations.
+      sizes: {budget: defaults of the request's fields}; "demos" is a tuple of numbers.
+      parts: (request, numbers of demonstrations, folder) -> the sweeps, in the order to run.
+      read: {part's name: the data of its report} -> the study's result.
+      draw: the result, as read back from JSON -> the figure.
     """
 
     name: str
@@ -78,12 +94,16 @@ class Study:
     fixed: bool
     sizes: Mapping[str, Mapping[str, Any]]
     parts: Callable[[Request, tuple[int, ...], Path], list[Part]]
-    read: Callable[[Mapping[str, ReportData]], dict[str, Any]]
+    read: Callable[[Mapping[str, ReportData]], Result]
     draw: Callable[[Mapping[str, Any]], Figure]
 
 
 def find(name: str) -> Study:
-    """The study of that name. Raises BadInput with the nearest name if there is none."""
+    """Returns a study by name.
+
+    Raises:
+      BadInput: there is no such study; one line with the nearest name.
+    """
     if name not in STUDIES:
         near = nearest(name, STUDIES)
         raise BadInput(
@@ -93,8 +113,10 @@ def find(name: str) -> Study:
 
 
 def narrowed(request: Request, **changes: Any) -> Request:
-    """`request` with changes, and without the settings of algorithms and worlds that are then
-    not in it."""
+    """Returns `request` with some fields changed.
+
+    Settings of algorithms and worlds that the new request does not run are dropped.
+    """
     changed = dataclasses.replace(request, **changes)
     names = {registry.algorithm(ref).name for ref in changed.algo} | {
         registry.world(ref).name for ref in changed.env
@@ -111,11 +133,20 @@ def run(
     line: str,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Runs what is missing of every part, then writes the study's files; returns what `study.read`
-    found.
+    """Runs what is missing of every part, then writes the study's files.
+
+    Args:
+      study: the study.
+      request: what its parts have in common; `request.out` is the study's folder.
+      demos: numbers of demonstrations.
+      line: the command line, which is stored.
+      say: receives lines on the progress, and the tables.
+
+    Returns:
+      The study's result with what its index says; JSON values.
 
     Raises:
-      BadInput, StoreError, runner.Interrupted: as `sweep.sweep`; for bad input before anything is
+      BadInput, StoreError, runner.Interrupted: as `sweep.sweep`. BadInput comes before anything is
         written.
     """
     out = folders.expand(request.out)
@@ -153,18 +184,22 @@ def run(
 
 
 def _text(index: Mapping[str, Any]) -> bytes:
+    """Returns the content of `INDEX`."""
     return (json.dumps(index, indent=1) + "\n").encode()
 
 
-def _load(out: Path, part: str, wanted: Sequence[Sequence[str]] | None) -> ReportData:
-    """A part's data; entries of another run that are not finished are left out, the study's own
-    must be there."""
-    if wanted is None:
+def _load(out: Path, part: str, entries: Sequence[Sequence[str]] | None) -> ReportData:
+    """Reads a part's data. Unfinished entries of other runs are left out.
+
+    Raises:
+      StoreError: one of the study's own `entries` (env, algo, mode) is missing; one line.
+    """
+    if entries is None:
         return load(out / part)
     data = load(out / part, partial=True)
-    there = {(entry["env"], entry["algo"], entry["mode"]) for entry in data.plan["entries"]}
-    for entry in wanted:
-        if tuple(entry) not in there:
+    finished = {(entry["env"], entry["algo"], entry["mode"]) for entry in data.plan["entries"]}
+    for entry in entries:
+        if tuple(entry) not in finished:
             env, algo, mode = entry
             raise StoreError(
                 f"{out / part}: results of {algo} on {env} ({mode}) are missing; the same sweep "
@@ -174,8 +209,14 @@ def _load(out: Path, part: str, wanted: Sequence[Sequence[str]] | None) -> Repor
 
 
 def rebuild(out: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
-    """Writes a study's files from its parts' stored cells alone, and says its tables; returns what
-    `study.read` found.
+    """Writes a study's files from its parts' stored cells alone.
+
+    Args:
+      out: the study's folder.
+      say: receives the tables.
+
+    Returns:
+      The study's result with what its index says; JSON values.
 
     Raises:
       ValueError: a part is missing or cannot be used; one line that names it.
@@ -184,8 +225,8 @@ def rebuild(out: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
     study, parts, entries = find(index["study"]), index["parts"], index.get("entries", {})
     data = {name: _load(out, name, entries.get(name)) for name in parts}
     shown = {name: value for name, value in index.items() if name != "entries"}
-    found = plain({**shown, **study.read(data)})
-    drawn = figures.files(study.name, lambda: study.draw(found))
+    result = plain({**shown, **study.read(data)})
+    drawn = figures.files(study.name, lambda: study.draw(result))
     pictures = {name: content for name, content in drawn.items() if name.endswith(".png")}
     reported = [name for name, report in parts.items() if report]
     with locked(out):
@@ -193,71 +234,86 @@ def rebuild(out: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
             write_atomic(out / "figures" / name, content)
         write_atomic(
             out / f"{study.name}.json",
-            (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode(),
+            (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode(),
         )
-        write_atomic(out / f"{study.name}.html", page.study(found, pictures, reported).encode())
-    for heading, rows in found["tables"].items():
+        write_atomic(out / f"{study.name}.html", page.study(result, pictures, reported).encode())
+    for heading, rows in result["tables"].items():
         table = tables.of(rows)
         say("\n".join(["", heading, *aligned([table.header, *table.rows], table.text)]))
-    say("\n".join(["", *found["text"], f"study: {out / study.name}.html"]))
-    return found
+    say("\n".join(["", *result["text"], f"study: {out / study.name}.html"]))
+    return result
 
 
-def shared(one: str, other: str, request: Request, env: str) -> dict[str, Any]:
-    """The settings that algorithm `one` has in a world, those that `other` has too."""
-    names = registry.algorithm(other).settings
+def shared(source: str, target: str, request: Request, env: str) -> dict[str, Any]:
+    """Returns the values of algorithm `source` in a world for the settings that algorithm `target`
+    has too."""
+    names = registry.algorithm(target).settings
     return {
         name: value
-        for name, value in plans.resolved(registry.algorithm(one), request, env).items()
+        for name, value in plans.resolved(registry.algorithm(source), request, env).items()
         if name in names
     }
 
 
-def same_seeds(one: Any, other: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Where the seeds that two Curves both have usable lie among the usable ones of either,
-    int[S] and int[S]."""
-    ids = [np.asarray(curve.seeds)[curve.usable] for curve in (one, other)]
-    _, here, there = np.intersect1d(*ids, return_indices=True)
-    return here, there
+def same_seeds(first: Curves, second: Curves) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the places, int[S] and int[S], of the seeds that are usable in both curves among the
+    usable seeds of the first and of the second."""
+    ids = [np.asarray(curve.seeds)[curve.usable] for curve in (first, second)]
+    _, in_first, in_second = np.intersect1d(ids[0], ids[1], return_indices=True)
+    return in_first, in_second
 
 
-def mean(values: np.ndarray) -> list[float]:
-    """[mean over seeds float[S], low, high], the ends of its 95 % interval."""
+def interval(values: np.ndarray) -> list[float]:
+    """Returns [mean, low, high] of values float[S] of S seeds, with the jackknife-t interval of
+    95 %, which for a mean is Student's."""
     return [float(x) for x in slopes.jackknife_t(values, lambda m: m)]
 
 
 FLAG_SEEN = (
-    "Where an observation tells of a failure as such (`World.failure_flags`), the reward models of "
-    "RLHF, T-REX and D-REX see "
-    "that entry; the discriminators of GAIL and AIRL do not, unless told otherwise."
+    "Where an observation shows a failure directly (`World.failure_flags`), the reward models of "
+    "RLHF, T-REX and D-REX see that entry; the discriminators of GAIL and AIRL do not by default."
 )
-"""What a reader of scores of both kinds has to know."""
+"""A caveat for readers who compare scores of both kinds."""
 
 
 def scores(
     data: ReportData, env: str, algo: str, mode: str, of: ReportData | None = None
 ) -> np.ndarray | None:
-    """float[S]: normalised score of each usable seed over the longest horizon, (G - G_0) / (G* -
-    G_0).
+    """Returns each usable seed's normalised score over the longest horizon,
+    (G - G_0) / (G* - G_0).
 
-    G is the return, G* the expert's mean one in the same world and mode, G_0 that of a random
-    policy (the untrained network): the score is 1 for the expert and 0 for a policy that knows
-    nothing. None if one of the three was not run. `of`: where the expert is taken from instead, as
-    one that is worth nothing in a changed world is no measure there.
+    G is the seed's return, G* the expert's mean return in the same world and mode, and G_0 that of
+    a random policy (the untrained network). The score is 1 for the expert and 0 for a random
+    policy.
+
+    Args:
+      data: holds the curves.
+      env, algo, mode: select the curve.
+      of: where the expert's curve is taken from, `data` by default. In a changed world the expert
+        may fail, so its return there would not be a scale.
+
+    Returns:
+      float[S], None if one of the three was not run.
     """
     curves, experts = (
-        {(c.env, c.algo, c.mode): c for c in one.curves} for one in (data, of or data)
+        {(c.env, c.algo, c.mode): c for c in source.curves} for source in (data, of or data)
     )
-    own, expert = curves.get((env, algo, mode)), experts.get((env, "expert", mode))
+    curve, expert = curves.get((env, algo, mode)), experts.get((env, "expert", mode))
     untrained = curves.get((env, "untrained", mode))
-    if own is None or expert is None or untrained is None:
+    if curve is None or expert is None or untrained is None:
         return None
-    best, worst = (float(np.mean(c.returns[c.usable])) for c in (expert, untrained))
-    return (own.returns[own.usable] - worst) / (best - worst)
+    best, worst = (float(np.mean(returns_of(c))) for c in (expert, untrained))
+    return (returns_of(curve) - worst) / (best - worst)
+
+
+def returns_of(curve: Curves) -> np.ndarray:
+    """Returns the return of each usable seed, float[S], over the longest horizon."""
+    assert curve.returns is not None, "every sweep records returns"
+    return curve.returns[curve.usable]
 
 
 def count_axis(axis: Axes, counts: Iterable[int]) -> None:
-    """A logarithmic x axis whose ticks are `counts`, written out."""
+    """Makes the x axis logarithmic, with ticks at `counts` that are written out."""
     axis.set_xscale("log")
     axis.xaxis.set_major_locator(FixedLocator(sorted(set(counts))))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
@@ -265,8 +321,14 @@ def count_axis(axis: Axes, counts: Iterable[int]) -> None:
 
 
 def with_intervals(axis: Axes, x: Any, values: Any, colour: str, label: str) -> None:
-    """A line through means over x [N]; `values` [N, 3]: mean and ends of its interval, one that
-    is missing is not drawn."""
+    """Draws a line through means with their intervals.
+
+    Args:
+      axis: where it is drawn.
+      x: [N], places of the means.
+      values: [N, 3], (mean, low, high); a missing end is not drawn.
+      colour, label: of the line.
+    """
     y, low, high = np.array(values, float).T
     ends = np.nan_to_num(np.stack([y - low, high - y]).clip(0))
     axis.errorbar(x, y, ends, color=colour, marker="o", ms=3, lw=1.2, capsize=2, label=label)

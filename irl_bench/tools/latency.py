@@ -1,9 +1,9 @@
-"""How long a wrong action takes to become a failure: L, which the horizons of a verdict must exceed
-tenfold.
+"""Measures a world's latency L, the steps from a wrong action to the failure that it causes. The
+horizons of a verdict must be at least ten times as long.
 
-The world's expert acts, then `burst` uniformly random actions, then the expert again. Of the
-episodes that fail within `watched` steps of the first random action, the time to the failure is
-looked at; those that had failed before do not count.
+The world's expert acts first, then a burst of uniformly random actions, then the expert again. The
+time to failure comes from episodes that fail within `watched` steps of the first random action;
+episodes that failed before it do not count.
 """
 
 from __future__ import annotations
@@ -17,20 +17,25 @@ import numpy as np
 from envs.core import State, World
 
 BURSTS = (1, 2, 4, 8, 16)
+"""Numbers of random actions in a burst."""
 
 
 def measure(
     world: World, seed: int = 0, episodes: int = 128, before: int = 250, watched: int = 150
 ) -> list[dict[str, Any]]:
-    """One row per burst length: share of episodes that failed, and 10, 50, 90 % quantiles of the
-    steps until they did.
+    """Measures how many episodes fail after a burst, and how soon.
 
     Args:
-      world: one with an expert and continuous actions.
+      world: has an expert and continuous actions.
       seed: of the episodes.
-      episodes: per burst length.
+      episodes: number of episodes per burst length.
       before: steps of the expert before the burst.
-      watched: steps from the first random action.
+      watched: steps from the first random action on.
+
+    Returns:
+      A row per burst length: "burst"; "episodes", those without a failure before it; "failed", the
+      share of these that fail; and "steps", the 10, 50 and 90 % quantiles of the steps until they
+      do, or None if none fails.
     """
 
     @jax.jit

@@ -1,8 +1,8 @@
-"""Whether an expert gets up: DAgger's bound of O(T eps) supposes that the expert brings back
-whoever errs.
+"""Measures whether an expert gets up. DAgger's bound of O(T eps) assumes that the expert recovers
+from the learner's errors.
 
-Every episode starts fallen and is the expert's. It has got up if none of its last `still` steps is
-a failure.
+The expert acts in every episode, which starts fallen. It has got up if none of the last `still`
+steps is a failure.
 """
 
 from __future__ import annotations
@@ -20,15 +20,20 @@ from envs.core import State, World
 def measure(
     world: World, seed: int = 0, states: int = 500, steps: int = 1000, still: int = 50
 ) -> dict[str, Any]:
-    """How many got up, the share's 95 % interval (Wilson 1927), and 10, 50, 90 % quantiles of the
-    steps that it took.
+    """Measures in how many episodes the expert gets up, and how soon.
 
     Args:
-      world: one with an expert, which starts fallen.
+      world: has an expert and starts fallen.
       seed: of the episodes.
-      states: episodes; those whose first step is no failure did not start fallen and are left out.
+      states: number of episodes. Those whose first step is no failure did not start fallen and are
+        left out.
       steps: length of an episode.
-      still: steps at its end without a failure.
+      still: steps at its end that must be free of failures.
+
+    Returns:
+      "fallen", the episodes that started fallen; "up", those that got up; "interval", the 95 %
+      interval of their share (Wilson 1927), None without fallen episodes; and "steps", the 10, 50
+      and 90 % quantiles of the steps that it took, None if no episode got up.
     """
 
     @jax.jit

@@ -1,8 +1,8 @@
-"""Random search over an algorithm's numbers, all candidates trained side by side in one program.
+"""Random search over an algorithm's numeric settings, with all candidates in one program.
 
-A candidate's numbers are data of the compiled functions, so candidates and seeds are two vmapped
-axes and there is one compilation whatever their count. Settings that change shapes or choices
-cannot be searched; they are given.
+A candidate's settings are data of the compiled functions, so candidates and seeds are vmapped and
+one compilation serves any number of them. Settings that change shapes or choices cannot be
+searched; all candidates share them.
 """
 
 from __future__ import annotations
@@ -25,14 +25,23 @@ Space = Mapping[str, tuple[float, float, str]]
 
 
 def candidates(space: Space, count: int, seed: int) -> dict[str, np.ndarray]:
-    """`count` random points of the space, float32[count] by setting."""
-    rng, found = np.random.default_rng(seed), {}
+    """Draws random points of a space.
+
+    Args:
+      space: ranges of the settings.
+      count: C, number of points.
+      seed: of NumPy's generator.
+
+    Returns:
+      {setting: float32[C]}.
+    """
+    rng, points = np.random.default_rng(seed), {}
     for name, (low, high, scale) in space.items():
         u = rng.uniform(size=count)
-        found[name] = (
+        points[name] = (
             low * (high / low) ** u if scale == "log" else low + (high - low) * u
         ).astype(np.float32)
-    return found
+    return points
 
 
 def search(
@@ -48,33 +57,36 @@ def search(
     every: int = 25,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Trains every candidate on every seed and measures what it ends as.
+    """Trains every candidate on every seed and evaluates the final policies.
 
     Args:
       algo, env: registered names.
-      values: numbers of the candidates, float32[C] by setting.
-      settings: what all of them have in common, `rounds` among it.
-      seeds: each candidate is trained on all.
-      demos, demo_steps: demonstrations per seed.
+      values: {setting: float32[C]}, of the C candidates.
+      settings: those that all candidates share, including `rounds`.
+      seeds: every candidate is trained on each.
+      demos, demo_steps: number of demonstrations per seed, and their length [steps].
       episodes: evaluation episodes to T_max.
-      every: rounds per compiled call at most; those in use divide the number of rounds.
-      say: told the progress.
+      every: largest number of rounds per compiled call; the number in use divides all rounds.
+      say: receives lines on the progress.
 
     Returns:
       JSON values: the candidates with their level (mean cost per step), return, h and rho per seed,
-      the highest return first; "before" holds level and return per seed of what each began with.
+      the highest mean return first. "before" holds level and return per seed before training.
+
+    Raises:
+      BadInput: an unknown algorithm or world; one line.
     """
     world = registry.world(env).world
     spec = Spec(world, world.horizon, demos, demo_steps)
-    found = registry.algorithm(algo)
-    base = found.config(**settings)  # type: ignore[misc]
+    algorithm = registry.algorithm(algo)
+    base = registry.config_of(algorithm, settings)
     every = max(size for size in range(1, min(every, base.rounds) + 1) if base.rounds % size == 0)
     dials = world.dials_for(next(iter(world.modes)))
     bound = world.bind(dials)
     count = len(next(iter(values.values())))
     lanes = {name: jnp.repeat(jnp.asarray(v), len(seeds)) for name, v in values.items()}
     lane_seeds = jnp.tile(jnp.asarray(seeds), count)
-    learner_of = lambda numbers: found.make(spec, dataclasses.replace(base, **numbers))
+    learner_of = lambda numbers: algorithm.make(spec, dataclasses.replace(base, **numbers))
     key_of = lambda seed, stream: jax.random.fold_in(
         jax.random.fold_in(jax.random.PRNGKey(1), seed), stream
     )
@@ -86,6 +98,7 @@ def search(
         return learner_of(numbers).init(key_of(seed, 1), Task(demos, dials))
 
     def chunk(numbers: Any, state: Any, demos: Any) -> Any:
+        """Trains for `every` rounds."""
         learner = learner_of(numbers)
         return jax.lax.scan(
             lambda s, _: learner.update(s, Task(demos, dials)), state, None, length=every
@@ -115,11 +128,11 @@ def search(
     shape = (count, len(seeds))
 
     def outcome(sums: Evaluation) -> tuple[np.ndarray, np.ndarray]:
-        """Level and return, float[C, seeds]."""
+        """Returns level and return, float[C, seeds] each."""
         level = np.asarray(sums.cost).sum(1) / episodes / world.horizon
         return level.reshape(shape), (np.asarray(sums.reward) / episodes).reshape(shape)
 
-    (level, own), (level_before, own_before) = outcome(sums), outcome(before)
+    (level, total), (level_before, total_before) = outcome(sums), outcome(before)
     hazard = (np.asarray(sums.on_to_off) / np.maximum(np.asarray(sums.on_steps), 1)).reshape(shape)
     recovery = (np.asarray(sums.off_to_on) / np.maximum(np.asarray(sums.off_steps), 1)).reshape(
         shape
@@ -128,8 +141,8 @@ def search(
         {
             "settings": {name: float(v[c]) for name, v in values.items()},
             "level": level[c].tolist(),
-            "return": own[c].tolist(),
-            "before": {"level": level_before[c].tolist(), "return": own_before[c].tolist()},
+            "return": total[c].tolist(),
+            "before": {"level": level_before[c].tolist(), "return": total_before[c].tolist()},
             "hazard": hazard[c].tolist(),
             "recovery": recovery[c].tolist(),
         }

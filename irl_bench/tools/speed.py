@@ -1,12 +1,13 @@
-"""How fast worlds and learners run, and what horizons and seeds cost: the figures of BENCHMARKS.md,
-by `launch/bench.py`.
+"""Measures how fast worlds and learners run, and what horizons and seeds cost: the figures of
+BENCHMARKS.md, by `launch/bench.py`.
 
-Nothing here is a test, and no figure of the sweep depends on it. Wall times, `time.perf_counter`,
-results waited for.
+No test checks a time, and no figure of a sweep depends on one. Wall times include waiting for the
+results.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import math
@@ -15,7 +16,7 @@ import platform
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -39,41 +40,57 @@ from irl_bench.tools.timing import in_turn, seconds
 __all__ = ["PARTS", "measure", "page"]
 
 CHUNKS = (0, 256, 128)
-"""Worlds that a device steps at once; 0 is all of them. The fastest is reported."""
+"""Numbers of worlds that a device steps at once; 0 means all of them."""
 
 
 def expert_rollout(
     world: World, steps: int, chunk: int
 ) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
-    """keys[n, 2] -> (number of failures, sum of all observations) of n episodes of the expert,
-    `chunk` of them at once.
+    """Returns a function that rolls out the expert.
 
-    The observations are summed because nothing else here reads them: XLA would drop their
-    computation.
+    Args:
+      world: with an expert.
+      steps: length of an episode.
+      chunk: number of episodes at once, which divides n; 0: all of them.
+
+    Returns:
+      keys[n, 2] -> (number of failures, sum of all observations) of n episodes. The observations
+      are summed because XLA would drop their computation if nothing read them.
     """
 
     def episode(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         def step(carry: Any, _: None) -> Any:
-            state, failures, seen = carry
+            state, failures, total = carry
             state = world.step(state, world.expert(state, key))
-            return (state, failures + state.metrics["cost"], seen + jnp.sum(state.obs)), None
+            observations = jnp.sum(cast(jax.Array, state.obs))
+            return (state, failures + state.metrics["cost"], total + observations), None
 
         return jax.lax.scan(
             step, (world.reset(key), jnp.zeros(()), jnp.zeros(())), None, length=steps
         )[0][1:]
 
     def rollouts(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-        failures, seen = jax.lax.map(
+        failures, totals = jax.lax.map(
             jax.vmap(episode), keys.reshape(-1, chunk or len(keys), *keys.shape[1:])
         )
-        return jnp.sum(failures), jnp.sum(seen)
+        return jnp.sum(failures), jnp.sum(totals)
 
     return rollouts
 
 
 def world_speed(env: str, count: int, chunk: int, steps: int, repeats: int) -> dict[str, Any]:
-    """First call [s] and steps/s of `count` worlds with their expert, spread over the devices;
-    resets are included."""
+    """Measures `count` worlds with their expert, spread over the devices; resets are included.
+
+    Args:
+      env: a registered world.
+      count: number of worlds.
+      chunk: number of worlds that a device steps at once; 0: all of its share.
+      steps: length of an episode.
+      repeats: number of timed calls after the first.
+
+    Returns:
+      A row with the time of the first call [s] and the best and median steps/s of the others.
+    """
     devices = max(n for n in range(1, jax.local_device_count() + 1) if count % n == 0)
     mesh = jax.make_mesh(
         (devices,), ("world",), axis_types=(AxisType.Auto,), devices=jax.local_devices()[:devices]
@@ -102,11 +119,11 @@ def world_speed(env: str, count: int, chunk: int, steps: int, repeats: int) -> d
 
 
 COUNTS = (256, 1024, 4096)
-"""Numbers of worlds where none are asked for."""
+"""Default numbers of worlds."""
 
 
 def worlds(env: str, counts: Sequence[int], steps: int, repeats: int) -> list[dict[str, Any]]:
-    """`world_speed` for each count and chunk that divides a device's share."""
+    """Returns a row of `world_speed` for each count and chunk that divides a device's share."""
     rows = []
     for count in counts or COUNTS:
         for chunk in CHUNKS:
@@ -117,8 +134,8 @@ def worlds(env: str, counts: Sequence[int], steps: int, repeats: int) -> list[di
 
 
 def horizons(env: str, counts: Sequence[int], steps: int, repeats: int) -> list[dict[str, Any]]:
-    """One evaluation of the expert to T_max of which 1 or 20 horizons are read, in turn: the
-    same rollouts serve both."""
+    """Compares an evaluation of the expert to T_max that reads 1 horizon with one that reads 20,
+    from the same rollouts; one row."""
     world, episodes = envs.make(env), min(128, *(counts or COUNTS))
     T_max = min(world.horizon, 4 * steps)
     evaluate = jax.jit(
@@ -130,22 +147,22 @@ def horizons(env: str, counts: Sequence[int], steps: int, repeats: int) -> list[
         grid = log_spaced(1, T_max, count)[-count:] if count > 1 else np.array([T_max])
         return np.cumsum(np.asarray(evaluate(key)))[grid - 1] / episodes
 
-    _, times = in_turn({"one": lambda: read(1), "many": lambda: read(20)}, repeats)
-    one, many = (statistics.median(found) for found in times.values())
+    _, times = in_turn({"single": lambda: read(1), "many": lambda: read(20)}, repeats)
+    single, many = (statistics.median(values) for values in times.values())
     return [
         {
             "episodes": episodes,
             "T_max": T_max,
-            "one_horizon_s": one,
+            "one_horizon_s": single,
             "twenty_horizons_s": many,
-            "ratio": many / one,
+            "ratio": many / single,
         }
     ]
 
 
 def seeds(env: str, counts: Sequence[int], steps: int, repeats: int) -> list[dict[str, Any]]:
-    """Training `bc` on the chain for S seeds, vmapped on one device, against one seed;
-    demonstrations are made before."""
+    """Compares training `bc` on the chain for S seeds, vmapped on one device, with training for one
+    seed; collecting the demonstrations is not timed. A row for each S."""
     del env, counts
     world = envs.make("chain")
     spec = Spec(world, horizon=world.horizon, demos=8, demo_steps=128)
@@ -185,24 +202,25 @@ def seeds(env: str, counts: Sequence[int], steps: int, repeats: int) -> list[dic
 
 
 POLICY_TRAINERS = ("ppo", "gail", "airl")
-"""Their rounds are compared; `ppo`, on the true reward, is the one without a discriminator."""
+"""The algorithms whose rounds are compared. `ppo` trains on the true reward and has no
+discriminator."""
 
 ALIKE = ("worlds", "unroll", "episode_steps", "hidden", "value_hidden", "epochs", "minibatches")
-"""What sets the work of a round beside the reward: all are given the values of `ppo`."""
+"""Settings that determine the work of a round besides the reward; all algorithms take the values
+of `ppo`."""
 
 
 class Rounds:
-    """Rounds of `POLICY_TRAINERS` on one world, for S seeds vmapped on one device, each going on
-    from the one before.
+    """Rounds of `POLICY_TRAINERS` on one world for S seeds, vmapped on one device. Each round
+    continues the one before.
 
-    Settings are the library's for that world. Only the start differs, alike for all: from a random
-    policy that nothing holds, so that no cloning has to be waited for; neither changes what a round
-    computes.
+    Settings are the library's for that world, except that every policy starts at random and changes
+    from the first round on. This avoids cloning, and does not change what a round computes.
 
     Args:
       env: a registered world, in its first mode.
       seeds: S.
-      changes: settings of PPO that replace those of all of them.
+      changes: settings that replace those of all algorithms.
       budget: demonstrations, {"demos", "demo_steps"}; by default those of the world's default
         budget.
     """
@@ -215,13 +233,13 @@ class Rounds:
         budget: Mapping[str, int] | None = None,
     ):
         self.env, self.seeds = env, seeds
-        world, sizes = envs.make(env), budget or budget_of(env, "default")
+        world, sizes = envs.make(env), budget or dataclasses.asdict(budget_of(env, "default"))
         self.spec = Spec(world, world.horizon, sizes["demos"], sizes["demo_steps"])
         self.dials = world.dials_for(next(iter(world.modes)))
-        own = registry.config_of(
+        ppo_config = registry.config_of(
             registry.algorithm("ppo"), config_differences(env, "ppo", "default")
         )
-        alike = {name: getattr(own, name) for name in ALIKE}
+        alike = {name: getattr(ppo_config, name) for name in ALIKE}
         self._changes = {**alike, "init": "random", "policy_delay": 0, **(changes or {})}
         self.steps = seeds * self._changes["worlds"] * self._changes["unroll"]
         self._keys = jax.random.split(jax.random.PRNGKey(1), seeds)
@@ -236,30 +254,28 @@ class Rounds:
         )
 
     def settings(self, algo: str, fits: int = 1) -> dict[str, Any]:
-        """What is handed to an algorithm; its defaults hold for the rest. `fits`: factor on the
-        discriminator's steps."""
-        found = {**config_differences(self.env, algo, "default"), **self._changes}
+        """Returns the settings of an algorithm that differ from its defaults; `fits` is a factor on
+        the discriminator's steps."""
+        settings = {**config_differences(self.env, algo, "default"), **self._changes}
         if fits != 1:
-            found["disc_steps"] = (
-                fits * registry.config_of(registry.algorithm(algo), found).disc_steps
-            )
-        return found
+            config = registry.config_of(registry.algorithm(algo), settings)
+            settings["disc_steps"] = fits * config.disc_steps
+        return settings
 
     def _program(self, algo: str, fits: int = 1) -> Callable[..., Any]:
-        """(state, demonstrations, dials) -> (state, metrics) of seeds side by side, compiled
-        once for each number of them."""
+        """Returns (state, demonstrations, dials) -> (state, metrics) of vmapped seeds, which is
+        compiled once for each number of seeds."""
         if (algo, fits) not in self._programs:
             learner = registry.learner(algo, self.spec, self.settings(algo, fits))
             update = jax.vmap(
                 lambda state, demos, dials: learner.update(state, Task(demos, dials)), (0, 0, None)
             )
-            self._programs[algo, fits] = jax.jit(
-                update, donate_argnums=0
-            )  # as a training does: nothing is copied
+            # As in a training, the state is donated, so that nothing is copied.
+            self._programs[algo, fits] = jax.jit(update, donate_argnums=0)
         return self._programs[algo, fits]
 
     def state(self, algo: str) -> Any:
-        """Where the rounds of an algorithm begin; leaves [S, ...]."""
+        """Returns the state before the first round of an algorithm; leaves [S, ...]."""
         if algo not in self._states:
             learner = registry.learner(algo, self.spec, self.settings(algo))
             init = jax.jit(
@@ -271,30 +287,31 @@ class Rounds:
         return self._states[algo]
 
     def round(self, algo: str, fits: int = 1) -> Callable[[], Any]:
-        """A call that computes the next round, (state, metrics); `fits`: factor on the
+        """Returns a call that computes the next round, (state, metrics); `fits` is a factor on the
         discriminator's steps."""
-        return self._going_on(self._program(algo, fits), self.state(algo), self._demos)
+        return self._next_round(self._program(algo, fits), self.state(algo), self._demos)
 
-    def _going_on(self, run: Callable[..., Any], state: Any, demos: Any) -> Callable[[], Any]:
-        """A call that computes the next round from where the last one ended, the first from a
-        copy of `state`."""
-        held = [jax.tree.map(jnp.copy, state)]
+    def _next_round(self, run: Callable[..., Any], state: Any, demos: Any) -> Callable[[], Any]:
+        """Returns a call that computes the round after the last one; the first starts from a copy
+        of `state`."""
+        current = jax.tree.map(jnp.copy, state)
 
         def call() -> Any:
-            held[0], metrics = run(held[0], demos, self.dials)
-            return held[0], metrics
+            nonlocal current
+            current, metrics = run(current, demos, self.dials)
+            return current, metrics
 
         return call
 
     def separate(self, algo: str) -> Callable[[], Any]:
-        """A call that computes the same one seed after the other, by the program for one seed: S
-        of (state, metrics)."""
+        """Returns a call that computes the next round of each seed in turn by the program for one
+        seed: a list of S (state, metrics)."""
         run, both = self._program(algo), (self.state(algo), self._demos)
         parts = [
             jax.block_until_ready(jax.tree.map(lambda x, i=i: x[i : i + 1], both))
             for i in range(self.seeds)
         ]
-        calls = [self._going_on(run, *part) for part in parts]
+        calls = [self._next_round(run, *part) for part in parts]
         return lambda: [jax.block_until_ready(call()) for call in calls]
 
     def rollout(self) -> Callable[[], Any]:
@@ -310,8 +327,8 @@ class Rounds:
 def learners(
     env: str, counts: Sequence[int], steps: int, repeats: int, rounds: Rounds | None = None
 ) -> list[dict[str, Any]]:
-    """Steps/s of a round of each of `POLICY_TRAINERS` beside the bare rollout, by default for 5
-    seeds."""
+    """Measures steps/s of a round of each of `POLICY_TRAINERS` and of the rollout alone, by default
+    for 5 seeds; a row for each."""
     del counts, steps
     rounds = rounds or Rounds(env, 5)
     calls = {"rollout": rounds.rollout(), **{algo: rounds.round(algo) for algo in POLICY_TRAINERS}}
@@ -343,8 +360,8 @@ def vmapped_learners(
     repeats: int,
     rounds: Sequence[Rounds] | None = None,
 ) -> list[dict[str, Any]]:
-    """A round of `airl` for S seeds in one program against S rounds of one seed, by default for
-    1, 5 and 10 seeds."""
+    """Compares a round of `airl` for S seeds in one program with S rounds of one seed, by default
+    for 1, 5 and 10 seeds; a row for each S."""
     del counts, steps
     rows = []
     for each in rounds or (Rounds(env, count) for count in (1, 5, 10)):
@@ -372,25 +389,33 @@ PARTS = {
     "vmapped_learners": vmapped_learners,
     "robots": robots,
 }
+"""What `launch/bench.py` measures: name -> (env, counts, steps, repeats) -> rows."""
 
 
 def measure(
     parts: Sequence[str], env: str, counts: Sequence[int], steps: int, repeats: int
 ) -> dict[str, Any]:
-    """The record of one run of the bench: JSON values only; without `counts` each part has its own
-    numbers of worlds.
+    """Measures some parts. Times of first calls count only while the compilation cache is off.
 
-    The compilation cache must be off for the first calls to count.
+    Args:
+      parts: names in `PARTS`.
+      env: a registered world.
+      counts: numbers of worlds; without any, each part has its own.
+      steps: length of an episode.
+      repeats: number of timed calls.
+
+    Returns:
+      The record of the run with its machine, versions and settings; JSON values.
     """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    made = cell.machine()
-    versions = made.pop("versions")
+    machine = cell.machine()
+    versions = machine.pop("versions")
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": {
             "cores": len(os.sched_getaffinity(0)),
             "memory_gib": round(memory, 1),
-            **made,
+            **machine,
         },
         "backend": jax.default_backend(),
         "devices": jax.local_device_count(),
@@ -405,43 +430,37 @@ def measure(
 
 
 TITLES = {
-    "worlds": "Steps per second of the world with its expert, resets included, observations "
-    "computed; the first call traces, "
-    "compiles (no cache) and runs",
-    "horizons": "One evaluation with 1 and with 20 horizons read off: medians of runs taken in "
-    "turn",
+    "worlds": "Steps per second of the world with its expert, including resets and the computation "
+    "of observations. The first call traces, compiles (no cache) and runs",
+    "horizons": "One evaluation from which 1 or 20 horizons are read: medians of calls in turn",
     "seeds": "Training `bc` on `chain` for S seeds, vmapped on one device, against one seed",
     "learners": "One round (rollout and updates) of `ppo` on the true reward, `gail` and `airl`, "
-    "and the rollout of `ppo` "
-    "alone; seeds vmapped on one device, steps those of all seeds. Default settings, with the "
-    "sizes of rollout, networks and "
-    "minibatches of `ppo` for all, policy_delay 0 and a random policy to begin with. Medians of "
-    "calls taken in turn; a ratio "
-    "is the median of the turns' ratios. The discriminator's share is what twice its gradient "
-    "steps add to a round; `ratio to "
-    "ppo` also holds what judging and its diagnostics cost",
+    "and the rollout of `ppo` alone. Seeds are vmapped on one device, and steps are those of all "
+    "seeds. Default settings, except that all algorithms have the rollout, network and minibatch "
+    "sizes of `ppo`, policy_delay 0 and a random initial policy. Medians of calls in turn; a ratio "
+    "is the median of the turns' ratios. The discriminator's share is the time that doubling its "
+    "gradient steps adds to a round; `ratio to ppo` also contains the cost of the learned rewards "
+    "and of the diagnostics",
     "vmapped_learners": "One round of `airl` for S seeds vmapped in one program on one device, "
-    "against the same S rounds one "
-    "after the other by the program for one seed, its compilation not counted; medians of calls "
-    "taken in turn, the ratio is "
-    "that of vmapped to separate",
-    "robots": "PPO on robots, on spring physics, at equal settings and sizes on one device: the "
-    "whole loop, its rollout alone, "
-    "and Brax's own trainer (its evaluations left out; the median of its epochs after the first). "
-    "The limit is the rollout "
-    "plus the counted arithmetic of the updates' matrices at the rate measured for a product of "
-    "two 512 x 512 matrices",
+    "against the same S rounds in turn by the program for one seed, without its compilation. "
+    "Medians of calls in turn; the ratio is that of vmapped to separate",
+    "robots": "PPO on robots with spring physics, at equal settings and sizes on one device: the "
+    "whole loop, its rollout alone, and Brax's own trainer (without its evaluations; the median of "
+    "its epochs after the first). The limit is the rollout plus the arithmetic of the updates' "
+    "matrix products, at the rate measured for products of 512 x 512 matrices",
 }
+"""Name of a part -> what BENCHMARKS.md says above its table."""
 
 
 def page(folder: Path) -> str:
-    """BENCHMARKS.md: every JSON file of `folder` as tables. Equal files give equal text."""
+    """Returns the text of BENCHMARKS.md, with every JSON file of `folder` as tables. Equal files
+    give equal text."""
     lines = [
         "# Benchmarks",
         "",
         "Generated by `python launch/bench.py` from the JSON files in `benchmarks/`; do not edit. "
         "On a CPU only ratios and",
-        "orders of magnitude carry over to another machine. No test looks at a time.",
+        "orders of magnitude carry over to another machine. No test checks a time.",
     ]
     files = sorted(folder.glob("*.json"))
     for path in files:
@@ -451,12 +470,12 @@ def page(folder: Path) -> str:
         lines += ["", f"## {path.stem}", ""]
         backend = record["backend"]
         if backend != "cpu":
-            told = (
+            details = (
                 machine["device"],
                 f"matrices at precision {machine['matmul_precision']}",
                 *machine["xla_flags"],
             )
-            backend += f" ({', '.join(told)})"
+            backend += f" ({', '.join(details)})"
         lines += [
             f"{record['date']}; {machine['cores']} cores, {machine['memory_gib']} GiB; backend "
             f"{backend},"
@@ -471,6 +490,7 @@ def page(folder: Path) -> str:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the lines of a Markdown table."""
     names = list(rows[0]) if rows else []
     cells_ = [[_show(row[name]) for name in names] for row in rows]
     return [
@@ -480,8 +500,8 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _show(value: Any) -> str:
-    """A number with its thousands apart, three significant digits if it is no integer; a name as
-    it is."""
+    """Returns a number with thousands separators, and with three significant digits if it is no
+    integer; a string is returned unchanged."""
     if isinstance(value, str):
         return value
     if isinstance(value, int) or value == 0:

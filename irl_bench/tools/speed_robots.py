@@ -1,13 +1,13 @@
-"""PPO on a robot: the whole loop beside its bare rollout, beside Brax's own trainer, and beside
-what the machine could do."""
+"""Measures PPO on robots: the whole loop against its rollout alone, against Brax's own trainer, and
+against the limit that the machine's arithmetic sets."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
-from collections.abc import Sequence
-from typing import Any
-from unittest import mock
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -23,33 +23,45 @@ SETTINGS = {
     "epochs": 4, "minibatches": 32, "hidden": (64, 64), "value_hidden": (64, 64),
     "discount": 0.97, "learning_rate": 3e-4, "entropy": 1e-2, "rounds": 1000,
 }  # fmt: skip
+"""Settings of PPO, the same for both trainers."""
 WORLDS, WORLDS_ACCELERATED = 256, 16_384
-"""Worlds on a CPU and on an accelerator: with fewer its time goes into starting kernels."""
+"""Default numbers of worlds on a CPU and on an accelerator. With fewer worlds an accelerator spends
+its time on starting kernels."""
 ROUNDS = 8
-"""Rounds per timed call."""
+"""Number of rounds per timed call."""
 
 
 def robots(env: str, counts: Sequence[int], steps: int, repeats: int) -> list[dict[str, Any]]:
-    """Steps/s of PPO's loop, of its bare rollout and of Brax's `ppo.train` at equal settings;
-    the limit by arithmetic."""
+    """Returns a row of `robot_speed` for hopper and ant at each number of worlds; `env` and `steps`
+    are not used."""
     del env, steps
     counts = counts or [WORLDS if jax.default_backend() == "cpu" else WORLDS_ACCELERATED]
-    return [one(name, worlds, repeats) for name in ("hopper", "ant") for worlds in counts]
+    return [robot_speed(name, worlds, repeats) for name in ("hopper", "ant") for worlds in counts]
 
 
-def one(env: str, worlds: int, repeats: int) -> dict[str, Any]:
-    """The row of one robot on one device."""
+def robot_speed(env: str, worlds: int, repeats: int) -> dict[str, Any]:
+    """Compares PPO's loop with its rollout alone and with Brax's `ppo.train` on one device.
+
+    Args:
+      env: one of Brax's robots.
+      worlds: number of worlds.
+      repeats: number of timed calls.
+
+    Returns:
+      A row with steps/s, including the limit by arithmetic, and their ratios.
+    """
     world = envs.make(env, backend="spring")
-    config = ppo.Config(**SETTINGS, worlds=worlds)  # type: ignore[arg-type]
+    config = ppo.Config(**cast(Any, SETTINGS), worlds=worlds)
     inner = ppo.PPO(Spec(world, 1000, 1, 1), config)
     dials = jax.tree.map(jnp.float32, world.dials)
-    state = jax.jit(lambda key: inner.init(key, Task(None, dials)))(jax.random.PRNGKey(0))  # type: ignore[arg-type]
+    task = Task(cast(Any, None), dials)  # no demonstrations, as nothing is imitated
+    state = jax.jit(lambda key: inner.init(key, task))(jax.random.PRNGKey(0))
 
     def rollout(state: ppo.State) -> Any:
         def step(_: jax.Array, carry: Any) -> Any:
-            state, seen = carry
+            state, total = carry
             state, batch = inner.collect(state, dials)
-            return state, seen + jnp.sum(batch.observation) + jnp.sum(batch.reward)
+            return state, total + jnp.sum(batch.observation) + jnp.sum(batch.reward)
 
         return jax.lax.fori_loop(0, ROUNDS, step, (state, jnp.zeros(())))
 
@@ -66,7 +78,7 @@ def one(env: str, worlds: int, repeats: int) -> dict[str, Any]:
     bare, whole = (float(np.median(times[name])) for name in ("rollout", "loop"))
     arithmetic = (
         ROUNDS * flops(world.observation_size, world.action_size, config) / matmul_rate(repeats)
-    )  # type: ignore[arg-type]
+    )
     theirs = brax_rate(env, config, repeats)
     return {
         "robot": env,
@@ -82,8 +94,13 @@ def one(env: str, worlds: int, repeats: int) -> dict[str, Any]:
 
 
 def flops(observation: int, action: int, config: ppo.Config) -> float:
-    """Multiplications and additions of the networks' matrices in the updates of one round:
-    forward once, backward twice."""
+    """Returns the number of multiplications and additions in the networks' matrix products of one
+    round's updates; a backward pass counts as two forward passes.
+
+    Args:
+      observation, action: sizes of an observation and an action.
+      config: sizes of networks and rollout.
+    """
 
     def matrices(hidden: tuple[int, ...], last: int) -> int:
         widths = (observation, *hidden, last)
@@ -95,7 +112,8 @@ def flops(observation: int, action: int, config: ppo.Config) -> float:
 
 
 def matmul_rate(repeats: int, size: int = 512) -> float:
-    """Floating-point operations per second of products of two square matrices."""
+    """Returns the floating-point operations per second of products of two size x size matrices, the
+    median of `repeats` calls."""
 
     @jax.jit
     def product(a: jax.Array) -> jax.Array:
@@ -106,25 +124,40 @@ def matmul_rate(repeats: int, size: int = 512) -> float:
     return 20 * 2.0 * size**3 / float(np.median(times["product"]))
 
 
+@contextlib.contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Sets an attribute for the duration of a block, and restores or removes it afterwards."""
+    attributes = vars(owner)  # unlike getattr, this does not trigger warnings of a module
+    existed, before = name in attributes, attributes.get(name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if existed:
+            setattr(owner, name, before)
+        else:
+            delattr(owner, name)
+
+
 def brax_rate(env: str, config: ppo.Config, epochs: int) -> float:
-    """Steps/s of Brax's `ppo.train` at these settings, the median of `epochs` after the first,
-    its evaluations left out."""
+    """Returns steps/s of Brax's `ppo.train` at the same settings, without its evaluations, the
+    median of `epochs` epochs after the first."""
     from brax import envs as brax_envs
     from brax.training.agents.ppo import networks, train
 
-    found: list[float] = []
+    rates: list[float] = []
 
-    def progress(_: int, metrics: dict[str, Any]) -> None:
+    def progress(_: int, metrics: Mapping[str, Any]) -> None:
         if "training/sps" in metrics:
-            found.append(float(metrics["training/sps"]))
+            rates.append(float(metrics["training/sps"]))
 
-    # JAX removed the call by which Brax 0.14.2 copies its state to every device.
+    # Brax 0.14.2 copies its state to every device by a function that JAX has removed.
     def replicated(tree: Any, devices: Sequence[Any]) -> Any:
         return jax.device_put(jax.tree.map(lambda x: jnp.stack([x] * len(devices)), tree))
 
     per_call = config.worlds * config.unroll
     world = brax_envs.get_environment(env, backend="spring")
-    with mock.patch.object(jax, "device_put_replicated", replicated, create=True):
+    with replaced(jax, "device_put_replicated", replicated):
         train.train(
             environment=world,
             num_timesteps=per_call * ROUNDS * (epochs + 1),
@@ -150,4 +183,4 @@ def brax_rate(env: str, config: ppo.Config, epochs: int) -> float:
             use_pmap_on_reset=False,
             progress_fn=progress,
         )
-    return float(np.median(found[1:]))
+    return float(np.median(rates[1:]))

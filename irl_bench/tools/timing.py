@@ -1,4 +1,4 @@
-"""Wall times of calls, `time.perf_counter`, results waited for."""
+"""Wall times of calls by `time.perf_counter`, which include waiting for their results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def seconds(call: Callable[[], Any], repeats: int) -> list[float]:
-    """Wall times [s] of `repeats` calls, each waited for."""
+    """Returns the wall times [s] of `repeats` calls in a row, each until its result is ready."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -23,9 +23,19 @@ def seconds(call: Callable[[], Any], repeats: int) -> list[float]:
 def in_turn(
     calls: Mapping[str, Callable[[], Any]], repeats: int
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """First call [s] of each, then float64[repeats] wall times [s]. One call of each makes a
-    turn: a slow spell of the machine falls on all of them, so quotients within a turn are
-    steadier than the times themselves."""
+    """Measures calls in turn: each turn makes one call of each.
+
+    A slow phase of the machine thus affects all calls, so ratios within a turn vary less than the
+    times themselves.
+
+    Args:
+      calls: by name.
+      repeats: number of turns after the first one.
+
+    Returns:
+      {name: wall time of the first call [s]}, {name: float64[repeats], wall times of the others
+      [s]}.
+    """
     first = {name: seconds(call, 1)[0] for name, call in calls.items()}
     turns = [[seconds(call, 1)[0] for call in calls.values()] for _ in range(repeats)]
     return first, dict(zip(calls, np.array(turns).T))

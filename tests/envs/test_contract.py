@@ -559,8 +559,8 @@ def fragile(self, state, action):
     [
         (
             states(ends),
-            "gusts sets done; it is ignored: failure never ends an episode here, the cost is paid "
-            "until the horizon",
+            "gusts sets done, which is ignored: a failure never ends an episode here, its cost is "
+            "paid until the horizon",
         ),
         (spoilt(reset=always), "gusts.reset ignores its key"),
         (spoilt(state=careless), "gusts.step: cost is 0 after an action that is not a number"),
@@ -631,6 +631,6 @@ def test_numbers_drawn_outside_jax_are_told_of(method):
 
     (line,) = contract.check(spoilt(**{method: noisy}))
     assert (
-        line.startswith(f"gusts.{method} is another program each time it is traced")
+        line.startswith(f"gusts.{method} traces to a different program each time")
         and "\n" not in line
     )

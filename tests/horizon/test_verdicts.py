@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from irl_bench.horizon import VERDICTS, analyse, chain_model
-from irl_bench.horizon.verdicts import judge
+from irl_bench.horizon.verdicts import verdict_of
 
 
 @pytest.fixture
@@ -33,17 +33,17 @@ def linear(T):
 
 def test_no_window(verdict, world):
     world["w"]["u"] = 1000
-    found = verdict()
-    assert found["verdict"] == "NO-WINDOW" and found["reason"] == found["window"]["reason"]
-    assert found["slope"] is None and found["horizons"] == [] and found["level"] > 0
+    figures = verdict()
+    assert figures["verdict"] == "NO-WINDOW" and figures["reason"] == figures["window"]["reason"]
+    assert figures["slope"] is None and figures["horizons"] == [] and figures["level"] > 0
 
 
 def test_no_regret_if_the_mean_is_exactly_zero_somewhere(verdict):
-    found = verdict(lambda T: np.maximum(T - 100, 0.0))
+    figures = verdict(lambda T: np.maximum(T - 100, 0.0))
     assert (
-        found["verdict"] == "NO-REGRET"
-        and "T = 80 is exactly zero" in found["reason"]
-        and found["slope"] is None
+        figures["verdict"] == "NO-REGRET"
+        and "T = 80 is exactly zero" in figures["reason"]
+        and figures["slope"] is None
     )
 
 
@@ -55,8 +55,8 @@ def test_no_regret_if_better_than_the_expert(verdict):
 def test_undercovered_is_for_interactive_learners(verdict, grow):
     back = np.full(20, 10.0)
     back[3] = 0
-    found = verdict(off_to_on=back, interactive=True)
-    assert found["verdict"] == "UNDERCOVERED" and found["unrecovered_seeds"] == 1
+    figures = verdict(off_to_on=back, interactive=True)
+    assert figures["verdict"] == "UNDERCOVERED" and figures["unrecovered_seeds"] == 1
     assert verdict(off_to_on=back)["verdict"] == "QUADRATIC"
     # A few steps off, the last of an episode, are no evidence.
     off = np.full(20, 1e5)
@@ -76,22 +76,22 @@ def test_saturated_comes_before_linear(verdict):
 
 
 def test_super_poly(verdict):
-    found = verdict(lambda T: np.expm1(0.006 * T))
+    figures = verdict(lambda T: np.expm1(0.006 * T))
     assert (
-        found["verdict"] == "SUPER-POLY"
-        and found["best_model"] == "exponential"
-        and found["slope_rise_ci"][0] > 0
+        figures["verdict"] == "SUPER-POLY"
+        and figures["best_model"] == "exponential"
+        and figures["slope_rise_ci"][0] > 0
     )
 
 
 def test_quadratic(verdict):
-    found = verdict()
+    figures = verdict()
     assert (
-        found["verdict"] == "QUADRATIC"
-        and found["slope"] == pytest.approx(2, abs=0.02)
-        and found["mechanism"] is None
+        figures["verdict"] == "QUADRATIC"
+        and figures["slope"] == pytest.approx(2, abs=0.02)
+        and figures["mechanism"] is None
     )
-    np.testing.assert_allclose(found["local_slopes"], 2, atol=0.02)
+    np.testing.assert_allclose(figures["local_slopes"], 2, atol=0.02)
 
 
 MECHANISMS = [
@@ -104,8 +104,8 @@ MECHANISMS = [
 
 @pytest.mark.parametrize("h, rho, mechanism", MECHANISMS)
 def test_linear_and_its_mechanism(verdict, h, rho, mechanism):
-    found = verdict(linear, h=h, rho=rho)
-    assert (found["verdict"], found["mechanism"]) == ("LINEAR", mechanism)
+    figures = verdict(linear, h=h, rho=rho)
+    assert (figures["verdict"], figures["mechanism"]) == ("LINEAR", mechanism)
 
 
 def test_recoverable_crossover_and_inconclusive(verdict):
@@ -130,54 +130,54 @@ def test_a_wide_interval_passes_nothing(make_curves, grow, world):
 @pytest.mark.parametrize("shape, name", [(lambda T: T**2, "QUADRATIC"), (linear, "LINEAR")])
 def test_fewer_than_ten_usable_seeds_never_pass(verdict, shape, name):
     failed = np.arange(12) < 3
-    found = verdict(shape, seeds=12, rho=0.2, failed=failed)
+    figures = verdict(shape, seeds=12, rho=0.2, failed=failed)
     assert (
-        found["verdict"] == "INCONCLUSIVE"
-        and "fewer than 10 seeds (9)" in found["reason"]
-        and name in found["reason"]
+        figures["verdict"] == "INCONCLUSIVE"
+        and "fewer than 10 seeds (9)" in figures["reason"]
+        and name in figures["reason"]
     )
-    assert (found["seeds"], found["usable_seeds"], found["failed_seeds"]) == (12, 9, 3)
+    assert (figures["seeds"], figures["usable_seeds"], figures["failed_seeds"]) == (12, 9, 3)
     assert verdict(shape, seeds=12, rho=0.2, failed=np.arange(12) < 2)["verdict"] == name
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_one_or_two_seeds(verdict, seeds):
-    found = verdict(seeds=seeds)
-    assert found["verdict"] == "INCONCLUSIVE" and found["slope"] == pytest.approx(2, abs=0.1)
+    figures = verdict(seeds=seeds)
+    assert figures["verdict"] == "INCONCLUSIVE" and figures["slope"] == pytest.approx(2, abs=0.1)
 
 
 def test_failed_seeds_are_left_out_but_counted(make_curves, grow, world):
     run = grow(lambda T: T**2)
     run.cost[4] = np.nan
     run.on_steps[7] = np.nan
-    found = analyse([make_curves(run, failed=np.arange(20) == 9)], world)[0]
-    assert (found["seeds"], found["usable_seeds"], found["failed_seeds"]) == (20, 17, 3)
+    figures = analyse([make_curves(run, failed=np.arange(20) == 9)], world)[0]
+    assert (figures["seeds"], figures["usable_seeds"], figures["failed_seeds"]) == (20, 17, 3)
     keep = np.delete(np.arange(20), [4, 7, 9])
-    assert found["regret"][0] == pytest.approx(
-        run.cost[keep, found["horizons"][0] - 1].mean(), rel=1e-8
+    assert figures["regret"][0] == pytest.approx(
+        run.cost[keep, figures["horizons"][0] - 1].mean(), rel=1e-8
     )
-    assert found["verdict"] == "QUADRATIC"
+    assert figures["verdict"] == "QUADRATIC"
 
 
 def test_nothing_usable(verdict):
-    found = verdict(failed=np.ones(20, bool))
+    figures = verdict(failed=np.ones(20, bool))
     assert (
-        found["verdict"] == "INCONCLUSIVE"
-        and found["reason"] == "no usable seed"
-        and found["hazard"] is None
+        figures["verdict"] == "INCONCLUSIVE"
+        and figures["reason"] == "no usable seed"
+        and figures["hazard"] is None
     )
 
 
 def test_a_negative_mean_without_certainty_has_no_slope(make_curves, grow, world):
     run = grow(linear)
     run.cost = run.cost - 1e-4 * (np.arange(1, 1025) < 100) * np.linspace(-10, 12, 20)[:, None]
-    found = analyse([make_curves(run, "learner")], world)[0]
+    figures = analyse([make_curves(run, "learner")], world)[0]
     assert (
-        found["verdict"] == "INCONCLUSIVE"
-        and found["slope"] is None
-        and "T = 80 is negative" in found["reason"]
+        figures["verdict"] == "INCONCLUSIVE"
+        and figures["slope"] is None
+        and "T = 80 is negative" in figures["reason"]
     )
-    assert found["models"] == {}
+    assert figures["models"] == {}
 
 
 def test_mixed_seeds(verdict):
@@ -207,13 +207,15 @@ def test_regret_subtracts_the_expert_seed_by_seed_or_in_the_mean(make_curves, gr
 
 
 def test_error_rates_and_their_ratio(verdict):
-    found = verdict()
-    assert (found["eps_expert"], found["eps_own"]) == (0.02, 0.05)
-    assert found["eps_ratio"] == pytest.approx(2.5) and found["exc_acc_err"] == pytest.approx(150)
-    assert found["eps_expert_by_tau"] == {"0.05": 0.03, "0.1": 0.02, "0.2": 0.01}
+    figures = verdict()
+    assert (figures["eps_expert"], figures["eps_own"]) == (0.02, 0.05)
+    assert figures["eps_ratio"] == pytest.approx(2.5) and figures["exc_acc_err"] == pytest.approx(
+        150
+    )
+    assert figures["eps_expert_by_tau"] == {"0.05": 0.03, "0.1": 0.02, "0.2": 0.01}
     for rate in (0.2, 0.0, np.nan):
-        found = verdict(eps_expert=np.full((20, 3), rate))
-        assert found["eps_ratio"] is None and found["exc_acc_err"] is None
+        figures = verdict(eps_expert=np.full((20, 3), rate))
+        assert figures["eps_ratio"] is None and figures["exc_acc_err"] is None
 
 
 def test_rates_levels_and_the_chains_prediction(make_curves, grow, world):
@@ -238,9 +240,9 @@ def test_one_window_serves_every_learner_and_mode(make_curves, grow, world):
         make_curves(grow(linear, h=1e-2, rho=0.3), "dagger"),
         make_curves(grow(linear, h=1e-4, rho=0.3), mode="recoverable"),
     ]
-    found = analyse(curves, world)
-    assert {tuple(entry["horizons"]) for entry in found} == {tuple(found[0]["horizons"])}
-    assert found[0]["horizons"][-1] == 300 and [entry["algo"] for entry in found] == [
+    figures = analyse(curves, world)
+    assert {tuple(entry["horizons"]) for entry in figures} == {tuple(figures[0]["horizons"])}
+    assert figures[0]["horizons"][-1] == 300 and [entry["algo"] for entry in figures] == [
         "bc",
         "dagger",
         "bc",
@@ -248,8 +250,8 @@ def test_one_window_serves_every_learner_and_mode(make_curves, grow, world):
 
 
 def test_departures(verdict):
-    found = verdict(departures=np.arange(5.0, 25.0))
-    assert (found["departures_min"], found["sparse_departure_seeds"]) == (5, 5)
+    figures = verdict(departures=np.arange(5.0, 25.0))
+    assert (figures["departures_min"], figures["sparse_departure_seeds"]) == (5, 5)
     assert verdict()["departures_min"] is None
 
 
@@ -296,7 +298,7 @@ def test_bad_input_is_refused(make_curves, grow, world):
         make_curves(grow(linear), T=np.zeros(1024, int))
 
 
-def test_judge_takes_the_first_row():
+def test_the_first_row_that_applies_decides():
     """A figure set to which every row but NO-WINDOW applies, stripped of the first one time
     after time."""
     figures = {
@@ -328,8 +330,8 @@ def test_judge_takes_the_first_row():
         {"recovery_T_min": 5.0},
         {"recovery_T_min": 0.5},
     ]
-    seen = []
+    reached = []
     for change in changes:
         figures |= change
-        seen.append(judge(figures)[0])
-    assert tuple(seen) == VERDICTS[1:]
+        reached.append(verdict_of(figures)[0])
+    assert tuple(reached) == VERDICTS[1:]

@@ -49,7 +49,7 @@ def linear_data(noise=0.0, rows=2000):
     return data, mapping, x, u
 
 
-def found(weights):
+def mapping_of(weights):
     return np.vstack([weights["net"]["Dense_0"]["kernel"], weights["net"]["Dense_0"]["bias"]])
 
 
@@ -64,7 +64,7 @@ def test_nll_finds_ordinary_least_squares_before_the_tanh(linear):
     solution, _, _, _ = np.linalg.lstsq(design, u, rcond=None)
     residual = u - design @ solution
     weights, last = run(linear, "nll", data)
-    np.testing.assert_allclose(found(weights), solution, atol=0.02)
+    np.testing.assert_allclose(mapping_of(weights), solution, atol=0.02)
     np.testing.assert_allclose(weights["log_std"], np.log(residual.std(0)), atol=0.03)
     log_std = np.log(residual.std(0))
     expected = (0.5 + log_std + 0.5 * np.log(2 * np.pi) + np.log(1 - np.tanh(u) ** 2).mean(0)).sum()
@@ -74,7 +74,7 @@ def test_nll_finds_ordinary_least_squares_before_the_tanh(linear):
 def test_squared_error_finds_the_mapping_that_made_the_actions(linear):
     data, mapping, _, _ = linear_data()
     weights, last = run(linear, "mse", data)
-    np.testing.assert_allclose(found(weights), mapping, atol=0.01)
+    np.testing.assert_allclose(mapping_of(weights), mapping, atol=0.01)
     assert last < 1e-4
 
 
@@ -87,7 +87,7 @@ def test_fit_draws_only_rows_in_use(linear):
         jnp.float32(used),
     )
     weights, last = run(linear, "mse", data)
-    np.testing.assert_allclose(found(weights), mapping, atol=0.01)
+    np.testing.assert_allclose(mapping_of(weights), mapping, atol=0.01)
     assert np.isfinite(last)
 
 
@@ -129,7 +129,7 @@ def test_fit_does_what_its_key_says(linear):
         run(linear, "mse", data, steps=5, batch=8, key=jax.random.PRNGKey(k))[0] for k in (4, 4, 5)
     )
     jax.tree.map(np.testing.assert_array_equal, first, again)
-    assert (found(first) != found(other)).any()
+    assert (mapping_of(first) != mapping_of(other)).any()
 
 
 @pytest.mark.parametrize("loss", ["nll", "mse"])

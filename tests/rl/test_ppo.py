@@ -56,7 +56,7 @@ def numpy_returns(reward, value, next_value, truncation, termination, discount, 
     """The definition, world by world and backwards: no advantage crosses an end, and only a
     termination loses V(s')."""
     steps, worlds = reward.shape
-    found = np.zeros((steps, worlds))
+    target = np.zeros((steps, worlds))
     for e in range(worlds):
         advantage = 0.0
         for t in reversed(range(steps)):
@@ -65,8 +65,8 @@ def numpy_returns(reward, value, next_value, truncation, termination, discount, 
             )
             goes_on = (1 - termination[t, e]) * (1 - truncation[t, e])
             advantage = delta + discount * lam * goes_on * advantage
-            found[t, e] = value[t, e] + advantage
-    return found
+            target[t, e] = value[t, e] + advantage
+    return target
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -92,11 +92,11 @@ def test_returns_are_generalised_advantage_estimates(seed):
         jnp.asarray(truncation),
         jnp.asarray(termination),
     )
-    found = ppo.returns(
+    target = ppo.returns(
         batch, jnp.asarray(reward), jnp.asarray(value), jnp.asarray(after), 0.9, 0.8
     )
     expected = numpy_returns(reward, value, after, truncation, termination, 0.9, 0.8)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(target, expected, atol=1e-5)
 
 
 def test_clipped_surrogate():
@@ -119,7 +119,7 @@ def test_loss_against_numpy():
         ppo.Config(hidden=(4,), value_hidden=(4,), init="random", minibatches=4),
     )
     rng = np.random.default_rng(1)
-    part = {
+    batch = {
         "x": rng.normal(size=(7, 3)),
         "raw": rng.normal(size=(7, 2)),
         "log_prob": rng.normal(size=7) - 2.0,
@@ -129,26 +129,26 @@ def test_loss_against_numpy():
     state = jax.jit(
         lambda key: inner.init(key, Task(evaluation.collect(world, key, 2, 4), world.dials))
     )(KEY)
-    loss, found = inner.loss(state.weights, jax.tree.map(jnp.asarray, part), jnp.float32(0.3), KEY)
+    loss, parts = inner.loss(state.weights, jax.tree.map(jnp.asarray, batch), jnp.float32(0.3), KEY)
 
     def network(params, x, activation_last=False):
         hidden = np.tanh(x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"])
         return hidden @ params["Dense_1"]["kernel"] + params["Dense_1"]["bias"]
 
     mean, log_std = (
-        network(state.weights["policy"]["net"], part["x"]),
+        network(state.weights["policy"]["net"], batch["x"]),
         np.asarray(state.weights["policy"]["log_std"]),
     )
     density = (
-        -0.5 * ((part["raw"] - mean) / np.exp(log_std)) ** 2 - log_std - 0.5 * np.log(2 * np.pi)
+        -0.5 * ((batch["raw"] - mean) / np.exp(log_std)) ** 2 - log_std - 0.5 * np.log(2 * np.pi)
     )
-    density = density - np.log(1 - np.tanh(part["raw"]) ** 2)
-    ratio = np.exp(density.sum(1) - part["log_prob"])
+    density = density - np.log(1 - np.tanh(batch["raw"]) ** 2)
+    ratio = np.exp(density.sum(1) - batch["log_prob"])
     surrogate = np.mean(
-        np.minimum(ratio * part["advantage"], np.clip(ratio, 0.8, 1.2) * part["advantage"])
+        np.minimum(ratio * batch["advantage"], np.clip(ratio, 0.8, 1.2) * batch["advantage"])
     )
     value_loss = 0.5 * np.mean(
-        (network(state.weights["value"], part["x"])[:, 0] - part["target"]) ** 2
+        (network(state.weights["value"], batch["x"])[:, 0] - batch["target"]) ** 2
     )
     noise = np.asarray(jax.random.normal(KEY, mean.shape))
     entropy = (
@@ -156,7 +156,7 @@ def test_loss_against_numpy():
         + 0.5 * np.log(2 * np.pi * np.e)
         + log_std
     )
-    np.testing.assert_allclose(found["entropy"], entropy.sum(1).mean(), atol=1e-4)
+    np.testing.assert_allclose(parts["entropy"], entropy.sum(1).mean(), atol=1e-4)
     np.testing.assert_allclose(
         loss, -surrogate + value_loss - 0.3 * entropy.sum(1).mean(), rtol=1e-4
     )
@@ -203,10 +203,10 @@ def test_value_of_a_constant_reward(world, expected):
         "max_grad_norm": 10.0,
     }
     _, states, _ = learnt(world, **config)
-    found = values(algo.Config(**{**SMALL, **config}), world, states, jnp.eye(2))
+    estimates = values(algo.Config(**{**SMALL, **config}), world, states, jnp.eye(2))
     if isinstance(world, Short):
         expected = [np.mean([3.439, 1.9]), np.mean([2.71, 1.0])]
-    np.testing.assert_allclose(found, np.tile(expected, (3, 1)), rtol=0.05)
+    np.testing.assert_allclose(estimates, np.tile(expected, (3, 1)), rtol=0.05)
 
 
 def test_two_states_need_foresight():
@@ -276,8 +276,8 @@ def test_inverted_pendulum_is_solved():
     evaluate = functools.partial(
         evaluation.evaluate, world, learner.act, key=KEY, episodes=32, horizon=200
     )
-    found = jax.jit(jax.vmap(lambda state: evaluate(learner.policy(state))))(states)
-    assert (np.asarray(found.cost) == 0).all()
+    evaluated = jax.jit(jax.vmap(lambda state: evaluate(learner.policy(state))))(states)
+    assert (np.asarray(evaluated.cost) == 0).all()
 
 
 # Its parts.
@@ -332,8 +332,8 @@ def test_an_episode_lingers_after_the_worlds_end():
     spec = Spec(world, 64, 2, 4)
     for linger, cuts in ((2, [[5, 11, 17], [1, 7, 13, 19]]), (10**6, [[], [1]])):
         _, batch = unroll(world, act, start, KEY, 20, 50, False, linger)
-        found = [np.nonzero(column)[0].tolist() for column in np.asarray(batch.truncation).T]
-        assert found == cuts and not batch.termination.any()
+        cut_at = [np.nonzero(column)[0].tolist() for column in np.asarray(batch.truncation).T]
+        assert cut_at == cuts and not batch.termination.any()
         config = algo.Config(
             **{
                 **SMALL,

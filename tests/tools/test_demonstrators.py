@@ -115,7 +115,7 @@ def test_lesser_drivers_of_the_car_are_what_their_cards_say(quick_compilation):
     import envs
 
     world = envs.make("lane_keep")
-    measure = demonstrators.returns(world, demonstrators.mode_of, 48)
+    measure = demonstrators.returns(world, demonstrators.network_policy, 48)
     scores = {}
     for quality in ("75", "50", "25"):
         found = shipped.find("lane_keep", "irl_bench", quality)

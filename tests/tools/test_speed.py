@@ -158,7 +158,7 @@ def test_ppo_beside_braxs_own(monkeypatch):
         "SETTINGS",
         {**speed_robots.SETTINGS, "unroll": 4, "minibatches": 2, "epochs": 1},
     )
-    row = speed_robots.one("inverted_pendulum", 4, 1)
+    row = speed_robots.robot_speed("inverted_pendulum", 4, 1)
     assert (row["worlds"], row["steps_per_round"]) == (4, 16)
     assert row["rollout_steps_per_s"] > row["limit_steps_per_s"] > 0 and row["brax_steps_per_s"] > 0
     assert row["ratio_to_brax"] == pytest.approx(row["loop_steps_per_s"] / row["brax_steps_per_s"])
