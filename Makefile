@@ -1,6 +1,6 @@
 # `make sweep` and `make test` each work alone on a fresh machine with git, make and Python 3.11 or later.
 .DELETE_ON_ERROR:
-.PHONY: help setup sweep test lint types clean
+.PHONY: help setup sweep test lint types docs clean
 
 VENV ?= .venv
 EXTRAS ?= dev
@@ -14,7 +14,8 @@ help:
 	@echo 'make sweep            the default sweep: BC and DAgger, verdicts and a report in runs/sweep'
 	@echo 'make sweep ARGS=...   with flags of launch/sweep.py, e.g. ARGS=--budget=smoke'
 	@echo 'make test             the test suite'
-	@echo 'make lint types       ruff and pyright'
+	@echo 'make lint types       ruff, import-linter and pyright'
+	@echo 'make docs             the documentation site, in build/site'
 	@echo 'make setup            only the environment in $(VENV); EXTRAS=dev,cuda for a GPU'
 
 setup: $(STAMP)
@@ -35,9 +36,14 @@ test: $(STAMP)
 
 lint: $(STAMP)
 	"$(PY)" -m ruff check .
+	"$(PY)" -m ruff format --check .
+	"$(VENV)/bin/lint-imports" --no-cache
 
 types: $(STAMP)
 	"$(PY)" -m pyright
+
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 "$(PY)" -m mkdocs build --strict
 
 clean:
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis
