@@ -21,7 +21,3 @@ ALGORITHMS = {
     "untrained": "irl_bench.algos.untrained",
 }
 """The one registry: name -> module with `Config` (optional) and `make(spec, config) -> Learner`."""
-
-REFERENCES = ("expert", "untrained")
-"""Always part of a sweep: what regret is measured against, and the level of a policy that has
-learnt nothing."""

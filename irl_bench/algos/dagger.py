@@ -21,6 +21,7 @@ from irl_bench.core.settings import setting
 from irl_bench.core.types import Spec, Task
 from irl_bench.nets.policies import Policy, standardiser
 from irl_bench.nets.supervised import Data, PolicyParams, fit, flatten, optimiser
+from irl_bench.rollouts.scan import scan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,17 +126,21 @@ def make(spec: Spec, config: Config) -> Learner:
         def episode(key: jax.Array) -> Any:
             reset_key, key = jax.random.split(key)
 
-            def step(state: WorldState, key: jax.Array) -> Any:
+            def mixed(state: WorldState, _: None, key: jax.Array) -> tuple[jax.Array, jax.Array]:
                 expert_key, act_key, mix_key = jax.random.split(key, 3)
                 label = world.expert(state, expert_key)
                 action = jnp.where(
                     jax.random.uniform(mix_key) < beta, label, act(params, state.obs, act_key)
                 )
-                after = world.step(state, action)
-                before_off, after_off = state.metrics["cost"], after.metrics["cost"]
-                return after, (state.obs, label, (1.0 - before_off) * after_off, after_off)
+                return action, label
 
-            return jax.lax.scan(step, world.reset(reset_key), jax.random.split(key, steps))[1]
+            def record(before: WorldState, after: WorldState, _: None, label: jax.Array) -> Any:
+                before_off, after_off = before.metrics["cost"], after.metrics["cost"]
+                departed = (1.0 - before_off) * after_off
+                return after, None, (before.obs, label, departed, after_off)
+
+            keys = jax.random.split(key, steps)
+            return scan(world, mixed, record, world.reset(reset_key), keys)[1]
 
         observation, label, departed, off = jax.vmap(episode)(jax.random.split(key, episodes))
         return (

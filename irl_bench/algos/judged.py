@@ -21,6 +21,7 @@ from irl_bench.core.learner import Consumes, Learner
 from irl_bench.core.settings import setting
 from irl_bench.core.types import Spec, Task
 from irl_bench.preferences import trainer
+from irl_bench.rollouts.scan import scan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,16 +64,17 @@ def make(spec: Spec, config: Config) -> Learner:
         assert task.given is not None
         params = task.given.reward
 
-        def step(
-            states: WorldState, key: jax.Array
-        ) -> tuple[WorldState, tuple[jax.Array, jax.Array]]:
+        def act(states: WorldState, _: None, key: jax.Array) -> tuple[jax.Array, jax.Array]:
             expert_key, noise_key = jax.random.split(key)
             meant = jax.vmap(world.expert)(states, jax.random.split(expert_key, config.rollouts))
             action = trainer.replaced(spec, meant, chance, noise_key)
-            after = jax.vmap(world.step)(states, action)
-            return after, (after.reward, reward_fn(params, states.obs, action, after.obs))
+            return action, action
 
-        _, (true, learned) = jax.lax.scan(step, start, jax.random.split(key, spec.horizon))
+        def record(before: WorldState, after: WorldState, _: None, action: jax.Array) -> Any:
+            return after, None, (after.reward, reward_fn(params, before.obs, action, after.obs))
+
+        keys = jax.random.split(key, spec.horizon)
+        _, (true, learned) = scan(world, act, record, start, keys, worlds=True)
         return State(jnp.sum(true, 0), jnp.sum(learned, 0), jnp.int32(0))
 
     def update(state: State, task: Task) -> tuple[State, dict[str, Any]]:

@@ -2,16 +2,17 @@
 optimise it near the clone.
 
     1. SFT: pi_ref, a clone of the demonstrations
-                                       2. reward: Bradley-Terry on segments of pi_ref's rollouts
+    2. reward: Bradley-Terry on segments of pi_ref's rollouts
     3. PPO on r - beta log(pi / pi_ref)
                                                  Ouyang et al. 2022 (arXiv 2203.02155), figure 2
 
 All labels are asked for once, before the first round; `rlhf_iterated` asks again. A reward knows
-nothing of where its segments never were, and a clone may leave the lane on one side alone: so the
-rollouts that are compared hold random actions too (docs/lab/2026-11-25-noise-and-kl.md). With `teacher=human` the
-comparisons are those of a folder that `launch/label.py` has filled (`--given=FOLDER`), the same for
-every seed. With `init=airl` policy and reward are at first those of a run of AIRL (`--given=RUN`)
-in place of step 1.
+nothing of states that its segments never reached, and a clone may leave the lane on one side alone.
+So the rollouts that are compared hold random actions too (docs/lab/2026-11-25-noise-and-kl.md).
+
+With `teacher=human` the comparisons are those of a folder that `launch/label.py` has filled
+(`--given=FOLDER`), the same for every seed. With `init=airl` a run of AIRL (`--given=RUN`) gives the
+first policy and the first reward, in place of step 1.
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ def define() -> None:
     flags.DEFINE_string(
         "check",
         None,
-        "read this file or folder (docs/reference/demonstration-files.md), say what it holds, and end",
+        "read this file or folder (docs/reference/demonstration-files.md), say what it holds, and "
+        "end",
     )
 
 

@@ -9,7 +9,7 @@ TAU = TOLERANCES.index(0.1)
 """Index of the protocol's tolerance."""
 REFERENCES = ("expert", "untrained")
 """Algorithms that are part of every sweep: what regret is measured against, and the level of a
-policy that has learned nothing."""
+policy that has learned nothing. They give a scale; the theory makes no claim about them."""
 INPUT_LIMIT = 10.0
 """Standardised inputs of a network are clipped to [-INPUT_LIMIT, INPUT_LIMIT]."""
 COUNTS = ("episodes", "on_steps", "on_to_off", "off_steps", "off_to_on")

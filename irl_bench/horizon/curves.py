@@ -10,13 +10,8 @@ from typing import cast
 
 import numpy as np
 
+from irl_bench.core.quantities import TOLERANCES
 from irl_bench.horizon.arrays import Booleans, Floats, Integers
-
-TOLERANCES = (0.05, 0.1, 0.2)
-"""Tolerances tau on actions in [-1, 1]. An action is an error if any of its components differs from
-the expert's by more than tau."""
-TAU = TOLERANCES.index(0.1)
-"""Column of the tolerance that defines eps. The other two show how sensitive eps is to it."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

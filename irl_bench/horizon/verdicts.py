@@ -21,9 +21,10 @@ from typing import Any, TypeAlias, TypeGuard, cast
 
 import numpy as np
 
+from irl_bench.core.quantities import REFERENCES, TAU, TOLERANCES
 from irl_bench.horizon import chain_model
 from irl_bench.horizon.arrays import Floats
-from irl_bench.horizon.curves import TAU, TOLERANCES, Curves
+from irl_bench.horizon.curves import Curves
 from irl_bench.horizon.fits import fit_models, log_covariance
 from irl_bench.horizon.slopes import jackknife_t, local_slopes, slope, slope_rise
 from irl_bench.horizon.window import SETTLED, Window, find_window, saturates
@@ -41,8 +42,6 @@ VERDICTS = (
     "INCONCLUSIVE",
 )
 """The verdicts, in the order in which they are tried."""
-REFERENCES = ("expert", "untrained")
-"""Algorithms that give a scale only; the theory makes no claim about them."""
 LEAST_SEEDS = 10
 """QUADRATIC and LINEAR need at least this many usable seeds."""
 MIXED_SHARE = 0.2

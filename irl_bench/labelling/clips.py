@@ -18,6 +18,7 @@ from irl_bench.nets.policies import view
 from irl_bench.plan import registry
 from irl_bench.rl import ppo
 from irl_bench.rollouts.evaluation import collect
+from irl_bench.rollouts.scan import scan
 from irl_bench.storage.comparisons import CLIPS
 
 
@@ -53,18 +54,20 @@ def make_clips(
 
     def run(key: jax.Array) -> Any:
         demo_key, init_key, reset_key, key = jax.random.split(key, 4)
-        shown = collect(world, demo_key, demos, demo_steps)
-        state = inner.init(init_key, Task(shown, world.dials))
+        demonstrations = collect(world, demo_key, demos, demo_steps)
+        state = inner.init(init_key, Task(demonstrations, world.dials))
         weights, inputs = state.weights["policy"], inner.inputs(state)
 
-        def step(states: Any, key: jax.Array) -> Any:
+        def act(states: Any, _: None, key: jax.Array) -> tuple[jax.Array, jax.Array]:
             raw = inner.policy.draw(weights, view(inputs, states.obs), key)
             action = inner.policy.squash(raw)
-            after = jax.vmap(world.step)(states, action)
-            return after, (after.obs, action, jax.vmap(world.picture)(after))
+            return action, action
+
+        def record(before: Any, after: Any, _: None, action: jax.Array) -> Any:
+            return after, None, (after.obs, action, jax.vmap(world.picture)(after))
 
         start = jax.vmap(world.reset)(jax.random.split(reset_key, worlds))
-        return jax.lax.scan(step, start, jax.random.split(key, steps))[1]
+        return scan(world, act, record, start, jax.random.split(key, steps), worlds=True)[1]
 
     observation, action, picture = jax.device_get(jax.jit(run)(jax.random.PRNGKey(seed)))
     count = steps // segment

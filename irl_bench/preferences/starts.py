@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from envs.core import World
 from irl_bench.rollouts.experience import Transition, Worlds, unroll
+from irl_bench.rollouts.scan import scan
 
 
 def shared(
@@ -35,14 +36,17 @@ def shared(
     reset_key, age_key, warm_key, roll_key = jax.random.split(key, 4)
     age = jax.random.randint(age_key, (starts,), 0, warm)
 
-    def walk(state: Any, now: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
+    def walk(state: Any, _: None, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         t, key = now
-        after = jax.vmap(world.step)(state, act(state.obs, key)[0])
+        return act(state.obs, key)[0], t
+
+    def record(before: Any, after: Any, _: None, t: jax.Array) -> tuple[Any, None, None]:
         keep = lambda a, b: jnp.where((t < age).reshape(-1, *[1] * (a.ndim - 1)), a, b)
-        return jax.tree.map(keep, after, state), None
+        return jax.tree.map(keep, after, before), None, None
 
     start = jax.vmap(world.reset)(jax.random.split(reset_key, starts))
-    state, _ = jax.lax.scan(walk, start, (jnp.arange(warm), jax.random.split(warm_key, warm)))
+    now = (jnp.arange(warm), jax.random.split(warm_key, warm))
+    (state, _), _ = scan(world, walk, record, start, now, worlds=True)
     alike = jax.tree.map(lambda x: jnp.repeat(x, copies, 0), state)
     worlds = Worlds(alike, jnp.zeros(copies * starts, jnp.int32))
     _, batch = unroll(world, act, worlds, roll_key, steps, steps + 1, terminate=False)

@@ -102,7 +102,7 @@ def plan_of(out: str | os.PathLike[str]) -> dict[str, Any]:
     damaged."""
     plan = read_plan(out)
     if not plan:
-        raise ValueError(f"{out} is not the folder of a run: it holds no plan.json")
+        raise StoreError(f"{out} is not the folder of a run: it holds no plan.json")
     return plan
 
 

@@ -15,6 +15,7 @@ from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
+from irl_bench.core.quantities import REFERENCES
 from irl_bench.report import series, training
 from irl_bench.report.data import ReportData
 from irl_bench.report.series import Panel
@@ -189,7 +190,7 @@ def regret(data: ReportData) -> Figure | None:
             look = looks[curve.algo]
             horizons = np.asarray(curve.T)[series.thin(curve.T)]
             mean, low, high = series.mean_regret(curve, horizons)
-            reference = curve.algo in series.REFERENCES
+            reference = curve.algo in REFERENCES
             if not reference:
                 means.append((horizons, mean))
                 lows.append(mean[horizons >= series.horizon_range(panel)[0]])
@@ -269,7 +270,7 @@ def local_slopes(data: ReportData) -> Figure | None:
 
     def paint(axis: Axes, panel: Panel) -> None:
         for curve in panel.curves:
-            if curve.algo in series.REFERENCES:
+            if curve.algo in REFERENCES:
                 continue
             look = looks[curve.algo]
             horizons, slope, low, high = series.local_slopes(curve, series.horizon_range(panel)[0])
@@ -422,7 +423,7 @@ def learning(data: ReportData) -> Figure | None:
     def paint(axis: Axes, panel: Panel) -> None:
         for curve in panel.curves:
             metric = data.rounds.get((curve.env, curve.algo, curve.mode), {}).get("level")
-            if metric is None or curve.algo in series.REFERENCES:
+            if metric is None or curve.algo in REFERENCES:
                 continue
             look = looks[curve.algo]
             index, values = metric

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from irl_bench.core.quantities import REFERENCES
 from irl_bench.report import series, training
 from irl_bench.report.data import ReportData, plain
 from irl_bench.report.series import Panel
@@ -31,7 +32,7 @@ def regret(data: ReportData) -> list[Plot]:
             look = looks[curve.algo]
             horizons = np.asarray(curve.T)[series.thin(curve.T, 64)]
             mean, low, high = series.mean_regret(curve, horizons)
-            reference = curve.algo in series.REFERENCES
+            reference = curve.algo in REFERENCES
             name = (
                 "untrained policy"
                 if reference

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from irl_bench.core.quantities import TOLERANCES
+from irl_bench.core.quantities import REFERENCES, TOLERANCES
 from irl_bench.horizon import Curves
 from irl_bench.report import series, training
 from irl_bench.report.data import ReportData
@@ -108,7 +108,7 @@ def ordered(data: ReportData) -> list[Verdict]:
 
 def is_reference(verdict: Verdict) -> bool:
     """Whether a verdict is about the expert or an untrained policy."""
-    return verdict["algo"] in series.REFERENCES
+    return verdict["algo"] in REFERENCES
 
 
 def _identity(data: ReportData, verdict: Verdict) -> list[str]:

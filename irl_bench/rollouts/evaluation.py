@@ -14,15 +14,13 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.core import State, World, soundness
+from irl_bench.core.quantities import TOLERANCES
 from irl_bench.core.types import Demonstrations
+from irl_bench.rollouts.scan import scan
 
 Act = Callable[..., Any]
 """`Learner.act`: (params, observation, key) -> action or, of a recurrent policy, (params, carry,
 observation, key) -> (action, carry)."""
-
-TOLERANCES = (0.05, 0.1, 0.2)
-"""An action is an error if a component is off by more than this; the protocol's is 0.1, the
-others show its sensitivity."""
 
 DRAWS = 64
 """Keys under which a policy must cost the same to have a closed form. Two would miss one that
@@ -110,15 +108,19 @@ def rollouts(
     def episode(key: jax.Array) -> tuple[State, Any]:
         reset_key, key = jax.random.split(key)
 
-        def step(state: State, key: jax.Array) -> tuple[State, Any]:
+        def act(state: State, _: None, key: jax.Array) -> tuple[jax.Array, jax.Array]:
             executed = action = world.expert(state, key)
             if noise is not None and world.n_actions is None:
                 drawn = jax.random.normal(jax.random.fold_in(key, 1), action.shape)
                 executed = jnp.clip(action + noise * drawn, -1.0, 1.0)
-            after = world.step(state, executed)
-            return after, (state.obs, action, after.reward)
+            return executed, action
 
-        return jax.lax.scan(step, world.reset(reset_key), jax.random.split(key, steps))
+        def record(before: State, after: State, _: None, action: jax.Array) -> Any:
+            return after, None, (before.obs, action, after.reward)
+
+        keys = jax.random.split(key, steps)
+        (last, _), rows = scan(world, act, record, world.reset(reset_key), keys)
+        return last, rows
 
     last, (observation, action, reward) = jax.vmap(episode)(jax.random.split(key, episodes))
     mask = jnp.ones((episodes, steps), jnp.float32)
@@ -157,22 +159,25 @@ def evaluate(
     acting = None if act is None else with_carry(act, carry)
     held = jax.tree.map(lambda x: jnp.broadcast_to(x, (episodes, *jnp.shape(x))), carry)
 
-    def one(state: State, held: Any, key: jax.Array) -> tuple[State, Any, jax.Array, jax.Array]:
+    def choose(state: State, held: Any, key: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
         expert = world.expert(state, key)
-        action, held = (expert, held) if acting is None else acting(params, held, state.obs, key)
-        after = world.step(state, action)
-        return (
-            after,
-            held,
-            wrong(world, action, expert),
-            soundness(_valid(world, action), after.obs, after.reward),
-        )
+        if acting is None:
+            return expert, expert, held
+        action, held = acting(params, held, state.obs, key)
+        return action, expert, held
 
-    def step(carried: Any, t: jax.Array) -> Any:
-        states, held, counts = carried
+    def act_all(states: State, memory: Any, t: jax.Array) -> tuple[jax.Array, Any]:
         keys = jax.vmap(jax.random.fold_in, (0, None))(reset_keys, episodes + t)
-        after, held, errors, sound = jax.vmap(one)(states, held, keys)
-        before_off, after_off = states.metrics["cost"], after.metrics["cost"] + sound
+        action, expert, held = jax.vmap(choose)(states, memory[0], keys)
+        return action, (action, expert, held)
+
+    def record(before: State, after: State, memory: Any, aside: Any) -> Any:
+        counts, (action, expert, held) = memory[1], aside
+        errors = jax.vmap(lambda a, e: wrong(world, a, e))(action, expert)
+        sound = jax.vmap(lambda a, obs, reward: soundness(_valid(world, a), obs, reward))(
+            action, after.obs, after.reward
+        )
+        before_off, after_off = before.metrics["cost"], after.metrics["cost"] + sound
         counted = jnp.stack(
             [
                 jnp.sum(1 - before_off),
@@ -183,13 +188,13 @@ def evaluate(
                 jnp.sum(after.reward),
             ]
         )
-        return (after, held, counts + counted), (
-            jnp.sum(after_off),
-            jnp.sum(after.metrics["graded_cost"] + sound),
-        )
+        row = (jnp.sum(after_off), jnp.sum(after.metrics["graded_cost"] + sound))
+        return after, (held, counts + counted), row
 
-    start = (states, held, jnp.zeros(5 + len(TOLERANCES)))
-    (*_, counts), (cost, graded) = jax.lax.scan(step, start, jnp.arange(horizon))
+    memory = (held, jnp.zeros(5 + len(TOLERANCES)))
+    (_, (_, counts)), (cost, graded) = scan(
+        world, act_all, record, states, jnp.arange(horizon), memory, worlds=True
+    )
     return Evaluation(cost, graded, *counts[:4], counts[4:-1], counts[-1], jnp.float32(episodes))
 
 
@@ -223,18 +228,21 @@ def expert_errors(
     acting = with_carry(act, carry)
     held = jax.tree.map(lambda x: jnp.broadcast_to(x, (episodes, *jnp.shape(x))), carry)
 
-    def one(state: State, held: Any, key: jax.Array) -> tuple[State, Any, jax.Array]:
+    def choose(state: State, held: Any, key: jax.Array) -> tuple[jax.Array, Any]:
         expert = world.expert(state, key)
         action, held = acting(params, held, state.obs, key)
-        return world.step(state, expert), held, wrong(world, action, expert)
+        return expert, (held, wrong(world, action, expert))
 
-    def step(carried: Any, key: jax.Array) -> tuple[Any, None]:
-        states, held, errors = carried
-        states, held, new = jax.vmap(one)(states, held, jax.random.split(key, episodes))
-        return (states, held, errors + jnp.sum(new, 0)), None
+    def act_all(states: State, memory: Any, key: jax.Array) -> tuple[jax.Array, Any]:
+        return jax.vmap(choose)(states, memory[0], jax.random.split(key, episodes))
+
+    def record(before: State, after: State, memory: Any, aside: Any) -> Any:
+        held, errors = aside
+        return after, (held, memory[1] + jnp.sum(errors, 0)), None
 
     keys = jax.random.split(jax.random.fold_in(key, episodes), steps)
-    (*_, errors), _ = jax.lax.scan(step, (states, held, jnp.zeros(len(TOLERANCES))), keys)
+    memory = (held, jnp.zeros(len(TOLERANCES)))
+    (_, (_, errors)), _ = scan(world, act_all, record, states, keys, memory, worlds=True)
     return errors, total
 
 

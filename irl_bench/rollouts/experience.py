@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.core import State, World
+from irl_bench.rollouts.scan import scan
 
 
 class ActionSample(NamedTuple):
@@ -114,11 +115,14 @@ def unroll(
     count = worlds.age.shape[0]
     bank = jax.vmap(world.reset)(jax.random.split(bank_key, count))
 
-    def step(worlds: Worlds, key: jax.Array) -> tuple[Worlds, Transition]:
-        observation = _flat_observation(worlds.state)
-        sample = ActionSample(*act(observation, key))
-        after = jax.vmap(world.step)(worlds.state, sample.action)
-        age = worlds.age + 1
+    def sampled(state: State, age: jax.Array, key: jax.Array) -> tuple[jax.Array, ActionSample]:
+        sample = ActionSample(*act(_flat_observation(state), key))
+        return sample.action, sample
+
+    def record(
+        before: State, after: State, age: jax.Array, sample: ActionSample
+    ) -> tuple[State, jax.Array, Transition]:
+        age = age + 1
         done = after.done > 0.0 if terminate else jnp.zeros(count, bool)
         if not terminate and linger < episode_steps:
             age = jnp.where(after.done > 0.0, jnp.maximum(age, episode_steps - linger), age)
@@ -130,7 +134,7 @@ def unroll(
 
         zero = jnp.zeros(count)
         transition = Transition(
-            observation=observation,
+            observation=_flat_observation(before),
             raw=sample.raw,
             action=sample.action,
             log_prob=sample.log_prob,
@@ -141,12 +145,15 @@ def unroll(
             truncation=cut.astype(jnp.float32),
             termination=done.astype(jnp.float32),
         )
-        return Worlds(jax.tree.map(pick, bank, after), jnp.where(ended, 0, age)), transition
+        return jax.tree.map(pick, bank, after), jnp.where(ended, 0, age), transition
 
     # The barrier keeps learning out of the rollout's fusion. Without it XLA recomputes parts of
     # the rollout for every minibatch.
-    worlds, transitions = jax.lax.scan(step, worlds, jax.random.split(key, length))
-    return jax.lax.optimization_barrier((worlds, transitions))
+    keys = jax.random.split(key, length)
+    (state, age), transitions = scan(
+        world, sampled, record, worlds.state, keys, worlds.age, worlds=True
+    )
+    return jax.lax.optimization_barrier((Worlds(state, age), transitions))
 
 
 def flat(transitions: Any) -> Any:

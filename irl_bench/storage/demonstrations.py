@@ -100,8 +100,9 @@ def made(
 
 
 def read(path: str | Path, world: World) -> Recorded:
-    """The demonstrations in a file or folder of a layout of docs/reference/demonstration-files.md, checked against
-    a world.
+    """The demonstrations in a file or folder, checked against a world.
+
+    docs/reference/demonstration-files.md lists the layouts that are read.
 
     Raises:
       BadInput: nothing there, a layout that is not read, demonstrations of another world, wrong

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from irl_bench.core.quantities import REFERENCES
 from irl_bench.horizon import Curves, slopes
 from irl_bench.plan import registry
 from irl_bench.plan.request import Request
@@ -77,7 +78,7 @@ def read(reports: Mapping[str, ReportData]) -> EfficiencyResult:
         for curve in data.curves:
             nominal = data.plan["worlds"][curve.env]["nominal"]
             score = scores(data, curve.env, curve.algo, curve.mode)
-            if curve.algo in series.REFERENCES or curve.mode != nominal or score is None:
+            if curve.algo in REFERENCES or curve.mode != nominal or score is None:
                 continue
             last = curve.T[-1:]
             regret = curve.regret(last)[:, 0]

@@ -10,6 +10,7 @@ from typing import Any, NotRequired, TypedDict
 import numpy as np
 from scipy import stats
 
+from irl_bench.core.quantities import REFERENCES
 from irl_bench.horizon import Curves, slopes
 from irl_bench.plan import registry
 from irl_bench.plan.presets import ROBOTS
@@ -173,7 +174,7 @@ def measured(env: str, quality: str, place: str, data: ReportData) -> list[Point
     bc = curves.get("bc")
     points: list[Point] = []
     for algo, curve in curves.items():
-        if algo in series.REFERENCES:
+        if algo in REFERENCES:
             continue
         returns, last = returns_of(curve), curve.T[-1:]
         verdict = series.verdict_of(data, curve)

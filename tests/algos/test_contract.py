@@ -14,8 +14,9 @@ import pytest
 import envs
 import irl_bench.algos
 from envs.chain import Chain
-from irl_bench.algos import ALGORITHMS, REFERENCES
+from irl_bench.algos import ALGORITHMS
 from irl_bench.core.learner import Learner
+from irl_bench.core.quantities import REFERENCES
 from irl_bench.core.types import Spec
 from tests.worlds.helpers import Line, demonstrate, train
 

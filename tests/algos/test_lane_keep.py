@@ -7,8 +7,9 @@ import pytest
 
 import envs
 from irl_bench.algos import bc, dagger
+from irl_bench.core.quantities import TOLERANCES
 from irl_bench.core.types import Spec
-from irl_bench.rollouts.evaluation import TOLERANCES, evaluate, expert_errors
+from irl_bench.rollouts.evaluation import evaluate, expert_errors
 from tests.worlds.helpers import demonstrate, train
 
 SEEDS, EPISODES, HORIZON = 2, 64, 512

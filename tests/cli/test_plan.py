@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from irl_bench import algos
 from irl_bench.cli import sweep
 from irl_bench.core.cell import cell_key, fingerprint
+from irl_bench.core.quantities import REFERENCES
 from irl_bench.core.settings import BadInput
 from irl_bench.plan import build as plans
 from irl_bench.plan import document as documents
@@ -80,7 +80,7 @@ def test_a_changed_setting_is_a_new_cell(change):
 
 def test_references_are_always_there_and_never_larger():
     plan = build("--algo=bc,dagger")
-    used = {entry.id[::2] for entry in plan.entries if entry.id[1] not in algos.REFERENCES}
+    used = {entry.id[::2] for entry in plan.entries if entry.id[1] not in REFERENCES}
     assert used == {entry.id[::2] for entry in plan.entries if entry.id[1] == "expert"}
     for env, record in plan.worlds.items():
         assert [entry.id for entry in plan.entries if entry.id[:2] == (env, "untrained")] == [
@@ -89,7 +89,7 @@ def test_references_are_always_there_and_never_larger():
         sizes: dict[bool, set[int]] = {True: set(), False: set()}
         for cell in plan.cells:
             if cell.env == env:
-                sizes[cell.algo in algos.REFERENCES].add(cell.episodes)
+                sizes[cell.algo in REFERENCES].add(cell.episodes)
         assert max(sizes[True]) <= min(sizes[False])
         assert (
             len({cell.block for cell in plan.cells if cell.env == env and cell.algo != "untrained"})

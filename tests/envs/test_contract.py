@@ -1,5 +1,5 @@
-"""The contract of a world: a correct one passes in silence, and one thing that is wrong is one
-line that names it."""
+"""The contract of a world: a correct world passes without a warning, and each mistake raises one
+line."""
 
 import dataclasses
 
@@ -66,7 +66,7 @@ class Gusts(World):
 
 
 class Pushes(Gusts):
-    """The same with three actions: left, nothing and right."""
+    """`Gusts` with three discrete actions: left, nothing and right."""
 
     name = "pushes"
     n_actions: object = 3
@@ -80,22 +80,22 @@ class Pushes(Gusts):
 
 
 def spoilt(base=Gusts, **attributes):
-    """An instance of `base` in which some attributes or methods are others."""
+    """Returns an instance of `base` with some attributes or methods replaced."""
     return type("Spoilt", (base,), attributes)()
 
 
 def states(change):
-    """Gusts whose reset and step return what `change` makes of a state."""
+    """Returns a `Gusts` whose reset and step return `change(state)`."""
     return spoilt(state=lambda self, offset, rng: change(Gusts.state(self, offset, rng)))
 
 
 def after_step(change):
-    """Gusts of which only `step` does so."""
+    """Returns a `Gusts` whose step alone returns `change(state)`."""
     return spoilt(step=lambda self, state, action: change(Gusts.step(self, state, action)))
 
 
 def with_metrics(**changes):
-    """Gusts with some metrics changed by functions of their value; None takes one out."""
+    """Returns a `Gusts` with metrics changed by functions of their value; None removes a metric."""
 
     def change(state):
         metrics = {
@@ -109,14 +109,14 @@ def with_metrics(**changes):
 
 
 def expert(answer, base=Gusts, **attributes):
-    """A world whose expert's action is `answer` of the right one."""
+    """Returns a world whose expert returns `answer(correct action)`."""
     return spoilt(
         base, expert=lambda self, state, key: answer(base.expert(self, state, key)), **attributes
     )
 
 
 def rounded():
-    """Gusts whose expert is off by what rounding may do."""
+    """`Gusts` whose expert's actions are off by a rounding error."""
     return expert(lambda action: 1.0005 * action)
 
 
@@ -136,7 +136,7 @@ class Static:
 
 
 def holding(dials):
-    """Gusts with other dials."""
+    """Returns a `Gusts` with other dials."""
     world = Gusts()
     world.dials = dials
     return world
@@ -611,13 +611,13 @@ def test_the_robots_shapes_keep_the_contract(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["hopper", "ant"])
 def test_the_robots_keep_the_contract(name):
-    """They set `done` at a fall, so that a trainer may end its own episodes there."""
+    """Robots set `done` at a fall, so that a trainer can end its own episodes there."""
     assert all("sets done" in line for line in contract.check(envs.make(name)))
 
 
 @pytest.mark.parametrize("method", ["reset", "step", "expert"])
 def test_numbers_drawn_outside_jax_are_told_of(method):
-    """NumPy's generator is asked once, when the program is traced, and never again."""
+    """NumPy's generator draws once, when the program is traced, and never again."""
     usual = getattr(Gusts, method)
 
     def noisy(self, *arguments):

@@ -1,5 +1,6 @@
-"""Frames of worlds: what is where, in which colour, and that nothing is too odd to be drawn.
-Clips: tests/preferences."""
+"""Frames of worlds: positions and colours of what they show, and states that are hard to draw.
+
+Clips are tested in tests/labelling."""
 
 import types
 
@@ -19,12 +20,12 @@ PIXELS_PER_METRE = drawing.WIDTH / drawing.LANE_SPAN
 
 
 def colour_of(frame, colour):
-    """bool[H, W]: the pixels of exactly this colour."""
+    """Returns bool[H, W], the pixels of exactly this colour."""
     return (frame == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(-1)
 
 
 def middle_of(frame, colour):
-    """(column, row) of the mean pixel of a colour."""
+    """Returns (column, row) of the mean pixel of a colour."""
     rows, columns = np.nonzero(colour_of(frame, colour))
     return columns.mean(), rows.mean()
 

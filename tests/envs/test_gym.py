@@ -1,5 +1,5 @@
-"""The worlds behind Gymnasium's interface: its own checker, equal steps, episodes, frames, and
-many worlds at once."""
+"""The worlds behind Gymnasium's interface: Gymnasium's own checker, equality with the worlds'
+steps, episodes, frames, and vectorised worlds."""
 
 import copy
 import itertools
@@ -25,7 +25,7 @@ rng = np.random.default_rng(0)
 
 
 class Ending(Chain):
-    """A chain that is done once it is off, so that its episodes end at different times."""
+    """A chain that sets `done` when it is off, so that its episodes end at different times."""
 
     def step(self, state, action):
         after = super().step(state, action)
@@ -34,12 +34,12 @@ class Ending(Chain):
 
 @pytest.fixture
 def ending(monkeypatch):
-    """Every world that is made is an `Ending`."""
+    """Makes `envs.make` return an `Ending` for every name."""
     monkeypatch.setattr(envs, "make", lambda name, **values: Ending(**values))
 
 
 def colour_of(frame, colour):
-    """bool[H, W]: the pixels of exactly this colour."""
+    """Returns bool[H, W], the pixels of exactly this colour."""
     return (frame == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(-1)
 
 
@@ -285,8 +285,8 @@ def test_make_vec_gives_a_vector_world_and_gymnasiums_own_on_request():
 
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
 def test_a_vector_world_does_what_gymnasiums_own_vector_does(ending, mode):
-    """Episodes that end and are cut at different times: observations, rewards, ends and infos
-    are all the same."""
+    """With episodes that end or are truncated at different times, observations, rewards, ends and
+    infos are equal."""
     values = {"hazard": 0.3, "terminate": True, "horizon": 6}
     ours = VectorWorld("chain", 5, autoreset_mode=mode.value, **values)
     theirs = gymnasium.vector.SyncVectorEnv(

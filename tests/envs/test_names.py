@@ -1,4 +1,4 @@
-"""The nearest name, whatever the case of what was written."""
+"""The nearest name, ignoring case."""
 
 import pytest
 

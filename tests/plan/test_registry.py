@@ -17,6 +17,7 @@ import irl_bench
 from envs import chain
 from irl_bench import algos
 from irl_bench.cli import sweep
+from irl_bench.core.quantities import REFERENCES
 from irl_bench.core.settings import BadInput
 from irl_bench.horizon.slopes import slope
 from irl_bench.plan import build as plans
@@ -50,7 +51,7 @@ def test_the_registries_are_the_folders():
         if not path.stem.startswith("_")
     }
     assert {module.rpartition(".")[2] for module in algos.ALGORITHMS.values()} == files
-    assert set(algos.REFERENCES) < algos.ALGORITHMS.keys()
+    assert set(REFERENCES) < algos.ALGORITHMS.keys()
     shared = (
         "Tabular",
         "Robot",

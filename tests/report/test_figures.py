@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from irl_bench.core.quantities import REFERENCES
 from irl_bench.report import figures, series
 from irl_bench.report.data import verdicts_json
 from tests.report import synthetic
@@ -103,4 +104,4 @@ def test_colours_stay_with_their_algorithm():
     )
     looks = series.looks(data)
     assert (looks["bc"].colour, looks["dagger"].colour) == series.PALETTE[:2]
-    assert len({look.colour for name, look in looks.items() if name not in series.REFERENCES}) == 3
+    assert len({look.colour for name, look in looks.items() if name not in REFERENCES}) == 3

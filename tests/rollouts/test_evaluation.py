@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from envs.chain import Chain
+from irl_bench.core.quantities import TOLERANCES
 from irl_bench.rollouts import evaluation
-from irl_bench.rollouts.evaluation import TOLERANCES
 from tests.worlds.helpers import Line, chain_expert, line_expert
 
 EPISODES, HORIZON = 6, 12

@@ -1,5 +1,5 @@
-"""The studies of preferences: their rules against hand-made cells, their parts, and fits against
-known curves."""
+"""The studies of preferences: their rules on constructed cells, their parts, and fits of known
+curves."""
 
 import dataclasses
 import pathlib
@@ -240,8 +240,8 @@ def test_the_form_that_made_a_curve_wins(form):
 
 
 def gains(curve, noise, seeds=10):
-    """Gold gains [S, R] of seeds that share a curve, with noise of their own in every round but
-    the first."""
+    """Returns gold gains [S, R] of seeds that share a curve, with noise in every round but the
+    first."""
     drawn = np.random.default_rng(0).normal(0, noise, (seeds, len(curve)))
     drawn[:, 0] = 0.0
     return np.asarray(curve) + drawn
@@ -275,7 +275,7 @@ def test_gold_that_falls_is_told_from_noise(curve, expected):
 
 
 def test_gains_are_over_the_last_round_in_which_the_policy_was_held(monkeypatch):
-    """Before that the worlds have just started, and the clone seems better than it is."""
+    """Earlier rounds do not count: the worlds have just started, so the clone looks too good."""
     drawn = {
         "true_return": [9.0, 5.0, 3.0, 4.0, 6.0, 8.0], "proxy": [1.0, 1.0, 1.0, 2.0, 3.0, 4.0],
         "reference_kl": [0.0, 1e-12, 0.0, 0.25, 1.0, 4.0],

@@ -1,5 +1,4 @@
-"""Studies: their figures against hand-made curves, their parts, and one run through to its
-files."""
+"""Studies: their numbers from constructed curves, their parts, and a run from start to files."""
 
 import json
 import pathlib
@@ -18,7 +17,7 @@ from irl_bench.studies import aggregate, demo_efficiency, study, transfer
 
 
 def curves(algo: str, cost: np.ndarray, env: str = "w") -> Curves:
-    """Seeds with constant cost per step [S]."""
+    """Returns the curves of S seeds with constant costs per step, float[S]."""
     seeds, steps = len(cost), np.arange(1, 9)
     ones = np.ones(seeds)
     return Curves(
@@ -85,8 +84,7 @@ def test_ratio_of_regrets_is_paired_by_seed():
 
 
 def test_gain_over_bc_is_paired_by_seed():
-    """Scores that differ a lot between seeds and by 0.25 within each, on seeds in whatever
-    order."""
+    """Scores differ a lot between seeds and by 0.25 within each; the order of seeds is free."""
     cost = np.array([0.6, 0.1, 0.4, 0.5])
     data = report(expert=[0.1] * 4, untrained=[0.9] * 4, bc=cost, gail=cost[::-1] - 0.2)
     gail, bc = (next(c for c in data.curves if c.algo == name) for name in ("gail", "bc"))

@@ -1,4 +1,4 @@
-"""Training and shipping a demonstrator: exact resume, what is shipped, bad input in one line."""
+"""Training and shipping a demonstrator: exact resumption, shipped files, one-line errors."""
 
 import json
 import pathlib
@@ -278,8 +278,8 @@ def test_what_is_exported_acts_as_the_learner_does(algo, quick_compilation, monk
 
 
 def test_what_training_from_nothing_needs_goes_before_the_table():
-    """On robots PPO's table cuts an episode soon after a fall; a demonstrator that is to get up
-    must have the time."""
+    """PPO's settings for robots end an episode soon after a fall; a demonstrator that learns to get
+    up needs more time."""
     training = demonstrators.Training("ant", 0, {}, {}, terminate=False)
     assert training.config.linger == 1_000_000 and training.config.rounds == 400
     assert demonstrators.Training("ant", 0, {}, {"linger": 70}).config.linger == 70

@@ -1,4 +1,4 @@
-"""The time from wrong actions to a failure, against a world where it is known."""
+"""The time from wrong actions to a failure, in a world where it is known."""
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,7 @@ class Dials:
 
 
 class Fuse(World):
-    """An action other than the expert's 0 lights a fuse of seven steps, at whose end the world
-    fails for good."""
+    """A world that fails for good seven steps after the first action other than the expert's 0."""
 
     name, horizon = "fuse", 100
 

@@ -1,4 +1,4 @@
-"""Whether an expert gets up, against a world where it is known."""
+"""Whether an expert gets up, in a world where the answer is known."""
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +21,8 @@ class Dials:
 
 
 class Climb(World):
-    """A share of the starts needs twelve steps to get up, the others lie or stand already; who
-    relapses is down at the end."""
+    """A world in which a share of the starts gets up after twelve steps. The other starts lie for
+    good or stand already; those that relapse are down at the end."""
 
     name, horizon = "climb", 100
     observation_size, action_size = 1, 1

@@ -1,5 +1,4 @@
-"""The bench: that it measures what it says at tiny sizes, and that its page holds what was
-measured."""
+"""The benchmark: it measures what it claims at tiny sizes, and its page shows the measurements."""
 
 import dataclasses
 import json
@@ -24,7 +23,7 @@ DEMOS = {"demos": 2, "demo_steps": 4}
 
 
 class Stub:
-    """Rounds that compute nothing but take as long as they are told [ms]."""
+    """Rounds that compute nothing and take a fixed time [ms]."""
 
     seeds, steps = 3, 24
 
@@ -132,7 +131,7 @@ def test_twice_the_fitting_is_twice_the_steps_and_nothing_else(rounds):
 
 @pytest.mark.slow
 def test_rounds_compute_what_they_say():
-    """Half a minute of compilation."""
+    """Takes half a minute of compilation."""
     rounds = speed.Rounds("grid", 2, TINY, DEMOS)
     before = rounds.state("airl")
     after, _ = rounds.round("airl")()
