@@ -69,6 +69,7 @@ def define() -> None:
 def main(values: flags.FlagValues) -> None:
     """Does what the flags ask for."""
     import envs
+    from envs.demonstrators import QUALITIES
     from envs.robots import locomotion
     from irl_bench.core import folders
     from irl_bench.core.settings import BadInput, nearest, parsed
@@ -109,10 +110,10 @@ def main(values: flags.FlagValues) -> None:
         print("\n".join(aligned([header, *body])))
         return
     for quality in values.qualities:
-        if quality not in demonstrators.experts.QUALITIES:
+        if quality not in QUALITIES:
             raise BadInput(f"--qualities={quality}: known are "
-                           f"{', '.join(demonstrators.experts.QUALITIES)}; nearest: "
-                           f"{nearest(quality, demonstrators.experts.QUALITIES)}")  # fmt: skip
+                           f"{', '.join(QUALITIES)}; nearest: "
+                           f"{nearest(quality, QUALITIES)}")  # fmt: skip
     known = (*ROBOTS, "lane_keep")
     if values.env not in known and not values.env.startswith(envs.PLAYGROUND):
         why = (

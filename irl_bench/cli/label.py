@@ -83,7 +83,7 @@ def main(values: flags.FlagValues) -> None:
     except OSError as error:
         raise BadInput(f"--port={values.port}: {error.strerror}; nearest: --port=0") from None
     print(
-        f"{len(labelling.given)} of {len(labelling.pairs)} answered, in {out}\nopen {address} "
+        f"{len(labelling.answers)} of {len(labelling.pairs)} answered, in {out}\nopen {address} "
         "(Ctrl-C ends)",
         flush=True,
     )
@@ -91,7 +91,7 @@ def main(values: flags.FlagValues) -> None:
         serving.serve_forever()
     except KeyboardInterrupt:
         print(
-            f"\n{len(labelling.given)} of {len(labelling.pairs)} answered; the same command goes on"
+            f"\n{len(labelling.answers)} of {len(labelling.pairs)} answered; the same command goes on"
         )
     finally:
         serving.server_close()

@@ -135,7 +135,7 @@ def test_full_disk_then_the_same_bytes(tmp_path, environment, undisturbed):
 def test_work_that_does_not_end_is_left_behind():
     code = """
 import time
-from irl_bench import process
+from irl_bench.running import process
 process.supervise(lambda stop: (print("on", flush=True), time.sleep(60)), grace=0.5)
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

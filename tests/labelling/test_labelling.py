@@ -118,7 +118,7 @@ def test_the_last_answer_counts_and_a_line_cut_off_is_left_out(folder):
         '{"pair": 0, "answer": "left"}\n{"pair": 1, "answer": "skip"}'
     )  # whole but for its end
     labelling = server.Labelling(folder)
-    assert labelling.given == {0: "left", 1: "skip"} and labelling.answer(2, "right")
+    assert labelling.answers == {0: "left", 1: "skip"} and labelling.answer(2, "right")
     assert comparisons.read_answers(folder, 20) == {0: "left", 1: "skip", 2: "right"}
     (folder / comparisons.ANSWERS_FILE).write_text('{"pair": 99, "answer": "left"}\n')
     with pytest.raises(BadInput, match="line 1"):

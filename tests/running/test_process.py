@@ -38,7 +38,7 @@ def test_matrices_are_multiplied_in_full_precision_unless_told(chosen, expected,
 
 SUPERVISED = """
 import pathlib, sys, time
-from irl_bench import process
+from irl_bench.running import process
 
 def work(stop):
     print("ready", flush=True)
