@@ -138,7 +138,7 @@ class GymWorld(gymnasium.Env):
             dict(zip(COSTS, map(float, costs))),
         )
 
-    def render(self) -> np.ndarray | None:  # type: ignore[override]
+    def render(self) -> np.ndarray | None:
         """Returns the state as uint8[H, W, 3], or None, with a warning, without a render mode.
 
         Raises:
@@ -241,7 +241,7 @@ class VectorWorld(gymnasium.vector.VectorEnv):
             maxlen=drawing.RECENT if render_mode else 0
         )
 
-    def reset(  # type: ignore[override]
+    def reset(
         self,
         *,
         seed: int | Sequence[int | None] | None = None,
@@ -294,7 +294,7 @@ class VectorWorld(gymnasium.vector.VectorEnv):
         observation, _, _, info = self._read(mask)
         return observation, info
 
-    def step(  # type: ignore[override]
+    def step(
         self, actions: Any
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Takes one step in every world.
@@ -347,7 +347,7 @@ class VectorWorld(gymnasium.vector.VectorEnv):
             }
         return observation, reward, terminated, truncated, info
 
-    def render(self) -> tuple[np.ndarray, ...] | None:  # type: ignore[override]
+    def render(self) -> tuple[np.ndarray, ...] | None:
         """Returns the states as N frames uint8[H, W, 3]; otherwise as `GymWorld.render`."""
         if not _drawn(self._state, self.render_mode):
             return None
@@ -363,13 +363,19 @@ class VectorWorld(gymnasium.vector.VectorEnv):
             frames.append(drawing.frame(self.world, observations[i], picture, recent, int(age)))
         return tuple(frames)
 
+    # As in Gymnasium's own vector environments, these two have an entry for each world. Its base
+    # class annotates them as those of a single environment.
     @property
-    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
-        """Each world's generator, as in Gymnasium's own vector environments."""
+    def np_random(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+    ) -> tuple[np.random.Generator, ...]:
+        """Each world's generator."""
         return tuple(generator for generator, _ in self._seeded())
 
     @property
-    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+    def np_random_seed(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+    ) -> tuple[int, ...]:
         """The seed of each world's generator."""
         return tuple(seed for _, seed in self._seeded())
 

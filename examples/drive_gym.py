@@ -1,4 +1,4 @@
-"""Trains GAIL at a small size, loads its policy and its reward, and drives a Gymnasium environment with both.
+"""Trains GAIL at a small size and drives a Gymnasium environment with its policy and its reward.
 
 Needs the extra `data`: pip install 'irl-bench[data]'.
 """
@@ -11,7 +11,9 @@ import envs.gym  # noqa: F401  makes the names known to Gymnasium
 import irl_bench
 
 with tempfile.TemporaryDirectory() as out:
-    irl_bench.run("gail", "chain", mode="dagger_chain", budget="smoke", seeds=1, out=out, gail={"rounds": 5})
+    irl_bench.run(
+        "gail", "chain", mode="dagger_chain", budget="smoke", seeds=1, out=out, gail={"rounds": 5}
+    )
     learned = irl_bench.load(out, "gail", "chain", seed=0)
 
 env = gymnasium.make("irl_bench/chain-v0", horizon=200)

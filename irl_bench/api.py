@@ -1,4 +1,4 @@
-"""The two calls for Python: `run` is the sweep, `score` measures one policy that was trained
+"""The functions for Python: `run` makes a sweep, `score` measures one policy that was trained
 elsewhere."""
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from irl_bench.running.progress import costs_are_finite, quantities
 __all__ = ["run", "score"]
 
 SEEDS_AT_ONCE = 5
+"""Seeds that `score` evaluates side by side, which bounds the memory."""
 
 
 def run(
@@ -59,25 +60,27 @@ def run(
         irl_bench.run("bc", "lane_keep", seeds=20, lane_keep={"friction": 0.6})
         irl_bench.run(["bc", "my_package.mine:make"], "my_package.my_world:make", out="runs/mine")
 
-    Finished cells in `out` are used, so the same call again returns at once.
+    Finished cells in `out` are reused, so a second call with the same arguments returns at once.
 
     Args:
       algo: names of algorithms, or `package.module:make`.
       env: names of worlds, or `package.module:factory`.
-      policy: policies trained elsewhere, `package.module:act`.
-      mode: only these modes of the worlds.
-      seeds: seeds per algorithm, world and mode.
-      first_seed: shifts every random stream.
+      policy: external policies, `package.module:act`.
+      mode: only these modes of the worlds; None: all.
+      seeds: number of seeds per algorithm, world and mode; None: that of the budget.
+      first_seed: the first of them; it shifts every random stream.
       budget: "smoke", "default" or "full".
       horizons: "auto" or increasing T [steps].
-      demos, demo_steps: demonstration episodes per seed and their length [steps].
-      T_max: the longest horizon of the evaluation [steps]; by default the world's.
-      episodes: evaluation episodes per seed.
-      given: file or folder of an earlier run whose learned policy or reward an algorithm takes.
-      demos_from: npz file or Minari dataset's folder of demonstrations to use instead of the
-        world's expert's.
+      demos: demonstration episodes per seed; None: those of the budget.
+      demo_steps: length of a demonstration [steps]; None: that of the budget.
+      T_max: the longest horizon of the evaluation [steps]; None: the world's.
+      episodes: evaluation episodes per seed; None: those of the budget.
+      given: file or folder of an earlier run that provides a learned policy, a learned reward or
+        people's comparisons to an algorithm.
+      demos_from: npz file or folder of a Minari dataset with demonstrations that replace those of
+        the world's expert.
       observation_only: withhold the demonstrations' actions.
-      out: folder of the run; verdicts.json and report.html are put there too.
+      out: folder of the run, which also gets verdicts.json and report.html.
       tensorboard: also write TensorBoard files.
       **settings: settings of an algorithm or dials of a world by its name: a dict, or
         `**{"bc.learning_rate": 1e-3}`.
@@ -86,19 +89,19 @@ def run(
       The content of verdicts.json: one dict per algorithm, world and mode in the folder.
 
     Raises:
-      ValueError: anything that is unknown or out of range, or a damaged file in `out`; one line
+      ValueError: an argument is unknown or out of range, or a file in `out` is damaged; one line
         that names it.
-      SystemExit: status 75, when SIGTERM or SIGINT came; the same call goes on.
+      SystemExit: status 75 if SIGTERM or SIGINT arrived; the same call then resumes the run.
     """
     runner.configure()
     if not isinstance(out, str | os.PathLike):
         raise BadInput(f"out={out!r} must be a folder's name; nearest: {Request.out!r}")
     policies = [registry.POLICY + ref for ref in _list("policy", policy)]
-    asked = _list("algo", algo)
-    if policies and asked == list(Request.algo):
-        asked = []
+    algos = _list("algo", algo)
+    if policies and algos == list(Request.algo):
+        algos = []
     request = Request(
-        algo=(*asked, *policies),
+        algo=(*algos, *policies),
         env=tuple(_list("env", env)),
         mode=None if mode is None else tuple(_list("mode", mode)),
         seeds=seeds,
@@ -134,8 +137,9 @@ def score(
     horizons: Sequence[int] | str = "auto",
     **dials: float,
 ) -> dict[str, Any]:
-    """The protocol's figures for one policy, without files: its verdict, slope, hazard, recovery,
-    errors and regret.
+    """Measures one policy by the protocol: its verdict, slope, hazard, recovery, errors and regret.
+
+    No files are written.
 
         irl_bench.score(lambda observation, key: jnp.zeros(2), "lane_keep", seeds=10, friction=0.6)
         # apply(params, observation, key)
@@ -146,25 +150,25 @@ def score(
         irl_bench.score(irl_bench.host_policy(model), "hopper")
         irl_bench.score("my_package.my_policy:act", "chain")
 
-    `seeds` are seeds of the evaluation: each has its own start states. A policy that was trained
-    once has one training seed, so the interval says how sure its own slope is and nothing about
-    training again.
+    `seeds` are seeds of the evaluation: each has its own start states. The intervals therefore
+    cover the evaluation of this one policy; they do not say how another training would turn out.
 
     Args:
-      policy: act(observation[O], key) -> action, or act(params, observation[O], key) with `params`;
-        jit-able. One that returns (action, extras), as Brax's inference functions do, is taken by
-        its action. Or `package.module:act`, or what `host_policy` returns. An action is int32[] in
-        a discrete world, else float32[A] in [-1, 1].
+      policy: a jit-able act(observation[O], key) -> action, or act(params, observation[O], key)
+        with `params`; `package.module:act`; or the result of `host_policy`. An action is int32[] in
+        a discrete world, else float32[A] in [-1, 1]. A policy may also return (action, extras), as
+        Brax's inference functions do; the extras are ignored.
       world: a name, `package.module:factory`, or a World.
       params: a pytree of arrays.
-      carry: what a recurrent policy begins each episode with, a pytree of arrays; the policy is
-        then act(params, carry, observation, key) -> (action, carry), without params act(carry,
+      carry: what a recurrent policy begins each episode with, a pytree of arrays. The policy is
+        then act(params, carry, observation, key) -> (action, carry), or without params act(carry,
         observation, key).
-      mode: one of the world's modes; the first by default.
-      seeds, first_seed: how many independent blocks of episodes, and the first.
+      mode: one of the world's modes; None: the first.
+      seeds: number of independent blocks of episodes.
+      first_seed: the first of them.
       episodes: evaluation episodes per seed, each of the world's T_max steps.
-      eps_episodes, eps_steps: held-out expert episodes per seed on which errors are counted, and
-        their length [steps].
+      eps_episodes: expert episodes per seed on which the policy's errors are counted.
+      eps_steps: their length [steps], at most T_max.
       horizons: "auto" or increasing T [steps].
       **dials: dials of the world.
 
@@ -172,7 +176,7 @@ def score(
       One verdict, as in verdicts.json.
 
     Raises:
-      ValueError: anything that is unknown, out of range or of the wrong shape; one line that names
+      ValueError: an argument is unknown, out of range or of the wrong shape; one line that names
         it.
     """
     runner.configure()
@@ -204,11 +208,12 @@ def score(
         make = policies.as_learner(policy, params, carry)
     spec = Spec(world=world, horizon=world.horizon, demos=1, demo_steps=1)
     learner = make(spec, None)
-    held = learner.policy(learner.init(jax.random.PRNGKey(0), None))  # type: ignore[arg-type]
+    # An external policy's `init` reads no task.
+    learned = learner.policy(learner.init(jax.random.PRNGKey(0), None))  # pyright: ignore[reportArgumentType]
     bound = world.bind(world.dials_for(mode))
     span = np.arange(first_seed, first_seed + seeds)
     measured = _measure(
-        bound, learner, held, span, episodes, eps_episodes, min(eps_steps, world.horizon)
+        bound, learner, learned, span, episodes, eps_episodes, min(eps_steps, world.horizon)
     )
     expert = _measure(bound, None, None, span, episodes, 0, 0)
     of_expert = quantities(expert, world.horizon)
@@ -247,10 +252,20 @@ def _measure(
     eps_episodes: int,
     eps_steps: int,
 ) -> dict[str, np.ndarray]:
-    """Sums of a policy's evaluation (without a learner of the expert's), each with a leading axis
-    of seeds.
+    """Evaluates a policy with the random streams of a sweep, in one block.
 
-    The streams are those of the sweep, in one block.
+    Args:
+      world: with its dials bound.
+      learner: whose `act` is the policy; None: the world's expert.
+      params: of the policy.
+      seeds: int[S].
+      episodes: evaluation episodes per seed.
+      eps_episodes: expert episodes per seed on which errors are counted; 0: none.
+      eps_steps: their length [steps].
+
+    Returns:
+      The sums of `Evaluation` and of `expert_errors` by name, and the cost in closed form where
+      there is one; float64[S, ...] each.
     """
     act, carry = (learner.act, learner.carry) if learner else (None, None)
 
@@ -266,8 +281,7 @@ def _measure(
         measured = {**vars(sums), "expert_errors": errors, "expert_steps": steps}
         return measured if exact is None else {**measured, "expected_cost": exact}
 
-    # A group of seeds at a time bounds the memory; the last one is filled up so that all have one
-    # shape.
+    # Groups of seeds bound the memory. The last group is filled up, so that all have one shape.
     width = min(SEEDS_AT_ONCE, len(seeds))
     measured = jax.jit(jax.vmap(of_seed))
     parts = []
@@ -284,6 +298,13 @@ def _measure(
 
 
 def _world(world: str | World, dials: Mapping[str, float]) -> tuple[World, str]:
+    """The world with its dials, and its name.
+
+    Warns of what the world's contract leaves open.
+
+    Raises:
+      BadInput: an unknown world or dial, or a world that breaks the contract.
+    """
     if isinstance(world, str):
         loaded = registry.world(world, dials)
         result, name, notes = loaded.world, world, loaded.warnings
@@ -336,6 +357,6 @@ def _nested(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _arguments(request: Request) -> dict[str, Any]:
-    """What differs from the defaults, for the report's "how to reproduce"."""
+    """The arguments that differ from the defaults, for the report's "how to reproduce"."""
     default = Request()
     return {name: value for name, value in vars(request).items() if value != getattr(default, name)}

@@ -1,5 +1,4 @@
-"""What a run has learned, for use from Python: a policy that acts and, if there is one, the
-reward that was learned."""
+"""Loads what a run has learned: a policy that acts and, if there is one, the learned reward."""
 
 from __future__ import annotations
 
@@ -26,18 +25,21 @@ __all__ = ["Loaded", "load"]
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """One seed's policy and reward. Both functions are pure and may be jitted, vmapped and
-    differentiated.
+    """The policy and the reward of one seed.
+
+    Both functions are pure and may be jitted, vmapped and differentiated.
 
     Attributes:
       act: (observation[O], key=PRNGKey(0)) -> action, float32[A] in [-1, 1] or int32[]; of a
         recurrent policy (carry, observation, key) -> (action, carry), which begins with `carry`.
       reward: (observation[..., O], action[..., A] or [...], next_observation[..., O]) ->
-        float32[...]; None where the algorithm learns none.
-      world: the world it was trained in, with the run's dials and options.
-      algo, mode, seed: which one it is.
+        float32[...]; None where the algorithm learns no reward.
+      world: the world of the training, with the run's dials and options.
+      algo: name of the algorithm.
+      mode: the world's mode.
+      seed: of the training.
       config: the algorithm's settings.
-      carry: as in `Learner`.
+      carry: the first carry of a recurrent policy; None: the policy has no memory.
     """
 
     act: Callable[..., Any]
@@ -58,24 +60,25 @@ def load(
     *,
     mode: str | None = None,
 ) -> Loaded:
-    """The policy, and the reward if there is one, that a run has learned.
+    """Loads the policy and, if there is one, the reward that a run has learned.
 
         policy = irl_bench.load("runs/sweep", "airl", "lane_keep", seed=0)
         action = policy.act(observation)
         reward = policy.reward(observation, action, next_observation)
 
-    JAX is set up as for a run: matrices are multiplied in full precision, and compiled functions
-    are kept.
+    JAX is configured as for a run: matrices are multiplied in full precision, and compiled
+    functions are cached on disk.
 
     Args:
       run: the folder of a sweep or of `launch/train.py`; of a study, one of its parts.
-      algo, env: may be left out where the run has only one that learned.
-      seed: by default the run's first.
-      mode: of the world; by default its nominal one, or the only one that was trained.
+      algo: the algorithm; not needed where only one has trained.
+      env: the world; not needed where there is only one.
+      seed: of the training; by default the run's first.
+      mode: of the world; by default the nominal one if it was trained, else the run's first.
 
     Raises:
-      ValueError: no such folder, algorithm, world, mode or seed in it, or a damaged file; one line
-        that names what there is.
+      ValueError: the folder, algorithm, world, mode or seed does not exist, a file is damaged, or a
+        source file has changed since the run; one line with the valid values.
     """
     process.configure()
     if not isinstance(run, str | Path) or not str(run):
@@ -85,13 +88,15 @@ def load(
     folder = folders.expand(run)
     entry = _entry(folder, algo, env, mode)
     first, count = entry["seeds"]
-    wanted = first if seed is None else whole("seed", seed, 0)
-    if not first <= wanted < first + count:
-        raise BadInput(f"seed={wanted}: {folder} has seeds {first} to {first + count - 1} of "
-                       f"{entry['algo']}; nearest: "
-                       f"{min(max(wanted, first), first + count - 1)}")  # fmt: skip
+    chosen = first if seed is None else whole("seed", seed, 0)
+    last = first + count - 1
+    if not first <= chosen <= last:
+        raise BadInput(
+            f"seed={chosen}: {folder} has seeds {first} to {last} of {entry['algo']}; nearest: "
+            f"{min(max(chosen, first), last)}"
+        )
     width = entry["settings"]["width"]
-    path = artifacts.path_of(folder, entry["cells"][(wanted - first) // width])
+    path = artifacts.path_of(folder, entry["cells"][(chosen - first) // width])
     if not path.exists():
         raise BadInput(f"{path} is missing; the same sweep command makes it")
     artifact = artifacts.read(path, ("policy",))
@@ -104,15 +109,15 @@ def load(
         entry["settings"]["plugin"],
         {**registry.algorithm(artifact.algo).source, **loaded.source},
     )
-    has_reward = "reward" in artifact.arrays[wanted]
+    has_reward = "reward" in artifact.arrays[chosen]
     parts: tuple[Part, ...] = ("policy", "reward") if has_reward else ("policy",)
     spec = Spec(world, artifact.horizon, artifact.demos, artifact.demo_steps)
     rebuilt = donor.rebuild(artifact, parts, spec)
-    arrays = rebuilt.given(range(wanted, wanted + 1))
-    given = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), arrays)
+    arrays = rebuilt.given(range(chosen, chosen + 1))
+    learned = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), arrays)
     acting, carry, reward_fn = rebuilt.donor.act, rebuilt.donor.carry, rebuilt.donor.reward_fn
     assert acting is not None
-    key, params = jax.random.PRNGKey(0), given.policy
+    key, params = jax.random.PRNGKey(0), learned.policy
     if carry is None:
         act = lambda observation, key=key: acting(params, _observed(world, observation, 1), key)
     else:
@@ -122,7 +127,7 @@ def load(
     reward = None
     if reward_fn is not None:
         reward = lambda observation, action, after: reward_fn(
-            given.reward,
+            learned.reward,
             _observed(world, observation),
             jnp.asarray(action),
             _observed(world, after),
@@ -133,16 +138,24 @@ def load(
         world=world,
         algo=artifact.algo,
         mode=entry["mode"],
-        seed=wanted,
+        seed=chosen,
         config=artifact.config,
         carry=carry,
     )
 
 
 def _observed(world: World, observation: Any, axes: int | None = None) -> jax.Array:
-    """The observation as an array; raises BadInput unless it has the world's width and, if
-    given, so many axes."""
-    rows, size = jnp.asarray(observation), int(world.observation_size)  # type: ignore[arg-type]
+    """The observation as an array float32[..., O].
+
+    Args:
+      world: whose observation it is.
+      observation: an array or nested sequences.
+      axes: the required number of axes; None: any.
+
+    Raises:
+      BadInput: another shape.
+    """
+    rows, size = jnp.asarray(observation), world.observation_size
     if rows.shape[-1:] != (size,) or (axes is not None and rows.ndim != axes):
         hint = "jax.vmap(policy.act)" if rows.shape[-1:] == (size,) else f"one of [{size}]"
         raise BadInput(
@@ -153,8 +166,11 @@ def _observed(world: World, observation: Any, axes: int | None = None) -> jax.Ar
 
 
 def _check_sources(folder: Path, then: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Raises BadInput if a file from outside, of the algorithm or the world, is not the one that
-    the run had."""
+    """Compares the hashes of external files of the algorithm and the world with those of the run.
+
+    Raises:
+      BadInput: a file has changed.
+    """
     for name in sorted(then.keys() | now.keys()):
         if then.get(name) != now.get(name):
             raise BadInput(
@@ -164,7 +180,11 @@ def _check_sources(folder: Path, then: Mapping[str, str], now: Mapping[str, str]
 
 
 def _entry(folder: Path, algo: str | None, env: str | None, mode: str | None) -> Mapping[str, Any]:
-    """The entry of the run's plan that is asked for, of those that trained something."""
+    """The entry of the run's plan with this algorithm, world and mode, of those that trained.
+
+    Raises:
+      BadInput: there is no such entry, or more than one algorithm or world to choose from.
+    """
     plan = read_plan(folder)
     if plan is None:
         parts = sorted(path.parent.name for path in folder.glob("*/plan.json"))

@@ -1,4 +1,4 @@
-"""A sweep from its request to its report."""
+"""A sweep, from its request to its report."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from irl_bench.plan.document import displaced, document, merge
 from irl_bench.plan.request import Request
 from irl_bench.running import runner
 from irl_bench.storage.files import locked
-from irl_bench.storage.plans import read_plan, write_plan
+from irl_bench.storage.plans import PlanDocument, read_plan, write_plan
 
 
 def sweep(
     request: Request, line: str = "", say: Callable[[str], None] = print
 ) -> list[dict[str, Any]]:
-    """Runs what is missing of a request, then writes `verdicts.json` and the report.
+    """Runs the missing cells of a request, then writes `verdicts.json` and the report.
 
     Args:
       request: what to run.
-      line: the command to note down in the report.
-      say: takes each line that is meant for the user.
+      line: the command that the report shows.
+      say: is called with each line for the user.
 
     Returns:
       The verdicts of everything in the folder's plan.
 
     Raises:
-      BadInput, StoreError: one line for the user.
-      runner.Interrupted: SIGTERM or SIGINT came; it is a SystemExit with status 75.
+      BadInput: the request cannot be run; one line for the user.
+      StoreError: a file of the folder is damaged or cannot be written; one line for the user.
+      runner.Interrupted: SIGTERM or SIGINT arrived; it is a SystemExit with status 75.
     """
     out, planned, compilations = compute(request, line, say)
     return finish(out, planned, compilations, say)
@@ -42,17 +43,23 @@ def sweep(
 
 def finish(
     out: Path,
-    planned: dict[str, Any],
+    planned: PlanDocument,
     compilations: dict[str, dict[str, int]],
     say: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-    """Writes the report of a folder once the cells of a sweep's document are there.
+    """Writes the report of a folder whose cells have been computed.
 
     Args:
-      planned: the sweep's document, as `compute` returns it.
+      out: the run's folder.
+      planned: the document of the sweep's plan, as `compute` returns it.
+      compilations: what was compiled, as `compute` returns it.
+      say: is called with each line for the user.
 
     Returns:
-      The verdicts of everything in the folder.
+      The verdicts of everything in the folder's plan.
+
+    Raises:
+      StoreError: a file of the folder is damaged or cannot be written.
     """
     with locked(out):
         data = report.load(out, partial=True)
@@ -67,8 +74,21 @@ def finish(
 
 def compute(
     request: Request, line: str, say: Callable[[str], None]
-) -> tuple[Path, dict[str, Any], dict[str, dict[str, int]]]:
-    """`sweep` without its report: (the run's folder, its plan's document, what was compiled)."""
+) -> tuple[Path, PlanDocument, dict[str, dict[str, int]]]:
+    """Runs the missing cells of a request, without the report.
+
+    Args:
+      request: what to run.
+      line: the command that the report shows.
+      say: is called with each line for the user.
+
+    Returns:
+      (the run's folder, the document of the sweep's plan, how often each program was compiled).
+
+    Raises:
+      BadInput: as `sweep`.
+      StoreError: as `sweep`.
+    """
     runner.check_options()
     plan = build(request)
     out = _folder(request.out)
@@ -85,8 +105,11 @@ def compute(
 
 
 def _folder(name: str) -> Path:
-    """The run's folder, made if need be. Raises BadInput if it cannot be one or nothing can be
-    written there."""
+    """The run's folder, which is created if it does not exist.
+
+    Raises:
+      BadInput: it cannot be a folder, or it is not writable.
+    """
     out = folders.expand(name)
     check_folder(out)
     try:
@@ -101,7 +124,11 @@ def _folder(name: str) -> Path:
 
 
 def check_folder(out: Path) -> None:
-    """Raises BadInput if `out`, or a folder it would lie in, is a file."""
+    """Checks that a folder exists or can be created.
+
+    Raises:
+      BadInput: `out` or one of its parents is a file, or the path cannot be used.
+    """
     try:
         for path in (out, *out.parents):
             if path.exists():

@@ -3,6 +3,8 @@
 import importlib.metadata
 import os
 
+os.environ["IRL_BENCH_CHECK_SHAPES"] = "1"  # irl_bench.core.shapes; programs inherit it
+
 # XLA's older way to fuse loops on a CPU compiles in two thirds of the time, and compiling is most
 # of what tests do. Set before JAX starts; programs that tests start inherit it. XLA ends a process
 # that names a flag it no longer has, as from 0.11 on.

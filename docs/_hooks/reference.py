@@ -10,6 +10,7 @@ Markdown files, and refuses a site that would load anything from a network.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import json
@@ -262,9 +263,8 @@ def _world(name: str) -> tuple[str, str]:
         modes.append((f"`{mode}`", values or "no change"))
     lines += ["## Modes", "", "The first mode is the world as it is.", ""]
     lines += [*_table(("mode", "change"), modes), "", "## Budgets", ""]
-    columns = [presets.budget_of(name, budget) for budget in presets.BUDGETS]
-    keys = dict.fromkeys(key for column in columns for key in column)
-    rows = [(f"`{key}`", *(_show(column.get(key, "")) for column in columns)) for key in keys]
+    budgets = [dataclasses.asdict(presets.budget_of(name, one)) for one in presets.BUDGETS]
+    rows = [(f"`{key}`", *(_show(budget[key]) for budget in budgets)) for key in budgets[0]]
     lines += _table(("number of", *presets.BUDGETS), rows)
     lines += _demonstrators(name)
     return found.help, "\n".join(lines)

@@ -85,8 +85,9 @@ def _modules() -> tuple[Any, Any]:
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")
-        from mujoco_playground import registry  # type: ignore[import-not-found]
-        from mujoco_playground._src import mjx_env  # type: ignore[import-not-found]
+        # The extra may not be installed.
+        from mujoco_playground import registry  # pyright: ignore[reportMissingImports]
+        from mujoco_playground._src import mjx_env  # pyright: ignore[reportMissingImports]
     return registry, mjx_env
 
 

@@ -1,10 +1,10 @@
-"""What adversarial algorithms have in common: rollouts of the policy, a discriminator fitted to
-them, and PPO on the reward that follows from it.
+"""The training loop that adversarial algorithms share: rollouts of the policy, a discriminator
+fitted to them, and PPO on the reward that follows from it.
 
-    repeat: collect with pi; fit the discriminator; judge the rollouts; improve pi
+    repeat: collect with pi; fit the discriminator; reward the rollouts; improve pi
                                          Ho and Ermon 2016 (arXiv 1606.03476), algorithm 1
 
-An algorithm states its logit and what it rewards (`Form`), and how its networks begin.
+An algorithm supplies its logit and its rewards (`Form`) and initialises its networks.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from irl_bench.core.types import Demonstrations, Spec, Task
 from irl_bench.nets.policies import Standardiser, view
 from irl_bench.nets.supervised import draw
 from irl_bench.rl import ppo
+from irl_bench.rollouts.experience import Transition
 
 SAMPLE = 128
-"""Rows of either side between which the distance of state distributions is taken."""
+"""Rows of either side from which the distance of the state distributions is estimated."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,25 +38,29 @@ class Config(discriminator.Config, ppo.AdversarialConfig):
     """Settings of adversarial algorithms: the discriminator's and PPO's."""
 
 
-@struct.dataclass
-class State:
-    """What an adversarial algorithm keeps between rounds."""
+class State(struct.PyTreeNode):
+    """Everything that an adversarial algorithm keeps between rounds."""
 
     policy: ppo.State
+    """PPO's state."""
     discriminator: discriminator.State
+    """The discriminator's state."""
     key: jax.Array
+    """Of the rounds to come."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Form:
-    """What an algorithm states. Each function is (params, steps of n rows) -> float32[n].
+    """What distinguishes one adversarial algorithm from another.
+
+    Each function is (params of the logit, n steps) -> float32[n].
 
     Attributes:
       logit: z, with D = sigmoid(z) the probability that a step is the expert's.
       policy_reward: what PPO maximises.
       learned_reward: what is stored as the learned reward.
       reads_actions: whether the logit reads actions.
-      reads_log_prob: whether it reads log pi(a|s).
+      reads_log_prob: whether the logit reads log pi(a|s).
     """
 
     logit: Logit
@@ -68,9 +73,17 @@ class Form:
 class Trainer:
     """Rounds of an adversarial algorithm.
 
+    Args:
+      spec: the world and its sizes.
+      config: the settings.
+      form: the algorithm's logit and rewards.
+
     Attributes:
       inner: PPO.
       discriminator: the discriminator that is fitted.
+
+    Raises:
+      BadInput: settings of PPO that contradict each other.
     """
 
     def __init__(self, spec: Spec, config: Config, form: Form):
@@ -86,11 +99,25 @@ class Trainer:
         )
 
     def begin(self, policy: ppo.State, params: Any, task: Task, key: jax.Array) -> State:
-        """A state before the first round, around a policy and the params of the logit."""
+        """The state before the first round.
+
+        Args:
+          policy: PPO's state.
+          params: of the logit, freshly initialised.
+          task: the data of the learner.
+          key: of the rounds to come.
+
+        Raises:
+          BadInput: as `Discriminator.init`.
+        """
         return State(policy, self.discriminator.init(params, task.demonstrations), key)
 
     def update(self, state: State, task: Task) -> tuple[State, dict[str, jax.Array]]:
-        """One round."""
+        """One round of collecting, fitting and improving.
+
+        Returns:
+          The new state, and the metrics of discriminator and PPO, float32[] each.
+        """
         key, fit_key, sample_key = jax.random.split(state.key, 3)
         policy, batch = self.inner.collect(state.policy, task.dials)
         rows = Rows.of(batch)
@@ -102,15 +129,15 @@ class Trainer:
             policy.round,
             fit_key,
         )
-        steps = self.discriminator.seen(fitted.inputs, rows)
+        steps = self.discriminator.policy_steps(fitted.inputs, rows)
         reward = self.form.policy_reward(fitted.params, steps).reshape(batch.reward.shape)
         metrics |= self._compare(fitted.inputs, task.demonstrations, batch, reward, sample_key)
         absorbing = self._absorbing(self.form.policy_reward, fitted)
-        policy, of_policy = self.inner.improve(policy, batch, reward, absorbing)
-        return State(policy, fitted, key), {**metrics, **of_policy}
+        policy, policy_metrics = self.inner.improve(policy, batch, reward, absorbing)
+        return State(policy, fitted, key), {**metrics, **policy_metrics}
 
     def learner(self, init: Callable[[jax.Array, Task], State]) -> Learner:
-        """The algorithm as the runner takes it; `init` is (key, task) -> state."""
+        """The algorithm as a `Learner`; `init` is (key, task) -> state before the first round."""
 
         def reward(state: State) -> dict[str, Any]:
             absorbing = self._absorbing(self.form.learned_reward, state.discriminator)
@@ -140,12 +167,14 @@ class Trainer:
     def _absorbing(
         self, reward: Callable[[Any, Steps], jax.Array], fitted: discriminator.State
     ) -> jax.Array | None:
-        """A reward of one step in the absorbing state, where log pi is 0; None without one."""
+        """The reward of one step in the absorbing state, where log pi is 0; float32[], or None
+        without such a state."""
         if not self.config.absorbing:
             return None
         return reward(fitted.params, self.discriminator.absorbed)[0]
 
     def _log_prob(self, policy: ppo.State) -> Callable[[jax.Array, jax.Array], jax.Array]:
+        """(observation[n, O], action[n, ...]) -> log pi(a|s) of a policy, float32[n]."""
         inputs, weights, network = self.inner.inputs(policy), policy.weights, self.inner.policy
 
         def log_prob(observation: jax.Array, action: jax.Array) -> jax.Array:
@@ -158,12 +187,12 @@ class Trainer:
         self,
         inputs: Standardiser,
         demos: Demonstrations,
-        batch: Any,
+        batch: Transition,
         reward: jax.Array,
         key: jax.Array,
     ) -> dict[str, jax.Array]:
-        """How far the policy's states are from the expert's, and the learned reward from the true
-        one; `key` is consumed."""
+        """The distance of the policy's states from the expert's, and the correlation of the
+        learned reward with the true one; `key` is consumed."""
         expert_key, policy_key = jax.random.split(key)
         size = self.spec.observation_size
         of_policy = batch.observation.reshape(-1, size)
@@ -179,9 +208,13 @@ class Trainer:
 
 
 def reject_mixup(algo: str, config: Config) -> None:
-    """Raises BadInput if `config` mixes steps, which have no log pi then."""
+    """Refuses mixup for an algorithm whose logit contains log pi.
+
+    Raises:
+      BadInput: `config.mixup` is set.
+    """
     if config.mixup:
         raise BadInput(
-            f"{algo} cannot use mixup: a mixture of steps has no log pi, which its logit holds; "
+            f"{algo} cannot use mixup: its logit contains log pi, which a mixture of steps lacks; "
             "nearest: mixup=false"
         )

@@ -1,4 +1,4 @@
-"""Algorithms, one file each. Adding one is its file and its line here."""
+"""Algorithms, one file each. To add one, write its file and add a line here."""
 
 ALGORITHMS = {
     "bc": "irl_bench.algos.bc",
@@ -20,4 +20,4 @@ ALGORITHMS = {
     "stored": "irl_bench.algos.stored",
     "untrained": "irl_bench.algos.untrained",
 }
-"""The one registry: name -> module with `Config` (optional) and `make(spec, config) -> Learner`."""
+"""The registry: name -> module with `Config` (optional) and `make(spec, config) -> Learner`."""

@@ -3,10 +3,10 @@
     minimise E_D[-log pi(a|s)]   (or the squared error)
                                                              Pomerleau 1988; Ross & Bagnell 2010
 
-with Adam, on demonstrations alone. A share of the episodes is held out; the weights of the round
-with the lowest held-out loss are kept, and training stops changing them after `patience` rounds
-without a new one. Features that never vary in the demonstrations are dropped: a random weight on a
-value that was never seen would act by accident the first time it appears.
+Adam fits the policy to the demonstrations. A share of the episodes is held out. The weights of the
+round with the lowest held-out loss are kept; after `patience` rounds without improvement they do
+not change any more. Features that are constant in the demonstrations are dropped, because their
+weights stay random and would disturb the action as soon as a feature takes another value.
 """
 
 from __future__ import annotations
@@ -71,23 +71,32 @@ class Config:
     )
 
 
-@struct.dataclass
-class State:
+class State(struct.PyTreeNode):
+    """Everything that is kept between rounds."""
+
     weights: Any
+    """Of the policy after the last round."""
     opt_state: Any
+    """Of the optimiser of `weights`."""
     best: PolicyParams
+    """The policy with the lowest held-out loss."""
     best_loss: jax.Array
+    """float32[]: its held-out loss."""
     stale: jax.Array
-    """int32: rounds since the best held-out loss."""
+    """int32[]: rounds since the lowest held-out loss."""
     key: jax.Array
+    """Of the rounds to come."""
 
 
 def best_of(task: Task, share: float) -> Task:
-    """The task with the `share` of its demonstrations that have the highest return, at least one,
-    in the order they had.
+    """The task with only those demonstrations that have the highest returns.
+
+    Args:
+      task: its demonstrations hold rewards.
+      share: of the demonstrations, rounded up to at least one. They keep their order.
 
     Raises:
-      BadInput: demonstrations without rewards.
+      BadInput: the demonstrations have no rewards.
     """
     demos = task.demonstrations
     if share == 1.0:
@@ -98,12 +107,20 @@ def best_of(task: Task, share: float) -> Task:
         )
     count = max(1, math.ceil(share * demos.mask.shape[0] - 1e-9))
     chosen = jnp.sort(jnp.argsort(-jnp.sum(demos.reward * demos.mask, 1))[:count])
-    return task.replace(demonstrations=jax.tree.map(lambda x: x[chosen], demos))
+    return dataclasses.replace(task, demonstrations=jax.tree.map(lambda x: x[chosen], demos))
 
 
 def split(task: Task, share: float) -> tuple[Data, Data]:
-    """Training and held-out rows: the last `share` of the episodes, at least one where there are
-    two."""
+    """Rows for training and held-out rows.
+
+    Args:
+      task: the data of the learner.
+      share: of the episodes, the last of which are held out: at least one of two or more. If none
+        is held out, the held-out rows are those of training.
+
+    Raises:
+      BadInput: the demonstrations have no actions.
+    """
     demos = task.demonstrations
     episodes = demos.mask.shape[0]
     held = min(max(1, round(share * episodes)), episodes - 1) if share > 0 else 0
@@ -116,6 +133,7 @@ def split(task: Task, share: float) -> tuple[Data, Data]:
 
 
 def make(spec: Spec, config: Config) -> Learner:
+    """Returns the learner of behavioural cloning. It acts with the mode of its policy."""
     policy = Policy(spec, config.hidden, config.first_scale)
     transform = optimiser(
         config.learning_rate, config.weight_decay, config.rounds * config.steps_per_round
@@ -149,8 +167,8 @@ def make(spec: Spec, config: Config) -> Learner:
         held_out = held_out_loss(
             policy, config.loss, PolicyParams(weights, state.best.inputs), test
         )
-        # A NaN loss counts as better, so that a broken seed shows in its policy instead of hiding
-        # behind its last good weights.
+        # A NaN loss counts as better. Otherwise a broken seed would hide behind its last good
+        # weights.
         better = ~(held_out >= state.best_loss) & (state.stale < config.patience)
         best = jax.tree.map(
             lambda new, old: jnp.where(better, new, old), weights, state.best.weights
@@ -174,7 +192,7 @@ def make(spec: Spec, config: Config) -> Learner:
     def act(params: PolicyParams, observation: jax.Array, key: jax.Array) -> jax.Array:
         return policy.mode(params.weights, params.inputs(observation))
 
-    # Somebody ranks the demonstrations before the best are chosen: about n log2 n comparisons.
+    # To choose the best, somebody ranks the demonstrations with about n log2 n comparisons.
     ranking = spec.demos * math.ceil(math.log2(spec.demos)) if config.top < 1.0 else 0
     consumes = Consumes(expert_queries=spec.labels(), preference_labels=ranking)
     return Learner(

@@ -1,12 +1,12 @@
-"""Best-of-n: of n rollouts of the clone that begin alike, the one that a reward learned from
-comparisons likes best.
+"""Best-of-n sampling: of n rollouts of the clone that begin alike, the one with the highest reward
+learned from comparisons is chosen.
 
-No policy is trained. Round k measures n = 2^k: the learned reward (proxy) and the true one (gold)
-of the chosen rollout, which is KL(best || clone) = log n - (n - 1) / n away from the clone per
-rollout. The mean over all choices of n out of N rollouts is
+No policy is trained. Round k measures the learned reward (proxy) and the true reward (gold) of the
+chosen one of n = 2^k rollouts. Its distance from the clone is KL(best || clone) = log n - (n - 1) /
+n per rollout. The mean over all choices of n out of N rollouts is
 
     sum_j C(j - 1, n - 1) / C(N, n) R_(j),
-                                        R_(j) that of the rollout whose proxy is the j-th lowest
+                                R_(j): reward of the rollout whose proxy is the j-th lowest
                                        Nakano et al. 2021 (arXiv 2112.09332), appendix I
                                        Gao et al. 2023 (arXiv 2210.10760), section 2
 """
@@ -29,30 +29,40 @@ from irl_bench.preferences import starts, trainer
 
 @dataclasses.dataclass(frozen=True)
 class Config(rlhf.Config):
-    """Settings of best-of-n: those of the clone and its reward, and how much is drawn."""
+    """Settings of best-of-n: those of the clone and of its reward, and the number of rollouts."""
 
     samples: int = setting(128, "N, rollouts that begin alike; a power of 2", low=2, high=65536)
-    begins: int = setting(32, "states that they begin in", low=1, high=65536)
+    begins: int = setting(32, "states that rollouts begin in", low=1, high=65536)
     warm: int = setting(
-        200, "these are within so many steps of the clone", unit="steps", low=1, high=100_000
+        200,
+        "the clone reaches these states within so many steps",
+        unit="steps",
+        low=1,
+        high=100_000,
     )
-    length: int = setting(100, "of a rollout", unit="steps", low=1, high=100_000)
+    length: int = setting(100, "length of a rollout", unit="steps", low=1, high=100_000)
 
 
 def kl(n: jax.Array) -> jax.Array:
-    """KL(best of n || one) = log n - (n - 1) / n, float32[...]."""
+    """KL(best of n || a single sample) = log n - (n - 1) / n, float32[...], for n float32[...]."""
     return jnp.log(n) - (n - 1.0) / n
 
 
 def weights(total: int, n: int) -> np.ndarray:
-    """float64[total]: C(j - 1, n - 1) / C(total, n), the probability that the j-th lowest is the
-    best of n drawn from all."""
+    """The probability that the j-th lowest of `total` values is the highest of n drawn from them,
+    C(j - 1, n - 1) / C(total, n) for j = 1 ... total; float64[total]."""
     j = np.arange(1, total + 1)
     log_choose = lambda a, b: gammaln(a + 1) - gammaln(b + 1) - gammaln(np.maximum(a - b, 0) + 1)
     return np.where(j >= n, np.exp(log_choose(j - 1, n - 1) - log_choose(total, n)), 0.0)
 
 
 def make(spec: Spec, config: Config) -> Learner:
+    """Returns the learner of best-of-n sampling, with a round for each n = 1, 2, 4 ... N.
+
+    Raises:
+      BadInput: `samples` is no power of 2, people are the teacher, AIRL's policy is the start, or
+        the settings of RLHF contradict each other.
+    """
     if config.samples & (config.samples - 1):
         near = 1 << (config.samples.bit_length() - 1)
         raise BadInput(f"samples={config.samples} is no power of 2; nearest: samples={near}")
@@ -71,13 +81,13 @@ def make(spec: Spec, config: Config) -> Learner:
         key, roll_key = jax.random.split(state.key)
         act = inner.draw(state.policy, state.policy.reference)
         world = spec.world.bind(task.dials)
-        found = starts.shared(
+        batch = starts.shared(
             world, act, config.begins, config.samples, config.warm, config.length, roll_key
         )
         reward = inner.rewards.reward_fn(
-            state.reward, found.next_observation, found.action, found.next_observation
+            state.reward, batch.next_observation, batch.action, batch.next_observation
         )
-        proxy, gold = jnp.mean(reward, -1), jnp.mean(found.reward, -1)
+        proxy, gold = jnp.mean(reward, -1), jnp.mean(batch.reward, -1)
         order = jnp.argsort(proxy, -1)
         n = 2.0**state.policy.round
         chosen = table[state.policy.round]
@@ -87,12 +97,12 @@ def make(spec: Spec, config: Config) -> Learner:
             "true_return": mean(gold) * config.episode_steps,
             "reference_kl": kl(n) / config.length,
             "reward_accuracy": state.held_out,
-            "cost": jnp.mean(found.cost),
+            "cost": jnp.mean(batch.cost),
         }
         policy = state.policy.replace(round=state.policy.round + 1)
         return state.replace(policy=policy, key=key), metrics
 
-    walked = rounds * config.begins * (config.warm + config.samples * config.length)
+    rollout_steps = rounds * config.begins * (config.warm + config.samples * config.length)
     learner = inner.learner(Consumes(preference_labels=config.labels))
-    consumes = dataclasses.replace(learner.consumes, env_steps=inner.pool_steps + walked)
+    consumes = dataclasses.replace(learner.consumes, env_steps=inner.pool_steps + rollout_steps)
     return dataclasses.replace(learner, update=update, rounds=rounds, consumes=consumes)

@@ -1,11 +1,11 @@
-"""Contrastive preference learning: comparisons by regret make the policy's own log-probabilities an
-advantage.
+"""Contrastive preference learning: the policy is fitted to comparisons directly, with its
+log-probabilities in the role of advantages.
 
     minimise -log e^{S(w)} / (e^{S(w)} + e^{lambda S(l)}),   S = alpha sum_t gamma^t log pi(a_t|s_t)
                                                  Hejna et al. 2024 (arXiv 2310.13639), eq. 5 and 7
 
-With gamma = lambda = 1 it is DPO under a uniform reference with beta = alpha. A lambda below 1
-makes likely losers cost more.
+With gamma = lambda = 1 it is DPO with a uniform reference and beta = alpha. With lambda below 1, a
+loser costs more the more likely it is under the policy.
 """
 
 from __future__ import annotations
@@ -41,19 +41,29 @@ def loss(
     label: jax.Array,
     weight: jax.Array,
 ) -> jax.Array:
-    """CPL's loss of pairs, float32[]; arguments as in `dpo.loss`. A tie is half of either
-    outcome."""
+    """CPL's loss of L pairs (eq. 5 and 7), float32[]. A tie counts as half of either outcome.
+
+    Args:
+      alpha: temperature.
+      discount: gamma along a segment.
+      conservative: lambda, factor on the loser's sum.
+      log_prob: log pi of the actions, float32[L, 2, H].
+      reference: not read.
+      label: float32[L]: 1 the first is preferred, 0 the second, 0.5 neither.
+      weight: float32[L] in {0, 1}.
+    """
     del reference
     total = alpha * jnp.sum(log_prob * discount ** jnp.arange(log_prob.shape[-1]), -1)
-    one, two = total[:, 0], total[:, 1]
-    first = jax.nn.softplus(conservative * two - one)
-    second = jax.nn.softplus(conservative * one - two)
-    return jnp.sum(weight * (label * first + (1.0 - label) * second)) / jnp.maximum(
+    first, second = total[:, 0], total[:, 1]
+    first_wins = jax.nn.softplus(conservative * second - first)
+    second_wins = jax.nn.softplus(conservative * first - second)
+    return jnp.sum(weight * (label * first_wins + (1.0 - label) * second_wins)) / jnp.maximum(
         jnp.sum(weight), 1.0
     )
 
 
 def make(spec: Spec, config: Config) -> Learner:
+    """Returns the learner of CPL."""
     return offline.make(
         spec,
         config,

@@ -1,9 +1,10 @@
 """DAgger: behavioural cloning on the states that the learner itself visits, labelled by the expert.
 
-Ross, Gordon & Bagnell 2011 (arXiv 1011.0686), algorithm 3.1: roll out the mixture beta_i pi* + (1 -
-beta_i) pi_i, ask the expert for its action at every state visited, aggregate, refit. The first
-round fits the demonstrations (beta = 1); the rest of the label budget is spent online, so that
-DAgger never uses more labels than behavioural cloning with all demonstrations.
+    repeat: roll out beta_i pi* + (1 - beta_i) pi_i; label its states with pi*; aggregate; refit
+                                Ross, Gordon & Bagnell 2011 (arXiv 1011.0686), algorithm 3.1
+
+The first round fits demonstrations alone (beta = 1). The rest of the label budget is spent online,
+so that DAgger never uses more labels than behavioural cloning with all demonstrations.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from irl_bench.core.settings import setting
 from irl_bench.core.types import Spec, Task
 from irl_bench.nets.policies import Policy, standardiser
 from irl_bench.nets.supervised import Data, PolicyParams, fit, flatten, optimiser
-from irl_bench.rollouts.scan import scan
+from irl_bench.rollouts.scan import observation_of, scan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Config:
     )
     beta: str = setting(
         "none",
-        "schedule of the expert's share of the driving",
+        "schedule of beta_i, the probability that the expert takes a step",
         choices=("none", "linear", "exponential"),
     )
     beta_decay: float = setting(
@@ -67,18 +68,23 @@ class Config:
     keep_constant: bool = setting(False, "keep features that are constant in the data")
 
 
-@struct.dataclass
-class State:
+class State(struct.PyTreeNode):
+    """Everything that is kept between rounds."""
+
     weights: Any
+    """Of the policy."""
     params: PolicyParams
+    """The policy, with the standardiser of its observations."""
     data: Data
-    """The aggregate at its final size; rows not yet filled have mask 0."""
+    """The aggregate at its final size; rows still to come have mask 0."""
     round: jax.Array
+    """int32[]: rounds done."""
     key: jax.Array
+    """Of the rounds to come."""
 
 
 def beta_at(config: Config, i: jax.Array) -> jax.Array:
-    """beta_i, the probability that the expert drives a step in round i >= 1, float32."""
+    """beta_i, the probability that the expert takes a step in round i >= 1; float32[]."""
     if config.beta == "linear":
         return jnp.maximum(0.0, 1.0 - i * config.beta_decay)
     if config.beta == "exponential":
@@ -87,8 +93,11 @@ def beta_at(config: Config, i: jax.Array) -> jax.Array:
 
 
 def budget(spec: Spec, config: Config) -> tuple[int, int, int]:
-    """(demonstrations used, rollouts per iteration, steps per rollout) within the labels that
-    all demonstrations hold."""
+    """Divides the labels that all demonstrations hold between demonstrations and rollouts.
+
+    Returns:
+      (demonstrations used, rollouts per iteration, steps per rollout).
+    """
     initial = min(max(1, round(config.initial * spec.demos)), spec.demos)
     online = spec.labels() - spec.labels(initial)
     steps = max(1, min(config.episode_steps, online // config.iterations)) if online else 1
@@ -96,6 +105,7 @@ def budget(spec: Spec, config: Config) -> tuple[int, int, int]:
 
 
 def make(spec: Spec, config: Config) -> Learner:
+    """Returns the learner of DAgger. It acts with the mode of its policy."""
     policy = Policy(spec, config.hidden, config.first_scale)
     transform = optimiser(config.learning_rate, config.weight_decay, config.steps_per_round)
     initial, episodes, steps = budget(spec, config)
@@ -119,8 +129,12 @@ def make(spec: Spec, config: Config) -> Learner:
     def rollout(
         params: PolicyParams, dials: Any, beta: jax.Array, key: jax.Array
     ) -> tuple[Data, jax.Array, jax.Array]:
-        """[episodes, steps] labelled states of the mixture, its departures into failure and its
-        steps out there."""
+        """Rolls out the mixture of expert and policy; `key` is consumed.
+
+        Returns:
+          episodes * steps labelled states; the number of departures into failure, float32[]; and
+          the number of steps that ended in failure, float32[].
+        """
         world = spec.world.bind(dials)
 
         def episode(key: jax.Array) -> Any:
@@ -130,7 +144,9 @@ def make(spec: Spec, config: Config) -> Learner:
                 expert_key, act_key, mix_key = jax.random.split(key, 3)
                 label = world.expert(state, expert_key)
                 action = jnp.where(
-                    jax.random.uniform(mix_key) < beta, label, act(params, state.obs, act_key)
+                    jax.random.uniform(mix_key) < beta,
+                    label,
+                    act(params, observation_of(state), act_key),
                 )
                 return action, label
 
@@ -152,9 +168,8 @@ def make(spec: Spec, config: Config) -> Learner:
     def update(state: State, task: Task) -> tuple[State, dict[str, jax.Array]]:
         key, rollout_key, fit_key = jax.random.split(state.key, 3)
         data, departures, off_steps = state.data, jnp.zeros(()), jnp.zeros(())
-        online = (state.round > 0).astype(
-            jnp.float32
-        )  # the first round fits the demonstrations alone
+        # The first round fits the demonstrations alone.
+        online = (state.round > 0).astype(jnp.float32)
         if episodes:
             beta = beta_at(config, state.round)
             new, departures, off_steps = rollout(state.params, task.dials, beta, rollout_key)
@@ -190,9 +205,11 @@ def make(spec: Spec, config: Config) -> Learner:
     def act(params: PolicyParams, observation: jax.Array, key: jax.Array) -> jax.Array:
         return policy.mode(params.weights, params.inputs(observation))
 
-    online = config.iterations * online_rows
+    online_labels = config.iterations * online_rows
     consumes = Consumes(
-        expert_queries=spec.labels(initial) + online, env_steps=online, interactive=True
+        expert_queries=spec.labels(initial) + online_labels,
+        env_steps=online_labels,
+        interactive=True,
     )
     return Learner(
         init=init,

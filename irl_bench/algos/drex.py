@@ -1,9 +1,10 @@
 """D-REX: a clone with more noise drives worse, so the noise ranks its rollouts and no teacher is
-asked.
+needed.
 
-Of two rollouts of the clone whose probabilities of a random action differ by at least `margin`,
-that with less noise wins. A reward of the state is fitted to snippets of such pairs, and PPO
-maximises it: it may promise more than the best of the data.
+Two rollouts of the clone form a pair if their probabilities of a random action differ by at least
+`margin`; the one with less noise wins. A reward of the state is fitted to snippets of such pairs
+and maximised with PPO. It may extrapolate beyond the best rollout.
+                                                              Brown et al. 2020 (arXiv 1907.03976)
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ class Config(ranked.Config):
 
 
 def make(spec: Spec, config: Config) -> Learner:
+    """Returns the learner of D-REX.
+
+    Raises:
+      BadInput: `pool_worlds` does not fit the levels of noise, or settings contradict each other.
+    """
     pool = ranked.Pool(spec, config)
     gap = pool.noise[None, :] - pool.noise[:, None]
     better, worse = (jnp.asarray(x) for x in np.nonzero(gap >= max(config.margin, 1e-3) - 1e-6))

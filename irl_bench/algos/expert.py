@@ -1,4 +1,4 @@
-"""The world's own expert: the reference that regret is measured against. Nothing is learned."""
+"""The world's own expert, against which regret is measured. It learns nothing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from irl_bench.core.types import Spec, Task
 
 
 def make(spec: Spec, config: None = None) -> Learner:
+    """Returns a learner with 0 rounds that lets the world's expert act."""
+
     def init(key: jax.Array, task: Task) -> jax.Array:
         return jnp.zeros(())
 

@@ -1,18 +1,20 @@
-"""Generative adversarial imitation learning: a policy trained to be taken for the expert.
+"""Generative adversarial imitation learning: a policy learns to be mistaken for the expert by a
+discriminator.
 
     max_D E_expert[log D] + E_policy[log(1 - D)],   policy: PPO on a reward that grows with D
                                                  Ho and Ermon 2016 (arXiv 1606.03476), algorithm 1
 
-The world's `done` ends no episode by default, so a discriminator that cannot tell anything rewards
-neither living nor dying, whatever the form of the reward (Kostrikov et al. 2019, arXiv 1809.02925,
-on that bias). With `absorbing` it does, into a state that is judged like any other and whose reward
-counts for ever (their section 4.2), which is as neutral.
+By default the world's `done` ends no episode. A discriminator that has learned nothing then rewards
+neither survival nor failure, whatever the form of the reward (Kostrikov et al. 2019, arXiv
+1809.02925, describe this bias). With `absorbing`, `done` leads into an absorbing state. The
+discriminator rewards it like any other state, and that reward counts for ever (section 4.2 of their
+paper), which is equally neutral.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -31,18 +33,22 @@ class Config(trainer.Config):
 
     learning_rate: float = setting(2e-4, "Adam's step size in the first round", low=1e-8, high=1.0)
     discount: float = setting(0.9, "gamma", low=0.0, high=1.0)
-    # Without a memory some seeds go in circles: what the policy did before is no longer told from
-    # the expert.
+    # Without a memory some seeds go in circles, because the discriminator forgets what earlier
+    # policies did.
     replay: int = setting(
-        40, "rounds whose steps are negatives, this one and those before it; 0: all steps of this "
-            "one alone", unit="rounds",
-        low=0, high=10_000,
-    )  # fmt: skip
-    log_std_min: float = setting(-4.0, "its lower bound", low=MIN_LOG_STD, high=MAX_LOG_STD)
-    log_std_max: float = setting(-2.0, "its upper bound", low=MIN_LOG_STD, high=MAX_LOG_STD)
+        40,
+        "rounds whose steps are negatives, the current one included; 0: all steps of the current "
+        "round alone",
+        unit="rounds",
+        low=0,
+        high=10_000,
+    )
+    log_std_min: float = setting(-4.0, "lower bound of log_std", low=MIN_LOG_STD, high=MAX_LOG_STD)
+    log_std_max: float = setting(-2.0, "upper bound of log_std", low=MIN_LOG_STD, high=MAX_LOG_STD)
     policy_delay: int = setting(
         5,
-        "rounds at the start in which the policy is held and only what judges it is fitted",
+        "rounds at the start in which the policy is frozen and only its value and the "
+        "discriminator are fitted",
         unit="rounds",
         low=0,
         high=10**6,
@@ -50,7 +56,7 @@ class Config(trainer.Config):
 
     inputs: str = setting(
         "state_transition",
-        "what the discriminator sees",
+        "what the discriminator reads",
         choices=("state", "state_action", "state_transition"),
     )
     reward: str = setting(
@@ -61,7 +67,11 @@ class Config(trainer.Config):
 
 
 def make(spec: Spec, config: Config) -> Learner:
-    """GAIL with a free network as logit."""
+    """Returns the learner of GAIL, whose logit is a free network.
+
+    Raises:
+      BadInput: settings of PPO that contradict each other.
+    """
     network = Network(tuple(config.disc_hidden), config.spectral_norm)
 
     def logit(params: Any, steps: Steps) -> jax.Array:
@@ -70,7 +80,7 @@ def make(spec: Spec, config: Config) -> Learner:
             "state_action": (steps.observation, steps.action),
             "state_transition": (steps.observation, steps.next_observation),
         }[config.inputs]
-        return network.apply({"params": params}, jnp.concatenate(parts, -1))  # type: ignore[return-value]
+        return cast(jax.Array, network.apply({"params": params}, jnp.concatenate(parts, -1)))
 
     def reward(params: Any, steps: Steps) -> jax.Array:
         return reward_of(logit(params, steps), config.reward)

@@ -1,9 +1,10 @@
-"""What a learned reward says of rollouts it never saw, beside what they earned. It learns nothing.
+"""Compares a learned reward with the true one on new rollouts of the world's expert. It learns
+nothing.
 
-The world's expert drives: set it to a better one than the reward was learned from. In rollout r of
-R its action is replaced by a uniformly random one with a probability that rises linearly from 0 to
-`noise`, so that there are rollouts of many returns. Round r holds the true and the learned return
-of rollout r.
+The expert should be better than the one from which the reward was learned. In rollout r of R its
+action is replaced by a uniformly random one with a probability that rises linearly with r from 0 to
+`noise`, so that the returns differ widely. Round r reports the true and the learned return of
+rollout r.
 """
 
 from __future__ import annotations
@@ -21,38 +22,47 @@ from irl_bench.core.learner import Consumes, Learner
 from irl_bench.core.settings import setting
 from irl_bench.core.types import Spec, Task
 from irl_bench.preferences import trainer
-from irl_bench.rollouts.scan import scan
+from irl_bench.rollouts.scan import observation_of, scan
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Settings of a judgement."""
+    """Settings of the comparison of two rewards."""
 
     rollouts: int = setting(
-        128, "R, rollouts over the horizon; as many rounds", unit="rounds", low=2, high=65536
+        128,
+        "R, rollouts over the horizon, with one round for each",
+        unit="rounds",
+        low=2,
+        high=65536,
     )
     noise: float = setting(
-        1.0, "probability of a random action in the last of them", low=0.0, high=1.0
+        1.0, "probability of a random action in the last rollout", low=0.0, high=1.0
     )
 
 
-@struct.dataclass
-class State:
+class State(struct.PyTreeNode):
+    """The returns of all rollouts."""
+
     true: jax.Array
-    """float32[R]: what the world paid for each rollout."""
+    """float32[R]: return of each rollout by the world's reward."""
     learned: jax.Array
-    """float32[R]: what the learned reward would have."""
+    """float32[R]: return of each rollout by the learned reward."""
     round: jax.Array
-    """int32."""
+    """int32[]: rounds done."""
 
 
 def takes(config: Config) -> tuple[Part, ...]:
-    """The reward of an earlier run."""
+    """The parts of an earlier run that are needed: its reward."""
     return ("reward",)
 
 
 def make(spec: Spec, config: Config) -> Learner:
-    """A learner whose rounds are the rollouts, one each."""
+    """Returns a learner that makes all rollouts at its start and reports one in each round.
+
+    Raises:
+      BadInput: there is no donor.
+    """
     reward_fn = donor_of(spec).reward_fn
     assert reward_fn is not None
     chance = jnp.linspace(0.0, config.noise, config.rollouts)
@@ -66,12 +76,13 @@ def make(spec: Spec, config: Config) -> Learner:
 
         def act(states: WorldState, _: None, key: jax.Array) -> tuple[jax.Array, jax.Array]:
             expert_key, noise_key = jax.random.split(key)
-            meant = jax.vmap(world.expert)(states, jax.random.split(expert_key, config.rollouts))
-            action = trainer.replaced(spec, meant, chance, noise_key)
+            chosen = jax.vmap(world.expert)(states, jax.random.split(expert_key, config.rollouts))
+            action = trainer.replaced(spec, chosen, chance, noise_key)
             return action, action
 
         def record(before: WorldState, after: WorldState, _: None, action: jax.Array) -> Any:
-            return after, None, (after.reward, reward_fn(params, before.obs, action, after.obs))
+            learned = reward_fn(params, observation_of(before), action, observation_of(after))
+            return after, None, (after.reward, learned)
 
         keys = jax.random.split(key, spec.horizon)
         _, (true, learned) = scan(world, act, record, start, keys, worlds=True)

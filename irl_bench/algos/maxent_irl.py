@@ -1,11 +1,11 @@
-"""Maximum causal entropy inverse RL, exact, on a world whose dynamics are a table.
+"""Maximum causal entropy inverse RL, solved exactly on a world whose dynamics are a table.
 
     maximise over w:  E_D[sum gamma^t w·phi] - V_w(start),   gradient  E_D[phi] - E_pi_w[phi]
                           Ziebart et al. 2010; Gleave and Toyer 2022 (arXiv 2203.11409), section 2
 
-pi_w is the soft-optimal policy of the reward w·phi, by soft value iteration, and its discounted
-occupancy is a linear solve, so the only sampling is that of the demonstrations. The dual is
-concave: what it finds is the answer that samplers are compared with.
+pi_w is the soft-optimal policy of the reward w·phi. Soft value iteration computes it, and a linear
+solve gives its discounted occupancy. So only the demonstrations are a sample. The objective is
+concave, so its maximum is the exact answer with which sampling algorithms can be compared.
 """
 
 from __future__ import annotations
@@ -37,30 +37,46 @@ class Config:
     )
     features: str = setting(
         "world",
-        "what the reward is linear in: the world's features or every state",
+        "what the reward is linear in: the world's features, or an indicator of each state",
         choices=("world", "states"),
     )
     l2: float = setting(0.0, "weight of the penalty |w|² / 2", low=0.0, high=1e3)
 
 
-@struct.dataclass
-class State:
+class State(struct.PyTreeNode):
+    """Everything that is kept between rounds."""
+
     weights: jax.Array
-    """float32[F]."""
+    """w, float32[F]: one per feature."""
     opt_state: Any
+    """Of the optimiser of `weights`."""
     log_policy: jax.Array
-    """float32[S, A]."""
+    """log pi_w, float32[S, A]."""
 
 
 def demonstrated(demos: Demonstrations, features: jax.Array) -> jax.Array:
-    """(1 - gamma) times the demonstrations' discounted feature sums, float32[F], normalised for
-    their finite length."""
+    """The demonstrations' mean features, discounted by gamma^t.
+
+    The weights of all steps are normalised to sum 1, since demonstrations have finite length.
+
+    Args:
+      demos: N episodes of T one-hot observations of S states.
+      features: phi, float32[S, F].
+
+    Returns:
+      float32[F].
+    """
     length = demos.mask.shape[1]
     weight = demos.mask * DISCOUNT ** jnp.arange(length)
     return jnp.einsum("nt,nts,sf->f", weight, demos.observation, features) / jnp.sum(weight)
 
 
 def make(spec: Spec, config: Config) -> Learner:
+    """Returns the learner of maximum causal entropy IRL, which acts by sampling from pi_w.
+
+    Raises:
+      BadInput: the world's dynamics are not a table.
+    """
     if not isinstance(spec.world, Tabular):
         raise BadInput(
             f"maxent_irl needs a world whose dynamics are a table, which {spec.world.name} is not; "
@@ -78,7 +94,7 @@ def make(spec: Spec, config: Config) -> Learner:
         )
 
     def solve(weights: jax.Array, task: Task) -> tuple[jax.Array, jax.Array]:
-        """log pi float32[S, A] and feature expectations float32[F] under the reward `weights`."""
+        """log pi_w, float32[S, A], and its feature expectations, float32[F]."""
         world = cast(Tabular, spec.world.bind(task.dials))
         transitions = world.transitions()
         q, v = soft_values(transitions, features() @ weights)
@@ -103,9 +119,9 @@ def make(spec: Spec, config: Config) -> Learner:
         (weights, opt_state), _ = jax.lax.scan(
             step, (state.weights, state.opt_state), None, length=config.steps_per_round
         )
-        log_policy, found = solve(weights, task)
+        log_policy, expectations = solve(weights, task)
         metrics = {
-            "feature_gap": jnp.max(jnp.abs(found - target)),
+            "feature_gap": jnp.max(jnp.abs(expectations - target)),
             "reward_norm": jnp.linalg.norm(weights),
         }
         return State(weights, opt_state, log_policy), metrics

@@ -1,12 +1,13 @@
-"""Proximal policy optimisation on a given reward: a control for algorithms that learn one, and a
-way to train on theirs.
+"""Proximal policy optimisation on a fixed reward: a control for algorithms that learn a reward, and
+a way to train on the reward of an earlier run.
 
 * reward=true: the world's own.
-* reward=constant: 1 at every step. Nothing can be learned from it, so a survival leak would show.
-* reward=learned: the fixed reward of an earlier run (`--given=FILE_OR_RUN`).
+* reward=constant: 1 at every step. It teaches nothing, unless ends of episodes leak into it.
+* reward=learned: the reward of an earlier run (`--given=FILE_OR_RUN`).
 
 The loop is `irl_bench.rl.ppo`. By default the policy starts at random, and demonstrations only set
 the scale of its observations.
+    Schulman et al. 2017 (arXiv 1707.06347)
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from irl_bench.rl import ppo
 
 @dataclasses.dataclass(frozen=True)
 class Config(ppo.Config):
-    """Settings of PPO on a given reward."""
+    """Settings of PPO on a fixed reward."""
 
     reward: str = setting("true", "what is maximised", choices=("true", "constant", "learned"))
     init: str = setting(
@@ -37,14 +38,18 @@ class Config(ppo.Config):
 
 
 def takes(config: Config) -> tuple[Part, ...]:
-    """The reward of an earlier run, with `reward=learned`."""
+    """The parts of an earlier run that are needed: its reward, with `reward=learned`."""
     return ("reward",) if config.reward == "learned" else ()
 
 
 def make(spec: Spec, config: Config) -> Learner:
-    """PPO whose reward is what `config.reward` names."""
+    """Returns the learner of PPO on the reward that `config.reward` names.
+
+    Raises:
+      BadInput: a learned reward without a donor, or settings that contradict each other.
+    """
     donor = donor_of(spec) if config.reward == "learned" else None
-    # A learned reward values what follows an end only if its algorithm saw ends.
+    # A learned reward holds a value for the time after an end only with an absorbing state.
     absorbing = donor is not None and donor.config.get("absorbing", False)
     inner = ppo.PPO(spec, config, terminate=donor is None or absorbing)
 

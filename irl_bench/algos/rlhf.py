@@ -1,24 +1,23 @@
-"""Reinforcement learning from (simulated) human feedback: clone, learn a reward from comparisons,
-optimise it near the clone.
+"""Reinforcement learning from human feedback, simulated or real: clone the expert, learn a reward
+from comparisons, and maximise it close to the clone.
 
     1. SFT: pi_ref, a clone of the demonstrations
     2. reward: Bradley-Terry on segments of pi_ref's rollouts
     3. PPO on r - beta log(pi / pi_ref)
                                                  Ouyang et al. 2022 (arXiv 2203.02155), figure 2
 
-All labels are asked for once, before the first round; `rlhf_iterated` asks again. A reward knows
-nothing of states that its segments never reached, and a clone may leave the lane on one side alone.
-So the rollouts that are compared hold random actions too (docs/lab/2026-11-25-noise-and-kl.md).
+The teacher gives all labels once, in the first round; `rlhf_iterated` asks again. A learned reward
+is arbitrary in states that no segment reached, and a clone may leave the lane on one side only. So
+the rollouts that are compared contain random actions too (docs/lab/2026-11-25-noise-and-kl.md).
 
-With `teacher=human` the comparisons are those of a folder that `launch/label.py` has filled
-(`--given=FOLDER`), the same for every seed. With `init=airl` a run of AIRL (`--given=RUN`) gives the
-first policy and the first reward, in place of step 1.
+With `teacher=human` the comparisons come from a folder that `launch/label.py` has filled
+(`--given=FOLDER`). They are the same for every seed. With `init=airl` the first policy and the
+first reward come from a run of AIRL (`--given=RUN`) in place of step 1.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +29,7 @@ from irl_bench.core.types import Spec, Task
 from irl_bench.preferences import inverse, queries, teachers, trainer
 from irl_bench.preferences.reward_model import Comparisons, Segments
 from irl_bench.rl.ppo import is_zero
+from irl_bench.rollouts.experience import Act
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Config(trainer.Config):
 
     labels: int = setting(
         1000,
-        "comparisons that the teacher is asked for, in all",
+        "comparisons that the teacher is asked for, over all iterations",
         unit="labels",
         low=10,
         high=10_000_000,
@@ -46,10 +46,10 @@ class Config(trainer.Config):
     teacher: str = setting("oracle", "who compares", choices=(*teachers.TEACHERS, PEOPLE))
     queries: str = setting("uniform", "which pairs are asked about", choices=queries.QUERIES)
     pool: str = setting(
-        "policy", "whose rollouts are compared: the current policy's, or half of them the "
-                  "reference's",
+        "policy",
+        "whose rollouts are compared: the current policy's, or half of them the reference's",
         choices=("policy", "both"),
-    )  # fmt: skip
+    )
     pool_noise: float = setting(
         0.3,
         "probability of a random action in the last of these rollouts; it rises from 0 in the "
@@ -58,16 +58,25 @@ class Config(trainer.Config):
         high=1.0,
     )
     init: str = setting(
-        "bc", "what it begins with and is measured from: a clone of the demonstrations, or AIRL's "
-              "policy, and its reward too",
+        "bc",
+        "first policy and reference: a clone of the demonstrations, or AIRL's policy, with AIRL's "
+        "reward as the first reward",
         choices=("bc", "airl"),
-    )  # fmt: skip
-    shuffled: bool = setting(False, "permute the answers, so that they say nothing (a control)")
+    )
+    shuffled: bool = setting(
+        False, "permute the answers, so that they carry no information (a control)"
+    )
 
 
 def takes(config: Config) -> tuple[Part, ...]:
-    """People's comparisons with `teacher=human`; the policy and the reward of a run of AIRL with
-    `init=airl`."""
+    """The parts of an earlier run that are needed.
+
+    With `teacher=human` they are people's comparisons, with `init=airl` the policy and the reward
+    of a run of AIRL.
+
+    Raises:
+      BadInput: both are set.
+    """
     if config.teacher == PEOPLE and config.init == "airl":
         raise BadInput("teacher=human and init=airl both need --given; nearest: init=bc")
     if config.teacher == PEOPLE:
@@ -76,12 +85,20 @@ def takes(config: Config) -> tuple[Part, ...]:
 
 
 def make(spec: Spec, config: Config) -> Learner:
-    """RLHF with a simulated teacher, or with people's comparisons."""
+    """Returns the learner of RLHF, with a simulated teacher or with people's comparisons.
+
+    Raises:
+      BadInput: a donor is missing or does not fit, or settings contradict each other.
+    """
     return from_people(spec, config) if config.teacher == PEOPLE else train(spec, config)
 
 
 def from_people(spec: Spec, config: Config) -> Learner:
-    """The learner whose comparisons people have made before. Raises BadInput if none are given."""
+    """Returns the learner of RLHF on comparisons that people have made before.
+
+    Raises:
+      BadInput: no comparisons come with `--given`, or settings contradict each other.
+    """
     donor = spec.donor
     if donor is None or donor.algo != PEOPLE:
         raise BadInput(
@@ -97,11 +114,11 @@ def from_people(spec: Spec, config: Config) -> Learner:
     def ask(state: trainer.State, task: Task, key: jax.Array) -> tuple[Segments, Comparisons]:
         assert task.given is not None
         observation, action, first, second, label = task.given.comparisons
-        # No world paid a reward along these segments, so it reads 0.
+        # People compared these segments without rewards, so their rewards are 0 here.
         segments = Segments(observation, action, jnp.zeros(observation.shape[:2]))
         return segments, Comparisons(first, second, label, jnp.ones(len(label)))
 
-    # The clips are rollouts of a clone of demonstrations of their own.
+    # The clips come from another clone, whose demonstrations and steps count here.
     learner = trainer.Trainer(
         spec, config, ask, facts["answers"], facts["segments"], pool_steps=facts["env_steps"]
     )
@@ -111,7 +128,17 @@ def from_people(spec: Spec, config: Config) -> Learner:
 
 
 def train(spec: Spec, config: Config, iterations: int = 1, restart: bool = False) -> Learner:
-    """The learner that asks `iterations` times for its share of the labels."""
+    """Returns the learner of RLHF with a simulated teacher.
+
+    Args:
+      spec: the world and its sizes.
+      config: the settings.
+      iterations: K; the teacher is asked K times for an equal share of the labels.
+      restart: whether the policy returns to the reference when an iteration begins.
+
+    Raises:
+      BadInput: settings that contradict each other.
+    """
     return asking(spec, config, iterations, restart).learner(
         Consumes(preference_labels=config.labels)
     )
@@ -120,7 +147,7 @@ def train(spec: Spec, config: Config, iterations: int = 1, restart: bool = False
 def asking(
     spec: Spec, config: Config, iterations: int = 1, restart: bool = False
 ) -> trainer.Trainer:
-    """The trainer that does."""
+    """Returns the trainer that `train` makes a learner of. Arguments and errors are the same."""
     if config.labels % iterations:
         near = max(config.labels // iterations, 10) * iterations
         raise BadInput(
@@ -131,14 +158,15 @@ def asking(
     each = config.pool_worlds * (config.pool_steps // min(config.segment, config.pool_steps))
     if each < 2:
         raise BadInput(
-            f"pool_worlds={config.pool_worlds} gives one segment, nothing to compare; nearest: "
-            "pool_worlds=2"
+            f"pool_worlds={config.pool_worlds} gives a single segment, with none to compare it "
+            "with; nearest: pool_worlds=2"
         )
     if iterations == 1 and config.queries != "uniform":
-        raise BadInput(f"queries={config.queries}: before the only labels no reward is fitted that "
-                       "could be unsure; nearest: "
-                       "--algo=rlhf_iterated "
-                       f"--rlhf_iterated.queries={config.queries}")  # fmt: skip
+        raise BadInput(
+            f"queries={config.queries} needs a fitted reward, but all labels are asked for before "
+            "the first fit; nearest: --algo=rlhf_iterated "
+            f"--rlhf_iterated.queries={config.queries}"
+        )
     teacher = teachers.TEACHERS[config.teacher]
 
     def ask(state: trainer.State, task: Task, key: jax.Array) -> tuple[Segments, Comparisons]:
@@ -154,46 +182,46 @@ def asking(
         )
         first, second = queries.pairs(config.queries, each, count, pair_key)
         margin = learner.rewards.margins(state.reward, segments, first, second)
-        # The first candidates are as good as any while no reward has been fitted yet.
+        # While no reward has been fitted, the first candidates are as good as any.
         chosen = jnp.where(
             learner.iteration(state) == 0,
             jnp.arange(count),
             queries.choose(config.queries, margin, count),
         )
         first, second = first[chosen], second[chosen]
-        known = teachers.pool_of(teacher, segments.reward)
+        pool = teachers.pool_of(teacher, segments.reward)
         label, weight = teachers.answer(
-            teacher, segments.reward[first], segments.reward[second], known, answer_key
+            teacher, segments.reward[first], segments.reward[second], pool, answer_key
         )
         if config.shuffled:
             order = jax.random.permutation(shuffle_key, count)
             label, weight = label[order], weight[order]
         return segments, Comparisons(first, second, label, weight)
 
-    def noisy(act: Any) -> Any:
+    def noisy(act: Act) -> Act:
         if is_zero(config.pool_noise):
             return act
         return trainer.noisy(
             spec, act, jnp.linspace(0.0, 1.0, config.pool_worlds) * config.pool_noise
         )
 
-    def acting(state: trainer.State) -> Any:
-        own = learner.draw(state.policy, state.policy.weights["policy"])
+    def acting(state: trainer.State) -> Act:
+        current = learner.draw(state.policy, state.policy.weights["policy"])
         if config.pool == "policy":
-            return own
+            return current
         reference = learner.draw(state.policy, state.policy.reference)
         half = jnp.arange(config.pool_worlds) % 2 == 0
 
-        def act(observation: jax.Array, key: jax.Array) -> Any:
+        def act(observation: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
             pick = lambda a, b: jnp.where(half.reshape(-1, *[1] * (a.ndim - 1)), a, b)
-            return jax.tree.map(pick, own(observation, key), reference(observation, key))
+            return jax.tree.map(pick, current(observation, key), reference(observation, key))
 
         return act
 
     pool_steps = iterations * config.pool_worlds * config.pool_steps
     if config.init == "airl" and config.statistics != "demonstrations":
         raise BadInput(
-            "init=airl goes on seeing what AIRL's policy saw; nearest: statistics=demonstrations"
+            "init=airl keeps the standardiser of AIRL's policy; nearest: statistics=demonstrations"
         )
     start = inverse.Start(spec, config.hidden) if config.init == "airl" else None
     learner = trainer.Trainer(

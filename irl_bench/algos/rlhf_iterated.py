@@ -1,8 +1,8 @@
-"""RLHF that asks again: the labels are spent in iterations, each about rollouts of the policy as it
-is then.
+"""RLHF in iterations: the labels are spent in equal shares, each on rollouts of the policy of that
+time.
 
-At equal labels with `rlhf`. What the policy exploits in one iteration it is asked about in the
-next; the reward is refitted to all answers so far.
+The number of labels is that of `rlhf`. Behaviour with which the policy exploits the reward in one
+iteration is compared in the next, and the reward is fitted to all answers so far.
       Christiano et al. 2017 (arXiv 1706.03741), section 2.2; Bai et al. 2022 (arXiv 2204.05862)
 """
 
@@ -29,17 +29,21 @@ class Config(rlhf.Config):
         low=1,
         high=1_000_000,
     )
-    iterations: int = setting(5, "how often labels are asked for", low=1, high=1000)
+    iterations: int = setting(5, "how often the teacher is asked", low=1, high=1000)
     restart: bool = setting(False, "begin each iteration with the reference policy")
 
 
 def takes(config: Config) -> tuple[Part, ...]:
-    """The policy and the reward of a run of AIRL, with `init=airl`."""
+    """The parts of an earlier run that are needed: policy and reward of AIRL, with `init=airl`."""
     return inverse.PARTS if config.init == "airl" else ()
 
 
 def make(spec: Spec, config: Config) -> Learner:
-    """RLHF that asks for its labels in `config.iterations` equal shares."""
+    """Returns the learner of RLHF that gets its labels in `config.iterations` equal shares.
+
+    Raises:
+      BadInput: people are the teacher, a donor is missing, or settings contradict each other.
+    """
     if config.teacher == "human":
         raise BadInput(
             "teacher=human answers once, before the training; nearest: --algo=rlhf "

@@ -1,7 +1,8 @@
-"""Soft actor-critic on the world's own reward: a control, and a trainer of demonstrators where PPO
-stops short.
+"""Soft actor-critic on the world's own reward: a control, and a way to train demonstrators that PPO
+cannot train well enough.
 
-The loop is `irl_bench.rl.sac`. The policy starts at random and sees no demonstration.
+The loop is `irl_bench.rl.sac`. The policy starts at random and uses no demonstrations.
+    Haarnoja et al. 2018 (arXiv 1812.05905)
 """
 
 from __future__ import annotations
@@ -16,6 +17,11 @@ Config = sac.Config
 
 
 def make(spec: Spec, config: sac.Config) -> Learner:
+    """Returns the learner of SAC on the world's own reward.
+
+    Raises:
+      BadInput: a discrete world, or settings that contradict each other.
+    """
     inner = sac.SAC(spec, config)
 
     def update(state: sac.State, task: Task) -> tuple[sac.State, dict[str, jax.Array]]:

@@ -1,5 +1,5 @@
-"""A policy that an earlier run has learned, as it is: what becomes of it where the dials have
-changed. It learns nothing."""
+"""A policy that an earlier run has learned, unchanged, to see how it does under other dials. It
+learns nothing."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from irl_bench.core.types import Spec, Task
 
 
 def takes(config: None) -> tuple[Part, ...]:
-    """The policy of an earlier run."""
+    """The parts of an earlier run that are needed: its policy."""
     return ("policy",)
 
 
 def make(spec: Spec, config: None = None) -> Learner:
-    """A learner of no rounds whose policy is the donor's."""
+    """Returns a learner with 0 rounds whose policy is the donor's.
+
+    Raises:
+      BadInput: there is no donor.
+    """
     donor = donor_of(spec)
 
     def init(key: jax.Array, task: Task) -> Any:

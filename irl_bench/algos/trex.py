@@ -1,9 +1,9 @@
-"""T-REX: a reward that explains a ranking of rollouts, and so may be extrapolated beyond the best
-of them.
+"""T-REX: a reward is fitted to a ranking of rollouts, so that it may extrapolate beyond the best of
+them.
 
-The rollouts are those of D-REX, a clone's with more and more noise, but here somebody ranks them by
-their true return. A reward of the state is fitted to snippets of pairs of them, and PPO maximises
-it.
+The rollouts are those of D-REX, a clone's with more and more noise, but here a teacher ranks them
+by true return. A reward of the state is fitted to snippets of pairs of rollouts and maximised
+with PPO.
                                                               Brown et al. 2019 (arXiv 1904.06387)
 """
 
@@ -27,6 +27,11 @@ class Config(ranked.Config):
 
 
 def make(spec: Spec, config: Config) -> Learner:
+    """Returns the learner of T-REX.
+
+    Raises:
+      BadInput: `pool_worlds` does not fit the levels of noise, or settings contradict each other.
+    """
     pool = ranked.Pool(spec, config)
 
     def ask(state: trainer.State, task: Task, key: jax.Array) -> tuple[Segments, Comparisons]:
@@ -34,18 +39,22 @@ def make(spec: Spec, config: Config) -> Learner:
         segments, total = pool(
             learner.draw(state.policy, state.policy.reference), task.dials, pool_key
         )
-        one = jax.random.randint(pair_key, (config.pairs,), 0, pool.worlds)
-        two = (one + jax.random.randint(step_key, (config.pairs,), 1, pool.worlds)) % pool.worlds
-        first, second = pool.snippets(one, two, at_key)
-        gap = total[one] - total[two]
+        first = jax.random.randint(pair_key, (config.pairs,), 0, pool.worlds)
+        step = jax.random.randint(step_key, (config.pairs,), 1, pool.worlds)
+        second = (first + step) % pool.worlds
+        first_snippet, second_snippet = pool.snippets(first, second, at_key)
+        gap = total[first] - total[second]
         return segments, Comparisons(
-            first, second, jnp.where(gap == 0, 0.5, gap > 0), jnp.ones(config.pairs)
+            first_snippet,
+            second_snippet,
+            jnp.where(gap == 0, 0.5, gap > 0),
+            jnp.ones(config.pairs),
         )
 
     learner = trainer.Trainer(
         spec, config, ask, config.pairs, pool.segments, pool.worlds * config.pool_steps
     )
-    # A ranking of n takes about n log2 n comparisons, however many pairs are then read off it.
+    # A ranking of n rollouts takes about n log2 n comparisons, however many pairs are used.
     return learner.learner(
         Consumes(preference_labels=pool.worlds * math.ceil(math.log2(pool.worlds)))
     )

@@ -1,5 +1,5 @@
-"""A freshly initialised policy: the level that a curve must beat before its slope means
-anything. Nothing is learned."""
+"""A freshly initialised policy: the level that a curve must beat before its slope means anything.
+It learns nothing."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from irl_bench.nets.policies import Policy
 
 
 def make(spec: Spec, config: None = None) -> Learner:
+    """Returns a learner with 0 rounds whose policy has random weights."""
     policy = Policy(spec, (64, 64))
 
     def init(key: jax.Array, task: Task) -> Any:

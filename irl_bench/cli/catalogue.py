@@ -1,5 +1,5 @@
-"""What there is: algorithms, worlds, studies and budgets, read from the sources without importing
-them, since JAX and Brax take seconds."""
+"""The lists of algorithms, worlds, studies and budgets, read from the sources without importing
+them: JAX and Brax take seconds to import."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from irl_bench.studies import STUDIES
 
 
 def listing() -> str:
-    """The text of `--list`."""
+    """Returns the text of `--list`."""
     worlds = [(name, *world_summary(name)) for name in envs.names()]
     lines = ["algorithms (--algo):"]
     lines += aligned([(name, algorithm_summary(name)) for name in algos.ALGORITHMS])
@@ -32,12 +32,12 @@ def listing() -> str:
 
 
 def algorithm_summary(name: str) -> str:
-    """The first paragraph of a registered algorithm's documentation."""
+    """Returns the first paragraph of a registered algorithm's documentation."""
     return _paragraph(ast.get_docstring(_tree(algos.ALGORITHMS[name])))
 
 
 def world_summary(name: str) -> tuple[str, tuple[str, ...]]:
-    """(first paragraph of its documentation, modes) of a registered world."""
+    """Returns (first paragraph of the documentation, modes) of a registered world."""
     module, name = envs.WORLDS[name].split(":")
     tree = _tree(module)
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
@@ -51,7 +51,7 @@ def world_summary(name: str) -> tuple[str, tuple[str, ...]]:
 
 
 def study_summary(name: str) -> str:
-    """What a study is about: the `help` of its `STUDY`."""
+    """Returns the `help` of a study's `STUDY`."""
     for node in ast.walk(_tree(STUDIES[name])):
         if isinstance(node, ast.keyword) and node.arg == "help":
             return str(ast.literal_eval(node.value))

@@ -1,4 +1,4 @@
-"""From the arguments of the sweep to what is to be done."""
+"""Parses the arguments of the sweep."""
 
 from __future__ import annotations
 
@@ -24,27 +24,38 @@ if TYPE_CHECKING:  # it draws, and what draws is slow to import
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """What a command line asks for: one of `list`, `describe`, `help`, `dry_run`, or else to run
-    `request`."""
+    """What a command line asks for: `list`, `describe`, `help` or `dry_run`; if none of them is
+    set, to run `request`."""
 
     request: Request
+    """The request of a sweep, also of a study's."""
     list: bool = False
+    """Whether to print what there is."""
     describe: str | None = None
+    """The algorithm or world whose settings are printed."""
     dry_run: bool = False
+    """Whether to print the plan alone."""
     help: bool = False
+    """Whether to print the flags."""
     line: str = ""
+    """The command as the report notes it down."""
     study: Study | None = None
-    """A study to run on `request` with `demos`, its numbers of demonstrations."""
+    """The study to run on `request`; None: a sweep."""
     demos: tuple[int, ...] = ()
+    """Numbers of demonstrations of the study."""
     owners: Sequence[Owner] = ()
     """Algorithms and worlds whose settings `help` prints."""
 
 
 def parse(argv: Sequence[str], program: str = "launch/sweep.py") -> Command:
-    """The command that `argv` (program name first) spells; `program` is how it is noted down.
+    """Returns the command that `argv` spells.
+
+    Args:
+      argv: the program's name and its arguments.
+      program: the program's name in the report.
 
     Raises:
-      BadInput: any flag, name or value that is unknown, repeated, out of range or misplaced.
+      BadInput: a flag, name or value is unknown, repeated, out of range or misplaced.
     """
     for argument in argv[1:]:
         if argument.lstrip("-").partition("=")[0] in (
@@ -76,7 +87,7 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py") -> Command:
     try:
         stray = values(list(argv))[1:]
     except flags.UnrecognizedFlagError as error:
-        raise BadInput(_unknown(error.flagname, values, owners)) from None
+        raise BadInput(_unknown(str(error.flagname), values, owners)) from None
     except (flags.Error, ValueError) as error:
         raise BadInput(str(error)) from None
     if stray:
@@ -89,7 +100,7 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py") -> Command:
         for name in owner.settings:
             if values[f"{owner.name}.{name}"].value is not None:
                 settings.setdefault(owner.name, {})[name] = values[f"{owner.name}.{name}"].value
-    given = {name: values[name].value for name in NUMBERS if values[name].value is not None}
+    numbers = {name: values[name].value for name in NUMBERS if values[name].value is not None}
     reward, source = values["reward"].value, values["given"].value
     if reward is not None:
         if source is not None or "ppo" not in chosen["algo"]:
@@ -104,13 +115,13 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py") -> Command:
             )
         source = reward
     if chosen_study:
-        given = {**chosen_study.sizes[given.get("budget", DEFAULTS.budget)], **given}
+        numbers = {**chosen_study.sizes[numbers.get("budget", DEFAULTS.budget)], **numbers}
         if source is not None:
             raise BadInput(
                 f"--experiment={chosen_study.name} takes nothing of an earlier run; nearest: leave "
                 "out --given"
             )
-    demos: tuple[int, ...] = given.pop("demos", None) or ()
+    demos: tuple[int, ...] = numbers.pop("demos", None) or ()
     if len(demos) > 1 and (chosen_study is None or chosen_study.fixed):
         hint = "--experiment=demo_efficiency" if chosen_study is None else f"--demos={demos[-1]}"
         what = chosen_study.name if chosen_study else "a sweep"
@@ -122,28 +133,30 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py") -> Command:
             f"{DEFAULTS.out!r}"
         )
     request = Request(
-        **{**chosen, "settings": settings, **given},
+        **{**chosen, "settings": settings, **numbers},
         demos=demos[0] if len(demos) == 1 else None,
-        **{name: bool(values[name].value) for name in ("tensorboard", "observation_only")},
+        tensorboard=bool(values["tensorboard"].value),
+        observation_only=bool(values["observation_only"].value),
         given=source,
         demos_from=values["demos_from"].value,
         out=out or (f"runs/{chosen_study.name}" if chosen_study else DEFAULTS.out),
     )
-    modes = {name: bool(values[name].value) for name in ("list", "dry_run", "help")}
     return Command(
         request,
+        list=bool(values["list"].value),
+        dry_run=bool(values["dry_run"].value),
+        help=bool(values["help"].value),
         describe=values["describe"].value,
         line=" ".join([program, *map(shlex.quote, argv[1:])]),
         study=chosen_study,
         demos=demos,
         owners=[owner for owner in owners if owner.settings],
-        **modes,
     )
 
 
 def _of_study(study: Study, values: flags.FlagValues, chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """The algorithms and worlds of a study: its own where none is named, or where it allows no
-    other algorithms."""
+    """The algorithms and worlds of a study: those that the flags name, else its own. Raises
+    BadInput for algorithms that the study does not allow."""
     for name in ("policy", "mode", "reward"):
         if values[name].value is not None:
             raise BadInput(f"--{name} is not for studies; nearest: leave it out, or --experiment")
@@ -184,6 +197,7 @@ def _chosen(values: flags.FlagValues) -> dict[str, Any]:
 
 
 def _names(flag: str, text: str | None) -> tuple[str, ...] | None:
+    """The names in a flag, separated by commas; None without the flag."""
     if text is None:
         return None
     parts = tuple(part.strip() for part in text.split(","))
@@ -200,6 +214,7 @@ def _names(flag: str, text: str | None) -> tuple[str, ...] | None:
 
 
 def _horizons(text: str | None) -> tuple[int, ...] | str:
+    """The horizons [steps] in a flag, or "auto"."""
     if text is None or text.strip() == "auto":
         return "auto"
     horizon = Setting("horizons", int, 128, "", low=1, high=BIG)
@@ -226,6 +241,7 @@ def _owners(algorithms: Sequence[str], worlds: Sequence[str]) -> list[Owner]:
 
 
 def _distinct(owners: Sequence[Owner]) -> None:
+    """Raises BadInput if two owners share a name, or one has the name of a flag."""
     names = [owner.name for owner in owners]
     for owner in owners:
         taken = {*TEXTS, *NUMBERS, *SWITCHES}
@@ -236,7 +252,7 @@ def _distinct(owners: Sequence[Owner]) -> None:
 
 
 def _unknown(flag: str, values: flags.FlagValues, owners: Sequence[Owner]) -> str:
-    """What to say of an unknown flag."""
+    """The error text for an unknown flag."""
     owner, dot, field = flag.partition(".")
     for known in owners:
         if dot and known.name == owner:

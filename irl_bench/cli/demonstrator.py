@@ -1,5 +1,5 @@
-"""Trains a world's demonstrator with PPO or SAC on the true reward, resumable; --ship keeps it,
---table measures all that ship.
+"""Trains a world's demonstrator with PPO or SAC on the true reward; the same command resumes.
+--ship keeps the demonstrator, --table measures all that ship.
 
 # trains in runs/experts/hopper-spring, or goes on there
 python launch/expert.py --env=hopper
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import flags
 
@@ -83,7 +83,7 @@ def main(values: flags.FlagValues) -> None:
     process.configure()
     if values.table:
         rows = demonstrators.measured(say=lambda text: print(text, file=sys.stderr, flush=True))
-        short = lambda three: interval(*three, lambda x: number(x, 4))
+        short = lambda bounds: interval(bounds[0], bounds[1], bounds[2], lambda x: number(x, 4))
         header = (
             "demonstrator",
             "return, 1000 steps",
@@ -147,7 +147,7 @@ def main(values: flags.FlagValues) -> None:
             "50 %",
             "90 % [steps]",
         )
-        found = latency.measure(training.world, values.seed)
+        bursts = latency.measure(training.world, values.seed)
         body = [
             (
                 str(r["burst"]),
@@ -155,7 +155,7 @@ def main(values: flags.FlagValues) -> None:
                 f"{r['failed']:.3f}",
                 *(f"{q:.0f}" for q in r["steps"] or ()),
             )
-            for r in found
+            for r in bursts
         ]
         print("\n".join(aligned([header, *((*row, *[""] * (6 - len(row))) for row in body)])))
         return
@@ -163,19 +163,20 @@ def main(values: flags.FlagValues) -> None:
         registry.need_expert(registry.world(values.env, world))
         if not isinstance(training.world, (locomotion.Planar, locomotion.Free)):
             raise BadInput(f"--rising: {values.env} has no fallen starts; nearest: --env=hopper")
-        found = rising.measure(envs.with_dials(training.world, fallen_start=1.0), values.seed)
-        if not found["fallen"]:
+        counts = rising.measure(envs.with_dials(training.world, fallen_start=1.0), values.seed)
+        if not counts["fallen"]:
             raise BadInput(
                 f"--rising: {values.env} does not fail by falling; nearest: --env=hopper"
             )
-        share, (low, high) = found["up"] / found["fallen"], found["interval"]
+        share, (low, high) = counts["up"] / counts["fallen"], counts["interval"]
         print(
-            f"{found['up']} of {found['fallen']} fallen got up: {share:.3f} [{low:.3f}, {high:.3f}]"
+            f"{counts['up']} of {counts['fallen']} fallen got up: "
+            f"{share:.3f} [{low:.3f}, {high:.3f}]"
         )
-        if found["steps"]:
+        if counts["steps"]:
             print(
                 "after {:.0f}, {:.0f} and {:.0f} steps (10, 50 and 90 % of them)".format(
-                    *found["steps"]
+                    *counts["steps"]
                 )
             )
         return
@@ -204,10 +205,10 @@ def main(values: flags.FlagValues) -> None:
             )
 
 
-def command(values, world):
-    """The line that trains the same wherever it is called: `auto` physics differ between a CPU
-    and an accelerator."""
-    given = [
+def command(values: flags.FlagValues, world: Any) -> str:
+    """Returns the command that repeats a training on any machine. It names the backend of the
+    world, since `auto` differs between a CPU and an accelerator."""
+    numbers = [
         f"--{name}={values[name].value}"
         for name in ("algo", "seed", "penalty", "every")
         if not values[name].using_default_value
@@ -220,7 +221,9 @@ def command(values, world):
         if value
     ]
     ends = [] if values.terminate else ["--noterminate"]
-    return shlex.join(["python", "launch/expert.py", f"--env={values.env}", *given, *lists, *ends])
+    return shlex.join(
+        ["python", "launch/expert.py", f"--env={values.env}", *numbers, *lists, *ends]
+    )
 
 
 def start() -> NoReturn:

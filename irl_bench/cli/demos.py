@@ -1,5 +1,5 @@
-"""Writes a world's demonstrations as npz or Minari, and checks files of every layout that
-docs/reference/demonstration-files.md lists.
+"""Writes a world's demonstrations as npz or Minari, and checks files in any layout of
+docs/reference/demonstration-files.md.
 
 python launch/demos.py --env=lane_keep --demos=20 --out=demos/lane_keep.npz
 # a Minari dataset, its folder
@@ -45,6 +45,8 @@ def define() -> None:
 
 def main(values: flags.FlagValues) -> None:
     """Does what the flags ask for."""
+    import dataclasses
+
     from irl_bench.core.settings import BadInput, parsed
     from irl_bench.plan import registry
     from irl_bench.rollouts.evaluation import record
@@ -58,8 +60,8 @@ def main(values: flags.FlagValues) -> None:
     )
     world = loaded.world
     if values.check:
-        found = summary(read(values.check, world))
-        print(", ".join(f"{name} {value}" for name, value in found.items()))
+        facts = summary(read(values.check, world))
+        print(", ".join(f"{name} {value}" for name, value in facts.items()))
         return
     if not values.out:
         raise BadInput(f"--out is needed; nearest: --out=demos/{values.env}.npz")
@@ -70,15 +72,21 @@ def main(values: flags.FlagValues) -> None:
         raise BadInput(f"--observation_only is for npz; nearest: --out={out}.npz")
     if not npz:
         check_new(out)
-    made = record(world, values.seed, values.demos, values.steps or world.horizon, values.noise)
-    taken = made.demonstrations
+    recording = record(
+        world, values.seed, values.demos, values.steps or world.horizon, values.noise
+    )
+    demonstrations = recording.demonstrations
     if npz:
-        write_npz(out, taken.replace(action=None) if values.observation_only else taken, world)
+        if values.observation_only:
+            demonstrations = dataclasses.replace(demonstrations, action=None)
+        write_npz(out, demonstrations, world)
     else:
-        write_minari(out, taken, made.last, world)
+        write_minari(out, demonstrations, recording.last, world)
+    rewards = demonstrations.reward
+    assert rewards is not None  # `record` stores them
     print(
         f"{values.demos} demonstrations of {world.name}, mean return "
-        f"{taken.reward.sum(1).mean():.1f}: {out}"
+        f"{rewards.sum(1).mean():.1f}: {out}"
     )
 
 

@@ -1,4 +1,4 @@
-"""The plan of a sweep or a study in words: what is there already, and the expected time."""
+"""The plan of a sweep or a study as text: its cells, those that are done, and the expected time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from irl_bench.sweep import check_folder
 
 
 def study(command: Command) -> str:
-    """The plans of a study's parts; writes nothing."""
+    """Returns the plans of a study's parts as text. Writes nothing."""
     assert command.study is not None
     out, lines = folders.expand(command.request.out), []
     for part in command.study.parts(command.request, command.demos, out):
@@ -34,7 +34,10 @@ def study(command: Command) -> str:
 
 
 def sweep(request: Request) -> str:
-    """The plan in words; writes nothing."""
+    """Returns the plan of a sweep as text. Writes nothing.
+
+    Raises BadInput for a request that cannot be run, StoreError for a folder that cannot be used.
+    """
     plan = build(request)
     out = folders.expand(request.out)
     check_folder(out)
@@ -102,11 +105,12 @@ def sweep(request: Request) -> str:
 
 
 def estimate(missing: Sequence[CellSpec], log: Path) -> tuple[float, int]:
-    """Expected wall time [s] of the missing cells, and for how many of them nothing is known.
+    """Returns the expected wall time [s] of the missing cells, and the number of cells without an
+    estimate.
 
-    A cell is expected to take the mean time of those in `log` (the runner's log.jsonl) of the same
-    algorithm, world, width, horizon and number of episodes, compilation included; else what the
-    table says of two CPU cores, in proportion to episodes.
+    The estimate of a cell is the mean time of the cells in `log` (the runner's log.jsonl) with the
+    same algorithm, world, width, horizon and number of episodes, compilation included. Without any
+    it comes from the times on two CPU cores, in proportion to the episodes.
     """
     alike = ("algo", "env", "width", "horizon", "episodes")
     times: dict[tuple, list[float]] = {}
@@ -119,9 +123,9 @@ def estimate(missing: Sequence[CellSpec], log: Path) -> tuple[float, int]:
                 times.setdefault(tuple(record[name] for name in alike), []).append(seconds)
             except (ValueError, KeyError, TypeError, ZeroDivisionError):
                 continue  # a line cut short by a crash says nothing about time
-    seen = [times.get(tuple(getattr(cell, name) for name in alike)) for cell in missing]
+    logged = [times.get(tuple(getattr(cell, name) for name in alike)) for cell in missing]
     total, unknown = 0.0, 0
-    for cell, seconds in zip(missing, seen, strict=True):
+    for cell, seconds in zip(missing, logged, strict=True):
         stored = SECONDS.get((cell.env, cell.algo))
         if seconds:
             total += sum(seconds) / len(seconds)

@@ -1,7 +1,7 @@
-"""How every command ends that cannot go on: one line on stderr and an exit status.
+"""Errors of all commands: one line on stderr and an exit status.
 
 0: done. 2: bad input. 74: a result cannot be written. 75: interrupted, with a checkpoint; the same
-command goes on from there. Anything else is a bug and shows its traceback.
+command resumes. Anything else is a bug and shows its traceback.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ INTERRUPTED = 75
 
 
 def complain(error: Exception | str) -> None:
-    """Prints one line on stderr, whatever the error quotes."""
+    """Prints an error as one line on stderr, without unprintable characters."""
     text = "".join(c if c.isprintable() or c.isspace() else "?" for c in str(error))
     text = " ".join(text.split())
     if len(text) > 600:
@@ -25,7 +25,7 @@ def complain(error: Exception | str) -> None:
 
 
 def guarded(body: Callable[[], int | None]) -> int:
-    """The exit status of `body`, whose errors of the user become one line."""
+    """Calls `body` and returns its exit status. User errors become one line on stderr."""
     from irl_bench.core.settings import BadInput
     from irl_bench.storage.files import StoreError, WriteError
 

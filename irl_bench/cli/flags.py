@@ -13,7 +13,9 @@ from irl_bench.plan.request import Request
 from irl_bench.studies import STUDIES
 
 DEFAULTS = Request()
+"""The request without any flag."""
 BIG = 10**9
+"""Largest value of a number."""
 
 TEXTS = {
     "algo": (
@@ -96,21 +98,27 @@ SYNONYMS = {
     "steps": ("demo_steps", "T_max"),
     "output": ("out",),
 }
-"""What is meant by flags that others use, where spelling alone would not tell or would tell
-half."""
+"""A flag of other programs -> the flags that it may mean, where spelling alone would not find
+them."""
 
 
 class Owner(Protocol):
-    """An algorithm or a world: what has settings of its own."""
+    """An algorithm or a world, which has settings."""
 
     @property
-    def ref(self) -> str: ...
+    def ref(self) -> str:
+        """Its name in cells and plans."""
+        ...
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The prefix of its flags."""
+        ...
 
     @property
-    def settings(self) -> Mapping[str, Setting]: ...
+    def settings(self) -> Mapping[str, Setting]:
+        """Its settings by name."""
+        ...
 
 
 class _Parser(flags.ArgumentParser):
@@ -121,6 +129,7 @@ class _Parser(flags.ArgumentParser):
         self.syntactic_help = setting.range
 
     def parse(self, argument: Any) -> Any:
+        """The value of the setting."""
         return self.setting.parse(argument)
 
 
@@ -128,6 +137,7 @@ class _Counts(_Parser):
     """Numbers separated by commas, as a tuple."""
 
     def parse(self, argument: Any) -> Any:
+        """The numbers. Raises ValueError if one appears twice."""
         counts: list[int] = [self.setting.parse(part) for part in str(argument).split(",")]
         if len(set(counts)) < len(counts):
             raise ValueError(
@@ -138,8 +148,8 @@ class _Counts(_Parser):
 
 
 def flags_of(owners: Iterable[Owner]) -> flags.FlagValues:
-    """All flags: the sweep's own and, as `--OWNER.SETTING`, those of every owner. All default to
-    None: not given."""
+    """Returns all flags: the sweep's own and, as `--OWNER.SETTING`, those of every owner. A flag
+    that is not given is None."""
     values = flags.FlagValues()
     values.set_gnu_getopt(True)  # a stray argument must not hide the flags after it
 
@@ -168,7 +178,7 @@ def flags_of(owners: Iterable[Owner]) -> flags.FlagValues:
 
 
 def options() -> list[tuple[str, str]]:
-    """Every flag and what it does."""
+    """Returns (flag, description) of every flag of the sweep."""
     rows = [
         (f"--{name}=...", f"{help}; default: {default or 'none'}")
         for name, (help, default) in TEXTS.items()

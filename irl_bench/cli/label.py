@@ -46,12 +46,13 @@ def main(values: flags.FlagValues) -> None:
     from irl_bench.labelling import clips, page
     from irl_bench.plan import registry
     from irl_bench.running import process
+    from irl_bench.storage.comparisons import CLIPS, read_clips
 
     out = folders.expand(values.out or f"labels/{values.env}")
-    there = (out / clips.CLIPS).exists()
-    facts = clips.clips(out)[0] if there else {"env": values.env}
+    exists = (out / CLIPS).exists()
+    facts = read_clips(out)[0] if exists else {"env": values.env}
     dials = parsed("world", values.world, registry.world(facts["env"]).settings)
-    if there:
+    if exists:
         asked = {name: getattr(values, name) for name in FACTS if values[name].present}
         for name, value in asked.items():
             if facts[name] != value:
@@ -90,9 +91,8 @@ def main(values: flags.FlagValues) -> None:
     try:
         serving.serve_forever()
     except KeyboardInterrupt:
-        print(
-            f"\n{len(labelling.answers)} of {len(labelling.pairs)} answered; the same command goes on"
-        )
+        count = f"{len(labelling.answers)} of {len(labelling.pairs)}"
+        print(f"\n{count} answered; the same command goes on")
     finally:
         serving.server_close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn, cast
 
 COMMANDS = {
     "sweep": "run algorithms on worlds and print a verdict for each",
@@ -20,7 +20,7 @@ COMMANDS = {
 
 
 def main() -> NoReturn:
-    """`irl-bench COMMAND [FLAGS]`."""
+    """Runs `irl-bench COMMAND [FLAGS]` and ends the process."""
     from irl_bench import __version__
     from irl_bench.cli.errors import BAD_INPUT, complain
     from irl_bench.core.settings import nearest
@@ -47,6 +47,6 @@ def start(name: str) -> NoReturn:
     """Runs a command with the flags in `sys.argv` and ends the process."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal may lack a letter: it shows a question mark
-            stream.reconfigure(errors="replace")
+            cast("Any", stream).reconfigure(errors="replace")
     importlib.import_module(f"irl_bench.cli.{name}").start()
     raise AssertionError("a command ends the process")

@@ -1,4 +1,4 @@
-"""What the small commands have in common: flags, help, quiet logs, one line for bad input."""
+"""What the small commands share: flags, help, quiet logs, and one line for bad input."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def start(
     """Runs a command and ends the process with its exit status.
 
     Args:
-      module: the command's; its documentation is its help.
-      define: defines its flags.
-      body: does the work.
-      arguments: how many arguments without a flag it takes, which `body` finds in
+      module: the command's module, whose docstring is its help.
+      define: defines the flags.
+      body: does the work and may return an exit status.
+      arguments: how many positional arguments the command takes; `body` finds them in
         `remaining(values)`.
     """
     define()
@@ -56,12 +56,12 @@ def start(
 
 
 def remaining(values: flags.FlagValues) -> list[str]:
-    """The arguments without a flag."""
+    """Returns the positional arguments."""
     return list(values(sys.argv)[1:])
 
 
 def called(text: str) -> str:
-    """A help text with the commands spelled as this program was called."""
+    """Returns a help text in which commands are spelled as this program was called."""
     if not sys.argv[0].startswith("irl-bench"):
         return text
     return (
@@ -72,6 +72,6 @@ def called(text: str) -> str:
 
 
 def name_of(command: str) -> str:
-    """A command as it is noted down: `irl-bench NAME` or `launch/NAME.py`."""
+    """Returns a command's name in the report: `irl-bench NAME` or `launch/NAME.py`."""
     installed = sys.argv[0].startswith("irl-bench")
     return f"irl-bench {command}" if installed else f"launch/{command}.py"

@@ -11,11 +11,17 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from typing import NoReturn
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from absl import flags
 
 from irl_bench.cli import program
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from irl_bench.core.settings import Setting
 
 
 def define() -> None:
@@ -41,22 +47,26 @@ def define() -> None:
     )
 
 
-def points(values, settings):
-    """({name: float32[C]}, settings) of the flags; raises BadInput, one line, for what no
-    setting is or can be."""
+def points(
+    values: flags.FlagValues, settings: Mapping[str, Setting]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Returns the candidates {name: float32[C]}, and the settings that they share.
+
+    Raises BadInput, in one line, for an unknown setting or an invalid value.
+    """
     import numpy as np
 
     from irl_bench.core.settings import BadInput, nearest, parsed
     from irl_bench.tools import search
 
-    def known(name):
+    def known(name: str) -> Setting:
         if name not in settings:
             raise BadInput(
                 f"{values.algo} has no setting {name!r}; did you mean {nearest(name, settings)!r}?"
             )
         return settings[name]
 
-    def number(name, text):
+    def number(name: str, text: str) -> Any:
         if known(name).kind is not float:
             raise BadInput(
                 f"{name} is no number that can be searched; nearest: --set={name}={text}"
@@ -69,11 +79,11 @@ def points(values, settings):
             "one of --space and --grid is needed; nearest: --space=learning_rate:1e-4:1e-3:log"
         )
     if values.grid:
-        given = {
+        lists = {
             name: texts.split("/")
             for name, _, texts in (item.partition(":") for item in values.grid)
         }
-        axes = {name: [number(name, text) for text in texts] for name, texts in given.items()}
+        axes = {name: [number(name, text) for text in texts] for name, texts in lists.items()}
         columns = np.array(list(itertools.product(*axes.values())), np.float32).T
         return dict(zip(axes, columns, strict=True)), common
     space = {}
@@ -99,8 +109,8 @@ def main(values: flags.FlagValues) -> None:
     from irl_bench.tools import search
 
     process.configure()
-    found = registry.algorithm(values.algo)
-    numbers, common = points(values, found.settings)
+    settings = registry.algorithm(values.algo).settings
+    numbers, common = points(values, settings)
     record = search.search(
         values.algo,
         values.env,

@@ -1,4 +1,4 @@
-"""The command `sweep`: flags in, cells run, verdicts and a report out."""
+"""The command `sweep`: runs cells as the flags ask, and writes verdicts and a report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from irl_bench.core import folders
 from irl_bench.core.settings import BadInput
 
 TEXTS_ALONE = frozenset({"--help", "-h", "--list"})
-"""Flags with which nothing is computed: they need no device, and JAX is not imported for them."""
+"""Flags that print text alone. They need no device, so JAX is not imported for them."""
 
 
 def start() -> NoReturn:
@@ -28,7 +28,7 @@ def start() -> NoReturn:
 
 
 def _prepare() -> None:
-    """Sets JAX and the handling of signals up."""
+    """Configures JAX and the handling of signals."""
     errors.check_jax()
     from irl_bench.running import process
 
@@ -42,6 +42,7 @@ def _prepare() -> None:
 
 
 def _interrupted(number: int, frame: Any) -> NoReturn:
+    """Ends the process at a signal that arrives while no cells run."""
     del frame
     print(
         f"{signal.Signals(number).name}: stopped; finished cells are stored: run me again",
@@ -51,7 +52,7 @@ def _interrupted(number: int, frame: Any) -> NoReturn:
 
 
 def parse_or_exit(argv: list[str]) -> Command:
-    """`parse`, but bad input ends the process."""
+    """Returns the parsed command; bad input ends the process."""
     logging.set_verbosity(logging.WARNING)
     # absl asks that its own flags be parsed (--pdb and the like), though they are not offered.
     flags.FLAGS(argv[:1])
@@ -68,7 +69,11 @@ def main(command: Command) -> int:
 
 
 def carry_out(command: Command) -> None:
-    """Carries out a command; errors of the user are raised."""
+    """Carries out a command.
+
+    Raises:
+      BadInput, StoreError: one line for the user.
+    """
     if command.list:
         from irl_bench.cli import catalogue
 

@@ -1,4 +1,4 @@
-"""What the sweep prints of itself: its flags, and every setting of an algorithm or a world."""
+"""Texts of the sweep: its flags, and the settings of an algorithm or a world."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def usage(owners: Sequence[Owner]) -> str:
-    """The flags of the sweep, and the settings of `owners`."""
+    """Returns the text of `--help`: the flags of the sweep, and the settings of `owners`."""
     lines = [
         "Does regret grow like T² or like T? Runs algorithms on worlds and prints a verdict for "
         "each.",
@@ -47,7 +47,10 @@ def usage(owners: Sequence[Owner]) -> str:
 
 
 def describe(name: str) -> str:
-    """Every setting of an algorithm or dial of a world, with unit, default, range and meaning."""
+    """Returns the settings of an algorithm or a world, with unit, default, range and meaning.
+
+    Raises BadInput if there is no such algorithm or world.
+    """
     from irl_bench.plan import registry
 
     if name in envs.WORLDS:

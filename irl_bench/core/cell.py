@@ -17,15 +17,18 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 
 from irl_bench.core import jax_options
 
+_JAX: Any = cast("Any", jax)
+"""JAX where its own annotations leave a type open."""
+
 NAME = re.compile(r"[A-Za-z0-9._:-]+")
-"""Names of algorithms, worlds and modes; an outside one reads
-`package.module:attribute`."""
+"""The form of the names of algorithms, worlds and modes. One from outside the repository is
+written `package.module:attribute`."""
 
 PACKAGES = ("brax", "flax", "jax", "jaxlib", "mujoco", "mujoco-mjx", "numpy", "optax")
 """The packages whose versions may change a result."""
@@ -35,27 +38,27 @@ NUMERICAL = (
     "storage/artifacts.py", "plan/donor.py", "plan/host.py", "plan/policies.py", "running/batch.py",
     "running/programs.py", "running/progress.py", "running/runner.py", "running/saving.py",
 )  # fmt: skip
-"""Rooms and files of `irl_bench` that compute what is stored in a cell. The others choose, name
-or show cells."""
+"""Folders and files of `irl_bench` that compute what a cell stores. All others choose, name or
+show cells."""
 
 NOT_NUMERICAL = ("folders.py", "jax_options.py")
-"""Files of those rooms that compute nothing."""
+"""Files in those folders that compute nothing."""
 
 NUMERICAL_ENVIRONMENT = ("LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE")
 """Environment variables that change what an accelerator computes, beside XLA_FLAGS and JAX's own
 options."""
 
 HARMLESS_XLA_FLAGS = ("--xla_dump", "--xla_force_host_platform_device_count")
-"""Prefixes of XLA flags that change no result: a group of seeds is computed alike whatever the
-number of devices."""
+"""Prefixes of XLA flags that change no result. The number of CPU devices that XLA is asked for is
+recorded as `devices` instead."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CellSpec:
-    """All that describes a cell. Raises ValueError, in one line, for a value that cannot be run.
+    """Describes a cell completely.
 
-    Two cells that differ only in mode, dials, seeds, `episodes` or `eval_every` share their
-    compiled functions.
+    Raises ValueError, in one line, for a value that cannot be run. Two cells that differ only in
+    mode, dials, seeds, `episodes` or `eval_every` share their compiled functions.
     """
 
     algo: str
@@ -77,28 +80,29 @@ class CellSpec:
     eps_episodes: int
     """Held-out expert episodes per seed on which eps is measured."""
     eps_steps: int
-    """Their length [steps]."""
+    """Length of these episodes [steps]."""
     first_seed: int
+    """First seed of the group."""
     width: int
-    """Seeds first_seed .. first_seed + width - 1 make up the group."""
+    """Number of seeds: first_seed .. first_seed + width - 1 make up the group."""
     eval_every: int = 0
-    """Rounds between evaluations while training; 0 is never."""
-    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Rounds between evaluations while training; 0: none."""
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
     """Every setting of the algorithm; JSON values."""
-    dials: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """Final values of the world's dials; one that is absent has its mode's value."""
-    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    dials: Mapping[str, float] = dataclasses.field(default_factory=dict[str, float])
+    """Final values of the world's dials. An absent dial has its mode's value."""
+    options: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
     """The world's options in use, such as its backend."""
-    plugin: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    plugin: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
     """SHA-256 of each outside source file the cell depends on, by name."""
     observation_only: bool = False
     """Whether the demonstrations' actions are withheld from the algorithm."""
     recorded: str = ""
-    """SHA-256 of the demonstrations that were read from a file; empty where the world's expert
-    makes them."""
+    """SHA-256 of the demonstrations that were read from a file; empty if the world's expert makes
+    them."""
     given: str = ""
-    """SHA-256 of the earlier run's file from which an algorithm takes a policy or reward; empty
-    for none."""
+    """SHA-256 of what the algorithm takes from an earlier run: a policy, a reward or comparisons;
+    empty if it takes nothing."""
 
     def __post_init__(self) -> None:
         for field in ("algo", "env", "mode"):
@@ -139,12 +143,13 @@ class CellSpec:
 
     @property
     def seeds(self) -> range:
+        """The seeds of the group."""
         return range(self.first_seed, self.first_seed + self.width)
 
     @property
     def eps_block(self) -> int:
         """Held-out expert episodes per jitted call: the largest divisor of `eps_episodes` that
-        is not above `block`."""
+        does not exceed `block`."""
         return max(
             n
             for n in range(1, min(self.block, self.eps_episodes) + 1)
@@ -153,24 +158,29 @@ class CellSpec:
 
     @property
     def label(self) -> str:
-        """How the cell is called in messages."""
+        """The cell's name in messages: algorithm, world, mode and seeds."""
         return (
             f"{self.algo} {self.env} {self.mode} seeds "
             f"{self.first_seed}-{self.first_seed + self.width - 1}"
         )
 
     def to_dict(self) -> dict[str, Any]:
+        """The fields by name, as JSON values; the input of the cell's key."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> CellSpec:
-        """The inverse of `to_dict`. Files of version 0.1 have a field `experiment`, which is
-        left out."""
+        """The inverse of `to_dict`. Ignores the field `experiment` of files of version 0.1.
+
+        Raises:
+          TypeError: a field is unknown or missing.
+          ValueError: a value cannot be run.
+        """
         return cls(**{name: value for name, value in fields.items() if name != "experiment"})
 
     def static_key(self) -> str:
-        """Equal for cells that can share compiled functions: everything except what enters those
-        as data."""
+        """The fields that are not data of the compiled functions, as text. Cells with equal text
+        can share compiled functions."""
         data = {"mode", "dials", "first_seed", "episodes", "eval_every"}
         return canonical(
             {name: value for name, value in self.to_dict().items() if name not in data}
@@ -178,8 +188,10 @@ class CellSpec:
 
 
 def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal values give equal text. Raises ValueError for
-    NaN or what is not JSON."""
+    """Returns JSON with sorted keys and no spaces, so that equal values give equal text.
+
+    Raises ValueError, in one line, for NaN, infinities and values that JSON cannot hold.
+    """
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -187,18 +199,23 @@ def canonical(value: Any) -> str:
 
 
 def cell_key(spec: CellSpec, fingerprint: Mapping[str, Any]) -> str:
-    """20 hexadecimal digits that name the cell's result."""
+    """Returns the 20 hexadecimal digits that name the cell's result.
+
+    Args:
+      spec: the cell.
+      fingerprint: as `fingerprint` returns it.
+    """
     text = canonical({"spec": spec.to_dict(), "fingerprint": dict(fingerprint)})
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
 def numerical_sources() -> list[Path]:
-    """The source files that may change a result, in a fixed order."""
+    """Returns the source files that may change a result, in a fixed order."""
     import envs
 
     package = Path(__file__).parents[1]
-    rooms = [*(package / name for name in NUMERICAL), Path(envs.__file__).parent]
-    files = [path for room in rooms for path in (room.rglob("*.py") if room.is_dir() else [room])]
+    roots = [*(package / name for name in NUMERICAL), Path(envs.__file__).parent]
+    files = [path for root in roots for path in (root.rglob("*.py") if root.is_dir() else [root])]
     return sorted(path for path in files if path.name not in NOT_NUMERICAL)
 
 
@@ -223,8 +240,8 @@ def _version(package: str) -> str:
 
 
 def fingerprint() -> dict[str, Any]:
-    """What else determines the numbers of a cell: sources, versions, backend and flags.
-    Initialises JAX's backend."""
+    """Returns what determines the numbers of a cell beside its spec, as JSON values: sources,
+    versions, backend, devices, options and flags. Starts JAX's backend."""
     backend = jax.default_backend()
     flags = sorted(
         f for f in os.environ.get("XLA_FLAGS", "").split() if not f.startswith(HARMLESS_XLA_FLAGS)
@@ -233,13 +250,14 @@ def fingerprint() -> dict[str, Any]:
         "sources": _source_hash(),
         "versions": {package: _version(package) for package in PACKAGES},
         "backend": backend,
-        # A CPU's result is compared on one machine; an accelerator's kind selects other kernels.
-        "device": "" if backend == "cpu" else jax.devices()[0].device_kind,
-        # XLA fuses a program for one device otherwise than one for several: training losses differ
-        # in the last bits.
-        "devices": jax.local_device_count(),
+        # The kind of an accelerator selects its kernels. CPU results are compared on one machine
+        # only.
+        "device": "" if backend == "cpu" else _JAX.devices()[0].device_kind,
+        # XLA fuses a program for one device differently from one for several: training losses
+        # differ in the last bits.
+        "devices": _JAX.local_device_count(),
         "jax": jax_options.numerical(),
-        "matmul_precision": str(jax.config.jax_default_matmul_precision),
+        "matmul_precision": str(_JAX.config.jax_default_matmul_precision),
         "xla_flags": flags,
         "environment": {
             name: os.environ[name] for name in NUMERICAL_ENVIRONMENT if name in os.environ
@@ -248,8 +266,8 @@ def fingerprint() -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """What a reader wants to know of a fingerprint: {"device", "matmul_precision", "xla_flags",
-    "versions"}."""
-    found = fingerprint()
-    kept = {name: found[name] for name in ("matmul_precision", "xla_flags", "versions")}
-    return {"device": found["device"] or found["backend"], **kept}
+    """Returns the part of the fingerprint that readers need: {"device", "matmul_precision",
+    "xla_flags", "versions"}."""
+    facts = fingerprint()
+    shown = {name: facts[name] for name in ("matmul_precision", "xla_flags", "versions")}
+    return {"device": facts["device"] or facts["backend"], **shown}

@@ -1,5 +1,4 @@
-"""Where files go that nobody named: caches, also for a user without a home, and `~` in the names
-that were."""
+"""The folder of caches, also for users without a home folder, and the expansion of `~`."""
 
 from __future__ import annotations
 
@@ -15,7 +14,8 @@ __all__ = ["cache", "expand"]
 
 
 def expand(path: str | Path) -> Path:
-    """The path with `~` replaced by the user's home; raises BadInput for a user who has none."""
+    """Returns the path with `~` replaced by the user's home. Raises BadInput if no home is
+    known."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -27,11 +27,10 @@ def expand(path: str | Path) -> Path:
 
 @functools.cache
 def cache() -> Path | None:
-    """The folder of caches: in the user's own if it can be written, else a temporary one with a
-    line of warning.
+    """Returns the folder of caches, None if no folder can be written.
 
-    None if neither can be written. Matplotlib, which would warn in its own way, is told to use the
-    temporary one too.
+    It lies in the user's cache folder. If that cannot be written, a temporary folder replaces it,
+    a warning is printed, and Matplotlib uses the temporary folder too.
     """
     try:
         usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "irl_bench"
@@ -41,7 +40,7 @@ def cache() -> Path | None:
         return usual
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
     folder = Path(tempfile.gettempdir()) / f"irl_bench-{user}"
-    if not _writable(folder) or not _own(folder):
+    if not _writable(folder) or not _is_private(folder):
         print(
             "warning: no cache folder can be written; functions are compiled anew each time",
             file=sys.stderr,
@@ -55,7 +54,7 @@ def cache() -> Path | None:
 
 
 def _writable(folder: Path) -> bool:
-    """Whether files can be put into the folder, which is made if need be."""
+    """Whether files can be written into the folder. Makes the folder if it does not exist."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(exist_ok=True, mode=0o700)
@@ -65,7 +64,7 @@ def _writable(folder: Path) -> bool:
         return False
 
 
-def _own(folder: Path) -> bool:
-    """Whether nobody else can write there: a compiled program of a stranger's must never be run."""
+def _is_private(folder: Path) -> bool:
+    """Whether only this user can write there. A program compiled by another user must not run."""
     about = folder.lstat()
     return not hasattr(os, "getuid") or (about.st_uid == os.getuid() and not about.st_mode & 0o022)

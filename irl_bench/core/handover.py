@@ -1,6 +1,6 @@
-"""What an earlier run hands on to an algorithm: a policy, a reward, or comparisons made by people.
+"""What an algorithm can take from an earlier run: a policy, a reward, or people's comparisons.
 
-The module of an algorithm that uses one of them has a function `takes(config)` that names the
+The module of an algorithm that takes one of them has a function `takes(config)`, which names the
 parts it needs. `Spec.donor` then says where they come from and holds the donor's functions;
 `Task.given` holds the arrays of one seed.
 """
@@ -26,9 +26,9 @@ PEOPLE = "human"
 """`Donor.algo` of comparisons made by people."""
 
 
-@struct.dataclass
+@struct.dataclass  # pyright: ignore[reportUnknownMemberType] - flax leaves **kwargs untyped
 class Given:
-    """The arrays that a donor hands on, of one seed; None for a part that is not taken."""
+    """The donor's arrays for one seed; None for a part that is not taken."""
 
     policy: Any = None
     """Params that `Donor.act` takes."""
@@ -63,7 +63,7 @@ class Donor:
 
 
 def donor_of(spec: Spec) -> Donor:
-    """`spec.donor`. Raises BadInput if nothing is given."""
+    """Returns `spec.donor`. Raises BadInput if there is none."""
     if spec.donor is None:
         raise BadInput(
             "a learned policy or reward is needed; nearest: --given=RUN, the folder of a run of "

@@ -1,12 +1,15 @@
-"""JAX's own options, sorted once: those that may change a number, those that cannot be used, those
-that change nothing.
+"""JAX's own options in three groups: those that may change a number, those that cannot be used, and
+those that change nothing.
 
 An option may come from an environment variable, from `jax.config.update` or from a context manager.
-Every option that is not in HARMLESS is part of a cell's fingerprint, one that a newer JAX brings
-included: to compute again is safer than to reuse.
+Every option outside HARMLESS is part of a cell's fingerprint, including options that a newer JAX
+adds: computing again is safer than reusing a result.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
 
 import jax
 
@@ -38,8 +41,8 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
         "arrays travel between host and device here",
     ),
 }
-"""Option -> (the values it may have, the first being the one to suggest; why). With another one
-a run ends in a traceback."""
+"""Option -> (its usable values, of which messages suggest the first; the reason). Any other value
+would end a run with a traceback."""
 
 HARMLESS = frozenset(
     {
@@ -132,11 +135,15 @@ HARMLESS = frozenset(
 """Options that change no number of a cell."""
 
 
+def _values() -> Mapping[str, Any]:
+    """The present value of every option of JAX, which JAX itself leaves untyped."""
+    return cast("Any", jax.config).values
+
+
 def check() -> None:
-    """Raises BadInput, one line, if an option of JAX has a value with which nothing here can
-    run."""
+    """Raises BadInput, in one line, if an option of JAX has a value with which runs fail."""
     for name, (allowed, reason) in REFUSED.items():
-        value = jax.config.values.get(name, allowed[0])
+        value = _values().get(name, allowed[0])
         if str(getattr(value, "name", value)).lower() not in allowed:
             raise BadInput(
                 f"{name.upper()}={value} cannot be used: {reason}; nearest: "
@@ -145,9 +152,9 @@ def check() -> None:
 
 
 def numerical() -> dict[str, str]:
-    """The options that may change a number, with their values as text."""
+    """Returns the options that may change a number, {name: value as text}."""
     return {
         name: str(value)
-        for name, value in sorted(jax.config.values.items())
+        for name, value in sorted(_values().items())
         if name not in HARMLESS | REFUSED.keys()
     }

@@ -16,14 +16,16 @@ import jax
 from irl_bench.core.types import Task
 
 Params = Any
+"""A pytree of arrays: what a policy or a learned reward is computed with."""
 LearnerState = Any
+"""A pytree of arrays: all that an algorithm carries from one round to the next."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Consumes:
-    """What one seed of an algorithm uses up over all its rounds.
+    """What one seed of an algorithm uses over all its rounds.
 
-    Two scores are comparable only beside these budgets.
+    Compare two scores only together with these budgets.
     """
 
     expert_queries: int = 0
@@ -34,7 +36,7 @@ class Consumes:
     preference_labels: int = 0
     """Pairwise comparisons."""
     interactive: bool = False
-    """Whether the expert is asked about states that the learner itself visits."""
+    """Whether the expert labels states that the learner itself visits."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,15 +1,15 @@
-"""Names and constants that measuring, storing, judging and drawing have in common."""
+"""Names and constants shared by measurement, storage, analysis and figures."""
 
 from __future__ import annotations
 
 TOLERANCES = (0.05, 0.1, 0.2)
-"""An action is an error if a component is off by more than this. The protocol's tolerance is 0.1;
-the others show how much the result depends on it."""
+"""An action is an error if one of its components is off by more than this. The protocol uses 0.1;
+the other values show how much the result depends on the choice."""
 TAU = TOLERANCES.index(0.1)
 """Index of the protocol's tolerance."""
 REFERENCES = ("expert", "untrained")
-"""Algorithms that are part of every sweep: what regret is measured against, and the level of a
-policy that has learned nothing. They give a scale; the theory makes no claim about them."""
+"""Algorithms that are part of every sweep. Regret is measured against `expert`; `untrained` gives
+the level of a policy that has learned nothing. The theory makes no claim about either."""
 INPUT_LIMIT = 10.0
 """Standardised inputs of a network are clipped to [-INPUT_LIMIT, INPUT_LIMIT]."""
 COUNTS = ("episodes", "on_steps", "on_to_off", "off_steps", "off_to_on")
@@ -18,10 +18,10 @@ distribution, and transitions between the two."""
 
 
 def eps_expert(tolerance: float) -> str:
-    """The name of the error rate on the expert's states at a tolerance."""
+    """Returns the name of the error rate on the expert's states at a tolerance."""
     return f"eps_expert@{tolerance:g}"
 
 
 def eps_own(tolerance: float) -> str:
-    """The name of the error rate on the learner's own states at a tolerance."""
+    """Returns the name of the error rate on the learner's own states at a tolerance."""
     return f"eps_own@{tolerance:g}"

@@ -1,5 +1,5 @@
-"""Settings: what a number means, its unit and its range stand beside its default, and every value
-is checked against them.
+"""Settings: a number's meaning, unit and valid range stand beside its default, and every value is
+checked against them.
 
     @dataclasses.dataclass(frozen=True)
     class Config:
@@ -16,7 +16,7 @@ import dataclasses
 import math
 import numbers
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -28,8 +28,8 @@ INF = float("inf")
 
 
 class BadInput(ValueError):
-    """Something given by the user that cannot be used; one line that names it and the nearest
-    valid name or value."""
+    """Input from the user that cannot be used. Its text is one line that names the input and the
+    nearest valid name or value."""
 
 
 def setting(
@@ -41,7 +41,7 @@ def setting(
     high: float = INF,
     choices: tuple[str, ...] | None = None,
 ) -> Any:
-    """A field of an algorithm's `Config`.
+    """Makes a field of an algorithm's `Config`.
 
     Args:
       default: a bool, int, float, str or tuple of ints; its type is the setting's type.
@@ -61,15 +61,17 @@ def setting(
 
 
 def settings_of(config: type | None) -> dict[str, Setting]:
-    """The settings of a `Config` class by name, in the order of its fields; {} for None."""
+    """Returns the settings of a `Config` class by name, in the order of its fields; {} for None."""
     if config is None:
         return {}
     return {f.name: Setting.make(f.name, f.default, f.metadata) for f in dataclasses.fields(config)}
 
 
 def whole(name: str, value: Any, low: int) -> int:
-    """`value`, of NumPy or of Python, as an int of at least `low`; raises BadInput, with its
-    type, for anything else."""
+    """Returns `value`, a number of NumPy or Python, as an int of at least `low`.
+
+    Raises BadInput, with the value's type, for anything else.
+    """
     number = _scalar(value)
     if isinstance(number, bool) or not isinstance(number, numbers.Integral):
         try:
@@ -86,24 +88,26 @@ def whole(name: str, value: Any, low: int) -> int:
 
 
 def _scalar(value: Any) -> Any:
-    """Python's number of a scalar of NumPy or JAX; anything else as it is."""
+    """A scalar of NumPy or JAX as a Python number; anything else unchanged."""
     return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 
 def parsed(flag: str, items: Iterable[str], settings: Mapping[str, Setting]) -> dict[str, Any]:
-    """{name: value} of the NAME=VALUE items of a flag; raises BadInput, one line, for what no
-    setting is or can be."""
-    found = {}
+    """Returns {name: value} of the NAME=VALUE items of a flag.
+
+    Raises BadInput, in one line, for an unknown setting or an invalid value.
+    """
+    values: dict[str, Any] = {}
     for name, equal, text in (item.partition("=") for item in items):
         if not equal or name not in settings:
             raise BadInput(
                 f"--{flag}={name}: no such setting; did you mean {nearest(name, settings)}=...?"
             )
         try:
-            found[name] = settings[name].parse(text)
+            values[name] = settings[name].parse(text)
         except ValueError as error:
             raise BadInput(f"--{flag}={name}={text}: {error}") from None
-    return found
+    return values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,9 +125,12 @@ class Setting:
 
     @classmethod
     def make(cls, name: str, default: Any, metadata: Mapping[str, Any]) -> Setting:
-        """From a dataclass field's default and metadata. Raises TypeError for a type that no
-        flag can hold."""
-        kind = type(default)
+        """Makes a setting from a dataclass field's default and metadata.
+
+        Raises TypeError for a default of a type that no flag can hold, and for a str without
+        choices.
+        """
+        kind = cast("type[Any]", type(default))
         if kind not in (bool, int, float, str, tuple):
             raise TypeError(
                 f"setting {name}: a default must be a bool, int, float, str or tuple of ints, not "
@@ -132,9 +139,8 @@ class Setting:
         if kind is str and not metadata.get("choices"):
             raise TypeError(f"setting {name}: a str needs choices")
         known = {f.name for f in dataclasses.fields(cls)} - {"name", "kind", "default"}
-        return cls(
-            name, kind, default, **{"help": "", **{k: v for k, v in metadata.items() if k in known}}
-        )
+        facts: dict[str, Any] = {"help": "", **{k: v for k, v in metadata.items() if k in known}}
+        return cls(name, kind, default, **facts)
 
     @property
     def _article(self) -> str:
@@ -159,8 +165,10 @@ class Setting:
         return f"{noun} in [{self.low:.12g}, {self.high:.12g}]"
 
     def parse(self, text: str) -> Any:
-        """The value that `text` spells (`1e6` is an integer); raises BadInput with the nearest
-        valid value."""
+        """Returns the value that `text` spells; `1e6` counts as an integer.
+
+        Raises BadInput with the nearest valid value.
+        """
         text = text.strip()
         if self.choices:
             return self.check(text)
@@ -181,10 +189,8 @@ class Setting:
                 )
             return truth[text.lower()]
         if self.kind is tuple:
-            numbers = text.replace("x", ",").split(
-                ","
-            )  # 64x32: a flag that is a list itself cannot hold 64,32
-            parts = [part for part in numbers if part.strip()]
+            # 64x32: a flag that is a list itself cannot hold 64,32.
+            parts = [part for part in text.replace("x", ",").split(",") if part.strip()]
             return self.check(tuple(self._number(part, int) for part in parts))
         return self.check(self._number(text, self.kind))
 
@@ -208,11 +214,11 @@ class Setting:
                     f"{self._clip(round(value))}"
                 )
             return int(value)
-        return value  # `check` turns NaN and infinities away
+        return value  # `check` refuses NaN and infinities
 
     def check(self, value: Any) -> Any:
-        """`value` as this setting's type; raises BadInput with the nearest valid value if it is
-        not one."""
+        """Returns `value` as this setting's type. Raises BadInput with the nearest valid value if
+        it is invalid."""
         if self.choices:
             if value not in self.choices:
                 guess = nearest(str(value), self.choices)
@@ -232,7 +238,8 @@ class Setting:
                 raise BadInput(
                     f"must be {self.range}, not {_quote(value)}; nearest: {show(self.default)}"
                 )
-            return tuple(self._check_number(element, int) for element in value)
+            elements = cast("Iterable[Any]", value)
+            return tuple(self._check_number(element, int) for element in elements)
         return self._check_number(value, self.kind)
 
     def _check_number(self, value: Any, kind: type) -> Any:
@@ -247,13 +254,13 @@ class Setting:
             raise BadInput(
                 f"must be {self._article}{self.range}, not nan; nearest: {show(self.default)}"
             )
-        number: Any = value  # an integer may be too large for a float
+        number = cast("Any", value)  # an integer may be too large for a float
         if not self.low <= number <= self.high or abs(number) == INF:
             raise BadInput(
                 f"must be {self._article}{self.range}, not {_quote(value)}; nearest: "
                 f"{self._clip(value)}"
             )
-        return kind(value)
+        return kind(number)
 
     def _clip(self, value: Any) -> str:
         clipped = min(max(value, self.low), self.high)
@@ -265,11 +272,11 @@ class Setting:
 
 
 def show(value: Any) -> str:
-    """A value as it is written on the command line."""
+    """Returns a value as the command line spells it."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple | list):
-        return ",".join(map(str, value))
+        return ",".join(map(str, cast("Iterable[Any]", value)))
     return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 

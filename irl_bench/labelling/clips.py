@@ -33,11 +33,22 @@ def make_clips(
     steps: int,
     seed: int,
 ) -> None:
-    """Writes `out/clips.npz`: rollouts of a clone of `demos` demonstrations, cut into segments of
-    which pairs are drawn.
+    """Writes `out/clips.npz`: rollouts of a clone, cut into segments, and pairs of them.
+
+    Args:
+      out: the folder; it is created if it does not exist.
+      ref: name of a world, or `package.module:factory`.
+      dials: the world's dials and options that differ from the defaults.
+      pairs: number of pairs; each segment is in one pair at most.
+      segment: length of a segment [steps].
+      demos: number of demonstrations that are cloned.
+      demo_steps: length of each [steps].
+      steps: length of a rollout [steps].
+      seed: of all random numbers.
 
     Raises:
-      BadInput: the world has nothing to draw, or too few segments come of `steps`.
+      BadInput: the world is unknown, has no expert or has no picture, or a rollout is shorter than
+        a segment.
     """
     loaded = registry.world(ref, dials)
     registry.need_expert(loaded)

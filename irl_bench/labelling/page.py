@@ -1,8 +1,8 @@
 """The page on which people compare two clips, served to this machine alone.
 
-Everything lies under a random token, so that no other page a browser has open can find it; a
-request that names another host (DNS rebinding) is refused. Every answer is on disk before the page
-is told of it.
+All addresses contain a random token, so that no other page in the browser can find them. A request
+that names another host (DNS rebinding) is refused. An answer is on disk before the page gets its
+confirmation.
 """
 
 from __future__ import annotations
@@ -20,12 +20,25 @@ from irl_bench.storage.comparisons import ANSWERS, ANSWERS_FILE, read_answers, r
 
 HOST = "127.0.0.1"
 LARGEST = 4096
-"""Bytes of a request's body, at most."""
+"""The largest body of a request [bytes]."""
 PAGE = Path(__file__).with_name("label.html")
+"""The page's file."""
 
 
 class Labelling:
-    """The pairs of a folder and the answers to them."""
+    """The pairs of clips in a folder, and the answers to them.
+
+    Args:
+      folder: holds `clips.npz`, and the answers from earlier sessions.
+
+    Attributes:
+      arrays: the arrays of `clips.npz` by name.
+      pairs: segments of each pair, int[P, 2].
+      answers: {pair: answer}.
+
+    Raises:
+      BadInput: no clips in the folder, or a damaged file.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -36,8 +49,8 @@ class Labelling:
         self.answers = read_answers(folder, len(self.pairs))
 
     def _mend(self) -> None:
-        """Ends the last line if an interruption did not, or cuts it off if it is not whole:
-        nothing may be written onto it."""
+        """Repairs the last line of the answers after an interruption, so that the next answer
+        begins a new line: completes it if only its end is missing, else removes it."""
         path = self.folder / ANSWERS_FILE
         content = path.read_bytes() if path.exists() else b""
         whole, last = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
@@ -52,7 +65,12 @@ class Labelling:
                 file.truncate(len(whole))
 
     def next(self) -> dict[str, Any]:
-        """The first pair without an answer with its clips, or none; and how many are done."""
+        """The first pair without an answer, as the page's JSON.
+
+        Returns:
+          {"pair": its index or None if all are answered, "done": answers, "of": pairs}, and
+          "clips": both clips, if there is a pair.
+        """
         with self._lock:
             todo = next((pair for pair in range(len(self.pairs)) if pair not in self.answers), None)
             state: dict[str, Any] = {"pair": todo, "done": len(self.answers), "of": len(self.pairs)}
@@ -69,7 +87,15 @@ class Labelling:
         return drawing.clip(parts)
 
     def answer(self, pair: Any, answer: Any) -> bool:
-        """Stores an answer, synced to disk; False if it is none."""
+        """Stores an answer, synced to disk.
+
+        Args:
+          pair: index of the pair.
+          answer: one of ANSWERS.
+
+        Returns:
+          Whether both are valid; if not, the answer is not stored.
+        """
         if (
             answer not in ANSWERS
             or isinstance(pair, bool)
@@ -87,15 +113,25 @@ class Labelling:
 
 
 def serve(labelling: Labelling, port: int = 0) -> tuple[ThreadingHTTPServer, str]:
-    """A server on the loopback interface, not yet running, and the address to open. Raises
-    OSError if the port is taken."""
+    """Makes a server of the page on the loopback interface; it does not run yet.
+
+    Args:
+      labelling: the pairs and answers.
+      port: 0 picks a free one.
+
+    Returns:
+      The server, and the address to open.
+
+    Raises:
+      OSError: the port is in use.
+    """
     root = f"/{secrets.token_urlsafe(16)}/"
 
     class Handler(BaseHTTPRequestHandler):
         server_version, sys_version = "irl_bench", ""
 
         def log_message(self, format: str, *args: Any) -> None:
-            """The address holds the token: nothing is logged."""
+            """Logs nothing, because the address contains the token."""
 
         def _send(self, status: int, kind: str, body: bytes) -> None:
             self.send_response(status)
@@ -117,15 +153,14 @@ def serve(labelling: Labelling, port: int = 0) -> tuple[ThreadingHTTPServer, str
             self._send(status, "application/json", json.dumps(value).encode())
 
         def _ours(self) -> bool:
-            """Whether the request is addressed to this machine by its own name and knows the
-            token."""
-            own = f"{HOST}:{self.server.server_address[1]}"
-            if self.headers.get("Host") == own and self.path.startswith(root):
+            """Whether the request names this server and knows the token; if not, answers 404."""
+            if self.headers.get("Host") == address and self.path.startswith(root):
                 return True
             self._send(404, "text/plain", b"not found\n")
             return False
 
         def do_GET(self) -> None:
+            """Answers with the page, or with the next pair."""
             if not self._ours():
                 return
             if self.path == root:
@@ -136,6 +171,7 @@ def serve(labelling: Labelling, port: int = 0) -> tuple[ThreadingHTTPServer, str
                 self._send(404, "text/plain", b"not found\n")
 
         def do_POST(self) -> None:
+            """Stores an answer and replies with the next pair."""
             if not self._ours():
                 return
             length = self.headers.get("Content-Length", "")
@@ -143,9 +179,9 @@ def serve(labelling: Labelling, port: int = 0) -> tuple[ThreadingHTTPServer, str
                 self._send(400, "text/plain", b"not an answer\n")
                 return
             try:
-                asked = json.loads(self.rfile.read(int(length)))
-                stored = isinstance(asked, dict) and labelling.answer(
-                    asked.get("pair"), asked.get("answer")
+                body = json.loads(self.rfile.read(int(length)))
+                stored = isinstance(body, dict) and labelling.answer(
+                    body.get("pair"), body.get("answer")
                 )
             except (ValueError, TypeError):
                 stored = False
@@ -156,4 +192,5 @@ def serve(labelling: Labelling, port: int = 0) -> tuple[ThreadingHTTPServer, str
 
     server = ThreadingHTTPServer((HOST, port), Handler)
     server.daemon_threads = True
-    return server, f"http://{HOST}:{server.server_address[1]}{root}"
+    address = f"{HOST}:{server.server_port}"
+    return server, f"http://{address}{root}"

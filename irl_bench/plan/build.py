@@ -1,7 +1,7 @@
-"""From a request to the list of cells that answers it.
+"""Turns a request into the list of cells that answers it.
 
-Nothing here runs a cell. A value comes from, the later one winning: the default beside the setting,
-the presets of the world and the budget (`irl_bench.plan.presets`), the request.
+Nothing here runs a cell. A value comes from the default of the setting, from the presets of the
+world and the budget (`irl_bench.plan.presets`), or from the request; the later source wins.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ from irl_bench.plan.request import Request, check_first_seed, check_horizons, ch
 from irl_bench.storage import demonstrations
 from irl_bench.storage.artifacts import Artifact
 from irl_bench.storage.demonstrations import Recorded
+from irl_bench.storage.plans import WorldRecord
 
 __all__ = ["Entry", "Input", "Plan", "build"]
 
 Input = Recorded | Artifact
-"""What a cell takes from a file: demonstrations, or what an earlier run learned."""
+"""What a cell reads from a file: demonstrations, or what an earlier run learned."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +44,13 @@ class Entry:
     seeds."""
 
     cells: tuple[CellSpec, ...]
+    """One cell per group of seeds."""
     seeds: int
-    """How many seeds the analysis uses, from the first; the groups may hold more."""
+    """Number of seeds that the analysis uses, from the first one. The groups may hold more."""
     rounds: int
+    """Rounds of training."""
     consumes: Mapping[str, Any]
+    """The fields of `irl_bench.core.learner.Consumes`."""
 
     @property
     def id(self) -> tuple[str, str, str]:
@@ -56,29 +60,33 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The entries of a request, what the analysis must know of each world, and notes for the
-    user."""
+    """The cells that answer a request, and what the analysis needs beside them."""
 
     entries: tuple[Entry, ...]
-    worlds: Mapping[str, Mapping[str, Any]]
+    """The entries, in the order in which they run."""
+    worlds: Mapping[str, WorldRecord]
+    """{world: what plan.json records of it}."""
     horizons: tuple[int, ...] | str
+    """Horizons [steps] of the analysis, or "auto"."""
     budget: str
+    """The budget's name."""
     notes: tuple[str, ...] = ()
+    """Lines for the user."""
     inputs: Mapping[str, Input] = dataclasses.field(default_factory=dict)
     """{SHA-256: content} of the files that cells name in `recorded` and `given`."""
 
     @property
     def cells(self) -> tuple[CellSpec, ...]:
-        """The cells of all entries, in the order in which they run."""
+        """All cells, in the order in which they run."""
         return tuple(cell for entry in self.entries for cell in entry.cells)
 
 
 def build(request: Request) -> Plan:
-    """The plan of a request.
+    """Returns the plan of a request.
 
     Raises:
-      BadInput: anything in the request that is unknown, out of range or contradictory; one line
-        that names it and the nearest valid name or value.
+      BadInput: something in the request is unknown, out of range or contradictory; one line that
+        names it and the nearest valid name or value.
     """
     request = checked(request)
     if not request.algo:
@@ -90,7 +98,7 @@ def build(request: Request) -> Plan:
     _check_modes(request, worlds)
 
     entries: list[Entry] = []
-    records: dict[str, dict[str, Any]] = {}
+    records: dict[str, WorldRecord] = {}
     notes: list[str] = []
     inputs: dict[str, Input] = {}
     for env, loaded in worlds.items():
@@ -120,25 +128,31 @@ class _World:
     """A world of the request with its dials, budget and demonstrations settled."""
 
     env: str
+    """The world's name in the request."""
     loaded: LoadedWorld
     budget: Budget
     horizon: int
+    """T_max [steps]."""
     file: Recorded | None
+    """Demonstrations from a file; None if the world's expert makes them."""
     blind: bool
     """Whether the demonstrations have no actions."""
     notes: tuple[str, ...]
+    """Lines for the user."""
 
     @property
     def world(self) -> World:
+        """The world itself."""
         return self.loaded.world
 
     @property
     def groups(self) -> int:
-        """How many groups of `budget.width` seeds there are."""
+        """Number of groups of `budget.width` seeds."""
         return math.ceil(self.budget.seeds / self.budget.width)
 
 
 def _resolve_world(request: Request, env: str, loaded: LoadedWorld) -> _World:
+    """Settles a world's dials, options, budget and demonstrations."""
     values = _checked(loaded, request.settings.get(loaded.name, {}))
     loaded = registry.world(env, values)
     registry.need_expert(loaded)
@@ -170,48 +184,48 @@ def _resolve_world(request: Request, env: str, loaded: LoadedWorld) -> _World:
 
 
 def _entry(
-    request: Request, place: _World, algorithm: Algorithm, mode: str
+    request: Request, setup: _World, algorithm: Algorithm, mode: str
 ) -> tuple[Entry, Artifact | None]:
-    """The entry of an algorithm in a world and mode, and what it takes of an earlier run."""
-    algo, budget, file = algorithm.ref, place.budget, place.file
+    """The entry of an algorithm in a world and mode, and what it takes from an earlier run."""
+    algo, budget, file = algorithm.ref, setup.budget, setup.file
     reference = algo in REFERENCES
-    config = resolved(algorithm, request, place.env)
+    config = resolved(algorithm, request, setup.env)
     parts = algorithm.takes(registry.config_of(algorithm, config))
-    artifact = _artifact(algorithm, parts, request, place.loaded) if parts else None
+    artifact = _artifact(algorithm, parts, request, setup.loaded) if parts else None
     lengths = file.lengths if file else ()
-    spec = Spec(place.world, place.horizon, budget.demos, budget.demo_steps, lengths=lengths)
+    spec = Spec(setup.world, setup.horizon, budget.demos, budget.demo_steps, lengths=lengths)
     rebuilt = donor.rebuild(artifact, parts, spec) if artifact else None
     if rebuilt:
         spec = dataclasses.replace(spec, donor=rebuilt.donor)
     learner = registry.learner(algo, spec, config)
-    starts = [request.first_seed + group * budget.width for group in range(place.groups)]
+    starts = [request.first_seed + group * budget.width for group in range(setup.groups)]
     if rebuilt:  # before anything is written: the donor must have learned every seed
         for start in starts:
             rebuilt.given(range(start, start + budget.width))
-    blind = place.blind and not reference
+    blind = setup.blind and not reference
     if learner.rounds and (file or blind):
         has_rewards = file is not None and file.reward is not None
         _check_begins(learner, spec, algo, blind, has_rewards, rebuilt, starts[0])
     fields = {
         "algo": algo,
-        "env": place.env,
+        "env": setup.env,
         "mode": mode,
         "config": config,
-        "dials": _dials(place.loaded, mode),
-        "options": dict(place.world.chosen),
+        "dials": _dials(setup.loaded, mode),
+        "options": dict(setup.world.chosen),
         "demos": budget.demos,
         "demo_steps": budget.demo_steps,
-        "horizon": place.horizon,
+        "horizon": setup.horizon,
         "episodes": _reference_episodes(budget) if reference else budget.episodes,
         "block": budget.block,
         "eps_episodes": budget.eps_episodes,
-        "eps_steps": min(budget.eps_steps, place.horizon),
+        "eps_steps": min(budget.eps_steps, setup.horizon),
         "eval_every": 0 if reference else budget.eval_every,
         "width": budget.width,
         "observation_only": blind,
         "recorded": file.sha256 if file and not reference else "",
         "given": artifact.sha256 if artifact else "",
-        "plugin": {**algorithm.source, **place.loaded.source},
+        "plugin": {**algorithm.source, **setup.loaded.source},
     }
     if algo == "untrained":
         fields |= {name: min(fields[name], most) for name, most in presets.UNTRAINED.items()}
@@ -222,29 +236,29 @@ def _entry(
     ), artifact
 
 
-def _record(request: Request, place: _World) -> dict[str, Any]:
-    """What plan.json says of a world: what the analysis needs and what makes figures comparable."""
-    world, file = place.world, place.file
+def _record(request: Request, setup: _World) -> WorldRecord:
+    """What plan.json records of a world."""
+    world, file = setup.world, setup.file
     return {
         "u": world.recovery_steps,
         "latency": world.latency,
-        "horizon": place.horizon,
+        "horizon": setup.horizon,
         "nominal": next(iter(world.modes)),
-        "dials": {name: setting.default for name, setting in place.loaded.dials.items()},
+        "dials": {name: setting.default for name, setting in setup.loaded.dials.items()},
         "options": dict(world.chosen),
-        "demos": place.budget.demos,
-        "demo_steps": place.budget.demo_steps,
+        "demos": setup.budget.demos,
+        "demo_steps": setup.budget.demo_steps,
         "recorded": file.sha256 if file else "",
         "first_seed": request.first_seed,
-        "seeds": place.budget.seeds,
-        "source": dict(place.loaded.source),
+        "seeds": setup.budget.seeds,
+        "source": dict(setup.loaded.source),
         "probe": _probe(world),
     }
 
 
 def _pairs(request: Request, env: str, loaded: LoadedWorld) -> list[tuple[str, str]]:
-    """(algorithm, mode) in the order in which they run: references first, since the others are
-    judged against them."""
+    """The pairs (algorithm, mode) in the order in which they run. References come first, since the
+    others are compared with them."""
     names = tuple(loaded.world.modes)
     asked = [algo for algo in dict.fromkeys(request.algo) if algo not in REFERENCES]
     chosen = tuple(name for name in names if name in request.mode) if request.mode else None
@@ -263,7 +277,8 @@ def _reference_episodes(budget: Budget) -> int:
 def _check_owners(
     request: Request, algorithms: Mapping[str, Algorithm], worlds: Mapping[str, LoadedWorld]
 ) -> None:
-    """Raises BadInput if two share a name, or if settings are given for one that is not there."""
+    """Raises BadInput if two algorithms or worlds share a name, or if settings name none of
+    them."""
     names = [owner.name for owner in (*algorithms.values(), *worlds.values())]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -278,6 +293,7 @@ def _check_owners(
 
 
 def _check_modes(request: Request, worlds: Mapping[str, LoadedWorld]) -> None:
+    """Raises BadInput for an unknown mode, or for a world that has none of the modes."""
     known = list(dict.fromkeys(mode for loaded in worlds.values() for mode in loaded.world.modes))
     for mode in request.mode or ():
         if mode not in known:
@@ -293,7 +309,8 @@ def _check_modes(request: Request, worlds: Mapping[str, LoadedWorld]) -> None:
 
 
 def _checked(owner: Algorithm | LoadedWorld, values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` checked against the owner's settings; raises BadInput naming the setting."""
+    """`values` after checks against the owner's settings. Raises BadInput that names the
+    setting."""
     settings = owner.settings
     checked_values = {}
     for name, value in values.items():
@@ -309,7 +326,10 @@ def _checked(owner: Algorithm | LoadedWorld, values: Mapping[str, Any]) -> dict[
 
 
 def resolved(algorithm: Algorithm, request: Request, env: str) -> dict[str, Any]:
-    """Every setting of the algorithm with its final value."""
+    """Returns every setting of the algorithm with its final value.
+
+    Raises BadInput for a setting that is unknown or out of range.
+    """
     defaults = {name: setting.default for name, setting in algorithm.settings.items()}
     preset = presets.config_differences(env, algorithm.ref, request.budget)
     asked = request.settings.get(algorithm.name, {})
@@ -324,8 +344,7 @@ def _dials(loaded: LoadedWorld, mode: str) -> dict[str, float]:
 
 
 def _demonstrations(request: Request, world: World) -> Recorded | None:
-    """The demonstrations of `request.demos_from`, the first `request.demos` of them; None without
-    a file."""
+    """The first `request.demos` demonstrations of `request.demos_from`; None without a file."""
     if request.demos_from is None:
         return None
     recorded = demonstrations.read(request.demos_from, world)
@@ -346,7 +365,8 @@ def _demonstrations(request: Request, world: World) -> Recorded | None:
 def _artifact(
     algorithm: Algorithm, parts: Sequence[Part], request: Request, loaded: LoadedWorld
 ) -> Artifact:
-    """What the algorithm takes of an earlier run. Raises BadInput if nothing fit is given."""
+    """What the algorithm takes from an earlier run. Raises BadInput if nothing suitable is
+    given."""
     if request.given is not None:
         return donor.read(request.given, parts, loaded)
     if "comparisons" in parts:
@@ -372,9 +392,9 @@ def _check_begins(
     """Raises BadInput if the algorithm cannot begin on a file's demonstrations.
 
     Args:
-      blind: whether they are without actions.
-      has_rewards: whether they hold rewards.
-      rebuilt: what hands on to the algorithm.
+      blind: whether the demonstrations have no actions.
+      has_rewards: whether the demonstrations have rewards.
+      rebuilt: the donor, if the algorithm takes something from an earlier run.
       seed: the first seed.
     """
     shape = lambda *size: jax.ShapeDtypeStruct(size, np.float32)
@@ -384,13 +404,13 @@ def _check_begins(
     action = None if blind else jax.ShapeDtypeStruct((*rows, *size), dtype)
     reward = shape(*rows) if has_rewards else None
     demos: Any = Demonstrations(shape(*rows, spec.observation_size), action, shape(*rows), reward)  # type: ignore[arg-type]
-    given = rebuilt and jax.tree.map(lambda x: x[0], rebuilt.given(range(seed, seed + 1)))
+    donated = rebuilt and jax.tree.map(lambda x: x[0], rebuilt.given(range(seed, seed + 1)))
     key = jax.eval_shape(jax.random.PRNGKey, 0)
     try:
         jax.eval_shape(
-            lambda key, demos: learner.init(key, Task(demos, spec.world.dials, given)), key, demos
+            lambda key, demos: learner.init(key, Task(demos, spec.world.dials, donated)), key, demos
         )
-    except (AttributeError, TypeError):  # an outside algorithm that takes actions for granted
+    except (AttributeError, TypeError):  # an outside algorithm that needs actions
         if not blind:
             raise
         raise BadInput(
@@ -400,7 +420,7 @@ def _check_begins(
 
 
 def _probe(world: World) -> dict[str, Any] | None:
-    """Where a learned reward is evaluated, without the observations; JSON values."""
+    """Where a learned reward is evaluated, without the observations; JSON values or None."""
     probe = world.probe()
     if probe is None:
         return None
@@ -412,7 +432,7 @@ def _probe(world: World) -> dict[str, Any] | None:
 
 
 def _block(episodes: int, block: int, env: str) -> int:
-    """Episodes per jitted call: the largest divisor of `episodes` that is not above `block`.
+    """Episodes per jitted call: the largest divisor of `episodes` that does not exceed `block`.
 
     Raises BadInput if that divisor is tiny.
     """

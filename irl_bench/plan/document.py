@@ -8,18 +8,19 @@ from typing import Any
 
 from irl_bench.core.cell import canonical, cell_key
 from irl_bench.plan.build import Plan
-from irl_bench.storage.plans import VERSION
+from irl_bench.storage.plans import VERSION, PlanDocument, PlanEntry, WorldRecord
 
 
-def document(plan: Plan, command: str, fingerprint: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of plan.json for a plan that stands alone.
+def document(plan: Plan, command: str, fingerprint: Mapping[str, Any]) -> PlanDocument:
+    """Returns the content of plan.json for one plan.
 
     Args:
+      plan: the plan.
       command: the command or call that asked for it.
       fingerprint: as `irl_bench.core.cell.fingerprint` returns it.
     """
     digest = hashlib.sha256(canonical(dict(fingerprint)).encode()).hexdigest()[:20]
-    entries = []
+    entries: list[PlanEntry] = []
     for entry in plan.entries:
         first = entry.cells[0]
         shared = {
@@ -45,38 +46,45 @@ def document(plan: Plan, command: str, fingerprint: Mapping[str, Any]) -> dict[s
         "analysis": {
             "horizons": plan.horizons if isinstance(plan.horizons, str) else list(plan.horizons)
         },
-        "worlds": {env: {**record, "fingerprint": digest} for env, record in plan.worlds.items()},
+        "worlds": {env: _with_digest(record, digest) for env, record in plan.worlds.items()},
         "command": command,
         "budget": plan.budget,
     }
 
 
-def merge(
-    earlier: Mapping[str, Any] | None, new: Mapping[str, Any]
-) -> tuple[dict[str, Any], list[str]]:
-    """`new` together with what can stay of an earlier plan in the same folder, and one line for
-    each entry that cannot.
+def _with_digest(record: WorldRecord, digest: str) -> WorldRecord:
+    """A world's record with the hash of the fingerprint."""
+    return {**record, "fingerprint": digest}
 
-    Another (env, algo, mode) stays if its world is not in `new`, or is there with the same dials,
-    demonstrations, horizon, seeds, sources and versions: figures under different conditions never
-    stand in one table. Cells are never deleted.
+
+def merge(earlier: PlanDocument | None, new: PlanDocument) -> tuple[PlanDocument, list[str]]:
+    """Merges a plan into an earlier plan of the same folder.
+
+    An earlier (env, algo, mode) that is not in `new` stays if `new` does not have its world, or has
+    it with the same dials, demonstrations, horizon, seeds, sources and versions: figures under
+    different conditions never stand in one table. Cells are never deleted.
+
+    Returns:
+      `new` with the earlier entries that stay, and one line for each entry that does not.
     """
     if not earlier:
-        return dict(new), []
+        return {**new}, []
     replacing = {(entry["env"], entry["algo"], entry["mode"]): entry for entry in new["entries"]}
-    kept, dropped = [], []
+    kept: list[PlanEntry] = []
+    dropped: list[str] = []
     for entry in earlier["entries"]:
         env, other = entry["env"], replacing.get((entry["env"], entry["algo"], entry["mode"]))
         if other is not None:
             alike = [(each["settings"], each["seeds"][0]) for each in (entry, other)]
-            # Else it is the same again, with more seeds or another version.
+            # Otherwise it is the same entry with more seeds or another version.
             if alike[0] != alike[1]:
                 dropped.append(
                     f"left out of the report: {_called(entry)}, an earlier run with other "
                     "settings; its cells are kept"
                 )
             continue
-        before, now = earlier["worlds"].get(env, {}), new["worlds"].get(env)
+        before: Mapping[str, Any] = earlier["worlds"].get(env, {})
+        now: Mapping[str, Any] | None = new["worlds"].get(env)
         changed = (
             []
             if now is None
@@ -98,13 +106,17 @@ def merge(
     return {**new, "entries": [*kept, *new["entries"]], "worlds": worlds}, dropped
 
 
-def displaced(plan: Mapping[str, Any], sweep: Mapping[str, Any]) -> list[str]:
-    """One line for each entry of a sweep's document that a sweep started since has put out of the
-    folder's plan."""
-    there = {(entry["env"], entry["algo"], entry["mode"]): entry for entry in plan["entries"]}
+def displaced(plan: PlanDocument, sweep: PlanDocument) -> list[str]:
+    """Returns one line for each entry of a sweep that a later sweep in the same folder replaced.
+
+    Args:
+      plan: the folder's present plan.
+      sweep: the document of the sweep.
+    """
+    current = {(entry["env"], entry["algo"], entry["mode"]): entry for entry in plan["entries"]}
     lines = []
     for entry in sweep["entries"]:
-        other = there.get((entry["env"], entry["algo"], entry["mode"]))
+        other = current.get((entry["env"], entry["algo"], entry["mode"]))
         if (
             other is None
             or other["settings"] != entry["settings"]
@@ -118,5 +130,6 @@ def displaced(plan: Mapping[str, Any], sweep: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _called(entry: Mapping[str, Any]) -> str:
+def _called(entry: PlanEntry) -> str:
+    """An entry's name in messages."""
     return f"{entry['algo']} on {entry['env']} ({entry['mode']})"

@@ -1,7 +1,7 @@
-"""What an earlier run hands on: finds it, and rebuilds the functions that use it.
+"""Policies, rewards and comparisons from earlier runs: how they are found and used.
 
-`read` finds the artifact that `--given` names; `rebuild` makes the learner that learned it once
-more, so that its policy acts and its reward can be computed.
+`read` finds the artifact that `--given` names. `rebuild` makes the donor's learner again, so that
+its policy can act and its reward can be computed.
 """
 
 from __future__ import annotations
@@ -27,22 +27,27 @@ WITHOUT_DONOR = {
     "teacher": (PEOPLE, "oracle"),
     "init": ("airl", "bc"),
 }
-"""Setting -> (value, another value) of a donor that itself began with something given. How its
-policy acts does not depend on the reward it was trained on, nor a reward's form on who compared."""
+"""Setting -> (a value that needs a further donor, a value that needs none). A donor is rebuilt with
+the second value: how its policy acts does not depend on the reward it was trained on, and the form
+of its reward does not depend on who compared."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Rebuilt:
-    """A donor and how its stored leaves become the params that its functions take."""
+    """A donor, and how its stored leaves become the params of its functions."""
 
     artifact: Artifact
+    """The stored leaves."""
     donor: Donor
+    """The functions."""
     trees: Mapping[Part, Any]
-    """{part: the structure of its params}."""
+    """{part: the tree structure of its params}."""
 
     def given(self, seeds: range) -> Given:
-        """The arrays for some seeds, which are their leading axis. Raises BadInput if the artifact
-        lacks a seed."""
+        """Returns the arrays for some seeds, each with a leading axis of the seeds.
+
+        Raises BadInput if the artifact lacks a seed.
+        """
         leaves = {part: self.artifact.leaves(part, seeds) for part in self.trees}
         return Given(
             **{part: jax.tree.unflatten(tree, leaves[part]) for part, tree in self.trees.items()}
@@ -50,11 +55,15 @@ class Rebuilt:
 
 
 def read(source: str, parts: Sequence[Part], loaded: LoadedWorld) -> Artifact:
-    """The artifact that `source` names: a file or folder of an earlier run, or a folder of
-    comparisons.
+    """Returns the artifact that `source` names.
+
+    Args:
+      source: a file or folder of an earlier run, or a folder of comparisons.
+      parts: the parts that the algorithm takes.
+      loaded: the algorithm's world.
 
     Raises:
-      BadInput: there is none with all `parts`, or its comparisons are of another world.
+      BadInput: there is no artifact with all `parts`, or the comparisons are of another world.
     """
     if "comparisons" not in parts:
         return artifacts.read(source, parts)
@@ -64,22 +73,27 @@ def read(source: str, parts: Sequence[Part], loaded: LoadedWorld) -> Artifact:
             f"the comparisons given are of {artifact.env}, not of {loaded.ref}; nearest: "
             f"--env={artifact.env}"
         )
-    here, there = registry.values_of(loaded), artifact.config["world"]
-    for name in here:
-        if name in there and here[name] != there[name]:
+    wanted, recorded = registry.values_of(loaded), artifact.config["world"]
+    for name in wanted:
+        if name in recorded and wanted[name] != recorded[name]:
             flag = f"--{loaded.name}.{name}"
             raise BadInput(
-                f"the comparisons given were made with {flag}={there[name]}, not {here[name]}; "
-                f"nearest: {flag}={there[name]}"
+                f"the comparisons given were made with {flag}={recorded[name]}, not "
+                f"{wanted[name]}; nearest: {flag}={recorded[name]}"
             )
     return artifact
 
 
 def rebuild(artifact: Artifact, parts: Sequence[Part], spec: Spec) -> Rebuilt:
-    """The donor of an artifact for an algorithm that is made with `spec`.
+    """Rebuilds the donor of an artifact.
+
+    Args:
+      artifact: what `read` returned.
+      parts: the parts that the algorithm takes.
+      spec: of the algorithm that takes them.
 
     Raises:
-      BadInput: it was learned in a world of other shapes, by an algorithm that has changed since,
+      BadInput: it was learned in a world with other shapes, or by another version of its algorithm,
         or it cannot be used without a third run.
     """
     if "comparisons" in parts:
@@ -107,8 +121,8 @@ def rebuild(artifact: Artifact, parts: Sequence[Part], spec: Spec) -> Rebuilt:
         for name, (value, other) in WITHOUT_DONOR.items()
         if artifact.config.get(name) == value
     }
-    there = Spec(world, artifact.horizon, artifact.demos, artifact.demo_steps)
-    learner = registry.learner(artifact.algo, there, {**artifact.config, **changed})
+    its_spec = Spec(world, artifact.horizon, artifact.demos, artifact.demo_steps)
+    learner = registry.learner(artifact.algo, its_spec, {**artifact.config, **changed})
     donor = Donor(
         algo=artifact.algo,
         env=artifact.env,
@@ -118,10 +132,11 @@ def rebuild(artifact: Artifact, parts: Sequence[Part], spec: Spec) -> Rebuilt:
         carry=learner.carry,
         reward_fn=learner.reward_fn if "reward" in parts else None,
     )
-    return Rebuilt(artifact, donor, {part: _structure(learner, there, part) for part in parts})
+    return Rebuilt(artifact, donor, {part: _structure(learner, its_spec, part) for part in parts})
 
 
 def _people(artifact: Artifact, spec: Spec) -> Rebuilt:
+    """People's comparisons as a donor. Raises BadInput if they are of another world."""
     leaves = artifact.arrays[0]["comparisons"]
     observation, action = leaves[:2]
     width = () if spec.n_actions is not None else (spec.action_size,)
@@ -135,7 +150,7 @@ def _people(artifact: Artifact, spec: Spec) -> Rebuilt:
 
 
 def _structure(learner: Learner, spec: Spec, part: Part) -> Any:
-    """The tree whose leaves are stored of a part; nothing is computed."""
+    """The tree structure of a part's params, found without computing anything."""
     params_of = learner.policy if part == "policy" else learner.reward
     assert params_of is not None
     rows, size = (spec.demos, spec.demo_steps), spec.observation_size

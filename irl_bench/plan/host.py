@@ -1,11 +1,11 @@
-"""Policies that run on the host, such as PyTorch's or stable-baselines3's, as policies that a
-jitted rollout can ask.
+"""Makes policies that run on the host, such as those of PyTorch or stable-baselines3, usable in
+jitted rollouts.
 
     model = stable_baselines3.PPO.load("ppo.zip")
     irl_bench.score(irl_bench.host_policy(model), "lane_keep")
 
-Each step leaves the device and comes back, with all episodes in one batch, so a rollout is much
-slower than a policy in JAX.
+At each step the observations of all episodes travel to the host in one batch, and the actions
+travel back. Such a rollout is much slower than one of a policy in JAX.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import hashlib
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -28,7 +28,7 @@ __all__ = ["HostPolicy", "host_policy"]
 
 @dataclasses.dataclass(frozen=True)
 class HostPolicy:
-    """What `host_policy` returns: a batched policy on the host and what identifies it.
+    """A batched policy on the host, and what identifies it. `host_policy` makes one.
 
     Attributes:
       predict: observations float32[N, O] -> actions [N, A], or [N] in a discrete world.
@@ -39,25 +39,23 @@ class HostPolicy:
     source: dict[str, str]
 
     def __call__(self, observation: Any) -> np.ndarray:
-        """The actions at observations [N, O], or the action at one [O]."""
+        """Returns the actions at observations [N, O], or the action at one observation [O]."""
         rows = np.asarray(observation, np.float32)
         return self.predict(rows) if rows.ndim > 1 else self.predict(rows[None])[0]
 
     def bind(self, spec: Spec) -> Callable[[Any, jax.Array, jax.Array], jax.Array]:
-        """(params, observation[O], key) -> action for a world's shapes; params and key are not
-        used.
+        """Returns a function (params, observation[O], key) -> action for a world's shapes. It
+        ignores params and key.
 
         Raises:
-          BadInput: its actions do not have the world's shape; found by asking it about two
-            observations of zeros.
+          BadInput: the policy fails at two observations of zeros, or its actions there do not have
+            the world's shape and type.
         """
         shape = () if spec.n_actions is not None else (spec.action_size,)
         dtype = np.int32 if spec.n_actions is not None else np.float32
 
         def ask(observation: Any) -> np.ndarray:
-            rows = np.array(
-                observation, np.float32
-            )  # a copy of its own: policies may work in place
+            rows = np.array(observation, np.float32)  # a copy: policies may change it in place
             actions = np.asarray(self.predict(rows.reshape(-1, spec.observation_size)))
             if actions.shape != (rows.size // spec.observation_size, *shape):
                 count = rows.size // spec.observation_size
@@ -82,11 +80,11 @@ class HostPolicy:
         except BadInput:
             raise
         except Exception as error:
-            told = " ".join(str(error).split())[:200]
+            reason = " ".join(str(error).split())[:200]
             raise BadInput(
                 f"the host policy fails at a batch of observations [2, {spec.observation_size}] of "
                 f"{spec.world.name} "
-                f"({type(error).__name__}: {told}); it must take one and return its actions"
+                f"({type(error).__name__}: {reason}); it must take one and return its actions"
             ) from error
 
         def act(params: Any, observation: jax.Array, key: jax.Array) -> jax.Array:
@@ -99,7 +97,7 @@ class HostPolicy:
 
 
 def host_policy(policy: Any, files: Sequence[str | Path] = ()) -> HostPolicy:
-    """Wraps a policy that JAX cannot trace.
+    """Returns a wrapper of a policy that JAX cannot trace.
 
     Args:
       policy: a function observations float32[N, O] -> actions [N, A] (or int[N] in a discrete
@@ -147,16 +145,17 @@ def host_policy(policy: Any, files: Sequence[str | Path] = ()) -> HostPolicy:
 
 
 def _first(returned: Any) -> Any:
-    """The actions of what may be a pair of actions and something else."""
+    """The actions, if the result may be a pair of actions and something else."""
     return returned[0] if isinstance(returned, tuple) else returned
 
 
 def _detached(actions: Any) -> Any:
-    """A tensor of PyTorch without its graph, on the host; anything else as it is."""
+    """A tensor of PyTorch without its graph, on the host; anything else unchanged."""
     return actions.detach().cpu() if hasattr(actions, "detach") else actions
 
 
 def _model(model: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """The `predict` of a model of stable-baselines3's kind."""
     normalise = _normaliser(model)
     try:
         known = inspect.signature(model.predict).parameters
@@ -165,10 +164,9 @@ def _model(model: Any) -> Callable[[np.ndarray], np.ndarray]:
     mode = {"deterministic": True} if "deterministic" in known else {}
 
     def predict(rows: np.ndarray) -> np.ndarray:
-        result = model.predict(normalise.normalize_obs(rows) if normalise else rows, **mode)
-        actions, state = (
-            result if isinstance(result, tuple) and len(result) == 2 else (result, None)
-        )
+        result: Any = model.predict(normalise.normalize_obs(rows) if normalise else rows, **mode)
+        is_pair = isinstance(result, tuple) and len(cast("tuple[Any, ...]", result)) == 2
+        actions, state = cast("Any", result) if is_pair else (cast("Any", result), None)
         if state is not None:
             raise BadInput(
                 "host_policy: the model is recurrent, and would lose its state at every step; "
@@ -181,15 +179,15 @@ def _model(model: Any) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _normaliser(model: Any) -> Any:
-    """The `VecNormalize` of the environment that a stable-baselines3 model holds, None if there
-    is none."""
+    """The `VecNormalize` of the environment that a stable-baselines3 model holds; None without
+    one."""
     find = getattr(model, "get_vec_normalize_env", None)
     return find() if callable(find) else None
 
 
 def _statistics(model: Any) -> dict[str, str]:
-    """{"statistics": SHA-256} of the running statistics by which a model's observations are
-    normalised; {} without any."""
+    """{"statistics": SHA-256} of the running statistics that normalise a model's observations; {}
+    without any."""
     running = getattr(_normaliser(model), "obs_rms", None)
     if running is None:
         return {}
@@ -201,15 +199,16 @@ def _statistics(model: Any) -> dict[str, str]:
 
 
 def _torch(module: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """A PyTorch module as a function of observations."""
     import torch  # type: ignore[import-not-found]
 
     def predict(rows: np.ndarray) -> np.ndarray:
         parameter, training = next(iter(module.parameters()), torch.zeros(())), module.training
-        given = torch.from_numpy(np.array(rows)).to(parameter.device, parameter.dtype)
-        module.eval()  # else dropout would draw and statistics of batches would move
+        inputs = torch.from_numpy(np.array(rows)).to(parameter.device, parameter.dtype)
+        module.eval()  # no dropout, and batch statistics stay as they are
         try:
             with torch.no_grad():
-                action = _first(module(given))
+                action = _first(module(inputs))
                 return (action.float() if action.is_floating_point() else action).cpu().numpy()
         finally:
             module.train(training)
@@ -218,7 +217,7 @@ def _torch(module: Any) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _weights(module: Any) -> dict[str, str]:
-    """{"weights": SHA-256} of a torch module's state; {} of what has none."""
+    """{"weights": SHA-256} of a PyTorch module's state; {} if it has none."""
     if not hasattr(module, "state_dict"):
         return {}
     digest = hashlib.sha256()

@@ -1,5 +1,4 @@
-"""Policies that were trained elsewhere, as learners that have nothing to learn, and what is
-asked of any policy's action."""
+"""External policies as learners with `rounds=0`, and the checks of a policy's actions."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ __all__ = ["as_learner", "check_action"]
 def as_learner(
     act: Callable[..., Any] | HostPolicy, params: Any = None, carry: Any = None
 ) -> Callable[[Spec, Any], Learner]:
-    """`make` of a policy trained elsewhere: a learner with `rounds=0` whose params are fixed.
+    """Returns the `make` of an external policy: its learner has `rounds=0` and fixed params.
 
     Args:
       act: (observation[O], key) -> action, jit-able; with `params` they come first; with `carry` it
@@ -36,9 +35,8 @@ def as_learner(
       BadInput: `act` cannot be called like this or, when made for a world, cannot be traced by JAX
         or does not return an action of the world's shape.
     """
-    on_host = hasattr(act, "predict") or hasattr(
-        act, "state_dict"
-    )  # a model of stable-baselines3's kind, a PyTorch module
+    # A model of stable-baselines3's kind, or a PyTorch module.
+    on_host = hasattr(act, "predict") or hasattr(act, "state_dict")
     if not isinstance(act, HostPolicy) and (on_host or not callable(act)):
         hint = (
             "irl_bench.host_policy(policy)"
@@ -49,16 +47,16 @@ def as_learner(
             f"the policy must be a function that JAX can trace, not {type(act).__name__}; nearest: "
             f"{hint}"
         )
-    given = [name for name, value in (("params", params), ("carry", carry)) if value is not None]
+    passed = [name for name, value in (("params", params), ("carry", carry)) if value is not None]
     if isinstance(act, HostPolicy):
-        if given:
+        if passed:
             raise BadInput(
-                f"a host policy takes no {given[0]}: it keeps its own; nearest: leave {given[0]} "
+                f"a host policy takes no {passed[0]}: it keeps its own; nearest: leave {passed[0]} "
                 "out"
             )
     else:
-        _check_policy(act, [*given, "observation", "key"])
-    held = {"policy": params}
+        _check_policy(act, [*passed, "observation", "key"])
+    state = {"policy": params}
     carry = None if carry is None else _arrays("carry", carry)
     if params is not None:
         _arrays("params", params)
@@ -66,12 +64,12 @@ def as_learner(
     def make(spec: Spec, config: Any) -> Learner:
         del config
         learner = Learner(
-            init=lambda key, task: held,
+            init=lambda key, task: state,
             update=lambda state, task: (state, {}),
             policy=lambda state: state["policy"],
             act=_called(act.bind(spec), ("params",), None)
             if isinstance(act, HostPolicy)
-            else _called(act, given, carry),
+            else _called(act, passed, carry),
             rounds=0,
             consumes=Consumes(),
             carry=carry,
@@ -83,21 +81,21 @@ def as_learner(
 
 
 def _arrays(name: str, tree: Any) -> Any:
-    """A pytree with arrays of the types that JAX computes with; raises BadInput for leaves that
-    are none."""
+    """A pytree with arrays of the types that JAX computes with. Raises BadInput for any other
+    leaf."""
 
     def array(leaf: Any) -> np.ndarray:
         if getattr(leaf, "dtype", None) is not None and jnp.issubdtype(
             leaf.dtype, jax.dtypes.prng_key
         ):
             raise BadInput(f"{name} holds a typed key; nearest: jax.random.key_data(key)")
-        made = np.asarray(leaf)
-        if made.dtype.kind not in "biufcV" or made.dtype == object:
+        values = np.asarray(leaf)
+        if values.dtype.kind not in "biufcV" or values.dtype == object:
             raise BadInput(
                 f"{name} holds {leaf!r:.60}, which is no array; nearest: functools.partial for "
                 "what never changes"
             )
-        return made.astype(jax.dtypes.canonicalize_dtype(made.dtype))
+        return values.astype(jax.dtypes.canonicalize_dtype(values.dtype))
 
     return jax.tree.map(array, tree)
 
@@ -126,13 +124,13 @@ def _check_policy(act: Callable, names: Sequence[str]) -> None:
         ) from None
 
 
-def _called(act: Callable, given: Sequence[str], carry: Any) -> Callable[..., Any]:
-    """`act` in the form of `Learner.act`: params are always handed over, and extras are dropped."""
+def _called(act: Callable, passed: Sequence[str], carry: Any) -> Callable[..., Any]:
+    """`act` in the form of `Learner.act`: always called with params, and without extras."""
     if carry is not None:
-        return act if "params" in given else lambda _, *rest: act(*rest)
+        return act if "params" in passed else lambda _, *rest: act(*rest)
 
     def called(params: Any, observation: jax.Array, key: jax.Array) -> Any:
-        result = act(*((params,) if given else ()), observation, key)
+        result = act(*((params,) if passed else ()), observation, key)
         pair = isinstance(result, tuple) and len(result) == 2
         return result[0] if pair else result
 
@@ -144,8 +142,10 @@ def check_action(who: str, learner: Learner, world: World, params: Any) -> None:
     world's shape and type.
 
     Args:
-      who: what the message begins with.
-      params: of the policy, or their shapes.
+      who: the policy's name, with which the message begins.
+      learner: its policy is checked.
+      world: the world of the policy.
+      params: the policy's params, or their shapes.
     """
     if learner.act is None:
         return
@@ -155,7 +155,7 @@ def check_action(who: str, learner: Learner, world: World, params: Any) -> None:
     try:
         result = jax.eval_shape(learner.act, params, *carried, observation, key)
     except Exception as error:
-        # Other libraries tell of JAX's tracers in errors of their own, as PyTorch's TypeError does.
+        # Other libraries, such as PyTorch, report JAX's tracers in errors of their own.
         if not isinstance(error, UNTRACEABLE) and "Tracer" not in str(error):
             raise
         raise BadInput(
@@ -182,10 +182,10 @@ def check_action(who: str, learner: Learner, world: World, params: Any) -> None:
             )
         action = result[0]
         if not same(result[1]):
-            turned = same(action) and getattr(result[1], "shape", None) == shape
+            is_swapped = same(action) and getattr(result[1], "shape", None) == shape
             swapped = (
                 "; nearest: return (action, carry), not (carry, action)"
-                if turned and action.shape != shape
+                if is_swapped and action.shape != shape
                 else ""
             )
             raise BadInput(
@@ -202,11 +202,11 @@ UNTRACEABLE = (
     jax.errors.TracerIntegerConversionError,
     jax.errors.ConcretizationTypeError,
 )
-"""What JAX raises where a value is needed that is only known when the program runs."""
+"""JAX's errors where a function needs a value that is known only when the program runs."""
 
 
 def _shapes(tree: Any) -> str:
-    """Types and shapes of a pytree's leaves, in words, and its type if it is a container."""
+    """Types and shapes of a pytree's leaves as text, and its type if it is a container."""
     leaves = [
         f"{jnp.result_type(x)}{list(jnp.shape(x))}" if hasattr(x, "shape") else type(x).__name__
         for x in jax.tree.leaves(tree)

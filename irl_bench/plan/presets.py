@@ -1,15 +1,15 @@
-"""What the sweep runs where: budgets per world, differences from each algorithm's defaults, and
-which modes are compared.
+"""Presets of the sweep: budgets per world, differences from each algorithm's defaults, and the
+modes that are compared.
 
-A value is looked up in this order, the later one wins: the algorithm's or world's default,
-`CONFIGS`, `BUDGET_CONFIGS`, a flag. Numbers here were chosen on seeds below 3000 unless they say
-so; the figures in the documentation come from later ones.
+The sources of a value are the algorithm's or world's default, `CONFIGS`, `BUDGET_CONFIGS` and a
+flag; the later source wins. Numbers were chosen on seeds below 3000 unless the text says otherwise;
+the figures in the documentation come from later seeds.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from envs import PLAYGROUND
@@ -28,12 +28,12 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """How much is run of a world."""
+    """The size of an experiment in a world."""
 
     demos: int
     """Demonstration episodes per seed."""
     demo_steps: int
-    """Their length [steps]; demos x demo_steps are the labels."""
+    """Length of a demonstration [steps]; demos x demo_steps is the number of labels."""
     episodes: int
     """Evaluation episodes per seed."""
     block: int
@@ -43,7 +43,7 @@ class Budget:
     eps_episodes: int
     """Held-out expert episodes per seed, on which errors are counted."""
     eps_steps: int
-    """Their length [steps]."""
+    """Length of these episodes [steps]."""
     eval_every: int
     """Rounds between two evaluations while training; 0: none."""
     width: int
@@ -53,8 +53,8 @@ class Budget:
 
 
 BUDGETS = ("smoke", "default", "full")
-"""smoke: does everything once, too small for a verdict; default: a verdict in minutes; full:
-tighter intervals."""
+"""smoke runs everything once and is too small for a verdict; default gives a verdict in minutes;
+full gives tighter intervals."""
 
 WORLDS: Mapping[str, Mapping[str, Mapping[str, int]]] = {
     "chain": {
@@ -120,17 +120,17 @@ ROBOT: Mapping[str, Mapping[str, int]] = {
         "eps_episodes": 128, "eps_steps": 1000, "eval_every": 0, "width": 5, "seeds": 20,
     },
 }  # fmt: skip
-"""Robots cost ten to a hundred times the car's time per step."""
+"""The budgets of robots, which take ten to a hundred times the car's time per step."""
 ROBOTS = (
     "hopper", "halfcheetah", "ant", "walker2d", "humanoid",
     "reacher", "pusher", "inverted_pendulum", "inverted_double_pendulum",
 )  # fmt: skip
 LIKE_ROBOTS = (*ROBOTS, PLAYGROUND)
-"""Those, and all worlds of MuJoCo Playground's, which share a row."""
+"""The robots, and MuJoCo Playground, whose worlds share one row of the tables."""
 WORLDS = {**WORLDS, "coarse_lane": WORLDS["grid"], **dict.fromkeys(LIKE_ROBOTS, ROBOT)}
 
 UNTRAINED = {"episodes": 32, "block": 32, "eps_episodes": 64}
-"""At most this much of the untrained policy: its level is near 1 and nothing is fitted to it."""
+"""Upper bounds for the untrained policy: its level is near 1, and nothing is fitted to it."""
 
 SECONDS: Mapping[tuple[str, str], tuple[float, int]] = {
     ("chain", "expert"): (0.2, 256),
@@ -144,23 +144,23 @@ SECONDS: Mapping[tuple[str, str], tuple[float, int]] = {
     ("lane_keep", "gail"): (67.0, 1024),
     ("lane_keep", "airl"): (77.0, 1024),
 }
-"""Wall time of a cell [s] and its episodes, of sweeps at the default budget on 2 CPU cores; for
---dry_run alone."""
+"""(world, algorithm) -> (wall time of a cell [s], its episodes), from sweeps at the default budget
+on 2 CPU cores. Only --dry_run uses it."""
 
 OUTSIDE: Mapping[str, Mapping[str, int]] = WORLDS["lane_keep"]
 """The budgets of a world that is not in the table."""
 
 TABULAR = {"hidden": (64,), "learning_rate": 3e-2, "weight_decay": 0.0, "batch_size": 512}
-"""For one-hot observations: each rare one must be fitted from a few rows. Held-out loss would
-only tell what is missing."""
+"""For one-hot observations: each rare one must be fitted from a few rows. A held-out loss would
+only show which are missing."""
 
 TABULAR_IRL = {
     "discount": 0.9, "init": "random", "episode_steps": 100, "rounds": 100, "learning_rate": 1e-3,
     "policy_delay": 0, "disc_learning_rate": 1e-3, "penalty": 0.1, "replay": 0,
 }  # fmt: skip
-"""For the tabular worlds, whose demonstrator has this discount. Without a memory: from a random
-policy on, most of it would be what nobody does any more, and there is an exact answer only for
-the present policy."""
+"""For the tabular worlds, whose demonstrator has this discount. There is no replay memory: training
+starts from a random policy, so most of its content would be outdated, and the exact answer exists
+only for the present policy."""
 
 RUNNER = {
     "init": "random", "statistics": "running", "episode_steps": 1000,
@@ -168,8 +168,8 @@ RUNNER = {
     "entropy": 3e-3, "log_std": -0.5, "log_std_min": -1.6, "log_std_max": 0.5, "rounds": 800,
     "linger": 50,
 }  # fmt: skip
-"""PPO on a robot's own reward, from nothing. On a learned reward a fall ends no episode; of it,
-50 steps are enough."""
+"""PPO on a robot's own reward, from a random policy. With a learned reward a fall does not end the
+episode; 50 steps of it are enough."""
 
 SOFT = {
     "episode_steps": 1000,
@@ -178,38 +178,37 @@ SOFT = {
     "rounds": 8000,
     "capacity": 300_000,
 }
-"""SAC on a robot's own reward. The buffer is part of every checkpoint: 80 MB of ant's steps, per
-seed."""
+"""SAC on a robot's own reward. Every checkpoint holds the buffer: 80 MB per seed for ant."""
 
 FALLING = {
     "episode_steps": 1000, "absorbing": True, "discount": 0.99, "worlds": 128, "minibatches": 16,
     "rounds": 60, "learning_rate": 8e-4, "log_std": -1.3, "log_std_min": -4.0, "log_std_max": -1.0,
 }  # fmt: skip
-"""GAIL on a robot: falls are rare, so a round must hold many steps, and its policy try enough to
-learn from them."""
+"""GAIL on a robot. Falls are rare, so a round must hold many steps, and the policy must explore
+enough to learn from them."""
 
 LYING = {**FALLING, "absorbing": False, "learning_rate": 2e-4, "log_std": -1.8}
-"""AIRL on a robot, which lies where it fell until its episode is cut: with an absorbing state it
-forgot how to hop. The step size was halved after collapses on seeds 4000 to 4009
+"""AIRL on a robot, which stays where it fell until its episode is cut: with an absorbing state
+hopper's policy forgot how to hop. The step size was halved after collapses on seeds 4000 to 4009
 (docs/lab/2026-11-26-hopper-gail-airl.md)."""
 
 CUT = {**LYING, "linger": 50}
-"""The same, but an episode is cut soon after the fall. Ant's: with an absorbing state it learned
-to live and forgot to walk (docs/lab/2026-11-26-three-robots.md)."""
+"""LYING with episodes that are cut soon after a fall, for ant. With an absorbing state ant learned
+to survive and forgot to walk (docs/lab/2026-11-26-three-robots.md)."""
 
 NUDGED = {
     "episode_steps": 1000, "pool_steps": 1000, "discount": 0.99, "worlds": 128, "minibatches": 16,
     "rounds": 60, "log_std": -1.3, "log_std_min": -4.0, "log_std_max": -1.0, "policy_delay": 10,
     "linger": 50,
 }  # fmt: skip
-"""A robot's clone on a reward learned from comparisons; it is held until the first episodes are
-over. Of a fall 50 steps are enough to learn from: where robots lay to the end, four steps in ten
-were theirs, and PPO lowered what it maximised."""
+"""PPO on a reward learned from comparisons, from a robot's clone. The policy stays fixed until the
+first episodes are over. Episodes are cut 50 steps after a fall: without the cut, four steps in ten
+followed a fall, and PPO lowered the reward that it maximised."""
 
 BEYOND = {**NUDGED, "reference_kl": 0.0, "learning_rate": 8e-4, "rounds": 120}
-"""T-REX and D-REX on a robot that can run faster than it was shown. Searched for with D-REX on
-halfcheetah: with less of a step, a penalty or fewer rounds it was still on its way when training
-ended (docs/lab/2026-11-25-beyond-the-demonstrations.md)."""
+"""T-REX and D-REX on a robot that can run faster than its demonstrations. The search used D-REX on
+halfcheetah: with a smaller step, a penalty or fewer rounds its return was still rising when
+training ended (docs/lab/2026-11-25-beyond-the-demonstrations.md)."""
 
 PREFERENCES = ("rlhf", "rlhf_iterated", "best_of_n", "trex", "drex", "dpo", "cpl")
 """Algorithms that learn from comparisons."""
@@ -291,9 +290,9 @@ BUDGET_CONFIGS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {
         for env in ("lane_keep", *LIKE_ROBOTS)
     },
     **{
-        ("smoke", env, algo): {**SHORT_POOL, **own}
+        ("smoke", env, algo): {**SHORT_POOL, **changes}
         for env in ("lane_keep", "chain", *LIKE_ROBOTS)
-        for algo, own in {
+        for algo, changes in {
             "rlhf": {"labels": 50},
             "rlhf_iterated": {"labels": 50, "iterations": 2},
             "best_of_n": {"labels": 50, "samples": 8, "begins": 8, "warm": 50, "length": 50},
@@ -325,44 +324,58 @@ BUDGET_CONFIGS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {
     },
     **{("full", "lane_keep", algo): {"rounds": 400} for algo in ("gail", "airl", "ppo")},
 }
-"""(budget, world, algorithm) -> further differences."""
+"""(budget, world, algorithm) -> further settings that differ."""
 
 
 DEFAULT_WORLDS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("gail", "airl", "ppo", "sac", "stored", *PREFERENCES), ("lane_keep",)),
     "maxent_irl": ("grid", "coarse_lane"),
 }
-"""Algorithms that are not run on every default world unless asked to."""
+"""Algorithm -> its default worlds, if they are not the sweep's."""
 
 
-def default_worlds(algos: Iterable[str], otherwise: tuple[str, ...]) -> tuple[str, ...]:
-    """The worlds of a sweep that names none: those that all its algorithms have by default, else
-    `otherwise`."""
-    sets = [DEFAULT_WORLDS.get(algo, otherwise) for algo in algos]
+def default_worlds(algos: Iterable[str], otherwise: Sequence[str]) -> tuple[str, ...]:
+    """Returns the worlds of a sweep that names none: the default worlds that all its algorithms
+    share.
+
+    Args:
+      algos: names of the algorithms.
+      otherwise: the sweep's own default worlds, also if the algorithms share none.
+    """
+    sets = [DEFAULT_WORLDS.get(algo, tuple(otherwise)) for algo in algos]
     shared = tuple(
-        world for world in (sets[0] if sets else otherwise) if all(world in own for own in sets)
+        world
+        for world in (sets[0] if sets else otherwise)
+        if all(world in worlds for worlds in sets)
     )
-    return shared or otherwise
+    return shared or tuple(otherwise)
 
 
 def budget_of(env: str, budget: str) -> Budget:
-    """The budget of a world, by its name."""
+    """Returns a world's budget of one of the names in BUDGETS."""
     return Budget(**WORLDS.get(_row(env), OUTSIDE)[budget])
 
 
 def config_differences(env: str, algo: str, budget: str) -> dict[str, Any]:
-    """Settings of an algorithm that differ from its defaults in a world at a budget."""
+    """Returns the settings of an algorithm that differ from its defaults in a world at a budget."""
     env = _row(env)
     return {**CONFIGS.get((env, algo), {}), **BUDGET_CONFIGS.get((budget, env, algo), {})}
 
 
 def _row(env: str) -> str:
+    """The world's name in the tables."""
     return PLAYGROUND if env.startswith(PLAYGROUND) else env
 
 
 def modes(env: str, algo: str, available: Iterable[str]) -> tuple[str, ...]:
-    """The modes that an algorithm is run in: the world's first; for `bc` also `recoverable`, in
-    `chain` all of them."""
+    """Returns the modes in which an algorithm runs by default: the world's first one. `bc` also
+    runs in `recoverable`, and in all modes of `chain`.
+
+    Args:
+      env: the world's name.
+      algo: the algorithm's name.
+      available: the world's modes.
+    """
     names = tuple(available)
     if (env, algo) == ("chain", "bc"):
         return names

@@ -1,4 +1,5 @@
-"""The names that users write: registered ones, and `package.module:attribute` for their own."""
+"""The names of algorithms and worlds: registered ones, and `package.module:attribute` for
+others."""
 
 from __future__ import annotations
 
@@ -9,17 +10,20 @@ import envs
 from irl_bench.core.settings import nearest
 
 NAME = re.compile(r"[A-Za-z0-9._-]+")
+"""The form of a registered name."""
 REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+"""The form of `package.module:attribute`."""
 POLICY = "policy:"
 """Marks a policy among the algorithms: `policy:package.module:act`."""
 
 
 def problem_with(ref: str, registry: Mapping[str, str], kind: str) -> str | None:
-    """What is wrong with a name, in one line.
+    """Returns what is wrong with a name, in one line.
 
-    None if it is registered or has the form of an outside reference.
+    Returns None if the name is registered or has the form of an outside reference.
 
     Args:
+      ref: the name.
       registry: `irl_bench.algos.ALGORITHMS` or `envs.WORLDS`.
       kind: "algorithm" or "world".
     """

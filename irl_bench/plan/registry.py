@@ -1,8 +1,8 @@
 """Finds algorithms, worlds and policies by name or, from outside the repository, as
 `package.module:attribute`.
 
-An outside file is identified by the SHA-256 of its source, which becomes part of every cell it
-takes part in: edit the file and its old results are not taken for new ones.
+The SHA-256 of an outside file becomes part of every cell that uses it. After an edit its old
+results are therefore not reused.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -47,7 +47,8 @@ class Algorithm:
       help: the first line of its documentation.
       source: {file name: SHA-256} of what an outside algorithm or policy consists of; {} for a
         registered one.
-      takes: config -> the parts of `irl_bench.core.handover.Given` that it needs of an earlier run.
+      takes: config -> the parts of `irl_bench.core.handover.Given` that it takes from an earlier
+        run.
     """
 
     ref: str
@@ -60,15 +61,20 @@ class Algorithm:
 
     @property
     def settings(self) -> dict[str, Setting]:
+        """The fields of `config` as settings."""
         return settings_of(self.config)
 
 
 @dataclasses.dataclass(frozen=True)
 class LoadedWorld:
-    """A world as the sweep sees it: `ref` as in cells and plans, `world.name` the prefix of its
-    dials, `source` as above.
+    """A world as the sweep sees it.
 
-    `warnings` are lines on what an outside world does and probably does not mean.
+    Attributes:
+      ref: its name in cells and plans: a registered name or `package.module:factory`.
+      world: the world with its dials and options.
+      help: the first line of its documentation.
+      source: {file name: SHA-256} of what an outside world and a demonstrator consist of.
+      warnings: one line for each probable mistake in an outside world.
     """
 
     ref: str
@@ -79,6 +85,7 @@ class LoadedWorld:
 
     @property
     def name(self) -> str:
+        """The prefix of the flags of its dials and options."""
         return self.world.name
 
     @property
@@ -91,7 +98,7 @@ class LoadedWorld:
 
     @property
     def options(self) -> dict[str, Setting]:
-        """The options as settings; an option's default is what is chosen in this world."""
+        """The options as settings; an option's default is this world's choice."""
         return {
             name: Setting.make(
                 name,
@@ -103,15 +110,15 @@ class LoadedWorld:
 
     @property
     def settings(self) -> dict[str, Setting]:
+        """Options and dials together."""
         return {**self.options, **self.dials}
 
 
 def algorithm(ref: str) -> Algorithm:
-    """The algorithm that `ref` names.
+    """Returns the algorithm that `ref` names.
 
     Raises:
-      BadInput: nothing of that name, a module or attribute that does not exist, or a policy that is
-        not one; one line.
+      BadInput: the name, module or attribute does not exist, or a policy cannot be used; one line.
     """
     if ref.startswith(POLICY):
         return _policy(ref)
@@ -124,94 +131,108 @@ def algorithm(ref: str) -> Algorithm:
         return Algorithm(ref, ref, module.make, config, _summary(module), takes=_takes_of(module))
     module, make = _outside(ref)
     _check_call(ref, make, "spec", "config")
-    config = getattr(module, "Config", None)
+    config: Any = getattr(module, "Config", None)
     if config is not None and not dataclasses.is_dataclass(config):
         raise BadInput(f"{ref}: its Config must be a dataclass")
     return Algorithm(
-        ref, _short(ref), make, config, _summary(module), _source(module), _takes_of(module)
+        ref,
+        _short(ref),
+        make,
+        cast("Any", config),
+        _summary(module),
+        _source(module),
+        _takes_of(module),
     )
 
 
 def _takes_of(module: ModuleType) -> Callable[[Any], Sequence[Part]]:
+    """The module's `takes`; without one a function that names no parts."""
     return getattr(module, "takes", lambda config: ())
 
 
 def world(ref: str, values: Mapping[str, float | str] | None = None) -> LoadedWorld:
-    """The world that `ref` names, with some dials and options changed.
+    """Returns the world that `ref` names, with some dials and options changed.
+
+    Args:
+      ref: the world's name.
+      values: {dial or option: value}.
 
     Raises:
-      BadInput: nothing of that name, a dial or option that is unknown or out of range, a
-        demonstrator's file that is damaged, a factory that makes no world, or a world that does not
-        keep the contract (`envs.contract`); one line.
+      BadInput: there is no such world, a dial or option is unknown or out of range, a
+        demonstrator's file is damaged, a factory makes no world, or a world breaks the contract
+        (`envs.contract`); one line.
     """
     problem = problem_with(ref, envs.WORLDS, "world")
     if problem:
         raise BadInput(problem)
-    ours = ref in envs.WORLDS or ref.startswith(envs.PLAYGROUND)
-    if ours:
+    is_registered = ref in envs.WORLDS or ref.startswith(envs.PLAYGROUND)
+    if is_registered:
         factory, source = envs.kind(ref), {}
     else:
         module, factory = _outside(ref)
         _check_call(ref, factory)
         source = _source(module)
-    values = dict(values or {})
-    options = {name: values.pop(name) for name in getattr(factory, "options", {}) if name in values}
+    dials: dict[str, Any] = dict(values or {})
+    options = {name: dials.pop(name) for name in getattr(factory, "options", {}) if name in dials}
     try:
-        made = envs.build(factory, ref, **options)
+        built = envs.build(factory, ref, **options)
     except ValueError as error:
         raise BadInput(str(error)) from None
-    if not ours:
-        if not isinstance(made, World) or not dataclasses.is_dataclass(
-            getattr(made, "dials", None)
+    if not is_registered:
+        if not isinstance(built, World) or not dataclasses.is_dataclass(
+            getattr(built, "dials", None)
         ):
             raise BadInput(
-                f"{ref} must return an envs.core.World with dials, not {type(made).__name__}"
+                f"{ref} must return an envs.core.World with dials, not {type(built).__name__}"
             )
-        if not NAME.fullmatch(getattr(made, "name", "")) or made.name in envs.WORLDS:
+        if not NAME.fullmatch(getattr(built, "name", "")) or built.name in envs.WORLDS:
             raise BadInput(
                 f"{ref}: the world's name must be letters, digits, '.', '_', '-' and not one of "
                 f"{envs.names()}"
             )
     warnings = (
         ()
-        if ours
-        else _kept(factory, ref, tuple(sorted(source.items())), tuple(sorted(options.items())))
+        if is_registered
+        else _contract_warnings(
+            factory, ref, tuple(sorted(source.items())), tuple(sorted(options.items()))
+        )
     )
     return LoadedWorld(
-        ref, dialled(made, values), _help(type(made)), {**source, **made.source}, warnings
+        ref, dialled(built, dials), _help(type(built)), {**source, **built.source}, warnings
     )
 
 
 @functools.cache
-def _kept(
+def _contract_warnings(
     factory: Callable[..., World], ref: str, source: tuple, options: tuple
 ) -> tuple[str, ...]:
-    """The warnings of an outside world's contract, once for each source; raises BadInput if it
-    is not kept."""
+    """`keeps_contract` of an outside world, computed once for each source."""
     del source
     return keeps_contract(envs.build(factory, ref, **dict(options)))
 
 
-def keeps_contract(made: World) -> tuple[str, ...]:
-    """The warnings of a world's contract; raises BadInput if it is not kept."""
+def keeps_contract(world: World) -> tuple[str, ...]:
+    """Returns one line for each probable mistake in a world.
+
+    Raises BadInput if the world breaks the contract (`envs.contract`).
+    """
     try:
-        return contract.check(made)
+        return contract.check(world)
     except contract.ContractError as error:
         raise BadInput(str(error)) from None
 
 
 def need_expert(loaded: LoadedWorld) -> None:
-    """Raises BadInput, with what to choose instead, for a world that has no demonstrator with
-    its options."""
+    """Raises BadInput, with alternatives, if a world has no demonstrator for its options."""
     if loaded.world.has_expert:
         return
     world, chosen = loaded.world, loaded.world.chosen
     backend, quality = chosen.get("backend"), chosen.get("demonstrator", "expert")
     backends = getattr(world, "options", {}).get("backend", ())
     hints = [
-        f"--{loaded.name}.backend={one}"
-        for one in backends
-        if demonstrators.find(world.name, one, quality)
+        f"--{loaded.name}.backend={other}"
+        for other in backends
+        if demonstrators.find(world.name, other, quality)
     ][:1]
     if quality != "expert" and backend and demonstrators.find(world.name, backend):
         hints.append(f"--{loaded.name}.demonstrator=expert")
@@ -226,49 +247,59 @@ def need_expert(loaded: LoadedWorld) -> None:
 
 
 def summary(ref: str) -> tuple[str, tuple[str, ...]]:
-    """(first line of documentation, modes) of a registered world, without making it."""
+    """Returns (first line of documentation, modes) of a registered world, without making it."""
     kind = envs.kind(ref)
     return _help(kind), tuple(kind.modes)
 
 
-def dialled(made: World, dials: Mapping[str, float]) -> World:
-    """`made` with some dials changed; raises BadInput for one that is unknown or out of range."""
+def dialled(world: World, dials: Mapping[str, float]) -> World:
+    """Returns the world with some dials changed. Raises BadInput for a dial that is unknown or out
+    of range."""
     try:
-        return envs.with_dials(made, **dials)
+        return envs.with_dials(world, **dials)
     except ValueError as error:
         raise BadInput(str(error)) from None
 
 
 def values_of(loaded: LoadedWorld) -> dict[str, Any]:
-    """The values of a world's dials and options, which JSON can hold."""
+    """Returns the values of a world's dials and options by name; JSON values."""
     return {name: setting.default for name, setting in loaded.settings.items()}
 
 
-def config_of(found: Algorithm, values: Mapping[str, Any]) -> Any:
-    """The algorithm's config with `values` put in; None for an algorithm without settings."""
-    return None if found.config is None else found.config(**values)
+def config_of(chosen: Algorithm, values: Mapping[str, Any]) -> Any:
+    """Returns the algorithm's `Config` with some values; None for an algorithm without settings."""
+    return None if chosen.config is None else chosen.config(**values)
 
 
 def learner(ref: str, spec: Spec, values: Mapping[str, Any]) -> Learner:
-    """The learner of the algorithm that `ref` names; raises BadInput as `algorithm` does."""
-    found = algorithm(ref)
-    settings = found.settings
-    made = found.make(
-        spec,
-        config_of(found, {name: settings[name].check(value) for name, value in values.items()}),
-    )
-    if not isinstance(made, Learner):
+    """Returns the learner of the algorithm that `ref` names.
+
+    Args:
+      ref: the algorithm's name.
+      spec: shapes and the world.
+      values: {setting: value}; the others keep their defaults.
+
+    Raises:
+      BadInput: as `algorithm`, for a value out of range, or if `make` returns no Learner.
+    """
+    chosen = algorithm(ref)
+    settings = chosen.settings
+    checked = {name: settings[name].check(value) for name, value in values.items()}
+    result: Any = chosen.make(spec, config_of(chosen, checked))
+    if not isinstance(result, Learner):
         raise BadInput(
-            f"{ref} must return an irl_bench.core.learner.Learner, not {type(made).__name__}"
+            f"{ref} must return an irl_bench.core.learner.Learner, not {type(result).__name__}"
         )
-    return made
+    return result
 
 
 FORMS = ((), ("params",), ("carry",), ("params", "carry"))
-"""What a policy takes before the observation and the key."""
+"""The possible arguments of a policy before the observation and the key."""
 
 
 def _policy(ref: str) -> Algorithm:
+    """The algorithm of `policy:package.module:act`. Raises BadInput if the policy cannot be
+    used."""
     target = ref.removeprefix(POLICY)
     if not REFERENCE.fullmatch(target):
         raise BadInput(f"{target!r} is not of the form package.module:attribute")
@@ -284,17 +315,17 @@ def _policy(ref: str) -> Algorithm:
             {**source, **act.source},
         )
     counts = _counts(act)
-    more = bool({3, 4} & counts)  # else whatever its module calls params is its own affair
+    more = bool({3, 4} & counts)  # otherwise the module's own `params` mean something else
     params = _of_module(module, "params", "load") if more else None
     carry = _of_module(module, "carry", "initial_carry") if more else None
-    there = {name for name, tree in (("params", params), ("carry", carry)) if tree is not None}
-    forms = [form for form in FORMS if len(form) + 2 in counts and there.issuperset(form)]
+    stored = {name for name, tree in (("params", params), ("carry", carry)) if tree is not None}
+    forms = [form for form in FORMS if len(form) + 2 in counts and stored.issuperset(form)]
     if len(forms) != 1:
         known = " or ".join(f"act({', '.join((*form, 'observation', 'key'))})" for form in FORMS)
         neither = "neither params (or load()) nor carry (or initial_carry())"
-        held = f"its module holds {' and '.join(sorted(there)) or neither}"
+        content = f"its module holds {' and '.join(sorted(stored)) or neither}"
         raise BadInput(
-            f"{target}{inspect.signature(act)}: {held}, so it cannot be told how to call it; "
+            f"{target}{inspect.signature(act)}: {content}, so it cannot be told how to call it; "
             f"nearest: {known}"
         )
     params, carry = (
@@ -314,19 +345,19 @@ def _policy(ref: str) -> Algorithm:
 
 
 def _counts(act: Callable) -> set[int]:
-    """With how many positional arguments, from 2 to 4, a policy can be called."""
-    signature, found = inspect.signature(act), set()
+    """The numbers of positional arguments, from 2 to 4, with which a policy can be called."""
+    signature, counts = inspect.signature(act), set()
     for count in (2, 3, 4):
         try:
             signature.bind(*[None] * count)
-            found.add(count)
+            counts.add(count)
         except TypeError:
             continue
-    return found
+    return counts
 
 
 def _of_module(module: ModuleType, name: str, function: str) -> Any:
-    """The pytree that a policy's module holds as `name` or returns from `function()`, as NumPy
+    """The pytree that a policy's module returns from `function()` or holds as `name`, as NumPy
     arrays; None without either."""
     if hasattr(module, function):
         tree = getattr(module, function)()
@@ -336,6 +367,7 @@ def _of_module(module: ModuleType, name: str, function: str) -> Any:
 
 
 def _digest(tree: Any) -> str:
+    """SHA-256 of a pytree of NumPy arrays."""
     digest = hashlib.sha256(str(jax.tree.structure(tree)).encode())
     for leaf in jax.tree.leaves(tree):
         digest.update(f"{leaf.dtype}{leaf.shape}".encode() + leaf.tobytes())
@@ -343,7 +375,7 @@ def _digest(tree: Any) -> str:
 
 
 def _outside(ref: str) -> tuple[ModuleType, Callable]:
-    """The module and the attribute of `package.module:attribute`; the current directory is
+    """The module and the attribute of `package.module:attribute`. The current directory is
     searched last."""
     name, attribute = ref.split(":")
     if str(Path.cwd()) not in sys.path:
@@ -352,7 +384,7 @@ def _outside(ref: str) -> tuple[ModuleType, Callable]:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            # the file is there and one of its own imports fails: its author needs the traceback
+            # The file exists, and one of its own imports fails: its author needs the traceback.
             raise
         raise BadInput(
             f"{ref}: no module {error.name!r} among the installed ones or in the current directory"
@@ -362,14 +394,14 @@ def _outside(ref: str) -> tuple[ModuleType, Callable]:
         raise BadInput(
             f"{ref}: {name} has no {attribute!r}; did you mean {nearest(attribute, public)!r}?"
         )
-    found = getattr(module, attribute)
-    if not callable(found):
-        raise BadInput(f"{ref} is {type(found).__name__}, not a function or class")
-    return module, found
+    target = getattr(module, attribute)
+    if not callable(target):
+        raise BadInput(f"{ref} is {type(target).__name__}, not a function or class")
+    return module, target
 
 
 def _check_call(ref: str, function: Callable, *arguments: str) -> None:
-    """Raises BadInput unless `function` can be called with as many arguments."""
+    """Raises BadInput unless `function` can be called with these arguments."""
     try:
         inspect.signature(function).bind(*arguments)
     except (TypeError, ValueError):
@@ -378,16 +410,18 @@ def _check_call(ref: str, function: Callable, *arguments: str) -> None:
 
 
 def _source(module: ModuleType) -> dict[str, str]:
-    """{file name: SHA-256} of the module's file, or of every Python file of the package that it
-    is in."""
+    """{file name: SHA-256} of the module's file, or of every Python file of its package.
+
+    Raises BadInput if the module has no file.
+    """
     if not getattr(module, "__file__", None):
         raise BadInput(
             f"{module.__name__} has no source file, so its results could not be told apart"
         )
-    own = Path(str(module.__file__))
-    files = {own.name: own}
+    file = Path(str(module.__file__))
+    files = {file.name: file}
     if "." in module.__name__ or hasattr(module, "__path__"):
-        root = own.parents[module.__name__.count(".") - (own.name != "__init__.py")]
+        root = file.parents[module.__name__.count(".") - (file.name != "__init__.py")]
         files = {path.relative_to(root.parent).as_posix(): path for path in root.rglob("*.py")}
     return {
         name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in sorted(files.items())
@@ -395,13 +429,14 @@ def _source(module: ModuleType) -> dict[str, str]:
 
 
 def _help(kind: type) -> str:
-    """The first line of a world's class, of its module where the class has no text of its own."""
+    """The summary of a world's class, or of its module if the class has no docstring."""
     return (
         _summary(kind) if kind.__dict__.get("__doc__") else _summary(sys.modules[kind.__module__])
     )
 
 
 def _short(ref: str) -> str:
+    """The last part of the module's name."""
     return ref.split(":")[0].rsplit(".", 1)[-1]
 
 

@@ -1,4 +1,4 @@
-"""What a sweep is asked for, and the checks that need no algorithm and no world."""
+"""The request of a sweep, and the checks that need no algorithm and no world."""
 
 from __future__ import annotations
 
@@ -10,30 +10,41 @@ from irl_bench.core.settings import BadInput, nearest, whole
 from irl_bench.plan.presets import BUDGETS
 
 LEAST = {"seeds": 1, "first_seed": 0, "demos": 1, "demo_steps": 1, "episodes": 1, "T_max": 2}
-"""The least value of each number of a request."""
+"""The smallest valid value of each number of a request."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a sweep is asked for, one field per flag of `launch/sweep.py`.
+    """The request of a sweep, one field per flag of `launch/sweep.py`.
 
-    None stands for the value of the preset of the world and the budget.
+    None stands for the preset of the world and the budget.
     """
 
     algo: Sequence[str] = ("bc", "dagger")
+    """Names of algorithms."""
     env: Sequence[str] = ("chain", "lane_keep")
+    """Names of worlds."""
     mode: Sequence[str] | None = None
+    """Modes of the worlds; None: those that `presets.modes` returns."""
     seeds: int | None = None
+    """Seeds per algorithm, world and mode."""
     first_seed: int = 0
+    """The first seed."""
     budget: str = "default"
+    """One of `presets.BUDGETS`."""
     horizons: Sequence[int] | str = "auto"
+    """Increasing horizons T [steps] of the analysis, or "auto"."""
     demos: int | None = None
+    """Demonstration episodes per seed."""
     demo_steps: int | None = None
+    """Length of a demonstration [steps]."""
     episodes: int | None = None
+    """Evaluation episodes per seed."""
     T_max: int | None = None
-    """Longest horizon [steps]; by default the world's."""
+    """Longest horizon [steps]; None: the world's."""
     given: str | None = None
-    """File or folder of an earlier run whose learned policy or reward an algorithm takes."""
+    """File or folder of an earlier run from which algorithms take a policy, reward or
+    comparisons."""
     demos_from: str | None = None
     """File or folder of demonstrations that replace those of the world's expert."""
     observation_only: bool = False
@@ -42,15 +53,17 @@ class Request:
     """{algorithm or world: {setting or dial: value}}, by the short names that prefix their
     flags."""
     out: str = "runs/sweep"
+    """Folder of the run."""
     tensorboard: bool = False
+    """Whether to write TensorBoard files too."""
 
 
 def checked(request: Request) -> Request:
-    """The request with numbers of NumPy turned into Python's.
+    """Returns the request with Python numbers in place of NumPy's.
 
     Raises:
-      BadInput: an unknown budget, no algorithm, no world, or a number that is no integer or too
-        small; one line.
+      BadInput: the budget is unknown, there is no world, or a number is no integer or too small;
+        one line.
     """
     numbers = {
         name: whole(name, value, least)
@@ -69,7 +82,8 @@ def checked(request: Request) -> Request:
 
 
 def whole_horizons(horizons: Any) -> tuple[int, ...] | str:
-    """Horizons as a tuple of integers, or a word as it is. Raises BadInput for anything else."""
+    """Returns horizons as a tuple of integers, and text unchanged. Raises BadInput for anything
+    else."""
     if isinstance(horizons, str):
         return horizons
     try:
@@ -82,8 +96,13 @@ def whole_horizons(horizons: Any) -> tuple[int, ...] | str:
 
 
 def check_horizons(horizons: Sequence[int] | str, env: str, top: int) -> None:
-    """Raises BadInput unless `horizons` is "auto" or at least two increasing integers in
-    1..top."""
+    """Raises BadInput unless `horizons` is "auto" or at least two increasing integers in 1..top.
+
+    Args:
+      horizons: the request's.
+      env: the world's name.
+      top: T_max [steps] in that world.
+    """
     if isinstance(horizons, str):
         if horizons != "auto":
             raise BadInput(
@@ -106,7 +125,7 @@ def check_horizons(horizons: Sequence[int] | str, env: str, top: int) -> None:
 
 
 def check_first_seed(value: int, seeds: int) -> int:
-    """`value`, if it and the `seeds` from it on are valid seeds. Raises BadInput otherwise."""
+    """Returns `value` if it is valid as the first of `seeds` seeds. Raises BadInput otherwise."""
     top = 2**31 - seeds
     if not 0 <= value <= top:
         raise BadInput(

@@ -1,2 +1,5 @@
-"""Learning from preferences: who is asked (`teachers`), about what (`queries`), what is learned
-(`reward_model`), how it is used (`trainer`, `ranked`), and doing without a reward (`offline`)."""
+"""Learning from preferences.
+
+`teachers` answers, `queries` chooses the pairs, `reward_model` fits a reward to the answers,
+`trainer` and `ranked` train a policy on it, and `offline` fits a policy without a reward.
+"""

@@ -1,9 +1,9 @@
-"""Inverse RL as the start of RLHF: AIRL's policy is start and reference, its g(s) the reward before
-any comparison.
+"""Inverse RL as the start of RLHF: AIRL's policy is the first policy and the reference, and its
+reward g(s) is the reward before any comparison.
 
-The learned reward is then g plus the ensemble, whose members begin as 0 and learn what the
-comparisons say beyond g. g is put on the comparisons' scale: its sum over a segment has deviation 1
-in the first pool.
+The learned reward is g plus the ensemble, whose members begin at 0 and learn what the comparisons
+say beyond g. g is scaled to fit them: in the first pool its sum over a segment has standard
+deviation 1.
 """
 
 from __future__ import annotations
@@ -18,14 +18,21 @@ from irl_bench.core.types import Spec, Task
 from irl_bench.nets.supervised import PolicyParams
 
 PARTS: tuple[Part, ...] = ("policy", "reward")
-"""What is taken of AIRL's run."""
+"""The parts that a run of AIRL hands on."""
 
 
 class Start:
-    """AIRL's policy and reward as they come with `--given=RUN`.
+    """AIRL's policy and reward, which come with `--given=RUN`.
+
+    Args:
+      spec: holds the donor.
+      hidden: widths of the policy's hidden layers.
+
+    Attributes:
+      consumes: what one seed of AIRL used up.
 
     Raises:
-      BadInput: nothing is given, or something that RLHF cannot begin with.
+      BadInput: there is no donor, or RLHF cannot begin with it.
     """
 
     def __init__(self, spec: Spec, hidden: tuple[int, ...]):
@@ -50,7 +57,7 @@ class Start:
         self._reward_fn, self.consumes = donor.reward_fn, donor.consumes
 
     def policy(self, task: Task) -> PolicyParams:
-        """AIRL's policy and its inputs."""
+        """AIRL's policy and the standardiser of its observations."""
         assert task.given is not None
         return task.given.policy
 
@@ -60,5 +67,11 @@ class Start:
         return task.given.reward
 
     def reward_fn(self, params: Any, observation: jax.Array, action: jax.Array) -> jax.Array:
-        """g at the states that steps led to, float32[...]."""
+        """g at the states that steps led to, float32[...].
+
+        Args:
+          params: as `reward` returns them.
+          observation: the states, float32[..., O].
+          action: float32[..., A] or int32[...]; g does not depend on it.
+        """
         return self._reward_fn(params, observation, action, observation)

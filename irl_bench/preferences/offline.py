@@ -1,11 +1,12 @@
-"""Preferences without a learned reward: the policy itself is fitted to comparisons of segments that
-begin alike (DPO, CPL).
+"""Preferences without a learned reward (DPO, CPL): the policy itself is fitted to comparisons of
+segments that begin alike.
 
-Both members of a pair start in the same state with the same random numbers of the world, so that
-only actions differ. A sum of log-probability ratios along a segment equals its return plus the
-value of its last state, up to a constant of the first one (Rafailov et al. 2023, arXiv 2305.18290,
-section 4; Hejna et al. 2024, arXiv 2310.13639, section 3). So pairs are compared by what they earn
-over the segment and over `tail` steps of the reference policy after it: a sample of that value.
+Both segments of a pair start in the same state and share the world's random numbers, so that only
+their actions differ. The sum of log-probability ratios along a segment equals its return plus the
+value of its last state, up to a constant of its first state (Rafailov et al. 2023, arXiv
+2305.18290, section 4; Hejna et al. 2024, arXiv 2310.13639, section 3). So a teacher compares
+returns over the segment and over `tail` further steps of the reference policy, which sample that
+value.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from irl_bench.nets.policies import Policy, Standardiser, standardiser, view
 from irl_bench.nets.supervised import PolicyParams, draw
 from irl_bench.preferences import reward_model, starts, teachers
 from irl_bench.rl import ppo
+from irl_bench.rollouts.experience import ActionSample
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +38,15 @@ class Config:
         (64, 64), "widths of the hidden layers", unit="units", low=1, high=4096
     )
     bc_steps: int = setting(
-        2400, "gradient steps of the cloning it starts from", unit="steps", low=1, high=10_000_000
+        2400,
+        "gradient steps of the cloning that the policy starts from",
+        unit="steps",
+        low=1,
+        high=10_000_000,
     )
-    log_std: float = setting(-2.0, "log-deviation of raw actions, held", low=-5.0, high=1.0)
+    log_std: float = setting(
+        -2.0, "log-deviation of raw actions, which is not trained", low=-5.0, high=1.0
+    )
     labels: int = setting(
         1000, "comparisons that the teacher is asked for", unit="labels", low=10, high=10_000_000
     )
@@ -46,7 +54,7 @@ class Config:
     segment: int = setting(50, "length of a segment", unit="steps", low=1, high=10_000)
     tail: int = setting(
         100,
-        "steps of the reference policy after it that are compared too",
+        "steps of the reference policy after the segment that are compared too",
         unit="steps",
         low=0,
         high=100_000,
@@ -66,30 +74,36 @@ class Config:
     batch_size: int = setting(64, "comparisons per gradient step", low=1, high=65536)
 
 
-@struct.dataclass
-class Pairs:
-    """L pairs of segments of H steps from shared starts."""
+class Pairs(struct.PyTreeNode):
+    """L pairs of segments of H steps; both of a pair begin in the same state."""
 
     observation: jax.Array
     """float32[L, 2, H, O], standardised."""
     raw: jax.Array
-    """float32[L, 2, H, A], or int32[L, 2, H]."""
+    """float32[L, 2, H, A], the actions before the tanh, or int32[L, 2, H]."""
     reference: jax.Array
-    """float32[L, 2, H]: log pi_ref."""
+    """float32[L, 2, H]: log pi_ref of the actions."""
     label: jax.Array
     """float32[L]: 1 the first is preferred, 0 the second, 0.5 neither."""
     weight: jax.Array
     """float32[L]: 0 where there is no answer."""
 
 
-@struct.dataclass
-class State:
+class State(struct.PyTreeNode):
+    """Everything that is kept between rounds."""
+
     weights: Any
+    """Of the policy."""
     opt_state: Any
+    """Of the optimiser of `weights`."""
     reference: Any
+    """Weights of the reference policy, the clone."""
     inputs: Standardiser
+    """Of observations."""
     pairs: Pairs
+    """All pairs and their labels."""
     key: jax.Array
+    """Of the rounds to come."""
 
 
 Loss = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
@@ -97,14 +111,29 @@ Loss = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 def _with_tail(reward: jax.Array, segment: int) -> jax.Array:
-    """Rewards float32[..., segment + tail] with the tail's put into the segment's last step,
-    float32[..., segment]: a teacher may weigh a segment's steps, but the value of where it ends
-    counts whole."""
+    """Rewards of a segment, with the tail's sum added to its last step.
+
+    A teacher may discount the segment's steps; the value of its last state then still counts in
+    full.
+
+    Args:
+      reward: float32[..., segment + tail].
+      segment: length of the segment [steps].
+
+    Returns:
+      float32[..., segment].
+    """
     return reward[..., :segment].at[..., -1].add(jnp.sum(reward[..., segment:], -1))
 
 
 def make(spec: Spec, config: Config, loss: Loss) -> Learner:
-    """The learner that minimises `loss`."""
+    """A learner that clones the demonstrations and then minimises `loss` over comparisons.
+
+    Args:
+      spec: the world and its sizes.
+      config: the settings.
+      loss: of the policy on a batch of pairs.
+    """
     policy = Policy(spec, config.hidden, log_std=config.log_std)
     transform = optax.adam(config.learning_rate)
     teacher = teachers.TEACHERS[config.teacher]
@@ -122,23 +151,23 @@ def make(spec: Spec, config: Config, loss: Loss) -> Learner:
         return State(weights, transform.init(weights), weights, inputs, pairs, key)
 
     def ask(weights: Any, inputs: Standardiser, dials: Any, key: jax.Array) -> Pairs:
-        """Rollouts in pairs, and the teacher's answers; `key` is consumed."""
+        """Rollouts in pairs, with the teacher's answers; `key` is consumed."""
         world, count = spec.world.bind(dials), config.labels
         pair_key, answer_key = jax.random.split(key)
 
-        def act(observation: jax.Array, key: jax.Array) -> Any:
+        def act(observation: jax.Array, key: jax.Array) -> ActionSample:
             x = view(inputs, observation)
             raw = policy.draw(weights, x, key)
-            return policy.squash(raw), raw, policy.log_prob(weights, x, raw)
+            return ActionSample(policy.squash(raw), raw, policy.log_prob(weights, x, raw))
 
         batch = starts.shared(world, act, count, 2, config.warm, steps, pair_key)
         reward = _with_tail(batch.reward, config.segment)
-        known = teachers.pool_of(teacher, reward.reshape(2 * count, config.segment))
-        label, weight = teachers.answer(teacher, reward[:, 0], reward[:, 1], known, answer_key)
-        own = jax.tree.map(
+        pool = teachers.pool_of(teacher, reward.reshape(2 * count, config.segment))
+        label, weight = teachers.answer(teacher, reward[:, 0], reward[:, 1], pool, answer_key)
+        observation, raw, log_prob = jax.tree.map(
             lambda x: x[:, :, : config.segment], (batch.observation, batch.raw, batch.log_prob)
         )
-        return Pairs(view(inputs, own[0]), own[1], own[2], label, weight)
+        return Pairs(view(inputs, observation), raw, log_prob, label, weight)
 
     def update(state: State, task: Task) -> tuple[State, dict[str, jax.Array]]:
         key, fit_key = jax.random.split(state.key)
@@ -148,36 +177,35 @@ def make(spec: Spec, config: Config, loss: Loss) -> Learner:
 
         def objective(weights: Any, rows: jax.Array) -> jax.Array:
             part = jax.tree.map(lambda x: x[rows], pairs)
-            found = policy.log_prob(weights, part.observation, part.raw)
-            return loss(found, part.reference, part.label, training[rows])
+            log_prob = policy.log_prob(weights, part.observation, part.raw)
+            return loss(log_prob, part.reference, part.label, training[rows])
 
         def step(carry: Any, key: jax.Array) -> Any:
             weights, opt_state = carry
             rows = jnp.minimum(draw(upto, key, config.batch_size), config.labels - 1)
             value, gradient = jax.value_and_grad(objective)(weights, rows)
-            if (
-                not policy.discrete
-            ):  # held: else a loser's log-probability falls fastest by a narrower policy
+            # A loser's log-probability would fall fastest if the policy became narrower.
+            if not policy.discrete:
                 gradient = {**gradient, "log_std": jnp.zeros_like(gradient["log_std"])}
             updates, opt_state = transform.update(gradient, opt_state, weights)
             return (optax.apply_updates(weights, updates), opt_state), value
 
         keys = jax.random.split(fit_key, config.steps_per_round)
         (weights, opt_state), losses = jax.lax.scan(step, (state.weights, state.opt_state), keys)
-        found = jnp.sum(policy.log_prob(weights, pairs.observation, pairs.raw), -1)
-        before = jnp.sum(pairs.reference, -1)
-        ratio = found - before
+        log_prob = jnp.sum(policy.log_prob(weights, pairs.observation, pairs.raw), -1)
+        reference = jnp.sum(pairs.reference, -1)
+        ratio = log_prob - reference
         chosen = jnp.where(pairs.label > 0.5, 0, 1)
         decided = pairs.weight * (pairs.label != 0.5)
         mean = lambda x: jnp.sum(x * decided) / jnp.maximum(jnp.sum(decided), 1.0)
         pick = lambda x, at: jnp.take_along_axis(x, at[:, None], 1)[:, 0]
-        kept_back = pairs.weight * (jnp.arange(config.labels) % reward_model.HELD_OUT == 0)
+        held_out = pairs.weight * (jnp.arange(config.labels) % reward_model.HELD_OUT == 0)
         metrics = {
             "loss": jnp.mean(losses),
-            "log_prob_chosen": mean(pick(found, chosen)),
-            "log_prob_rejected": mean(pick(found, 1 - chosen)),
+            "log_prob_chosen": mean(pick(log_prob, chosen)),
+            "log_prob_rejected": mean(pick(log_prob, 1 - chosen)),
             "reward_accuracy": reward_model.accuracy(
-                ratio[:, 0] - ratio[:, 1], pairs.label, kept_back
+                ratio[:, 0] - ratio[:, 1], pairs.label, held_out
             ),
             "reference_kl": jnp.mean(policy.kl(weights, state.reference, pairs.observation)),
             "answered": jnp.sum(pairs.weight),
@@ -189,7 +217,7 @@ def make(spec: Spec, config: Config, loss: Loss) -> Learner:
         del key
         return policy.mode(params.weights, view(params.inputs, observation))
 
-    walked = config.labels * (config.warm + 2 * steps)
+    env_steps = config.labels * (config.warm + 2 * steps)
     return Learner(
         init=init,
         update=update,
@@ -197,6 +225,6 @@ def make(spec: Spec, config: Config, loss: Loss) -> Learner:
         act=act,
         rounds=config.rounds,
         consumes=Consumes(
-            expert_queries=spec.labels(), env_steps=walked, preference_labels=config.labels
+            expert_queries=spec.labels(), env_steps=env_steps, preference_labels=config.labels
         ),
     )

@@ -1,9 +1,9 @@
-"""Rollouts of a clone made worse on purpose, and snippets of them paired: the data of T-REX and
-D-REX.
+"""Ranked rollouts, the data of T-REX and D-REX: a clone drives with more and more noise, and
+snippets of its rollouts form pairs.
 
-In each rollout an action is replaced by a uniformly random one with a probability of its own, 0 to
-0.95 in steps of 0.05 (Brown et al. 2020, arXiv 1907.03976, section 5 and appendix D). A pair holds
-one snippet of either of two rollouts.
+Each rollout has its own probability, from 0 to 0.95 in steps of 0.05, with which an action is
+replaced by a uniformly random one (Brown et al. 2020, arXiv 1907.03976, section 5 and appendix D).
+A pair holds one snippet from each of two rollouts.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from irl_bench.core.settings import BadInput, setting
 from irl_bench.core.types import Spec
 from irl_bench.preferences import trainer
 from irl_bench.preferences.reward_model import Segments
+from irl_bench.rollouts.experience import Act
 
 LEVELS = np.arange(20) * 0.05
-"""Probabilities of a random action."""
+"""Probabilities of a random action, float64[20]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +48,20 @@ class Config(trainer.Config):
 
 
 class Pool:
-    """The rollouts' segments and which of them belong together; all shapes follow from the
-    settings."""
+    """The pool of noisy rollouts, whose shapes follow from the settings.
+
+    Args:
+      spec: the world and its sizes.
+      config: the settings.
+
+    Attributes:
+      worlds: number of rollouts.
+      per_rollout: segments that a rollout is cut into.
+      noise: probability of a random action in each rollout, float32[worlds].
+
+    Raises:
+      BadInput: `pool_worlds` is not a multiple of the number of levels.
+    """
 
     def __init__(self, spec: Spec, config: Config):
         self.spec, self.config = spec, config
@@ -65,22 +78,40 @@ class Pool:
 
     @property
     def segments(self) -> int:
+        """Number of segments in all."""
         return self.worlds * self.per_rollout
 
-    def __call__(self, act: Any, dials: Any, key: jax.Array) -> tuple[Segments, jax.Array]:
-        """The segments of all rollouts and the rollouts' true returns float32[worlds]; `key` is
-        consumed."""
+    def __call__(self, act: Act, dials: Any, key: jax.Array) -> tuple[Segments, jax.Array]:
+        """Rolls out a policy with noise.
+
+        Args:
+          act: as in `irl_bench.rollouts.experience.unroll`.
+          dials: the world's.
+          key: consumed.
+
+        Returns:
+          The segments, those of one rollout next to each other, and the rollouts' true returns
+          float32[worlds].
+        """
         config = self.config
-        lost = trainer.noisy(self.spec, act, jnp.asarray(self.noise))
+        noisy_act = trainer.noisy(self.spec, act, jnp.asarray(self.noise))
         segments, batch = trainer.pool(
-            self.spec, dials, lost, self.worlds, config.pool_steps, config.segment, key
+            self.spec, dials, noisy_act, self.worlds, config.pool_steps, config.segment, key
         )
         return segments, jnp.sum(batch.reward, 0)
 
     def snippets(
         self, first: jax.Array, second: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """One random snippet of each of the rollouts int32[P] and int32[P], as indices of
-        segments; `key` is consumed."""
+        """One random snippet of each rollout of P pairs.
+
+        Args:
+          first: first rollouts, int32[P].
+          second: second rollouts, int32[P].
+          key: consumed.
+
+        Returns:
+          Indices of segments, int32[P] each.
+        """
         at = jax.random.randint(key, (2, len(first)), 0, self.per_rollout)
         return first * self.per_rollout + at[0], second * self.per_rollout + at[1]

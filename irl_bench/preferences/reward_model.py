@@ -5,20 +5,20 @@ model.
                          m = sum_t r(s_t, a_t) over the first segment - the same over the second
                           Bradley and Terry 1952; Christiano et al. 2017 (arXiv 1706.03741), eq. 1
 
-A step is judged by the state it led to, since worlds pay for that, with `inputs=state_action` by
-its action too. Every member has its own weights and its own batches. Comparisons say nothing of a
-reward's origin and unit: it is given mean 0 and deviation 1 on the first iteration's segments,
-member by member, before the members are averaged. With `pessimism` a state on which they disagree
-counts for less (Coste et al. 2024, arXiv 2310.02743, eq. 3, with the deviation); `bounded`
-judgements cannot grow without end where no segment has been (Lee et al. 2021, PEBBLE, arXiv
-2106.05091, appendix B).
+The reward of a step depends on the state that it led to, because worlds pay for that state; with
+`reward_inputs=state_action` it depends on the action too. Every member has its own weights and its
+own batches. Comparisons do not determine a reward's origin and unit. So each member is given mean 0
+and standard deviation 1 on the segments of the first iteration before the members are averaged.
+`pessimism` lowers the reward of a step on which the members disagree (Coste et al. 2024, arXiv
+2310.02743, eq. 3, with the standard deviation). `bounded` rewards cannot grow without limit where
+there are no segments (Lee et al. 2021, PEBBLE, arXiv 2106.05091, appendix B).
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -32,8 +32,8 @@ from irl_bench.nets.policies import MLP, Standardiser, standardiser
 from irl_bench.nets.supervised import draw
 
 HELD_OUT = 10
-"""Every tenth comparison is kept for the accuracy. Its segments may be in others too: pairs are
-drawn at random."""
+"""Every tenth comparison is held out to measure the accuracy. Its segments may occur in other
+comparisons too, because pairs are drawn at random."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,15 +42,18 @@ class Config:
 
     members: int = setting(3, "networks in the ensemble", low=1, high=64)
     reward_hidden: tuple[int, ...] = setting(
-        (64, 64), "widths of their hidden layers", unit="units", low=1, high=4096
+        (64, 64), "widths of the members' hidden layers", unit="units", low=1, high=4096
     )
     pessimism: float = setting(
-        0.0, "deviations over members by which a judgement is lowered", low=0.0, high=100.0
+        0.0,
+        "standard deviations over members by which a reward is lowered",
+        low=0.0,
+        high=100.0,
     )
     reward_inputs: str = setting(
         "state", "what a reward depends on", choices=("state", "state_action")
     )
-    bounded: bool = setting(False, "keep each member's judgement of a step within +-1 by a tanh")
+    bounded: bool = setting(False, "keep each member's reward of a step within +-1 by a tanh")
     reward_learning_rate: float = setting(1e-3, "Adam's step size", low=1e-8, high=1.0)
     reward_weight_decay: float = setting(
         1e-4, "decoupled weight decay on matrices", low=0.0, high=10.0
@@ -65,8 +68,7 @@ class Config:
     reward_batch: int = setting(32, "comparisons per step and member", low=1, high=65536)
 
 
-@struct.dataclass
-class Segments:
+class Segments(struct.PyTreeNode):
     """S segments of H steps."""
 
     observation: jax.Array
@@ -74,50 +76,64 @@ class Segments:
     action: jax.Array
     """float32[S, H, A] or int32[S, H]."""
     reward: jax.Array
-    """float32[S, H]: the world's own reward, for teachers and for the accuracy alone."""
+    """float32[S, H]: the world's own reward. Only teachers read it."""
 
 
-@struct.dataclass
-class Comparisons:
-    """L comparisons of two segments each; those not made yet have weight 0."""
+class Comparisons(struct.PyTreeNode):
+    """L comparisons of two segments each; those still to come have weight 0."""
 
     first: jax.Array
-    """int32[L]."""
+    """int32[L]: indices of segments."""
     second: jax.Array
-    """int32[L]."""
+    """int32[L]: indices of segments."""
     label: jax.Array
     """float32[L]: 1 the first is preferred, 0 the second, 0.5 neither."""
     weight: jax.Array
     """float32[L]: 0 where there is no answer."""
 
 
-@struct.dataclass
-class State:
-    """An ensemble and all it needs to judge."""
+class State(struct.PyTreeNode):
+    """Everything that the reward of a step needs."""
 
     params: Any
-    """Leaves [M, ...]."""
+    """Of the M members; leaves [M, ...]."""
     inputs: Standardiser
+    """Of observations."""
     mean: jax.Array
-    """float32[M]."""
+    """float32[M]: each member's mean reward on the first iteration's segments."""
     scale: jax.Array
-    """float32[M]."""
+    """float32[M]: one over each member's standard deviation there."""
     prior: Any = None
-    """{"params", "mean", "scale"} of the reward that the members add to; None: they add to
-    nothing."""
+    """{"params", "mean", "scale"} of the reward to which the members add; None: there is none."""
 
 
 def bradley_terry(margin: jax.Array, label: jax.Array, weight: jax.Array) -> jax.Array:
-    """Mean of softplus(m) - l m over comparisons of weight 1: the cross-entropy of label l under
-    sigma(m). float32[]."""
+    """The cross-entropy of labels l under sigma(m), softplus(m) - l m, as a weighted mean.
+
+    Args:
+      margin: m, float32[L].
+      label: l in [0, 1], float32[L].
+      weight: float32[L] in {0, 1}.
+
+    Returns:
+      float32[]; 0 where all weights are 0.
+    """
     return jnp.sum(weight * (jax.nn.softplus(margin) - label * margin)) / jnp.maximum(
         jnp.sum(weight), 1.0
     )
 
 
 def accuracy(margin: jax.Array, label: jax.Array, weight: jax.Array) -> jax.Array:
-    """Share of the decided comparisons whose sign the margin has; 0.5 where none is decided.
-    float32[]."""
+    """The share of decided comparisons that the margins predict.
+
+    Args:
+      margin: return differences, float32[L]; a margin of 0 counts as half right.
+      label: float32[L]; 0.5 is undecided.
+      weight: float32[L] in {0, 1}.
+
+    Returns:
+      float32[]; 0.5 where no comparison is decided.
+    """
     decided = weight * (label != 0.5)
     right = jnp.where(margin == 0, 0.5, (margin > 0) == (label > 0.5))
     total = jnp.sum(decided)
@@ -125,17 +141,19 @@ def accuracy(margin: jax.Array, label: jax.Array, weight: jax.Array) -> jax.Arra
 
 
 class RewardModel:
-    """Pure functions of an ensemble's state.
+    """An ensemble of rewards: pure functions whose only memory is a `State`.
 
     Args:
-      prior: (its params, states that steps led to, actions) -> the reward that the members add to,
-        float32[...]; None: nothing.
+      spec: the world's sizes.
+      config: the settings.
+      prior: (params of the prior, states that steps led to, actions) -> the reward to which the
+        members add, float32[...]; None: there is none.
     """
 
     def __init__(
         self,
         spec: Spec,
-        config: Any,
+        config: Config,
         prior: Callable[[Any, jax.Array, jax.Array], jax.Array] | None = None,
     ):
         self.spec, self.config, self.prior = spec, config, prior
@@ -148,52 +166,68 @@ class RewardModel:
         )
 
     def init(self, key: jax.Array, prior: Any = None) -> State:
-        """Random members that judge every state 0, and the prior's params; `key` is consumed."""
+        """The state before the first fit, in which every reward is 0.
+
+        Args:
+          key: of the members' weights; consumed.
+          prior: params of the prior, if there is one.
+        """
         width = self.spec.observation_size + (self.action_width if self.with_action else 0)
         keys = jax.random.split(key, self.config.members)
         params = jax.vmap(lambda k: self.net.init(k, jnp.zeros(width))["params"])(keys)
         size, members = self.spec.observation_size, self.config.members
         inputs = Standardiser(jnp.zeros(size), jnp.ones(size))
-        held = (
+        prior_state = (
             None
             if self.prior is None
             else {"params": prior, "mean": jnp.zeros(()), "scale": jnp.zeros(())}
         )
-        return State(params, inputs, jnp.zeros(members), jnp.zeros(members), held)
+        return State(params, inputs, jnp.zeros(members), jnp.zeros(members), prior_state)
 
     def see(self, state: State, segments: Segments) -> State:
-        """With inputs standardised by the segments' states, and a prior whose sum over a segment
-        has mean 0 and deviation 1."""
+        """The state with the scales of the first iteration's segments.
+
+        Their states standardise the inputs. The prior is shifted to mean 0 per step and scaled so
+        that its sum over a segment has standard deviation 1.
+        """
         rows = segments.observation.reshape(-1, self.spec.observation_size)
         state = state.replace(inputs=standardiser(rows, jnp.ones(len(rows)), keep_constant=True))
         if self.prior is None:
             return state
-        found = self.prior(state.prior["params"], segments.observation, segments.action)
-        scale = 1.0 / (jnp.std(jnp.sum(found, -1)) + 1e-8)
-        return state.replace(prior={**state.prior, "mean": jnp.mean(found), "scale": scale})
+        reward = self.prior(state.prior["params"], segments.observation, segments.action)
+        scale = 1.0 / (jnp.std(jnp.sum(reward, -1)) + 1e-8)
+        return state.replace(prior={**state.prior, "mean": jnp.mean(reward), "scale": scale})
 
     def raw(
         self, params: Any, state: State, observation: jax.Array, action: jax.Array
     ) -> jax.Array:
-        """One member's judgement, float32[...], in its own unit; of `state` inputs and prior are
-        read."""
+        """The reward of one member, in the member's own unit, plus the prior; float32[...].
+
+        Args:
+          params: of the member, without the axis of members.
+          state: of which inputs and prior are read.
+          observation: states that steps led to, float32[..., O].
+          action: float32[..., A] or int32[...].
+        """
         x = jnp.clip(state.inputs(observation), -INPUT_LIMIT, INPUT_LIMIT)
         if self.with_action:
-            seen = jax.nn.one_hot(action, self.action_width) if self.spec.n_actions else action
-            x = jnp.concatenate([x, seen], -1)
-        found = self.net.apply({"params": params}, x)[..., 0]  # type: ignore[index]
+            features = jax.nn.one_hot(action, self.action_width) if self.spec.n_actions else action
+            x = jnp.concatenate([x, features], -1)
+        reward = cast(jax.Array, self.net.apply({"params": params}, x))[..., 0]
         if self.prior is not None:
-            held = state.prior
-            found += (self.prior(held["params"], observation, action) - held["mean"]) * held[
-                "scale"
-            ]
-        return jnp.tanh(found) if self.config.bounded else found
+            prior = state.prior
+            prior_reward = self.prior(prior["params"], observation, action)
+            reward += (prior_reward - prior["mean"]) * prior["scale"]
+        return jnp.tanh(reward) if self.config.bounded else reward
 
     def reward_fn(
         self, state: State, observation: jax.Array, action: jax.Array, next_observation: jax.Array
     ) -> jax.Array:
-        """The reward of steps, float32[...], from the standardised members. As
-        `Learner.reward_fn`."""
+        """The learned reward of steps, float32[...]: the mean of the standardised members less
+        `pessimism` times their standard deviation.
+
+        Arguments as of `Learner.reward_fn`; `observation` is not read.
+        """
         del observation
         each = jax.vmap(self.raw, (0, None, None, None))(
             state.params, state, next_observation, action
@@ -204,31 +238,52 @@ class RewardModel:
     def margins(
         self, state: State, segments: Segments, first: jax.Array, second: jax.Array
     ) -> jax.Array:
-        """Return differences float32[M, C] of pairs of segments int32[C], in each member's own
-        unit."""
+        """Return differences of pairs of segments, in each member's own unit.
+
+        Args:
+          state: the ensemble.
+          segments: S segments.
+          first: indices of segments, int32[C].
+          second: indices of segments, int32[C].
+
+        Returns:
+          float32[M, C].
+        """
         total = jax.vmap(
             lambda p: jnp.sum(self.raw(p, state, segments.observation, segments.action), -1)
         )(state.params)
         return total[:, first] - total[:, second]
 
     def fit(
-        self, state: State, segments: Segments, made: Comparisons, steps: int, key: jax.Array
+        self,
+        state: State,
+        segments: Segments,
+        comparisons: Comparisons,
+        steps: int,
+        key: jax.Array,
     ) -> tuple[State, jax.Array]:
-        """`steps` gradient steps of every member on comparisons that are not held out; `key` is
-        consumed.
+        """Fits every member to the comparisons that are not held out.
 
-        Returns the state and the last tenth's mean loss, float32[].
+        Args:
+          state: the ensemble.
+          segments: S segments.
+          comparisons: L comparisons of them.
+          steps: number of gradient steps per member.
+          key: consumed.
+
+        Returns:
+          The new state, and the mean loss of the last tenth of the steps, float32[].
         """
-        count = len(made.label)
-        training = made.weight * (jnp.arange(count) % HELD_OUT != 0)
+        count = len(comparisons.label)
+        training = comparisons.weight * (jnp.arange(count) % HELD_OUT != 0)
         upto = jnp.cumsum(training)
 
         def loss(params: Any, rows: jax.Array) -> jax.Array:
-            both = jnp.concatenate([made.first[rows], made.second[rows]])
+            both = jnp.concatenate([comparisons.first[rows], comparisons.second[rows]])
             reward = self.raw(params, state, segments.observation[both], segments.action[both])
-            one, two = jnp.split(jnp.sum(reward, -1), 2)
-            # Without any answer all batches would be the first row: its weight makes their loss 0.
-            return bradley_terry(one - two, made.label[rows], training[rows])
+            first, second = jnp.split(jnp.sum(reward, -1), 2)
+            # Without any answer a batch holds one row many times, whose weight makes the loss 0.
+            return bradley_terry(first - second, comparisons.label[rows], training[rows])
 
         def member(params: Any, key: jax.Array) -> tuple[Any, jax.Array]:
             def step(carry: tuple[Any, Any], key: jax.Array) -> tuple[tuple[Any, Any], jax.Array]:
@@ -238,29 +293,29 @@ class RewardModel:
                 updates, opt_state = self.transform.update(gradient, opt_state, params)
                 return (optax.apply_updates(params, updates), opt_state), value
 
-            begun = (params, self.transform.init(params))
-            (params, _), losses = jax.lax.scan(step, begun, jax.random.split(key, steps))
+            start = (params, self.transform.init(params))
+            (params, _), losses = jax.lax.scan(step, start, jax.random.split(key, steps))
             return params, jnp.mean(losses[-max(1, steps // 10) :])
 
         params, losses = jax.vmap(member)(state.params, jax.random.split(key, self.config.members))
         return state.replace(params=params), jnp.mean(losses)
 
     def standardise(self, state: State, segments: Segments) -> State:
-        """With mean 0 and deviation 1, member by member, on the segments' states."""
+        """The state in which each member has mean 0 and standard deviation 1 on the segments'
+        steps."""
         each = jax.vmap(
             lambda p: self.raw(p, state, segments.observation, segments.action).reshape(-1)
         )(state.params)
         return state.replace(mean=jnp.mean(each, 1), scale=1.0 / (jnp.std(each, 1) + 1e-8))
 
-    def held_out(self, state: State, segments: Segments, made: Comparisons) -> jax.Array:
-        """Accuracy of the standardised ensemble on the comparisons kept back, float32[]."""
-        margin = jnp.mean(
-            self.margins(state, segments, made.first, made.second) * state.scale[:, None], 0
-        )
-        return accuracy(
-            margin, made.label, made.weight * (jnp.arange(len(made.label)) % HELD_OUT == 0)
-        )
+    def held_out(self, state: State, segments: Segments, comparisons: Comparisons) -> jax.Array:
+        """Accuracy of the standardised ensemble on the held-out comparisons, float32[]."""
+        margins = self.margins(state, segments, comparisons.first, comparisons.second)
+        margin = jnp.mean(margins * state.scale[:, None], 0)
+        held_out = jnp.arange(len(comparisons.label)) % HELD_OUT == 0
+        return accuracy(margin, comparisons.label, comparisons.weight * held_out)
 
 
 def _along(values: jax.Array, like: jax.Array) -> jax.Array:
+    """float32[M] with axes of length 1 appended, so that it broadcasts with `like` [M, ...]."""
     return values.reshape(-1, *[1] * (like.ndim - 1))

@@ -1,34 +1,37 @@
-"""Rollouts that begin in the same state with the same random numbers of the world, so that only
-actions differ."""
+"""Rollouts that share their first state and the world's random numbers, so that only their actions
+differ."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from envs.core import World
-from irl_bench.rollouts.experience import Transition, Worlds, unroll
-from irl_bench.rollouts.scan import scan
+from irl_bench.rollouts.experience import Act, Transition, Worlds, unroll
+from irl_bench.rollouts.scan import observation_of, scan
 
 
 def shared(
     world: World,
-    act: Callable[..., Any],
+    act: Act,
     starts: int,
     copies: int,
     warm: int,
     steps: int,
     key: jax.Array,
 ) -> Transition:
-    """`copies` rollouts from each of `starts` states that `act` reaches within `warm` steps; `key`
-    is consumed.
+    """Several rollouts from each of several states, which `act` has reached.
 
     Args:
       world: with its dials bound.
       act: as in `irl_bench.rollouts.experience.unroll`.
+      starts: number of first states.
+      copies: rollouts from each.
+      warm: a first state is reached after 0 to `warm` - 1 steps from a fresh reset [steps].
+      steps: length of a rollout [steps].
+      key: consumed.
 
     Returns:
       Transitions [starts, copies, steps].
@@ -38,7 +41,7 @@ def shared(
 
     def walk(state: Any, _: None, now: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         t, key = now
-        return act(state.obs, key)[0], t
+        return act(observation_of(state), key)[0], t
 
     def record(before: Any, after: Any, _: None, t: jax.Array) -> tuple[Any, None, None]:
         keep = lambda a, b: jnp.where((t < age).reshape(-1, *[1] * (a.ndim - 1)), a, b)

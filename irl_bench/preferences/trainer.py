@@ -1,26 +1,29 @@
-"""Reinforcement learning on a reward learned from comparisons, beside the policy it starts from.
+"""Reinforcement learning on a reward that is learned from comparisons, close to the policy that it
+starts from.
 
     maximise E[r(s) - beta log(pi(a|s) / pi_ref(a|s))]
                                                    Ziegler et al. 2019 (arXiv 1909.08593), eq. 2
                                               Stiennon et al. 2020 (arXiv 2009.01325), section 3.4
 
-pi_ref, and the policy at the start, is the clone of the demonstrations, or what inverse RL made
-(`inverse.Start`). In the first round, and again whenever an iteration begins (the i-th of K in
-round i rounds / K), comparisons are asked for and the reward is fitted to all there are; the rounds
-between are PPO's on that reward. PPO may spoil a policy, a good clone most of all, and what it
-maximises is the objective of a policy that tries things, not of the mode that is evaluated: so the
-mode of the policy as it is then and of the one kept so far, at first the clone, are judged now and
-then from the same starts, and the one with the higher objective is kept. No true reward is looked
-at. Where segments come from and who compares them is the caller's `ask`. The world's `done` ends no
-episode: a robot that falls lies there until the episode is cut (`linger`), and what lying is worth
-the comparisons tell, whose segments hold it.
+The reference pi_ref is also the first policy: a clone of the demonstrations, or the policy of
+inverse RL (`inverse.Start`). Training has K iterations; iteration i = 0 ... K - 1 begins in round
+i rounds / K. At its beginning the caller's `ask` supplies segments and comparisons of them, and the
+reward is fitted to all comparisons so far. All rounds are PPO's on that reward.
+
+PPO can make a policy worse, a good clone most of all, because it maximises the objective of a
+policy that explores and not of the mode that is evaluated. So from time to time the modes of the
+current policy and of the best one so far (at first the reference) drive from the same starts, and
+the one with the higher objective is kept. The true reward is not used for this.
+
+The world's `done` ends no episode. A robot that falls lies on the ground until its episode is cut
+(`linger`). The segments contain such steps, so the comparisons say what they are worth.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +39,9 @@ from irl_bench.nets.supervised import PolicyParams
 from irl_bench.preferences import inverse, reward_model
 from irl_bench.preferences.reward_model import Comparisons, RewardModel, Segments
 from irl_bench.rl import ppo
-from irl_bench.rollouts.experience import Transition, Worlds, unroll
+from irl_bench.rollouts.experience import Act, ActionSample, Transition, Worlds, unroll
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Config(reward_model.Config, ppo.Config):
     )
     policy_delay: int = setting(
         4,
-        "rounds at the start in which the policy is held and only its value is fitted",
+        "rounds at the start in which the policy is frozen and only its value is fitted",
         unit="rounds",
         low=0,
         high=10**6,
@@ -65,49 +70,71 @@ class Config(reward_model.Config, ppo.Config):
         64, "rollouts that segments are cut from, per iteration", low=1, high=65536
     )
     pool_steps: int = setting(
-        500, "their length, from a fresh start", unit="steps", low=1, high=1_000_000
+        500,
+        "length of these rollouts, from a fresh start",
+        unit="steps",
+        low=1,
+        high=1_000_000,
     )
     keep: str = setting(
-        "best", "which policy is evaluated: of those judged that with the highest learned reward "
-                "less beta KL, or the last",
+        "best",
+        "which policy is evaluated: of the candidates the one with the highest learned reward "
+        "less beta KL, or the last policy",
         choices=("best", "last"),
-    )  # fmt: skip
+    )
     candidates: int = setting(
-        6, "policies judged beside the one kept so far, at equal distances after policy_delay; one "
-           "per round at most", low=1,
+        6,
+        "policies compared with the best one so far, at equal distances after policy_delay; one "
+        "per round at most",
+        low=1,
         high=10**6,
-    )  # fmt: skip
+    )
     judged_worlds: int = setting(
-        16, "rollouts of pool_steps that either is judged on", low=1, high=65536
+        16,
+        "rollouts of pool_steps steps on which each of two policies is compared",
+        low=1,
+        high=65536,
     )
 
 
-@struct.dataclass
-class State:
+class State(struct.PyTreeNode):
+    """Everything that is kept between rounds."""
+
     policy: ppo.State
+    """PPO's state."""
     reward: reward_model.State
+    """The learned reward."""
     segments: Segments
-    """Those of all iterations; the ones to come are zero."""
-    made: Comparisons
+    """Segments of all iterations; those still to come are zero."""
+    comparisons: Comparisons
+    """Comparisons of all iterations; those still to come have weight 0."""
     held_out: jax.Array
-    """float32: accuracy on the comparisons kept back, at the last fit."""
+    """float32[]: accuracy on the held-out comparisons at the last fit."""
     fit_loss: jax.Array
-    """float32: the reward's loss, at the last fit."""
-    best: Any
-    """The policy that would be kept now, as it is evaluated."""
+    """float32[]: the reward's loss at the last fit."""
+    best: PolicyParams
+    """The best policy so far; it is evaluated with `keep=best`."""
     best_round: jax.Array
-    """float32: rounds that had been when it was; 0 for the policy at the start."""
+    """float32[]: rounds done when `best` was the current policy; 0 for the first policy."""
     key: jax.Array
+    """Of the rounds to come."""
 
 
 Ask = Callable[[State, Task, jax.Array], tuple[Segments, Comparisons]]
-"""(state, task, key) -> the iteration's segments and its comparisons, which index those segments
+"""(state, task, key) -> an iteration's segments, and its comparisons, which index these segments
 from 0."""
 
 
-def when(due: jax.Array, change: Callable[[Any], Any], state: Any) -> Any:
-    """`change(state)` where `due`, else `state`. Unlike `lax.cond` it costs nothing under vmap
-    while no seed is due."""
+def when(due: jax.Array, change: Callable[[T], T], state: T) -> T:
+    """`change(state)` if `due`, else `state`.
+
+    Under vmap it costs nothing while no seed is due; `lax.cond` would run both branches.
+
+    Args:
+      due: bool[].
+      change: keeps shapes and dtypes.
+      state: a tree of arrays.
+    """
     return jax.lax.while_loop(
         lambda x: x[0], lambda x: (jnp.zeros_like(x[0]), change(x[1])), (due, state)
     )[1]
@@ -116,21 +143,25 @@ def when(due: jax.Array, change: Callable[[Any], Any], state: Any) -> Any:
 def pool(
     spec: Spec,
     dials: Any,
-    act: Callable[..., Any],
+    act: Act,
     worlds: int,
     steps: int,
     length: int,
     key: jax.Array,
 ) -> tuple[Segments, Transition]:
-    """Rollouts from fresh starts that nothing ends, cut into segments; `key` is consumed.
+    """Rollouts of full length from fresh starts, cut into segments.
 
     Args:
+      spec: the world and its sizes.
+      dials: the world's.
       act: as in `irl_bench.rollouts.experience.unroll`.
-      worlds, steps: E rollouts of L steps.
-      length: H. What is left of L // H is dropped.
+      worlds: E, number of rollouts.
+      steps: L, length of each [steps].
+      length: H, length of a segment [steps]. The last L mod H steps are dropped.
+      key: consumed.
 
     Returns:
-      E * (L // H) segments, those of one rollout beside each other, and the transitions [L, E].
+      E * (L // H) segments, those of one rollout next to each other; and the transitions [L, E].
     """
     world = spec.world.bind(dials)
     reset_key, key = jax.random.split(key)
@@ -147,23 +178,38 @@ def pool(
     return Segments(cut(batch.next_observation), cut(batch.action), cut(batch.reward)), batch
 
 
-def noisy(
-    spec: Spec, act: Callable[..., Any], chance: jax.Array
-) -> Callable[[jax.Array, jax.Array], Any]:
-    """`act`, but in world e a step's action is a uniformly random one with probability
-    `chance[e]`, float32[E]."""
+def noisy(spec: Spec, act: Act, chance: jax.Array) -> Act:
+    """A policy that sometimes takes a uniformly random action.
 
-    def lost(observation: jax.Array, key: jax.Array) -> Any:
-        own_key, noise_key = jax.random.split(key)
-        action, raw, log_prob = act(observation, own_key)
-        return replaced(spec, action, chance, noise_key), raw, log_prob
+    Args:
+      spec: the world's sizes.
+      act: as in `irl_bench.rollouts.experience.unroll`, for E worlds.
+      chance: probability of a random action in each world, float32[E].
 
-    return lost
+    Returns:
+      As `act`. The raw action and log pi are those of the action before its replacement.
+    """
+
+    def noisy_act(observation: jax.Array, key: jax.Array) -> ActionSample:
+        act_key, noise_key = jax.random.split(key)
+        action, raw, log_prob = act(observation, act_key)
+        return ActionSample(replaced(spec, action, chance, noise_key), raw, log_prob)
+
+    return noisy_act
 
 
 def replaced(spec: Spec, action: jax.Array, chance: jax.Array, key: jax.Array) -> jax.Array:
-    """Actions [E, A] or int32[E], that of world e replaced by a uniformly random one with
-    probability `chance[e]`; `key` is consumed."""
+    """Actions of which some are replaced by uniformly random ones.
+
+    Args:
+      spec: the world's sizes.
+      action: float32[E, A] or int32[E].
+      chance: probability of a replacement in each world, float32[E].
+      key: consumed.
+
+    Returns:
+      As `action`.
+    """
     when_key, what_key = jax.random.split(key)
     due = jax.random.uniform(when_key, (len(action),)) < chance
     if spec.n_actions is not None:
@@ -174,14 +220,25 @@ def replaced(spec: Spec, action: jax.Array, chance: jax.Array, key: jax.Array) -
 
 
 class Trainer:
-    """PPO on a reward that `ask` supplies the comparisons for.
+    """PPO on a reward that is learned from the comparisons of `ask`.
 
     Args:
-      start: what it begins with in place of a clone and a reward that knows nothing.
-      iterations: how often it is asked, at equal distances; `comparisons` and `segments`: how many
-        of them come each time.
-      pool_steps: environment steps that it takes to ask, all iterations together.
-      restart: whether the policy goes back to the reference at each of them.
+      spec: the world and its sizes.
+      config: the settings.
+      ask: supplies segments and comparisons at the beginning of an iteration.
+      comparisons: number of comparisons per iteration.
+      segments: number of segments per iteration.
+      pool_steps: environment steps that `ask` takes in all iterations together.
+      iterations: K, how often `ask` is called, at equal distances.
+      restart: whether the policy returns to the reference when an iteration begins.
+      start: first policy and first reward; None: a clone, and a reward of 0.
+
+    Attributes:
+      inner: PPO.
+      rewards: the reward model.
+
+    Raises:
+      BadInput: settings that contradict each other.
     """
 
     def __init__(
@@ -232,32 +289,40 @@ class Trainer:
         among = config.policy_delay + np.unique(
             np.arange(1, config.candidates + 1) * moving // config.candidates
         )
-        if restart:  # whatever is about to be given up
+        if restart:  # a policy that is about to be replaced is a candidate too
             among = np.union1d(among, self.begins[1:])
         self.judged_after = among[among > config.policy_delay]
         each = 2 * config.judged_worlds * config.pool_steps
         self.judged_steps = len(self.judged_after) * each if config.keep == "best" else 0
 
     def init(self, key: jax.Array, task: Task) -> State:
-        """A state before the first round; `key` is consumed."""
+        """The state before the first round.
+
+        Args:
+          key: consumed.
+          task: the data of the learner.
+
+        Raises:
+          BadInput: the demonstrations have no actions to clone.
+        """
         key, policy_key, reward_key = jax.random.split(key, 3)
         size, steps = self.iterations * self.segments, self.config.segment
-        seen = jnp.zeros((size, steps, self.spec.observation_size))
+        observation = jnp.zeros((size, steps, self.spec.observation_size))
         action = (
             jnp.zeros((size, steps), jnp.int32)
             if self.spec.n_actions
             else jnp.zeros((size, steps, self.spec.action_size))
         )
         count = self.iterations * self.comparisons
-        none, zero = jnp.zeros(count), jnp.zeros(())
+        zeros, zero = jnp.zeros(count), jnp.zeros(())
         policy = self.inner.init(policy_key, task)
         if self.start:
             policy = self.inner.begun(policy, self.start.policy(task))
         return State(
             policy=policy,
             reward=self.rewards.init(reward_key, self.start.reward(task) if self.start else None),
-            segments=Segments(seen, action, jnp.zeros((size, steps))),
-            made=Comparisons(none.astype(jnp.int32), none.astype(jnp.int32), none, none),
+            segments=Segments(observation, action, jnp.zeros((size, steps))),
+            comparisons=Comparisons(zeros.astype(jnp.int32), zeros.astype(jnp.int32), zeros, zeros),
             held_out=zero,
             fit_loss=zero,
             best=self.inner.params(policy),
@@ -265,31 +330,39 @@ class Trainer:
             key=key,
         )
 
-    def draw(
-        self, policy: ppo.State, weights: Any
-    ) -> Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]:
-        """An `act` for rollouts of given weights, sampled."""
+    def draw(self, policy: ppo.State, weights: Any) -> Act:
+        """Returns an `act` for rollouts that samples actions; its log pi is 0.
+
+        Args:
+          policy: PPO's state, whose standardiser is used.
+          weights: of the policy that acts.
+        """
         inputs = self.inner.inputs(policy)
 
-        def act(observation: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        def act(observation: jax.Array, key: jax.Array) -> ActionSample:
             raw = self.inner.policy.draw(weights, view(inputs, observation), key)
-            return self.inner.policy.squash(raw), raw, jnp.zeros(len(raw))
+            return ActionSample(self.inner.policy.squash(raw), raw, jnp.zeros(len(raw)))
 
         return act
 
     def learn(self, state: State, task: Task) -> State:
-        """An iteration's beginning: new comparisons, and the reward fitted to all of them."""
+        """Begins an iteration: asks for comparisons and fits the reward to all of them so far.
+
+        The state's key is consumed.
+        """
         key, ask_key, fit_key = jax.random.split(state.key, 3)
         iteration = self.iteration(state)
-        new, made = self.ask(state, task, ask_key)
+        new, answers = self.ask(state, task, ask_key)
         start = iteration * self.segments
         place = lambda whole, part, at: jax.lax.dynamic_update_slice_in_dim(
             whole, part.astype(whole.dtype), at, 0
         )
         segments = jax.tree.map(lambda whole, part: place(whole, part, start), state.segments, new)
-        made = made.replace(first=made.first + start, second=made.second + start)
-        made = jax.tree.map(
-            lambda whole, part: place(whole, part, iteration * self.comparisons), state.made, made
+        answers = answers.replace(first=answers.first + start, second=answers.second + start)
+        comparisons = jax.tree.map(
+            lambda whole, part: place(whole, part, iteration * self.comparisons),
+            state.comparisons,
+            answers,
         )
         first = jax.tree.map(lambda x: x[: self.segments], segments)
         reward = jax.tree.map(
@@ -297,24 +370,32 @@ class Trainer:
             self.rewards.see(state.reward, new),
             state.reward,
         )
-        reward, loss = self.rewards.fit(
-            reward, segments, made, max(1, self.config.reward_steps // self.iterations), fit_key
-        )
+        steps = max(1, self.config.reward_steps // self.iterations)
+        reward, loss = self.rewards.fit(reward, segments, comparisons, steps, fit_key)
         reward = self.rewards.standardise(reward, first)
-        held_out = self.rewards.held_out(reward, segments, made)
+        held_out = self.rewards.held_out(reward, segments, comparisons)
         state = state.replace(
-            reward=reward, segments=segments, made=made, held_out=held_out, fit_loss=loss, key=key
+            reward=reward,
+            segments=segments,
+            comparisons=comparisons,
+            held_out=held_out,
+            fit_loss=loss,
+            key=key,
         )
         if self.restart:
             state = state.replace(policy=self.inner.restarted(state.policy))
         return state
 
     def iteration(self, state: State) -> jax.Array:
-        """int32: which iteration the round to come belongs to."""
+        """The iteration that the next round belongs to, int32[]."""
         return jnp.sum(state.policy.round >= self.begins) - 1
 
     def update(self, state: State, task: Task) -> tuple[State, dict[str, jax.Array]]:
-        """One round."""
+        """One round: if an iteration begins, `learn`; then a rollout and PPO's updates from it.
+
+        Returns:
+          The new state and the metrics, float32[] each.
+        """
         due = jnp.any(state.policy.round == self.begins)
         state = when(due, lambda state: self.learn(state, task), state)
         policy, batch = self.inner.collect(state.policy, task.dials)
@@ -325,7 +406,7 @@ class Trainer:
         state = state.replace(policy=policy, key=key)
         if self.config.keep == "best":
             due = jnp.any(policy.round == self.judged_after)
-            # A key of its own, so that comparing policies changes nothing in the training.
+            # A separate key, so that comparing policies changes nothing in the training.
             compare_key = jax.random.fold_in(pair_key, 1)
             state = when(due, lambda state: self.chosen(state, task, compare_key), state)
             metrics["kept_round"] = state.best_round
@@ -334,33 +415,36 @@ class Trainer:
             "reward_accuracy": state.held_out,
             "reward_accuracy_now": self._now(batch, reward, pair_key),
             "reward_loss": state.fit_loss,
-            "answered": jnp.sum(state.made.weight),
+            "answered": jnp.sum(state.comparisons.weight),
             "reward_correlation": correlation(reward, -batch.graded_cost),
         }
         return state, metrics
 
     def chosen(self, state: State, task: Task, key: jax.Array) -> State:
-        """With the better of the present policy and the one kept so far, by the present reward;
-        `key` is consumed."""
-        config, now, reference = (
-            self.config,
-            self.inner.params(state.policy),
-            state.policy.reference,
-        )
+        """The state that keeps the better of the current policy and the best one so far.
+
+        The objective is the mean learned reward less `reference_kl` times the KL from the
+        reference.
+
+        Args:
+          state: the current state.
+          task: whose dials the worlds have.
+          key: of the rollouts, which are the same for both policies; consumed.
+        """
+        config = self.config
+        current, reference = self.inner.params(state.policy), state.policy.reference
 
         def score(params: PolicyParams) -> jax.Array:
-            def act(
-                observation: jax.Array, key: jax.Array
-            ) -> tuple[jax.Array, jax.Array, jax.Array]:
+            def act(observation: jax.Array, key: jax.Array) -> ActionSample:
                 mode = self.inner.act(params, observation, key)
-                return mode, mode, jnp.zeros(len(mode))
+                return ActionSample(mode, mode, jnp.zeros(len(mode)))
 
             worlds, steps = config.judged_worlds, config.pool_steps
             _, batch = pool(self.spec, task.dials, act, worlds, steps, steps, key)
             reward = self.rewards.reward_fn(
                 state.reward, batch.observation, batch.action, batch.next_observation
             )
-            # Modes are compared: how much either tries beside its mode is no distance between them.
+            # Modes are compared, so their exploration must not count as a distance.
             weights = (
                 params.weights
                 if self.inner.policy.discrete
@@ -369,19 +453,28 @@ class Trainer:
             kl = self.inner.policy.kl(weights, reference, view(params.inputs, batch.observation))
             return jnp.mean(reward) - config.reference_kl * jnp.mean(kl)
 
-        both = jax.tree.map(lambda *x: jnp.stack(x), state.best, now)
-        kept, new = jax.vmap(score)(both)
-        pick = lambda a, b: jnp.where(new > kept, a, b)
+        both = jax.tree.map(lambda *x: jnp.stack(x), state.best, current)
+        best_score, current_score = jax.vmap(score)(both)
+        pick = lambda a, b: jnp.where(current_score > best_score, a, b)
         return state.replace(
-            best=jax.tree.map(pick, now, state.best),
+            best=jax.tree.map(pick, current, state.best),
             best_round=pick(state.policy.round.astype(jnp.float32), state.best_round),
         )
 
     def _now(
         self, batch: Transition, reward: jax.Array, key: jax.Array, pairs: int = 256
     ) -> jax.Array:
-        """Accuracy on pairs of segments of this round's own rollout; `key` is consumed. 0.5
-        where all returns are equal."""
+        """Accuracy of the learned reward on random pairs of segments of this round's rollout.
+
+        Args:
+          batch: the rollout [L, E].
+          reward: the learned reward, float32[L, E].
+          key: consumed.
+          pairs: number of pairs.
+
+        Returns:
+          float32[]; 0.5 where all returns are equal.
+        """
         length = min(self.config.segment, self.config.unroll)
         count = self.config.unroll // length
         cut = lambda x: jnp.sum(x[: count * length].reshape(count, length, -1), 1).reshape(-1)
@@ -393,8 +486,12 @@ class Trainer:
         )
 
     def learner(self, consumes: Consumes) -> Learner:
-        """As the runner takes it; `consumes` is what the questions do, to which the start and
-        the rounds add theirs."""
+        """The algorithm as a `Learner`.
+
+        Args:
+          consumes: what the comparisons use up; the budgets of the first policy and of the rounds
+            are added.
+        """
         before = self.start.consumes if self.start else Consumes(expert_queries=self.spec.labels())
         return Learner(
             init=self.init,

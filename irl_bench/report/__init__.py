@@ -1,4 +1,4 @@
-"""The report of a run: verdicts.json, report.html, figures and the table on the terminal, all
+"""The report of a run: verdicts.json, report.html, figures and the table on the terminal. All come
 from the stored cells alone."""
 
 from __future__ import annotations
@@ -13,24 +13,27 @@ __all__ = ["ReportData", "load", "rebuild", "show", "verdicts_json", "write"]
 
 
 def rebuild(out: str | os.PathLike[str]) -> ReportData:
-    """Reads a run's folder, recomputes its verdicts and writes the report into it; returns what was
-    reported.
+    """Reads a run's folder, recomputes its verdicts, writes the report into it and returns its
+    data.
 
     Raises:
-      ValueError: the folder holds no plan, a stored cell cannot be used, or nothing can be written;
-        one line.
+      ValueError: the folder holds no plan, a stored cell cannot be used, or a file cannot be
+        written; one line.
     """
     from irl_bench.storage.files import locked
 
-    plan_of(out)  # before a lock is put where there is no run
-    with locked(out):
+    plan_of(out)  # no lock in a folder without a run
+    with locked(pathlib.Path(out)):
         data = load(out, partial=True)
         write(data, out)
     return data
 
 
 def write(data: ReportData, out: str | os.PathLike[str]) -> None:
-    """Writes verdicts.json, report.html and figures/*.png, *.pdf. Equal data give equal bytes."""
+    """Writes verdicts.json, report.html, and figures/*.png and *.pdf. Equal data give equal bytes.
+
+    Raises StoreError if a file cannot be written.
+    """
     from irl_bench.report import figures, page
     from irl_bench.storage.files import write_atomic
 

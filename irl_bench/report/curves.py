@@ -7,22 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from irl_bench.core.quantities import TOLERANCES, eps_expert, eps_own
 from irl_bench.horizon import Curves
+from irl_bench.storage.arrow import Table, pa, pc
 from irl_bench.storage.cells import cell_path, read_cell
 from irl_bench.storage.files import StoreError
-from irl_bench.storage.plans import read_plan
+from irl_bench.storage.plans import PlanEntry, read_plan
 
 CURVES = ("cost", "graded_cost", "expected_cost")
 """Quantities that are stored at every T."""
 
 
-def _matrix(table: pa.Table, quantity: str, seeds: range, steps: range) -> np.ndarray | None:
-    """float64[seeds, steps] of a final quantity at each T in `steps`; NaN where a row is
-    missing, None if all are."""
+def _matrix(table: Table, quantity: str, seeds: range, steps: range) -> np.ndarray | None:
+    """float64[seeds, steps] of a final quantity at each T in `steps`; NaN if a row is missing, None
+    if all rows are."""
     rows = table.filter(pc.equal(table["quantity"], quantity))
     seed, horizon = rows["seed"].to_numpy() - seeds.start, rows["T"].to_numpy() - steps.start
     keep = (seed >= 0) & (seed < len(seeds)) & (horizon >= 0) & (horizon < len(steps))
@@ -33,10 +32,10 @@ def _matrix(table: pa.Table, quantity: str, seeds: range, steps: range) -> np.nd
     return values
 
 
-def _entry_cells(out: Path | str, entry: Mapping[str, Any]) -> tuple[dict[str, Any], pa.Table]:
-    """The manifest of an entry's first cell and the final rows of all its cells; checks that
-    they belong to the entry."""
-    tables: list[pa.Table] = []
+def _entry_cells(out: Path | str, entry: PlanEntry) -> tuple[dict[str, Any], Table]:
+    """The manifest of an entry's first cell, and the final rows of all its cells. Raises StoreError
+    if a cell does not belong to the entry."""
+    tables: list[Table] = []
     first: dict[str, Any] = {}
     for key in entry["cells"]:
         path = cell_path(out, key)
@@ -57,8 +56,10 @@ def _entry_cells(out: Path | str, entry: Mapping[str, Any]) -> tuple[dict[str, A
     return first, pa.concat_tables(tables)
 
 
-def _expert_entry(out: Path | str, entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    for other in (read_plan(out) or {"entries": []})["entries"]:
+def _expert_entry(out: Path | str, entry: PlanEntry) -> PlanEntry | None:
+    """The expert's entry in the same world and mode; None without one."""
+    plan = read_plan(out)
+    for other in plan["entries"] if plan else ():
         if other["algo"] == "expert" and all(
             other[name] == entry[name] for name in ("env", "mode")
         ):
@@ -66,16 +67,16 @@ def _expert_entry(out: Path | str, entry: Mapping[str, Any]) -> Mapping[str, Any
     return None
 
 
-def absent(out: Path | str, entry: Mapping[str, Any]) -> int:
-    """How many of the cells that an entry of the plan rests on, those of its expert included,
-    are not in the folder yet."""
+def absent(out: Path | str, entry: PlanEntry) -> int:
+    """Returns the number of missing cells of an entry of the plan, including those of its
+    expert."""
     expert = _expert_entry(out, entry)
     keys = {*entry["cells"], *(expert["cells"] if expert else ())}
     return sum(not cell_path(out, key).exists() for key in keys)
 
 
-def read(out: Path | str, entry: Mapping[str, Any]) -> Curves:
-    """The cost curves of one entry of the plan, read from its cells.
+def read(out: Path | str, entry: PlanEntry) -> Curves:
+    """Returns the cost curves of one entry of the plan, read from its cells.
 
     The expert's cost comes from the entry of the reference `expert` in the same world and mode of
     `<out>/plan.json`; it is None if there is none.
@@ -130,12 +131,13 @@ def assemble(
     T: np.ndarray,
     **facts: Any,
 ) -> Curves:
-    """Curves from stored quantities; a quantity that is absent is NaN.
+    """Returns curves from stored quantities; a missing quantity is NaN.
 
     Args:
       values: {quantity: float64[S] or float64[S, T]} of the policy.
-      expert: the same of the expert, whose costs alone are used.
-      seeds, T: of the curves.
+      expert: the expert's quantities, of which only the costs are used.
+      seeds: int[S].
+      T: int[T], the horizons [steps].
       **facts: the other fields of `Curves`.
     """
     nothing = np.full(len(seeds), np.nan)
@@ -167,9 +169,8 @@ def assemble(
     )
 
 
-def _quantities(table: pa.Table, seeds: range, steps: range) -> dict[str, np.ndarray]:
-    """{quantity: float64[S], or float64[S, T] of those that are a curve}; NaN where a row is
-    missing."""
+def _quantities(table: Table, seeds: range, steps: range) -> dict[str, np.ndarray]:
+    """{quantity: float64[S], or float64[S, T] of a curve}; NaN if a row is missing."""
     values = {}
     for name in pc.unique(table["quantity"]).to_pylist():
         matrix = _matrix(table, name, seeds, steps if name in CURVES else range(1))

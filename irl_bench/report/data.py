@@ -1,4 +1,4 @@
-"""What a report is made of, and how it is read from a run's folder. Nothing here draws or
+"""The data of a report, and how they are read from a run's folder. Nothing here draws or
 formats."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from irl_bench.horizon import Curves
 from irl_bench.report import curves
 from irl_bench.storage.cells import cell_path, read_cell
 from irl_bench.storage.files import StoreError
-from irl_bench.storage.plans import read_plan
+from irl_bench.storage.plans import PlanDocument, PlanEntry, read_plan
 
 Entry = tuple[str, str, str]
 """(env, algo, mode)"""
@@ -33,20 +33,20 @@ class ReportData:
     """As `horizon.analyse` returns them."""
     sentences: list[str]
     """One plain sentence per world."""
-    plan: dict[str, Any]
-    """plan.json."""
+    plan: PlanDocument
+    """The content of plan.json."""
     manifests: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     """Cell key -> the manifest stored in its file."""
     rounds: dict[Entry, dict[str, tuple[np.ndarray, np.ndarray]]] = dataclasses.field(
         default_factory=dict
     )
-    """Entry -> metric -> (round int[R], value float[S, R]); NaN where a seed has no value at a
+    """Entry -> metric -> (round int[R], value float[S, R]); NaN if a seed has no value at a
     round."""
     maps: dict[Entry, np.ndarray] = dataclasses.field(default_factory=dict)
     """Entry -> learned reward float[S', P] of the usable seeds over the world's probe."""
     unfinished: tuple[str, ...] = ()
-    """One line for each entry of the plan that is not in the report, since some of its cells are
-    not there yet."""
+    """One line for each entry of the plan that the report leaves out, since some of its cells are
+    missing."""
     other_cells: int = 0
     """Cells in the folder that this report does not use."""
 
@@ -55,15 +55,16 @@ def load(out: str | os.PathLike[str], partial: bool = False) -> ReportData:
     """Reads a run's folder and recomputes the verdicts from its cells.
 
     Args:
-      partial: leave out entries that another run has not finished, and say which, instead of
-        refusing the folder.
+      out: the run's folder.
+      partial: whether to leave out unfinished entries and list them in `unfinished`, instead of
+        raising an error.
 
     Raises:
-      ValueError: no plan in the folder, or a planned cell is missing, truncated, altered or
-        foreign; one line naming the file.
+      ValueError: the folder has no plan, or a planned cell is missing, damaged or foreign; one line
+        that names the file.
     """
     folder, plan = pathlib.Path(out), plan_of(out)
-    unfinished = []
+    unfinished: list[str] = []
     if partial:
         plan, unfinished = _finished(folder, plan)
     all_curves, manifests, rounds, maps = [], {}, {}, {}
@@ -97,19 +98,22 @@ def load(out: str | os.PathLike[str], partial: bool = False) -> ReportData:
     )
 
 
-def plan_of(out: str | os.PathLike[str]) -> dict[str, Any]:
-    """The plan of a run's folder. Raises ValueError, one line, if there is none or it is
-    damaged."""
+def plan_of(out: str | os.PathLike[str]) -> PlanDocument:
+    """Returns the plan of a run's folder.
+
+    Raises ValueError, in one line, if there is no plan or it is damaged.
+    """
     plan = read_plan(out)
     if not plan:
         raise StoreError(f"{out} is not the folder of a run: it holds no plan.json")
     return plan
 
 
-def _finished(folder: pathlib.Path, plan: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The plan with the entries alone whose cells are all there, and one line for each of the
+def _finished(folder: pathlib.Path, plan: PlanDocument) -> tuple[PlanDocument, list[str]]:
+    """The plan with only those entries whose cells are all stored, and one line for each of the
     others."""
-    entries, unfinished = [], []
+    entries: list[PlanEntry] = []
+    unfinished: list[str] = []
     for entry in plan["entries"]:
         absent = curves.absent(folder, entry)
         if absent:
@@ -132,7 +136,7 @@ def _finished(folder: pathlib.Path, plan: dict[str, Any]) -> tuple[dict[str, Any
 def _rounds(
     tables: list[dict[str, np.ndarray]], seeds: np.ndarray
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """`train/<metric>`, `level` and `failed_round` of the given seeds."""
+    """`train/<metric>`, `level` and `failed_round` of the seeds, by name."""
     metrics: dict[str, dict[tuple[int, int], float]] = {}
     for table in tables:
         quantity = table["quantity"].astype(str)
@@ -145,28 +149,31 @@ def _rounds(
                 table["seed"][where], table["round"][where], table["value"][where], strict=True
             ):
                 values[int(seed), int(round_)] = float(value)
-    found = {}
+    rounds = {}
     for name, values in metrics.items():
         index = sorted({round_ for _, round_ in values})
         grid = [[values.get((int(seed), round_), math.nan) for round_ in index] for seed in seeds]
-        found[name] = (np.array(index), np.array(grid, dtype=float).reshape(len(seeds), len(index)))
-    return found
+        rounds[name] = (
+            np.array(index),
+            np.array(grid, dtype=float).reshape(len(seeds), len(index)),
+        )
+    return rounds
 
 
 def _map(tables: list[dict[str, np.ndarray]], seeds: np.ndarray) -> np.ndarray | None:
-    """`reward_map` of the given seeds, float[S', P]; None if nothing was learned that has one."""
-    found = {}
+    """`reward_map` of the seeds that have one, float[S', P]; None if none has."""
+    maps: dict[int, np.ndarray] = {}
     for table in tables:
         where = table["quantity"].astype(str) == "reward_map"
         order = np.argsort(table["T"][where], kind="stable")
         seed, value = table["seed"][where][order], table["value"][where][order]
-        found |= {int(own): value[seed == own] for own in np.unique(seed)}
-    rows = [found[int(seed)] for seed in seeds if int(seed) in found]
+        maps |= {int(each): value[seed == each] for each in np.unique(seed)}
+    rows = [maps[int(seed)] for seed in seeds if int(seed) in maps]
     return np.stack(rows) if rows else None
 
 
 def plain(value: Any) -> Any:
-    """`value` in JSON's own types; NaN and infinities become None (missing)."""
+    """Returns `value` in JSON's types; NaN and infinities become None (missing)."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -181,7 +188,7 @@ def plain(value: Any) -> Any:
 
 
 def verdicts_json(verdicts: list[dict[str, Any]]) -> str:
-    """The text of verdicts.json; equal verdicts give equal bytes."""
+    """Returns the text of verdicts.json; equal verdicts give equal bytes."""
     return (
         json.dumps(plain(verdicts), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
         + "\n"

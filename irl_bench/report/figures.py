@@ -75,7 +75,8 @@ def files(stem: str, draw: Callable[[], Figure | None]) -> dict[str, bytes]:
       File name -> content; {} if there is nothing to draw.
     """
     contents: dict[str, bytes] = {}
-    style: dict[Any, Any] = {**matplotlib.rcParamsDefault, "backend": "agg", **STYLE}
+    style: dict[Any, Any] = {**matplotlib.rcParamsDefault, **STYLE}
+    del style["backend"]  # rc_context never restores it, and a notebook would lose its own
     with matplotlib.rc_context(style):
         figure = draw()
         if figure is None:

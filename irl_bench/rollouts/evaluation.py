@@ -1,7 +1,7 @@
-"""Policy and world to trajectories: one scan over time inside, vmapped over episodes; costs are
-reduced before they leave jit.
+"""Evaluation rollouts: the costs and errors of a policy, and the expert's demonstrations.
 
-Every function takes a world whose dials are already bound (`world.bind(dials)`).
+Episodes run side by side, and costs are summed over them inside jit. Every function but `record`
+takes a world whose dials are already bound (`world.bind(dials)`).
 """
 
 from __future__ import annotations
@@ -16,46 +16,53 @@ from flax import struct
 from envs.core import State, World, soundness
 from irl_bench.core.quantities import TOLERANCES
 from irl_bench.core.types import Demonstrations
-from irl_bench.rollouts.scan import scan
+from irl_bench.rollouts.scan import observation_of, scan
 
 Act = Callable[..., Any]
-"""`Learner.act`: (params, observation, key) -> action or, of a recurrent policy, (params, carry,
+"""`Learner.act`: (params, observation, key) -> action; of a recurrent policy (params, carry,
 observation, key) -> (action, carry)."""
 
 DRAWS = 64
-"""Keys under which a policy must cost the same to have a closed form. Two would miss one that
-draws an action now and then; a policy without use for its key is evaluated once all the same."""
+"""Number of keys under which a policy must have the same closed-form cost. Two keys would miss a
+policy that draws an action only now and then."""
 
 
-@struct.dataclass
-class Evaluation:
+class Evaluation(struct.PyTreeNode):
     """Sums over the episodes of one block; `cost` and `graded_cost` are per step, not
     cumulative."""
 
     cost: jax.Array
     """float32[T]: episodes in failure after step t."""
     graded_cost: jax.Array
-    """float32[T]."""
+    """float32[T]: sum of the graded costs after step t."""
     on_steps: jax.Array
-    """float32: steps taken from a state without failure."""
+    """float32[]: steps taken from a state without failure."""
     on_to_off: jax.Array
-    """float32: those that led into failure."""
+    """float32[]: how many of the `on_steps` led into failure."""
     off_steps: jax.Array
-    """float32: steps taken from a failed state."""
+    """float32[]: steps taken from a failed state."""
     off_to_on: jax.Array
-    """float32: those that led out of it."""
+    """float32[]: how many of the `off_steps` led out of failure."""
     own_errors: jax.Array
-    """float32[3]: steps at which the action was off by more than each tolerance, the expert
-    asked at the policy's states."""
+    """float32[3]: steps in the policy's own states at which its action differs from the expert's
+    by more than each of TOLERANCES."""
     reward: jax.Array
-    """float32: all rewards of all steps."""
+    """float32[]: sum of all rewards."""
     episodes: jax.Array
-    """float32: episodes summed over."""
+    """float32[]: number of episodes."""
 
 
 def wrong(world: World, action: jax.Array, expert: jax.Array) -> jax.Array:
-    """float32[3]: whether `action` misses the expert's by more than each of TOLERANCES (in a
-    discrete world: at all)."""
+    """Whether an action differs from the expert's by more than each of TOLERANCES.
+
+    Args:
+      world: says whether actions are discrete; a discrete action is wrong if it differs at all.
+      action: float32[A] or int32[].
+      expert: the expert's action, of the same shape.
+
+    Returns:
+      float32[3] of 0 and 1. An action that is NaN is wrong.
+    """
     if world.n_actions is not None:
         return jnp.broadcast_to(action != expert, (len(TOLERANCES),)).astype(jnp.float32)
     gap = jnp.max(jnp.abs(action - expert))
@@ -63,8 +70,10 @@ def wrong(world: World, action: jax.Array, expert: jax.Array) -> jax.Array:
 
 
 def _valid(world: World, action: jax.Array) -> jax.Array:
-    """The action as floats; NaN for one that does not exist in a discrete world, which passes
-    for some other one there."""
+    """An array that is finite if the action is valid.
+
+    A discrete world treats an action that does not exist as another one. Here it becomes NaN.
+    """
     if world.n_actions is None:
         return action
     return jnp.where((action >= 0) & (action < world.n_actions), 0.0, jnp.nan)
@@ -73,36 +82,52 @@ def _valid(world: World, action: jax.Array) -> jax.Array:
 def with_carry(
     act: Act, carry: Any
 ) -> Callable[[Any, Any, jax.Array, jax.Array], tuple[jax.Array, Any]]:
-    """(params, carry, observation, key) -> (action, carry) of any policy; one without a carry
-    hands on what it was given."""
+    """Returns (params, carry, observation, key) -> (action, carry) for any policy.
+
+    Args:
+      act: the policy.
+      carry: a recurrent policy's first carry; None: a policy without memory, which returns the
+        carry that it gets.
+    """
     if carry is not None:
         return act
-    return lambda params, held, observation, key: (act(params, observation, key), held)
+    return lambda params, memory, observation, key: (act(params, observation, key), memory)
 
 
-@struct.dataclass
-class Recording:
-    """Demonstrations with all that a file of them may hold."""
+class Recording(struct.PyTreeNode):
+    """Demonstrations, with everything else that a file of them may hold."""
 
     demonstrations: Demonstrations
+    """N episodes."""
     last: jax.Array
     """float32[N, O]: the observation after the last step."""
 
 
 def collect(world: World, key: jax.Array, episodes: int, steps: int) -> Demonstrations:
-    """`episodes` rollouts of the world's expert over `steps` steps, each from a fresh reset;
-    `key` is consumed."""
+    """Demonstrations by the world's expert, each from a fresh reset.
+
+    Args:
+      world: with its dials bound.
+      key: consumed.
+      episodes: N, number of rollouts.
+      steps: T, length of each [steps].
+    """
     return rollouts(world, key, episodes, steps).demonstrations
 
 
 def rollouts(
     world: World, key: jax.Array, episodes: int, steps: int, noise: jax.Array | None = None
 ) -> Recording:
-    """As `collect`, with all that was seen.
+    """As `collect`, with the last observations.
 
     Args:
-      noise: deviation of Gaussian noise with which actions are executed; they are recorded as they
-        were meant. None, and in a discrete world: no noise.
+      world: with its dials bound.
+      key: consumed.
+      episodes: N, number of rollouts.
+      steps: T, length of each [steps].
+      noise: standard deviation of the Gaussian noise that is added to an action when it is
+        executed, float32[]; the action is recorded without it. None: no noise. A discrete world
+        ignores it.
     """
 
     def episode(key: jax.Array) -> tuple[State, Any]:
@@ -125,12 +150,23 @@ def rollouts(
     last, (observation, action, reward) = jax.vmap(episode)(jax.random.split(key, episodes))
     mask = jnp.ones((episodes, steps), jnp.float32)
     return Recording(
-        Demonstrations(observation, action, mask, reward.astype(jnp.float32)), last.obs
+        Demonstrations(observation, action, mask, reward.astype(jnp.float32)), observation_of(last)
     )
 
 
 def record(world: World, seed: int, episodes: int, steps: int, noise: float = 0.0) -> Recording:
-    """`rollouts` on the host, compiled; the same seed gives the same recording."""
+    """Compiles and runs `rollouts` with the world's own dials.
+
+    Args:
+      world: the world.
+      seed: of all random numbers.
+      episodes: N, number of rollouts.
+      steps: T, length of each [steps].
+      noise: as in `rollouts`.
+
+    Returns:
+      The recording. The same arguments give the same recording.
+    """
     run = jax.jit(
         lambda key, dials, noise: rollouts(world.bind(dials), key, episodes, steps, noise)
     )
@@ -146,33 +182,43 @@ def evaluate(
     horizon: int,
     carry: Any = None,
 ) -> Evaluation:
-    """Sums over `episodes` rollouts of `horizon` steps; act None lets the world's expert drive.
-    `key` is consumed.
+    """Evaluates a policy on rollouts from fresh resets.
 
-    Worlds draw from keys of their own, made at reset from `key`, so two policies under the same key
-    meet the same episodes. `carry` is what a recurrent policy begins each episode with. An action,
-    observation or reward that is not finite, and a discrete action that does not exist, make the
-    costs NaN: whoever reads them marks the seed as failed.
+    A world draws from its own key, which it gets at reset. Two policies under the same `key`
+    therefore meet the same episodes. The costs become NaN if an action, observation or reward is
+    not finite or if a discrete action does not exist; the seed then counts as failed.
+
+    Args:
+      world: with its dials bound.
+      act: the policy; None: the world's expert.
+      params: of the policy.
+      key: consumed.
+      episodes: number of rollouts.
+      horizon: T, length of each [steps].
+      carry: what a recurrent policy begins each episode with; None: the policy has no memory.
+
+    Returns:
+      Sums over the episodes.
     """
     reset_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(episodes))
     states = jax.vmap(world.reset)(reset_keys)
     acting = None if act is None else with_carry(act, carry)
-    held = jax.tree.map(lambda x: jnp.broadcast_to(x, (episodes, *jnp.shape(x))), carry)
+    carries = jax.tree.map(lambda x: jnp.broadcast_to(x, (episodes, *jnp.shape(x))), carry)
 
-    def choose(state: State, held: Any, key: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
+    def choose(state: State, carry: Any, key: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
         expert = world.expert(state, key)
         if acting is None:
-            return expert, expert, held
-        action, held = acting(params, held, state.obs, key)
-        return action, expert, held
+            return expert, expert, carry
+        action, carry = acting(params, carry, observation_of(state), key)
+        return action, expert, carry
 
     def act_all(states: State, memory: Any, t: jax.Array) -> tuple[jax.Array, Any]:
         keys = jax.vmap(jax.random.fold_in, (0, None))(reset_keys, episodes + t)
-        action, expert, held = jax.vmap(choose)(states, memory[0], keys)
-        return action, (action, expert, held)
+        action, expert, carries = jax.vmap(choose)(states, memory[0], keys)
+        return action, (action, expert, carries)
 
     def record(before: State, after: State, memory: Any, aside: Any) -> Any:
-        counts, (action, expert, held) = memory[1], aside
+        counts, (action, expert, carries) = memory[1], aside
         errors = jax.vmap(lambda a, e: wrong(world, a, e))(action, expert)
         sound = jax.vmap(lambda a, obs, reward: soundness(_valid(world, a), obs, reward))(
             action, after.obs, after.reward
@@ -189,13 +235,24 @@ def evaluate(
             ]
         )
         row = (jnp.sum(after_off), jnp.sum(after.metrics["graded_cost"] + sound))
-        return after, (held, counts + counted), row
+        return after, (carries, counts + counted), row
 
-    memory = (held, jnp.zeros(5 + len(TOLERANCES)))
+    memory = (carries, jnp.zeros(5 + len(TOLERANCES)))
     (_, (_, counts)), (cost, graded) = scan(
         world, act_all, record, states, jnp.arange(horizon), memory, worlds=True
     )
-    return Evaluation(cost, graded, *counts[:4], counts[4:-1], counts[-1], jnp.float32(episodes))
+    on_steps, on_to_off, off_steps, off_to_on = counts[:4]
+    return Evaluation(
+        cost=cost,
+        graded_cost=graded,
+        on_steps=on_steps,
+        on_to_off=on_to_off,
+        off_steps=off_steps,
+        off_to_on=off_to_on,
+        own_errors=counts[4:-1],
+        reward=counts[-1],
+        episodes=jnp.float32(episodes),
+    )
 
 
 def expert_errors(
@@ -207,15 +264,22 @@ def expert_errors(
     steps: int,
     carry: Any = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Errors of a policy on the expert's own states, on fresh rollouts of the expert; `key` is
-    consumed.
+    """Errors of a policy in the states that the expert visits, on fresh rollouts of the expert.
 
-    A recurrent policy begins each rollout with `carry` and sees every state of the expert's on the
-    way.
+    A recurrent policy observes every state of the rollout in turn.
+
+    Args:
+      world: with its dials bound.
+      act: the policy; None: the world's expert, which makes no error.
+      params: of the policy.
+      key: consumed.
+      episodes: number of rollouts.
+      steps: length of each [steps].
+      carry: what a recurrent policy begins each rollout with; None: the policy has no memory.
 
     Returns:
-      float32[3], the steps at which the policy is off by more than each of TOLERANCES, and float32,
-      the steps looked at.
+      float32[3], the steps at which the action differs from the expert's by more than each of
+      TOLERANCES; and float32[], the number of all steps.
     """
     total = jnp.float32(episodes * steps)
     if act is None:
@@ -226,22 +290,22 @@ def expert_errors(
     )
 
     acting = with_carry(act, carry)
-    held = jax.tree.map(lambda x: jnp.broadcast_to(x, (episodes, *jnp.shape(x))), carry)
+    carries = jax.tree.map(lambda x: jnp.broadcast_to(x, (episodes, *jnp.shape(x))), carry)
 
-    def choose(state: State, held: Any, key: jax.Array) -> tuple[jax.Array, Any]:
+    def choose(state: State, carry: Any, key: jax.Array) -> tuple[jax.Array, Any]:
         expert = world.expert(state, key)
-        action, held = acting(params, held, state.obs, key)
-        return expert, (held, wrong(world, action, expert))
+        action, carry = acting(params, carry, observation_of(state), key)
+        return expert, (carry, wrong(world, action, expert))
 
     def act_all(states: State, memory: Any, key: jax.Array) -> tuple[jax.Array, Any]:
         return jax.vmap(choose)(states, memory[0], jax.random.split(key, episodes))
 
     def record(before: State, after: State, memory: Any, aside: Any) -> Any:
-        held, errors = aside
-        return after, (held, memory[1] + jnp.sum(errors, 0)), None
+        carries, errors = aside
+        return after, (carries, memory[1] + jnp.sum(errors, 0)), None
 
     keys = jax.random.split(jax.random.fold_in(key, episodes), steps)
-    memory = (held, jnp.zeros(len(TOLERANCES)))
+    memory = (carries, jnp.zeros(len(TOLERANCES)))
     (_, (_, errors)), _ = scan(world, act_all, record, states, keys, memory, worlds=True)
     return errors, total
 
@@ -249,12 +313,21 @@ def expert_errors(
 def expected_cost(
     world: World, act: Act | None, params: Any, key: jax.Array, horizon: int, carry: Any = None
 ) -> jax.Array | None:
-    """J(T) of a policy in closed form, float32[horizon]; `key` is consumed.
+    """J(T) of a policy in closed form, where the world has one.
 
-    None for the expert, for a recurrent policy and in a world without a closed form.
+    `World.expected_cost` assumes a policy that takes the same action at every visit of a state.
 
-    NaN for a policy that draws its actions: `World.expected_cost` is for one that plays the same
-    action at every visit.
+    Args:
+      world: with its dials bound.
+      act: the policy; None: the world's expert.
+      params: of the policy.
+      key: consumed.
+      horizon: the longest T [steps].
+      carry: what a recurrent policy begins with; None: the policy has no memory.
+
+    Returns:
+      float32[horizon], NaN for a policy that draws its actions. None for the expert, for a
+      recurrent policy and in a world without a closed form.
     """
     if act is None or carry is not None:
         return None

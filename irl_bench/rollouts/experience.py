@@ -1,4 +1,5 @@
-"""Rollouts that a learner trains on: many worlds side by side, each restarted when it ends.
+"""Rollouts that a learner trains on: many worlds side by side, each restarted when its episode
+ends.
 
 Every transition holds the true next observation, also where the world was restarted after it.
 """
@@ -6,14 +7,14 @@ Every transition holds the true next observation, also where the world was resta
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from envs.core import State, World
-from irl_bench.rollouts.scan import scan
+from irl_bench.rollouts.scan import observation_of, scan
 
 
 class ActionSample(NamedTuple):
@@ -116,7 +117,7 @@ def unroll(
     bank = jax.vmap(world.reset)(jax.random.split(bank_key, count))
 
     def sampled(state: State, age: jax.Array, key: jax.Array) -> tuple[jax.Array, ActionSample]:
-        sample = ActionSample(*act(_flat_observation(state), key))
+        sample = ActionSample(*act(observation_of(state), key))
         return sample.action, sample
 
     def record(
@@ -134,11 +135,11 @@ def unroll(
 
         zero = jnp.zeros(count)
         transition = Transition(
-            observation=_flat_observation(before),
+            observation=observation_of(before),
             raw=sample.raw,
             action=sample.action,
             log_prob=sample.log_prob,
-            next_observation=_flat_observation(after),
+            next_observation=observation_of(after),
             reward=after.reward,
             cost=after.metrics.get("cost", zero),
             graded_cost=after.metrics.get("graded_cost", zero),
@@ -159,8 +160,3 @@ def unroll(
 def flat(transitions: Any) -> Any:
     """[L, E, ...] leaves of a tree as rows [L * E, ...]."""
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), transitions)
-
-
-def _flat_observation(state: State) -> jax.Array:
-    """A state's observation; Brax allows a mapping, a `World` returns one array."""
-    return cast(jax.Array, state.obs)

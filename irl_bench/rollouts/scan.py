@@ -1,18 +1,24 @@
-"""The one way in which worlds are stepped through time."""
+"""The one loop that steps worlds through time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 
 from envs.core import State, World
 
 Act = Callable[[State, Any, Any], tuple[jax.Array, Any]]
-"""(state, memory, x) -> (action of the step, what `Record` needs beside it)."""
+"""(state, memory, x) -> (action of the step, aside: whatever `Record` needs besides it)."""
 Record = Callable[[State, State, Any, Any], tuple[State, Any, Any]]
-"""(before, after, memory, aside) -> (state to go on from, memory, what is stacked over time)."""
+"""(before, after, memory, aside) -> (state to go on from, memory, row to be stacked over time)."""
+
+
+def observation_of(state: State) -> jax.Array:
+    """A state's observation, float32[..., O]. Brax also allows a mapping; a `World` has one
+    array."""
+    return cast(jax.Array, state.obs)
 
 
 def scan(
@@ -24,18 +30,19 @@ def scan(
     memory: Any = None,
     worlds: bool = False,
 ) -> tuple[tuple[State, Any], Any]:
-    """Steps a world, or worlds side by side, once for each row of `xs`.
+    """Steps one world, or E worlds side by side, once for each of the L rows of `xs`.
 
     Args:
       world: with its dials bound.
-      act, record: called in every step.
+      act: chooses the action of a step.
+      record: receives both ends of a step.
       state: the first state; leaves [E, ...] with `worlds`.
       xs: leaves [L, ...], such as one key per step.
-      memory: what is carried along beside the state: a recurrent policy's, or sums.
+      memory: carried from step to step beside the state: a recurrent policy's memory, or sums.
       worlds: whether `state` holds E worlds, which are stepped with `jax.vmap`.
 
     Returns:
-      ((the last state, the last memory), what `record` returned, stacked [L, ...]).
+      ((the last state, the last memory), the rows of `record` stacked [L, ...]).
     """
     advance = jax.vmap(world.step) if worlds else world.step
 

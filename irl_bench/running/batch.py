@@ -1,5 +1,5 @@
-"""Cells that are computed at once, phase by phase: begin or resume, train, evaluate, measure the
-errors, store."""
+"""Computes several cells at once in phases: begin or resume, train, evaluate, measure the errors,
+store."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from irl_bench.storage.cells import write_cell
 from irl_bench.storage.files import writing
 
 SHOWN_METRICS = ("cost", "disc_accuracy_expert", "disc_accuracy_policy", "kl", "std")
-"""Metrics shown while training."""
+"""Metrics that are shown while training."""
 
 
 class Batch:
-    """Up to G cells that are computed at once. Each has a cell on the host and a group of the
-    arrays on the devices."""
+    """Up to G cells that are computed at once. Each has its progress on the host and one group of
+    the arrays on the devices."""
 
     def __init__(self, session: Session, program: Program, cells: Sequence[CellProgress]):
         self.session, self.program, self.cells = session, program, cells
         self.started = time.monotonic()
         self.saver = Saver(session, program)
         self.compile_seconds = program.compile_seconds
-        # Devices without a cell repeat the last one; their results are left out.
+        # Devices without a cell repeat the last one; their results are ignored.
         self.specs = [cell.spec for cell in cells] + [cells[-1].spec] * (
             program.groups - len(cells)
         )
@@ -46,23 +46,29 @@ class Batch:
         self.state: Any = None
 
     def run(self) -> None:
+        """Computes and stores the cells.
+
+        Raises:
+          Interrupted: the run was asked to stop; the progress is in checkpoints.
+          StoreError: a file cannot be written or used.
+        """
         self._begin()
         self._train()
         self._evaluate()
         self._measure_eps()
-        kept = (
+        learned = (
             jax.device_get(self.program.keep(self.state)) if self.program.learner.rounds else None
         )
         for group, cell in enumerate(self.cells):
-            if kept is not None:
-                parts = jax.tree.map(lambda leaf, g=group: leaf[g], kept)
+            if learned is not None:
+                parts = jax.tree.map(lambda leaf, g=group: leaf[g], learned)
                 artifacts.write(self.session.out, cell.spec, cell.key, parts)
             self._finish(cell)
 
     # The phases.
 
     def _begin(self) -> None:
-        """Makes the learner's state afresh, or takes it from the cells' checkpoints."""
+        """Initialises the learner's state, or restores it from the cells' checkpoints."""
         self._show("compiling")
         self.program.prepare()
         if self.session.stop.is_set():
@@ -72,7 +78,7 @@ class Batch:
             cell.trained for cell in self.cells
         )
         if self.program.learner.rounds and untrained:
-            # Demonstrations are not in checkpoints: they are made again from the seed.
+            # Checkpoints hold no demonstrations: the seed determines them.
             self.demos = self.program.demonstrations(self.specs, self.seeds, self.dials)
         if all(leaves is not None for leaves in restored):
             groups = restored
@@ -88,7 +94,7 @@ class Batch:
         )
 
     def _train(self) -> None:
-        """Rounds of training in chunks; stops at each evaluation that is due on the way."""
+        """Trains in chunks of rounds, with an evaluation whenever one is due."""
         most = self.session.chunk_rounds or 1
         while not all(cell.trained and not cell.level_due for cell in self.cells):
             self._show("training" + self._detail())
@@ -119,7 +125,7 @@ class Batch:
         self.demos = None
 
     def _evaluate(self) -> None:
-        """The final evaluation, in blocks of episodes; each is added to its cell's sums."""
+        """Runs the final evaluation in blocks of episodes, which are added to the cells' sums."""
         while not all(cell.evaluated for cell in self.cells):
             self._show("evaluating")
             sums = self._rollouts(EVALUATION, [cell.block for cell in self.cells])
@@ -130,7 +136,7 @@ class Batch:
             self._pause()
 
     def _measure_eps(self) -> None:
-        """The errors on held-out expert rollouts, in blocks of episodes."""
+        """Measures the errors on held-out expert rollouts in blocks of episodes."""
         while not all(cell.done for cell in self.cells):
             self._show("measuring eps")
             sums = self._expert_errors([cell.eps_block for cell in self.cells])
@@ -141,7 +147,7 @@ class Batch:
             self._pause()
 
     def _finish(self, cell: CellProgress) -> None:
-        """Stores the cell's result, removes its checkpoints and writes a line into the log."""
+        """Stores the cell's result, removes its checkpoints and adds a line to the log."""
         session, failures = (
             self.session,
             [dataclasses.asdict(failure) for failure in cell.failures()],
@@ -182,6 +188,7 @@ class Batch:
     # Calls of the compiled functions; one dict of host arrays per group.
 
     def _rollouts(self, stream: int, blocks: Sequence[int]) -> list[dict[str, np.ndarray]]:
+        """One block of evaluation episodes of each group."""
         streams = self.program.put([np.uint32(stream)] * self.program.groups)
         return self._groups(
             self.program.evaluate(
@@ -190,41 +197,46 @@ class Batch:
         )
 
     def _expert_errors(self, blocks: Sequence[int]) -> list[dict[str, np.ndarray]]:
+        """Errors on one block of held-out expert episodes of each group."""
         return self._groups(
             self.program.expert_errors(self.state, self.dials, self.seeds, self._numbers(blocks))
         )
 
     def _numbers(self, values: Sequence[int]) -> jax.Array:
+        """Numbers of the cells on the devices, uint32[G]."""
         return self.program.put([np.uint32(value) for value in self._pad(values, values[-1])])
 
     def _pad(self, values: Sequence[int], filler: int) -> list[int]:
+        """The values, filled up to one per group."""
         return [*values, *[filler] * (self.program.groups - len(values))]
 
     def _groups(self, tree: dict[str, jax.Array]) -> list[dict[str, np.ndarray]]:
+        """Arrays with a leading axis of groups as one dict of host arrays per group."""
         host = jax.device_get(tree)
         return [{name: leaf[g] for name, leaf in host.items()} for g in range(self.program.groups)]
 
     def _pause(self) -> None:
-        """Between two calls: writes a checkpoint if it is time for one, and ends the run if it
-        was asked to stop."""
+        """Writes a checkpoint if one is due, and ends the run if it was asked to stop. Called
+        between two computations."""
         stopping = self.session.stop.is_set()
         if all(cell.done for cell in self.cells):
-            return  # the results themselves are written next, and that is quicker
+            return  # the results are written next, which is faster than a checkpoint
         if stopping or self.saver.due:
             self.saver.save(self.cells, self.state)
         if stopping:
             raise Interrupted
 
-    # Showing.
+    # Display.
 
     def _show(self, stage: str) -> None:
+        """Shows the stage and the share of the work that is done."""
         self.session.display.advance(
             self.label, stage, sum(cell.fraction for cell in self.cells) / len(self.cells)
         )
 
     def _detail(self) -> str:
-        """The latest value of some metrics, mean over seeds; "" for an algorithm that reports
-        none of them."""
+        """The latest means over seeds of SHOWN_METRICS as text; "" if the algorithm reports
+        none."""
         cell = self.cells[0]
         names = [name for name in SHOWN_METRICS if name in cell.metrics]
         if not names or not cell.round:
@@ -237,6 +249,7 @@ class Batch:
         return f" ({', '.join(values)})"
 
     def _log(self, cell: CellProgress, rows: np.ndarray) -> None:
+        """Sends the metrics float32[k, W, M] of further rounds to TensorBoard, if it is on."""
         if self.session.board:
             values = {name: rows[:, :, index] for index, name in enumerate(cell.metrics[:-1])}
             self.session.board.add(cell.key, cell.round + 1, values)

@@ -1,5 +1,4 @@
-"""A process that computes: its devices, its compilation cache, and how it ends when it is asked
-to stop."""
+"""The process of a run: its devices, its compilation cache, and how it ends when asked to stop."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import jax
 
@@ -17,32 +16,33 @@ from irl_bench.core import folders, jax_options
 from irl_bench.core.settings import BadInput
 
 EXIT_AGAIN = 75
-"""Exit status of a run that was interrupted and goes on when started again (EX_TEMPFAIL)."""
+"""Exit status of an interrupted run; the same command resumes it (EX_TEMPFAIL)."""
 
 GRACE = 8.0
-"""Seconds that the work has to come to its next checkpoint once it was asked to stop."""
+"""How long the work has to reach its next checkpoint once it was asked to stop [s]."""
 
 BOUNCE = 0.25
-"""Seconds within which a second SIGINT is the same key press: wrappers hand on what the terminal
-has sent already."""
+"""Within this time a second SIGINT counts as the same key press [s]: wrappers forward a signal that
+the terminal has already sent."""
 
 _Result = TypeVar("_Result")
 
 
 class Interrupted(SystemExit):
-    """The run stopped because it was asked to; everything is stored. Left alone, it ends the
-    process with status 75."""
+    """The run stopped because it was asked to, and everything is stored. If nobody catches it, the
+    process ends with status EXIT_AGAIN."""
 
     def __init__(self) -> None:
         super().__init__(EXIT_AGAIN)
 
 
 MOST_CPU_DEVICES = 4
-"""The default sweep has four groups of seeds; further devices would only repeat the last one."""
+"""Most CPU devices by default. The default sweep has four groups of seeds; further devices would
+only repeat the last one."""
 
 
 def configure(devices: int | None = None) -> None:
-    """Sets JAX up for runs; call it before anything else uses JAX.
+    """Configures JAX for runs. Call it before anything else uses JAX.
 
     A CPU's cores become devices, so that several groups of seeds run at once, and compiled
     functions are kept in `JAX_COMPILATION_CACHE_DIR`, by default `irl_bench/jax` under the user's
@@ -55,9 +55,10 @@ def configure(devices: int | None = None) -> None:
 
     Raises:
       ValueError: JAX has started with another number of CPU devices.
-      BadInput: an option of JAX has a value with which nothing here can run, or the platform asked
-        for is not there.
+      BadInput: an option of JAX has a value with which runs fail, or the requested platform is
+        missing.
     """
+    options: Any = cast("Any", jax.config)  # its attributes have no types
     jax_options.check()
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -74,13 +75,13 @@ def configure(devices: int | None = None) -> None:
             raise ValueError(
                 f"JAX has started with {jax.local_device_count('cpu')} CPU devices, not {devices}"
             ) from None
-    if not jax.config.jax_compilation_cache_dir:
+    if not options.jax_compilation_cache_dir:
         folder = folders.cache()
         if folder is not None:  # JAX makes the folder
             jax.config.update("jax_compilation_cache_dir", str(folder / "jax"))
-    if jax.config.jax_default_matmul_precision is None:
-        # By default accelerators multiply float32 in 11 or fewer bits of mantissa: physics would
-        # drift from a CPU's.
+    if options.jax_default_matmul_precision is None:
+        # By default accelerators multiply float32 with at most 11 bits of mantissa: physics would
+        # differ from a CPU's.
         jax.config.update("jax_default_matmul_precision", "highest")
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
@@ -88,29 +89,38 @@ def configure(devices: int | None = None) -> None:
 
 
 def _start_backend() -> None:
-    """Starts JAX's backend. Raises BadInput if the platform asked for is not there."""
+    """Starts JAX's backend. Raises BadInput if the requested platform is missing."""
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:
-        asked = jax.config.jax_platforms or "the default platform"
+        asked = cast("Any", jax.config).jax_platforms or "the default platform"
         reason = " ".join(str(error).split()).removesuffix(
             "(set JAX_PLATFORMS='' to automatically choose an available backend)"
         )
-        told = f" ({reason.strip()})" if reason else ": no such device or no plugin for it is here"
-        raise BadInput(f"JAX cannot start {asked}{told}; nearest: JAX_PLATFORMS=cpu") from None
+        detail = (
+            f" ({reason.strip()})" if reason else ": no such device or no plugin for it is here"
+        )
+        raise BadInput(f"JAX cannot start {asked}{detail}; nearest: JAX_PLATFORMS=cpu") from None
 
 
 def supervise(work: Callable[[threading.Event], _Result], grace: float = GRACE) -> _Result:
-    """Calls `work(stop)` in a thread of its own and returns its result; SIGTERM, SIGINT and SIGHUP
-    set the event `stop`.
+    """Calls `work(stop)` in a thread and returns its result. SIGTERM, SIGINT and SIGHUP set the
+    event `stop`.
 
-    If the work has not ended `grace` seconds after that (a long compilation cannot be interrupted),
-    or at a second Ctrl-C, the process ends at once with status 75; checkpoints written before stay.
-    A further SIGTERM changes nothing: schedulers and `timeout` send it to a process and then to its
-    group. Outside the main thread there is no handling of signals. What `work` raises is raised
-    here.
+    The process ends at once with status EXIT_AGAIN if the work goes on for `grace` seconds after
+    the signal (a long compilation cannot be interrupted), or at a second Ctrl-C. Earlier
+    checkpoints stay. A second SIGTERM changes nothing: schedulers and `timeout` send it to a
+    process and then to its group. Outside the main thread no signals are handled.
+
+    Args:
+      work: takes the event and returns a result.
+      grace: how long the work may go on after a signal [s].
+
+    Raises:
+      BaseException: whatever `work` raises.
     """
-    stop, asked, pressed, box = threading.Event(), [0.0], [0.0], {}
+    stop, asked, pressed = threading.Event(), [0.0], [0.0]
+    box: dict[str, Any] = {}
 
     def body() -> None:
         try:
@@ -156,17 +166,17 @@ def supervise(work: Callable[[threading.Event], _Result], grace: float = GRACE) 
 
 
 def stopping_signals() -> tuple[int, ...]:
-    """The signals that ask a run to stop; a hang-up (a terminal that is closed) is none where it
-    is ignored, as under nohup."""
-    hangup = getattr(signal, "SIGHUP", None)
-    ignored = hangup is None or signal.getsignal(hangup) == signal.SIG_IGN
-    return (signal.SIGTERM, signal.SIGINT, *(() if ignored else (hangup,)))
+    """Returns the signals that ask a run to stop. SIGHUP (a closed terminal) is left out if it is
+    ignored, as under nohup."""
+    hangup = getattr(signal, "SIGHUP", None)  # absent on Windows
+    if hangup is None or signal.getsignal(hangup) == signal.SIG_IGN:
+        return (signal.SIGTERM, signal.SIGINT)
+    return (signal.SIGTERM, signal.SIGINT, hangup)
 
 
 def _leave(reason: str) -> None:
+    """Ends the process at once with status EXIT_AGAIN."""
     if sys.stdout.isatty():
-        os.write(
-            1, b"\x1b[?25h\n"
-        )  # a progress bar hides the cursor, and nothing else will run to show it again
+        os.write(1, b"\x1b[?25h\n")  # shows the cursor again, which a progress bar hides
     os.write(2, f"{reason}; what was checkpointed before is kept: run me again\n".encode())
     os._exit(EXIT_AGAIN)

@@ -1,14 +1,13 @@
-"""The compiled functions of an algorithm on a world: one compilation each, whatever the modes,
-dials, seeds and horizons.
+"""The compiled functions of an algorithm on a world. Each is compiled once for all modes, dials,
+seeds and horizons.
 
-Seeds are vmapped inside a group; groups are spread over the devices with `shard_map`, one whole
-group each, so a group's numbers do not depend on how many run beside it. All that varies between
-cells enters as data:
+Seeds are vmapped inside a group. `shard_map` gives each device one whole group, so a group's
+numbers do not depend on how many groups run beside it. All that varies between cells is data:
 
     seeds uint32[G, W], dials float32[G] each, k int32[G], stream and block uint32[G]
 
-with G devices and W seeds per group. Every random number comes from `fold_in(PRNGKey(0), seed)` and
-one of the streams below.
+with G devices and W seeds per group. Every random number derives from `fold_in(PRNGKey(0), seed)`
+and one of the streams below.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ from irl_bench.storage.artifacts import Artifact
 from irl_bench.storage.demonstrations import Recorded
 
 DEMONSTRATIONS, INIT, EVALUATION, HELD_OUT, LEVEL = range(5)
-"""Streams of random numbers of a seed. They never depend on algorithm or mode, so cells share
+"""Streams of random numbers of a seed. They do not depend on algorithm or mode, so cells share
 random numbers."""
 
 CAPACITY = 1024
-"""Most rounds in one call of `chunk`: the length of its buffer of metrics."""
+"""Most rounds in one call of `chunk`, the length of its buffer of metrics."""
 
 DEMONSTRATIONS_OF = (
     "env", "mode", "dials", "options", "plugin", "demos", "demo_steps", "observation_only",
@@ -49,7 +48,7 @@ DEMONSTRATIONS_OF = (
 )  # fmt: skip
 """Fields of a cell that determine its expert's demonstrations."""
 CACHED_BYTES = 2**30
-"""At most this much of demonstrations is kept for further cells, beside those in use."""
+"""At most this many bytes of demonstrations are cached for further cells."""
 
 _Value = TypeVar("_Value")
 
@@ -66,11 +65,14 @@ class Program:
     `demonstrate`, `init`, `chunk`, `evaluate`, `expert_errors` and `keep`.
 
     Attributes:
+      world: the world with the cell's options.
       learner: what the algorithm's `make` returned.
       metrics: names of the columns of the metrics buffer: those of `Learner.update`, then FINITE.
       groups: G, the number of groups computed at once.
       compilations: {function: how often it was compiled}.
-      compile_seconds: summed over them.
+      probe: where a learned reward is evaluated; None without one.
+      state_shape: shapes of the learner's states, leaves [G, W, ...].
+      compile_seconds: time of all compilations [s].
     """
 
     def __init__(self, cell: CellSpec, inputs: Mapping[str, Input]):
@@ -91,17 +93,17 @@ class Program:
         )
         self._mesh, self._sharding = mesh, NamedSharding(mesh, P("group"))
         self._cell, self._lock = cell, threading.Lock()
-        self._functions: dict[str, Future] = {}
+        self._functions: dict[str, Future[Callable[..., Any]]] = {}
         self._pool: ThreadPoolExecutor | None = None
 
-        # Shapes of everything, found without computing anything.
+        # The shapes of all data, without computing any.
         seeds = self._shape((cell.width,), np.uint32)
         scalar = self._shape((), np.uint32)
         dials = jax.tree.map(lambda _: self._shape((), np.float32), self.world.dials)
         # A learner of no rounds gets no demonstrations.
         demos = self._demonstration_shapes(seeds, dials) if self.learner.rounds else None
-        given = jax.tree.map(lambda x: self._shape(x.shape, x.dtype), self._given(cell.seeds))
-        state = self._result(self._init, seeds, demos, dials, given)
+        donated = jax.tree.map(lambda x: self._shape(x.shape, x.dtype), self._given(cell.seeds))
+        state = self._result(self._init, seeds, demos, dials, donated)
         self.state_shape = state
         # Of one seed: without the axes of groups and seeds.
         params = jax.tree.map(
@@ -113,30 +115,33 @@ class Program:
                 f"{cell.algo} keeps a typed key in its state; keep jax.random.key_data(key), which "
                 "can be stored"
             )
-        self.metrics = (*self._metric_names(state, demos, dials, given), FINITE)
+        self.metrics = (*self._metric_names(state, demos, dials, donated), FINITE)
         self._arguments: dict[str, tuple[Callable, tuple, tuple[int, ...]]] = {
             "demonstrate": (self._demonstrate, (seeds, dials), ()),
-            "init": (self._init, (seeds, demos, dials, given), ()),
-            "chunk": (self._chunk, (state, demos, dials, given, self._shape((), np.int32)), (0,)),
+            "init": (self._init, (seeds, demos, dials, donated), ()),
+            "chunk": (self._chunk, (state, demos, dials, donated, self._shape((), np.int32)), (0,)),
             "evaluate": (self._evaluate, (state, dials, seeds, scalar, scalar), ()),
             "expert_errors": (self._expert_errors, (state, dials, seeds, scalar), ()),
             "keep": (self._keep, (state,), ()),
         }
 
-    # The functions of one group. Leaves have a leading axis W where they belong to a seed; dials,
-    # k, stream and block do not.
+    # The functions of one group. Leaves of a seed have a leading axis W; dials, k, stream and block
+    # have none.
 
     def _key(self, seed: jax.Array, stream: Any) -> jax.Array:
+        """The key of a stream of a seed."""
         return jax.random.fold_in(jax.random.fold_in(jax.random.PRNGKey(0), seed), stream)
 
     def _demonstrate(self, seeds: jax.Array, dials: Any) -> Any:
+        """The expert's demonstrations, leaves [W, N, T, ...]."""
         world, cell = self.world.bind(dials), self._cell
         demos = jax.vmap(
             lambda s: collect(world, self._key(s, DEMONSTRATIONS), cell.demos, cell.demo_steps)
         )(seeds)
-        return demos.replace(action=None) if cell.observation_only else demos
+        return dataclasses.replace(demos, action=None) if cell.observation_only else demos
 
     def _init(self, seeds: jax.Array, demos: Any, dials: Any, given: Any) -> Any:
+        """The learner's states before the first round, leaves [W, ...]."""
         return jax.vmap(lambda s, d, g: self.learner.init(self._key(s, INIT), Task(d, dials, g)))(
             seeds, demos, given
         )
@@ -144,8 +149,8 @@ class Program:
     def _chunk(
         self, state: Any, demos: Any, dials: Any, given: Any, k: jax.Array
     ) -> tuple[Any, jax.Array]:
-        """k rounds. Returns the state and the metrics float32[CAPACITY, W, M], the first k rows
-        of it filled."""
+        """Runs k rounds. Returns the states and the metrics float32[CAPACITY, W, M], of which the
+        first k rows are filled."""
 
         def update(state: Any, demos: Any, given: Any) -> tuple[Any, jax.Array]:
             state, metrics = self.learner.update(state, Task(demos, dials, given))
@@ -164,8 +169,8 @@ class Program:
     def _evaluate(
         self, state: Any, dials: Any, seeds: jax.Array, stream: jax.Array, block: jax.Array
     ) -> dict[str, jax.Array]:
-        """Sums over `cell.block` episodes (the fields of `Evaluation`) and whether the
-        params are finite."""
+        """Sums over `cell.block` episodes: the fields of `Evaluation`, and `broken`, which is 1 if
+        params are not finite."""
         world, cell = self.world.bind(dials), self._cell
 
         def of_seed(state: Any, seed: jax.Array) -> dict[str, jax.Array]:
@@ -185,8 +190,8 @@ class Program:
     def _expert_errors(
         self, state: Any, dials: Any, seeds: jax.Array, block: jax.Array
     ) -> dict[str, jax.Array]:
-        """Errors on `cell.eps_block` held-out expert episodes at each tolerance, the steps, and
-        J(T) in closed form."""
+        """Errors on `cell.eps_block` held-out expert episodes at each tolerance, their steps, and
+        the exact J(T) and the reward map where there are any."""
         world, cell = self.world.bind(dials), self._cell
 
         def of_seed(state: Any, seed: jax.Array) -> dict[str, jax.Array]:
@@ -198,7 +203,7 @@ class Program:
             )
             sums = {"expert_errors": jnp.asarray(errors), "expert_steps": jnp.asarray(steps)}
             exact = expected_cost(world, act, params, key, cell.horizon, carry)
-            # Returned once, with the first block, since the host adds blocks up.
+            # These come with the first block alone, since the host adds blocks up.
             once = {} if exact is None else {"expected_cost": exact}
             if self.probe is not None:
                 once["reward_map"] = self._reward_map(state, key)
@@ -210,8 +215,8 @@ class Program:
         return jax.vmap(of_seed)(state, seeds)
 
     def _reward_map(self, state: Any, key: jax.Array) -> jax.Array:
-        """The learned reward of standing at each of the world's probe observations and acting as
-        the policy does there."""
+        """The learned reward at each of the world's probe observations under the policy's action
+        there."""
         learner = self.learner
         assert self.probe is not None and learner.reward_fn and learner.reward and learner.act
         observation, params = jnp.asarray(self.probe["observation"]), learner.policy(state)
@@ -219,10 +224,11 @@ class Program:
         return learner.reward_fn(learner.reward(state), observation, action, observation)
 
     def _policy(self, state: Any) -> Any:
+        """The policies' params, leaves [W, ...]."""
         return jax.vmap(self.learner.policy, axis_size=self._cell.width)(state)
 
     def _keep(self, state: Any) -> dict[str, Any]:
-        """What is stored of a finished cell beside its quantities; leaves have the seeds' axis."""
+        """The params that a finished cell stores beside its quantities, leaves [W, ...]."""
         parts = {"policy": self._policy(state)}
         if self.learner.reward is not None:
             parts["reward"] = jax.vmap(self.learner.reward)(state)
@@ -231,6 +237,7 @@ class Program:
     # Compilation.
 
     def _shape(self, shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+        """A shape with the group axis in front."""
         return jax.ShapeDtypeStruct((self.groups, *shape), dtype, sharding=self._sharding)
 
     def _result(self, function: Callable, *arguments: Any) -> Any:
@@ -241,8 +248,8 @@ class Program:
         )
 
     def _demonstration_shapes(self, seeds: Any, dials: Any) -> Any:
-        """The shapes of the demonstrations: a file's are those of the file, with rewards and
-        actions only if it has them."""
+        """The shapes of the demonstrations. Those of a file have rewards and actions only if the
+        file does."""
         if self._recorded is None:
             return self._result(self._demonstrate, seeds, dials)
         return jax.tree.map(lambda x: self._shape(x.shape, x.dtype), self._from_file())
@@ -251,9 +258,12 @@ class Program:
         """The file's demonstrations, the same for every seed of a group."""
         assert self._recorded is not None
         demos = self._recorded.tiled(self._cell.width)
-        return demos.replace(action=None) if self._cell.observation_only else demos
+        return dataclasses.replace(demos, action=None) if self._cell.observation_only else demos
 
     def _metric_names(self, state: Any, demos: Any, dials: Any, given: Any) -> tuple[str, ...]:
+        """The sorted names of the metrics of `update`. Raises ValueError for a metric that is no
+        scalar."""
+
         def update(state: Any, demos: Any, dials: Any, given: Any) -> dict[str, jax.Array]:
             return jax.vmap(lambda s, d, g: self.learner.update(s, Task(d, dials, g))[1])(
                 state, demos, given
@@ -269,8 +279,8 @@ class Program:
         return tuple(sorted(metrics))
 
     def _sharded(self, function: Callable) -> Callable:
-        """`function` of one group, over the group axis: each device computes one group and none
-        waits for another."""
+        """`function` of one group, mapped over the group axis: each device computes one group, and
+        none waits for another."""
 
         def group(*arguments: Any) -> Any:
             result = function(*jax.tree.map(lambda leaf: leaf[0], arguments))
@@ -280,7 +290,8 @@ class Program:
             group, mesh=self._mesh, in_specs=P("group"), out_specs=P("group"), check_vma=False
         )
 
-    def _compile(self, name: str) -> Callable:
+    def _compile(self, name: str) -> Callable[..., Any]:
+        """Compiles a function and counts the compilation."""
         function, shapes, donated = self._arguments[name]
         start = time.monotonic()
         jitted = jax.jit(
@@ -293,8 +304,8 @@ class Program:
         return compiled
 
     def prepare(self) -> None:
-        """Starts compiling every function that a cell needs, two at a time, in the order of
-        their use."""
+        """Starts to compile all functions that the cells need, two at a time, in the order of
+        use."""
         names = [name for name in self._arguments if name not in self._functions]
         names = [
             name
@@ -307,8 +318,7 @@ class Program:
             self._functions |= {name: self._pool.submit(self._compile, name) for name in names}
 
     def settle(self) -> None:
-        """Waits for the compilations under way and forgets those that have not begun, so that
-        the process can end."""
+        """Waits for running compilations and cancels the others, so that the process can end."""
         if self._pool:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
@@ -317,59 +327,59 @@ class Program:
         }
 
     def _call(self, name: str, *arguments: Any) -> Any:
-        """Runs a compiled function, as soon as it is compiled."""
+        """Calls a function as soon as it is compiled."""
         return self._functions[name].result()(*arguments)
 
     # The compiled functions, of all groups.
 
     def demonstrate(self, seeds: jax.Array, dials: Any) -> Demonstrations:
-        """Demonstrations of the world's expert, leaves [G, W, N, T, ...]."""
+        """Returns demonstrations of the world's expert, leaves [G, W, N, T, ...]."""
         return self._call("demonstrate", seeds, dials)
 
     def init(self, seeds: jax.Array, demos: Any, dials: Any, given: Any) -> Any:
-        """The learner's states before the first round, leaves [G, W, ...]."""
+        """Returns the learner's states before the first round, leaves [G, W, ...]."""
         return self._call("init", seeds, demos, dials, given)
 
     def chunk(
         self, state: Any, demos: Any, dials: Any, given: Any, k: jax.Array
     ) -> tuple[Any, jax.Array]:
-        """k int32[G] rounds. Returns the states and the metrics float32[G, CAPACITY, W, M]; `state`
-        is donated."""
+        """Runs k int32[G] rounds. Returns the states and the metrics float32[G, CAPACITY, W, M].
+        `state` is donated and cannot be used afterwards."""
         return self._call("chunk", state, demos, dials, given, k)
 
     def evaluate(
         self, state: Any, dials: Any, seeds: jax.Array, stream: jax.Array, block: jax.Array
     ) -> dict[str, jax.Array]:
-        """Sums over one block of episodes, leaves [G, W, ...]: the fields of `Evaluation`, and
-        whether params are not finite."""
+        """Returns sums over one block of episodes, leaves [G, W, ...]: the fields of `Evaluation`,
+        and `broken`, which is 1 if params are not finite."""
         return self._call("evaluate", state, dials, seeds, stream, block)
 
     def expert_errors(
         self, state: Any, dials: Any, seeds: jax.Array, block: jax.Array
     ) -> dict[str, jax.Array]:
-        """Errors on one block of held-out expert episodes, leaves [G, W, ...]."""
+        """Returns the errors on one block of held-out expert episodes, leaves [G, W, ...]."""
         return self._call("expert_errors", state, dials, seeds, block)
 
     def keep(self, state: Any) -> dict[str, Any]:
-        """The params of policy and reward that are stored, leaves [G, W, ...]."""
+        """Returns the params of policy and reward to be stored, leaves [G, W, ...]."""
         return self._call("keep", state)
 
     # Data on the devices.
 
     def _given(self, seeds: range) -> Any:
-        """What an earlier run hands on, for these seeds."""
+        """The donor's arrays for some seeds; None if nothing is taken from an earlier run."""
         return None if self._rebuilt is None else self._rebuilt.given(seeds)
 
     def given(self, cells: Sequence[CellSpec]) -> Any:
-        """`_given` of G cells on the devices."""
+        """Returns the donor's arrays for G cells on the devices, leaves [G, W, ...]; None without a
+        donor."""
         return self.put([self._given(cell.seeds) for cell in cells])
 
     def demonstrations(self, cells: Sequence[CellSpec], seeds: Any, dials: Any) -> Any:
-        """The demonstrations of all groups: those of the cells' file, the same for every seed, or
-        those of the world's expert.
+        """Returns the demonstrations of all groups, leaves [G, W, N, T, ...].
 
-        The expert's are cached for further cells: on robots it takes longer to make them than to
-        clone them.
+        They come from the cells' file, the same for every seed, or from the world's expert. The
+        expert's are cached for further cells: on robots making them takes longer than cloning them.
         """
         if self._recorded is not None:
             return self.put([self._from_file()] * self.groups)
@@ -379,21 +389,22 @@ class Program:
         )
 
     def put(self, groups: Sequence[Any]) -> Any:
-        """G equal pytrees of arrays, one per group, as one pytree with a leading axis on the
-        devices."""
+        """Returns one pytree on the devices, leaves [G, ...], from one pytree per group."""
         return jax.tree.map(
             lambda *leaves: jax.device_put(np.stack(leaves), self._sharding), *groups
         )
 
     def dials(self, cell: CellSpec) -> Any:
-        """The dials of a cell: its mode's, with those that the cell names replaced. Raises
-        ValueError for an unknown mode."""
+        """Returns the dials of a cell: those of its mode, replaced by those that the cell names.
+
+        Raises ValueError for an unknown mode.
+        """
         if cell.mode not in self.world.modes:
             raise ValueError(
                 f"world {cell.env} has no mode {cell.mode!r}, only {', '.join(self.world.modes)}"
             )
-        # As `World.dials_for`, but in NumPy: turning a number into a device's array would be a
-        # compilation of its own.
+        # As `World.dials_for`, but in NumPy: making a device's array of a number would compile
+        # another function.
         dials = self.world.dials.replace(**{**self.world.modes[cell.mode], **cell.dials})
         return jax.tree.map(np.float32, dials)
 
@@ -418,7 +429,7 @@ def _recorded(cell: CellSpec, inputs: Mapping[str, Input]) -> Recorded | None:
 
 
 def _rebuilt(cell: CellSpec, inputs: Mapping[str, Input], spec: Spec) -> Rebuilt | None:
-    """What an earlier run hands on to the cell."""
+    """The cell's donor; None if it takes nothing from an earlier run."""
     if not cell.given:
         return None
     artifact, algorithm = inputs[cell.given], registry.algorithm(cell.algo)
@@ -428,11 +439,11 @@ def _rebuilt(cell: CellSpec, inputs: Mapping[str, Input], spec: Spec) -> Rebuilt
 
 
 class _Cache(Generic[_Value]):
-    """Values that are expensive to make, by all that they follow from; those used longest ago go
-    first. Whether a value is still there changes no result.
+    """A cache of values that are expensive to make. The least recently used value goes first. The
+    cache changes no result.
 
     Args:
-      full: whether these values are too many; the last one always stays.
+      full: whether the cache holds too much. The last value always stays.
     """
 
     def __init__(self, full: Callable[[Sequence[_Value]], bool]):
@@ -440,7 +451,7 @@ class _Cache(Generic[_Value]):
         self._values: dict[str, _Value] = {}
 
     def get(self, key: str, make: Callable[[], _Value]) -> _Value:
-        """The value of a key, made if it is not there."""
+        """Returns the value of a key, and calls `make` if it is not cached."""
         value = self._values.pop(key) if key in self._values else make()
         self._values[key] = value
         while len(self._values) > 1 and self._full(tuple(self._values.values())):
@@ -449,29 +460,31 @@ class _Cache(Generic[_Value]):
         return value
 
     def values(self) -> list[_Value]:
-        """Those that are kept, the one used last at the end."""
+        """Returns the cached values; the most recently used one is the last."""
         return list(self._values.values())
 
     def clear(self) -> None:
-        """Forgets all of them."""
+        """Removes all values."""
         self._values.clear()
 
 
 CACHED_PROGRAMS = 4
-"""A program on a robot takes thousands of memory maps. Linux gives a process 65,530; without one
-the compiler crashes."""
+"""Number of cached programs. A program on a robot takes thousands of memory maps; Linux grants a
+process 65,530, and beyond that the compiler crashes."""
 _programs: _Cache[Program] = _Cache(lambda programs: len(programs) > CACHED_PROGRAMS)
 _demonstrations: _Cache[Any] = _Cache(lambda demos: sum(map(_size, demos)) > CACHED_BYTES)
 
 
 def _size(tree: Any) -> int:
+    """Size of a pytree's arrays [bytes]."""
     return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
 def program_for(cell: CellSpec, inputs: Mapping[str, Input]) -> Program:
-    """The program of a cell, made once for all cells that can share it.
+    """Returns the program of a cell, made once for all cells that can share it.
 
     Args:
+      cell: the cell.
       inputs: `Plan.inputs`, which holds what the cell names in `recorded` and `given`.
     """
     # The fingerprint is part of the key: an option of JAX may change between two runs.

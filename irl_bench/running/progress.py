@@ -1,5 +1,4 @@
-"""The progress of one cell: what has been counted so far, and the rows that are stored in the
-end."""
+"""The progress of one cell: its counts so far, and the rows that are stored at the end."""
 
 from __future__ import annotations
 
@@ -19,20 +18,24 @@ class Failure:
     """A seed whose training or evaluation gave a number that is not finite."""
 
     seed: int
+    """The seed."""
     round: int
-    """The first round after which it was seen; 0 is before the first update."""
+    """The first round with such a number; 0: before the first round."""
     quantity: str
-    """The first metric that went bad, `params` or `cost`."""
+    """The first metric that was not finite; `params` or `cost` if every metric was."""
 
 
 def costs_are_finite(sums: Mapping[str, np.ndarray]) -> np.ndarray:
-    """bool[S]: whether no cost of a seed, float64[S, T], is NaN or infinite; else the seed
-    counts as failed."""
-    return np.isfinite(sums["cost"] + sums["graded_cost"]).all(axis=1)
+    """Returns bool[S]: whether all costs of a seed are finite. Otherwise the seed counts as failed.
+
+    Args:
+      sums: `cost` and `graded_cost`, float64[S, T].
+    """
+    return np.asarray(np.isfinite(sums["cost"] + sums["graded_cost"]).all(axis=1))
 
 
 def quantities(sums: Mapping[str, np.ndarray], horizon: int) -> dict[str, np.ndarray]:
-    """The stored quantities of an evaluation, float64[S] or float64[S, T].
+    """Returns the stored quantities of an evaluation, {name: float64[S] or float64[S, T]}.
 
     Args:
       sums: sums over episodes; the leading axis is the seed.
@@ -54,16 +57,21 @@ def quantities(sums: Mapping[str, np.ndarray], horizon: int) -> dict[str, np.nda
 
 
 class CellProgress:
-    """Progress of one cell. W seeds, M metrics of which the last is 0 or NaN: whether the params
-    are finite.
+    """Progress of one cell with W seeds and M metrics. The last metric is 0 while the params are
+    finite, else NaN.
 
     Attributes:
+      spec, key: the cell and its key.
+      rounds: rounds of training in all.
+      metrics: names of the M metrics.
+      consumes: what one seed uses over all rounds.
       round: rounds of training done.
       block, eps_block: blocks of the final evaluation and of the held-out expert rollouts that are
         in `sums`.
-      levels: {round: float64[W]} mean cost per step of the evaluations while training.
+      levels: {round: float64[W]}, mean cost per step of the evaluations while training.
       sums: float64 sums over episodes; the leading axis is the seed.
-      resumed: the round and blocks it was taken up again at, None if it was not.
+      resumed: the round and blocks of the checkpoint from which the cell resumed; None without
+        one.
     """
 
     def __init__(
@@ -86,19 +94,22 @@ class CellProgress:
 
     @property
     def serial(self) -> int:
-        """Grows with every call that counts."""
+        """A number that grows with the progress; the serial number of a checkpoint."""
         return self.round + len(self.levels) + self.block + self.eps_block
 
     @property
     def trained(self) -> bool:
+        """Whether all rounds are done."""
         return self.round >= self.rounds
 
     @property
     def evaluated(self) -> bool:
+        """Whether all blocks of the final evaluation are done."""
         return self.block * self.spec.block >= self.spec.episodes
 
     @property
     def done(self) -> bool:
+        """Whether everything is computed."""
         return (
             self.trained
             and self.evaluated
@@ -107,14 +118,14 @@ class CellProgress:
 
     @property
     def fraction(self) -> float:
-        """Share of the rounds and blocks that are behind; for showing."""
+        """Share of the rounds and blocks that are done, in [0, 1]; for display."""
         blocks = (
             self.spec.episodes // self.spec.block + self.spec.eps_episodes // self.spec.eps_block
         )
         return (self.round + self.block + self.eps_block) / (self.rounds + blocks)
 
     def rounds_ahead(self, most: int) -> int:
-        """Rounds to do now: at most `most`, and never past an evaluation."""
+        """Returns how many rounds to do now: at most `most`, and never past an evaluation."""
         ahead = min(most, self.rounds - self.round)
         return (
             min(ahead, self.spec.eval_every - self.round % self.spec.eval_every)
@@ -124,6 +135,7 @@ class CellProgress:
 
     @property
     def level_due(self) -> bool:
+        """Whether an evaluation while training is due after this round."""
         every = self.spec.eval_every
         return (
             bool(every)
@@ -133,23 +145,24 @@ class CellProgress:
         )
 
     def add_rounds(self, rows: np.ndarray) -> None:
-        """Takes the metrics float32[k, W, M] of k further rounds."""
+        """Adds k further rounds with their metrics float32[k, W, M]."""
         self.round += len(rows)
         self._history.append(rows)
 
     def add_level(self, sums: Mapping[str, np.ndarray]) -> None:
+        """Adds an evaluation while training: `cost` [W, T], `episodes` [W] and `broken` [W]."""
         cost = np.asarray(sums["cost"], np.float64).sum(axis=1)
         level = cost / (np.asarray(sums["episodes"], np.float64) * self.spec.horizon)
         self.levels[self.round] = np.where(sums["broken"] > 0, np.nan, level)
 
     def add(self, sums: Mapping[str, np.ndarray]) -> None:
-        """Adds the sums of one block."""
+        """Adds the sums of one block; the leading axis is the seed."""
         for name, value in sums.items():
             self.sums[name] = self.sums.get(name, 0.0) + np.asarray(value, np.float64)
 
     @property
     def history(self) -> np.ndarray:
-        """float32[round, W, M]."""
+        """Metrics of the rounds so far, float32[round, W, M]."""
         if len(self._history) != 1:
             empty = np.zeros((0, self.spec.width, len(self.metrics)), np.float32)
             self._history = [np.concatenate([empty, *self._history])]
@@ -158,7 +171,7 @@ class CellProgress:
     # Checkpoints.
 
     def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Everything but the learner's state, as arrays and JSON values."""
+        """Returns everything but the learner's state: arrays by name, and JSON values."""
         arrays = {
             "history": self.history,
             **{f"sums.{name}": value for name, value in self.sums.items()},
@@ -172,7 +185,7 @@ class CellProgress:
         }
 
     def take_arrays(self, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
-        """The inverse of `to_arrays`. Raises ValueError if they belong to another cell."""
+        """Restores what `to_arrays` returned. Raises ValueError if it belongs to another cell."""
         if facts["key"] != self.key:
             raise ValueError(f"it belongs to cell {facts['key']}")
         self.resumed = {name: int(facts[name]) for name in ("round", "block", "eps_block")}
@@ -193,8 +206,8 @@ class CellProgress:
     # Results.
 
     def failures(self) -> list[Failure]:
-        """The failed seeds, with what went bad first."""
-        found = []
+        """Returns the failed seeds, each with its first bad quantity."""
+        failures: list[Failure] = []
         bad = ~np.isfinite(self.history)
         finite = (
             costs_are_finite(self.sums) if "cost" in self.sums else np.ones(self.spec.width, bool)
@@ -203,15 +216,17 @@ class CellProgress:
         for index, seed in enumerate(self.spec.seeds):
             if bad[:, index].any():
                 row = int(np.argmax(bad[:, index].any(axis=1)))
-                found.append(Failure(seed, row + 1, self.metrics[int(np.argmax(bad[row, index]))]))
+                failures.append(
+                    Failure(seed, row + 1, self.metrics[int(np.argmax(bad[row, index]))])
+                )
             elif broken[index] > 0:
-                found.append(Failure(seed, self.round, self.metrics[-1]))
+                failures.append(Failure(seed, self.round, self.metrics[-1]))
             elif not finite[index]:
-                found.append(Failure(seed, self.round, "cost"))
-        return found
+                failures.append(Failure(seed, self.round, "cost"))
+        return failures
 
     def manifest(self, fingerprint: Mapping[str, Any]) -> dict[str, Any]:
-        """What the cell's file says about itself beside its spec and key."""
+        """Returns the manifest of the cell's file without its spec and key; JSON values."""
         return {
             "fingerprint": dict(fingerprint),
             "rounds": self.rounds,
@@ -220,8 +235,8 @@ class CellProgress:
         }
 
     def rows(self) -> dict[str, np.ndarray]:
-        """The columns seed, round, T, quantity, value of the finished cell. A failed seed's
-        final quantities are NaN."""
+        """Returns the columns seed, round, T, quantity and value of the finished cell. The final
+        quantities of a failed seed are NaN."""
         width, sums = self.spec.width, self.sums
         failures = {failure.seed: failure.round for failure in self.failures()}
         failed = np.array([seed in failures for seed in self.spec.seeds])
@@ -271,7 +286,7 @@ class CellProgress:
 
 
 class _Rows:
-    """Collects values[rounds, seeds, horizons] as rows, seed by seed within a round."""
+    """Collects arrays [rounds, seeds, horizons] as rows, seed by seed within a round."""
 
     def __init__(self, seeds: range):
         self._seeds = np.asarray(seeds)
@@ -280,17 +295,19 @@ class _Rows:
     def add(
         self, quantity: str, rounds: np.ndarray, horizons: np.ndarray, values: np.ndarray
     ) -> None:
+        """Adds a quantity, values [rounds, seeds, horizons]."""
         at, seed, horizon = np.meshgrid(rounds, self._seeds, horizons, indexing="ij")
         name = np.full(values.size, quantity, dtype=object)
         self._parts.append((seed.ravel(), at.ravel(), horizon.ravel(), name, values.ravel()))
 
     def columns(self) -> dict[str, np.ndarray]:
+        """The rows so far as columns."""
         seed, at, horizon, name, value = (
             np.concatenate(parts) for parts in zip(*self._parts, strict=True)
         )
-        whole = {"seed": seed, "round": at, "T": horizon}
+        integers = {"seed": seed, "round": at, "T": horizon}
         return {
-            **{k: v.astype(np.int32) for k, v in whole.items()},
+            **{k: v.astype(np.int32) for k, v in integers.items()},
             "quantity": name,
             "value": value.astype(np.float64),
         }

@@ -1,10 +1,9 @@
-"""Runs cells: compiled functions driven from the host, with checkpoints, exact resume and a clean
-way out.
+"""Runs cells: drives compiled functions from the host, writes checkpoints and resumes exactly.
 
-Cells that share compiled functions are run together, as many at once as there are devices. Training
-goes in chunks of rounds and evaluation in blocks of episodes. Between two calls everything a cell
-has achieved can be written down. A cell that goes on from there ends in the same bytes as one that
-was never interrupted; so does one run in other chunks or beside other cells.
+Cells that share compiled functions run together, as many at once as there are devices. Training
+proceeds in chunks of rounds and evaluation in blocks of episodes. Between two calls the progress of
+a cell can be written to a checkpoint. A resumed cell ends in the same bytes as an uninterrupted
+one; so does a cell that runs in other chunks or beside other cells.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from irl_bench.storage.files import writing
 __all__ = ["EXIT_AGAIN", "Interrupted", "Summary", "compute", "configure", "run", "supervise"]
 
 DEVICES = (*range(1, 17), 32, 64, 128, 256)
-"""Numbers of devices that an earlier process may have had."""
+"""Numbers of devices with which an earlier process may have run."""
 
 
 def run(
@@ -41,7 +40,10 @@ def run(
     inputs: Mapping[str, Input] | None = None,
     **options: Any,
 ) -> Summary:
-    """`compute` under supervision: SIGTERM, SIGINT and SIGHUP end the run at its next checkpoint.
+    """Runs `compute` in a thread. SIGTERM, SIGINT and SIGHUP end the run at its next checkpoint.
+
+    Args:
+      cells, out, inputs, **options: as for `compute`.
 
     Raises:
       BadInput: an option of JAX that may change a number is set by a context manager, for the
@@ -64,23 +66,23 @@ def compute(
     chunk_seconds: float = 2.0,
     chunk_rounds: int | None = None,
 ) -> Summary:
-    """Computes and stores every cell that is not in `out` yet.
+    """Computes and stores every cell that `out` does not hold yet.
 
     Args:
       cells: what to run; each becomes `<out>/cells/<key>.parquet`.
-      out: the run's folder; made if it is not there.
+      out: the run's folder; it is made if it does not exist.
       inputs: `Plan.inputs`: the files that cells name in `recorded` and `given`.
-      stop: set it from another thread to end the run at its next checkpoint.
-      display: where progress is shown; by default the terminal.
-      tensorboard: also write event files under `<out>/tensorboard`.
-      checkpoint_seconds: least time between two checkpoints.
-      chunk_seconds: how long one call of training should take; changes no result.
+      stop: an event that ends the run at its next checkpoint once another thread sets it.
+      display: shows the progress; None: the terminal.
+      tensorboard: whether to write event files under `<out>/tensorboard` too.
+      checkpoint_seconds: minimum time between two checkpoints [s].
+      chunk_seconds: how long one call of training should take [s]; changes no result.
       chunk_rounds: rounds per call of training, instead of `chunk_seconds`; changes no result.
 
     Raises:
-      StoreError: a file cannot be written, or one that is there is damaged or foreign; the text is
-        one line that names it.
-      Interrupted: the run was asked to stop; a further call goes on from there.
+      StoreError: a file cannot be written, or an existing one is damaged or foreign; one line that
+        names it.
+      Interrupted: the run was asked to stop; a further call resumes it.
     """
     out, start, prints, summary = Path(out), time.monotonic(), fingerprint(), Summary()
     with writing(out):
@@ -127,12 +129,12 @@ def compute(
 
 def check_options() -> None:
     """Raises BadInput if an option of JAX that may change a number is set for the calling thread
-    alone: cells are computed in another one."""
-    there: list[dict[str, Any]] = []
-    thread = threading.Thread(target=lambda: there.append(fingerprint()))
+    alone. Cells are computed in another thread."""
+    elsewhere: list[dict[str, Any]] = []
+    thread = threading.Thread(target=lambda: elsewhere.append(fingerprint()))
     thread.start()
     thread.join()
-    if there[0] != fingerprint():
+    if elsewhere[0] != fingerprint():
         raise BadInput(
             "an option of JAX is set by a context manager, which the thread that computes does not "
             "see; nearest: "
@@ -143,11 +145,16 @@ def check_options() -> None:
 def computed_elsewhere(
     out: Path, missing: Iterable[CellSpec], prints: Mapping[str, Any]
 ) -> str | None:
-    """One line on cells that `out` holds, whole or in part, from a process with another number of
-    devices; None without any.
+    """Returns one line about cells that a process with another number of devices has computed; None
+    without any.
 
-    A program for several devices rounds otherwise than one for one, so such cells are computed
-    anew.
+    A program for several devices rounds differently from one for one, so such cells are computed
+    again.
+
+    Args:
+      out: the run's folder.
+      missing: the cells to compute.
+      prints: as `fingerprint` returns it.
     """
     counts = Counter(
         devices
@@ -169,13 +176,14 @@ def computed_elsewhere(
 
 
 def _begun(out: Path, key: str) -> bool:
+    """Whether a cell is stored or has checkpoints."""
     return cell_path(out, key).exists() or checkpoint_folder(out, key).exists()
 
 
 def _run_alike(
     session: Session, cells: Mapping[str, CellSpec], inputs: Mapping[str, Input]
 ) -> None:
-    """Runs cells that share a program, as many at a time as there are devices."""
+    """Runs cells that share a program, as many at once as there are devices."""
     keys, first = list(cells), next(iter(cells.values()))
     session.display.advance(first.label, "tracing", 0.0)
     program = program_for(first, inputs)

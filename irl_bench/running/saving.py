@@ -1,4 +1,4 @@
-"""Checkpoints of cells that are being computed: when they are written, and how a cell goes on."""
+"""Checkpoints of unfinished cells: when they are written, and how a cell resumes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from irl_bench.storage.files import StoreError
 
 
 def checkpoint_folder(out: Path, key: str) -> Path:
-    """The folder of a cell's checkpoints in a run's folder."""
+    """Returns the folder of a cell's checkpoints in a run's folder."""
     return out / "checkpoints" / key
 
 
 class Saver:
-    """Writes and reads the checkpoints of the cells of one batch."""
+    """Writes and reads the checkpoints of one batch of cells."""
 
     def __init__(self, session: Session, program: Program):
         self.session, self.program = session, program
@@ -36,7 +36,7 @@ class Saver:
         return time.monotonic() - self.saved >= self.session.checkpoint_seconds
 
     def leaves(self, state: Any) -> list[list[np.ndarray]]:
-        """The leaves of the learner's state of each group, on the host."""
+        """Returns the leaves of each group's state on the host."""
         leaves = jax.device_get(jax.tree.leaves(state))
         return [[leaf[g] for leaf in leaves] for g in range(self.program.groups)]
 
@@ -54,13 +54,13 @@ class Saver:
                 checkpoint_folder(self.session.out, cell.key), cell.serial, arrays, facts
             )
         except StoreError:
-            # Another process that finishes the same cell removes its checkpoints meanwhile.
+            # Another process may have finished the same cell and removed its checkpoints.
             if not is_done(self.session.out, cell.key):
                 raise
 
     def restore(self, cell: CellProgress) -> list[np.ndarray] | None:
-        """The leaves of the state in the cell's newest sound checkpoint; its counts go into
-        `cell`. None if there is no checkpoint."""
+        """Returns the leaves of the state in the cell's newest sound checkpoint; None without one.
+        Puts its counts into `cell`."""
         folder = checkpoint_folder(self.session.out, cell.key)
         checkpoint = checkpoints.restore(folder, self.session.display.note)
         if checkpoint is None:

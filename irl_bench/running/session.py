@@ -1,4 +1,4 @@
-"""What the parts of one run have in common, and what it did."""
+"""The state that the parts of one run share, and the summary of the run."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ class Summary:
 
     Attributes:
       done: keys of the cells that this call finished.
-      present: keys of those that were there before.
-      resumed: {key: the round and blocks it was taken up again at} of cells that went on from a
-        checkpoint.
+      present: keys of the cells that were already stored.
+      resumed: {key: round and blocks of the checkpoint} of the cells that resumed.
       failures: {key: failed seeds with round and quantity} of the cells in `done`.
-      compilations: {"algo env": {function: how often it was compiled}} by this call.
-      seconds: wall time.
+      compilations: {"algo env": {function: how often this call compiled it}}.
+      seconds: wall time [s].
     """
 
     done: list[str] = dataclasses.field(default_factory=list)
@@ -34,7 +33,17 @@ class Summary:
 
 @dataclasses.dataclass
 class Session:
-    """What all batches of one call of `run` have in common."""
+    """What all batches of one call of `run` share.
+
+    Attributes:
+      out: the run's folder.
+      fingerprint: as `irl_bench.core.cell.fingerprint` returns it.
+      display: shows the progress.
+      stop: ends the run at its next checkpoint once it is set.
+      board: TensorBoard files; None: none are written.
+      checkpoint_seconds, chunk_seconds, chunk_rounds: as for `irl_bench.running.runner.compute`.
+      summary: what the run has done so far.
+    """
 
     out: Path
     fingerprint: dict[str, Any]

@@ -1,9 +1,8 @@
-"""What a finished cell has learned, on disk: the policy and, if there is one, the reward of each of
-its seeds.
+"""The learned policies and rewards of finished cells on disk.
 
 `<out>/learned/<key>.safetensors` holds the leaves of both with a leading axis of seeds. Its
-metadata names the algorithm, settings and shapes they belong to, so that the file alone is enough
-to use them, and holds a SHA-256 of the rest, which is verified when the file is read.
+metadata names the algorithm, the settings and the shapes, so that the file alone is enough to use
+them. The metadata also holds the SHA-256 of the rest, which is verified when the file is read.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -29,15 +28,14 @@ from irl_bench.storage.files import write_atomic
 
 @dataclasses.dataclass(frozen=True)
 class Artifact:
-    """The content of one or more files of the same algorithm, settings and world.
+    """The content of one or more files that share algorithm, settings and world.
 
     Attributes:
-      algo, env, config, demos, demo_steps, horizon: as in the cell that made it.
-      sha256: of everything in the files.
-      kind: short hash of everything in the cell but its seeds. Files of one kind may stand
-        together.
+      algo, env, config, demos, demo_steps, horizon: as in the cell that learned it.
+      sha256: SHA-256 of everything in the files.
+      kind: short hash of the cell without its seeds. Files of one kind can be combined.
       arrays: {seed: {part: list of leaves}}.
-      shared: whether every seed gets what `arrays` holds for seed 0.
+      shared: whether every seed uses the arrays of seed 0.
     """
 
     algo: str
@@ -52,31 +50,43 @@ class Artifact:
     shared: bool = False
 
     def leaves(self, part: Part, seeds: range) -> list[np.ndarray]:
-        """The leaves of a part, stacked over some seeds. Raises BadInput if one of them has
-        none."""
+        """Returns the leaves of a part, each with a leading axis of the seeds.
+
+        Raises BadInput if a seed has no such part.
+        """
         if self.shared:
             leaves = self.arrays[0][part]
             return [np.broadcast_to(leaf, (len(seeds), *leaf.shape)) for leaf in leaves]
         for seed in seeds:
             if part not in self.arrays.get(seed, {}):
-                held = sorted(seed for seed, parts in self.arrays.items() if part in parts)
-                span = f"seeds {held[0]} to {held[-1]}" if held else "none"
-                first = held[0] if held else 0
+                stored = sorted(seed for seed, parts in self.arrays.items() if part in parts)
+                span = f"seeds {stored[0]} to {stored[-1]}" if stored else "none"
+                first = stored[0] if stored else 0
                 raise BadInput(
                     f"no learned {part} of {self.algo} for seed {seed} ({span} there); nearest: "
-                    f"--first_seed={first} --seeds={len(held)}"
+                    f"--first_seed={first} --seeds={len(stored)}"
                 )
         stacked = zip(*(self.arrays[seed][part] for seed in seeds), strict=True)
         return [np.stack(leaves) for leaves in stacked]
 
 
 def path_of(out: Path, key: str) -> Path:
-    """The file of a cell's artifact in a run's folder."""
+    """Returns the path of a cell's artifact in a run's folder."""
     return out / "learned" / f"{key}.safetensors"
 
 
 def write(out: Path, spec: CellSpec, key: str, parts: Mapping[str, Any]) -> Path:
-    """Stores pytrees whose leading axis is the cell's seeds; returns the file's path."""
+    """Stores what a cell learned and returns the file's path.
+
+    Args:
+      out: the run's folder.
+      spec: the cell.
+      key: the cell's key.
+      parts: {part: pytree}; every leaf has a leading axis of the cell's seeds.
+
+    Raises:
+      WriteError: the file cannot be written.
+    """
     arrays = {
         f"{part}.{index:03d}": np.ascontiguousarray(leaf)
         for part, tree in parts.items()
@@ -90,15 +100,15 @@ def write(out: Path, spec: CellSpec, key: str, parts: Mapping[str, Any]) -> Path
 
 
 def read(path: str | Path, parts: Sequence[Part] = ("reward",)) -> Artifact:
-    """The artifact in a file, or in all files of a run's folder that hold `parts`.
+    """Returns the artifact in a file, or in all files of a run's folder that hold `parts`.
 
     Args:
-      path: a file or folder; where a folder holds several kinds, FOLDER:KIND or FOLDER:ALGORITHM.
+      path: a file or folder. If a folder holds several kinds: FOLDER:KIND or FOLDER:ALGORITHM.
       parts: what the caller needs.
 
     Raises:
-      BadInput: no such file, one that is damaged or foreign, or files of several algorithms; one
-        line that names it.
+      BadInput: there is no such file, it is damaged or foreign, or the files are of several
+        algorithms; one line that names it.
     """
     name, colon, kind = str(path).rpartition(":")
     if not colon or Path(path).exists():
@@ -117,7 +127,7 @@ def read(path: str | Path, parts: Sequence[Part] = ("reward",)) -> Artifact:
     kinds: dict[str, list[Artifact]] = {}
     for file in files:
         artifact = _read(file)
-        complete = any(set(parts) <= held.keys() for held in artifact.arrays.values())
+        complete = any(set(parts) <= stored.keys() for stored in artifact.arrays.values())
         if complete and kind in ("", artifact.kind, artifact.algo):
             kinds.setdefault(artifact.kind, []).append(artifact)
     if len(kinds) != 1:
@@ -148,10 +158,10 @@ def _digest(arrays: Mapping[str, np.ndarray], spec: Mapping[str, Any]) -> str:
 
 def _read(path: Path) -> Artifact:
     try:
-        with safe_open(path, "np") as file:
+        with cast("Any", safe_open)(path, "np") as file:  # safetensors leaves its methods untyped
             header = json.loads(file.metadata()["irl_bench"])
             names: Iterable[str] = file.keys()
-            arrays = {name: file.get_tensor(name) for name in names}
+            arrays: dict[str, np.ndarray] = {name: file.get_tensor(name) for name in names}
         spec = CellSpec.from_dict(header["spec"])
     except FileNotFoundError:
         raise BadInput(f"{path} is missing") from None

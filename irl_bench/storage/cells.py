@@ -1,10 +1,10 @@
 """The results on disk: one Parquet file per cell, `<out>/cells/<key>.parquet`. The file system is
 the database.
 
-A file is written aside and renamed into place, so it is there whole or not at all. Its manifest (in
-the Parquet metadata under `irl_bench`) holds the SHA-256 of all its other bytes: every bit is
-verified before anything in the file is parsed. Nothing in it depends on time, machine load or the
-number of devices; equal results are equal bytes.
+A file is written under another name and then renamed, so it exists completely or not at all. Its
+manifest (in the Parquet metadata under `irl_bench`) holds the SHA-256 of all its other bytes: every
+bit is verified before anything in the file is parsed. Nothing in a file depends on time or machine
+load: equal results are equal bytes.
 """
 
 from __future__ import annotations
@@ -15,12 +15,10 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import Any, cast
 
 from irl_bench.core.cell import CellSpec, canonical
+from irl_bench.storage.arrow import Table, pa, pq
 from irl_bench.storage.files import StoreError, write_atomic
 
 SCHEMA = pa.schema(
@@ -33,21 +31,34 @@ SCHEMA = pa.schema(
         ("value", pa.float64()),
     ]
 )
+"""The columns of a cell's file."""
 MANIFEST = "irl_bench"
+"""Key of the manifest in the Parquet metadata."""
 FORMAT = 1
+"""Version of the file format."""
 _DIGEST = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 _BLANK = b'"sha256":"' + b"0" * 64 + b'"'
 
 
 def cell_path(out: Path | str, key: str) -> Path:
+    """Returns the path of a cell's file in a run's folder."""
     return Path(out) / "cells" / f"{key}.parquet"
 
 
-def encode(key: str, rows: pa.Table | Mapping[str, Any], manifest: Mapping[str, Any]) -> bytes:
-    """The bytes of a cell's file. `rows` has the columns of SCHEMA but for `cell`, which is
-    filled with `key`."""
-    names = rows.column_names if isinstance(rows, pa.Table) else list(rows)
-    columns = {name: rows[name] for name in names if name != "cell"}
+def encode(key: str, rows: Table | Mapping[str, Any], manifest: Mapping[str, Any]) -> bytes:
+    """Returns the bytes of a cell's file.
+
+    Args:
+      key: the cell's key, which fills the column `cell`.
+      rows: the other columns of SCHEMA.
+      manifest: JSON values; without a field `sha256`.
+
+    Raises:
+      ValueError: the manifest has a field `sha256`, or JSON cannot hold it.
+    """
+    source = cast("Any", rows)
+    names: list[str] = source.column_names if isinstance(rows, pa.Table) else list(source)
+    columns: dict[str, Any] = {name: source[name] for name in names if name != "cell"}
     count = len(next(iter(columns.values())))
     table = (
         pa.table({"cell": pa.array([key] * count, pa.string()), **columns})
@@ -56,8 +67,8 @@ def encode(key: str, rows: pa.Table | Mapping[str, Any], manifest: Mapping[str, 
     )
     header = canonical({**manifest, "format": FORMAT, "key": key, "sha256": "0" * 64})
     buffer = io.BytesIO()
-    # Without the Arrow copy of the schema the manifest, and so the digest to fill in, stands in the
-    # file exactly once.
+    # With the Arrow copy of the schema the manifest, and with it the blank digest, would stand in
+    # the file twice.
     with pq.ParquetWriter(buffer, SCHEMA, compression="zstd", store_schema=False) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({MANIFEST: header})
@@ -71,16 +82,23 @@ def write_cell(
     out: Path | str,
     spec: CellSpec,
     key: str,
-    rows: pa.Table | Mapping[str, Any],
+    rows: Table | Mapping[str, Any],
     manifest: Mapping[str, Any],
 ) -> Path:
     """Stores a finished cell and returns its path.
 
-    A sound result that is already there, another worker's, is kept; a damaged or foreign file is
-    never overwritten.
+    Keeps a sound file that another worker has stored, and never overwrites a damaged or foreign
+    one.
+
+    Args:
+      out: the run's folder.
+      spec: the cell; it becomes part of the manifest.
+      key: the cell's key.
+      rows: the columns of SCHEMA other than `cell`.
+      manifest: further JSON values.
 
     Raises:
-      StoreError: the file cannot be written, or one is there that cannot be used.
+      StoreError: the file cannot be written, or an existing one cannot be used.
     """
     path = cell_path(out, key)
     content = encode(key, rows, {**manifest, "spec": spec.to_dict()})
@@ -89,9 +107,11 @@ def write_cell(
     return path
 
 
-def read_cell(path: Path | str) -> tuple[dict[str, Any], pa.Table]:
-    """A cell's manifest and rows. Raises StoreError if the file is absent, damaged, foreign or
-    under another cell's name."""
+def read_cell(path: Path | str) -> tuple[dict[str, Any], Table]:
+    """Returns a cell's manifest and rows, with the columns of SCHEMA.
+
+    Raises StoreError if the file is missing, damaged, foreign or under another cell's name.
+    """
     path = Path(path)
     try:
         content = path.read_bytes()
@@ -103,14 +123,14 @@ def read_cell(path: Path | str) -> tuple[dict[str, Any], pa.Table]:
         raise StoreError(
             f"{path} is truncated or no Parquet file; move it away and run the sweep again"
         )
-    found = list(_DIGEST.finditer(content))
-    if not found:
+    digests = list(_DIGEST.finditer(content))
+    if not digests:
         raise StoreError(
             f"{path} is not a cell of this project (or its manifest is damaged); move it away"
         )
-    start, stop = found[-1].span()
+    start, stop = digests[-1].span()
     blank = content[:start] + _BLANK + content[stop:]
-    if hashlib.sha256(blank).hexdigest().encode() != found[-1][1]:
+    if hashlib.sha256(blank).hexdigest().encode() != digests[-1][1]:
         raise StoreError(
             f"{path} is damaged (its SHA-256 does not match); move it away and run the sweep again"
         )
@@ -135,8 +155,7 @@ def read_cell(path: Path | str) -> tuple[dict[str, Any], pa.Table]:
 
 
 def is_done(out: Path | str, key: str) -> bool:
-    """Whether the cell's result is there. Raises StoreError if a file is there that does not
-    verify."""
+    """Whether the cell's result is stored. Raises StoreError if its file does not verify."""
     path = cell_path(out, key)
     if not path.exists():
         return False
@@ -144,6 +163,7 @@ def is_done(out: Path | str, key: str) -> bool:
     return True
 
 
-def collect(out: Path | str, keys: Iterable[str]) -> pa.Table:
-    """The verified rows of many cells in one table."""
+def collect(out: Path | str, keys: Iterable[str]) -> Table:
+    """Returns the verified rows of many cells in one table. Raises StoreError as `read_cell`
+    does."""
     return pa.concat_tables([read_cell(cell_path(out, key))[1] for key in keys])

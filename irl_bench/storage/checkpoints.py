@@ -1,10 +1,10 @@
 """Checkpoints of unfinished cells: arrays in Orbax, a SHA-256 of every file beside them, the two
 newest kept.
 
-Orbax commits a checkpoint atomically but restores a flipped bit without a word, so nothing is
-restored that does not verify. A damaged checkpoint is passed over for the one before it, and at
-last for the beginning. Several workers may write in one folder: each names its checkpoints with a
-token of its own.
+Orbax commits a checkpoint atomically but does not notice a flipped bit, so every checkpoint is
+verified before it is restored. A damaged one is skipped for the one before it; without a sound one
+the cell starts again. Several workers may write in one folder: each has its own token in the names
+of its checkpoints.
 """
 
 from __future__ import annotations
@@ -24,15 +24,17 @@ from irl_bench.core.cell import canonical
 from irl_bench.storage.files import WriteError, write_atomic, writing
 
 KEPT = 2
+"""Number of checkpoints that are kept."""
 _TOKEN = secrets.token_hex(4)
 
 
 def save(
     folder: Path, serial: int, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]
 ) -> None:
-    """Writes a checkpoint into `folder` and removes all but the two newest.
+    """Writes a checkpoint into `folder` and removes all but the KEPT newest.
 
     Args:
+      folder: the cell's folder of checkpoints.
       serial: grows with progress; the checkpoint with the highest is the newest.
       arrays: by name; no name may contain a slash.
       facts: JSON values that come back with the arrays.
@@ -43,7 +45,7 @@ def save(
     name = f"{serial:012d}.{_TOKEN}"
     path = folder / name
     if _seal(folder, name).exists():
-        return  # nothing has happened since
+        return  # no progress since the last checkpoint
     stored = {key: np.asarray(value) for key, value in arrays.items()}
     # Orbax cannot hold an array without elements; its shape says all there is to know.
     empty = {
@@ -71,10 +73,11 @@ def save(
 def restore(
     folder: Path, note: Callable[[str], None]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-    """The arrays and facts of the newest sound checkpoint, None if there is none.
+    """Returns the arrays and facts of the newest sound checkpoint, None if there is none.
 
     Args:
-      note: called with one line for each damaged checkpoint that is passed over.
+      folder: the cell's folder of checkpoints.
+      note: is called with one line for each damaged checkpoint.
     """
     names = _names(folder)
     for name in names:
@@ -92,7 +95,7 @@ def remove(folder: Path) -> None:
     """Removes all checkpoints of a cell."""
     shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):
-        folder.parent.rmdir()  # the last one out
+        folder.parent.rmdir()  # the last cell of the run removes the folder of all checkpoints
 
 
 def _seal(folder: Path, name: str) -> Path:
@@ -100,7 +103,7 @@ def _seal(folder: Path, name: str) -> Path:
 
 
 def _names(folder: Path) -> list[str]:
-    """The checkpoints that were sealed, newest first."""
+    """The names of the complete checkpoints, newest first."""
     return sorted(
         (path.stem for path in folder.glob("*.json") if not path.name.startswith(".")), reverse=True
     )
@@ -111,11 +114,11 @@ def _read(folder: Path, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any
     body = seal["body"]
     if hashlib.sha256(canonical(body).encode()).hexdigest() != seal["sha256"]:
         raise ValueError("its list of digests does not match its own")
-    found = _digests(folder / name)
-    for file in sorted(found.keys() | body["files"].keys()):
-        if found.get(file) != body["files"].get(file):
+    digests = _digests(folder / name)
+    for file in sorted(digests.keys() | body["files"].keys()):
+        if digests.get(file) != body["files"].get(file):
             raise ValueError(
-                f"{file} {'does not match its SHA-256' if file in found else 'is missing'}"
+                f"{file} {'does not match its SHA-256' if file in digests else 'is missing'}"
             )
     arrays = _orbax().restore((folder / name).absolute())
     arrays = {key: np.asarray(value) for key, value in arrays.items() if key != "nothing"}
@@ -132,7 +135,8 @@ def _digests(path: Path) -> dict[str, str]:
 
 
 def _orbax() -> Any:
-    import orbax.checkpoint as ocp  # half a second, and most runs are too short for a checkpoint
+    # Orbax has no types. Importing it takes half a second, and most runs end without a checkpoint.
+    import orbax.checkpoint as ocp  # pyright: ignore[reportMissingTypeStubs]
 
     return ocp.Checkpointer(ocp.StandardCheckpointHandler())
 

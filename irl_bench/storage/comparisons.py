@@ -1,7 +1,7 @@
-"""Comparisons made by people, as files: the clips they see and the answers they gave.
+"""People's comparisons as files: the clips that are compared and the answers.
 
 A folder holds `clips.npz` (segments, the pairs of them, and pictures) and `answers.jsonl`, one line
-per answer; the last answer to a pair counts. `irl_bench.labelling` makes both.
+per answer; the last answer to a pair counts. `irl_bench.labelling` writes both.
 """
 
 from __future__ import annotations
@@ -25,11 +25,15 @@ FACTS = frozenset(
 )
 """Fields of a clip file's description."""
 CLIPS, ANSWERS_FILE = "clips.npz", "answers.jsonl"
+"""Names of the two files."""
 
 
 def read_clips(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """(facts, arrays) of a folder's clips. Raises BadInput if there are none or the file is
-    damaged."""
+    """Returns (facts, arrays) of a folder's clips: observation float32[S, H, O], action [S, H,
+    ...], pairs int[P, 2], and pictures.
+
+    Raises BadInput if there are no clips or the file is damaged.
+    """
     path = folder / CLIPS
     if not path.exists():
         raise BadInput(f"{folder} holds no {CLIPS}; nearest: launch/label.py --out={folder}")
@@ -45,8 +49,15 @@ def read_clips(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def read_answers(folder: Path, pairs: int) -> dict[int, str]:
-    """{pair: its last answer}. Skips a last line that an interruption cut off; raises BadInput for
-    any other bad line."""
+    """Returns {pair: its last answer}; a last line that an interruption cut off is ignored.
+
+    Args:
+      folder: of the clips.
+      pairs: how many pairs there are.
+
+    Raises:
+      BadInput: any other line is no answer to one of the pairs.
+    """
     path = folder / ANSWERS_FILE
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else []
     answers: dict[int, str] = {}
@@ -66,7 +77,7 @@ def read_answers(folder: Path, pairs: int) -> dict[int, str]:
 
 
 def read(folder: str | Path, least: int) -> Artifact:
-    """The comparisons of a folder, the same for every seed.
+    """Returns the comparisons of a folder, shared by all seeds.
 
     Raises:
       BadInput: fewer than `least` comparisons, or a damaged file.

@@ -1,5 +1,5 @@
-"""Demonstrations as files: read from the layouts of `demo_files` and checked, written as npz or
-Minari (HDF5)."""
+"""Demonstrations as files: read in the layouts of `irl_bench.storage.layouts`, checked against a
+world, and written as npz or Minari (HDF5)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import os
 import re
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import jax
 import numpy as np
 
 import envs
@@ -23,9 +24,9 @@ from irl_bench.storage.files import write_atomic, writing
 from irl_bench.storage.layouts import Episode, Found, shown
 
 TOLERANCE = 1e-3
-"""By how much an action may exceed [-1, 1]; it is clipped."""
+"""How far an action may exceed [-1, 1]; it is clipped."""
 DATASET = re.compile(r"[-_\w]+")
-"""Names of Minari datasets."""
+"""The form of the names of Minari datasets."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,61 +36,55 @@ class Recorded:
     observation: np.ndarray
     """float32[N, T, O]."""
     action: np.ndarray | None
-    """float32[N, T, A] or int32[N, T]; None where only observations were recorded."""
+    """float32[N, T, A] or int32[N, T]; None if only observations were recorded."""
     mask: np.ndarray
-    """float32[N, T]."""
+    """float32[N, T]: 1 where the step counts, 0 past an episode's length."""
     reward: np.ndarray | None
-    """float32[N, T]: what the world paid, 0 past an episode's length; None where the file has
-    none."""
+    """float32[N, T]: the world's reward, 0 past an episode's length; None if the file has none."""
     sha256: str
-    """Of the arrays."""
+    """SHA-256 of the arrays."""
     layout: str = ""
-    """What the file was recognised as."""
+    """The layout of the file, in words."""
 
     def __hash__(self) -> int:
         return hash(self.sha256)
 
     def first(self, count: int) -> Recorded:
-        """The first `count` episodes, padded to the longest of them."""
+        """Returns the first `count` episodes, padded to the longest of them."""
         steps = max(self.lengths[:count])
-        arrays = (self.observation, self.action, self.mask, self.reward)
-        return made(*(None if x is None else x[:count, :steps] for x in arrays), self.layout)  # type: ignore
+        cut = (slice(count), slice(steps))
+        return _recorded(
+            self.observation[cut],
+            None if self.action is None else self.action[cut],
+            self.mask[cut],
+            None if self.reward is None else self.reward[cut],
+            self.layout,
+        )
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """Of each episode [steps]."""
+        """Length of each episode [steps]."""
         return tuple(int(steps) for steps in self.mask.sum(axis=1))
 
     def tiled(self, width: int) -> Demonstrations:
-        """The same demonstrations for each of `width` seeds."""
-        arrays = (self.observation, self.action, self.mask, self.reward)
+        """Returns the same demonstrations for each of `width` seeds: leaves [width, N, T, ...]."""
+
+        def tile(array: np.ndarray | None) -> Any:  # NumPy arrays, which JAX takes as its own
+            return None if array is None else np.broadcast_to(array, (width, *array.shape))
+
         return Demonstrations(
-            *(None if x is None else np.broadcast_to(x, (width, *x.shape)) for x in arrays)
-        )  # type: ignore
+            tile(self.observation), tile(self.action), tile(self.mask), tile(self.reward)
+        )
 
 
-_held: dict[str, Recorded] = {}
-
-
-def hold(found: Recorded) -> str:
-    """Keeps it in memory for cells that name it, and returns the SHA-256 they name it by."""
-    _held[found.sha256] = found
-    return found.sha256
-
-
-def held(sha256: str) -> Recorded:
-    """What `hold` was given."""
-    return _held[sha256]
-
-
-def made(
+def _recorded(
     observation: np.ndarray,
     action: np.ndarray | None,
     mask: np.ndarray,
     reward: np.ndarray | None = None,
     layout: str = "",
 ) -> Recorded:
-    """With its hash."""
+    """Demonstrations with the SHA-256 of their arrays."""
     digest = hashlib.sha256()
     for array in (observation, action, mask, reward):
         if array is not None:
@@ -100,23 +95,25 @@ def made(
 
 
 def read(path: str | Path, world: World) -> Recorded:
-    """The demonstrations in a file or folder, checked against a world.
+    """Returns the demonstrations in a file or folder, checked against a world.
 
-    docs/reference/demonstration-files.md lists the layouts that are read.
+    docs/reference/demonstration-files.md lists the layouts.
 
     Raises:
-      BadInput: nothing there, a layout that is not read, demonstrations of another world, wrong
-        shapes, what is not finite in float32, or actions out of range; one line that names the file
-        and says how to convert it.
+      BadInput: there is nothing, the layout is unknown, the demonstrations are of another world,
+        shapes are wrong, values are not finite in float32, or actions are out of range; one line
+        that names the file and says how to convert it.
     """
     path = layouts.place(path)
-    found = layouts.read(path)
-    if found.world and found.world != world.name:
-        near = nearest(found.world, (world.name, *envs.names()))
-        text = f" holds demonstrations of {found.world}, not of {world.name}; nearest: --env={near}"
+    contents = layouts.read(path)
+    if contents.world and contents.world != world.name:
+        near = nearest(contents.world, (world.name, *envs.names()))
+        text = (
+            f" holds demonstrations of {contents.world}, not of {world.name}; nearest: --env={near}"
+        )
         raise layouts.refusal(path, text)
     try:
-        return _checked(path, found, world)
+        return _checked(path, contents, world)
     except MemoryError:
         raise layouts.refusal(
             path,
@@ -124,19 +121,20 @@ def read(path: str | Path, world: World) -> Recorded:
         ) from None
 
 
-def _checked(path: Path, found: Found, world: World) -> Recorded:
+def _checked(path: Path, contents: Found, world: World) -> Recorded:
+    """The episodes as padded arrays. Raises BadInput if they do not fit the world."""
     for part, role in enumerate(layouts.ROLES):
-        given = [episode[part] is not None for episode in found.episodes]
-        if any(given) and not all(given):
+        present = [episode[part] is not None for episode in contents.episodes]
+        if any(present) and not all(present):
             text = (
-                f": episode {given.index(False)} has no {role}, episode {given.index(True)} "
+                f": episode {present.index(False)} has no {role}, episode {present.index(True)} "
                 "has; nearest: leave it out"
             )
             raise layouts.refusal(path, text)
-    rows = [_episode(path, found, world, i) for i in range(len(found.episodes))]
+    rows = [_episode(path, contents, world, i) for i in range(len(contents.episodes))]
     if not rows:
         raise layouts.refusal(
-            path, f" holds no episode ({found.layout}); nearest: launch/demos.py writes some"
+            path, f" holds no episode ({contents.layout}); nearest: launch/demos.py writes some"
         )
     longest = max(len(row.observation) for row in rows)
 
@@ -145,20 +143,20 @@ def _checked(path: Path, found: Found, world: World) -> Recorded:
         if arrays[0] is None:
             return None
         full = np.zeros((len(rows), longest, *arrays[0].shape[1:]), arrays[0].dtype)
-        for whole, array in zip(full, arrays, strict=True):
-            whole[: len(array)] = array
+        for row, array in zip(full, arrays, strict=True):
+            row[: len(array)] = array
         return full
 
     mask = (np.arange(longest) < np.array([[len(row.observation)] for row in rows])).astype(
         np.float32
     )
-    observation, action, reward = (padded(part) for part in range(3))
-    return made(observation, action, mask, reward, found.layout)  # type: ignore[arg-type]
+    observation = cast("np.ndarray", padded(0))  # every episode has observations
+    return _recorded(observation, padded(1), mask, padded(2), contents.layout)
 
 
-def _episode(path: Path, found: Found, world: World, i: int) -> Episode:
+def _episode(path: Path, contents: Found, world: World, i: int) -> Episode:
     """Episode `i` as float32[T, O], float32[T, A] or int32[T], and float32[T]."""
-    keys, episode = found.keys, found.episodes[i]
+    keys, episode = contents.keys, contents.episodes[i]
     for role, array in zip(layouts.ROLES, episode, strict=True):
         if array is not None and array.ndim == 0:
             raise _unlike(
@@ -186,7 +184,7 @@ def _episode(path: Path, found: Found, world: World, i: int) -> Episode:
             raise _unlike(path, keys[role], i, role, array, theirs, f"{keys[role]}[:{steps}]")
     return Episode(
         _observation(path, keys["observations"], i, observation, world),
-        None if action is None else _action(path, found, i, action, world),
+        None if action is None else _action(path, contents, i, action, world),
         None if reward is None else _reward(path, keys["rewards"], i, reward),
     )
 
@@ -194,7 +192,7 @@ def _episode(path: Path, found: Found, world: World, i: int) -> Episode:
 def _unlike(
     path: Path, key: str, i: int, role: str, array: np.ndarray, theirs: str, how: str
 ) -> BadInput:
-    """That an array of an episode has another shape than the world's."""
+    """The error for an array of an episode whose shape differs from the world's."""
     text = (
         f": episode {i} has {role} {shown(array.shape)}, but {theirs} ({key}, {array.dtype}); "
         f"convert: {how}"
@@ -203,6 +201,7 @@ def _unlike(
 
 
 def _observation(path: Path, key: str, i: int, array: np.ndarray, world: World) -> np.ndarray:
+    """The observations, float32[T, O]. Raises BadInput if they do not fit."""
     size = int(world.observation_size)  # type: ignore[arg-type]
     if array.ndim != 2 or array.shape[1] != size:
         how = (
@@ -228,6 +227,7 @@ def _observation(path: Path, key: str, i: int, array: np.ndarray, world: World) 
 
 
 def _reward(path: Path, key: str, i: int, array: np.ndarray) -> np.ndarray:
+    """The rewards, float32[T]. Raises BadInput if they do not fit."""
     if array.shape not in ((len(array),), (len(array), 1)):
         raise _unlike(
             path, key, i, "rewards", array, f"a step has one, {[len(array)]}", f"{key}.sum(axis=-1)"
@@ -235,8 +235,9 @@ def _reward(path: Path, key: str, i: int, array: np.ndarray) -> np.ndarray:
     return _finite(path, key, i, "a reward", array.reshape(-1))
 
 
-def _action(path: Path, found: Found, i: int, array: np.ndarray, world: World) -> np.ndarray:
-    key, discrete, steps = found.keys["actions"], world.n_actions, len(array)
+def _action(path: Path, contents: Found, i: int, array: np.ndarray, world: World) -> np.ndarray:
+    """The actions, float32[T, A] in [-1, 1] or int32[T]. Raises BadInput if they do not fit."""
+    key, discrete, steps = contents.keys["actions"], world.n_actions, len(array)
     shape = (steps,) if discrete else (steps, world.action_size)
     if array.shape == (steps, 1) if discrete else shape == (*array.shape, 1):
         array = array.reshape(shape)
@@ -276,7 +277,7 @@ def _action(path: Path, found: Found, i: int, array: np.ndarray, world: World) -
             raise layouts.refusal(path, f"{text} {array.dtype}); convert: {how}")
         return array.astype(np.int32)
     if np.abs(values).max() > 1.0 + TOLERANCE:
-        largest = max(_largest(episode.action) for episode in found.episodes)
+        largest = max(_largest(episode.action) for episode in contents.episodes)
         whole = (
             f", whole numbers, as of a discrete world, but {world.name} is none"
             if array.dtype.kind in "iu"
@@ -295,12 +296,13 @@ def _action(path: Path, found: Found, i: int, array: np.ndarray, world: World) -
 
 
 def _largest(array: np.ndarray | None) -> float:
+    """The largest finite magnitude in an array, 0 without any."""
     values = np.abs(np.asarray(array, np.float64))
     return float(values.max(where=np.isfinite(values), initial=0.0))
 
 
 def _finite(path: Path, key: str, i: int, what: str, array: np.ndarray) -> np.ndarray:
-    """As float32. Raises BadInput for what is not finite there."""
+    """The array as float32. Raises BadInput for values that are not finite in float32."""
     with np.errstate(over="ignore"):
         values = array.astype(np.float32)
     bad = ~np.isfinite(values.reshape(len(values), -1))
@@ -317,7 +319,7 @@ def _finite(path: Path, key: str, i: int, what: str, array: np.ndarray) -> np.nd
 
 
 def write_npz(path: Path, demos: Demonstrations, world: World) -> None:
-    """Writes demonstrations [N, T, ...] as npz. Raises WriteError if that fails."""
+    """Writes demonstrations, leaves [N, T, ...], as npz. Raises WriteError if that fails."""
     import io
 
     arrays: dict[str, Any] = {
@@ -335,8 +337,8 @@ def write_npz(path: Path, demos: Demonstrations, world: World) -> None:
 
 
 def check_new(path: Path) -> None:
-    """Raises BadInput if `write_minari` cannot write there: something is there already, or
-    Minari takes no such name."""
+    """Raises BadInput if `write_minari` cannot write to `path`: it exists already, or Minari does
+    not accept the name."""
     if path.exists():
         raise BadInput(f"{path} is already there; nearest: --out={path}-2")
     if not DATASET.fullmatch(path.name):
@@ -347,36 +349,40 @@ def check_new(path: Path) -> None:
         )
 
 
-def write_minari(path: Path, demos: Demonstrations, last: np.ndarray, world: World) -> None:
+def write_minari(
+    path: Path, demos: Demonstrations, last: np.ndarray | jax.Array, world: World
+) -> None:
     """Writes demonstrations with actions as a Minari dataset in the folder `path`.
 
     Args:
-      path: of the dataset, which must not exist.
-      demos: [N, T, ...], with rewards.
+      path: folder of the dataset, which must not exist.
+      demos: leaves [N, T, ...], with actions and rewards.
       last: float[N, O], the observation after the last step.
-      world: whose they are.
+      world: the world of the demonstrations.
 
     Raises:
-      BadInput: Minari is not installed, something is at `path`, or its name is none that Minari
-        takes.
-      WriteError: it cannot be written there.
+      BadInput: Minari is not installed, `path` exists, or Minari does not accept its name.
+      WriteError: the dataset cannot be written.
     """
     try:
         import gymnasium
-        import minari
-        from minari.data_collector import EpisodeBuffer
+        import minari  # pyright: ignore[reportMissingTypeStubs] - the package has none
+        from minari.data_collector import (  # pyright: ignore[reportMissingTypeStubs]
+            EpisodeBuffer,
+        )
     except ImportError:
         raise BadInput(
             "Minari datasets need the extra `data`; nearest: an --out that ends in .npz"
         ) from None
     check_new(path)
-    observation, action, reward = (
-        np.asarray(x) for x in (demos.observation, demos.action, demos.reward)
+    library, buffer = cast("Any", minari), cast("Any", EpisodeBuffer)
+    observation, action, reward, final = (
+        np.asarray(x) for x in (demos.observation, demos.action, demos.reward, last)
     )
     buffers = [
-        EpisodeBuffer(
+        buffer(
             id=i,
-            observations=np.concatenate([observation[i], last[i : i + 1]]),
+            observations=np.concatenate([observation[i], final[i : i + 1]]),
             actions=action[i],
             rewards=reward[i],
             terminations=np.zeros(len(action[i]), bool),
@@ -392,10 +398,9 @@ def write_minari(path: Path, demos: Demonstrations, last: np.ndarray, world: Wor
     os.environ["MINARI_DATASETS_PATH"] = str(path.parent.absolute())
     try:
         with writing(path), warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", UserWarning
-            )  # of authors and links that a local file does not have
-            made = minari.create_dataset_from_buffers(
+            # Minari warns of missing authors and links, which a local file does not have.
+            warnings.simplefilter("ignore", UserWarning)
+            dataset = library.create_dataset_from_buffers(
                 path.name,
                 buffers,
                 env=None,
@@ -405,18 +410,20 @@ def write_minari(path: Path, demos: Demonstrations, last: np.ndarray, world: Wor
                 else spaces.Box(-1.0, 1.0, shape, np.float32),
                 algorithm_name="expert",
             )
-        made.storage.update_metadata({"irl_bench_world": world.name})
+        dataset.storage.update_metadata({"irl_bench_world": world.name})
     finally:
         os.environ.pop("MINARI_DATASETS_PATH")
         if before is not None:
             os.environ["MINARI_DATASETS_PATH"] = before
 
 
-def summary(found: Recorded) -> dict[str, Any]:
-    """What is in it; JSON values."""
-    lengths = found.mask.sum(axis=1)
+def summary(recorded: Recorded) -> dict[str, Any]:
+    """Returns what the demonstrations hold: their number, lengths [steps], sizes and SHA-256; JSON
+    values."""
+    lengths = recorded.mask.sum(axis=1)
     return json.loads(json.dumps({
         "episodes": len(lengths), "shortest": int(lengths.min()), "longest": int(lengths.max()),
-        "observation": found.observation.shape[-1], "actions": found.action is not None,
-        "rewards": found.reward is not None, "layout": found.layout, "sha256": found.sha256,
+        "observation": recorded.observation.shape[-1], "actions": recorded.action is not None,
+        "rewards": recorded.reward is not None, "layout": recorded.layout,
+        "sha256": recorded.sha256,
     }))  # fmt: skip

@@ -1,35 +1,36 @@
-"""Files that are there whole or not at all: atomic writes, a folder's lock, and their errors."""
+"""Atomic writes, the lock of a folder, and their errors."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import filelock
 
 LOCK_SECONDS = 600.0
-"""A report is drawn within seconds; one that takes longer is stuck."""
+"""How long to wait for the lock [s]. A report takes seconds; a run that holds the lock longer is
+stuck."""
 
 
 class StoreError(ValueError):
-    """A file or folder of results that cannot be used. Its text is one line that names it."""
+    """A file or folder of results that cannot be used. The text is one line that names it."""
 
 
 class WriteError(StoreError):
-    """A result that cannot be written: a full disk, no permission. What was stored before is
+    """A result that cannot be written: a full disk, no permission. Earlier results are
     untouched."""
 
 
 @contextlib.contextmanager
-def locked(out: Path | str) -> Iterator[None]:
-    """Holds the folder's lock, so that of several runs in one folder one at a time changes its plan
-    and its report.
+def locked(out: Path | str) -> Generator[None]:
+    """Holds the folder's lock: of several runs in a folder, one at a time changes its plan and
+    report.
 
     Raises:
-      WriteError: the lock cannot be made, or another run keeps it for more than LOCK_SECONDS.
+      WriteError: the lock cannot be made, or another run holds it for more than LOCK_SECONDS.
     """
     path = Path(out) / ".lock"
     with writing(path):
@@ -41,9 +42,9 @@ def locked(out: Path | str) -> Iterator[None]:
             raise WriteError(
                 f"{path} is held by another run for {LOCK_SECONDS:g} s; is one stuck?"
             ) from None
-        except (
-            NotImplementedError
-        ):  # some network file systems have no locks: files are still whole, rows may be lost
+        except NotImplementedError:
+            # Some network file systems have no locks: files stay whole, but two runs at once may
+            # lose entries of the plan.
             pass
     try:
         yield
@@ -52,9 +53,9 @@ def locked(out: Path | str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns a failed write (disk full, no permission, a file where a folder should be) into a
-    WriteError, one clear line."""
+def writing(path: Path) -> Generator[None]:
+    """Turns a failed write (a full disk, no permission, a file in the place of a folder) into a
+    WriteError of one line."""
     try:
         yield
     except OSError as error:
@@ -62,8 +63,10 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Writes `content` aside, flushes it to the disk and renames it to `path`. Raises WriteError
-    if that fails."""
+    """Writes `content` to a temporary file, flushes it to the disk and renames it to `path`.
+
+    Raises WriteError if that fails.
+    """
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,7 @@
-"""Layouts of demonstration files: each reader here takes one apart into episodes;
-docs/reference/demonstration-files.md shows them all."""
+"""Layouts of demonstration files: each reader splits one into episodes.
+
+docs/reference/demonstration-files.md shows all layouts.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,9 @@ import json
 import stat
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -32,64 +34,66 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "mask": ("mask",),
     "world": ("world",),
 }
-"""Keys in npz and HDF5 files that mean the same, in lower case."""
+"""Role -> the keys of npz and HDF5 files that mean it, in lower case."""
 STATES = ("states", "state")
-"""Keys that stand for observations where no other key does: beside observations they are a
-simulator's own state."""
+"""Keys that mean observations if no other key does. Beside observations they hold the simulator's
+state."""
 ROLES = ("observations", "actions", "rewards")
-"""What an Episode is made of."""
+"""The roles of the fields of `Episode`, in their order."""
 ENDS = ("terminals", "timeouts", "dones", "starts", "ids")
-"""What tells for each step whether an episode ends with it; `starts` and `ids` tell it of the
-step before."""
+"""Roles that mark the ends of episodes, step by step. `starts` and `ids` mark the step after an
+end."""
 SHOWN = 12
-"""Keys that a message lists at most."""
+"""At most this many keys are listed in a message."""
 SAVE = "np.savez('demos.npz', observations=..., actions=...)"
+"""The conversion that messages suggest where the arrays are unknown."""
 
 
 class Episode(NamedTuple):
-    """T steps; where there are actions or rewards, the observations may be T + 1."""
+    """An episode of T steps. With actions or rewards there may be T + 1 observations."""
 
     observation: np.ndarray
-    """[T, ...] or [T + 1, ...]."""
+    """Observations [T, ...] or [T + 1, ...]."""
     action: np.ndarray | None
-    """[T, ...]."""
+    """Actions [T, ...]; None if the file has none."""
     reward: np.ndarray | None
-    """[T] or [T, 1]."""
+    """Rewards [T] or [T, 1]; None if the file has none."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What a file holds: numbers of whatever dtype, whose shapes and values are not yet compared
-    with a world."""
+    """The content of a file, of any dtype, not yet compared with a world."""
 
     layout: str
-    """What the file was recognised as, for people."""
+    """The layout of the file, in words."""
     episodes: list[Episode]
+    """The episodes, in the order of the file."""
     keys: Mapping[str, str]
-    """What the file calls `observations`, `actions` and `rewards`."""
+    """Role -> the file's key for `observations`, `actions` and `rewards`."""
     world: str = ""
-    """The name of the world, where the file has it."""
+    """The world's name; empty if the file does not hold it."""
 
 
 class Entry(NamedTuple):
-    """An array in a file that is not yet loaded."""
+    """An array of a file, not yet loaded."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
     load: Callable[[], np.ndarray]
+    """Reads the array."""
 
 
 Named = dict[str, tuple[str, np.ndarray]]
-"""By role, a key of ALIASES: the file's own key and the array."""
+"""Role (a key of ALIASES) -> (the file's key, the array)."""
 
 
 def refusal(path: Path | str, text: str) -> BadInput:
-    """BadInput of one line that begins with the file, whatever names and reasons the text holds."""
+    """Returns a BadInput of one line that begins with the file's path."""
     return BadInput(" ".join(f"{path}{text}".splitlines()))
 
 
 def place(path: Path | str) -> Path:
-    """The path with `~` replaced. Raises BadInput if there is no such home."""
+    """Returns the path with `~` replaced. Raises BadInput if there is no such home folder."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -99,18 +103,18 @@ def place(path: Path | str) -> Path:
 
 
 def read(path: Path) -> Found:
-    """Takes a file or folder apart into episodes.
+    """Splits a file or folder into episodes.
 
     Raises:
-      BadInput: nothing there, not readable, a layout that is not read or not numbers; one line that
-        names the file and says how to convert it.
+      BadInput: there is nothing, it cannot be read, its layout is unknown or it holds no numbers;
+        one line that names the file and says how to convert it.
     """
     with _reading(path, "demonstrations"):
         if not path.exists():
             raise refusal(
                 f"demonstrations: {path}", " is missing; nearest: launch/demos.py writes one"
             )
-        suffix = path.suffix.lower().split("-")[0]  # a shard's reads .tfrecord-00000-of-00002
+        suffix = path.suffix.lower().split("-")[0]  # a shard's suffix is .tfrecord-00000-of-00002
         if suffix in REFUSED and (suffix == ".zarr" or not path.is_dir()):
             raise refusal(
                 path, f" is of the kind {suffix}, which is not read; convert: {REFUSED[suffix]}"
@@ -120,8 +124,8 @@ def read(path: Path) -> Found:
 
 
 @contextlib.contextmanager
-def _reading(path: Path, kind: str) -> Iterator[None]:
-    """Turns whatever goes wrong with a file into one line."""
+def _reading(path: Path, kind: str) -> Generator[None]:
+    """Turns any error about a file into a BadInput of one line."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -142,9 +146,8 @@ def _reading(path: Path, kind: str) -> Iterator[None]:
     # zipfile, zlib, NumPy, h5py, pyarrow and Minari raise many kinds for a damaged file
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        if (
-            isinstance(error, OSError) and error.strerror
-        ):  # the file's place, not its content: a name too long, a lock
+        if isinstance(error, OSError) and error.strerror:
+            # The error is about the path, not the content: a name too long, a lock.
             raise refusal(
                 path, f" cannot be opened ({reason}); nearest: a copy of it under a short name"
             ) from None
@@ -160,8 +163,9 @@ MAGIC = {
     b"PK\x03\x04": ".npz",
     b"ARROW1": ".arrow",
 }
-"""First bytes of a file, by what it is."""
+"""First bytes of a file -> its suffix."""
 LFS = b"version https://git-lfs"
+"""First bytes of a pointer of Git LFS."""
 
 
 def _file(path: Path, suffix: str) -> Callable[[Path], Found]:
@@ -187,8 +191,8 @@ def _file(path: Path, suffix: str) -> Callable[[Path], Found]:
 
 
 def _kind(path: Path) -> str | None:
-    """The suffix that the first bytes belong to, if they are known. Raises BadInput for a pipe
-    or a pointer of Git LFS."""
+    """The suffix that the first bytes belong to; None if they are unknown. Raises BadInput for a
+    pipe or a pointer of Git LFS."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise refusal(path, " is no regular file; nearest: a copy of it on the disk")
     with path.open("rb") as file:
@@ -199,7 +203,7 @@ def _kind(path: Path) -> str | None:
 
 
 def shown(shape: Iterable[int], dtype: Any = None) -> str:
-    """A shape and a dtype, for people."""
+    """Returns a shape and, if one is passed, a dtype as text."""
     text = f"[{', '.join(str(size) for size in shape)}]"
     return text if dtype is None else f"shape {text}, dtype {str(dtype)[:60]}"
 
@@ -214,14 +218,15 @@ def _listed(entries: Mapping[str, Entry]) -> str:
 
 
 def joined(names: Iterable[str]) -> str:
-    """An expression that joins several observations into one array."""
+    """Returns an expression that joins several observations into one array."""
     parts = ", ".join(f"d[{name!r}]" for name in itertools.islice(names, SHOWN))
     return f"observations=np.concatenate([{parts}], -1)"
 
 
 def _keys(path: Path | str, names: Iterable[str]) -> dict[str, str]:
     """The file's own key by role. Raises BadInput for two keys of one role."""
-    names, found = list(names), {}
+    names = list(names)
+    keys: dict[str, str] = {}
     for role, aliases in ALIASES.items():
         hits = [name for name in names if name.lower() in aliases]
         if role == "observations" and not hits:
@@ -232,15 +237,15 @@ def _keys(path: Path | str, names: Iterable[str]) -> dict[str, str]:
                 f" holds {' and '.join(hits)}, which mean the same; convert: leave out {hits[-1]}",
             )
         if hits:
-            found[role] = hits[0]
-    return found
+            keys[role] = hits[0]
+    return keys
 
 
 def _named(
     path: Path | str, entries: Mapping[str, Entry], needs: tuple[str, ...] = ("observations",)
 ) -> Named:
-    """The arrays by role. Raises BadInput if a role of `needs` is missing or something is no
-    array of numbers."""
+    """The arrays by role. Raises BadInput if a role of `needs` is missing or an array holds no
+    numbers."""
     keys = _keys(path, entries)
     if any(role not in keys for role in needs):
         several = [name for name in entries if name.lower().startswith(ALIASES["observations"])]
@@ -257,7 +262,7 @@ def _named(
             f" must hold observations of shape [N, T, O]; it holds {_listed(entries)}; convert: "
             f"np.savez('demos.npz', {how})",
         )
-    named = {}
+    named: Named = {}
     for role, key in keys.items():
         entry = entries[key]
         if role == "world":
@@ -274,7 +279,13 @@ def _named(
 
 
 def check_numbers(path: Path | str, key: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """Raises BadInput for an array of anything but booleans, integers or floating-point numbers."""
+    """Raises BadInput unless an array's dtype is boolean, integer or floating-point.
+
+    Args:
+      path: the file.
+      key: the file's key of the array.
+      shape, dtype: of the array.
+    """
     if dtype.kind in "biuf":
         return
     kind = "text" if dtype.kind in "SUT" else dtype.kind
@@ -313,8 +324,9 @@ def check_numbers(path: Path | str, key: str, shape: tuple[int, ...], dtype: np.
 
 
 def _npz(path: Path) -> Found:
+    """Reads an npz file."""
     with _reading(path, "npz file"), zipfile.ZipFile(path) as file:
-        entries = {}
+        entries: dict[str, Entry] = {}
         for name in file.namelist():
             if name.endswith(".npy"):
                 entries[name.removesuffix(".npy")] = _npy(file, name)
@@ -328,11 +340,15 @@ def _npz(path: Path) -> Found:
 
 
 def _npy(file: zipfile.ZipFile, name: str) -> Entry:
-    """From its header alone, so that what cannot be loaded safely never is."""
+    """An array of an npz file, from its header alone: arrays of objects are refused unloaded."""
     with file.open(name) as handle:
-        one = np.lib.format.read_magic(handle) == (1, 0)
-        header = np.lib.format.read_array_header_1_0 if one else np.lib.format.read_array_header_2_0
-        shape, _, dtype = header(handle)
+        first_version = np.lib.format.read_magic(handle) == (1, 0)
+        read_header = (
+            np.lib.format.read_array_header_1_0
+            if first_version
+            else np.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = read_header(handle)
 
     def load() -> np.ndarray:
         with file.open(name) as handle:
@@ -342,13 +358,14 @@ def _npy(file: zipfile.ZipFile, name: str) -> Entry:
 
 
 def _hdf5(path: Path) -> Found:
+    """Reads an HDF5 file: arrays of all episodes, or a group for each episode."""
     try:
-        import h5py
+        import h5py  # pyright: ignore[reportMissingTypeStubs] - the package has none
     except ImportError:
         raise refusal(
             path, ": HDF5 files need the extra `data`; nearest: pip install 'irl-bench[data]'"
         ) from None
-    with _reading(path, "HDF5 file"), h5py.File(path, "r") as file:
+    with _reading(path, "HDF5 file"), cast("Any", h5py).File(path, "r") as file:
         top = _datasets(path, file)
         groups = [] if "observations" in _keys(path, top) else _episode_groups(file)
         parts = [_named(f"{path}: {group.name}", _datasets(path, group)) for group in groups]
@@ -364,16 +381,19 @@ def _hdf5(path: Path) -> Found:
         named = {} if parts else _named(path, top)
     if whole is None:
         return _arrays(path, "HDF5", named)
-    episodes = [
-        Episode(*(part[role][1] if role in part else None for role in ROLES)) for part in parts
-    ]  # type: ignore
+    episodes = [_episode({role: part[role][1] for role in ROLES if role in part}) for part in parts]
     keys = {role: parts[0][role][0] for role in ROLES if role in parts[0]}
     return Found("HDF5, a group for each episode", episodes, keys, _world(path, whole))
 
 
+def _episode(arrays: Mapping[str, np.ndarray]) -> Episode:
+    """An episode from its arrays by role, of which `observations` is always there."""
+    return Episode(arrays["observations"], arrays.get("actions"), arrays.get("rewards"))
+
+
 def _episode_groups(file: Any) -> list[Any]:
-    """The groups of an HDF5 file, or of its group `data`, that hold an episode each; in the
-    order of their numbers."""
+    """The groups of an HDF5 file, or of its group `data`, that hold one episode each, in the order
+    of their numbers."""
     inside = file["data"] if "data" in file and hasattr(file["data"], "keys") else file
     names = (*ALIASES["observations"], *STATES, *ALIASES["actions"])
     groups = [
@@ -385,19 +405,20 @@ def _episode_groups(file: Any) -> list[Any]:
 
 
 def _datasets(path: Path, group: Any) -> dict[str, Entry]:
-    """The arrays of a group of an HDF5 file; a group of observations stands for the one array of
+    """The arrays of a group of an HDF5 file. A group of observations counts as the only array of
     numbers in it."""
-    entries = {}
+    entries: dict[str, Entry] = {}
     for name, node in group.items():
         if not hasattr(node, "keys"):
             entries[name] = _h5_entry(node)
         elif name.lower() in ALIASES["observations"]:
-            inside = {}
-            node.visititems(
-                lambda key, leaf, inside=inside: inside.update(
-                    {key: leaf} if hasattr(leaf, "dtype") else {}
-                )
-            )
+            inside: dict[str, Any] = {}
+
+            def visit(key: str, leaf: Any, inside: dict[str, Any] = inside) -> None:
+                if hasattr(leaf, "dtype"):
+                    inside[key] = leaf
+
+            node.visititems(visit)
             flat = {
                 key: leaf
                 for key, leaf in inside.items()
@@ -416,16 +437,17 @@ def _datasets(path: Path, group: Any) -> dict[str, Entry]:
 
 
 def _h5_entry(node: Any) -> Entry:
-    import h5py
+    """An array of an HDF5 file, not yet loaded."""
+    import h5py  # pyright: ignore[reportMissingTypeStubs] - the package has none
 
     if node.shape is None:  # declared without a size
         return Entry((0,), node.dtype, lambda: np.zeros(0, node.dtype))
-    dtype = np.dtype("U") if h5py.check_string_dtype(node.dtype) else node.dtype
+    dtype = np.dtype("U") if cast("Any", h5py).check_string_dtype(node.dtype) else node.dtype
     return Entry(node.shape, dtype, lambda: np.asarray(node[()]))
 
 
 def _arrays(path: Path, file: str, named: Named) -> Found:
-    """Arrays of all episodes: [N, T, O], or [S, O] where all steps stand one after the other."""
+    """Episodes from arrays of all of them: [N, T, O], or [S, O] with all steps in a row."""
     key, observations = named["observations"]
     if observations.ndim not in (2, 3):
         how = (
@@ -444,7 +466,8 @@ def _arrays(path: Path, file: str, named: Named) -> Found:
 
 
 def _padded(path: Path, named: Named) -> tuple[str, list[Episode]]:
-    whole = named
+    """(layout, episodes) of arrays [N, T, ...], cut by `lengths` where there are any."""
+    everything = named
     ignored = (*ENDS, "mask") if "lengths" in named else ("ids",)
     named = {role: named[role] for role in named if role not in ignored}
     if "mask" in named:
@@ -457,7 +480,7 @@ def _padded(path: Path, named: Named) -> tuple[str, list[Episode]]:
     (count, steps), more = _steps(path, named, 2, (0, 1))
     if "lengths" in named:
         lengths, layout = _lengths(path, named, count, steps), "[N, T, O], cut by lengths"
-        _check_ends(path, whole, lengths, steps)
+        _check_ends(path, everything, lengths, steps)
     else:
         lengths, layout = [steps] * count, "[N, T, O]"
         ends = _ends(path, named, (count, steps))
@@ -474,20 +497,21 @@ def _padded(path: Path, named: Named) -> tuple[str, list[Episode]]:
                 "padding, or"
                 " x.reshape(-1, *x.shape[2:]) of every array",
             )
-    rows = [
-        [named[role][1][i, :n] if role in named else None for role in ROLES]
+    episodes = [
+        _episode({role: named[role][1][i, :n] for role in ROLES if role in named})
         for i, n in enumerate(lengths)
     ]
-    return layout + _dropped(more), [Episode(*row) for row in rows]  # type: ignore[arg-type]
+    return layout + _dropped(more), episodes
 
 
 def _check_ends(path: Path, named: Named, lengths: list[int], steps: int) -> None:
-    """Raises BadInput if marks of ends, where a file has them beside lengths, end an episode
-    before its length."""
+    """Raises BadInput if marks of ends, beside lengths, end an episode before its length."""
     marks = {role: named[role] for role in ("terminals", "timeouts", "dones") if role in named}
     ends = _ends(path, {**named, **marks}, (len(lengths), steps)) if marks else None
-    for i, length in enumerate(lengths if ends is not None else ()):
-        early = np.flatnonzero(ends[i, : length - 1])  # type: ignore[index]
+    if ends is None:
+        return
+    for i, length in enumerate(lengths):
+        early = np.flatnonzero(ends[i, : length - 1])
         if early.size:
             names = " and ".join(key for key, _ in marks.values())
             raise refusal(
@@ -499,6 +523,7 @@ def _check_ends(path: Path, named: Named, lengths: list[int], steps: int) -> Non
 
 
 def _flat(path: Path, named: Named) -> tuple[str, list[Episode]]:
+    """(layout, episodes) of arrays [S, ...] that hold the steps of all episodes in a row."""
     rule = next((role for role in ("lengths", "indices") if role in named), None)
     if rule:
         named = {role: named[role] for role in named if role not in ENDS}
@@ -528,30 +553,36 @@ def _flat(path: Path, named: Named) -> tuple[str, list[Episode]]:
         layout = f"flat, cut by {' and '.join(named[role][0] for role in ENDS if role in named)}"
     if more not in (0, 1, len(lengths)):
         raise _mismatch(path, named, _step_roles(named)[0])
-    after = (
-        1 if more == len(lengths) else 0
-    )  # each episode has its last observation, or only the whole file has one, or none
-    rows, at = [], 0
+    # Either every episode has its last observation, or at most the whole file has one.
+    after = 1 if more == len(lengths) else 0
+    episodes: list[Episode] = []
+    at = 0
     for i, n in enumerate(lengths):
         begin = at + i * after
-        given = [named[role][1][at : at + n] if role in named else None for role in ROLES[1:]]
-        rows.append(Episode(named["observations"][1][begin : begin + n], *given))
+        steps_of = {role: named[role][1][at : at + n] for role in ROLES[1:] if role in named}
+        observations = named["observations"][1][begin : begin + n]
+        episodes.append(_episode({"observations": observations, **steps_of}))
         at += n
-    return layout + _dropped(more), rows
+    return layout + _dropped(more), episodes
 
 
 def _dropped(more: int) -> str:
+    """A note on observations after the last step, which are left out."""
     return ", without the observation after the last step" if more else ""
 
 
 def _steps(
     path: Path, named: Named, lead: int, most: tuple[int, ...] | None
 ) -> tuple[tuple[int, ...], int]:
-    """The axes of episodes and steps, which all arrays share, and how many more observations there
-    are than steps.
+    """The axes of episodes and steps, which all arrays share, and how many more observations than
+    steps there are.
+
+    Args:
+      lead: how many leading axes are shared.
+      most: how many more observations there may be; None: any number.
 
     Raises:
-      BadInput: arrays that do not go together.
+      BadInput: the arrays do not fit together.
     """
     roles = _step_roles(named)
     observed = named["observations"][1].shape[:lead]
@@ -566,11 +597,12 @@ def _steps(
 
 
 def _step_roles(named: Named) -> list[str]:
-    """Roles of the arrays that hold a number or more for each step."""
+    """Roles of the arrays that hold at least one number for each step."""
     return [role for role in ("actions", "rewards", *ENDS) if role in named]
 
 
 def _mismatch(path: Path, named: Named, role: str) -> BadInput:
+    """The error for an array that does not fit the observations."""
     (key, array), (other, observations) = named[role], named["observations"]
     last = ", A" if role == "actions" else ""
     short, long = sorted((array.ndim + (role != "actions"), observations.ndim))
@@ -592,9 +624,9 @@ def _mismatch(path: Path, named: Named, role: str) -> BadInput:
 
 
 def _ends(path: Path, named: Named, steps: tuple[int, ...]) -> np.ndarray | None:
-    """bool, in the shape `steps`: whether an episode ends with a step; None where the file does
-    not tell."""
-    ends = None
+    """bool of shape `steps`: whether an episode ends with a step; None if nothing marks the
+    ends."""
+    ends: np.ndarray | None = None
     for role in ENDS:
         if role not in named:
             continue
@@ -619,8 +651,11 @@ def _ends(path: Path, named: Named, steps: tuple[int, ...]) -> np.ndarray | None
 
 
 def _lengths(path: Path, named: Named, count: int | None, steps: int) -> list[int]:
-    """Steps of each episode: of `count` rows of `steps`, or of episodes that make up `steps`
-    together (count None)."""
+    """Steps of each episode, from `lengths`.
+
+    Args:
+      count: number of rows of `steps` steps each; None: all episodes together have `steps` steps.
+    """
     key, array = named["lengths"]
     values = array.reshape(-1)
     most = f"{len(values) if count is None else count} numbers in 1..{steps}"
@@ -649,8 +684,8 @@ def _lengths(path: Path, named: Named, count: int | None, steps: int) -> list[in
 
 
 def _between(path: Path, key: str, array: np.ndarray, steps: int) -> list[int]:
-    """Steps of each episode, from the steps at which all but the first begin; the end of the
-    last may follow."""
+    """Steps of each episode, from the steps at which all but the first one begin. The end of the
+    last one may follow."""
     begins = array.reshape(-1).astype(np.float64)
     edges = np.concatenate(
         [[0.0], begins[:-1] if len(begins) and begins[-1] == steps else begins, [float(steps)]]
@@ -667,6 +702,7 @@ def _between(path: Path, key: str, array: np.ndarray, steps: int) -> list[int]:
 
 
 def _world(path: Path, named: Named) -> str:
+    """The world's name; empty if the file does not hold it."""
     if "world" not in named:
         return ""
     key, array = named["world"]
@@ -709,15 +745,18 @@ def _folder(path: Path) -> Callable[[Path], Found]:
 
 
 def _minari(path: Path) -> Found:
+    """Reads the folder of a Minari dataset."""
     try:
-        import minari
+        import minari  # pyright: ignore[reportMissingTypeStubs] - the package has none
         from gymnasium import spaces as kinds
     except ImportError:
         raise refusal(
             path, ": Minari datasets need the extra `data`; nearest: pip install 'irl-bench[data]'"
         ) from None
     with _reading(path, "Minari dataset"):
-        data = minari.MinariDataset(path if (path / "metadata.json").exists() else path / "data")
+        data: Any = cast("Any", minari).MinariDataset(
+            path if (path / "metadata.json").exists() else path / "data"
+        )
         for name, space in (
             ("observations", data.observation_space),
             ("actions", data.action_space),
@@ -743,26 +782,25 @@ def _minari(path: Path) -> Found:
                 "convert:"
                 f" {joined(parts or 'd')} of every episode, with d = episode.{name}",
             )
-        episodes = []
+        episodes: list[Episode] = []
         for e in data.iterate_episodes():
-            arrays = Episode(*(np.asarray(x) for x in (e.observations, e.actions, e.rewards)))
-            for name, array in zip(ROLES, arrays, strict=True):
-                check_numbers(path, name, array.shape, array.dtype)  # type: ignore[union-attr]
-            episodes.append(arrays)
+            arrays = {role: np.asarray(getattr(e, role)) for role in ROLES}
+            for role, array in arrays.items():
+                check_numbers(path, role, array.shape, array.dtype)
+            episodes.append(_episode(arrays))
         world = str(data.storage.metadata.get("irl_bench_world", ""))
     return Found("Minari dataset", episodes, {role: role for role in ROLES}, world)
 
 
 def _numbers(path: Path, name: str, array: Any) -> np.ndarray:
     """An Arrow column of numbers or of lists of numbers of one length, [S, ...]."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
+    from irl_bench.storage.arrow import pa, pc
 
     array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
     array = array.storage if isinstance(array, pa.ExtensionArray) else array
     kind = array.type
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        sizes = set(pc.list_value_length(array).to_pylist())  # type: ignore[attr-defined]
+        sizes: set[Any] = set(pc.list_value_length(array).to_pylist())
         if len(sizes) > 1 or None in sizes:
             raise refusal(
                 path,
@@ -790,23 +828,23 @@ def _numbers(path: Path, name: str, array: Any) -> np.ndarray:
 
 
 def _lerobot(path: Path) -> Found:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    """Reads the folder of a LeRobot dataset."""
+    from irl_bench.storage.arrow import pa, pq
 
     names = {"observations": "observation.state", "actions": "action", "rewards": "next.reward"}
     index = ("episode_index", "frame_index")
     with _reading(path, "LeRobot dataset"):
-        info = json.loads((path / "meta" / "info.json").read_text())
+        info: Any = json.loads((path / "meta" / "info.json").read_text())
         files = sorted((path / "data").rglob("*.parquet"))
         if not files:
             raise refusal(
                 path, " holds no data/*.parquet; nearest: download the dataset's data/ too"
             )
-        tables = []
+        tables: list[Any] = []
         for file in files:
             _kind(file)
             handle = pq.ParquetFile(file)
-            columns = handle.schema_arrow.names
+            columns: list[str] = handle.schema_arrow.names
             for name in (names["observations"], *index):
                 if name not in columns:
                     raise refusal(
@@ -818,14 +856,15 @@ def _lerobot(path: Path) -> Found:
                     )
             wanted = [name for name in (*names.values(), *index) if name in columns]
             tables.append(handle.read(columns=wanted).select(wanted))
-        table = pa.concat_tables(
-            tables, promote_options="permissive"
-        )  # shards may differ in the width of their integers
-        arrays = {name: _numbers(path, name, table[name]) for name in table.column_names}
+        # Shards may differ in the width of their integers.
+        table = pa.concat_tables(tables, promote_options="permissive")
+        arrays: dict[str, np.ndarray] = {
+            name: _numbers(path, name, table[name]) for name in table.column_names
+        }
         episode, frame = (arrays[name].reshape(len(table)).astype(np.int64) for name in index)
     order = np.lexsort((frame, episode))
     begins = np.unique(episode[order], return_index=True)[1]
-    episodes = []
+    episodes: list[Episode] = []
     for i, rows in enumerate(np.split(order, begins[1:]) if len(order) else []):
         if not np.array_equal(frame[rows], np.arange(len(rows))):
             raise refusal(
@@ -833,25 +872,26 @@ def _lerobot(path: Path) -> Found:
                 f": frame_index of episode {i} is not 0..{len(rows) - 1}; nearest: download the "
                 "dataset again",
             )
-        state, action, reward = (
-            arrays[name][rows] if name in arrays else None for name in names.values()
-        )
-        episodes.append(
-            Episode(state.reshape(len(rows), -1) if state.ndim == 1 else state, action, reward)
-        )  # type: ignore
-    count = info.get("total_episodes", len(episodes)) if isinstance(info, dict) else len(episodes)
+        by_role = {role: arrays[name][rows] for role, name in names.items() if name in arrays}
+        state = by_role["observations"]
+        if state.ndim == 1:
+            by_role["observations"] = state.reshape(len(rows), -1)
+        episodes.append(_episode(by_role))
+    facts = cast("dict[str, Any]", info) if isinstance(info, dict) else {}
+    count: Any = facts.get("total_episodes", len(episodes))
     if count != len(episodes):
         raise refusal(
             path,
             f": meta/info.json names {count} episodes, data/ holds {len(episodes)}; nearest: "
             "download all of data/",
         )
-    version = str(info.get("codebase_version", "")) if isinstance(info, dict) else ""
+    version = str(facts.get("codebase_version", ""))
     return Found(f"LeRobot dataset {version}".strip(), episodes, names)
 
 
 def _imitation(path: Path) -> Found:
-    import pyarrow as pa
+    """Reads the folder of a Hugging Face dataset of the library `imitation`."""
+    from irl_bench.storage.arrow import pa
 
     kind = "Hugging Face dataset of trajectories"
     with _reading(path, kind):
@@ -859,15 +899,13 @@ def _imitation(path: Path) -> Found:
             path / Path(entry["filename"]).name
             for entry in json.loads((path / "state.json").read_text())["_data_files"]
         ]
-        tables = []
+        tables: list[Any] = []
         for file in files:
             _kind(file)
             with file.open("rb") as handle, pa.ipc.open_stream(handle) as stream:
                 batches = list(stream)
                 for batch in batches:
-                    batch.validate(
-                        full=True
-                    )  # Arrow ends the process when it meets offsets that lead nowhere
+                    batch.validate(full=True)  # Arrow aborts the process at invalid offsets
                 tables.append(pa.Table.from_batches(batches, stream.schema))
         table = pa.concat_tables(tables)
         keys = {role: key for role, key in _keys(path, table.column_names).items() if role in ROLES}
@@ -880,14 +918,9 @@ def _imitation(path: Path) -> Found:
                 f" holds {listed}; expected a trajectory a row with obs and acts; convert: {SAVE}",
             )
         episodes = [
-            Episode(
-                *(
-                    _numbers(path, keys[role], table[keys[role]][i].values)
-                    if role in keys
-                    else None
-                    for role in ROLES
-                )
-            )  # type: ignore
+            _episode(
+                {role: _numbers(path, key, table[key][i].values) for role, key in keys.items()}
+            )
             for i in range(len(table))
         ]
     return Found("imitation's trajectories", episodes, keys)
@@ -903,7 +936,7 @@ FOLDERS: Mapping[str, Callable[[Path], Found]] = {
     "data/main_data.hdf5": _minari,
     "metadata.json": _minari,
 }
-"""Readers of folders, by what a folder holds; the first that fits."""
+"""Readers of folders, by what a folder holds. The first match counts."""
 
 _ARRAYS = "np.savez('demos.npz', observations=d['observations'], actions=d['actions'])"
 _PICKLED = (
@@ -951,4 +984,4 @@ REFUSED: Mapping[str, str] = {
     ".zip": "unpack it: unzip FILE",
     ".tar": "unpack it: tar -xf FILE",
 }
-"""How to convert what is not read, by suffix in lower case."""
+"""How to convert files that are not read, by suffix in lower case."""

@@ -4,20 +4,94 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 from irl_bench.core.cell import canonical
 from irl_bench.storage.files import StoreError, write_atomic
 
 VERSION = 1
-"""Of the file's format."""
+"""Version of the file format."""
 
 
-def write_plan(out: Path | str, plan: Mapping[str, Any]) -> Path:
-    """Stores `<out>/plan.json`, which cells the run's analysis consists of. Raises StoreError if
-    it cannot be written."""
+class PlanEntry(TypedDict):
+    """One curve of the report: an algorithm in a world and mode."""
+
+    env: str
+    """The world's name in cells."""
+    algo: str
+    """The algorithm's name in cells."""
+    mode: str
+    """One of the world's modes."""
+    cells: list[str]
+    """Keys of the cells, one per group of seeds."""
+    seeds: list[int]
+    """[first seed, number of seeds]."""
+    settings: dict[str, Any]
+    """The fields that all cells of the entry share, as `CellSpec.to_dict` returns them."""
+    rounds: int
+    """Rounds of training."""
+    consumes: dict[str, Any]
+    """The fields of `irl_bench.core.learner.Consumes`."""
+
+
+class WorldRecord(TypedDict):
+    """What the analysis needs of a world, and the conditions under which figures are comparable."""
+
+    u: int | None
+    """Steps within which the expert undoes a failure; None if it may never do so."""
+    latency: int
+    """Steps from a wrong action to the failure that it causes."""
+    horizon: int
+    """T_max [steps]."""
+    nominal: str
+    """The world's first mode."""
+    dials: dict[str, Any]
+    """{dial: value}."""
+    options: dict[str, str]
+    """{option: choice}."""
+    demos: int
+    """Demonstration episodes per seed."""
+    demo_steps: int
+    """Length of a demonstration [steps]."""
+    recorded: str
+    """SHA-256 of the demonstrations of a file; empty if the world's expert makes them."""
+    first_seed: int
+    """First seed of every entry."""
+    seeds: int
+    """Number of seeds of every entry."""
+    source: dict[str, str]
+    """{file name: SHA-256} of an outside world."""
+    probe: dict[str, Any] | None
+    """Where a learned reward is evaluated; None if the world has no probe."""
+    fingerprint: NotRequired[str]
+    """Hash of the sources, versions and devices."""
+
+
+class PlanDocument(TypedDict):
+    """The content of plan.json."""
+
+    version: int
+    """VERSION."""
+    entries: list[PlanEntry]
+    """The entries, in the order in which they run."""
+    analysis: dict[str, Any]
+    """{"horizons": "auto" or a list of horizons [steps]}."""
+    worlds: dict[str, WorldRecord]
+    """{world: its record}."""
+    command: str
+    """The command or call that asked for the run."""
+    budget: str
+    """The budget's name."""
+
+
+def write_plan(out: Path | str, plan: PlanDocument | Mapping[str, Any]) -> Path:
+    """Stores a plan as `<out>/plan.json` and returns its path.
+
+    Raises StoreError if it cannot be written.
+    """
     path = Path(out) / "plan.json"
     body = {name: value for name, value in plan.items() if name != "sha256"}
     digest = hashlib.sha256(canonical(body).encode()).hexdigest()
@@ -25,22 +99,32 @@ def write_plan(out: Path | str, plan: Mapping[str, Any]) -> Path:
     return path
 
 
-def read_plan(out: Path | str) -> dict[str, Any] | None:
-    """The plan of a run's folder, None if it has none. Raises StoreError if it is damaged or
-    foreign."""
+def read_plan(out: str | os.PathLike[str]) -> PlanDocument | None:
+    """Returns the plan of a run's folder, None if it has none.
+
+    Raises StoreError if the plan cannot be read, is damaged or foreign.
+    """
     path = Path(out) / "plan.json"
     try:
-        plan = json.loads(path.read_bytes())
-        digest = plan.pop("sha256")
-        sound = hashlib.sha256(canonical(plan).encode()).hexdigest() == digest
+        content = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, AttributeError, TypeError):
-        sound = False
-    if not sound or plan.get("version") != VERSION:
+    plan = _verified(content)
+    if plan is None:
         raise StoreError(
             f"{path} is damaged or not a plan of this project; move it away and run the sweep again"
         )
     return plan
+
+
+def _verified(content: bytes) -> PlanDocument | None:
+    """The plan in a file's bytes; None if it does not verify or has another version."""
+    try:
+        plan = json.loads(content)
+        digest = plan.pop("sha256")
+        sound = hashlib.sha256(canonical(plan).encode()).hexdigest() == digest
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return None
+    return cast("PlanDocument", plan) if sound and plan.get("version") == VERSION else None

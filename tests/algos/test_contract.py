@@ -6,6 +6,7 @@ import functools
 import importlib
 import pathlib
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -115,9 +116,7 @@ def rounds(learner, key, task):
 
 
 def close(first, second, tolerance=1e-5):
-    leaves = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
-    for a, b in leaves:
-        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+    chex.assert_trees_all_close(first, second, rtol=tolerance, atol=tolerance)
 
 
 def test_registry_is_the_folder():

@@ -101,7 +101,7 @@ def test_one_shot_asks_once_and_iterated_asks_again():
     assert learner.consumes.preference_labels == 60 and learner.consumes.expert_queries == 32
     judged = 2 * 2 * 16 * 32  # four of six rounds hold the policy, so that two are left
     assert learner.consumes.env_steps == 6 * 16 * 16 + 3 * 20 * 32 + judged
-    made = jax.tree.map(lambda x: np.asarray(x[0]), states.made)
+    made = jax.tree.map(lambda x: np.asarray(x[0]), states.comparisons)
     for i in range(3):  # each iteration's pairs are of its own segments
         own = made.first[20 * i : 20 * i + 20]
         assert (own >= 80 * i).all() and (own < 80 * (i + 1)).all()
@@ -119,7 +119,7 @@ def test_the_first_questions_are_uniform_and_the_next_are_chosen(monkeypatch):
         rlhf.queries, "choose", lambda kind, margin, count: jnp.zeros(count, jnp.int32)
     )
     _, states, _ = trained(rlhf_iterated, labels=44, iterations=2, queries="disagreement")
-    first, second = np.asarray(states.made.first[0]).reshape(2, 22)
+    first, second = np.asarray(states.comparisons.first[0]).reshape(2, 22)
     assert len(np.unique(first)) > 10 and len(np.unique(second)) == 1
 
 
@@ -140,7 +140,7 @@ def test_noise_in_the_pool_rises_from_none():
 def test_answers_are_those_of_the_true_returns():
     _, states, _ = trained(rlhf, labels=60)
     made, segments = (
-        jax.tree.map(lambda x: np.asarray(x[0]), x) for x in (states.made, states.segments)
+        jax.tree.map(lambda x: np.asarray(x[0]), x) for x in (states.comparisons, states.segments)
     )
     total = segments.reward.sum(1)
     np.testing.assert_array_equal(
@@ -309,12 +309,12 @@ def test_the_tail_counts_whole_however_a_teacher_weighs_the_segment():
 
 def test_noise_ranks_rollouts_of_drex_and_returns_those_of_trex():
     _, states, _ = trained(drex, pairs=50)
-    made = jax.tree.map(lambda x: np.asarray(x[0]), states.made)
+    made = jax.tree.map(lambda x: np.asarray(x[0]), states.comparisons)
     noise = np.repeat(np.arange(20) * 0.05, 4)  # of the segments: 32 // 8 in each of 20 rollouts
     assert (noise[made.second] - noise[made.first] > 0.3 - 1e-6).all() and (made.label == 1).all()
     _, states, _ = trained(trex, pairs=50)
     made, segments = (
-        jax.tree.map(lambda x: np.asarray(x[0]), x) for x in (states.made, states.segments)
+        jax.tree.map(lambda x: np.asarray(x[0]), x) for x in (states.comparisons, states.segments)
     )
     total = segments.reward.reshape(20, -1).sum(1)
     np.testing.assert_array_equal(made.label, total[made.first // 4] > total[made.second // 4])

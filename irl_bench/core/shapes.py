@@ -1,0 +1,28 @@
+"""Shapes and types of arrays, checked where a program asks for it.
+
+`@checked` compares arguments and results with their jaxtyping annotations while a function is
+traced, if the environment variable IRL_BENCH_CHECK_SHAPES is set and beartype is installed. The
+tests set it. Compiled code is the same with and without.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from jaxtyping import jaxtyped  # pyright: ignore[reportUnknownVariableType] - partly untyped
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+CHECKED = bool(os.environ.get("IRL_BENCH_CHECK_SHAPES"))
+"""Whether `checked` checks anything in this process."""
+
+
+def checked(function: _Function) -> _Function:
+    """`function` with its annotations checked at every call, if `CHECKED`; else as it is."""
+    if not CHECKED:
+        return function
+    beartype = importlib.import_module("beartype").beartype
+    return jaxtyped(typechecker=beartype)(function)
