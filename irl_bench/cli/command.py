@@ -100,7 +100,9 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py") -> Command:
         for name in owner.settings:
             if values[f"{owner.name}.{name}"].value is not None:
                 settings.setdefault(owner.name, {})[name] = values[f"{owner.name}.{name}"].value
-    numbers = {name: values[name].value for name in NUMBERS if values[name].value is not None}
+    numbers: dict[str, Any] = {
+        name: values[name].value for name in NUMBERS if values[name].value is not None
+    }
     reward, source = values["reward"].value, values["given"].value
     if reward is not None:
         if source is not None or "ppo" not in chosen["algo"]:
