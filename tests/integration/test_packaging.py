@@ -1,5 +1,6 @@
 """The project as a stranger gets it: pins, the wheel's contents, the Makefile and the launchers."""
 
+import os
 import pathlib
 import re
 import subprocess
@@ -35,9 +36,10 @@ def test_every_requirement_is_pinned():
         *PROJECT["project"]["dependencies"],
         *extras["dev"],
         *extras["data"],
+        *extras["docs"],
         *PROJECT["build-system"]["requires"],
     ]
-    for requirement in (one for one in named if one != "irl-bench[data]"):
+    for requirement in (name for name in named if not name.startswith("irl-bench[")):
         assert normal(re.match(r"[A-Za-z0-9._-]+", requirement)[0]) in pinned, requirement
 
 
@@ -108,9 +110,23 @@ def test_the_wheel_holds_both_packages_and_nothing_else(tmp_path):
         ours = {name for name in ours if "__pycache__" not in name}
         assert ours <= inside, ours - inside
     assert any(name.endswith("licenses/LICENSE") for name in inside)
+    unpacked, empty = tmp_path / "unpacked", tmp_path / "empty"
+    empty.mkdir()
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(unpacked)
+    (entry_points,) = unpacked.glob("*.dist-info/entry_points.txt")
+    assert "irl-bench = irl_bench.cli.main:main" in entry_points.read_text()
+    # What the command runs, outside the checkout: a world is described from the wheel's own files.
+    program = "from irl_bench.cli.main import main; main()"
+    line = [sys.executable, "-c", program, "sweep", "--describe=hopper"]
+    environment = {**os.environ, "PYTHONPATH": str(unpacked), "PYTHONSAFEPATH": "1"}
+    done = subprocess.run(
+        line, cwd=empty, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0 and "hopper (world)" in done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("target", ["sweep", "test", "setup", "lint", "types"])
+@pytest.mark.parametrize("target", ["sweep", "test", "setup", "lint", "types", "docs"])
 def test_make_knows_what_to_do_without_an_environment(target, tmp_path):
     told = subprocess.run(
         ["make", "-n", target, f"VENV={tmp_path}/venv"],
@@ -126,6 +142,7 @@ def test_make_knows_what_to_do_without_an_environment(target, tmp_path):
         "test": "-m pytest",
         "lint": "ruff check",
         "types": "pyright",
+        "docs": "mkdocs build --strict",
     }
     assert expected.get(target, "-m venv") in told.stdout
     assert not (tmp_path / "venv").exists()
