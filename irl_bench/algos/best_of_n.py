@@ -14,6 +14,7 @@ n per rollout. The mean over all choices of n out of N rollouts is
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +22,16 @@ import numpy as np
 from scipy.special import gammaln
 
 from irl_bench.algos import rlhf
+from irl_bench.core.handover import PEOPLE
 from irl_bench.core.learner import Consumes, Learner
 from irl_bench.core.settings import BadInput, setting
 from irl_bench.core.types import Spec, Task
-from irl_bench.preferences import starts, trainer
+from irl_bench.preferences import reward_model, starts, trainer
+from irl_bench.rl import ppo
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(rlhf.Config):
+class Config(rlhf.TeacherConfig, reward_model.Config, ppo.PolicyConfig):
     """Settings of best-of-n: those of the clone and of its reward, and the number of rollouts."""
 
     samples: int = setting(128, "N, rollouts that begin alike; a power of 2", low=2, high=65536)
@@ -41,6 +44,12 @@ class Config(rlhf.Config):
         high=100_000,
     )
     length: int = setting(100, "length of a rollout", unit="steps", low=1, high=100_000)
+
+
+def _shared(config: Config) -> dict[str, Any]:
+    """The settings that RLHF has too; its others never matter, since no policy is trained."""
+    names = {field.name for field in dataclasses.fields(rlhf.Config)}
+    return {name: value for name, value in vars(config).items() if name in names}
 
 
 def kl(n: jax.Array) -> jax.Array:
@@ -66,11 +75,9 @@ def make(spec: Spec, config: Config) -> Learner:
     if config.samples & (config.samples - 1):
         near = 1 << (config.samples.bit_length() - 1)
         raise BadInput(f"samples={config.samples} is no power of 2; nearest: samples={near}")
-    if config.teacher == "human" or config.init == "airl":
-        raise BadInput(
-            "best_of_n takes a clone and a simulated teacher; nearest: init=bc, teacher=oracle"
-        )
-    inner = rlhf.asking(spec, config)
+    if config.teacher == PEOPLE:
+        raise BadInput("best_of_n takes a simulated teacher; nearest: teacher=oracle")
+    inner = rlhf.asking(spec, rlhf.Config(**_shared(config)))
     rounds = config.samples.bit_length()
     table = jnp.asarray(
         np.stack([weights(config.samples, 2**k) for k in range(rounds)]), jnp.float32

@@ -33,8 +33,8 @@ from irl_bench.rollouts.experience import Act
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(trainer.Config):
-    """Settings of RLHF."""
+class TeacherConfig(trainer.PoolConfig):
+    """Settings of who compares what, and how often."""
 
     labels: int = setting(
         1000,
@@ -44,7 +44,6 @@ class Config(trainer.Config):
         high=10_000_000,
     )
     teacher: str = setting("oracle", "who compares", choices=(*teachers.TEACHERS, PEOPLE))
-    queries: str = setting("uniform", "which pairs are asked about", choices=queries.QUERIES)
     pool: str = setting(
         "policy",
         "whose rollouts are compared: the current policy's, or half of them the reference's",
@@ -57,14 +56,21 @@ class Config(trainer.Config):
         low=0.0,
         high=1.0,
     )
+    shuffled: bool = setting(
+        False, "permute the answers, so that they carry no information (a control)"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(TeacherConfig, trainer.Config):
+    """Settings of RLHF."""
+
+    queries: str = setting("uniform", "which pairs are asked about", choices=queries.QUERIES)
     init: str = setting(
         "bc",
         "first policy and reference: a clone of the demonstrations, or AIRL's policy, with AIRL's "
         "reward as the first reward",
         choices=("bc", "airl"),
-    )
-    shuffled: bool = setting(
-        False, "permute the answers, so that they carry no information (a control)"
     )
 
 

@@ -205,6 +205,9 @@ NUDGED = {
 first episodes are over. Episodes are cut 50 steps after a fall: without the cut, four steps in ten
 followed a fall, and PPO lowered the reward that it maximised."""
 
+DRAWN = {"episode_steps": 1000, "pool_steps": 1000, "log_std": -1.3}
+"""Rollouts of the same clone, where no policy is trained."""
+
 BEYOND = {**NUDGED, "reference_kl": 0.0, "learning_rate": 8e-4, "rounds": 120}
 """T-REX and D-REX on a robot that can run faster than its demonstrations. The search used D-REX on
 halfcheetah: with a smaller step, a penalty or fewer rounds its return was still rising when
@@ -235,7 +238,12 @@ CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     **{(robot, "airl"): LYING for robot in LIKE_ROBOTS},
     **{(robot, "ppo"): RUNNER for robot in LIKE_ROBOTS},
     **{(robot, "sac"): SOFT for robot in LIKE_ROBOTS},
-    **{(robot, algo): NUDGED for robot in LIKE_ROBOTS for algo in PREFERENCES[:5]},
+    **{
+        (robot, algo): NUDGED
+        for robot in LIKE_ROBOTS
+        for algo in ("rlhf", "rlhf_iterated", "trex", "drex")
+    },
+    **{(robot, "best_of_n"): DRAWN for robot in LIKE_ROBOTS},
     # Steps of FALLING's size undo, from many demonstrations, what the clone could do
     # (docs/lab/2026-11-26-hopper-gail-airl.md).
     ("hopper", "gail"): {**FALLING, "learning_rate": 3e-4, "log_std": -2.2},
@@ -275,7 +283,13 @@ CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
 SHORT = {"rounds": 4, "bc_steps": 300, "policy_delay": 1}
 SHORT_POOL = {**SHORT, "pool_worlds": 20, "pool_steps": 100, "reward_steps": 50}
 
+SHORT_BEST = {
+    "bc_steps": 300, "pool_worlds": 20, "pool_steps": 100, "reward_steps": 50, "labels": 50,
+    "samples": 8, "begins": 8, "warm": 50, "length": 50,
+}  # fmt: skip
+
 BUDGET_CONFIGS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {
+    **{("smoke", env, "best_of_n"): SHORT_BEST for env in ("lane_keep", "chain", *LIKE_ROBOTS)},
     ("smoke", "chain", "bc"): {"rounds": 4},
     ("smoke", "chain", "dagger"): {"iterations": 2},
     ("smoke", "lane_keep", "bc"): {"rounds": 6},
@@ -295,7 +309,6 @@ BUDGET_CONFIGS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {
         for algo, changes in {
             "rlhf": {"labels": 50},
             "rlhf_iterated": {"labels": 50, "iterations": 2},
-            "best_of_n": {"labels": 50, "samples": 8, "begins": 8, "warm": 50, "length": 50},
             "trex": {"pairs": 200},
             "drex": {"pairs": 200},
         }.items()

@@ -45,7 +45,24 @@ T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(reward_model.Config, ppo.Config):
+class PoolConfig:
+    """Settings of the rollouts that segments are cut from."""
+
+    segment: int = setting(25, "length of a segment", unit="steps", low=1, high=10_000)
+    pool_worlds: int = setting(
+        64, "rollouts that segments are cut from, per iteration", low=1, high=65536
+    )
+    pool_steps: int = setting(
+        500,
+        "length of these rollouts, from a fresh start",
+        unit="steps",
+        low=1,
+        high=1_000_000,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(reward_model.Config, PoolConfig, ppo.Config):
     """Settings of reinforcement learning from comparisons: PPO's, the reward's and those of the
     pool of segments."""
 
@@ -64,17 +81,6 @@ class Config(reward_model.Config, ppo.Config):
         "beta: reward is lowered by this times log(pi / pi_ref); the reference is the clone",
         low=0.0,
         high=100.0,
-    )
-    segment: int = setting(25, "length of a segment", unit="steps", low=1, high=10_000)
-    pool_worlds: int = setting(
-        64, "rollouts that segments are cut from, per iteration", low=1, high=65536
-    )
-    pool_steps: int = setting(
-        500,
-        "length of these rollouts, from a fresh start",
-        unit="steps",
-        low=1,
-        high=1_000_000,
     )
     keep: str = setting(
         "best",

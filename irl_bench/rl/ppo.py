@@ -58,7 +58,30 @@ _Carry: TypeAlias = tuple[Weights, optax.OptState]
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class PolicyConfig:
+    """Settings of a policy that is cloned from demonstrations and rolled out."""
+
+    episode_steps: int = setting(
+        512, "age at which a training episode is cut", unit="steps", low=1, high=1_000_000
+    )
+    hidden: tuple[int, ...] = setting(
+        (64, 64), "widths of the policy's hidden layers", unit="units", low=1, high=4096
+    )
+    log_std: float = setting(
+        -2.0, "log-deviation of raw actions in the first round", low=MIN_LOG_STD, high=MAX_LOG_STD
+    )
+    statistics: str = setting(
+        "demonstrations",
+        "what observations are standardised by: the demonstrations, or all seen so far",
+        choices=("demonstrations", "running"),
+    )
+    bc_steps: int = setting(
+        2400, "gradient steps of that cloning", unit="steps", low=1, high=10_000_000
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(PolicyConfig):
     """Settings of PPO, shared by every algorithm that trains its policy with it; each stands with
     its meaning, unit and range."""
 
@@ -71,9 +94,6 @@ class Config:
     )
     worlds: int = setting(32, "worlds side by side, per seed", low=1, high=65536)
     unroll: int = setting(128, "steps of every world in a round", unit="steps", low=1, high=65536)
-    episode_steps: int = setting(
-        512, "age at which a training episode is cut", unit="steps", low=1, high=1_000_000
-    )
     linger: int = setting(
         1_000_000,
         "steps that a training episode goes on after the world's done, where that does not end "
@@ -81,9 +101,6 @@ class Config:
         unit="steps",
         low=1,
         high=1_000_000,
-    )
-    hidden: tuple[int, ...] = setting(
-        (64, 64), "widths of the policy's hidden layers", unit="units", low=1, high=4096
     )
     value_hidden: tuple[int, ...] = setting(
         (64, 64), "widths of the value network's hidden layers", unit="units", low=1, high=4096
@@ -108,26 +125,15 @@ class Config:
     max_grad_norm: float = setting(
         0.5, "gradients are scaled down to this norm", low=1e-6, high=1e6
     )
-    log_std: float = setting(
-        -2.0, "log-deviation of raw actions in the first round", low=MIN_LOG_STD, high=MAX_LOG_STD
-    )
     log_std_min: float = setting(-3.0, "its lower bound", low=MIN_LOG_STD, high=MAX_LOG_STD)
     log_std_max: float = setting(-1.0, "its upper bound", low=MIN_LOG_STD, high=MAX_LOG_STD)
     normalise_reward: bool = setting(
         True, "divide rewards by the running standard deviation of the discounted return"
     )
-    statistics: str = setting(
-        "demonstrations",
-        "what observations are standardised by: the demonstrations, or all seen so far",
-        choices=("demonstrations", "running"),
-    )
     init: str = setting(
         "bc",
         "how the policy begins: a clone of the demonstrations, or random",
         choices=("bc", "random"),
-    )
-    bc_steps: int = setting(
-        2400, "gradient steps of that cloning", unit="steps", low=1, high=10_000_000
     )
     policy_delay: int = setting(
         0,

@@ -12,9 +12,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Float
 
 from envs.core import State, World, soundness
 from irl_bench.core.quantities import TOLERANCES
+from irl_bench.core.shapes import checked
 from irl_bench.core.types import Demonstrations
 from irl_bench.rollouts.scan import observation_of, scan
 
@@ -52,7 +54,8 @@ class Evaluation(struct.PyTreeNode):
     """float32[]: number of episodes."""
 
 
-def wrong(world: World, action: jax.Array, expert: jax.Array) -> jax.Array:
+@checked
+def wrong(world: World, action: Array, expert: Array) -> Float[Array, " tolerances"]:
     """Whether an action differs from the expert's by more than each of TOLERANCES.
 
     Args:
@@ -103,6 +106,7 @@ class Recording(struct.PyTreeNode):
     """float32[N, O]: the observation after the last step."""
 
 
+@checked
 def collect(world: World, key: jax.Array, episodes: int, steps: int) -> Demonstrations:
     """Demonstrations by the world's expert, each from a fresh reset.
 
@@ -173,6 +177,7 @@ def record(world: World, seed: int, episodes: int, steps: int, noise: float = 0.
     return run(jax.random.PRNGKey(seed), jax.tree.map(jnp.float32, world.dials), jnp.float32(noise))
 
 
+@checked
 def evaluate(
     world: World,
     act: Act | None,
@@ -255,6 +260,7 @@ def evaluate(
     )
 
 
+@checked
 def expert_errors(
     world: World,
     act: Act | None,
@@ -263,7 +269,7 @@ def expert_errors(
     episodes: int,
     steps: int,
     carry: Any = None,
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[Float[Array, " tolerances"], Float[Array, ""]]:
     """Errors of a policy in the states that the expert visits, on fresh rollouts of the expert.
 
     A recurrent policy observes every state of the rollout in turn.
@@ -310,9 +316,10 @@ def expert_errors(
     return errors, total
 
 
+@checked
 def expected_cost(
     world: World, act: Act | None, params: Any, key: jax.Array, horizon: int, carry: Any = None
-) -> jax.Array | None:
+) -> Float[Array, " {horizon}"] | None:
     """J(T) of a policy in closed form, where the world has one.
 
     `World.expected_cost` assumes a policy that takes the same action at every visit of a state.

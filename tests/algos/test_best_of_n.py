@@ -18,9 +18,6 @@ KEY = jax.random.PRNGKey(0)
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 SMALL = {
     "hidden": (8,),
-    "worlds": 4,
-    "unroll": 8,
-    "minibatches": 2,
     "bc_steps": 50,
     "reward_hidden": (16,),
     "pool_worlds": 32,
