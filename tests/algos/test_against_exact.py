@@ -46,7 +46,7 @@ def compared(algo, env, seeds, rounds):
     """
     world = envs.make(env)
     budget = budget_of(env, "default")
-    spec = Spec(world, world.horizon, budget["demos"], budget["demo_steps"])
+    spec = Spec(world, world.horizon, budget.demos, budget.demo_steps)
     config = ALGOS[algo].Config(**{**config_differences(env, algo, "default"), "rounds": rounds})
     learner, inner = ALGOS[algo].make(spec, config), ppo.PPO(spec, config, terminate=False)
     exact = maxent_irl.make(spec, maxent_irl.Config(rounds=8))
