@@ -49,9 +49,6 @@ CASES = (
 """Algorithms, with `:` and a variant where one is run twice. The references `expert` and
 `untrained`
 are in each run."""
-UNRECORDED = {"hopper": ("trex", "drex", "dpo", "cpl", *DONORS)}
-"""{world: cases} that `reference.json` does not hold. They go through the code of cases that it
-holds."""
 VERDICT = (
     "verdict",
     "slope",
@@ -73,8 +70,6 @@ VERDICT = (
 
 def skipped(case: str, env: str) -> bool:
     """Whether the algorithm does not exist on that world."""
-    if case in UNRECORDED.get(env, ()):
-        return True
     if env == "chain" and case in (
         "sac",
         "rlhf:airl",
