@@ -21,7 +21,6 @@ from irl_bench.adversarial import discriminator
 from irl_bench.adversarial.discriminator import Discriminator, Logit, Rows, Steps, energy_distance
 from irl_bench.core.learner import Consumes, Learner
 from irl_bench.core.quantities import INPUT_LIMIT
-from irl_bench.core.settings import BadInput
 from irl_bench.core.statistics import correlation
 from irl_bench.core.types import Demonstrations, Spec, Task
 from irl_bench.nets.policies import Standardiser, view
@@ -205,16 +204,3 @@ class Trainer:
             # The graded cost, since the cost itself is constant in most rollouts.
             "reward_correlation": correlation(reward, -batch.graded_cost),
         }
-
-
-def reject_mixup(algo: str, config: Config) -> None:
-    """Refuses mixup for an algorithm whose logit contains log pi.
-
-    Raises:
-      BadInput: `config.mixup` is set.
-    """
-    if config.mixup:
-        raise BadInput(
-            f"{algo} cannot use mixup: its logit contains log pi, which a mixture of steps lacks; "
-            "nearest: mixup=false"
-        )
