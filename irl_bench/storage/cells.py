@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -161,9 +161,3 @@ def is_done(out: Path | str, key: str) -> bool:
         return False
     read_cell(path)
     return True
-
-
-def collect(out: Path | str, keys: Iterable[str]) -> Table:
-    """Returns the verified rows of many cells in one table. Raises StoreError as `read_cell`
-    does."""
-    return pa.concat_tables([read_cell(cell_path(out, key))[1] for key in keys])
