@@ -18,6 +18,7 @@ CONTEXTS = {
     "penalty_norm": ({"penalty": 1.0},),
     "iterations": ({"rounds": 4, "labels": 40},),
     "members": ({"pessimism": 1.0},),
+    "beta_decay": ({"beta": "exponential"},),
 }
 """Other settings with which one is tried too, where it has a meaning only beside them."""
 
