@@ -10,9 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 
-BAD_INPUT = 2
-UNWRITTEN = 74
-INTERRUPTED = 75
+from irl_bench.core.exits import BAD_INPUT, UNWRITTEN
 
 
 def complain(error: Exception | str) -> None:

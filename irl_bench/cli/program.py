@@ -10,6 +10,7 @@ from typing import NoReturn
 from absl import app, flags, logging
 
 from irl_bench.cli import errors
+from irl_bench.core.exits import BAD_INPUT
 
 HELP = frozenset({"--help", "-h", "--helpfull"})
 
@@ -41,10 +42,10 @@ def start(
             stray = flags.FLAGS(argv)[1:]
         except flags.Error as error:
             errors.complain(error)
-            sys.exit(errors.BAD_INPUT)
+            sys.exit(BAD_INPUT)
         if len(stray) > arguments:
             errors.complain(f"stray argument {stray[arguments]!r}: every option is a flag")
-            sys.exit(errors.BAD_INPUT)
+            sys.exit(BAD_INPUT)
         return argv
 
     def run(argv: list[str]) -> int:

@@ -12,6 +12,7 @@ from irl_bench.cli import errors
 from irl_bench.cli.command import Command, parse
 from irl_bench.cli.program import name_of
 from irl_bench.core import folders
+from irl_bench.core.exits import BAD_INPUT, INTERRUPTED
 from irl_bench.core.settings import BadInput
 
 TEXTS_ALONE = frozenset({"--help", "-h", "--list"})
@@ -36,7 +37,7 @@ def _prepare() -> None:
         process.configure()
     except BadInput as error:
         errors.complain(error)
-        sys.exit(errors.BAD_INPUT)
+        sys.exit(BAD_INPUT)
     for number in process.stopping_signals():  # while cells run, the runner handles them
         signal.signal(number, _interrupted)
 
@@ -48,7 +49,7 @@ def _interrupted(number: int, frame: Any) -> NoReturn:
         f"{signal.Signals(number).name}: stopped; finished cells are stored: run me again",
         file=sys.stderr,
     )
-    sys.exit(errors.INTERRUPTED)
+    sys.exit(INTERRUPTED)
 
 
 def parse_or_exit(argv: list[str]) -> Command:
@@ -60,7 +61,7 @@ def parse_or_exit(argv: list[str]) -> Command:
         return parse(argv, name_of("sweep"))
     except BadInput as error:
         errors.complain(error)
-        sys.exit(errors.BAD_INPUT)
+        sys.exit(BAD_INPUT)
 
 
 def main(command: Command) -> int:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +17,7 @@ from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Spec
 from irl_bench.plan.host import HostPolicy
 
-__all__ = ["as_learner", "check_action"]
+__all__ = ["as_learner", "check_action", "shapes"]
 
 
 def as_learner(
@@ -168,32 +169,26 @@ def check_action(who: str, learner: Learner, world: World, params: Any) -> None:
     wanted = f"{kind.__name__}{list(shape)}"
     action = result
     if learner.carry is not None:
-
-        def same(tree: Any) -> bool:  # a namedtuple equals a tuple in Python, but not in a scan
-            leaves = zip(jax.tree.leaves(tree), jax.tree.leaves(learner.carry), strict=False)
-            return jax.tree.structure(tree) == jax.tree.structure(learner.carry) and all(
-                (jnp.shape(x), jnp.result_type(x)) == (jnp.shape(y), jnp.result_type(y))
-                for x, y in leaves
-            )
-
         if not (isinstance(result, tuple) and len(result) == 2):
             raise BadInput(
-                f"{who} has a carry and must return (action, carry), not {_shapes(result)}"
+                f"{who} has a carry and must return (action, carry), not {shapes(result)}"
             )
         action = result[0]
-        if not same(result[1]):
-            is_swapped = same(action) and getattr(result[1], "shape", None) == shape
+        if not _alike(result[1], learner.carry):
+            is_swapped = (
+                _alike(action, learner.carry) and getattr(result[1], "shape", None) == shape
+            )
             swapped = (
                 "; nearest: return (action, carry), not (carry, action)"
                 if is_swapped and action.shape != shape
                 else ""
             )
             raise BadInput(
-                f"{who} must return its carry as it was given, {_shapes(learner.carry)}, not "
-                f"{_shapes(result[1])}{swapped}"
+                f"{who} must return its carry as it was given, {shapes(learner.carry)}, not "
+                f"{shapes(result[1])}{swapped}"
             )
     if getattr(action, "shape", None) != shape or not jnp.issubdtype(action.dtype, kind):
-        raise BadInput(f"{who}'s action must be {wanted} in {world.name}, not {_shapes(action)}")
+        raise BadInput(f"{who}'s action must be {wanted} in {world.name}, not {shapes(action)}")
 
 
 UNTRACEABLE = (
@@ -205,10 +200,30 @@ UNTRACEABLE = (
 """JAX's errors where a function needs a value that is known only when the program runs."""
 
 
-def _shapes(tree: Any) -> str:
-    """Types and shapes of a pytree's leaves as text, and its type if it is a container."""
+def _alike(tree: Any, other: Any) -> bool:
+    """Whether two pytrees have one structure, with leaves of one shape and type, as a scan needs.
+    A namedtuple is not like a tuple."""
+    tree, other = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), (tree, other)
+    )
+    try:
+        chex.assert_trees_all_equal_shapes_and_dtypes(tree, other)
+    except AssertionError:
+        return False
+    return True
+
+
+def shapes(tree: Any, axes: int = 0) -> str:
+    """Returns the types and shapes of a pytree's leaves as text, and its type if it is a container.
+
+    Args:
+      tree: a pytree of arrays or of their shapes.
+      axes: number of leading axes to leave out.
+    """
     leaves = [
-        f"{jnp.result_type(x)}{list(jnp.shape(x))}" if hasattr(x, "shape") else type(x).__name__
+        f"{jnp.result_type(x)}{list(jnp.shape(x)[axes:])}"
+        if hasattr(x, "shape")
+        else type(x).__name__
         for x in jax.tree.leaves(tree)
     ]
     alone = len(leaves) == 1 and not isinstance(tree, tuple | list | dict)

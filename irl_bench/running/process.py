@@ -13,10 +13,8 @@ from typing import Any, TypeVar, cast
 import jax
 
 from irl_bench.core import folders, jax_options
+from irl_bench.core.exits import INTERRUPTED
 from irl_bench.core.settings import BadInput
-
-EXIT_AGAIN = 75
-"""Exit status of an interrupted run; the same command resumes it (EX_TEMPFAIL)."""
 
 GRACE = 8.0
 """How long the work has to reach its next checkpoint once it was asked to stop [s]."""
@@ -30,10 +28,10 @@ _Result = TypeVar("_Result")
 
 class Interrupted(SystemExit):
     """The run stopped because it was asked to, and everything is stored. If nobody catches it, the
-    process ends with status EXIT_AGAIN."""
+    process ends with status INTERRUPTED."""
 
     def __init__(self) -> None:
-        super().__init__(EXIT_AGAIN)
+        super().__init__(INTERRUPTED)
 
 
 MOST_CPU_DEVICES = 4
@@ -107,7 +105,7 @@ def supervise(work: Callable[[threading.Event], _Result], grace: float = GRACE) 
     """Calls `work(stop)` in a thread and returns its result. SIGTERM, SIGINT and SIGHUP set the
     event `stop`.
 
-    The process ends at once with status EXIT_AGAIN if the work goes on for `grace` seconds after
+    The process ends at once with status INTERRUPTED if the work goes on for `grace` seconds after
     the signal (a long compilation cannot be interrupted), or at a second Ctrl-C. Earlier
     checkpoints stay. A second SIGTERM changes nothing: schedulers and `timeout` send it to a
     process and then to its group. Outside the main thread no signals are handled.
@@ -175,8 +173,8 @@ def stopping_signals() -> tuple[int, ...]:
 
 
 def _leave(reason: str) -> None:
-    """Ends the process at once with status EXIT_AGAIN."""
+    """Ends the process at once with status INTERRUPTED."""
     if sys.stdout.isatty():
         os.write(1, b"\x1b[?25h\n")  # shows the cursor again, which a progress bar hides
     os.write(2, f"{reason}; what was checkpointed before is kept: run me again\n".encode())
-    os._exit(EXIT_AGAIN)
+    os._exit(INTERRUPTED)

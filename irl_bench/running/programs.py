@@ -18,8 +18,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +28,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from irl_bench.core.cell import CellSpec, canonical, fingerprint
+from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Demonstrations, Spec, Task
 from irl_bench.plan import donor, policies, registry
 from irl_bench.plan.build import Input
@@ -111,9 +113,9 @@ class Program:
         )
         policies.check_action(cell.algo, self.learner, self.world, params)
         if any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(state)):
-            raise ValueError(
-                f"{cell.algo} keeps a typed key in its state; keep jax.random.key_data(key), which "
-                "can be stored"
+            raise BadInput(
+                f"{cell.algo} keeps a typed key in its state, which cannot be stored; nearest: "
+                "jax.random.key_data(key)"
             )
         self.metrics = (*self._metric_names(state, demos, dials, donated), FINITE)
         self._arguments: dict[str, tuple[Callable, tuple, tuple[int, ...]]] = {
@@ -261,20 +263,41 @@ class Program:
         return dataclasses.replace(demos, action=None) if self._cell.observation_only else demos
 
     def _metric_names(self, state: Any, demos: Any, dials: Any, given: Any) -> tuple[str, ...]:
-        """The sorted names of the metrics of `update`. Raises ValueError for a metric that is no
-        scalar."""
+        """The sorted names of the metrics of `update`.
 
-        def update(state: Any, demos: Any, dials: Any, given: Any) -> dict[str, jax.Array]:
-            return jax.vmap(lambda s, d, g: self.learner.update(s, Task(d, dials, g))[1])(
-                state, demos, given
-            )
+        Raises:
+          BadInput: `update` does not return a state like its own and a dict of scalars.
+        """
+        if not self.learner.rounds:
+            return ()
+        algo = self._cell.algo
 
-        metrics = self._result(update, state, demos, dials, given) if self.learner.rounds else {}
+        def update(state: Any, demos: Any, dials: Any, given: Any) -> Any:
+            def one(state: Any, demos: Any, given: Any) -> Any:
+                result: Any = self.learner.update(state, Task(demos, dials, given))
+                if not isinstance(result, tuple) or len(cast("tuple[Any, ...]", result)) != 2:
+                    raise BadInput(
+                        f"{algo}: update must return (state, metrics), not a "
+                        f"{type(result).__name__}; nearest: return state, {{}}"
+                    )
+                return result
+
+            return jax.vmap(one)(state, demos, given)
+
+        after, metrics = self._result(update, state, demos, dials, given)
+        try:
+            chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+        except AssertionError:
+            raise BadInput(
+                f"{algo}: update must return a state of the shapes and types that init gave it: "
+                f"{policies.shapes(state, axes=2)}, not {policies.shapes(after, axes=2)}; nearest: "
+                "x.astype(jnp.float32) for a weak type or another one"
+            ) from None
         for name, leaf in metrics.items():
             if leaf.shape != (self.groups, self._cell.width) or name == FINITE:
-                raise ValueError(
-                    f"metric {name!r} of {self._cell.algo} must be a scalar and not be called "
-                    f"{FINITE!r}"
+                raise BadInput(
+                    f"{algo}: the metric {name!r} must be a scalar with a name other than "
+                    f"{FINITE!r}, not {policies.shapes(leaf, axes=2)}; nearest: jnp.mean of it"
                 )
         return tuple(sorted(metrics))
 

@@ -20,7 +20,7 @@ from irl_bench.core.settings import BadInput
 from irl_bench.plan.build import Input
 from irl_bench.running.batch import Batch
 from irl_bench.running.console import Display, TensorBoard, display_here
-from irl_bench.running.process import EXIT_AGAIN, Interrupted, configure, supervise
+from irl_bench.running.process import Interrupted, configure, supervise
 from irl_bench.running.programs import program_for
 from irl_bench.running.progress import CellProgress
 from irl_bench.running.saving import checkpoint_folder
@@ -28,7 +28,7 @@ from irl_bench.running.session import Session, Summary
 from irl_bench.storage.cells import cell_path, is_done
 from irl_bench.storage.files import writing
 
-__all__ = ["EXIT_AGAIN", "Interrupted", "Summary", "compute", "configure", "run", "supervise"]
+__all__ = ["Interrupted", "Summary", "compute", "configure", "run", "supervise"]
 
 DEVICES = (*range(1, 17), 32, 64, 128, 256)
 """Numbers of devices with which an earlier process may have run."""

@@ -21,7 +21,7 @@ from irl_bench.core.settings import BadInput, nearest
 from irl_bench.core.types import Demonstrations
 from irl_bench.storage import layouts
 from irl_bench.storage.files import write_atomic, writing
-from irl_bench.storage.layouts import Episode, Found, shown
+from irl_bench.storage.layouts import Contents, Episode, shown
 
 TOLERANCE = 1e-3
 """How far an action may exceed [-1, 1]; it is clipped."""
@@ -121,7 +121,7 @@ def read(path: str | Path, world: World) -> Recorded:
         ) from None
 
 
-def _checked(path: Path, contents: Found, world: World) -> Recorded:
+def _checked(path: Path, contents: Contents, world: World) -> Recorded:
     """The episodes as padded arrays. Raises BadInput if they do not fit the world."""
     for part, role in enumerate(layouts.ROLES):
         present = [episode[part] is not None for episode in contents.episodes]
@@ -154,7 +154,7 @@ def _checked(path: Path, contents: Found, world: World) -> Recorded:
     return _recorded(observation, padded(1), mask, padded(2), contents.layout)
 
 
-def _episode(path: Path, contents: Found, world: World, i: int) -> Episode:
+def _episode(path: Path, contents: Contents, world: World, i: int) -> Episode:
     """Episode `i` as float32[T, O], float32[T, A] or int32[T], and float32[T]."""
     keys, episode = contents.keys, contents.episodes[i]
     for role, array in zip(layouts.ROLES, episode, strict=True):
@@ -235,7 +235,7 @@ def _reward(path: Path, key: str, i: int, array: np.ndarray) -> np.ndarray:
     return _finite(path, key, i, "a reward", array.reshape(-1))
 
 
-def _action(path: Path, contents: Found, i: int, array: np.ndarray, world: World) -> np.ndarray:
+def _action(path: Path, contents: Contents, i: int, array: np.ndarray, world: World) -> np.ndarray:
     """The actions, float32[T, A] in [-1, 1] or int32[T]. Raises BadInput if they do not fit."""
     key, discrete, steps = contents.keys["actions"], world.n_actions, len(array)
     shape = (steps,) if discrete else (steps, world.action_size)

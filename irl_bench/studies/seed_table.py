@@ -34,8 +34,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from irl_bench.plan import build as plans
-from irl_bench.plan import registry
+from irl_bench.plan import build, registry
 from irl_bench.plan.presets import budget_of
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, tables
@@ -144,7 +143,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
 def _richer(request: Request, env: str, demos: int) -> int:
     """Returns `demos` plus the number of demonstrations that hold a segment's steps for each of
     RLHF's labels."""
-    rlhf = plans.resolved(registry.algorithm("rlhf"), request, env)
+    rlhf = build.resolved(registry.algorithm("rlhf"), request, env)
     steps = request.demo_steps or budget_of(env, request.budget).demo_steps
     return demos + -(-rlhf["labels"] * rlhf["segment"] // steps)
 

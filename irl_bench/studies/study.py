@@ -30,8 +30,7 @@ from irl_bench.core import folders
 from irl_bench.core.settings import BadInput, nearest
 from irl_bench.core.text import aligned
 from irl_bench.horizon import Curves, slopes
-from irl_bench.plan import build as plans
-from irl_bench.plan import registry
+from irl_bench.plan import build, registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, figures, load, page, tables
 from irl_bench.report.data import plain
@@ -154,7 +153,7 @@ def run(
     parts = study.parts(request, demos, out)
     for part in parts:
         if not part.after:
-            plans.build(part.request)
+            build.build(part.request)
     index = {
         "study": study.name,
         "command": line,
@@ -250,7 +249,7 @@ def shared(source: str, target: str, request: Request, env: str) -> dict[str, An
     names = registry.algorithm(target).settings
     return {
         name: value
-        for name, value in plans.resolved(registry.algorithm(source), request, env).items()
+        for name, value in build.resolved(registry.algorithm(source), request, env).items()
         if name in names
     }
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.core import State, World
+from irl_bench.rollouts.scan import scan
 
 BURSTS = (1, 2, 4, 8, 16)
 """Numbers of random actions in a burst."""
@@ -50,28 +51,35 @@ def measure(
                 states, jax.random.split(jax.random.fold_in(act_key, t), count)
             )
 
-        def lead(states: State, t: jax.Array) -> tuple[State, None]:
-            return jax.vmap(world.step)(states, expert(states, t)), None
-
-        states, _ = jax.lax.scan(lead, states, jnp.arange(before))
+        (states, _), _ = scan(
+            world,
+            lambda states, memory, t: (expert(states, t), None),
+            lambda before, after, memory, aside: (after, memory, None),
+            states,
+            jnp.arange(before),
+            worlds=True,
+        )
         sound = states.metrics["cost"] == 0
 
-        def step(
-            carry: tuple[State, jax.Array], t: jax.Array
-        ) -> tuple[tuple[State, jax.Array], None]:
-            states, first = carry
+        def disturbed(states: State, first: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
             key = jax.random.fold_in(random_key, t)
             drawn = jax.random.uniform(key, (count, world.action_size), minval=-1.0, maxval=1.0)
-            states = jax.vmap(world.step)(
-                states, jnp.where((t < burst)[:, None], drawn, expert(states, before + t))
-            )
-            return (
-                states,
-                jnp.where((first == 0) & ~(states.metrics["cost"] <= 0), t + 1, first),
-            ), None
+            return jnp.where((t < burst)[:, None], drawn, expert(states, before + t)), t
 
-        (_, first), _ = jax.lax.scan(
-            step, (states, jnp.zeros(count, jnp.int32)), jnp.arange(watched)
+        def failure(
+            before: State, after: State, first: jax.Array, t: jax.Array
+        ) -> tuple[State, jax.Array, None]:
+            failed = ~(after.metrics["cost"] <= 0)  # broken physics, NaN, is a failure too
+            return after, jnp.where((first == 0) & failed, t + 1, first), None
+
+        (_, first), _ = scan(
+            world,
+            disturbed,
+            failure,
+            states,
+            jnp.arange(watched),
+            memory=jnp.zeros(count, jnp.int32),
+            worlds=True,
         )
         return sound.reshape(len(BURSTS), -1), first.reshape(len(BURSTS), -1)
 

@@ -15,6 +15,7 @@ import numpy as np
 from scipy import stats
 
 from envs.core import State, World
+from irl_bench.rollouts.scan import scan
 
 
 def measure(
@@ -41,19 +42,25 @@ def measure(
         start_key, act_key = jax.random.split(key)
         started = jax.vmap(world.reset)(jax.random.split(start_key, states))
 
-        def step(
-            carry: tuple[State, jax.Array], t: jax.Array
-        ) -> tuple[tuple[State, jax.Array], jax.Array]:
-            now, last = carry
-            action = jax.vmap(world.expert)(
-                now, jax.random.split(jax.random.fold_in(act_key, t), states)
-            )
-            now = jax.vmap(world.step)(now, action)
-            failed = ~(now.metrics["cost"] <= 0)  # broken physics, NaN, has not got up
-            return (now, jnp.where(failed, t + 1, last)), failed
+        def expert(now: State, last: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+            keys = jax.random.split(jax.random.fold_in(act_key, t), states)
+            return jax.vmap(world.expert)(now, keys), t
 
-        start = (started, jnp.zeros(states, jnp.int32))
-        (_, last), failed = jax.lax.scan(step, start, jnp.arange(steps))
+        def failure(
+            before: State, after: State, last: jax.Array, t: jax.Array
+        ) -> tuple[State, jax.Array, jax.Array]:
+            failed = ~(after.metrics["cost"] <= 0)  # broken physics, NaN, has not got up
+            return after, jnp.where(failed, t + 1, last), failed
+
+        (_, last), failed = scan(
+            world,
+            expert,
+            failure,
+            started,
+            jnp.arange(steps),
+            memory=jnp.zeros(states, jnp.int32),
+            worlds=True,
+        )
         return failed[0], last
 
     fell, last = map(np.asarray, run(jax.random.PRNGKey(seed)))

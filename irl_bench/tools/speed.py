@@ -16,7 +16,7 @@ import platform
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ from jax.sharding import PartitionSpec as P
 
 import envs
 import irl_bench
-from envs.core import World
+from envs.core import State, World
 from irl_bench.core import cell
 from irl_bench.core.types import Demonstrations, Spec, Task
 from irl_bench.horizon.slopes import log_spaced
@@ -34,6 +34,7 @@ from irl_bench.plan import registry
 from irl_bench.plan.presets import budget_of, config_differences
 from irl_bench.rl import ppo
 from irl_bench.rollouts import evaluation
+from irl_bench.rollouts.scan import observation_of, scan
 from irl_bench.tools.speed_robots import robots
 from irl_bench.tools.timing import in_turn, seconds
 
@@ -59,15 +60,22 @@ def expert_rollout(
     """
 
     def episode(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        def step(carry: Any, _: None) -> Any:
-            state, failures, total = carry
-            state = world.step(state, world.expert(state, key))
-            observations = jnp.sum(cast(jax.Array, state.obs))
-            return (state, failures + state.metrics["cost"], total + observations), None
+        def record(
+            before: State, after: State, totals: tuple[jax.Array, jax.Array], aside: None
+        ) -> tuple[State, tuple[jax.Array, jax.Array], None]:
+            failures, total = totals
+            total = total + jnp.sum(observation_of(after))
+            return after, (failures + after.metrics["cost"], total), None
 
-        return jax.lax.scan(
-            step, (world.reset(key), jnp.zeros(()), jnp.zeros(())), None, length=steps
-        )[0][1:]
+        (_, totals), _ = scan(
+            world,
+            lambda state, memory, _: (world.expert(state, key), None),
+            record,
+            world.reset(key),
+            jnp.arange(steps),
+            memory=(jnp.zeros(()), jnp.zeros(())),
+        )
+        return totals
 
     def rollouts(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
         failures, totals = jax.lax.map(

@@ -15,6 +15,7 @@ import time
 
 import pytest
 
+from irl_bench.core.exits import INTERRUPTED
 from irl_bench.running import runner
 from irl_bench.running.console import Silent
 from tests.integration.toy_sweep import LONG, cells
@@ -101,7 +102,7 @@ def terminate(environment, out: pathlib.Path) -> None:
     process.send_signal(signal.SIGTERM)
     errors = process.communicate(timeout=60)[1]
     assert time.monotonic() - asked < 10
-    assert process.returncode == runner.EXIT_AGAIN and "run me again" in errors
+    assert process.returncode == INTERRUPTED and "run me again" in errors
     assert sealed(out)
 
 
@@ -149,7 +150,7 @@ process.supervise(lambda stop: (print("on", flush=True), time.sleep(60)), grace=
     assert await_line(process, "on")
     process.send_signal(signal.SIGTERM)
     errors = process.communicate(timeout=10)[1]
-    assert process.returncode == runner.EXIT_AGAIN and "run me again" in errors
+    assert process.returncode == INTERRUPTED and "run me again" in errors
 
 
 @pytest.mark.slow
@@ -162,7 +163,7 @@ def test_terminate_within_a_long_compilation(tmp_path, environment):
     process.send_signal(signal.SIGTERM)
     errors = process.communicate(timeout=60)[1]
     assert time.monotonic() - asked < 10
-    assert process.returncode == runner.EXIT_AGAIN and "run me again" in errors
+    assert process.returncode == INTERRUPTED and "run me again" in errors
 
 
 @pytest.mark.slow

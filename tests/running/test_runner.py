@@ -14,6 +14,7 @@ import pytest
 from irl_bench import sweep
 from irl_bench.cli import sweep as cli
 from irl_bench.core.cell import cell_key, fingerprint
+from irl_bench.core.exits import INTERRUPTED
 from irl_bench.core.settings import BadInput
 from irl_bench.running import programs, runner
 from irl_bench.running.console import Silent
@@ -160,7 +161,7 @@ def test_resume_is_exact(tmp_path, reference, stage, count, expected):
     stop = threading.Event()
     with pytest.raises(runner.Interrupted) as caught:
         run(cells[:1], tmp_path, stop=stop, display=StopAt(stop, stage, count), chunk_rounds=3)
-    assert caught.value.code == runner.EXIT_AGAIN and contents(tmp_path) == {}
+    assert caught.value.code == INTERRUPTED and contents(tmp_path) == {}
     summary = run(cells, tmp_path)
     assert list(summary.resumed.values()) == [expected]
     assert contents(tmp_path) == contents(out)
