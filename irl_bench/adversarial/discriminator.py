@@ -54,9 +54,6 @@ class Config:
         False, "divide the discriminator's matrices by their largest singular values"
     )
     smoothing: float = setting(0.0, "label smoothing: labels are 1 - s and s", low=0.0, high=0.49)
-    mixup: bool = setting(
-        False, "train on mixtures of an expert's and a policy's row, with mixed labels"
-    )
     replay: int = setting(
         0,
         "rounds whose steps are negatives, the current one included; 0: all steps of the current "
@@ -247,6 +244,8 @@ class Discriminator:
       reads_actions: whether the logit reads actions.
       rows_per_round: n, rows of the policy in a round.
       stays: the number of steps in the absorbing state that follow one that leads there.
+      mixup: whether the loss is taken at mixtures of an expert's and a policy's row, with mixed
+        labels (Zhang et al. 2018, arXiv 1710.09412).
     """
 
     def __init__(
@@ -257,9 +256,11 @@ class Discriminator:
         reads_actions: bool,
         rows_per_round: int,
         stays: Any = 100.0,
+        mixup: bool = False,
     ):
         self.spec, self.config, self.logit = spec, config, logit
         self.reads_actions, self.rows, self.stays = reads_actions, rows_per_round, stays
+        self.mixup = mixup
         self.transform = optax.adam(config.disc_learning_rate, b1=0.5)
 
     @property
@@ -493,7 +494,7 @@ class Discriminator:
             lambda a, b: jnp.concatenate([a, b]), expert, policy
         )  # one pass is quicker than two
         z_expert, z_policy = jnp.split(self.logit(params, both), 2)
-        if config.mixup:
+        if self.mixup:
             labels = share * (1.0 - config.smoothing) + (1.0 - share) * config.smoothing
             loss = mean_bce(self.logit(params, mixed), labels)
         else:

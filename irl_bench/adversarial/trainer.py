@@ -60,6 +60,7 @@ class Form:
       learned_reward: what is stored as the learned reward.
       reads_actions: whether the logit reads actions.
       reads_log_prob: whether the logit reads log pi(a|s).
+      mixup: whether the discriminator is fitted to mixtures of an expert's and a policy's row.
     """
 
     logit: Logit
@@ -67,6 +68,7 @@ class Form:
     learned_reward: Callable[[Any, Steps], jax.Array]
     reads_actions: bool
     reads_log_prob: bool = False
+    mixup: bool = False
 
 
 class Trainer:
@@ -87,7 +89,7 @@ class Trainer:
 
     def __init__(self, spec: Spec, config: Config, form: Form):
         self.spec, self.config, self.form = spec, config, form
-        self.inner = ppo.PPO(spec, config, terminate=config.absorbing)
+        self.inner = ppo.PPO(spec, config, terminate=config.absorbing, init=config.init)
         self.discriminator = Discriminator(
             spec,
             config,
@@ -95,6 +97,7 @@ class Trainer:
             form.reads_actions,
             self.inner.steps_per_round,
             ppo.forever(config.discount),
+            form.mixup,
         )
 
     def begin(self, policy: ppo.State, params: Any, task: Task, key: jax.Array) -> State:

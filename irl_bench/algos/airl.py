@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from irl_bench.adversarial import trainer
 from irl_bench.adversarial.discriminator import Network, Steps
 from irl_bench.core.learner import Learner
-from irl_bench.core.settings import BadInput, setting
+from irl_bench.core.settings import setting
 from irl_bench.core.types import Spec, Task
 from irl_bench.nets.policies import MAX_LOG_STD, MIN_LOG_STD, view
 
@@ -71,13 +71,8 @@ def make(spec: Spec, config: Config) -> Learner:
     """Returns the learner of AIRL. Params of its logit are {"g", "h"}; g is the learned reward.
 
     Raises:
-      BadInput: settings that contradict each other, or `mixup`.
+      BadInput: settings that contradict each other.
     """
-    if config.mixup:
-        raise BadInput(
-            "airl cannot use mixup: its logit contains log pi, which a mixture of steps lacks; "
-            "nearest: mixup=false"
-        )
     f_alone = config.reward == "f" or (config.reward == "auto" and spec.n_actions is None)
     g_net = Network(tuple(config.disc_hidden), config.spectral_norm)
     h_net = Network(tuple(config.disc_hidden), config.spectral_norm)

@@ -54,6 +54,9 @@ class Config(trainer.Config):
         high=10**6,
     )
 
+    mixup: bool = setting(
+        False, "train on mixtures of an expert's and a policy's row, with mixed labels"
+    )
     inputs: str = setting(
         "state_transition",
         "what the discriminator reads",
@@ -91,6 +94,7 @@ def make(spec: Spec, config: Config) -> Learner:
         policy_reward=reward,
         learned_reward=reward,
         reads_actions=reads_actions,
+        mixup=config.mixup,
     )
     gail = trainer.Trainer(spec, config, form)
 

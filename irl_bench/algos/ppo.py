@@ -51,7 +51,7 @@ def make(spec: Spec, config: Config) -> Learner:
     donor = donor_of(spec) if config.reward == "learned" else None
     # A learned reward holds a value for the time after an end only with an absorbing state.
     absorbing = donor is not None and donor.config.get("absorbing", False)
-    inner = ppo.PPO(spec, config, terminate=donor is None or absorbing)
+    inner = ppo.PPO(spec, config, terminate=donor is None or absorbing, init=config.init)
 
     def update(state: ppo.State, task: Task) -> tuple[ppo.State, dict[str, jax.Array]]:
         state, batch = inner.collect(state, task.dials)

@@ -65,7 +65,6 @@ class TeacherConfig(trainer.PoolConfig):
 class Config(TeacherConfig, trainer.Config):
     """Settings of RLHF."""
 
-    queries: str = setting("uniform", "which pairs are asked about", choices=queries.QUERIES)
     init: str = setting(
         "bc",
         "first policy and reference: a clone of the demonstrations, or AIRL's policy, with AIRL's "
@@ -133,7 +132,13 @@ def from_people(spec: Spec, config: Config) -> Learner:
     )
 
 
-def train(spec: Spec, config: Config, iterations: int = 1, restart: bool = False) -> Learner:
+def train(
+    spec: Spec,
+    config: Config,
+    iterations: int = 1,
+    restart: bool = False,
+    kind: str = "uniform",
+) -> Learner:
     """Returns the learner of RLHF with a simulated teacher.
 
     Args:
@@ -141,17 +146,22 @@ def train(spec: Spec, config: Config, iterations: int = 1, restart: bool = False
       config: the settings.
       iterations: K; the teacher is asked K times for an equal share of the labels.
       restart: whether the policy returns to the reference when an iteration begins.
+      kind: which pairs are asked about once a reward has been fitted, one of `queries.QUERIES`.
 
     Raises:
       BadInput: settings that contradict each other.
     """
-    return asking(spec, config, iterations, restart).learner(
+    return asking(spec, config, iterations, restart, kind).learner(
         Consumes(preference_labels=config.labels)
     )
 
 
 def asking(
-    spec: Spec, config: Config, iterations: int = 1, restart: bool = False
+    spec: Spec,
+    config: Config,
+    iterations: int = 1,
+    restart: bool = False,
+    kind: str = "uniform",
 ) -> trainer.Trainer:
     """Returns the trainer that `train` makes a learner of. Arguments and errors are the same."""
     if config.labels % iterations:
@@ -167,12 +177,6 @@ def asking(
             f"pool_worlds={config.pool_worlds} gives a single segment, with none to compare it "
             "with; nearest: pool_worlds=2"
         )
-    if iterations == 1 and config.queries != "uniform":
-        raise BadInput(
-            f"queries={config.queries} needs a fitted reward, but all labels are asked for before "
-            "the first fit; nearest: --algo=rlhf_iterated "
-            f"--rlhf_iterated.queries={config.queries}"
-        )
     teacher = teachers.TEACHERS[config.teacher]
 
     def ask(state: trainer.State, task: Task, key: jax.Array) -> tuple[Segments, Comparisons]:
@@ -186,13 +190,13 @@ def asking(
             config.segment,
             pool_key,
         )
-        first, second = queries.pairs(config.queries, each, count, pair_key)
+        first, second = queries.pairs(kind, each, count, pair_key)
         margin = learner.rewards.margins(state.reward, segments, first, second)
         # While no reward has been fitted, the first candidates are as good as any.
         chosen = jnp.where(
             learner.iteration(state) == 0,
             jnp.arange(count),
-            queries.choose(config.queries, margin, count),
+            queries.choose(kind, margin, count),
         )
         first, second = first[chosen], second[chosen]
         pool = teachers.pool_of(teacher, segments.reward)

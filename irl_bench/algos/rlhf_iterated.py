@@ -16,6 +16,7 @@ from irl_bench.core.learner import Learner
 from irl_bench.core.settings import BadInput, setting
 from irl_bench.core.types import Spec
 from irl_bench.preferences import inverse
+from irl_bench.preferences.queries import QUERIES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Config(rlhf.Config):
         low=1,
         high=1_000_000,
     )
+    queries: str = setting("uniform", "which pairs are asked about", choices=QUERIES)
     iterations: int = setting(5, "how often the teacher is asked", low=1, high=1000)
     restart: bool = setting(False, "begin each iteration with the reference policy")
 
@@ -49,4 +51,4 @@ def make(spec: Spec, config: Config) -> Learner:
             "teacher=human answers once, before the training; nearest: --algo=rlhf "
             "--rlhf.teacher=human"
         )
-    return rlhf.train(spec, config, config.iterations, config.restart)
+    return rlhf.train(spec, config, config.iterations, config.restart, config.queries)

@@ -61,7 +61,7 @@ def make_clips(
         )
     worlds = max(2, -(-2 * pairs // (steps // segment)))
     spec = Spec(world, world.horizon, demos, demo_steps)
-    inner = ppo.PPO(spec, rlhf.Config())
+    inner = ppo.PPO(spec, rlhf.Config(), init="bc")
 
     def run(key: jax.Array) -> Any:
         demo_key, init_key, reset_key, key = jax.random.split(key, 4)

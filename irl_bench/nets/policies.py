@@ -137,9 +137,9 @@ class Policy:
 
     def init(self, key: jax.Array) -> Weights:
         """Random weights: {"net"}, and "log_std" float32[A] of a Gaussian; `key` is consumed."""
-        return self.begun({"net": self._net.init(key, jnp.zeros(self._inputs))["params"]})
+        return self.with_log_std({"net": self._net.init(key, jnp.zeros(self._inputs))["params"]})
 
-    def begun(self, weights: Weights) -> Weights:
+    def with_log_std(self, weights: Weights) -> Weights:
         """The weights with `log_std` reset to its initial value; unchanged in a discrete world."""
         return (
             weights

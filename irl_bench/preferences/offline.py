@@ -144,7 +144,7 @@ def make(spec: Spec, config: Config, loss: Loss) -> Learner:
         demos = task.demonstrations
         rows = demos.observation.reshape(-1, spec.observation_size)
         inputs = standardiser(rows, demos.mask.reshape(-1), keep_constant=True)
-        weights = policy.begun(
+        weights = policy.with_log_std(
             ppo.clone(policy, policy.init(policy_key), inputs, demos, config.bc_steps, fit_key)
         )
         pairs = ask(weights, inputs, task.dials, pairs_key)

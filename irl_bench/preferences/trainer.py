@@ -62,7 +62,7 @@ class PoolConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(reward_model.Config, PoolConfig, ppo.Config):
+class Config(reward_model.Config, PoolConfig, ppo.TrainingConfig):
     """Settings of reinforcement learning from comparisons: PPO's, the reward's and those of the
     pool of segments."""
 
@@ -259,11 +259,6 @@ class Trainer:
         restart: bool = False,
         start: inverse.Start | None = None,
     ):
-        if config.init != "bc" and start is None:
-            raise BadInput(
-                f"init={config.init}: the reference is a clone of the demonstrations; nearest: "
-                "init=bc"
-            )
         if config.segment > config.pool_steps:
             raise BadInput(f"segment={config.segment} is longer than "
                            f"pool_steps={config.pool_steps}; nearest: segment="
@@ -287,7 +282,7 @@ class Trainer:
             restart,
         )
         self.start = start
-        self.inner = ppo.PPO(spec, config, terminate=False)
+        self.inner = ppo.PPO(spec, config, terminate=False, init="given" if start else "bc")
         self.rewards = RewardModel(spec, config, start.reward_fn if start else None)
         self.pool_steps = pool_steps
         self.begins = np.arange(iterations) * config.rounds // iterations
@@ -323,7 +318,7 @@ class Trainer:
         zeros, zero = jnp.zeros(count), jnp.zeros(())
         policy = self.inner.init(policy_key, task)
         if self.start:
-            policy = self.inner.begun(policy, self.start.policy(task))
+            policy = self.inner.with_policy(policy, self.start.policy(task))
         return State(
             policy=policy,
             reward=self.rewards.init(reward_key, self.start.reward(task) if self.start else None),

@@ -70,21 +70,21 @@ class PolicyConfig:
     log_std: float = setting(
         -2.0, "log-deviation of raw actions in the first round", low=MIN_LOG_STD, high=MAX_LOG_STD
     )
-    statistics: str = setting(
-        "demonstrations",
-        "what observations are standardised by: the demonstrations, or all seen so far",
-        choices=("demonstrations", "running"),
-    )
     bc_steps: int = setting(
         2400, "gradient steps of that cloning", unit="steps", low=1, high=10_000_000
     )
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(PolicyConfig):
+class TrainingConfig(PolicyConfig):
     """Settings of PPO, shared by every algorithm that trains its policy with it; each stands with
     its meaning, unit and range."""
 
+    statistics: str = setting(
+        "demonstrations",
+        "what observations are standardised by: the demonstrations, or all seen so far",
+        choices=("demonstrations", "running"),
+    )
     rounds: int = setting(
         128,
         "rounds; each is one rollout and the updates from it",
@@ -130,11 +130,6 @@ class Config(PolicyConfig):
     normalise_reward: bool = setting(
         True, "divide rewards by the running standard deviation of the discounted return"
     )
-    init: str = setting(
-        "bc",
-        "how the policy begins: a clone of the demonstrations, or random",
-        choices=("bc", "random"),
-    )
     policy_delay: int = setting(
         0,
         "rounds at the start in which the policy is held and only its value and a learned reward "
@@ -149,6 +144,17 @@ class Config(PolicyConfig):
         "start",
         low=0.0,
         high=100.0,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(TrainingConfig):
+    """Settings of PPO where the policy may begin without demonstrations."""
+
+    init: str = setting(
+        "bc",
+        "how the policy begins: a clone of the demonstrations, or random",
+        choices=("bc", "random"),
     )
 
 
@@ -207,12 +213,14 @@ class PPO:
       terminate: whether the world's `done` ends an episode. Algorithms that learn a reward pass
         False: if an end cut off all further reward, the reward's sign alone would decide whether
         the policy prefers to end its episodes.
+      init: how the policy begins: "bc", a clone of the demonstrations; "random"; or "given", random
+        until the caller replaces it (`with_policy`).
 
     Raises:
       BadInput: settings that contradict each other; one line with the nearest valid value.
     """
 
-    def __init__(self, spec: Spec, config: Config, terminate: bool = True):
+    def __init__(self, spec: Spec, config: TrainingConfig, *, init: str, terminate: bool = True):
         _check_bounds(config)
         if config.worlds * config.unroll % config.minibatches:
             rows = config.worlds * config.unroll
@@ -224,7 +232,7 @@ class PPO:
                 f"policy_delay={config.policy_delay} leaves none of rounds={config.rounds}; "
                 f"nearest: policy_delay={config.rounds - 1}"
             )
-        self.spec, self.config, self.terminate = spec, config, terminate
+        self.spec, self.config, self.terminate, self.start = spec, config, terminate, init
         self.policy = Policy(spec, config.hidden, log_std=config.log_std)
         self.value = MLP(tuple(config.value_hidden), 1, head_scale=1.0)
         self.steps_per_round = config.worlds * config.unroll
@@ -278,7 +286,7 @@ class PPO:
         shape = jax.ShapeDtypeStruct((self.spec.observation_size,), jnp.float32)
         statistics = running_statistics.init_state(shape)
         # A clone must keep the statistics that it was fitted with.
-        if config.statistics == "demonstrations" or config.init == "bc":
+        if config.statistics == "demonstrations" or self.start == "bc":
             rows = demos.observation.reshape(-1, self.spec.observation_size)
             statistics = running_statistics.update(statistics, rows, weights=demos.mask.reshape(-1))
         policy = self.policy.init(policy_key)
@@ -295,7 +303,7 @@ class PPO:
             round=jnp.int32(0),
             key=key,
         )
-        if config.init == "bc":
+        if self.start == "bc":
             policy = self._clone(state, task, fit_key)
             state = state.replace(weights={"policy": policy, "value": value}, reference=policy)
         return state
@@ -306,14 +314,14 @@ class PPO:
         weights = clone(
             self.policy, weights, self.inputs(state), task.demonstrations, self.config.bc_steps, key
         )
-        return self.policy.begun(weights)
+        return self.policy.with_log_std(weights)
 
-    def begun(self, state: State, params: PolicyParams) -> State:
+    def with_policy(self, state: State, params: PolicyParams) -> State:
         """The state with another initial policy, which is also the new reference.
 
         The policy keeps its own standardiser, and its `log_std` is reset to the initial value.
         """
-        weights = self.policy.begun(params.weights)
+        weights = self.policy.with_log_std(params.weights)
         statistics = dataclasses.replace(
             state.statistics, mean=params.inputs.mean, std=1.0 / params.inputs.scale
         )
@@ -403,7 +411,7 @@ class PPO:
         x, x_next = (
             view(self.inputs(state), o) for o in (batch.observation, batch.next_observation)
         )
-        if config.init != "random":  # distance of the policy from its start
+        if self.start != "random":  # distance of the policy from its start
             metrics["reference_kl"] = jnp.mean(
                 self.policy.kl(state.weights["policy"], state.reference, x)
             )
@@ -592,7 +600,7 @@ def clone(
     return {**weights, "net": net}
 
 
-def _check_bounds(config: Config) -> None:
+def _check_bounds(config: TrainingConfig) -> None:
     low, first, high = config.log_std_min, config.log_std, config.log_std_max
     if all(isinstance(bound, float) for bound in (low, first, high)) and not low <= first <= high:
         nearest = min(max(first, low), max(low, high))

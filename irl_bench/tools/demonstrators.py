@@ -153,7 +153,7 @@ class Training:
         if self.algo == "sac":
             soft = sac.SAC(spec, self.config, terminate=self.terminate)
             return soft, soft.update
-        inner = ppo.PPO(spec, self.config, terminate=self.terminate)
+        inner = ppo.PPO(spec, self.config, terminate=self.terminate, init="random")
 
         def one_round(state: ppo.State, dials: Any) -> tuple[ppo.State, dict[str, jax.Array]]:
             state, batch = inner.collect(state, dials)

@@ -326,7 +326,9 @@ class Rounds:
         """A call that computes the rollout of a round of `ppo` and nothing else, (state,
         transitions)."""
         inner = ppo.PPO(
-            self.spec, registry.config_of(registry.algorithm("ppo"), self.settings("ppo"))
+            self.spec,
+            registry.config_of(registry.algorithm("ppo"), self.settings("ppo")),
+            init="random",
         )
         run, state = jax.jit(jax.vmap(inner.collect, (0, None))), self.state("ppo")
         return lambda: run(state, self.dials)

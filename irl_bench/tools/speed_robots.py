@@ -19,7 +19,7 @@ from irl_bench.rl import ppo
 from irl_bench.tools.timing import in_turn
 
 SETTINGS = {
-    "init": "random", "statistics": "running", "unroll": 20, "episode_steps": 1000,
+    "statistics": "running", "unroll": 20, "episode_steps": 1000,
     "epochs": 4, "minibatches": 32, "hidden": (64, 64), "value_hidden": (64, 64),
     "discount": 0.97, "learning_rate": 3e-4, "entropy": 1e-2, "rounds": 1000,
 }  # fmt: skip
@@ -51,8 +51,8 @@ def robot_speed(env: str, worlds: int, repeats: int) -> dict[str, Any]:
       A row with steps/s, including the limit by arithmetic, and their ratios.
     """
     world = envs.make(env, backend="spring")
-    config = ppo.Config(**cast(Any, SETTINGS), worlds=worlds)
-    inner = ppo.PPO(Spec(world, 1000, 1, 1), config)
+    config = ppo.TrainingConfig(**cast(Any, SETTINGS), worlds=worlds)
+    inner = ppo.PPO(Spec(world, 1000, 1, 1), config, init="random")
     dials = jax.tree.map(jnp.float32, world.dials)
     task = Task(cast(Any, None), dials)  # no demonstrations, as nothing is imitated
     state = jax.jit(lambda key: inner.init(key, task))(jax.random.PRNGKey(0))
@@ -93,7 +93,7 @@ def robot_speed(env: str, worlds: int, repeats: int) -> dict[str, Any]:
     }
 
 
-def flops(observation: int, action: int, config: ppo.Config) -> float:
+def flops(observation: int, action: int, config: ppo.TrainingConfig) -> float:
     """Returns the number of multiplications and additions in the networks' matrix products of one
     round's updates; a backward pass counts as two forward passes.
 
@@ -139,7 +139,7 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
             delattr(owner, name)
 
 
-def brax_rate(env: str, config: ppo.Config, epochs: int) -> float:
+def brax_rate(env: str, config: ppo.TrainingConfig, epochs: int) -> float:
     """Returns steps/s of Brax's `ppo.train` at the same settings, without its evaluations, the
     median of `epochs` epochs after the first."""
     from brax import envs as brax_envs

@@ -146,11 +146,11 @@ def task_of(world=None, demos=4, steps=16):
     return Task(collect(world, KEY, demos, steps), world.dials)
 
 
-def judge_of(config, world=None, reads_actions=False):
+def judge_of(config, world=None, reads_actions=False, mixup=False):
     world = world or Line()
     network = Network((16,))
     logit = lambda p, s: network.apply({"params": p}, s.observation)
-    judge = Discriminator(Spec(world, 16, 4, 16), config, logit, reads_actions, 32)
+    judge = Discriminator(Spec(world, 16, 4, 16), config, logit, reads_actions, 32, mixup=mixup)
     return judge, network.init(KEY, jnp.zeros(3))["params"]
 
 
@@ -168,21 +168,21 @@ def taken(observation, action=None, ended=None):
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "mixup"),
     [
-        {},
-        {"mixup": True},
-        {"smoothing": 0.1},
-        {"penalty": 0.0},
-        {"penalty": 1.0, "penalty_norm": 0.0},
-        {"replay": 3},
+        ({}, False),
+        ({}, True),
+        ({"smoothing": 0.1}, False),
+        ({"penalty": 0.0}, False),
+        ({"penalty": 1.0, "penalty_norm": 0.0}, False),
+        ({"replay": 3}, False),
     ],
 )
-def test_a_discriminator_learns_to_tell_the_sides_apart(change):
+def test_a_discriminator_learns_to_tell_the_sides_apart(change, mixup):
     config = dataclasses.replace(
         Config(penalty=0.1, penalty_norm=0.0, disc_steps=200, disc_learning_rate=1e-2), **change
     )
-    judge, params = judge_of(config)
+    judge, params = judge_of(config, mixup=mixup)
     task = task_of()
     state = judge.init(params, task.demonstrations)
     far = taken(jnp.full((32, 3), 2.0))
@@ -323,7 +323,7 @@ def test_a_constant_discriminator_rewards_neither_living_nor_dying(form):
     config = gail.Config(
         **{**SMALL, "unroll": 32, "statistics": "running"}, init="random", reward=form
     )
-    inner = ppo.PPO(spec, config, terminate=False)
+    inner = ppo.PPO(spec, config, terminate=False, init="random")
     state = inner.init(KEY, Task(collect(world, KEY, 4, 8), world.dials))
     state, batch = inner.collect(state, world.dials)
     assert not batch.termination.any()
@@ -348,7 +348,7 @@ def test_an_absorbing_state_makes_ends_neutral(form, monkeypatch):
         reward=form,
         absorbing=True,
     )
-    inner = ppo.PPO(spec, config, terminate=True)
+    inner = ppo.PPO(spec, config, terminate=True, init="random")
     state = inner.init(KEY, Task(collect(world, KEY, 4, 8), world.dials))
     state, batch = inner.collect(state, world.dials)
     assert batch.termination.any()
@@ -469,7 +469,7 @@ def test_airl_reads_the_current_density_of_both_sides():
     _, metrics = jax.jit(learner.update)(state, task)
     from irl_bench.rl import ppo
 
-    inner = ppo.PPO(spec, airl.Config(**SMALL), terminate=False)
+    inner = ppo.PPO(spec, airl.Config(**SMALL), terminate=False, init="bc")
     demos = task.demonstrations
     x = view(inner.inputs(state.policy), demos.observation[:, :-1])
     density = inner.policy.log_prob(

@@ -48,7 +48,10 @@ def compared(algo, env, seeds, rounds):
     budget = budget_of(env, "default")
     spec = Spec(world, world.horizon, budget.demos, budget.demo_steps)
     config = ALGOS[algo].Config(**{**config_differences(env, algo, "default"), "rounds": rounds})
-    learner, inner = ALGOS[algo].make(spec, config), ppo.PPO(spec, config, terminate=False)
+    learner, inner = (
+        ALGOS[algo].make(spec, config),
+        ppo.PPO(spec, config, terminate=False, init="bc"),
+    )
     exact = maxent_irl.make(spec, maxent_irl.Config(rounds=8))
     transitions, start = world.transitions(), jnp.asarray(world.start, jnp.float32)
     states, actions = world.moves.shape

@@ -204,13 +204,13 @@ def test_the_policy_that_is_kept_is_the_best_by_its_own_reward(rate):
 
 def inner(state):
     """The policy of a state as it is."""
-    return ppo.PPO(spec_of(Windy()), rlhf.Config(**SMALL)).params(state.policy)
+    return ppo.PPO(spec_of(Windy()), rlhf.Config(**SMALL), init="bc").params(state.policy)
 
 
 def objective(learner, state, params):
     """By hand: mean learned reward of a mode less beta times the mean KL of its distance from
     the clone's."""
-    world, policy = Windy(), ppo.PPO(spec_of(Windy()), rlhf.Config(**SMALL)).policy
+    world, policy = Windy(), ppo.PPO(spec_of(Windy()), rlhf.Config(**SMALL), init="bc").policy
     see = lambda x: view(params.inputs, x)
     act = lambda x, key: (policy.mode(params.weights, see(x)),) * 2 + (jnp.zeros(len(x)),)
     _, batch = trainer.pool(spec_of(world), world.dials, act, 256, 32, 32, jax.random.PRNGKey(5))
@@ -247,7 +247,7 @@ def test_restart_returns_to_the_clone():
 
 def test_a_restarted_policy_is_pushed_by_no_earlier_update():
     _, states, _ = trained(rlhf, labels=60, policy_delay=0)
-    inner = ppo.PPO(spec_of(Windy()), rlhf.Config(**SMALL))
+    inner = ppo.PPO(spec_of(Windy()), rlhf.Config(**SMALL), init="bc")
     before = jax.tree.map(lambda x: x[0], states.policy)
     after = inner.restarted(before)
     adam = after.opt_state[1][0]
@@ -323,12 +323,10 @@ def test_noise_ranks_rollouts_of_drex_and_returns_those_of_trex():
 @pytest.mark.parametrize(
     ("module", "settings", "words"),
     [
-        (rlhf, {"init": "random"}, "init=bc"),
         (rlhf, {"segment": 64}, "segment=32"),
         (rlhf_iterated, {"labels": 64, "iterations": 5}, "labels=60"),
         (rlhf_iterated, {"labels": 20, "iterations": 5}, "labels=50"),
         (rlhf_iterated, {"labels": 80, "iterations": 8}, "iterations=6"),
-        (rlhf, {"queries": "disagreement"}, "--algo=rlhf_iterated"),
         (drex, {"pool_worlds": 30}, "pool_worlds=20"),
     ],
 )

@@ -44,7 +44,7 @@ def learnt(world, seeds=3, **settings):
 
 
 def values(learner_config, world, states, observation):
-    inner = ppo.PPO(Spec(world, world.horizon, 2, 4), learner_config)
+    inner = ppo.PPO(Spec(world, world.horizon, 2, 4), learner_config, init="random")
     value = lambda state: inner.values(state.weights, view(inner.inputs(state), observation))
     return np.asarray(jax.vmap(value)(states))
 
@@ -116,7 +116,8 @@ def test_loss_against_numpy():
     world = Line()
     inner = ppo.PPO(
         Spec(world, 16, 2, 4),
-        ppo.Config(hidden=(4,), value_hidden=(4,), init="random", minibatches=4),
+        ppo.Config(hidden=(4,), value_hidden=(4,), minibatches=4),
+        init="random",
     )
     rng = np.random.default_rng(1)
     batch = {
@@ -163,7 +164,7 @@ def test_loss_against_numpy():
 
 
 def test_tanh_gaussian_density_integrates_to_one():
-    policy = ppo.PPO(Spec(Line(), 16, 2, 4), ppo.Config(hidden=(4,), init="random")).policy
+    policy = ppo.PPO(Spec(Line(), 16, 2, 4), ppo.Config(hidden=(4,)), init="random").policy
     weights = {**policy.init(KEY), "log_std": jnp.array([-1.0, 0.5])}
     grid = np.tanh(np.linspace(-7, 7, 801))
     one, two = np.meshgrid(grid, grid, indexing="ij")
@@ -344,7 +345,7 @@ def test_an_episode_lingers_after_the_worlds_end():
                 "linger": linger,
             }
         )
-        inner = ppo.PPO(spec, config, terminate=False)
+        inner = ppo.PPO(spec, config, terminate=False, init="random")
         state = inner.init(KEY, Task(evaluation.collect(world, KEY, 2, 4), world.dials)).replace(
             worlds=start
         )
@@ -403,7 +404,7 @@ def test_schedules_end_where_they_should():
         "learning_rate": 0.0 + 1e-3,
         "learning_rate_end": 0.0,
     }
-    inner = ppo.PPO(Spec(world, 16, 2, 4), algo.Config(**config))
+    inner = ppo.PPO(Spec(world, 16, 2, 4), algo.Config(**config), init="random")
     gradient = {"w": jnp.ones(3)}
     opt_state = inner.transform.init(gradient)
     first, opt_state = inner.transform.update(gradient, opt_state)
@@ -414,6 +415,6 @@ def test_schedules_end_where_they_should():
 def test_impossible_settings_are_one_line():
     spec = Spec(Line(), 16, 2, 4)
     with pytest.raises(BadInput, match="log_std_min"):
-        ppo.PPO(spec, ppo.Config(log_std_min=0.0))
+        ppo.PPO(spec, ppo.Config(log_std_min=0.0), init="bc")
     with pytest.raises(BadInput, match="minibatches=7"):
-        ppo.PPO(spec, ppo.Config(minibatches=7))
+        ppo.PPO(spec, ppo.Config(minibatches=7), init="bc")
