@@ -2,10 +2,10 @@
 
 The program that writes `reference.json`:
 
-    python tests/integration/reference.py tests/integration/reference.json [FOLDER]
+    python tests/integration/reference.py tests/integration/reference.json [FOLDER [CASE ...]]
 
 It is run again only after a change that is meant to change numbers; with a folder of its runs, it
-goes on where it stopped. `test_reference.py` compares a run of today with it: a change that only
+goes on where it stopped. A case is an algorithm and a world, such as "bc chain". `test_reference.py` compares a run of today with it: a change that only
 moves code must not change a number. Learned parameters are stored as two figures of each leaf and
 seed, its norm and its product with a fixed random vector.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,11 +146,11 @@ def figures(leaf: np.ndarray) -> tuple[float, float]:
     return float(np.linalg.norm(leaf)), float(leaf.ravel() @ direction)
 
 
-def everything(folder: Path) -> dict[str, Any]:
+def everything(folder: Path, wanted: Sequence[str] = ()) -> dict[str, Any]:
     results = {}
     for env in (*WORLDS, *TABULAR):
         for case in CASES:
-            if not skipped(case, env):
+            if not skipped(case, env) and (not wanted or f"{case} {env}" in wanted):
                 results[f"{case} {env}"] = run(case, env, folder)
                 print(f"{case} {env}: done", file=sys.stderr, flush=True)
     return results
@@ -158,5 +159,5 @@ def everything(folder: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(sys.argv[2] if len(sys.argv) > 2 else scratch)
-        text = json.dumps(everything(folder), separators=(",", ":"), sort_keys=True)
+        text = json.dumps(everything(folder, sys.argv[3:]), separators=(",", ":"), sort_keys=True)
     Path(sys.argv[1]).write_text(text.replace('},"', '},\n"') + "\n")
