@@ -5,9 +5,11 @@ The program that writes `reference.json`:
     python tests/integration/reference.py tests/integration/reference.json [FOLDER [CASE ...]]
 
 It is run again only after a change that is meant to change numbers; with a folder of its runs, it
-goes on where it stopped. A case is an algorithm and a world, such as "bc chain". `test_reference.py` compares a run of today with it: a change that only
-moves code must not change a number. Learned parameters are stored as two figures of each leaf and
-seed, its norm and its product with a fixed random vector.
+goes on where it stopped. A case is an algorithm and a world, such as "bc chain".
+
+`test_reference.py` compares a run of today with it: a change that only moves code must not change a
+number. Learned parameters are stored as two figures of each leaf and seed, its norm and its product
+with a fixed random vector.
 """
 
 from __future__ import annotations
