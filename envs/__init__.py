@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
-from envs.names import nearest
+from envs.names import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from envs.core import World, dial, soundness
@@ -57,6 +57,10 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def names() -> tuple[str, ...]:
     """Returns the names that `make` accepts, in the order of the registry. MuJoCo Playground's
     worlds are not among them."""
@@ -90,9 +94,7 @@ def kind(name: str) -> type[World]:
     if name.startswith(PLAYGROUND):
         return importlib.import_module("envs.robots.playground").kind(name)
     if name not in WORLDS:
-        raise ValueError(
-            BROKEN.get(name, f"unknown world {name!r}; did you mean {nearest(name, WORLDS)!r}?")
-        )
+        raise ValueError(BROKEN.get(name, f"unknown world {name!r}; {did_you_mean(name, WORLDS)}"))
     module, attribute = WORLDS[name].split(":")
     return getattr(importlib.import_module(module), attribute)
 
@@ -140,9 +142,8 @@ def with_dials(world: World, **dials: Any) -> World:
     fields = dial_fields(world.dials)
     for name, value in dials.items():
         if name not in fields:
-            near = nearest(name, fields)
-            hint = f"; did you mean {near!r}?" if near else ": it has no dials"
-            raise ValueError(f"{world.name} has no dial {name!r}{hint}")
+            hint = did_you_mean(name, fields)
+            raise ValueError(f"{world.name} has no dial {name!r}; {hint}")
         low, high = (
             fields[name].metadata.get(end, edge)
             for end, edge in (("low", -math.inf), ("high", math.inf))

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-__all__ = ["nearest"]
+__all__ = ["did_you_mean", "nearest"]
+
+ALIKE = 0.6
+"""The least similarity, of difflib, at which a name may be a misspelling of another one."""
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
+def nearest(name: str, names: Iterable[str], least: float = 0.0) -> str:
     """Returns the member of `names` whose spelling is closest to `name`, ignoring case.
 
-    Returns "" if `names` is empty.
+    Returns "" if `names` is empty or, by difflib's measure, none is as similar as `least`.
     """
     originals: dict[str, str] = {}
     for known in names:
         originals.setdefault(str(known).lower(), known)
-    matches = difflib.get_close_matches(str(name).lower(), originals, 1, 0.0)
+    matches = difflib.get_close_matches(str(name).lower(), originals, 1, least)
     return originals[matches[0]] if matches else ""
+
+
+def did_you_mean(name: str, names: Iterable[str], spelt: Callable[[str], str] = repr) -> str:
+    """Returns how an error line about an unknown name ends: with the name that is probably meant
+    or, where none is alike, with all of them.
+
+    Args:
+      name: the unknown name.
+      names: the valid names.
+      spelt: how the line spells a valid name.
+    """
+    known = list(names)
+    if not known:
+        return "there are none"
+    near = nearest(name, known, ALIKE)
+    return f"did you mean {spelt(near)}?" if near else f"known are {', '.join(map(spelt, known))}"

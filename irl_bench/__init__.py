@@ -6,7 +6,8 @@
     figures = irl_bench.score(my_policy, "lane_keep")
     policy = irl_bench.load("runs/first", "bc", "chain", seed=0)
 
-The command line is `launch/sweep.py`; worlds are in the package `envs`.
+The command line is `irl-bench` or `python -m irl_bench`, in the repository also `launch/sweep.py`;
+worlds are in the package `envs`.
 """
 
 import importlib
@@ -64,4 +65,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted([*__all__, "__version__"])

@@ -3,6 +3,7 @@ elsewhere."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -66,7 +67,7 @@ def run(
       algo: names of algorithms, or `package.module:make`.
       env: names of worlds, or `package.module:factory`.
       policy: external policies, `package.module:act`.
-      mode: only these modes of the worlds; None: all.
+      mode: only these modes of the worlds; None: those that each algorithm runs in by default.
       seeds: number of seeds per algorithm, world and mode; None: that of the budget.
       first_seed: the first of them; it shifts every random stream.
       budget: "smoke", "default" or "full".
@@ -77,8 +78,8 @@ def run(
       episodes: evaluation episodes per seed; None: those of the budget.
       given: file or folder of an earlier run that provides a learned policy, a learned reward or
         people's comparisons to an algorithm.
-      demos_from: npz file or folder of a Minari dataset with demonstrations that replace those of
-        the world's expert.
+      demos_from: a file of demonstrations that replace those of the world's expert (npz, HDF5), or
+        the folder of a dataset (Minari, LeRobot, imitation).
       observation_only: withhold the demonstrations' actions.
       out: folder of the run, which also gets verdicts.json and report.html.
       tensorboard: also write TensorBoard files.
@@ -96,6 +97,9 @@ def run(
     runner.configure()
     if not isinstance(out, str | os.PathLike):
         raise BadInput(f"out={out!r} must be a folder's name; nearest: {Request.out!r}")
+    for name, value in (("observation_only", observation_only), ("tensorboard", tensorboard)):
+        if not isinstance(value, bool):
+            raise BadInput(f"{name}={value!r:.60} must be True or False; nearest: {name}=False")
     policies = [registry.POLICY + ref for ref in _list("policy", policy)]
     algos = _list("algo", algo)
     if policies and algos == list(Request.algo):
@@ -115,7 +119,7 @@ def run(
         given=given,
         demos_from=None if demos_from is None else str(demos_from),
         observation_only=observation_only,
-        settings=_nested(settings),
+        settings=_nested(settings, [*algos, *_list("env", env)]),
         out=str(out),
         tensorboard=tensorboard,
     )
@@ -180,6 +184,9 @@ def score(
         it.
     """
     runner.configure()
+    for name in dials.keys() & {"seed", *(run.__kwdefaults__ or ())}:
+        hint = "seeds or first_seed" if name == "seed" else "run, which trains algorithms"
+        raise BadInput(f"score() has no argument {name!r}; did you mean {hint}?")
     world, env = _world(world, dials)
     modes = tuple(world.modes)
     mode = modes[0] if mode is None else mode
@@ -312,11 +319,10 @@ def _world(world: str | World, dials: Mapping[str, float]) -> tuple[World, str]:
         notes = () if type(world).__module__.startswith("envs.") else registry.keeps_contract(world)
         result, name = registry.dialled(world, dials), world.name
     else:
-        hint = "irl_bench.score(policy, 'lane_keep')"
-        raise BadInput(
-            f"world must be a name or an envs.core.World, not {type(world).__name__}; nearest: "
-            f"{hint}"
-        )
+        is_class = isinstance(world, type) and issubclass(world, World)
+        hint = f"{world.__name__}()" if is_class else "irl_bench.score(policy, 'lane_keep')"
+        what = f"the class {world.__name__}" if is_class else type(world).__name__
+        raise BadInput(f"world must be a name or an envs.World, not {what}; nearest: {hint}")
     for line in notes:
         warnings.warn(line, stacklevel=3)
     return result, name
@@ -334,8 +340,11 @@ def _list(argument: str, names: Any) -> list[str]:
     return list(names)
 
 
-def _nested(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """{"bc": {"x": 1}, "bc.y": 2} -> {"bc": {"x": 1, "y": 2}}"""
+def _nested(settings: Mapping[str, Any], refs: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """{"bc": {"x": 1}, "bc.y": 2} -> {"bc": {"x": 1, "y": 2}}
+
+    Raises BadInput for anything else; `refs` are the call's algorithms and worlds.
+    """
     nested: dict[str, dict[str, Any]] = {}
     for name, value in settings.items():
         owner, dot, field = name.rpartition(".")
@@ -344,16 +353,25 @@ def _nested(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         elif isinstance(value, Mapping):
             nested.setdefault(name, {}).update(value)
         else:
-            guess = (
-                "seeds or first_seed"
-                if name == "seed"
-                else nearest(name, [*(run.__kwdefaults__ or ()), "algo", "env"])
-            )
-            raise BadInput(
-                f"run() has no argument {name!r}; did you mean {guess}? (Settings are given as "
-                f"{name}={{...}})"
-            )
+            raise BadInput(f"run() has no argument {name!r}; {_meant(name, value, refs)}")
     return nested
+
+
+def _meant(name: str, value: Any, refs: Sequence[str]) -> str:
+    """What a call with an unknown argument probably meant, in words."""
+    if name == "seed":
+        return "did you mean seeds or first_seed?"
+    for ref in refs:
+        for find in (registry.algorithm, registry.world):
+            with contextlib.suppress(BadInput):
+                owner = find(ref)
+                if name in owner.settings:
+                    return f"did you mean {owner.name}={{{name!r}: {value!r:.40}}}?"
+                if name == owner.name:
+                    known = next(iter(owner.settings), "setting")
+                    return f"settings are a dict; nearest: {name}={{{known!r}: ...}}"
+    near = nearest(name, [*(run.__kwdefaults__ or ()), "algo", "env"])
+    return f"did you mean {near}? (Settings are given as NAME={{{name!r}: ...}})"
 
 
 def _arguments(request: Request) -> dict[str, Any]:

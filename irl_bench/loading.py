@@ -70,7 +70,7 @@ def load(
     functions are cached on disk.
 
     Args:
-      run: the folder of a sweep or of `launch/train.py`; of a study, one of its parts.
+      run: the folder of `irl-bench sweep` or `train`; of a study, one of its parts.
       algo: the algorithm; not needed where only one has trained.
       env: the world; not needed where there is only one.
       seed: of the training; by default the run's first.
@@ -98,7 +98,7 @@ def load(
     width = entry["settings"]["width"]
     path = artifacts.path_of(folder, entry["cells"][(chosen - first) // width])
     if not path.exists():
-        raise BadInput(f"{path} is missing; the same sweep command makes it")
+        raise BadInput(f"{path} is missing; run the same sweep command to compute it")
     artifact = artifacts.read(path, ("policy",))
     loaded = registry.world(
         artifact.env, {**entry["settings"]["options"], **entry["settings"]["dials"]}
@@ -191,7 +191,7 @@ def _entry(folder: Path, algo: str | None, env: str | None, mode: str | None) ->
         hint = (
             f"{folder / parts[0]}, a part of it"
             if parts
-            else "the folder of a sweep or of launch/train.py"
+            else "the folder of irl-bench sweep or irl-bench train"
         )
         raise BadInput(
             f"{folder} is not the folder of a run: it holds no plan.json; nearest: {hint}"
@@ -199,7 +199,7 @@ def _entry(folder: Path, algo: str | None, env: str | None, mode: str | None) ->
     entries = [entry for entry in plan["entries"] if entry["rounds"]]
     if not entries:
         raise BadInput(
-            f"{folder} holds nothing that was trained; nearest: launch/train.py --out={folder}"
+            f"{folder} holds nothing that was trained; nearest: irl-bench train --out={folder}"
         )
     for name, asked in (("algo", algo), ("env", env), ("mode", mode)):
         there = list(dict.fromkeys(entry[name] for entry in entries))

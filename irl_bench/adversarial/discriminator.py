@@ -56,8 +56,8 @@ class Config:
     smoothing: float = setting(0.0, "label smoothing: labels are 1 - s and s", low=0.0, high=0.49)
     replay: int = setting(
         0,
-        "rounds whose steps are negatives, the current one included; 0: all steps of the current "
-        "round alone",
+        "size of the replay memory of negatives in rounds, including the current one; 0: no "
+        "memory, all steps of the current round",
         unit="rounds",
         low=0,
         high=10_000,
@@ -65,8 +65,8 @@ class Config:
     mask_failure: bool = setting(True, "hide the world's failure flags from the discriminator")
     absorbing: bool = setting(
         False,
-        "restart a training episode where the world says done; its remaining steps count as steps "
-        "in one absorbing state, whose reward is learned like any other",
+        "restart a training episode at the world's done and count its remaining steps as steps in "
+        "an absorbing state with a learned reward",
     )
 
 
@@ -221,7 +221,7 @@ class State(struct.PyTreeNode):
 
 
 def kept(state: State, absorbing: jax.Array | None) -> dict[str, Any]:
-    """The params of a learned reward, as they are stored.
+    """Returns the params of the learned reward in the form in which they are stored.
 
     Args:
       state: the discriminator's.
@@ -243,7 +243,7 @@ class Discriminator:
       logit: a function of standardised steps.
       reads_actions: whether the logit reads actions.
       rows_per_round: n, rows of the policy in a round.
-      stays: the number of steps in the absorbing state that follow one that leads there.
+      stays: number of absorbing steps counted for each step that enters the absorbing state.
       mixup: whether the loss is taken at mixtures of an expert's and a policy's row, with mixed
         labels (Zhang et al. 2018, arXiv 1710.09412).
     """
@@ -285,13 +285,13 @@ class Discriminator:
         """
         if self.reads_actions and demos.action is None:
             raise BadInput(
-                "its discriminator reads actions, which these demonstrations lack; nearest: "
-                "--gail.inputs=state"
+                "the discriminator reads actions, but these demonstrations have none; nearest: "
+                "--algo=gail --gail.inputs=state"
             )
         if demos.mask.shape[1] < 2:
             raise BadInput(
-                "a discriminator reads steps with their successors, so one step is too few; "
-                "nearest: 2 steps"
+                "a discriminator needs pairs of consecutive steps, but these demonstrations have "
+                "one step each; nearest: 2 steps"
             )
         inputs = standardiser(
             demos.observation.reshape(-1, self.spec.observation_size),

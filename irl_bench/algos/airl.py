@@ -41,8 +41,8 @@ class Config(trainer.Config):
     discount: float = setting(0.9, "gamma", low=0.0, high=1.0)
     replay: int = setting(
         40,
-        "rounds whose steps are negatives, the current one included; 0: all steps of the current "
-        "round alone",
+        "size of the replay memory of negatives in rounds, including the current one; 0: no "
+        "memory, all steps of the current round",
         unit="rounds",
         low=0,
         high=10_000,
@@ -51,8 +51,8 @@ class Config(trainer.Config):
     log_std_max: float = setting(-2.5, "upper bound of log_std", low=MIN_LOG_STD, high=MAX_LOG_STD)
     policy_delay: int = setting(
         10,
-        "rounds at the start in which the policy is frozen and only its value and the "
-        "discriminator are fitted",
+        "rounds at the start in which the policy is frozen; only the value network and the "
+        "discriminator are trained",
         unit="rounds",
         low=0,
         high=10**6,

@@ -38,7 +38,7 @@ class Config(rlhf.TeacherConfig, reward_model.Config, ppo.PolicyConfig):
     begins: int = setting(32, "states that rollouts begin in", low=1, high=65536)
     warm: int = setting(
         200,
-        "the clone reaches these states within so many steps",
+        "each of these states is reached after 0 to warm - 1 steps of the clone",
         unit="steps",
         low=1,
         high=100_000,
@@ -47,7 +47,8 @@ class Config(rlhf.TeacherConfig, reward_model.Config, ppo.PolicyConfig):
 
 
 def _shared(config: Config) -> dict[str, Any]:
-    """The settings that RLHF has too; its others never matter, since no policy is trained."""
+    """Returns the settings shared with RLHF. The other settings of RLHF have no effect here,
+    because no policy is trained."""
     names = {field.name for field in dataclasses.fields(rlhf.Config)}
     return {name: value for name, value in vars(config).items() if name in names}
 

@@ -1,5 +1,5 @@
-"""D-REX: a clone with more noise drives worse, so the noise ranks its rollouts and no teacher is
-needed.
+"""D-REX: more action noise makes a clone worse, so the noise level ranks its rollouts and no
+teacher is needed.
 
 Two rollouts of the clone form a pair if their probabilities of a random action differ by at least
 `margin`; the one with less noise wins. A reward of the state is fitted to snippets of such pairs

@@ -1,5 +1,5 @@
-"""Generative adversarial imitation learning: a policy learns to be mistaken for the expert by a
-discriminator.
+"""Generative adversarial imitation learning: the policy is trained until a discriminator cannot
+tell its steps from the expert's.
 
     max_D E_expert[log D] + E_policy[log(1 - D)],   policy: PPO on a reward that grows with D
                                                  Ho and Ermon 2016 (arXiv 1606.03476), algorithm 1
@@ -37,8 +37,8 @@ class Config(trainer.Config):
     # policies did.
     replay: int = setting(
         40,
-        "rounds whose steps are negatives, the current one included; 0: all steps of the current "
-        "round alone",
+        "size of the replay memory of negatives in rounds, including the current one; 0: no "
+        "memory, all steps of the current round",
         unit="rounds",
         low=0,
         high=10_000,
@@ -47,8 +47,8 @@ class Config(trainer.Config):
     log_std_max: float = setting(-2.0, "upper bound of log_std", low=MIN_LOG_STD, high=MAX_LOG_STD)
     policy_delay: int = setting(
         5,
-        "rounds at the start in which the policy is frozen and only its value and the "
-        "discriminator are fitted",
+        "rounds at the start in which the policy is frozen; only the value network and the "
+        "discriminator are trained",
         unit="rounds",
         low=0,
         high=10**6,

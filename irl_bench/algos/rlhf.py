@@ -34,7 +34,7 @@ from irl_bench.rollouts.experience import Act
 
 @dataclasses.dataclass(frozen=True)
 class TeacherConfig(trainer.PoolConfig):
-    """Settings of who compares what, and how often."""
+    """Settings of the teacher and of the rollouts that it compares."""
 
     labels: int = setting(
         1000,
@@ -107,7 +107,7 @@ def from_people(spec: Spec, config: Config) -> Learner:
     donor = spec.donor
     if donor is None or donor.algo != PEOPLE:
         raise BadInput(
-            "teacher=human takes comparisons; nearest: --given=FOLDER of launch/label.py"
+            "teacher=human takes comparisons; nearest: --given=FOLDER of irl-bench label"
         )
     facts = donor.config
     config = dataclasses.replace(
@@ -163,11 +163,11 @@ def asking(
     restart: bool = False,
     kind: str = "uniform",
 ) -> trainer.Trainer:
-    """Returns the trainer that `train` makes a learner of. Arguments and errors are the same."""
+    """Returns the trainer behind `train`. Takes the same arguments and raises the same errors."""
     if config.labels % iterations:
         near = max(config.labels // iterations, 10) * iterations
         raise BadInput(
-            f"labels={config.labels} cannot be shared by {iterations} iterations; nearest: "
+            f"labels={config.labels} is not a multiple of iterations={iterations}; nearest: "
             f"labels={near}"
         )
     count = config.labels // iterations

@@ -1,5 +1,5 @@
-"""RLHF in iterations: the labels are spent in equal shares, each on rollouts of the policy of that
-time.
+"""Iterated RLHF: the labels are split equally over the iterations, and each share compares rollouts
+of the current policy.
 
 The number of labels is that of `rlhf`. Behaviour with which the policy exploits the reward in one
 iteration is compared in the next, and the reward is fitted to all answers so far.

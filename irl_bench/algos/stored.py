@@ -1,5 +1,5 @@
-"""A policy that an earlier run has learned, unchanged, to see how it does under other dials. It
-learns nothing."""
+"""A policy learned in an earlier run, used unchanged, for example to evaluate it under other
+dials."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A freshly initialised policy: the level that a curve must beat before its slope means anything.
-It learns nothing."""
+"""A policy with random weights. Its level is the baseline: the slope of a learner that is no better
+than this policy means nothing."""
 
 from __future__ import annotations
 

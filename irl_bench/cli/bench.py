@@ -7,7 +7,6 @@ python launch/bench.py --what=worlds,horizons,seeds,learners,vmapped_learners,ro
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -84,7 +83,7 @@ def main(values: flags.FlagValues) -> None:
 
     folder = ROOT / "benchmarks" if PAGE.exists() else Path("benchmarks")
     if values.what:
-        process.configure(devices=len(os.sched_getaffinity(0)))
+        process.configure(devices=process.cores())
         jax.config.update("jax_enable_compilation_cache", False)  # a first call is a cold one
         counts = [int(count) for count in values.worlds]
         record = speed.measure(values.what, values.env, counts, values.steps, values.repeats)

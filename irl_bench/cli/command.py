@@ -10,12 +10,26 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 import envs
+from envs.names import ALIKE, did_you_mean, nearest
 from irl_bench import algos
-from irl_bench.cli.flags import BIG, DEFAULTS, NUMBERS, SWITCHES, SYNONYMS, TEXTS, Owner, flags_of
+from irl_bench.cli import absl_errors
+from irl_bench.cli.absl_errors import dashed
+from irl_bench.cli.flags import (
+    BIG,
+    DEFAULTS,
+    EXAMPLES,
+    NUMBERS,
+    SWITCHES,
+    SYNONYMS,
+    TEXTS,
+    TRAIN,
+    Owner,
+    flags_of,
+)
 from irl_bench.core.quantities import REFERENCES
-from irl_bench.core.settings import BadInput, Setting, nearest
+from irl_bench.core.settings import BadInput, Setting
 from irl_bench.plan.presets import default_worlds
-from irl_bench.plan.references import NAME, POLICY, REFERENCE, problem_with
+from irl_bench.plan.references import NAME, POLICY, REFERENCE, in_folder, problem_with
 from irl_bench.plan.request import Request
 
 if TYPE_CHECKING:  # it draws, and what draws is slow to import
@@ -45,14 +59,17 @@ class Command:
     """Numbers of demonstrations of the study."""
     owners: Sequence[Owner] = ()
     """Algorithms and worlds whose settings `help` prints."""
+    name: str = "sweep"
+    """The command whose flags `help` prints: sweep or train."""
 
 
-def parse(argv: Sequence[str], program: str = "launch/sweep.py") -> Command:
+def parse(argv: Sequence[str], program: str = "launch/sweep.py", command: str = "sweep") -> Command:
     """Returns the command that `argv` spells.
 
     Args:
       argv: the program's name and its arguments.
       program: the program's name in the report.
+      command: sweep or train, which has other defaults and takes one algorithm.
 
     Raises:
       BadInput: a flag, name or value is unknown, repeated, out of range or misplaced.
@@ -66,11 +83,15 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py") -> Command:
                 f"{argument.partition('=')[0]} is not supported: it would hide spelling mistakes; "
                 "leave it out"
             )
+    first = flags_of(())
     try:
-        first = flags_of(())
         first(list(argv), known_only=True)
+        if command == "train":
+            argv = _of_train(argv, first)
+            first = flags_of(())
+            first(list(argv), known_only=True)
     except (flags.Error, ValueError) as error:
-        raise BadInput(str(error)) from None
+        raise _plain(error, first) from None
     chosen, chosen_study = _chosen(first), None
     if first["experiment"].value is not None:
         from irl_bench.studies import study
@@ -89,12 +110,16 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py") -> Command:
     except flags.UnrecognizedFlagError as error:
         raise BadInput(_unknown(str(error.flagname), values, owners)) from None
     except (flags.Error, ValueError) as error:
-        raise BadInput(str(error)) from None
+        raise _plain(error, values) from None
     if stray:
-        raise BadInput(
-            f"stray argument {stray[0]!r}: every option is a flag; nearest: "
-            f"--{nearest(stray[0].lstrip('-'), values)}"
-        )
+        raise BadInput(f"stray argument {stray[0]!r}: every option is a flag; {_meant(stray[0])}")
+    for flag in ("demos_from", "given", "reward"):
+        source: str | None = values[flag].value
+        if source is not None and not source.strip():
+            raise BadInput(
+                f"--{flag}= is empty: a file or folder is needed; nearest: "
+                f"--{flag}={EXAMPLES[flag]}"
+            )
     settings: dict[str, dict[str, Any]] = {}
     for owner in owners:
         for name in owner.settings:
@@ -107,7 +132,7 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py") -> Command:
     if reward is not None:
         if source is not None or "ppo" not in chosen["algo"]:
             raise BadInput(
-                "--reward is for ppo and stands instead of --given; nearest: --algo=ppo --reward="
+                "--reward applies to ppo only and replaces --given; nearest: --algo=ppo --reward="
                 + reward
             )
         if settings.setdefault("ppo", {}).setdefault("reward", "learned") != "learned":
@@ -120,8 +145,8 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py") -> Command:
         numbers = {**chosen_study.sizes[numbers.get("budget", DEFAULTS.budget)], **numbers}
         if source is not None:
             raise BadInput(
-                f"--experiment={chosen_study.name} takes nothing of an earlier run; nearest: leave "
-                "out --given"
+                f"--experiment={chosen_study.name} takes nothing from an earlier run; nearest: "
+                "leave out --given"
             )
     demos: tuple[int, ...] = numbers.pop("demos", None) or ()
     if len(demos) > 1 and (chosen_study is None or chosen_study.fixed):
@@ -153,7 +178,53 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py") -> Command:
         study=chosen_study,
         demos=demos,
         owners=[owner for owner in owners if owner.settings],
+        name=command,
     )
+
+
+def _plain(error: Exception, values: flags.FlagValues) -> BadInput:
+    """The error for what absl does not accept. An error that is one already stays as it is."""
+    if isinstance(error, BadInput):
+        return error
+    offered = {name: values[name] for name in values}
+    return BadInput(absl_errors.plain(error, offered, EXAMPLES))
+
+
+def _meant(argument: str) -> str:
+    """The end of the error line about an argument that is no flag."""
+    for flag, registered in (("algo", algos.ALGORITHMS), ("env", envs.WORLDS)):
+        if argument in registered:
+            return f"nearest: --{flag}={argument}"
+    return absl_errors.for_stray(argument, (*TEXTS, *NUMBERS, *SWITCHES))
+
+
+def _of_train(argv: Sequence[str], values: flags.FlagValues) -> list[str]:
+    """The arguments of `train` with its defaults.
+
+    Args:
+      argv: the program's name and its arguments.
+      values: the flags that they set.
+
+    Raises:
+      BadInput: the flags ask for more than the training of one algorithm.
+    """
+    for flag, why in (
+        ("experiment", "a study is no single training"),
+        ("policy", "a given policy is not trained"),
+    ):
+        if values[flag].value is not None:
+            asked = f"--{flag}={values[flag].value}"
+            raise BadInput(f"{asked}: {why}; nearest: irl-bench sweep {asked}")
+    algo = values["algo"].value or ""
+    if "," in algo:
+        raise BadInput(
+            f"--algo={algo}: one at a time here; nearest: --algo={algo.partition(',')[0]}"
+        )
+    asked = {flag for flag in values if values[flag].value is not None}
+    if asked & {"list", "describe"} or ("help" in asked and not asked & {"algo", "env"}):
+        return list(argv)
+    added = [f"--{flag}={value}" for flag, value in TRAIN.items() if flag not in asked]
+    return [*argv[:1], *added, *argv[1:]]
 
 
 def _of_study(study: Study, values: flags.FlagValues, chosen: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,7 +232,9 @@ def _of_study(study: Study, values: flags.FlagValues, chosen: Mapping[str, Any])
     BadInput for algorithms that the study does not allow."""
     for name in ("policy", "mode", "reward"):
         if values[name].value is not None:
-            raise BadInput(f"--{name} is not for studies; nearest: leave it out, or --experiment")
+            raise BadInput(
+                f"--{name} cannot be combined with --experiment; nearest: leave out one of the two"
+            )
     defaults = {"algo": study.algo, "env": study.env}
     asked = {name: chosen[name] for name in defaults if values[name].value is not None}
     if study.fixed and set(asked.get("algo", defaults["algo"])) != set(defaults["algo"]):
@@ -177,8 +250,11 @@ def _chosen(values: flags.FlagValues) -> dict[str, Any]:
     policies = tuple(POLICY + ref for ref in _names("policy", values["policy"].value) or ())
     for ref in policies:
         if not REFERENCE.fullmatch(ref.removeprefix(POLICY)):
+            text = ref.removeprefix(POLICY)
+            near = in_folder(text, "policy")
             raise BadInput(
-                f"--policy: {ref.removeprefix(POLICY)!r} is not of the form package.module:act"
+                f"--policy: {text!r} is not of the form package.module:act"
+                + (f"; nearest: --policy={near}" if near else "")
             )
     asked = _names("algo", values["algo"].value)
     chosen = {
@@ -205,8 +281,11 @@ def _names(flag: str, text: str | None) -> tuple[str, ...] | None:
     parts = tuple(part.strip() for part in text.split(","))
     for part in parts:
         if not part or not NAME.fullmatch(part.replace(":", "")):
+            kind = {"algo": "algorithm", "env": "world", "policy": "policy"}.get(flag)
+            near = in_folder(part, kind) if kind else ""
             raise BadInput(
                 f"--{flag}={text}: {part!r} is not a name (letters, digits, '.', '_', '-')"
+                + (f"; nearest: --{flag}={near}" if near else "")
             )
         if parts.count(part) > 1:
             raise BadInput(
@@ -259,10 +338,8 @@ def _unknown(flag: str, values: flags.FlagValues, owners: Sequence[Owner]) -> st
     for known in owners:
         if dot and known.name == owner:
             what = "dial" if hasattr(known, "world") else "setting"
-            guess = nearest(field, known.settings)
-            return f"--{flag}: {owner} has no {what} {field!r}; " + (
-                f"did you mean --{owner}.{guess}?" if guess else "it has none"
-            )
+            hint = did_you_mean(field, known.settings, lambda name: f"--{owner}.{name}")
+            return f"--{flag}: {owner} has no {what} {field!r}; {hint}"
     if dot and owner in algos.ALGORITHMS:
         return (
             f"--{flag} is given but {owner} is not in the sweep; add it to --algo or leave the "
@@ -273,5 +350,9 @@ def _unknown(flag: str, values: flags.FlagValues, owners: Sequence[Owner]) -> st
             f"--{flag} is given but {owner} is not in the sweep; add it to --env or leave the "
             "flag out"
         )
-    meant = SYNONYMS.get(flag.lower()) or (nearest(flag, values),)
-    return f"unknown flag --{flag}; did you mean {' or '.join(f'--{name}' for name in meant)}?"
+    owning = [f"{known.name}.{flag}" for known in owners if flag in known.settings]
+    near = nearest(flag, values, ALIKE)
+    meant = SYNONYMS.get(flag.lower()) or owning or ([near] if near else [])
+    if meant:
+        return f"unknown flag --{flag}; did you mean {' or '.join(map(dashed, meant))}?"
+    return f"unknown flag --{flag}; {did_you_mean(flag, (*TEXTS, *NUMBERS, *SWITCHES), dashed)}"

@@ -39,10 +39,13 @@ def define() -> None:
     )
     flags.DEFINE_bool("terminate", True, "end training episodes at a fall")
     flags.DEFINE_float(
-        "penalty", 0.0, "what PPO maximises is lowered by this in failed steps", lower_bound=0.0
+        "penalty", 0.0, "subtracted from PPO's reward in failed steps", lower_bound=0.0
     )
     flags.DEFINE_integer(
-        "every", 200_000, "environment steps between two evaluations, about", lower_bound=1
+        "every",
+        200_000,
+        "approximate number of environment steps between two evaluations",
+        lower_bound=1,
     )
     flags.DEFINE_list("qualities", ["expert"], "what is shipped: expert, 75, 50, 25")
     flags.DEFINE_bool(
@@ -70,6 +73,7 @@ def main(values: flags.FlagValues) -> None:
     """Does what the flags ask for."""
     import envs
     from envs.demonstrators import QUALITIES
+    from envs.names import did_you_mean
     from envs.robots import locomotion
     from irl_bench.core import folders
     from irl_bench.core.settings import BadInput, nearest, parsed
@@ -118,7 +122,7 @@ def main(values: flags.FlagValues) -> None:
     if values.env not in known and not values.env.startswith(envs.PLAYGROUND):
         why = (
             envs.BROKEN.get(values.env)
-            or f"no robot {values.env!r}; did you mean {nearest(values.env, known)!r}?"
+            or f"no robot {values.env!r}; {did_you_mean(values.env, known)}"
         )
         raise BadInput(f"--env: {why}")
     if values.algo not in demonstrators.ALGORITHMS:
@@ -189,7 +193,8 @@ def main(values: flags.FlagValues) -> None:
     else:
         if values.env == "lane_keep" and "expert" in values.qualities:
             raise BadInput(
-                "--ship: the car's expert is a law, not a network; nearest: --qualities=75,50,25"
+                "--ship: the expert of lane_keep is a control law, not a network; nearest: "
+                "--qualities=75,50,25"
             )
         for card in demonstrators.ship(
             training, out, tuple(values.qualities), command(values, training.world)

@@ -1,5 +1,5 @@
-"""Writes a world's demonstrations as npz or Minari, and checks files in any layout of
-docs/reference/demonstration-files.md.
+"""Writes a world's demonstrations as npz or Minari, and checks files in any layout of the page
+'Demonstration files' of the documentation.
 
 python launch/demos.py --env=lane_keep --demos=20 --out=demos/lane_keep.npz
 # a Minari dataset, its folder
@@ -20,7 +20,9 @@ from irl_bench.cli import program
 
 def define() -> None:
     """The command's flags."""
-    flags.DEFINE_string("env", "lane_keep", "a registered world")
+    flags.DEFINE_string(
+        "env", "lane_keep", "world: a name from sweep --list or package.module:factory"
+    )
     flags.DEFINE_list("world", [], "NAME=VALUE, dials and options of the world")
     flags.DEFINE_integer("demos", 50, "episodes", lower_bound=1)
     flags.DEFINE_integer(
@@ -38,8 +40,8 @@ def define() -> None:
     flags.DEFINE_string(
         "check",
         None,
-        "read this file or folder (docs/reference/demonstration-files.md), say what it holds, and "
-        "end",
+        "read this file or folder (npz, HDF5, Minari, LeRobot or imitation), say what it holds, "
+        "and exit",
     )
 
 
@@ -47,11 +49,11 @@ def main(values: flags.FlagValues) -> None:
     """Does what the flags ask for."""
     import dataclasses
 
+    from irl_bench.core import folders
     from irl_bench.core.settings import BadInput, parsed
     from irl_bench.plan import registry
     from irl_bench.rollouts.evaluation import record
     from irl_bench.running import process
-    from irl_bench.storage import layouts
     from irl_bench.storage.demonstrations import check_new, read, summary, write_minari, write_npz
 
     process.configure()
@@ -59,18 +61,25 @@ def main(values: flags.FlagValues) -> None:
         values.env, parsed("world", values.world, registry.world(values.env).settings)
     )
     world = loaded.world
-    if values.check:
-        facts = summary(read(values.check, world))
+    if values.check is not None:
+        if not values.check.strip():
+            raise BadInput("--check= is empty; nearest: --check=demos.npz")
+        facts = summary(read(values.check, world, values.env))
+        ignored = facts.pop("ignored")
         print(", ".join(f"{name} {value}" for name, value in facts.items()))
+        if ignored:
+            print(f"ignored: {', '.join(ignored)}")
         return
     if not values.out:
-        raise BadInput(f"--out is needed; nearest: --out=demos/{values.env}.npz")
+        raise BadInput(f"--out is needed; nearest: --out=demos/{world.name}.npz")
     registry.need_expert(loaded)
-    out = layouts.place(values.out)
+    out = folders.expand(values.out)
     npz = out.suffix.lower() == ".npz"
     if not npz and values.observation_only:
         raise BadInput(f"--observation_only is for npz; nearest: --out={out}.npz")
-    if not npz:
+    if npz:
+        program.check_file("out", out, "demos.npz")
+    else:
         check_new(out)
     recording = record(
         world, values.seed, values.demos, values.steps or world.horizon, values.noise

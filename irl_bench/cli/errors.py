@@ -10,13 +10,15 @@ import os
 import sys
 from collections.abc import Callable
 
+from irl_bench.cli.spelling import called
 from irl_bench.core.exits import BAD_INPUT, UNWRITTEN
 
 
 def complain(error: Exception | str) -> None:
-    """Prints an error as one line on stderr, without unprintable characters."""
+    """Prints an error as one line on stderr, without unprintable characters, in which commands are
+    spelled as this program was called."""
     text = "".join(c if c.isprintable() or c.isspace() else "?" for c in str(error))
-    text = " ".join(text.split())
+    text = called(" ".join(text.split()))
     if len(text) > 600:
         text = f"{text[:250]} ... {text[-300:]}"
     print(f"error: {text}", file=sys.stderr)

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from absl import flags
 
-from irl_bench.core.settings import Setting, show
+from irl_bench.core.settings import Setting
 from irl_bench.plan.presets import BUDGETS
 from irl_bench.plan.request import Request
 from irl_bench.studies import STUDIES
@@ -24,22 +24,24 @@ TEXTS = {
     ),
     "env": (
         "worlds, separated by commas: names from --list or package.module:factory",
-        f"{','.join(DEFAULTS.env)}; lane_keep for algorithms that drive by themselves; "
-        "grid,coarse_lane for maxent_irl",
+        f"{','.join(DEFAULTS.env)}; lane_keep for gail, airl, ppo, sac, stored and algorithms that "
+        "learn from comparisons; grid,coarse_lane for maxent_irl",
     ),
     "policy": (
-        "policies trained elsewhere, package.module:act; without --algo nothing else is run",
+        "externally trained policies, package.module:act; without --algo only they and the "
+        "references run",
         None,
     ),
     "experiment": ("a study of several sweeps: " + " or ".join(STUDIES), None),
     "mode": (
         "only these modes of the worlds, separated by commas",
-        "as in the table of the experiment",
+        "a world's first mode, the world as it is; bc also in the mode recoverable, if a world has "
+        "it, and in all modes of chain",
     ),
     "horizons": ("'auto' or increasing horizons T [steps], separated by commas", "auto"),
     "demos_from": (
-        "demonstrations to use instead of the world's expert's: FILE.npz or a Minari dataset's "
-        "folder",
+        "demonstrations from a file instead of the world's expert: an npz or HDF5 file, or the "
+        "folder of a Minari, LeRobot or imitation dataset",
         None,
     ),
     "given": (
@@ -47,10 +49,36 @@ TEXTS = {
         "judged)",
         None,
     ),
-    "reward": ("the same for ppo, and --ppo.reward=learned", None),
+    "reward": ("learned reward for ppo; short for --given=RUN --ppo.reward=learned", None),
     "out": ("folder of the run; the same folder again adds what is missing", DEFAULTS.out),
-    "describe": ("print an algorithm's or world's settings and end", None),
+    "describe": ("print the settings of an algorithm or world, and exit", None),
 }
+TRAIN = {"algo": "airl", "seeds": "5"}
+"""Flags whose defaults in `train` differ from those in `sweep`."""
+TEXTS_OF_TRAIN = {
+    "algo": ("the algorithm: a name from --list or package.module:make", TRAIN["algo"]),
+    "env": (
+        TEXTS["env"][0],
+        f"lane_keep; {','.join(DEFAULTS.env)} for bc and dagger; grid,coarse_lane for maxent_irl",
+    ),
+}
+"""Flags that `train` explains otherwise."""
+NOT_OF_TRAIN = ("policy", "experiment")
+"""Flags of `sweep` that `train` does not take."""
+EXAMPLES = {
+    "algo": ",".join(DEFAULTS.algo),
+    "env": ",".join(DEFAULTS.env),
+    "policy": "package.module:act",
+    "experiment": next(iter(STUDIES)),
+    "mode": "recoverable",
+    "horizons": "auto",
+    "demos_from": "demos.npz",
+    "given": DEFAULTS.out,
+    "reward": DEFAULTS.out,
+    "out": DEFAULTS.out,
+    "describe": DEFAULTS.algo[0],
+}
+"""A value of each flag in TEXTS, for error lines."""
 NUMBERS = {
     setting.name: setting
     for setting in (
@@ -74,7 +102,7 @@ NUMBERS = {
             "T_max",
             int,
             1000,
-            "longest horizon; by default the world's",
+            "longest horizon",
             unit="steps",
             low=2,
             high=10**6,
@@ -83,11 +111,12 @@ NUMBERS = {
     )
 }
 SWITCHES = {
-    "list": "print the algorithms, worlds and budgets there are and end",
-    "dry_run": "print the plan, what of it is done and the expected time, and end; writes nothing",
+    "list": "list algorithms, worlds, studies and budgets, and exit",
+    "dry_run": "print the plan, the cells already done and the expected time, and exit; writes "
+    "nothing",
     "observation_only": "withhold the demonstrations' actions from the algorithms",
     "tensorboard": "also write TensorBoard files to OUT/tensorboard",
-    "help": "print this text and end",
+    "help": "print this help and exit",
 }
 
 
@@ -177,18 +206,25 @@ def flags_of(owners: Iterable[Owner]) -> flags.FlagValues:
     return values
 
 
-def options() -> list[tuple[str, str]]:
-    """Returns (flag, description) of every flag of the sweep."""
+def options(command: str = "sweep") -> list[tuple[str, str]]:
+    """Returns (flag, description) of every flag of `sweep` or `train`."""
+    texts, defaults = (
+        {**TEXTS},
+        {"budget": DEFAULTS.budget, "first_seed": "0", "T_max": "the world's"},
+    )
+    if command == "train":
+        texts = {
+            name: TEXTS_OF_TRAIN.get(name, text)
+            for name, text in TEXTS.items()
+            if name not in NOT_OF_TRAIN
+        }
+        defaults |= TRAIN
     rows = [
         (f"--{name}=...", f"{help}; default: {default or 'none'}")
-        for name, (help, default) in TEXTS.items()
+        for name, (help, default) in texts.items()
     ]
     for name, setting in NUMBERS.items():
-        default = (
-            show(setting.default)
-            if name in ("budget", "first_seed")
-            else "by world and budget, see --describe"
-        )
+        default = defaults.get(name, "by world and budget, see --describe")
         rows.append((f"--{name}=...", f"{setting.help} ({setting.range}); default: {default}"))
     rows += [(f"--{name}", help) for name, help in SWITCHES.items()]
     return rows

@@ -27,10 +27,10 @@ def define() -> None:
     flags.DEFINE_integer(
         "demos",
         64,
-        "demonstrations that the clone, whose rollouts are shown, is fitted to",
+        "number of demonstrations that the clone is trained on; its rollouts are shown",
         lower_bound=1,
     )
-    flags.DEFINE_integer("demo_steps", 512, "their length", lower_bound=2)
+    flags.DEFINE_integer("demo_steps", 512, "length of a demonstration [steps]", lower_bound=2)
     flags.DEFINE_integer("steps", 500, "length of the clone's rollouts", lower_bound=2)
     flags.DEFINE_integer("seed", 0, "of demonstrations, clone, rollouts and pairs", lower_bound=0)
     flags.DEFINE_integer(
@@ -92,7 +92,7 @@ def main(values: flags.FlagValues) -> None:
         serving.serve_forever()
     except KeyboardInterrupt:
         count = f"{len(labelling.answers)} of {len(labelling.pairs)}"
-        print(f"\n{count} answered; the same command goes on")
+        print(f"\n{count} answered; run the same command to resume")
     finally:
         serving.server_close()
 

@@ -21,9 +21,9 @@ COMMANDS = {
 
 def main() -> NoReturn:
     """Runs `irl-bench COMMAND [FLAGS]` and ends the process."""
+    from envs.names import did_you_mean
     from irl_bench import __version__
     from irl_bench.cli.errors import BAD_INPUT, complain
-    from irl_bench.core.settings import nearest
 
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name == "--version":
@@ -33,11 +33,11 @@ def main() -> NoReturn:
         print("usage: irl-bench COMMAND [--FLAG=VALUE ...]\n")
         for command, text in COMMANDS.items():
             print(f"  {command:<13} {text}")
-        print("\nirl-bench COMMAND --help explains a command; irl-bench sweep --list shows what "
-              "there is.")  # fmt: skip
+        print("\nirl-bench COMMAND --help explains a command; irl-bench sweep --list lists "
+              "algorithms, worlds and studies.")  # fmt: skip
         sys.exit(0 if name else BAD_INPUT)
     if name not in COMMANDS:
-        complain(f"no command {name!r}; did you mean {nearest(name, COMMANDS)!r}?")
+        complain(f"no command {name!r}; {did_you_mean(name, COMMANDS)}")
         sys.exit(BAD_INPUT)
     sys.argv = [f"irl-bench {name}", *sys.argv[2:]]
     start(name)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
 from absl import app, flags, logging
 
-from irl_bench.cli import errors
+from irl_bench.cli import absl_errors, errors
+from irl_bench.cli.spelling import called
 from irl_bench.core.exits import BAD_INPUT
 
 HELP = frozenset({"--help", "-h", "--helpfull"})
@@ -33,18 +36,25 @@ def start(
     define()
     if HELP & set(sys.argv[1:]):
         text = [called(module.__doc__ or ""), flags.FLAGS.module_help(module)]
-        print(*filter(None, text), sep="\n")
-        sys.exit(0)
+        # Inside `guarded`, since a reader such as `head` may close the pipe.
+        sys.exit(errors.guarded(lambda: print(*filter(None, text), sep="\n", flush=True)))
     errors.check_jax()
 
     def parse(argv: list[str]) -> list[str]:
+        offered = {flag.name: flag for flag in flags.FLAGS.get_flags_for_module(module)}
         try:
             stray = flags.FLAGS(argv)[1:]
-        except flags.Error as error:
-            errors.complain(error)
+        except (flags.Error, ValueError) as error:
+            errors.complain(absl_errors.plain(error, offered))
+            sys.exit(BAD_INPUT)
+        problem = absl_errors.not_finite(offered)
+        if problem:
+            errors.complain(problem)
             sys.exit(BAD_INPUT)
         if len(stray) > arguments:
-            errors.complain(f"stray argument {stray[arguments]!r}: every option is a flag")
+            hint = absl_errors.for_stray(stray[arguments], offered)
+            why = "every option is a flag" if offered else "one folder at a time"
+            errors.complain(f"stray argument {stray[arguments]!r}: {why}; {hint}")
             sys.exit(BAD_INPUT)
         return argv
 
@@ -56,23 +66,32 @@ def start(
     raise AssertionError("app.run ends the program")
 
 
+def check_file(flag: str, path: Path, example: str) -> None:
+    """Raises BadInput unless a file can be written at `path`, so that no work is lost for a wrong
+    flag. Writes nothing that stays.
+
+    Args:
+      flag: the flag with which the message begins.
+      path: of the file, which may exist. Missing folders are made when it is written.
+      example: a name that the file may have.
+    """
+    from irl_bench.core.settings import BadInput
+
+    if path.is_dir():
+        raise BadInput(f"--{flag}={path} is a folder; nearest: --{flag}={path / example}")
+    try:
+        above = next(folder for folder in path.parents if folder.exists())
+        if path.exists():
+            with path.open("ab"):
+                pass
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except OSError as error:
+        raise BadInput(
+            f"--{flag}={path} cannot be written ({error.strerror}); nearest: --{flag}={example}"
+        ) from None
+
+
 def remaining(values: flags.FlagValues) -> list[str]:
     """Returns the positional arguments."""
     return list(values(sys.argv)[1:])
-
-
-def called(text: str) -> str:
-    """Returns a help text in which commands are spelled as this program was called."""
-    if not sys.argv[0].startswith("irl-bench"):
-        return text
-    return (
-        text.replace("python launch/expert.py", "irl-bench demonstrator")
-        .replace("python launch/", "irl-bench ")
-        .replace(".py ", " ")
-    )
-
-
-def name_of(command: str) -> str:
-    """Returns a command's name in the report: `irl-bench NAME` or `launch/NAME.py`."""
-    installed = sys.argv[0].startswith("irl-bench")
-    return f"irl-bench {command}" if installed else f"launch/{command}.py"

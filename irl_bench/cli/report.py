@@ -24,7 +24,7 @@ def main(values: flags.FlagValues) -> None:
 
     arguments = program.remaining(values)
     if not arguments:
-        raise BadInput("the folder of a run is needed; nearest: launch/report.py runs/sweep")
+        raise BadInput("the folder of a run is needed; nearest: irl-bench report runs/sweep")
     folder = folders.expand(arguments[0])
     if (folder / study.INDEX).exists():
         study.rebuild(folder)

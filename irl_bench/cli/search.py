@@ -2,8 +2,7 @@
 one program.
 
 python launch/search.py --algo=gail --space=learning_rate:1e-4:1e-3:log,penalty:0.1:10:log
---candidates=8 python launch/search.py --algo=airl --grid=learning_rate:1e-4/2e-4,discount:0.9/0.95
---set=rounds=60 --out=runs/airl.json
+python launch/search.py --algo=airl --grid=learning_rate:1e-4/2e-4,discount:0.9/0.95 --set=rounds=60
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from absl import flags
 
+from envs.names import did_you_mean
 from irl_bench.cli import program
 
 if TYPE_CHECKING:
@@ -26,8 +26,15 @@ if TYPE_CHECKING:
 
 def define() -> None:
     """The command's flags."""
-    flags.DEFINE_string("algo", "gail", "a registered algorithm")
-    flags.DEFINE_string("env", "lane_keep", "a registered world")
+    flags.DEFINE_string(
+        "algo", "gail", "algorithm: a name from sweep --list or package.module:make"
+    )
+    flags.DEFINE_string(
+        "env",
+        None,
+        "world: a name from sweep --list or package.module:factory; by default lane_keep, of "
+        "maxent_irl grid",
+    )
     flags.DEFINE_list("space", [], "NAME:LOW:HIGH:log or NAME:LOW:HIGH:linear, drawn at random")
     flags.DEFINE_list("grid", [], "NAME:VALUE/VALUE/..., every combination; instead of --space")
     flags.DEFINE_list("set", [], "NAME=VALUE, settings that all candidates have in common")
@@ -43,58 +50,65 @@ def define() -> None:
     )
     flags.DEFINE_integer("episodes", 64, "evaluation episodes per seed", lower_bound=1)
     flags.DEFINE_string(
-        "out", "runs/search.json", "JSON file of all candidates and what they ended as"
+        "out", "runs/search.json", "JSON file with all candidates and their results"
     )
 
 
 def points(
-    values: flags.FlagValues, settings: Mapping[str, Setting]
+    values: flags.FlagValues, settings: Mapping[str, Setting], example: str
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Returns the candidates {name: float32[C]}, and the settings that they share.
+
+    Args:
+      values: the command's flags.
+      settings: of the algorithm.
+      example: a valid item of --space.
 
     Raises BadInput, in one line, for an unknown setting or an invalid value.
     """
     import numpy as np
 
-    from irl_bench.core.settings import BadInput, nearest, parsed
+    from irl_bench.core.settings import BadInput, parsed, show
     from irl_bench.tools import search
 
-    def known(name: str) -> Setting:
+    def number(item: str, name: str, text: str) -> Any:
+        """The value of a setting in an item of a flag."""
         if name not in settings:
-            raise BadInput(
-                f"{values.algo} has no setting {name!r}; did you mean {nearest(name, settings)!r}?"
-            )
-        return settings[name]
-
-    def number(name: str, text: str) -> Any:
-        if known(name).kind is not float:
-            raise BadInput(
-                f"{name} is no number that can be searched; nearest: --set={name}={text}"
-            )
-        return known(name).parse(text)
+            numbers = [known for known, setting in settings.items() if setting.kind is float]
+            hint = did_you_mean(name, numbers)
+            raise BadInput(f"{item}: {values.algo} has no setting {name!r}; {hint}")
+        setting = settings[name]
+        if setting.kind is not float:
+            near = f"--set={name}={text or show(setting.default)}"
+            raise BadInput(f"{item}: {name} is no number that can be searched; nearest: {near}")
+        try:
+            return setting.parse(text)
+        except ValueError as error:
+            raise BadInput(f"{item}: {name} {error}") from None
 
     common = parsed("set", values.set, settings)
     if bool(values.space) == bool(values.grid):
-        raise BadInput(
-            "one of --space and --grid is needed; nearest: --space=learning_rate:1e-4:1e-3:log"
-        )
-    if values.grid:
-        lists = {
-            name: texts.split("/")
-            for name, _, texts in (item.partition(":") for item in values.grid)
-        }
-        axes = {name: [number(name, text) for text in texts] for name, texts in lists.items()}
+        raise BadInput(f"one of --space and --grid is needed; nearest: --space={example}")
+    axes: dict[str, list[float]] = {}
+    for item in values.grid:
+        name, _, texts = item.partition(":")
+        axes[name] = [number(f"--grid={item}", name, text) for text in texts.split("/")]
+    if axes:
         columns = np.array(list(itertools.product(*axes.values())), np.float32).T
         return dict(zip(axes, columns, strict=True)), common
     space = {}
     for item in values.space:
         parts = item.split(":")
         if len(parts) != 4 or parts[3] not in ("log", "linear"):
-            raise BadInput(f"--space={item}: it must be NAME:LOW:HIGH:log or NAME:LOW:HIGH:linear")
-        low, high = number(parts[0], parts[1]), number(parts[0], parts[2])
+            raise BadInput(
+                f"--space={item}: it must be NAME:LOW:HIGH:log or :linear; nearest: "
+                f"--space={example}"
+            )
+        low, high = (number(f"--space={item}", parts[0], text) for text in parts[1:3])
         if not low < high or (parts[3] == "log" and low <= 0):
             raise BadInput(
-                f"--space={item}: the ends must increase, and be positive on a log scale"
+                f"--space={item}: the ends must increase, and be positive on a log scale; nearest: "
+                f"--space={example}"
             )
         space[parts[0]] = (low, high, parts[3])
     return search.candidates(space, values.candidates, values.first_seed), common
@@ -103,31 +117,41 @@ def points(
 def main(values: flags.FlagValues) -> None:
     """Does what the flags ask for."""
     from irl_bench.core import folders
+    from irl_bench.core.settings import BadInput
     from irl_bench.plan import registry
-    from irl_bench.plan.presets import budget_of, config_differences
+    from irl_bench.plan.presets import budget_of, config_differences, default_worlds
     from irl_bench.running import process
+    from irl_bench.storage.files import write_atomic
     from irl_bench.tools import search
 
     process.configure()
-    settings = registry.algorithm(values.algo).settings
-    numbers, common = points(values, settings)
+    out = folders.expand(values.out)
+    program.check_file("out", out, "search.json")
+    algorithm = registry.algorithm(values.algo)
+    example = search.example(algorithm)
+    if not example:
+        raise BadInput(
+            f"--algo={values.algo}: it has no numbers to search; nearest: one of "
+            f"{', '.join(search.searchable())}"
+        )
+    env = values.env or default_worlds((values.algo,), ("lane_keep",))[0]
+    numbers, common = points(values, algorithm.settings, example)
     record = search.search(
         values.algo,
-        values.env,
+        env,
         numbers,
-        settings={**config_differences(values.env, values.algo, "default"), **common},
+        settings={**config_differences(env, values.algo, "default"), **common},
         seeds=range(values.first_seed, values.first_seed + values.seeds),
         demos=values.demos,
-        demo_steps=values.demo_steps or budget_of(values.env, "default").demo_steps,
+        demo_steps=values.demo_steps or budget_of(env, "default").demo_steps,
         episodes=values.episodes,
     )
-    out = folders.expand(values.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(record, indent=1) + "\n")
     for row in record["candidates"]:
         numbers = " ".join(f"{name}={value:.4g}" for name, value in row["settings"].items())
         returns = (f"{a:.4g}->{b:.4g}" for a, b in zip(row["before"]["return"], row["return"]))
         print(numbers, "level", *(f"{level:.4f}" for level in row["level"]), "return", *returns)
+    sys.stdout.flush()  # the table is there even if the file cannot be written
+    write_atomic(out, (json.dumps(record, indent=1) + "\n").encode())
     print(f"stored: {out}")
 
 

@@ -10,7 +10,7 @@ from absl import app, flags, logging
 
 from irl_bench.cli import errors
 from irl_bench.cli.command import Command, parse
-from irl_bench.cli.program import name_of
+from irl_bench.cli.spelling import name_of
 from irl_bench.core import folders
 from irl_bench.core.exits import BAD_INPUT, INTERRUPTED
 from irl_bench.core.settings import BadInput
@@ -19,12 +19,12 @@ TEXTS_ALONE = frozenset({"--help", "-h", "--list"})
 """Flags that print text alone. They need no device, so JAX is not imported for them."""
 
 
-def start() -> NoReturn:
-    """Runs the command and ends the process."""
+def start(name: str = "sweep") -> NoReturn:
+    """Runs the command, `sweep` or `train`, and ends the process."""
     folders.cache()
     if not TEXTS_ALONE & set(sys.argv):
         _prepare()
-    app.run(main, flags_parser=parse_or_exit)
+    app.run(main, flags_parser=lambda argv: parse_or_exit(argv, name))
     raise AssertionError("app.run ends the program")
 
 
@@ -46,19 +46,20 @@ def _interrupted(number: int, frame: Any) -> NoReturn:
     """Ends the process at a signal that arrives while no cells run."""
     del frame
     print(
-        f"{signal.Signals(number).name}: stopped; finished cells are stored: run me again",
+        f"{signal.Signals(number).name}: stopped; finished cells are stored, run the same command "
+        "to resume",
         file=sys.stderr,
     )
     sys.exit(INTERRUPTED)
 
 
-def parse_or_exit(argv: list[str]) -> Command:
-    """Returns the parsed command; bad input ends the process."""
+def parse_or_exit(argv: list[str], name: str = "sweep") -> Command:
+    """Returns the parsed command, `sweep` or `train`; bad input ends the process."""
     logging.set_verbosity(logging.WARNING)
     # absl asks that its own flags be parsed (--pdb and the like), though they are not offered.
     flags.FLAGS(argv[:1])
     try:
-        return parse(argv, name_of("sweep"))
+        return parse(argv, name_of("sweep"), name)
     except BadInput as error:
         errors.complain(error)
         sys.exit(BAD_INPUT)
@@ -83,7 +84,7 @@ def carry_out(command: Command) -> None:
     from irl_bench.cli import texts
 
     if command.help:
-        print(texts.usage(command.owners))
+        print(texts.usage(command.owners, command.name))
     elif command.describe is not None:
         print(texts.describe(command.describe))
     elif command.dry_run:

@@ -3,32 +3,52 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import envs
+from envs.names import did_you_mean
 from irl_bench import algos
 from irl_bench.cli.flags import Owner, options
-from irl_bench.cli.program import called
-from irl_bench.core.settings import BadInput, Setting, nearest, show
+from irl_bench.cli.spelling import called
+from irl_bench.core.settings import BadInput, Setting, show
 from irl_bench.core.text import aligned
 from irl_bench.plan.presets import BUDGETS, budget_of, config_differences
-from irl_bench.plan.references import POLICY, REFERENCE
+from irl_bench.plan.references import POLICY, REFERENCE, in_folder
 
 if TYPE_CHECKING:
     from irl_bench.plan.registry import Algorithm, LoadedWorld
 
 
-def usage(owners: Sequence[Owner]) -> str:
-    """Returns the text of `--help`: the flags of the sweep, and the settings of `owners`."""
-    lines = [
+TITLES = {
+    "sweep": (
         "Does regret grow like T² or like T? Runs algorithms on worlds and prints a verdict for "
         "each.",
         "",
         "  python launch/sweep.py --algo=bc,dagger --env=chain,lane_keep --seeds=20 --budget=smoke "
         "--out=runs/first",
+    ),
+    "train": (
+        "Trains one algorithm and evaluates it. The policy and, if the algorithm learns one, the "
+        "reward of each seed stay in OUT/learned.",
         "",
-        *aligned(options()),
+        "  python launch/train.py --algo=airl --env=lane_keep --seeds=5 --out=runs/airl",
+        "  python launch/train.py --algo=ppo --reward=runs/airl --lane_keep.friction=0.6 "
+        "--out=runs/again",
+    ),
+}
+"""Command -> how its help begins."""
+
+
+def usage(owners: Sequence[Owner], command: str = "sweep") -> str:
+    """Returns the text of `--help` of `sweep` or `train`: its flags, and the settings of
+    `owners`."""
+    lines = [
+        *TITLES[command],
+        "",
+        *aligned(options(command)),
         "",
         "Settings of algorithms and dials of worlds are flags too: --OWNER.NAME=VALUE, as "
         "--bc.learning_rate=1e-3.",
@@ -36,12 +56,12 @@ def usage(owners: Sequence[Owner]) -> str:
     for owner in owners:
         lines += _wrapped(f"--{owner.name}.", owner.settings)
     if not owners:
-        lines += ["--help with --algo and --env lists theirs."]
+        lines += ["Combine --help with --algo and --env to list their settings."]
     lines += [
         "--describe=OWNER prints them with unit, default, valid values and meaning.",
         "",
-        "Exit status: 0 done, 2 bad input, 74 a result cannot be written, 75 interrupted (the same "
-        "command goes on).",
+        "Exit status: 0 done, 2 bad input, 74 a result cannot be written, 75 interrupted (run the "
+        "same command to resume).",
     ]
     return called("\n".join(lines))
 
@@ -58,18 +78,46 @@ def describe(name: str) -> str:
     if name in algos.ALGORITHMS or name.startswith(POLICY):
         return _describe_algorithm(registry.algorithm(name))
     if not REFERENCE.fullmatch(name):
+        here = in_folder(name)
         everything = [*algos.ALGORITHMS, *envs.WORLDS]
-        raise BadInput(
-            f"--describe={name}: no such algorithm or world; did you mean "
-            f"{nearest(name, everything)!r}?"
-        )
+        hint = f"did you mean {here!r}?" if here else did_you_mean(name, everything)
+        raise BadInput(f"--describe={name}: no such algorithm or world; {hint}")
     try:
         return _describe_world(registry.world(name))
-    except BadInput as no_world:
-        try:
-            return _describe_algorithm(registry.algorithm(name))
-        except BadInput:
-            raise no_world from None
+    except BadInput:
+        needed = _needed(name)
+        if not needed:  # it is called as a world is, or could not be loaded at all
+            raise
+    if OF_POLICIES & needed and not {"spec", "config"} & needed:
+        raise BadInput(
+            f"--describe={name}: it is a policy, which has no settings; nearest: --policy={name}"
+        )
+    return _describe_algorithm(registry.algorithm(name))
+
+
+OF_POLICIES = frozenset({"observation", "obs", "carry", "params", "key", "rng"})
+"""Arguments by which a policy is told from an algorithm."""
+
+
+def _needed(ref: str) -> set[str]:
+    """The arguments without a default of the function `package.module:attribute`; none if it could
+    not be loaded."""
+    from irl_bench.plan.host import HostPolicy
+
+    module, _, attribute = ref.partition(":")
+    function = getattr(sys.modules.get(module), attribute, None)
+    if isinstance(function, HostPolicy):
+        return {"observation"}
+    try:
+        parameters = inspect.signature(function).parameters.values()  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return set()
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return {
+        parameter.name
+        for parameter in parameters
+        if parameter.kind in positional and parameter.default is parameter.empty
+    }
 
 
 def _describe_world(loaded: LoadedWorld) -> str:

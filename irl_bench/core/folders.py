@@ -19,10 +19,8 @@ def expand(path: str | Path) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        near = str(path).partition("/")[2] or "."
-        raise BadInput(
-            f"{path}: no home folder is known for '~' (HOME is not set); nearest: {near}"
-        ) from None
+        home = str(path).partition("/")[0]
+        raise BadInput(f"{path}: there is no home folder {home}; nearest: the full path") from None
 
 
 @functools.cache

@@ -11,7 +11,8 @@ REFERENCES = ("expert", "untrained")
 """Algorithms that are part of every sweep. Regret is measured against `expert`; `untrained` gives
 the level of a policy that has learned nothing. The theory makes no claim about either."""
 INPUT_LIMIT = 10.0
-"""Standardised inputs of a network are clipped to [-INPUT_LIMIT, INPUT_LIMIT]."""
+"""Standardised inputs of a network are clipped to [-INPUT_LIMIT, INPUT_LIMIT]: a feature that
+hardly ever varies has a huge scale."""
 COUNTS = ("episodes", "on_steps", "on_to_off", "off_steps", "off_to_on")
 """Counts over all evaluation episodes of a seed: episodes, steps on and off the demonstrations'
 distribution, and transitions between the two."""

@@ -1,5 +1,5 @@
-"""Settings: a number's meaning, unit and valid range stand beside its default, and every value is
-checked against them.
+"""Settings: each one declares default, meaning, unit and valid range in one place, and every value
+is checked against the range.
 
     @dataclasses.dataclass(frozen=True)
     class Config:
@@ -20,7 +20,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from envs.names import nearest
+from envs.names import did_you_mean, nearest
 
 __all__ = ["BadInput", "Setting", "nearest", "parsed", "setting", "settings_of", "whole"]
 
@@ -52,19 +52,27 @@ def setting(
       choices: the valid values of a str.
 
     Raises:
-      TypeError: the default is of another type, or a str has no choices.
-      BadInput: the default breaks its own range.
+      BadInput: the default is of another type or breaks its own range, or a str has no choices.
     """
     metadata = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices}
-    Setting.make("default", default, metadata).check(default)
+    Setting.make(f"{help!r}", default, metadata).check(default)
     return dataclasses.field(default=default, metadata=metadata)
 
 
 def settings_of(config: type | None) -> dict[str, Setting]:
-    """Returns the settings of a `Config` class by name, in the order of its fields; {} for None."""
+    """Returns the settings of a `Config` class by name, in the order of its fields; {} for None.
+
+    Raises BadInput for a field that cannot be a setting.
+    """
     if config is None:
         return {}
-    return {f.name: Setting.make(f.name, f.default, f.metadata) for f in dataclasses.fields(config)}
+    settings: dict[str, Setting] = {}
+    for field in dataclasses.fields(config):
+        default = field.default
+        if default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        settings[field.name] = Setting.make(field.name, default, field.metadata)
+    return settings
 
 
 def whole(name: str, value: Any, low: int) -> int:
@@ -101,7 +109,7 @@ def parsed(flag: str, items: Iterable[str], settings: Mapping[str, Setting]) -> 
     for name, equal, text in (item.partition("=") for item in items):
         if not equal or name not in settings:
             raise BadInput(
-                f"--{flag}={name}: no such setting; did you mean {nearest(name, settings)}=...?"
+                f"--{flag}={name}: no such setting; {did_you_mean(name, settings, lambda known: f'{known}=...')}"
             )
         try:
             values[name] = settings[name].parse(text)
@@ -127,17 +135,22 @@ class Setting:
     def make(cls, name: str, default: Any, metadata: Mapping[str, Any]) -> Setting:
         """Makes a setting from a dataclass field's default and metadata.
 
-        Raises TypeError for a default of a type that no flag can hold, and for a str without
+        Raises BadInput for a default of a type that no flag can hold, and for a str without
         choices.
         """
         kind = cast("type[Any]", type(default))
-        if kind not in (bool, int, float, str, tuple):
-            raise TypeError(
-                f"setting {name}: a default must be a bool, int, float, str or tuple of ints, not "
-                f"{default!r}"
+        whole_tuple = kind is tuple and all(type(part) is int for part in default)
+        if kind not in (bool, int, float, str) and not whole_tuple:
+            given = "no default" if default is dataclasses.MISSING else f"{default!r:.60}"
+            raise BadInput(
+                f"setting {name}: its default must be a bool, int, float, str or tuple of ints, "
+                f"not {given}; nearest: setting(0.0, {name!r})"
             )
         if kind is str and not metadata.get("choices"):
-            raise TypeError(f"setting {name}: a str needs choices")
+            raise BadInput(
+                f"setting {name}: a str needs choices; nearest: setting({default!r}, ..., "
+                f"choices=({default!r},))"
+            )
         known = {f.name for f in dataclasses.fields(cls)} - {"name", "kind", "default"}
         facts: dict[str, Any] = {"help": "", **{k: v for k, v in metadata.items() if k in known}}
         return cls(name, kind, default, **facts)
@@ -190,8 +203,9 @@ class Setting:
             return truth[text.lower()]
         if self.kind is tuple:
             # 64x32: a flag that is a list itself cannot hold 64,32.
-            parts = [part for part in text.replace("x", ",").split(",") if part.strip()]
-            return self.check(tuple(self._number(part, int) for part in parts))
+            return self.check(
+                tuple(self._number(part, int) for part in text.replace("x", ",").split(","))
+            )
         return self.check(self._number(text, self.kind))
 
     def _number(self, text: str, kind: type) -> Any:

@@ -1,4 +1,4 @@
-"""Shapes and types of arrays, checked where a program asks for it.
+"""Runtime checks of array shapes and types, enabled by an environment variable.
 
 `@checked` compares arguments and results with their jaxtyping annotations while a function is
 traced, if the environment variable IRL_BENCH_CHECK_SHAPES is set and beartype is installed. The
@@ -21,7 +21,8 @@ CHECKED = bool(os.environ.get("IRL_BENCH_CHECK_SHAPES"))
 
 
 def checked(function: _Function) -> _Function:
-    """`function` with its annotations checked at every call, if `CHECKED`; else as it is."""
+    """Returns `function` wrapped in a check of its annotations if CHECKED is set, else
+    unchanged."""
     if not CHECKED:
         return function
     beartype = importlib.import_module("beartype").beartype

@@ -1,4 +1,4 @@
-"""The data that worlds, learners and the runner exchange."""
+"""Data types that worlds, learners and the runner exchange."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """All that is static: shapes and the world's class. Any change requires a new compilation."""
+    """Static data of a learner: sizes, the world's class and the donor. A change requires a new
+    compilation."""
 
     world: World
     """The world. Its dials are placeholders: a task brings the values that count."""

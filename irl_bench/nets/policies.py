@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from brax.training.acme.running_statistics import RunningStatisticsState
 from flax import struct
 
+from irl_bench.core.quantities import INPUT_LIMIT
 from irl_bench.core.types import Spec
 
 ATANH_EDGE = 1.0 - 1e-3
@@ -24,9 +25,6 @@ MIN_LOG_STD, MAX_LOG_STD = -5.0, 1.0
 """Bounds of a policy's log-standard deviation."""
 CONSTANT = 1e-5
 """A feature whose standard deviation is at or below this counts as constant."""
-OBSERVATION_LIMIT = 10.0
-"""`view` clips standardised observations to +-OBSERVATION_LIMIT: a feature that hardly ever varies
-has a huge scale."""
 
 Weights: TypeAlias = Any
 """A tree of network weights, as `init` of its network returns it."""
@@ -76,8 +74,8 @@ def standardised_by(statistics: RunningStatisticsState) -> Standardiser:
 
 
 def view(inputs: Standardiser, observation: jax.Array) -> jax.Array:
-    """Standardised observations, clipped to +-OBSERVATION_LIMIT; float32[..., O]."""
-    return jnp.clip(inputs(observation), -OBSERVATION_LIMIT, OBSERVATION_LIMIT)
+    """Standardised observations, clipped to +-INPUT_LIMIT; float32[..., O]."""
+    return jnp.clip(inputs(observation), -INPUT_LIMIT, INPUT_LIMIT)
 
 
 class MLP(nn.Module):

@@ -28,7 +28,7 @@ class Data(struct.PyTreeNode):
 
 
 class PolicyParams(struct.PyTreeNode):
-    """Everything that acting needs."""
+    """Parameters of a policy: network weights and input standardiser."""
 
     weights: Weights
     """Of the policy's network."""

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from envs.core import World
+from envs.names import did_you_mean
 from irl_bench import algos
 from irl_bench.core.cell import CellSpec
 from irl_bench.core.handover import Part
@@ -90,7 +91,7 @@ def build(request: Request) -> Plan:
     """
     request = checked(request)
     if not request.algo:
-        raise BadInput(f"no algorithm is given; known are {', '.join(algos.ALGORITHMS)}")
+        raise BadInput(f"no algorithm is given ({', '.join(algos.ALGORITHMS)}); nearest: bc")
     refs = dict.fromkeys((*request.algo, *REFERENCES))
     algorithms = {ref: registry.algorithm(ref) for ref in refs}
     worlds = {ref: registry.world(ref) for ref in dict.fromkeys(request.env)}
@@ -114,8 +115,8 @@ def build(request: Request) -> Plan:
         records[env] = _record(request, resolved_world)
     if request.given is not None and not any(isinstance(x, Artifact) for x in inputs.values()):
         raise BadInput(
-            f"{request.given} is given, but {', '.join(request.algo)} takes nothing; nearest: "
-            f"--algo=ppo --reward={request.given}"
+            f"{request.given} is given, but {', '.join(request.algo)} takes nothing from an "
+            f"earlier run; nearest: --algo=ppo --reward={request.given}"
         )
     horizons = request.horizons if isinstance(request.horizons, str) else tuple(request.horizons)
     return Plan(
@@ -157,7 +158,7 @@ def _resolve_world(request: Request, env: str, loaded: LoadedWorld) -> _World:
     loaded = registry.world(env, values)
     registry.need_expert(loaded)
     budget = presets.budget_of(env, request.budget)
-    file = _demonstrations(request, loaded.world)
+    file = _demonstrations(request, loaded)
     asked = {
         name: value
         for name in ("seeds", "demos", "demo_steps", "episodes")
@@ -283,12 +284,14 @@ def _check_owners(
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise BadInput(
-            f"two algorithms or worlds of the sweep are called {twice[0]!r}; rename one's module"
+            f"two algorithms or worlds of the sweep are called {twice[0]!r}; nearest: rename the "
+            "module of one"
         )
     for name in request.settings:
         if name not in names:
             raise BadInput(
-                f"settings of {name!r} are given, which is not in the sweep ({', '.join(names)})"
+                f"settings of {name!r} are given, which is not in the sweep ({', '.join(names)}); "
+                f"{did_you_mean(name, names)}"
             )
 
 
@@ -343,11 +346,11 @@ def _dials(loaded: LoadedWorld, mode: str) -> dict[str, float]:
     return {**defaults, **_checked(loaded, of_mode)}
 
 
-def _demonstrations(request: Request, world: World) -> Recorded | None:
+def _demonstrations(request: Request, loaded: LoadedWorld) -> Recorded | None:
     """The first `request.demos` demonstrations of `request.demos_from`; None without a file."""
     if request.demos_from is None:
         return None
-    recorded = demonstrations.read(request.demos_from, world)
+    recorded = demonstrations.read(request.demos_from, loaded.world, loaded.ref)
     count = len(recorded.mask) if request.demos is None else request.demos
     if not 1 <= count <= len(recorded.mask):
         raise BadInput(
@@ -372,7 +375,7 @@ def _artifact(
     if "comparisons" in parts:
         raise BadInput(
             f"{algorithm.name} takes people's comparisons; nearest: --given=FOLDER of "
-            "launch/label.py"
+            "irl-bench label"
         )
     raise BadInput(
         f"{algorithm.name} takes a learned {' and '.join(parts)}; nearest: --given=RUN, the folder "
@@ -389,7 +392,7 @@ def _check_begins(
     rebuilt: Rebuilt | None,
     seed: int,
 ) -> None:
-    """Raises BadInput if the algorithm cannot begin on a file's demonstrations.
+    """Raises BadInput if the algorithm cannot be initialised with a file's demonstrations.
 
     Args:
       blind: whether the demonstrations have no actions.

@@ -32,6 +32,37 @@ the second value: how its policy acts does not depend on the reward it was train
 of its reward does not depend on who compared."""
 
 
+RETIRED: Mapping[str, Mapping[str, Any]] = {
+    "airl": {"mixup": False},
+    "rlhf": {"queries": "uniform"},
+    "trex": {"init": "bc"},
+    "drex": {"init": "bc"},
+}
+"""Algorithm -> the settings that it once had, with the value that means what it does today. A
+donor that was stored with that value is rebuilt without the setting."""
+IDLE: Mapping[str, str] = {"best_of_n": "rlhf"}
+"""Algorithm -> another one whose settings it once had although they changed nothing in it."""
+
+
+def _of_today(artifact: Artifact) -> Mapping[str, Any]:
+    """The settings of an artifact without those that its algorithm no longer has.
+
+    Raises:
+      BadInput: one of these was not at the value that means what the algorithm does today.
+    """
+    known = registry.algorithm(artifact.algo).settings
+    idle = registry.algorithm(IDLE[artifact.algo]).settings if artifact.algo in IDLE else {}
+    retired = RETIRED.get(artifact.algo, {})
+    for name in sorted(artifact.config.keys() - known.keys()):
+        value = artifact.config[name]
+        if name not in idle and not (name in retired and retired[name] == value):
+            raise BadInput(
+                f"what {artifact.algo} learned is of another version, which had a setting "
+                f"{name}={value}; nearest: train it again"
+            )
+    return {name: value for name, value in artifact.config.items() if name in known}
+
+
 @dataclasses.dataclass(frozen=True)
 class Rebuilt:
     """A donor, and how its stored leaves become the params of its functions."""
@@ -105,28 +136,21 @@ def rebuild(artifact: Artifact, parts: Sequence[Part], spec: Spec) -> Rebuilt:
             f"what {artifact.algo} learned on {artifact.env} does not fit {spec.world.name}; "
             f"nearest: --env={artifact.env}"
         )
-    algorithm = registry.algorithm(artifact.algo)
-    unknown = artifact.config.keys() - algorithm.settings.keys()
-    if unknown:
+    config = _of_today(artifact)
+    if "reward" in parts and config.get("init") == "airl":
         raise BadInput(
-            f"what {artifact.algo} learned is of another version: it had a setting {min(unknown)!r}"
-        )
-    if "reward" in parts and artifact.config.get("init") == "airl":
-        raise BadInput(
-            f"the reward of {artifact.algo} with init=airl rests on another run's; nearest: "
-            f"--{artifact.algo}.init=bc"
+            f"the reward of {artifact.algo} with init=airl depends on the reward of another run, "
+            f"which is not stored with it; nearest: --{artifact.algo}.init=bc"
         )
     changed = {
-        name: other
-        for name, (value, other) in WITHOUT_DONOR.items()
-        if artifact.config.get(name) == value
+        name: other for name, (value, other) in WITHOUT_DONOR.items() if config.get(name) == value
     }
     its_spec = Spec(world, artifact.horizon, artifact.demos, artifact.demo_steps)
-    learner = registry.learner(artifact.algo, its_spec, {**artifact.config, **changed})
+    learner = registry.learner(artifact.algo, its_spec, {**config, **changed})
     donor = Donor(
         algo=artifact.algo,
         env=artifact.env,
-        config=artifact.config,
+        config=config,
         consumes=learner.consumes,
         act=learner.act,
         carry=learner.carry,

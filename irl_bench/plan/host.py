@@ -71,7 +71,7 @@ class HostPolicy:
             if np.issubdtype(dtype, np.integer) and not np.issubdtype(actions.dtype, np.integer):
                 raise BadInput(
                     f"the host policy must return integers in {spec.world.name}, not "
-                    f"{actions.dtype}"
+                    f"{actions.dtype}; nearest: actions.astype(int)"
                 )
             return actions.astype(dtype).reshape(*rows.shape[:-1], *shape)
 
@@ -120,7 +120,7 @@ def host_policy(policy: Any, files: Sequence[str | Path] = ()) -> HostPolicy:
             ).hexdigest()
         except OSError as error:
             raise BadInput(
-                f"the host policy's file {file} cannot be read: {error.strerror or error}"
+                f"host_policy cannot read the file {file}: {error.strerror or error}"
             ) from None
     if isinstance(policy, HostPolicy):
         return policy

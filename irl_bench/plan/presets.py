@@ -151,8 +151,8 @@ OUTSIDE: Mapping[str, Mapping[str, int]] = WORLDS["lane_keep"]
 """The budgets of a world that is not in the table."""
 
 TABULAR = {"hidden": (64,), "learning_rate": 3e-2, "weight_decay": 0.0, "batch_size": 512}
-"""For one-hot observations: each rare one must be fitted from a few rows. A held-out loss would
-only show which are missing."""
+"""BC and DAgger on one-hot observations. Rare observations occur in only a few rows, so a held-out
+loss would measure only which of them are missing."""
 
 TABULAR_IRL = {
     "discount": 0.9, "init": "random", "episode_steps": 100, "rounds": 100, "learning_rate": 1e-3,
@@ -188,9 +188,9 @@ FALLING = {
 enough to learn from them."""
 
 LYING = {**FALLING, "absorbing": False, "learning_rate": 2e-4, "log_std": -1.8}
-"""AIRL on a robot, which stays where it fell until its episode is cut: with an absorbing state
-hopper's policy forgot how to hop. The step size was halved after collapses on seeds 4000 to 4009
-(docs/lab/2026-11-26-hopper-gail-airl.md)."""
+"""AIRL on a robot, without an absorbing state: a fallen robot lies there until its episode is cut.
+With an absorbing state hopper's policy lost the ability to hop. The step size was halved after
+collapses on seeds 4000 to 4009 (docs/lab/2026-11-26-hopper-gail-airl.md)."""
 
 CUT = {**LYING, "linger": 50}
 """LYING with episodes that are cut soon after a fall, for ant. With an absorbing state ant learned
@@ -206,7 +206,7 @@ first episodes are over. Episodes are cut 50 steps after a fall: without the cut
 followed a fall, and PPO lowered the reward that it maximised."""
 
 DRAWN = {"episode_steps": 1000, "pool_steps": 1000, "log_std": -1.3}
-"""Rollouts of the same clone, where no policy is trained."""
+"""Best-of-n on a robot. It rolls out the clone and trains no policy."""
 
 BEYOND = {**NUDGED, "reference_kl": 0.0, "learning_rate": 8e-4, "rounds": 120}
 """T-REX and D-REX on a robot that can run faster than its demonstrations. The search used D-REX on

@@ -24,10 +24,11 @@ import numpy as np
 import envs
 from envs import contract, demonstrators
 from envs.core import World, dial_fields
+from envs.names import did_you_mean
 from irl_bench import algos
 from irl_bench.core.handover import Part
-from irl_bench.core.learner import Learner
-from irl_bench.core.settings import BadInput, Setting, nearest, settings_of
+from irl_bench.core.learner import Consumes, Learner
+from irl_bench.core.settings import BadInput, Setting, settings_of, whole
 from irl_bench.core.types import Spec
 from irl_bench.plan import policies
 from irl_bench.plan.host import HostPolicy
@@ -133,7 +134,13 @@ def algorithm(ref: str) -> Algorithm:
     _check_call(ref, make, "spec", "config")
     config: Any = getattr(module, "Config", None)
     if config is not None and not dataclasses.is_dataclass(config):
-        raise BadInput(f"{ref}: its Config must be a dataclass")
+        raise BadInput(
+            f"{ref}: its Config must be a dataclass; nearest: @dataclasses.dataclass(frozen=True)"
+        )
+    try:
+        settings_of(cast("Any", config))
+    except BadInput as error:
+        raise BadInput(f"{ref}: its Config: {error}") from None
     return Algorithm(
         ref,
         _short(ref),
@@ -183,7 +190,8 @@ def world(ref: str, values: Mapping[str, float | str] | None = None) -> LoadedWo
             getattr(built, "dials", None)
         ):
             raise BadInput(
-                f"{ref} must return an envs.core.World with dials, not {type(built).__name__}"
+                f"{ref} must return an envs.World with dials, not {type(built).__name__}; nearest: "
+                "docs/tutorials/your-world.md"
             )
         if not NAME.fullmatch(getattr(built, "name", "")) or built.name in envs.WORLDS:
             raise BadInput(
@@ -237,7 +245,7 @@ def need_expert(loaded: LoadedWorld) -> None:
     if quality != "expert" and backend and demonstrators.find(world.name, backend):
         hints.append(f"--{loaded.name}.demonstrator=expert")
     hints.append(
-        f"launch/expert.py --env={loaded.ref}"
+        f"irl-bench demonstrator --env={loaded.ref}"
         + (f" --world=backend={backend}" if backend else "")
         + " to train one"
     )
@@ -288,9 +296,35 @@ def learner(ref: str, spec: Spec, values: Mapping[str, Any]) -> Learner:
     result: Any = chosen.make(spec, config_of(chosen, checked))
     if not isinstance(result, Learner):
         raise BadInput(
-            f"{ref} must return an irl_bench.core.learner.Learner, not {type(result).__name__}"
+            f"{ref} must return an irl_bench.Learner, not {type(result).__name__}; nearest: "
+            "docs/tutorials/your-algorithm.md"
         )
+    _check_learner(ref, result)
     return result
+
+
+def _check_learner(ref: str, learner: Learner) -> None:
+    """Raises BadInput unless the attributes of a learner are of their types."""
+    for name in ("init", "update", "policy"):
+        if not callable(getattr(learner, name)):
+            raise BadInput(
+                f"{ref}: {name} of its Learner must be a function, not "
+                f"{type(getattr(learner, name)).__name__}; nearest: def {name}(...)"
+            )
+    if learner.act is not None:
+        if not callable(learner.act):
+            raise BadInput(
+                f"{ref}: act of its Learner must be a function or None, not "
+                f"{type(learner.act).__name__}; nearest: def act(params, observation, key)"
+            )
+        carried = () if learner.carry is None else ("carry",)
+        _check_call(f"{ref}:act", learner.act, "params", *carried, "observation", "key")
+    if not isinstance(learner.consumes, Consumes):
+        raise BadInput(
+            f"{ref}: consumes of its Learner must be irl_bench.Consumes(...), not "
+            f"{type(learner.consumes).__name__}; nearest: irl_bench.Consumes()"
+        )
+    whole(f"{ref}: rounds of its Learner", learner.rounds, 0)
 
 
 FORMS = ((), ("params",), ("carry",), ("params", "carry"))
@@ -382,6 +416,8 @@ def _outside(ref: str) -> tuple[ModuleType, Callable]:
         sys.path.append(str(Path.cwd()))
     try:
         module = importlib.import_module(name)
+    except BadInput as error:  # a setting that breaks its own range
+        raise BadInput(f"{ref}: {name} cannot be imported: {error}") from None
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             # The file exists, and one of its own imports fails: its author needs the traceback.
@@ -391,12 +427,12 @@ def _outside(ref: str) -> tuple[ModuleType, Callable]:
         ) from None
     if not hasattr(module, attribute):
         public = [key for key in vars(module) if not key.startswith("_")]
-        raise BadInput(
-            f"{ref}: {name} has no {attribute!r}; did you mean {nearest(attribute, public)!r}?"
-        )
+        raise BadInput(f"{ref}: {name} has no {attribute!r}; {did_you_mean(attribute, public)}")
     target = getattr(module, attribute)
     if not callable(target):
-        raise BadInput(f"{ref} is {type(target).__name__}, not a function or class")
+        raise BadInput(
+            f"{ref} is {type(target).__name__}, not a function or class; nearest: def {attribute}()"
+        )
     return module, target
 
 
@@ -405,8 +441,9 @@ def _check_call(ref: str, function: Callable, *arguments: str) -> None:
     try:
         inspect.signature(function).bind(*arguments)
     except (TypeError, ValueError):
-        name = ref.split(":")[1]
-        raise BadInput(f"{ref} cannot be called as {name}({', '.join(arguments)})") from None
+        name = ref.split(":")[-1]
+        called = f"{name}({', '.join(arguments)})"
+        raise BadInput(f"{ref} cannot be called as {called}; nearest: def {called}") from None
 
 
 def _source(module: ModuleType) -> dict[str, str]:

@@ -77,7 +77,7 @@ def checked(request: Request) -> Request:
             f"unknown budget {request.budget!r} ({' | '.join(BUDGETS)}); did you mean {guess!r}?"
         )
     if not request.env:
-        raise BadInput("no world is given")
+        raise BadInput("no world is given; nearest: env='lane_keep'")
     return request
 
 

@@ -1,9 +1,9 @@
 """Inverse RL as the start of RLHF: AIRL's policy is the first policy and the reference, and its
 reward g(s) is the reward before any comparison.
 
-The learned reward is g plus the ensemble, whose members begin at 0 and learn what the comparisons
-say beyond g. g is scaled to fit them: in the first pool its sum over a segment has standard
-deviation 1.
+The learned reward is g plus the output of the ensemble, which starts at 0 and learns a correction
+to g from the comparisons. g is rescaled so that its sum over a segment of the first pool has
+standard deviation 1.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class Config:
     )
     warm: int = setting(
         200,
-        "pairs begin within so many steps of the reference policy",
+        "each pair starts after 0 to warm - 1 steps of the reference policy",
         unit="steps",
         low=1,
         high=100_000,

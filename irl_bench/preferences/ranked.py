@@ -1,5 +1,5 @@
-"""Ranked rollouts, the data of T-REX and D-REX: a clone drives with more and more noise, and
-snippets of its rollouts form pairs.
+"""Ranked rollouts for T-REX and D-REX: rollouts of the clone with increasing action noise, and
+pairs of snippets cut from them.
 
 Each rollout has its own probability, from 0 to 0.95 in steps of 0.05, with which an action is
 replaced by a uniformly random one (Brown et al. 2020, arXiv 1907.03976, section 5 and appendix D).

@@ -7,11 +7,11 @@ model.
 
 The reward of a step depends on the state that it led to, because worlds pay for that state; with
 `reward_inputs=state_action` it depends on the action too. Every member has its own weights and its
-own batches. Comparisons do not determine a reward's origin and unit. So each member is given mean 0
-and standard deviation 1 on the segments of the first iteration before the members are averaged.
-`pessimism` lowers the reward of a step on which the members disagree (Coste et al. 2024, arXiv
-2310.02743, eq. 3, with the standard deviation). `bounded` rewards cannot grow without limit where
-there are no segments (Lee et al. 2021, PEBBLE, arXiv 2106.05091, appendix B).
+own batches. Comparisons do not determine a reward's offset and scale. Each member is therefore
+standardised to mean 0 and standard deviation 1 on the segments of the first iteration before the
+members are averaged. `pessimism` lowers the reward of a step on which the members disagree (Coste
+et al. 2024, arXiv 2310.02743, eq. 3, with the standard deviation). `bounded` rewards cannot grow
+without limit where there are no segments (Lee et al. 2021, PEBBLE, arXiv 2106.05091, appendix B).
 """
 
 from __future__ import annotations
@@ -185,7 +185,8 @@ class RewardModel:
         return State(params, inputs, jnp.zeros(members), jnp.zeros(members), prior_state)
 
     def see(self, state: State, segments: Segments) -> State:
-        """The state with the scales of the first iteration's segments.
+        """Returns the state with input statistics and prior scale taken from the first iteration's
+        segments.
 
         Their states standardise the inputs. The prior is shifted to mean 0 per step and scaled so
         that its sum over a segment has standard deviation 1.
@@ -201,7 +202,7 @@ class RewardModel:
     def raw(
         self, params: Any, state: State, observation: jax.Array, action: jax.Array
     ) -> jax.Array:
-        """The reward of one member, in the member's own unit, plus the prior; float32[...].
+        """Returns the unstandardised reward of one ensemble member plus the prior, float32[...].
 
         Args:
           params: of the member, without the axis of members.

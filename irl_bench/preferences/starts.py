@@ -29,7 +29,8 @@ def shared(
       act: as in `irl_bench.rollouts.experience.unroll`.
       starts: number of first states.
       copies: rollouts from each.
-      warm: a first state is reached after 0 to `warm` - 1 steps from a fresh reset [steps].
+      warm: each first state is reached by 0 to `warm` - 1 steps of `act` from a fresh reset
+        [steps].
       steps: length of a rollout [steps].
       key: consumed.
 

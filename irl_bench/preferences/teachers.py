@@ -72,7 +72,8 @@ class Pool(struct.PyTreeNode):
 
 
 def worth(teacher: Teacher, reward: jax.Array) -> jax.Array:
-    """Returns of segments by the teacher's discount, float32[...], from rewards float32[..., H]."""
+    """Computes the returns of segments with the teacher's discount, float32[...], from their
+    rewards float32[..., H]."""
     length = reward.shape[-1]
     return jnp.sum(
         reward * jnp.asarray(teacher.discount, jnp.float32) ** jnp.arange(length - 1, -1, -1), -1

@@ -10,13 +10,13 @@ inverse RL (`inverse.Start`). Training has K iterations; iteration i = 0 ... K -
 i rounds / K. At its beginning the caller's `ask` supplies segments and comparisons of them, and the
 reward is fitted to all comparisons so far. All rounds are PPO's on that reward.
 
-PPO can make a policy worse, a good clone most of all, because it maximises the objective of a
-policy that explores and not of the mode that is evaluated. So from time to time the modes of the
-current policy and of the best one so far (at first the reference) drive from the same starts, and
-the one with the higher objective is kept. The true reward is not used for this.
+PPO can make a policy worse, especially a good clone, because it optimises the stochastic policy
+while the mode is evaluated. At several points of the training (`candidates`), the modes of the
+current policy and of the best policy so far (initially the reference) are therefore rolled out from
+the same starts, and the one with the higher objective is kept. The true reward is not used.
 
 The world's `done` ends no episode. A robot that falls lies on the ground until its episode is cut
-(`linger`). The segments contain such steps, so the comparisons say what they are worth.
+(`linger`). The segments contain such steps, so the reward model learns to score them.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Config(reward_model.Config, PoolConfig, ppo.TrainingConfig):
     )
     judged_worlds: int = setting(
         16,
-        "rollouts of pool_steps steps on which each of two policies is compared",
+        "rollouts of pool_steps steps per policy in a comparison of two policies",
         low=1,
         high=65536,
     )
@@ -422,7 +422,8 @@ class Trainer:
         return state, metrics
 
     def chosen(self, state: State, task: Task, key: jax.Array) -> State:
-        """The state that keeps the better of the current policy and the best one so far.
+        """Returns the state with `best` set to the better of the current policy and the best policy
+        so far.
 
         The objective is the mean learned reward less `reference_kl` times the KL from the
         reference.

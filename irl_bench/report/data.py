@@ -119,14 +119,14 @@ def _finished(folder: pathlib.Path, plan: PlanDocument) -> tuple[PlanDocument, l
         if absent:
             name = f"{entry['algo']} on {entry['env']} ({entry['mode']})"
             unfinished.append(
-                f"not in the report: {name}, {absent} of its results are missing; its own command "
-                "makes them"
+                f"not in the report: {name}, {absent} of its cells are missing; run its "
+                "command to compute them"
             )
         else:
             entries.append(entry)
     if not entries:
         raise StoreError(
-            f"{folder} holds no finished result yet; the same sweep command makes them"
+            f"{folder} holds no finished result yet; run the same sweep command to compute them"
         )
     used = {entry["env"] for entry in entries}
     worlds = {env: record for env, record in plan["worlds"].items() if env in used}

@@ -21,12 +21,12 @@ from irl_bench.report.data import ReportData
 MEANINGS = {
     "NO-WINDOW": "No range of horizons exists in which an exponent means something; no slope is "
     "fitted.",
-    "NO-REGRET": "No regret is seen somewhere in the window, so no logarithm is taken. Longer "
-    "horizons may have failures.",
+    "NO-REGRET": "At some horizon of the window the mean regret is not above 0, so log regret has "
+    "no slope. There may be failures at longer horizons.",
     "UNDERCOVERED": "An interactive learner with a seed that never came back from off-distribution "
     "states.",
-    "SATURATED": "Nearly every episode has failed: the linear growth of a policy that no longer "
-    "changes.",
+    "SATURATED": "Nearly every episode has failed. Nothing is left to lose, so regret grows "
+    "linearly.",
     "SUPER-POLY": "Local slopes rise with the horizon and an exponential fits best.",
     "QUADRATIC": "The interval of the slope lies above 1.7 and reaches 1.85: errors compound.",
     "LINEAR": "The interval of the slope lies in [0.85, 1.15]; recovering: the learner comes back; "
@@ -158,12 +158,12 @@ SLOPES = "The exponent over the octave around each T, with 95 % jackknife interv
 REWARDS = (
     "The reward of standing still in a state, each seed's standardised, then averaged: brighter is "
     "better. Each world's first "
-    "map is minus the true graded cost. What a learner could not see, it cannot have put into its "
-    "reward."
+    "map is minus the true graded cost. A learned reward cannot depend on what the learner did not "
+    "observe."
 )
 DIAGNOSTICS = (
-    "By round of training, from the rollouts trained on; which policy is kept, from its own. Line: "
-    "mean over seeds. "
+    "Per training round, measured on the training rollouts; which policy is kept is decided on "
+    "separate rollouts. Line: mean over seeds. "
     "Band: their middle 80 %."
 )
 LEARNING = (

@@ -18,7 +18,7 @@ PALETTE = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 BC and DAgger keep the first two in every report; other algorithms take the rest in the order of the
 plan."""
 GREY = "#7F7F7F"
-"""Of references."""
+"""Colour of the reference policies and of notes in a plot."""
 
 
 @dataclasses.dataclass(frozen=True)

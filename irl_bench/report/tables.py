@@ -161,8 +161,8 @@ def verdicts(data: ReportData) -> Table:
 
 
 def closed_form(verdict: Verdict) -> str:
-    """The largest |z| against the closed form, and the horizons without a z at which all seeds
-    differ from the closed form."""
+    """Formats the largest |z| against the closed form, and the horizons that have no z because all
+    seeds differ from it by the same amount."""
     horizons = ", ".join(map(str, verdict.get("closed_form_unjudged") or []))
     return number(verdict.get("closed_form_z")) + (
         f"; no spread at T = {horizons}" if horizons else ""

@@ -26,11 +26,11 @@ DIAGNOSTICS = {
     "entropy": "policy's entropy",
     "std": "policy's standard deviation",
     "proxy": "learned reward that is maximised, mean",
-    "reward_accuracy": "accuracy of the learned reward on comparisons kept back (their segments "
-    "may be in others)",
-    "reward_accuracy_now": "the same on the policy's own rollouts",
-    "reference_kl": "KL from the policy it began with, per step",
-    "kept_round": "round after which the policy was that is kept now (0: the one it began with)",
+    "reward_accuracy": "accuracy of the learned reward on held-out comparisons (their segments may "
+    "occur in training comparisons)",
+    "reward_accuracy_now": "accuracy of the learned reward on rollouts of the current policy",
+    "reference_kl": "KL from the initial policy, per step",
+    "kept_round": "round of the policy that is kept (0: the initial policy)",
     "kl": "KL per update",
     "value_loss": "value's loss",
 }

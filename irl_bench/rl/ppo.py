@@ -71,14 +71,17 @@ class PolicyConfig:
         -2.0, "log-deviation of raw actions in the first round", low=MIN_LOG_STD, high=MAX_LOG_STD
     )
     bc_steps: int = setting(
-        2400, "gradient steps of that cloning", unit="steps", low=1, high=10_000_000
+        2400,
+        "gradient steps of behavioural cloning before training",
+        unit="steps",
+        low=1,
+        high=10_000_000,
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig(PolicyConfig):
-    """Settings of PPO, shared by every algorithm that trains its policy with it; each stands with
-    its meaning, unit and range."""
+    """Settings of PPO, shared by all algorithms that train their policy with it."""
 
     statistics: str = setting(
         "demonstrations",
@@ -96,8 +99,8 @@ class TrainingConfig(PolicyConfig):
     unroll: int = setting(128, "steps of every world in a round", unit="steps", low=1, high=65536)
     linger: int = setting(
         1_000_000,
-        "steps that a training episode goes on after the world's done, where that does not end "
-        "it; from episode_steps on: to its end",
+        "steps for which a training episode continues after its first done, if done does not end "
+        "it; episode_steps or more: until the episode is cut for its length",
         unit="steps",
         low=1,
         high=1_000_000,
@@ -109,7 +112,10 @@ class TrainingConfig(PolicyConfig):
     minibatches: int = setting(8, "gradient steps per pass", low=1, high=65536)
     learning_rate: float = setting(3e-4, "Adam's step size in the first round", low=1e-8, high=1.0)
     learning_rate_end: float = setting(
-        0.1, "share of it that is left in the last round (linear)", low=0.0, high=1.0
+        0.1,
+        "step size in the last round as a share of the first round's; linear in between",
+        low=0.0,
+        high=1.0,
     )
     discount: float = setting(0.97, "gamma", low=0.0, high=1.0)
     gae_lambda: float = setting(0.95, "lambda of the advantage estimates", low=0.0, high=1.0)
@@ -120,20 +126,22 @@ class TrainingConfig(PolicyConfig):
         0.0, "weight of the entropy bonus in the first round", low=0.0, high=10.0
     )
     entropy_end: float = setting(
-        1.0, "share of it that is left in the last round (linear)", low=0.0, high=1.0
+        1.0,
+        "entropy weight in the last round as a share of the first round's; linear in between",
+        low=0.0,
+        high=1.0,
     )
     max_grad_norm: float = setting(
         0.5, "gradients are scaled down to this norm", low=1e-6, high=1e6
     )
-    log_std_min: float = setting(-3.0, "its lower bound", low=MIN_LOG_STD, high=MAX_LOG_STD)
-    log_std_max: float = setting(-1.0, "its upper bound", low=MIN_LOG_STD, high=MAX_LOG_STD)
+    log_std_min: float = setting(-3.0, "lower bound of log_std", low=MIN_LOG_STD, high=MAX_LOG_STD)
+    log_std_max: float = setting(-1.0, "upper bound of log_std", low=MIN_LOG_STD, high=MAX_LOG_STD)
     normalise_reward: bool = setting(
         True, "divide rewards by the running standard deviation of the discounted return"
     )
     policy_delay: int = setting(
         0,
-        "rounds at the start in which the policy is held and only its value and a learned reward "
-        "are fitted",
+        "rounds at the start in which the policy is frozen; only the value network is trained",
         unit="rounds",
         low=0,
         high=10**6,
@@ -224,8 +232,10 @@ class PPO:
         _check_bounds(config)
         if config.worlds * config.unroll % config.minibatches:
             rows = config.worlds * config.unroll
+            near = max(n for n in range(1, config.minibatches + 1) if rows % n == 0)
             raise BadInput(
-                f"minibatches={config.minibatches} does not divide worlds * unroll = {rows}"
+                f"minibatches={config.minibatches} does not divide worlds * unroll = {rows}; "
+                f"nearest: minibatches={near}"
             )
         if config.policy_delay >= config.rounds:
             raise BadInput(
@@ -317,7 +327,7 @@ class PPO:
         return self.policy.with_log_std(weights)
 
     def with_policy(self, state: State, params: PolicyParams) -> State:
-        """The state with another initial policy, which is also the new reference.
+        """Returns the state with `params` as initial policy and as reference policy.
 
         The policy keeps its own standardiser, and its `log_std` is reset to the initial value.
         """
@@ -330,7 +340,8 @@ class PPO:
         )
 
     def restarted(self, state: State) -> State:
-        """The state with the policy of the start, and Adam's moments reset to zero.
+        """Returns the state with the policy reset to the reference policy and Adam's moments reset
+        to zero.
 
         The value network keeps its weights, and the step size keeps its schedule.
         """
@@ -619,7 +630,8 @@ def is_zero(weight: Any) -> bool:
 
 
 def forever(discount: Any) -> jax.Array:
-    """Value of a reward of 1 at every step without end, 1 / (1 - gamma), at most 1000; float32[].
+    """Returns the discounted value of a reward of 1 at every step, 1 / (1 - gamma), capped at 1000;
+    float32[].
 
     Args:
       discount: gamma in [0, 1], a float or float32[].

@@ -50,7 +50,7 @@ else 1)."""
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Settings of SAC; each stands with its meaning, unit and range."""
+    """Settings of SAC."""
 
     rounds: int = setting(
         1000,
@@ -90,7 +90,7 @@ class Config:
     discount: float = setting(0.99, "gamma", low=0.0, high=1.0)
     tau: float = setting(
         5e-3,
-        "share by which the target critics follow in each gradient step",
+        "weight of the new critics in the target critics' moving average, per gradient step",
         low=0.0,
         high=1.0,
     )

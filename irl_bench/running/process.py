@@ -39,6 +39,13 @@ MOST_CPU_DEVICES = 4
 only repeat the last one."""
 
 
+def cores() -> int:
+    """Returns the number of CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def configure(devices: int | None = None) -> None:
     """Configures JAX for runs. Call it before anything else uses JAX.
 
@@ -58,16 +65,13 @@ def configure(devices: int | None = None) -> None:
     """
     options: Any = cast("Any", jax.config)  # its attributes have no types
     jax_options.check()
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
     chosen = (
         "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
         or "JAX_NUM_CPU_DEVICES" in os.environ
     )
     try:
         if devices or not chosen:
-            jax.config.update("jax_num_cpu_devices", devices or min(cores, MOST_CPU_DEVICES))
+            jax.config.update("jax_num_cpu_devices", devices or min(cores(), MOST_CPU_DEVICES))
     except RuntimeError:
         if devices is not None and devices != jax.local_device_count("cpu"):
             raise ValueError(
@@ -155,7 +159,7 @@ def supervise(work: Callable[[threading.Event], _Result], grace: float = GRACE) 
     if "error" in box:
         if isinstance(box["error"], Interrupted):
             print(
-                "interrupted, and everything so far is stored: run me again",
+                "interrupted; the progress is stored, run the same command to resume",
                 file=sys.stderr,
                 flush=True,
             )
@@ -176,5 +180,6 @@ def _leave(reason: str) -> None:
     """Ends the process at once with status INTERRUPTED."""
     if sys.stdout.isatty():
         os.write(1, b"\x1b[?25h\n")  # shows the cursor again, which a progress bar hides
-    os.write(2, f"{reason}; what was checkpointed before is kept: run me again\n".encode())
+    text = f"{reason}; earlier checkpoints are kept, run the same command to resume\n"
+    os.write(2, text.encode())
     os._exit(INTERRUPTED)

@@ -291,8 +291,15 @@ class Program:
             raise BadInput(
                 f"{algo}: update must return a state of the shapes and types that init gave it: "
                 f"{policies.shapes(state, axes=2)}, not {policies.shapes(after, axes=2)}; nearest: "
-                "x.astype(jnp.float32) for a weak type or another one"
+                "x.astype(jnp.float32)"
             ) from None
+        if not isinstance(metrics, Mapping) or any(
+            not hasattr(x, "shape") for x in metrics.values()
+        ):
+            raise BadInput(
+                f"{algo}: metrics must be a flat dict of scalars, not "
+                f"{policies.shapes(metrics, axes=2)}; nearest: {{'loss': loss}}"
+            )
         for name, leaf in metrics.items():
             if leaf.shape != (self.groups, self._cell.width) or name == FINITE:
                 raise BadInput(
@@ -327,8 +334,7 @@ class Program:
         return compiled
 
     def prepare(self) -> None:
-        """Starts to compile all functions that the cells need, two at a time, in the order of
-        use."""
+        """Starts compiling all functions that the cells need, two at a time, in order of use."""
         names = [name for name in self._arguments if name not in self._functions]
         names = [
             name

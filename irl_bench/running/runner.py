@@ -169,9 +169,8 @@ def computed_elsewhere(
     again = f"JAX_NUM_CPU_DEVICES={devices}" if prints["backend"] == "cpu" else f"{devices} devices"
     many = "1 device" if devices == 1 else f"{devices} devices"
     return (
-        f"{count} of these cells are here from a process with {many}, and this one has "
-        f"{prints['devices']}: they are computed "
-        f"anew; to go on with them start again with {again}"
+        f"{count} of these cells were begun by a process with {many}, and this one has "
+        f"{prints['devices']}, so they are computed again; to resume them, use {again}"
     )
 
 

@@ -71,6 +71,6 @@ class Saver:
         cell.take_arrays(arrays, facts)
         self.session.summary.resumed[cell.key] = cell.resumed or {}
         self.session.display.note(
-            f"{cell.spec.label}: goes on at round {cell.round}, block {cell.block}"
+            f"{cell.spec.label}: resumes at round {cell.round}, block {cell.block}"
         )
         return leaves

@@ -63,7 +63,7 @@ class Artifact:
                 span = f"seeds {stored[0]} to {stored[-1]}" if stored else "none"
                 first = stored[0] if stored else 0
                 raise BadInput(
-                    f"no learned {part} of {self.algo} for seed {seed} ({span} there); nearest: "
+                    f"no learned {part} of {self.algo} for seed {seed} (stored: {span}); nearest: "
                     f"--first_seed={first} --seeds={len(stored)}"
                 )
         stacked = zip(*(self.arrays[seed][part] for seed in seeds), strict=True)
@@ -121,8 +121,8 @@ def read(path: str | Path, parts: Sequence[Part] = ("reward",)) -> Artifact:
         files = [path]
     if not files or not path.exists():
         raise BadInput(
-            f"{path} holds no learned {wanted}; an algorithm that learns one (gail, airl) leaves "
-            "it in RUN/learned"
+            f"{path} holds no learned {wanted}; nearest: --given=RUN, the folder of a run of "
+            "gail or airl (stored in RUN/learned)"
         )
     kinds: dict[str, list[Artifact]] = {}
     for file in files:
@@ -164,11 +164,13 @@ def _read(path: Path) -> Artifact:
             arrays: dict[str, np.ndarray] = {name: file.get_tensor(name) for name in names}
         spec = CellSpec.from_dict(header["spec"])
     except FileNotFoundError:
-        raise BadInput(f"{path} is missing") from None
+        raise BadInput(f"{path} is missing; nearest: the folder of a run") from None
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
-        raise BadInput(f"{path} is damaged or not a file of this program") from None
+        raise BadInput(
+            f"{path} is damaged or not a file of this program; nearest: copy it again"
+        ) from None
     if _digest(arrays, header["spec"]) != header.get("sha256"):
-        raise BadInput(f"{path} is damaged: its SHA-256 does not fit")
+        raise BadInput(f"{path} is damaged: its SHA-256 does not fit; nearest: copy it again")
     by_seed: dict[int, dict[str, list[np.ndarray]]] = {seed: {} for seed in spec.seeds}
     for name in sorted(arrays):
         for row, seed in enumerate(spec.seeds):

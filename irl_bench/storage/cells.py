@@ -116,7 +116,7 @@ def read_cell(path: Path | str) -> tuple[dict[str, Any], Table]:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise StoreError(f"{path} is missing; the same sweep command makes it") from None
+        raise StoreError(f"{path} is missing; run the same sweep command to compute it") from None
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
     if content[:4] != b"PAR1" or content[-4:] != b"PAR1":

@@ -36,7 +36,7 @@ def read_clips(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """
     path = folder / CLIPS
     if not path.exists():
-        raise BadInput(f"{folder} holds no {CLIPS}; nearest: launch/label.py --out={folder}")
+        raise BadInput(f"{folder} holds no {CLIPS}; nearest: irl-bench label --out={folder}")
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -93,7 +93,7 @@ def read(folder: str | Path, least: int) -> Artifact:
     if len(labels) < least:
         raise BadInput(
             f"{folder} holds {len(labels)} comparisons; {least} are needed; nearest: "
-            f"launch/label.py --out={folder}"
+            f"irl-bench label --out={folder}"
         )
     index = arrays["pairs"][list(labels)]
     leaves = [

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 import warnings
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +18,8 @@ import numpy as np
 
 import envs
 from envs.core import World
+from envs.names import ALIKE
+from irl_bench.core import folders
 from irl_bench.core.settings import BadInput, nearest
 from irl_bench.core.types import Demonstrations
 from irl_bench.storage import layouts
@@ -45,6 +48,8 @@ class Recorded:
     """SHA-256 of the arrays."""
     layout: str = ""
     """The layout of the file, in words."""
+    ignored: tuple[str, ...] = ()
+    """The file's keys that mean nothing here."""
 
     def __hash__(self) -> int:
         return hash(self.sha256)
@@ -59,6 +64,7 @@ class Recorded:
             self.mask[cut],
             None if self.reward is None else self.reward[cut],
             self.layout,
+            self.ignored,
         )
 
     @property
@@ -83,6 +89,7 @@ def _recorded(
     mask: np.ndarray,
     reward: np.ndarray | None = None,
     layout: str = "",
+    ignored: tuple[str, ...] = (),
 ) -> Recorded:
     """Demonstrations with the SHA-256 of their arrays."""
     digest = hashlib.sha256()
@@ -91,29 +98,38 @@ def _recorded(
             digest.update(
                 f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes()
             )
-    return Recorded(observation, action, mask, reward, digest.hexdigest(), layout)
+    return Recorded(observation, action, mask, reward, digest.hexdigest(), layout, ignored)
 
 
-def read(path: str | Path, world: World) -> Recorded:
+def read(path: str | Path, world: World, ref: str = "") -> Recorded:
     """Returns the demonstrations in a file or folder, checked against a world.
 
     docs/reference/demonstration-files.md lists the layouts.
+
+    Args:
+      path: of the file or folder.
+      world: the world that they must fit.
+      ref: how `--env` names the world, in messages; by default as `_ref` guesses.
 
     Raises:
       BadInput: there is nothing, the layout is unknown, the demonstrations are of another world,
         shapes are wrong, values are not finite in float32, or actions are out of range; one line
         that names the file and says how to convert it.
     """
-    path = layouts.place(path)
+    if not str(path).strip():
+        raise BadInput(
+            "demonstrations: an empty name is no file or folder; nearest: demos_from=demos.npz"
+        )
+    ref = ref or _ref(world)
+    path = folders.expand(path)
     contents = layouts.read(path)
     if contents.world and contents.world != world.name:
-        near = nearest(contents.world, (world.name, *envs.names()))
-        text = (
-            f" holds demonstrations of {contents.world}, not of {world.name}; nearest: --env={near}"
-        )
+        near = nearest(contents.world, envs.names(), ALIKE)
+        how = f"--env={near}" if near else f"demonstrations of {world.name}"
+        text = f" holds demonstrations of {contents.world}, not of {world.name}; nearest: {how}"
         raise layouts.refusal(path, text)
     try:
-        return _checked(path, contents, world)
+        return _checked(path, contents, world, ref)
     except MemoryError:
         raise layouts.refusal(
             path,
@@ -121,7 +137,16 @@ def read(path: str | Path, world: World) -> Recorded:
         ) from None
 
 
-def _checked(path: Path, contents: Contents, world: World) -> Recorded:
+def _ref(world: World) -> str:
+    """How `--env` names a world: a registered name, or the module of its class and `make`."""
+    if world.name in envs.names() or world.name.startswith(envs.PLAYGROUND):
+        return world.name
+    module = type(world).__module__
+    made = hasattr(sys.modules.get(module), "make")
+    return f"{module}:{'make' if made else type(world).__name__}"
+
+
+def _checked(path: Path, contents: Contents, world: World, ref: str) -> Recorded:
     """The episodes as padded arrays. Raises BadInput if they do not fit the world."""
     for part, role in enumerate(layouts.ROLES):
         present = [episode[part] is not None for episode in contents.episodes]
@@ -131,10 +156,10 @@ def _checked(path: Path, contents: Contents, world: World) -> Recorded:
                 "has; nearest: leave it out"
             )
             raise layouts.refusal(path, text)
-    rows = [_episode(path, contents, world, i) for i in range(len(contents.episodes))]
+    rows = [_episode(path, contents, world, ref, i) for i in range(len(contents.episodes))]
     if not rows:
         raise layouts.refusal(
-            path, f" holds no episode ({contents.layout}); nearest: launch/demos.py writes some"
+            path, f" holds no episode ({contents.layout}); nearest: irl-bench demos writes some"
         )
     longest = max(len(row.observation) for row in rows)
 
@@ -151,10 +176,10 @@ def _checked(path: Path, contents: Contents, world: World) -> Recorded:
         np.float32
     )
     observation = cast("np.ndarray", padded(0))  # every episode has observations
-    return _recorded(observation, padded(1), mask, padded(2), contents.layout)
+    return _recorded(observation, padded(1), mask, padded(2), contents.layout, contents.ignored)
 
 
-def _episode(path: Path, contents: Contents, world: World, i: int) -> Episode:
+def _episode(path: Path, contents: Contents, world: World, ref: str, i: int) -> Episode:
     """Episode `i` as float32[T, O], float32[T, A] or int32[T], and float32[T]."""
     keys, episode = contents.keys, contents.episodes[i]
     for role, array in zip(layouts.ROLES, episode, strict=True):
@@ -165,7 +190,7 @@ def _episode(path: Path, contents: Contents, world: World, i: int) -> Episode:
                 i,
                 role,
                 array,
-                f"{world.name}'s have a step a row",
+                f"{world.name} has one row per step",
                 f"{keys[role]}[None]",
             )
     observation, action, reward = episode
@@ -183,7 +208,7 @@ def _episode(path: Path, contents: Contents, world: World, i: int) -> Episode:
             theirs = f"episode {i} has {steps} steps of actions, or one observation more"
             raise _unlike(path, keys[role], i, role, array, theirs, f"{keys[role]}[:{steps}]")
     return Episode(
-        _observation(path, keys["observations"], i, observation, world),
+        _observation(path, keys["observations"], i, observation, world, ref),
         None if action is None else _action(path, contents, i, action, world),
         None if reward is None else _reward(path, keys["rewards"], i, reward),
     )
@@ -200,14 +225,13 @@ def _unlike(
     return layouts.refusal(path, text)
 
 
-def _observation(path: Path, key: str, i: int, array: np.ndarray, world: World) -> np.ndarray:
+def _observation(
+    path: Path, key: str, i: int, array: np.ndarray, world: World, ref: str
+) -> np.ndarray:
     """The observations, float32[T, O]. Raises BadInput if they do not fit."""
     size = int(world.observation_size)  # type: ignore[arg-type]
     if array.ndim != 2 or array.shape[1] != size:
-        how = (
-            f"launch/demos.py --env={world.name} --out=example.npz writes an example with all "
-            f"{size}"
-        )
+        how = f"irl-bench demos --env={ref} --out=example.npz writes an example with all {size}"
         if array.ndim == 1:
             how = (
                 f"{key}[..., None]"
@@ -418,12 +442,12 @@ def write_minari(
 
 
 def summary(recorded: Recorded) -> dict[str, Any]:
-    """Returns what the demonstrations hold: their number, lengths [steps], sizes and SHA-256; JSON
-    values."""
+    """Returns what the demonstrations hold: their number, lengths [steps], sizes, SHA-256 and the
+    keys of the file that are ignored; JSON values."""
     lengths = recorded.mask.sum(axis=1)
     return json.loads(json.dumps({
         "episodes": len(lengths), "shortest": int(lengths.min()), "longest": int(lengths.max()),
         "observation": recorded.observation.shape[-1], "actions": recorded.action is not None,
         "rewards": recorded.reward is not None, "layout": recorded.layout,
-        "sha256": recorded.sha256,
+        "sha256": recorded.sha256, "ignored": recorded.ignored,
     }))  # fmt: skip

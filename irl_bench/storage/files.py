@@ -26,8 +26,7 @@ class WriteError(StoreError):
 
 @contextlib.contextmanager
 def locked(out: Path | str) -> Generator[None]:
-    """Holds the folder's lock: of several runs in a folder, one at a time changes its plan and
-    report.
+    """Holds the folder's lock, so that only one run at a time changes its plan and report.
 
     Raises:
       WriteError: the lock cannot be made, or another run holds it for more than LOCK_SECONDS.

@@ -201,8 +201,8 @@ def _load(out: Path, part: str, entries: Sequence[Sequence[str]] | None) -> Repo
         if tuple(entry) not in finished:
             env, algo, mode = entry
             raise StoreError(
-                f"{out / part}: results of {algo} on {env} ({mode}) are missing; the same sweep "
-                "command makes them"
+                f"{out / part}: results of {algo} on {env} ({mode}) are missing; run the same "
+                "sweep command to compute them"
             )
     return data
 

@@ -26,7 +26,7 @@ from safetensors.numpy import load, save
 
 import envs
 from envs import demonstrators
-from envs.core import World
+from envs.core import State, World
 from irl_bench.core.cell import machine
 from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Spec, Task
@@ -34,6 +34,7 @@ from irl_bench.plan import registry
 from irl_bench.plan.presets import config_differences
 from irl_bench.rl import ppo, sac
 from irl_bench.rollouts.evaluation import evaluate
+from irl_bench.rollouts.scan import observation_of, scan
 from irl_bench.storage import checkpoints
 from irl_bench.storage.files import write_atomic
 from irl_bench.studies.study import interval
@@ -76,16 +77,23 @@ def returns(world: World, act: Act, episodes: int) -> Measure:
         start_key, step_key = jax.random.split(key)
         states = jax.vmap(bound.reset)(jax.random.split(start_key, episodes))
 
-        def step(carry: Any, key: jax.Array) -> tuple[Any, None]:
-            states, total, cost = carry
-            action = jax.vmap(act, (None, 0, 0))(
-                weights, states.obs, jax.random.split(key, episodes)
-            )
-            states = jax.vmap(bound.step)(states, action)
-            return (states, total + states.reward, cost + states.metrics["cost"]), None
+        def acting(before: State, memory: Any, key: jax.Array) -> tuple[jax.Array, None]:
+            keys = jax.random.split(key, episodes)
+            return jax.vmap(act, (None, 0, 0))(weights, observation_of(before), keys), None
 
-        start = (states, jnp.zeros(episodes), jnp.zeros(episodes))
-        (_, total, cost), _ = jax.lax.scan(step, start, jax.random.split(step_key, STEPS))
+        def summed(before: State, after: State, sums: Any, aside: None) -> tuple[State, Any, None]:
+            total, cost = sums
+            return after, (total + after.reward, cost + after.metrics["cost"]), None
+
+        (_, (total, cost)), _ = scan(
+            bound,
+            acting,
+            summed,
+            states,
+            jax.random.split(step_key, STEPS),
+            memory=(jnp.zeros(episodes), jnp.zeros(episodes)),
+            worlds=True,
+        )
         return total, cost / STEPS
 
     dials = jax.tree.map(jnp.float32, world.dials)
@@ -112,7 +120,8 @@ def network_policy(weights: Any, observation: jax.Array, key: jax.Array) -> jax.
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """All that determines a training; equal trainings continue each other."""
+    """Everything that determines a training. A training resumes from the checkpoint of an equal
+    one."""
 
     env: str
     """The world's name."""

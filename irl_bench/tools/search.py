@@ -8,6 +8,7 @@ searched; all candidates share them.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,8 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from irl_bench import algos
+from irl_bench.core.settings import BadInput, show
 from irl_bench.core.types import Spec, Task
-from irl_bench.plan import registry
+from irl_bench.plan import policies, registry
 from irl_bench.rollouts.evaluation import Evaluation, collect, evaluate
 
 Space = Mapping[str, tuple[float, float, str]]
@@ -44,6 +47,34 @@ def candidates(space: Space, count: int, seed: int) -> dict[str, np.ndarray]:
     return points
 
 
+def searchable() -> tuple[str, ...]:
+    """Returns the registered algorithms that can be searched: those that train from nothing but
+    demonstrations and the world, and have numbers."""
+    loaded = map(registry.algorithm, algos.ALGORITHMS)
+    return tuple(
+        algorithm.ref
+        for algorithm in loaded
+        if algorithm.config is not None
+        and not algorithm.takes(algorithm.config())
+        and any(setting.kind is float for setting in algorithm.settings.values())
+    )
+
+
+def example(algorithm: registry.Algorithm) -> str:
+    """Returns a valid value of --space for an algorithm: a range around a number's default; "" for
+    an algorithm without numbers."""
+    numbers = {name: s for name, s in algorithm.settings.items() if s.kind is float}
+    if not numbers:
+        return ""
+    name = "learning_rate" if "learning_rate" in numbers else next(iter(numbers))
+    setting = numbers[name]
+    if setting.default > 0 and setting.low >= 0:
+        low, high = setting.default / 3, min(3 * setting.default, setting.high)
+        return f"{name}:{max(low, setting.low):.2g}:{high:.2g}:log"
+    low, high = setting.default - 0.5, setting.default + 0.5
+    return f"{name}:{show(max(low, setting.low))}:{show(min(high, setting.high))}:linear"
+
+
 def search(
     algo: str,
     env: str,
@@ -60,9 +91,9 @@ def search(
     """Trains every candidate on every seed and evaluates the final policies.
 
     Args:
-      algo, env: registered names.
+      algo, env: names, registered ones or `package.module:attribute`.
       values: {setting: float32[C]}, of the C candidates.
-      settings: those that all candidates share, including `rounds`.
+      settings: those that all candidates share.
       seeds: every candidate is trained on each.
       demos, demo_steps: number of demonstrations per seed, and their length [steps].
       episodes: evaluation episodes to T_max.
@@ -71,16 +102,27 @@ def search(
 
     Returns:
       JSON values: the candidates with their level (mean cost per step), return, h and rho per seed,
-      the highest mean return first. "before" holds level and return per seed before training.
+      the highest mean return first. "before" holds level and return per seed before training;
+      "history" the training cost of algorithms that measure it.
 
     Raises:
-      BadInput: an unknown algorithm or world; one line.
+      BadInput: an unknown algorithm or world, an algorithm that does not train by itself, or a
+        setting that cannot be searched; one line.
     """
-    world = registry.world(env).world
+    loaded = registry.world(env)
+    registry.need_expert(loaded)
+    world = loaded.world
     spec = Spec(world, world.horizon, demos, demo_steps)
     algorithm = registry.algorithm(algo)
     base = registry.config_of(algorithm, settings)
-    every = max(size for size in range(1, min(every, base.rounds) + 1) if base.rounds % size == 0)
+    needed = algorithm.takes(base)
+    rounds = 0 if needed else registry.learner(algo, spec, settings).rounds
+    if not rounds:
+        why = (
+            f"takes a {' and a '.join(needed)} from an earlier run" if needed else "learns nothing"
+        )
+        raise BadInput(f"--algo={algo}: it {why}; nearest: one of {', '.join(searchable())}")
+    every = max(size for size in range(1, min(every, rounds) + 1) if rounds % size == 0)
     dials = world.dials_for(next(iter(world.modes)))
     bound = world.bind(dials)
     count = len(next(iter(values.values())))
@@ -107,23 +149,35 @@ def search(
     def measure(numbers: Any, state: Any, seed: jax.Array) -> Any:
         learner = learner_of(numbers)
         return evaluate(
-            bound, learner.act, learner.policy(state), key_of(seed, 2), episodes, world.horizon
+            bound,
+            learner.act,
+            learner.policy(state),
+            key_of(seed, 2),
+            episodes,
+            world.horizon,
+            learner.carry,
         )
 
+    def once(numbers: Any, seed: jax.Array) -> Any:
+        """Everything that a candidate goes through, traced to see whether it can be."""
+        demos = demonstrations(seed)
+        state, _ = chunk(numbers, init(numbers, seed, demos), demos)
+        return measure(numbers, state, seed)
+
+    _check_searchable(once, values, settings, jnp.asarray(seeds[0]))
     demos_ = jax.jit(jax.vmap(demonstrations))(lane_seeds)
     state = jax.jit(jax.vmap(init))(lanes, lane_seeds, demos_)
     run, weigh = jax.jit(jax.vmap(chunk), donate_argnums=1), jax.jit(jax.vmap(measure))
     before = jax.device_get(weigh(lanes, state, lane_seeds))
     history, start = [], time.monotonic()
-    for done in range(every, base.rounds + 1, every):
-        state, metrics = run(lanes, state, demos_)
-        costs = np.asarray(metrics["cost"])[:, -5:].mean(1).reshape(count, -1)
-        history.append({"round": done, "training_cost": costs.round(5).tolist()})
-        best = np.sort(costs.mean(1))[:5].round(4)
-        say(
-            f"round {done}, {time.monotonic() - start:.0f} s: training cost of the best candidates "
-            f"{best}"
-        )
+    for done in range(every, rounds + 1, every):
+        state, metrics = jax.block_until_ready(run(lanes, state, demos_))
+        line = f"round {done} of {rounds}, {time.monotonic() - start:.0f} s"
+        if "cost" in metrics:  # algorithms that train on rollouts of their own measure it
+            costs = np.asarray(metrics["cost"])[:, -5:].mean(1).reshape(count, -1)
+            history.append({"round": done, "training_cost": costs.round(5).tolist()})
+            line += f": training cost of the best candidates {np.sort(costs.mean(1))[:5].round(4)}"
+        say(line)
     sums = jax.device_get(weigh(lanes, state, lane_seeds))
     shape = (count, len(seeds))
 
@@ -148,7 +202,8 @@ def search(
         }
         for c in range(count)
     ]
-    rows.sort(key=lambda row: -float(np.mean(row["return"])))
+    mean = lambda row: float(np.mean(row["return"]))
+    rows.sort(key=lambda row: -mean(row) if math.isfinite(mean(row)) else math.inf)
     return {
         "algo": algo,
         "env": env,
@@ -160,3 +215,36 @@ def search(
         "candidates": rows,
         "history": history,
     }
+
+
+def _check_searchable(
+    once: Callable[[Any, jax.Array], Any],
+    values: Mapping[str, np.ndarray],
+    settings: Mapping[str, Any],
+    seed: jax.Array,
+) -> None:
+    """Raises BadInput, with its name, for a setting that compiled functions need as a constant.
+
+    Args:
+      once: (settings of a candidate, seed) -> anything; all that a candidate goes through.
+      values: {setting: float32[C]}, of the C candidates.
+      settings: those that all candidates share.
+      seed: any.
+    """
+
+    def fails(names: Mapping[str, np.ndarray]) -> bool:
+        try:
+            jax.eval_shape(once, {name: jnp.asarray(names[name][0]) for name in names}, seed)
+        except policies.UNTRACEABLE:
+            return True
+        return False
+
+    if not fails(values):
+        return
+    for name, points in values.items():
+        if fails({name: points}):
+            value = settings.get(name, float(points[0]))
+            raise BadInput(
+                f"--space, --grid: {name} shapes what is compiled, so its values cannot be "
+                f"searched side by side; nearest: --set={name}={value:.6g}"
+            )

@@ -35,6 +35,7 @@ from irl_bench.plan.presets import budget_of, config_differences
 from irl_bench.rl import ppo
 from irl_bench.rollouts import evaluation
 from irl_bench.rollouts.scan import observation_of, scan
+from irl_bench.running import process
 from irl_bench.tools.speed_robots import robots
 from irl_bench.tools.timing import in_turn, seconds
 
@@ -423,7 +424,7 @@ def measure(
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": {
-            "cores": len(os.sched_getaffinity(0)),
+            "cores": process.cores(),
             "memory_gib": round(memory, 1),
             **machine,
         },

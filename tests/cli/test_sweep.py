@@ -107,11 +107,11 @@ BAD = {
     "bc": "stray argument 'bc'",
     "--dry_run lane_keep --seeds=5": "stray argument 'lane_keep'",
     "-- --seeds=5": "stray argument",
-    "--tensorboard=maybe": "boolean",
+    "--tensorboard=maybe": "true or false, not 'maybe'; nearest: --tensorboard=true",
     "--notensorboard=1": "does not take an argument",
     "--out=": "--out",
     "--describe=bcc": "did you mean 'bc'",
-    "--describe=": "did you mean",
+    "--describe=": "known are",
     "--describe=json:make": "json",
 }
 

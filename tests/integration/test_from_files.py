@@ -220,7 +220,7 @@ def test_one_step_is_too_short_for_a_discriminator(files, tmp_path):
     np.savez(
         tmp_path / "short.npz", observations=found.observation[:, :1], actions=found.action[:, :1]
     )
-    with pytest.raises(BadInput, match="so one step is too few"):
+    with pytest.raises(BadInput, match="have one step each"):
         train("gail", "chain", tmp_path / "short.npz", tmp_path / "run")
     assert train("bc", "chain", tmp_path / "short.npz", tmp_path / "run")["usable_seeds"] == 2
 

@@ -102,7 +102,7 @@ def terminate(environment, out: pathlib.Path) -> None:
     process.send_signal(signal.SIGTERM)
     errors = process.communicate(timeout=60)[1]
     assert time.monotonic() - asked < 10
-    assert process.returncode == INTERRUPTED and "run me again" in errors
+    assert process.returncode == INTERRUPTED and "run the same command to resume" in errors
     assert sealed(out)
 
 
@@ -150,7 +150,7 @@ process.supervise(lambda stop: (print("on", flush=True), time.sleep(60)), grace=
     assert await_line(process, "on")
     process.send_signal(signal.SIGTERM)
     errors = process.communicate(timeout=10)[1]
-    assert process.returncode == INTERRUPTED and "run me again" in errors
+    assert process.returncode == INTERRUPTED and "run the same command to resume" in errors
 
 
 @pytest.mark.slow
@@ -163,7 +163,7 @@ def test_terminate_within_a_long_compilation(tmp_path, environment):
     process.send_signal(signal.SIGTERM)
     errors = process.communicate(timeout=60)[1]
     assert time.monotonic() - asked < 10
-    assert process.returncode == INTERRUPTED and "run me again" in errors
+    assert process.returncode == INTERRUPTED and "run the same command to resume" in errors
 
 
 @pytest.mark.slow

@@ -401,5 +401,5 @@ def test_other_weights_of_a_host_policy_are_another_cell(here):
         before["hosted.py"] == after["hosted.py"]
         and before["weights table.txt"] != after["weights table.txt"]
     )
-    with pytest.raises(BadInput, match=r"nowhere\.bin cannot be read"):
+    with pytest.raises(BadInput, match=r"cannot read the file nowhere\.bin"):
         irl_bench.host_policy(lambda x: x, files=["nowhere.bin"])

@@ -85,7 +85,7 @@ def test_a_world_is_made_by_name_with_dials(name):
     for dial in registry.world(name).dials.values():
         value = 0.5 * (max(dial.low, -1.0) + min(dial.high, max(dial.low, -1.0) + 1.0))
         assert getattr(envs.make(name, **{dial.name: value}).dials, dial.name) == value
-    with pytest.raises(ValueError, match="did you mean"):
+    with pytest.raises(ValueError, match=r"did you mean|known are"):
         envs.make(name, frictoin=1.0)
     with pytest.raises(ValueError, match="finite"):
         envs.make(name, **{next(iter(registry.world(name).dials)): float("nan")})
@@ -218,6 +218,9 @@ def test_score_compares_with_the_closed_form():
         ({"hazard": "x"}, "hazard='x' must be a number"),
         ({"hazard": None}, "hazard=None must be a number"),
         ({"horizons": 5}, "horizons=5 must be 'auto'"),
+        ({"seed": 3}, "did you mean seeds or first_seed"),
+        ({"budget": "smoke"}, "did you mean run"),
+        ({"world": chain.Chain}, r"not the class Chain; nearest: Chain\(\)"),
         ({"first_seed": 2**40}, r"must be in \[0, 2147483628\]"),
         ({"policy": lambda observation, key: jnp.zeros(2)}, "action must be"),
         ({"policy": lambda observation, key: 1.0}, "action must be"),
@@ -237,6 +240,10 @@ def test_score_refuses_bad_input(arguments, message):
         ({"bc": {"learning_rate": float("nan")}}, "nan"),
         ({"dagger": {"rounds": 3}}, "not in the sweep"),
         ({"seed": 3}, "did you mean seeds or first_seed"),
+        ({"learning_rate": 1e-3}, r"did you mean bc=\{'learning_rate': 0.001\}"),
+        ({"hazard": 0.5}, r"did you mean chain=\{'hazard': 0.5\}"),
+        ({"bc": 3}, r"settings are a dict; nearest: bc=\{"),
+        ({"observation_only": "no"}, "observation_only='no' must be True or False"),
         ({"seeds": 0}, "at least 1"),
         ({"seeds": 5.0}, r"seeds=5.0 is of type float, not an integer; nearest: 5"),
         ({"seeds": True}, "seeds=True is of type bool"),
@@ -361,7 +368,7 @@ def test_all_files_of_a_package_count(examples):
         ({}, "--algo=ridge:make --ridge.penaltie=1", "--ridge.penalty"),
         ({}, "--algo=ridge:make --ridge.penalty=-1", "nearest: 1e-09"),
         ({}, "--env=gusts:make --gusts.gusts=1", "--gusts.gust"),
-        ({}, "--env=gusts:Dials", "must return an envs.core.World"),
+        ({}, "--env=gusts:Dials", "must return an envs.World"),
         ({}, "--policy=brake:act --env=chain", "action must be"),
         ({}, "--algo=brake:params", "not a function"),
         ({}, "--algo=gusts:make --env=chain", "make(spec, config)"),

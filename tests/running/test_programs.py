@@ -54,3 +54,12 @@ def test_a_mistake_of_a_learner_is_one_line(tmp_path, maker, line):
     spec = toys.cell(algo=f"{__name__}:{maker}")
     with pytest.raises(BadInput, match=line):
         runner.compute([spec], tmp_path, display=Silent(), stop=threading.Event())
+
+
+make_nested_metric = _mistaken(lambda state, metrics: (state, {"v": {"a": jnp.float32(1)}}))
+
+
+def test_nested_metrics_are_one_line(tmp_path):
+    spec = toys.cell(algo=f"{__name__}:make_nested_metric")
+    with pytest.raises(BadInput, match="metrics must be a flat dict of scalars, not dict"):
+        runner.compute([spec], tmp_path, display=Silent(), stop=threading.Event())

@@ -303,7 +303,7 @@ class Told(Silent):
 
 
 def test_cells_from_another_number_of_devices_are_said(tmp_path, monkeypatch):
-    """They are computed anew, since a program for several devices rounds otherwise."""
+    """They are computed again, since a program for several devices rounds otherwise."""
     own = fingerprint()["devices"]
     monkeypatch.setattr(runner, "fingerprint", lambda: {**fingerprint(), "devices": own + 1})
     run([cell(), cell(first_seed=3)], tmp_path)
@@ -313,9 +313,9 @@ def test_cells_from_another_number_of_devices_are_said(tmp_path, monkeypatch):
     assert len(summary.done) == 3
     (line,) = [note for note in told.notes if "devices" in note]
     assert line.startswith(
-        f"2 of these cells are here from a process with {own + 1} devices, and this one has {own}"
+        f"2 of these cells were begun by a process with {own + 1} devices, and this one has {own}"
     )
-    assert line.endswith(f"start again with JAX_NUM_CPU_DEVICES={own + 1}")
+    assert line.endswith(f"to resume them, use JAX_NUM_CPU_DEVICES={own + 1}")
     told = Told()
     run([cell(), cell(first_seed=9)], tmp_path, display=told)  # the first is here by now
     assert told.notes == []

@@ -387,3 +387,29 @@ def test_a_reward_that_rests_on_another_run_is_not_trained_on_again():
     assert donor.rebuild(found, ("policy",), spec).donor.act
     people = dataclasses.replace(found, config={**RLHF, "init": "bc", "teacher": "human"})
     assert donor.rebuild(people, ("reward",), spec).donor.reward_fn
+
+
+@pytest.mark.parametrize(
+    ("algo", "older"),
+    [
+        ("airl", {"mixup": False}),
+        ("rlhf", {"queries": "uniform"}),
+        ("drex", {"init": "bc"}),
+        ("best_of_n", {"clip": 0.3, "rounds": 5}),
+    ],
+)
+def test_what_an_earlier_version_stored_is_used_without_the_settings_that_are_gone(algo, older):
+    spec = Spec(registry.world(FIELDS["env"]).world, 8, 4, 8)
+    shared = {"drex": {"pool_worlds": 20, "segment": 8}, "airl": {"hidden": [4]}}.get(algo, {})
+    plain = {**shared, "worlds": 2, "unroll": 8, "minibatches": 2, "rounds": 2, "policy_delay": 0}
+    known = registry.algorithm(algo).settings
+    config = {name: value for name, value in plain.items() if name in known}
+    found = dataclasses.replace(airl_learned()[0], algo=algo, config={**config, **older})
+    assert donor.rebuild(found, ("policy",), spec).donor.act
+    changed = next(name for name in older)
+    if algo == "best_of_n":
+        changed = "never_there"
+    with pytest.raises(BadInput, match=f"had a setting {changed}=.*train it again"):
+        donor.rebuild(
+            dataclasses.replace(found, config={**config, changed: "other"}), ("policy",), spec
+        )

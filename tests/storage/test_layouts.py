@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 import envs
 from envs.core import World, dial
+from irl_bench.core import folders
 from irl_bench.core.settings import BadInput
 from irl_bench.storage import layouts
 from irl_bench.storage.demonstrations import check_new, read, summary, write_npz
@@ -898,7 +899,7 @@ BAD = {
     ),
     "narrow": (
         lambda c, d: {**d, "observations": d["observations"][..., :7]},
-        ["observations [5, 7], but lane_keep's are [T, 82]", "launch/demos.py"],
+        ["observations [5, 7], but lane_keep's are [T, 82]", "irl-bench demos"],
     ),
     "wide": (
         lambda c, d: {**d, "observations": np.zeros((3, 5, 90))},
@@ -1123,7 +1124,7 @@ def test_the_program_checks_in_one_line(tmp_path):
 )
 def test_the_program_writes_no_dataset_of_an_odd_name(name, near, tmp_path):
     with pytest.raises(BadInput, match=near):
-        check_new(layouts.place(tmp_path / name if name[0] != "~" else name))
+        check_new(folders.expand(tmp_path / name if name[0] != "~" else name))
 
 
 def test_interleaved_episodes_say_how_to_sort_them(tmp_path):
@@ -1153,3 +1154,42 @@ def test_lengths_and_marks_of_ends_that_contradict_are_refused(tmp_path):
         read(tmp_path / "d.npz", envs.make("chain"))
     np.savez(tmp_path / "d.npz", **arrays, lengths=[10, 10])
     assert read(tmp_path / "d.npz", envs.make("chain")).lengths == (10, 10)
+
+
+def test_keys_that_are_not_read_are_named(tmp_path):
+    states, controls = np.zeros((2, 5, 82), np.float32), np.zeros((2, 5, 2), np.float32)
+    np.savez(tmp_path / "d.npz", states=states, controls=controls)
+    assert summary(read(tmp_path / "d.npz", LANE))["ignored"] == ["controls"]
+    np.savez(tmp_path / "e.npz", observations=states, actions=controls, state=states[..., :3])
+    assert summary(read(tmp_path / "e.npz", LANE).first(1))["ignored"] == ["state"]
+    tree = {"observations": states, "controls": controls, "infos/speed": states[..., 0]}
+    found = summary(read(h5(tmp_path / "f.hdf5", tree), LANE))
+    assert sorted(found["ignored"]) == ["controls", "infos/"]
+    tree = {
+        "version": np.array(1),
+        **{f"{i}/{key}": x for i in range(2) for key, x in (("obs", states[0]), ("u", states[0]))},
+    }
+    assert summary(read(h5(tmp_path / "g.hdf5", tree), LANE))["ignored"] == ["version", "u"]
+    np.savez(tmp_path / "h.npz", observations=states, actions=controls, world="lane_keep")
+    assert summary(read(tmp_path / "h.npz", LANE))["ignored"] == []
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_not_the_current_folder(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match="an empty name is no file or folder; nearest: "):
+        read(name, LANE)
+
+
+def test_the_remedy_names_an_outside_world_by_its_reference(tmp_path):
+    np.savez(tmp_path / "d.npz", observations=np.zeros((2, 5, 3)), actions=np.zeros((2, 5, 2)))
+
+    class Pend(type(LANE)):
+        name = "pend"
+
+    pend = Pend()
+    for ref, shown in (("mine:make", "mine:make"), ("", f"{__name__}:Pend")):
+        with pytest.raises(BadInput, match=f"irl-bench demos --env={shown} --out="):
+            read(tmp_path / "d.npz", pend, ref)
+    with pytest.raises(BadInput, match="irl-bench demos --env=lane_keep --out="):
+        read(tmp_path / "d.npz", LANE)

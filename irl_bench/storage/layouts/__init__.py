@@ -18,7 +18,6 @@ from irl_bench.storage.layouts.contents import (
     Episode,
     check_numbers,
     kind_of,
-    place,
     reading,
     refusal,
     shown,
@@ -32,7 +31,6 @@ __all__ = [
     "Contents",
     "Episode",
     "check_numbers",
-    "place",
     "read",
     "refusal",
     "shown",
@@ -65,7 +63,7 @@ def read(path: Path) -> Contents:
     with reading(path, "demonstrations"):
         if not path.exists():
             raise refusal(
-                f"demonstrations: {path}", " is missing; nearest: launch/demos.py writes one"
+                f"demonstrations: {path}", " is missing; nearest: irl-bench demos writes one"
             )
         suffix = path.suffix.lower().split("-")[0]  # a shard's suffix is .tfrecord-00000-of-00002
         if suffix in REFUSED and (suffix == ".zarr" or not path.is_dir()):
@@ -93,7 +91,7 @@ def _file(path: Path, suffix: str) -> Callable[[Path], Contents]:
     if kind is None and not path.stat().st_size:
         raise refusal(
             path,
-            " is empty (0 bytes); nearest: copy or download it again, launch/demos.py writes one",
+            " is empty (0 bytes); nearest: copy or download it again, irl-bench demos writes one",
         )
     return FILES[suffix]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -47,7 +48,7 @@ def read_npz(path: Path) -> Contents:
                 path, f" is a zip file but no npz: it holds {inside}, no .npy; convert: {SAVE}"
             )
         named = named_of(path, entries)
-    return _arrays(path, "npz", named)
+    return _arrays(path, "npz", named, _without_role(path, entries, entries))
 
 
 def _npy(file: zipfile.ZipFile, name: str) -> Entry:
@@ -90,13 +91,40 @@ def read_hdf5(path: Path) -> Contents:
             else None
         )
         named = {} if parts else named_of(path, top)
+        ignored = _ignored(path, file, top, groups)
     if whole is None:
-        return _arrays(path, "HDF5", named)
+        return _arrays(path, "HDF5", named, ignored)
     episodes = [
         episode_of({role: part[role][1] for role in ROLES if role in part}) for part in parts
     ]
     keys = {role: parts[0][role][0] for role in ROLES if role in parts[0]}
-    return Contents("HDF5, a group for each episode", episodes, keys, _world(path, whole))
+    world = _world(path, whole)
+    return Contents("HDF5, a group for each episode", episodes, keys, world, ignored)
+
+
+def _without_role(
+    path: Path | str, names: Iterable[str], entries: Mapping[str, Entry]
+) -> tuple[str, ...]:
+    """Those of `names` that are not read. `entries` are the arrays that may be."""
+    used = keys_of(path, entries).values()
+    return tuple(name for name in names if name not in used)
+
+
+def _ignored(path: Path, file: Any, top: Mapping[str, Entry], groups: list[Any]) -> tuple[str, ...]:
+    """The keys of an HDF5 file that are not read; a group's ends in a slash.
+
+    Args:
+      path: the file's.
+      file: the open file.
+      top: its arrays outside of groups.
+      groups: those of the episodes; empty if the arrays in `top` hold all episodes.
+    """
+    found = dict.fromkeys(name for name in top if groups and name.lower() not in ALIASES["world"])
+    for node in groups or [file]:
+        arrays = top if node is file else _datasets(path, node)
+        for name in _without_role(f"{path}: {node.name}", node, arrays):
+            found[f"{name}/" if hasattr(node[name], "keys") else name] = None
+    return tuple(found)
 
 
 def _episode_groups(file: Any) -> list[Any]:
@@ -154,7 +182,7 @@ def _h5_entry(node: Any) -> Entry:
     return Entry(node.shape, dtype, lambda: np.asarray(node[()]))
 
 
-def _arrays(path: Path, file: str, named: Named) -> Contents:
+def _arrays(path: Path, file: str, named: Named, ignored: tuple[str, ...]) -> Contents:
     """Episodes from arrays of all of them: [N, T, O], or [S, O] with all steps in a row."""
     key, observations = named["observations"]
     if observations.ndim not in (2, 3):
@@ -170,7 +198,7 @@ def _arrays(path: Path, file: str, named: Named) -> Contents:
         )
     layout, episodes = (_padded if observations.ndim == 3 else _flat)(path, named)
     keys = {role: named[role][0] for role in ROLES if role in named}
-    return Contents(f"{file}, {layout}", episodes, keys, _world(path, named))
+    return Contents(f"{file}, {layout}", episodes, keys, _world(path, named), ignored)
 
 
 def _padded(path: Path, named: Named) -> tuple[str, list[Episode]]:

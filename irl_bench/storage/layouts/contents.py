@@ -58,7 +58,7 @@ class Episode(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """The content of a file, of any dtype, not yet compared with a world."""
+    """The content of a demonstration file before it is checked against a world."""
 
     layout: str
     """The layout of the file, in words."""
@@ -68,6 +68,8 @@ class Contents:
     """Role -> the file's key for `observations`, `actions` and `rewards`."""
     world: str = ""
     """The world's name; empty if the file does not hold it."""
+    ignored: tuple[str, ...] = ()
+    """The file's keys that mean nothing here."""
 
 
 class Entry(NamedTuple):
@@ -86,16 +88,6 @@ Named = dict[str, tuple[str, np.ndarray]]
 def refusal(path: Path | str, text: str) -> BadInput:
     """Returns a BadInput of one line that begins with the file's path."""
     return BadInput(" ".join(f"{path}{text}".splitlines()))
-
-
-def place(path: Path | str) -> Path:
-    """Returns the path with `~` replaced. Raises BadInput if there is no such home folder."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        raise refusal(
-            path, " begins with a home directory that does not exist; nearest: the full path"
-        ) from None
 
 
 @contextlib.contextmanager

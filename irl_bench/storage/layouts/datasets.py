@@ -122,6 +122,7 @@ def read_lerobot(path: Path) -> Contents:
                 path, " holds no data/*.parquet; nearest: download the dataset's data/ too"
             )
         tables: list[Any] = []
+        others: dict[str, None] = {}
         for file in files:
             kind_of(file)
             handle = pq.ParquetFile(file)
@@ -137,6 +138,7 @@ def read_lerobot(path: Path) -> Contents:
                     )
             wanted = [name for name in (*names.values(), *index) if name in columns]
             tables.append(handle.read(columns=wanted).select(wanted))
+            others |= dict.fromkeys(name for name in columns if name not in wanted)
         # Shards may differ in the width of their integers.
         table = pa.concat_tables(tables, promote_options="permissive")
         arrays: dict[str, np.ndarray] = {
@@ -167,7 +169,8 @@ def read_lerobot(path: Path) -> Contents:
             "download all of data/",
         )
     version = str(facts.get("codebase_version", ""))
-    return Contents(f"LeRobot dataset {version}".strip(), episodes, names)
+    layout = f"LeRobot dataset {version}".strip()
+    return Contents(layout, episodes, names, ignored=tuple(others))
 
 
 def read_imitation(path: Path) -> Contents:
@@ -206,4 +209,5 @@ def read_imitation(path: Path) -> Contents:
             )
             for i in range(len(table))
         ]
-    return Contents("imitation's trajectories", episodes, keys)
+        others = tuple(name for name in table.column_names if name not in keys.values())
+    return Contents("imitation's trajectories", episodes, keys, ignored=others)

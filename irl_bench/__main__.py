@@ -1,0 +1,5 @@
+"""`python -m irl_bench` is `irl-bench`."""
+
+from irl_bench.cli.main import main
+
+main()
