@@ -108,9 +108,8 @@ def parsed(flag: str, items: Iterable[str], settings: Mapping[str, Setting]) -> 
     values: dict[str, Any] = {}
     for name, equal, text in (item.partition("=") for item in items):
         if not equal or name not in settings:
-            raise BadInput(
-                f"--{flag}={name}: no such setting; {did_you_mean(name, settings, lambda known: f'{known}=...')}"
-            )
+            meant = did_you_mean(name, settings, lambda known: f"{known}=...")
+            raise BadInput(f"--{flag}={name}: no such setting; {meant}")
         try:
             values[name] = settings[name].parse(text)
         except ValueError as error:
