@@ -121,7 +121,7 @@ def test_a_report_leaves_out_what_is_not_finished_and_says_so(tmp_path, capsys, 
     made = report.rebuild(tmp_path)
     assert {v["algo"] for v in made.verdicts} == {"bc", "expert", "untrained"}
     (told,) = made.unfinished
-    assert told.startswith("not in the report: dagger on chain (cliff), 1 of its results")
+    assert told.startswith("not in the report: dagger on chain (cliff), 1 of its cells")
     assert "dagger on chain (cliff)" in (tmp_path / "report.html").read_text()
     assert cli.main(cli.parse_or_exit(line)) == 0
     assert told in capsys.readouterr().out

@@ -214,11 +214,11 @@ def test_bad_input_is_one_line(flags, message):
             "--env=hopper --hopper.backend=positional",
             "hopper has no demonstrator for backend=positional and demonstrator=expert; nearest: "
             "--hopper.backend=spring, or "
-            "launch/expert.py --env=hopper --world=backend=positional to train one",
+            "irl-bench demonstrator --env=hopper --world=backend=positional to train one",
         ),
         (
             "--env=walker2d --walker2d.demonstrator=50",
-            "demonstrator=50; nearest: --walker2d.demonstrator=expert, or launch",
+            "demonstrator=50; nearest: --walker2d.demonstrator=expert, or irl-bench",
         ),
         ("--env=hopper --hopper.demonstrator=60", "must be one of expert"),
         ("--env=hopper --hopper.mass=9", r"\[0.2, 5\]"),
