@@ -5,10 +5,14 @@ under a gusting crosswind. Ruts pull the steering for a few steps. Each of up to
 pulls differently and is signalled by its own cue; kinds are Zipf-distributed. The demonstrator
 answers every cue. A kind that a learner never saw throws it off the lane.
 
-Off the lane (beyond `EDGE`, until the car is back within `KERB`) the view changes: the lateral
-offset is hidden, and a side flag shows only on which side the car is. Demonstrations never contain
-that view, but it is enough for the expert's way back to be a function of the observation. The
-shoulder slopes away from the road and a rail bounds the excursion, so a car off the lane stays
+Off the lane (beyond `EDGE`, until the car is back within `KERB`) the view changes: with
+`view=hidden` the lateral offset is hidden, and a side flag shows only on which side the car is.
+Demonstrations never contain that view, but it is enough for the expert's way back to be a function
+of the observation. It was chosen so that a clone does not find back by itself, which gives the
+horizon law room. With `view=visible` the lateral offset stays in sight, and what a clone does on
+the lane may carry over to the shoulder.
+
+The shoulder slopes away from the road and a rail bounds the excursion, so a car off the lane stays
 there until it is steered back.
 """
 
@@ -141,7 +145,10 @@ class LaneKeep(demonstrators.Demonstrated):
     recovery_steps = 11
     latency = 10
     failure_flags = (17 + KINDS,)
-    options: ClassVar = {"demonstrator": demonstrators.QUALITIES}
+    options: ClassVar = {
+        "demonstrator": demonstrators.QUALITIES,
+        "view": ("hidden", "visible"),
+    }
     modes: Mapping[str, Mapping[str, float]] = {
         "nominal": {},
         "recoverable": {"reacquisition": 0.25},
@@ -154,8 +161,8 @@ class LaneKeep(demonstrators.Demonstrated):
     }
     """Slices of the observation: {meaning: (first index, last index + 1)}."""
 
-    def __init__(self, demonstrator: str = "expert", **dials: float):
-        self.chosen = {"demonstrator": demonstrator}
+    def __init__(self, demonstrator: str = "expert", view: str = "hidden", **dials: float):
+        self.chosen = {"demonstrator": demonstrator, "view": view}
         self.dials = LaneKeepDials(**dials)
         if demonstrator != "expert":
             self.choose(demonstrator)
@@ -190,7 +197,9 @@ class LaneKeep(demonstrators.Demonstrated):
         )
         metrics = {"cost": zero, "graded_cost": jnp.abs(car.e_y) / RAIL}
         # Brax annotates the states of its own physics alone.
-        return State(cast(Any, inner), self._observe(inner), zero, zero, metrics, {})
+        return State(
+            cast(Any, inner), self._observe(inner, self.chosen["view"]), zero, zero, metrics, {}
+        )
 
     def step(self, state: State, action: jax.Array) -> State:
         """Returns the next state; the action is float32[2], clipped to [-1, 1]."""
@@ -267,7 +276,7 @@ class LaneKeep(demonstrators.Demonstrated):
             key=key,
             clipped=inner.clipped + clipped,
         )
-        observation = self._observe(inner)
+        observation = self._observe(inner, self.chosen["view"])
         sound = soundness(observation, action)
         cost = off.astype(jnp.float32) + sound
         graded = jnp.where(off, 1.0, jnp.abs(car.e_y) / RAIL) + sound
@@ -279,12 +288,14 @@ class LaneKeep(demonstrators.Demonstrated):
             metrics={"cost": cost, "graded_cost": graded},
         )
 
-    def _observe(self, inner: LaneKeepState) -> jax.Array:
-        """Returns the observation, float32[O], of an inner state."""
+    def _observe(self, inner: LaneKeepState, view: str) -> jax.Array:
+        """Returns the observation, float32[O], of an inner state in one of the views."""
         car, on = inner.car, inner.side == 0.0
         local, origin = road.window(inner.knots, car.s)
         x = car.s - origin
-        e_y = jnp.where(on, car.e_y, 0.0)  # off the lane the side flag alone shows the position
+        e_y = car.e_y
+        if view == "hidden":  # off the lane the side flag alone shows the position
+            e_y = jnp.where(on, car.e_y, 0.0)
         ahead_x, ahead_y = road.points_ahead(local, x)
         lateral = jnp.cos(car.e_psi) * (ahead_y - e_y) - jnp.sin(car.e_psi) * ahead_x
         kappa = road.curvature(local, x)
@@ -313,7 +324,8 @@ class LaneKeep(demonstrators.Demonstrated):
             car = vehicle.Car(zero, e_y, e_psi, jnp.float32(SPEED), zero, zero, zero)
             side = jnp.where(jnp.abs(e_y) > EDGE, jnp.sign(e_y), 0.0)
             return self._observe(
-                dataclasses.replace(start, car=car, knots=jnp.zeros(road.KNOTS), side=side)
+                dataclasses.replace(start, car=car, knots=jnp.zeros(road.KNOTS), side=side),
+                self.chosen["view"],
             )
 
         return {
@@ -333,11 +345,12 @@ class LaneKeep(demonstrators.Demonstrated):
     def expert(self, state: State, key: jax.Array) -> jax.Array:
         """Returns the action float32[2] of the chosen demonstrator: the control law `drive`, or a
         network that drives less well. The key is not used."""
-        return (
-            self.drive(state)
-            if self.chosen["demonstrator"] == "expert"
-            else super().expert(state, key)
-        )
+        if self.chosen["demonstrator"] == "expert":
+            return self.drive(state)
+        # The networks were trained with the hidden view, and keep it: a demonstrator is the same
+        # whatever the learner sees.
+        inner = cast(LaneKeepState, state.pipeline_state)
+        return super().expert(dataclasses.replace(state, obs=self._observe(inner, "hidden")), key)
 
     def drive(self, state: State) -> jax.Array:
         """Returns the action float32[2] of the expert's control law; deterministic.

@@ -223,7 +223,7 @@ def test_kerb_hysteresis(calm, sign):
 
 
 def test_off_the_lane_the_side_flag_replaces_the_offset(calm):
-    observe = jax.jit(LaneKeep()._observe)
+    observe = jax.jit(functools.partial(LaneKeep()._observe, view="hidden"))
 
     def view(e_y, side, e_psi=0.1):
         return np.asarray(observe(place(calm, e_y=e_y, side=side, e_psi=e_psi).pipeline_state))
@@ -373,3 +373,26 @@ def test_latency_from_rut_to_failure(by_deaf):
     assert len(first) > 100
     # The state in which a rut begins already shows its cue: the action there is the wrong one.
     assert np.quantile(first, 0.95) <= LaneKeep.latency
+
+
+def test_the_visible_view_hides_nothing_and_changes_nothing_else():
+    """Car, costs and demonstrators are the same; off the lane the offset is in sight."""
+    hidden, visible = (LaneKeep(view=view) for view in ("hidden", "visible"))
+    states = [world.reset(jax.random.PRNGKey(3)) for world in (hidden, visible)]
+    steps = [jax.jit(world.step) for world in (hidden, visible)]
+    seen = []
+    for _ in range(60):  # straight off the road
+        states = [step(s, jnp.array([0.4, 0.0])) for step, s in zip(steps, states, strict=True)]
+        one, other = (state.pipeline_state for state in states)
+        jax.tree.map(np.testing.assert_array_equal, one, other)
+        assert states[0].metrics["cost"] == states[1].metrics["cost"]
+        seen.append((float(states[0].metrics["cost"]), *(float(s.obs[0]) for s in states),
+                     float(other.car.e_y)))  # fmt: skip
+    off = [row for row in seen if row[0]]
+    assert off and all(a == 0.0 and b == e_y and abs(b) > 0.7 for _, a, b, e_y in off)
+    assert all(a == b == e_y for cost, a, b, e_y in seen if not cost)
+    key = jax.random.PRNGKey(0)
+    for quality in ("expert", "50"):
+        worlds = [LaneKeep(demonstrator=quality, view=view) for view in ("hidden", "visible")]
+        actions = [w.expert(s, key) for w, s in zip(worlds, states, strict=True)]
+        np.testing.assert_array_equal(*actions)
