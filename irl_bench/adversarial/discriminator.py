@@ -22,6 +22,7 @@ from flax import struct
 from irl_bench.core.quantities import INPUT_LIMIT
 from irl_bench.core.settings import BadInput, setting
 from irl_bench.core.types import Demonstrations, Spec
+from irl_bench.nets.masking import MaskConfig, check_mask, masked
 from irl_bench.nets.policies import Standardiser, standardiser
 from irl_bench.nets.supervised import draw
 from irl_bench.rollouts.experience import Transition, flat
@@ -31,7 +32,7 @@ REMEMBERED = 4096
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(MaskConfig):
     """Settings of a discriminator."""
 
     disc_hidden: tuple[int, ...] = setting(
@@ -62,7 +63,6 @@ class Config:
         low=0,
         high=10_000,
     )
-    mask_failure: bool = setting(True, "hide the world's failure flags from the discriminator")
     absorbing: bool = setting(
         False,
         "restart a training episode at the world's done and count its remaining steps as steps in "
@@ -258,6 +258,7 @@ class Discriminator:
         stays: Any = 100.0,
         mixup: bool = False,
     ):
+        check_mask(spec.world, config)
         self.spec, self.config, self.logit = spec, config, logit
         self.reads_actions, self.rows, self.stays = reads_actions, rows_per_round, stays
         self.mixup = mixup
@@ -286,7 +287,7 @@ class Discriminator:
         if self.reads_actions and demos.action is None:
             raise BadInput(
                 "the discriminator reads actions, but these demonstrations have none; nearest: "
-                "--algo=gail --gail.inputs=state"
+                "--algo=gailfo"
             )
         if demos.mask.shape[1] < 2:
             raise BadInput(
@@ -298,13 +299,7 @@ class Discriminator:
             demos.mask.reshape(-1),
             keep_constant=True,
         )
-        if self.config.mask_failure:
-            visible = (
-                jnp.ones(self.spec.observation_size)
-                .at[jnp.array(self.spec.world.failure_flags, int)]
-                .set(0.0)
-            )
-            inputs = inputs.replace(scale=inputs.scale * visible)
+        inputs = masked(inputs, self.spec.world, self.config)
         count = self.config.replay * min(self.rows, REMEMBERED)
         observation, zeros = jnp.zeros((count, self.spec.observation_size)), jnp.zeros(count)
         action = (

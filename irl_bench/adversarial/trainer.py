@@ -26,6 +26,7 @@ from irl_bench.core.types import Demonstrations, Spec, Task
 from irl_bench.nets.policies import Standardiser, view
 from irl_bench.nets.supervised import draw
 from irl_bench.rl import ppo
+from irl_bench.rl.controls import ControlConfig, trained_on
 from irl_bench.rollouts.experience import Transition
 
 SAMPLE = 128
@@ -33,8 +34,8 @@ SAMPLE = 128
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(discriminator.Config, ppo.AdversarialConfig):
-    """Settings of adversarial algorithms: the discriminator's and PPO's."""
+class Config(discriminator.Config, ControlConfig, ppo.AdversarialConfig):
+    """Settings of adversarial algorithms: the discriminator's, the control and PPO's."""
 
 
 class State(struct.PyTreeNode):
@@ -132,9 +133,12 @@ class Trainer:
             fit_key,
         )
         steps = self.discriminator.policy_steps(fitted.inputs, rows)
-        reward = self.form.policy_reward(fitted.params, steps).reshape(batch.reward.shape)
-        metrics |= self._compare(fitted.inputs, task.demonstrations, batch, reward, sample_key)
+        learned = self.form.policy_reward(fitted.params, steps).reshape(batch.reward.shape)
+        metrics |= self._compare(fitted.inputs, task.demonstrations, batch, learned, sample_key)
+        reward = trained_on(self.config, learned, batch.reward)
         absorbing = self._absorbing(self.form.policy_reward, fitted)
+        if absorbing is not None:  # the world pays nothing after an end
+            absorbing = trained_on(self.config, absorbing, jnp.zeros(()))
         policy, policy_metrics = self.inner.improve(policy, batch, reward, absorbing)
         return State(policy, fitted, key), {**metrics, **policy_metrics}
 

@@ -3,7 +3,9 @@
 ALGORITHMS = {
     "bc": "irl_bench.algos.bc",
     "dagger": "irl_bench.algos.dagger",
+    "clone": "irl_bench.algos.clone",
     "gail": "irl_bench.algos.gail",
+    "gailfo": "irl_bench.algos.gailfo",
     "airl": "irl_bench.algos.airl",
     "maxent_irl": "irl_bench.algos.maxent_irl",
     "ppo": "irl_bench.algos.ppo",

@@ -104,7 +104,7 @@ def make(spec: Spec, config: Config) -> Learner:
             "proxy": mean(proxy),
             "true_return": mean(gold) * config.episode_steps,
             "reference_kl": kl(n) / config.length,
-            "reward_accuracy": state.held_out,
+            "reward_accuracy": state.accuracy,
             "cost": jnp.mean(batch.cost),
         }
         policy = state.policy.replace(round=state.policy.round + 1)

@@ -53,7 +53,10 @@ def make(spec: Spec, config: Config) -> Learner:
         ones = jnp.ones(config.pairs)
         return segments, Comparisons(first, second, ones, ones)
 
+    def fresh(state: trainer.State, task: Task, key: jax.Array) -> Segments:
+        return pool(learner.draw(state.policy, state.policy.reference), task.dials, key)[0]
+
     learner = trainer.Trainer(
-        spec, config, ask, config.pairs, pool.segments, pool.worlds * config.pool_steps
+        spec, config, ask, fresh, config.pairs, pool.segments, pool.worlds * config.pool_steps
     )
     return learner.learner(Consumes())

@@ -58,8 +58,8 @@ class Config(trainer.Config):
         False, "train on mixtures of an expert's and a policy's row, with mixed labels"
     )
     inputs: str = setting(
-        "state_transition",
-        "what the discriminator reads",
+        "state_action",
+        "what the discriminator reads; state_transition: GAIL from observation, as `gailfo`",
         choices=("state", "state_action", "state_transition"),
     )
     reward: str = setting(

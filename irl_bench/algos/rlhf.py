@@ -123,9 +123,20 @@ def from_people(spec: Spec, config: Config) -> Learner:
         segments = Segments(observation, action, jnp.zeros(observation.shape[:2]))
         return segments, Comparisons(first, second, label, jnp.ones(len(label)))
 
+    def fresh(state: trainer.State, task: Task, key: jax.Array) -> Segments:
+        act = learner.draw(state.policy, state.policy.reference)
+        worlds, steps, length = config.pool_worlds, config.pool_steps, config.segment
+        return trainer.pool(spec, task.dials, act, worlds, steps, length, key)[0]
+
     # The clips come from another clone, whose demonstrations and steps count here.
     learner = trainer.Trainer(
-        spec, config, ask, facts["answers"], facts["segments"], pool_steps=facts["env_steps"]
+        spec,
+        config,
+        ask,
+        fresh,
+        facts["answers"],
+        facts["segments"],
+        pool_steps=facts["env_steps"],
     )
     return learner.learner(
         Consumes(expert_queries=facts["expert_queries"], preference_labels=facts["asked"])
@@ -170,26 +181,24 @@ def asking(
             f"labels={config.labels} is not a multiple of iterations={iterations}; nearest: "
             f"labels={near}"
         )
-    count = config.labels // iterations
-    each = config.pool_worlds * (config.pool_steps // min(config.segment, config.pool_steps))
+    if config.pool_worlds % iterations:
+        near = max(config.pool_worlds // iterations, 1) * iterations
+        raise BadInput(
+            f"pool_worlds={config.pool_worlds} cannot be shared by {iterations} iterations; "
+            f"nearest: pool_worlds={near}"
+        )
+    count, worlds = config.labels // iterations, config.pool_worlds // iterations
+    each = worlds * (config.pool_steps // min(config.segment, config.pool_steps))
     if each < 2:
         raise BadInput(
-            f"pool_worlds={config.pool_worlds} gives a single segment, with none to compare it "
-            "with; nearest: pool_worlds=2"
+            f"pool_worlds={config.pool_worlds} gives a single segment an iteration, with none to "
+            f"compare it with; nearest: pool_worlds={2 * iterations}"
         )
     teacher = teachers.TEACHERS[config.teacher]
 
     def ask(state: trainer.State, task: Task, key: jax.Array) -> tuple[Segments, Comparisons]:
         pool_key, pair_key, answer_key, shuffle_key = jax.random.split(key, 4)
-        segments, _ = trainer.pool(
-            spec,
-            task.dials,
-            noisy(acting(state)),
-            config.pool_worlds,
-            config.pool_steps,
-            config.segment,
-            pool_key,
-        )
+        segments = rolled_out(state, task, pool_key)
         first, second = queries.pairs(kind, each, count, pair_key)
         margin = learner.rewards.margins(state.reward, segments, first, second)
         # While no reward has been fitted, the first candidates are as good as any.
@@ -208,19 +217,21 @@ def asking(
             label, weight = label[order], weight[order]
         return segments, Comparisons(first, second, label, weight)
 
+    def rolled_out(state: trainer.State, task: Task, key: jax.Array) -> Segments:
+        act, length = noisy(acting(state)), config.segment
+        return trainer.pool(spec, task.dials, act, worlds, config.pool_steps, length, key)[0]
+
     def noisy(act: Act) -> Act:
         if is_zero(config.pool_noise):
             return act
-        return trainer.noisy(
-            spec, act, jnp.linspace(0.0, 1.0, config.pool_worlds) * config.pool_noise
-        )
+        return trainer.noisy(spec, act, jnp.linspace(0.0, 1.0, worlds) * config.pool_noise)
 
     def acting(state: trainer.State) -> Act:
         current = learner.draw(state.policy, state.policy.weights["policy"])
         if config.pool == "policy":
             return current
         reference = learner.draw(state.policy, state.policy.reference)
-        half = jnp.arange(config.pool_worlds) % 2 == 0
+        half = jnp.arange(worlds) % 2 == 0
 
         def act(observation: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
             pick = lambda a, b: jnp.where(half.reshape(-1, *[1] * (a.ndim - 1)), a, b)
@@ -228,13 +239,13 @@ def asking(
 
         return act
 
-    pool_steps = iterations * config.pool_worlds * config.pool_steps
+    pool_steps = config.pool_worlds * config.pool_steps
     if config.init == "airl" and config.statistics != "demonstrations":
         raise BadInput(
             "init=airl keeps the standardiser of AIRL's policy; nearest: statistics=demonstrations"
         )
     start = inverse.Start(spec, config.hidden) if config.init == "airl" else None
     learner = trainer.Trainer(
-        spec, config, ask, count, each, pool_steps, iterations, restart, start
+        spec, config, ask, rolled_out, count, each, pool_steps, iterations, restart, start
     )
     return learner

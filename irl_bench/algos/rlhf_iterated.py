@@ -23,13 +23,6 @@ from irl_bench.preferences.queries import QUERIES
 class Config(rlhf.Config):
     """Settings of iterated RLHF."""
 
-    reward_steps: int = setting(
-        1000,
-        "gradient steps from all labels, over all iterations",
-        unit="steps",
-        low=1,
-        high=1_000_000,
-    )
     queries: str = setting("uniform", "which pairs are asked about", choices=QUERIES)
     iterations: int = setting(5, "how often the teacher is asked", low=1, high=1000)
     restart: bool = setting(False, "begin each iteration with the reference policy")

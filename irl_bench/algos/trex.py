@@ -51,8 +51,11 @@ def make(spec: Spec, config: Config) -> Learner:
             jnp.ones(config.pairs),
         )
 
+    def fresh(state: trainer.State, task: Task, key: jax.Array) -> Segments:
+        return pool(learner.draw(state.policy, state.policy.reference), task.dials, key)[0]
+
     learner = trainer.Trainer(
-        spec, config, ask, config.pairs, pool.segments, pool.worlds * config.pool_steps
+        spec, config, ask, fresh, config.pairs, pool.segments, pool.worlds * config.pool_steps
     )
     # A ranking of n rollouts takes about n log2 n comparisons, however many pairs are used.
     return learner.learner(

@@ -134,7 +134,7 @@ def flatten(observation: jax.Array, action: jax.Array | None, mask: jax.Array) -
       BadInput: the demonstrations have no actions.
     """
     if action is None:
-        hint = "gail with inputs=state, init=random"
+        hint = "--algo=gailfo --gailfo.init=random"
         raise BadInput(
             f"imitation by regression needs demonstrations with actions; nearest: {hint}"
         )

@@ -18,7 +18,7 @@ from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Demonstrations, Spec, Task
 from irl_bench.plan import registry
 from irl_bench.plan.registry import LoadedWorld
-from irl_bench.preferences.reward_model import HELD_OUT
+from irl_bench.preferences.reward_model import LEAST_LABELS
 from irl_bench.storage import artifacts, comparisons
 from irl_bench.storage.artifacts import Artifact
 
@@ -98,7 +98,7 @@ def read(source: str, parts: Sequence[Part], loaded: LoadedWorld) -> Artifact:
     """
     if "comparisons" not in parts:
         return artifacts.read(source, parts)
-    artifact = comparisons.read(source, HELD_OUT)
+    artifact = comparisons.read(source, LEAST_LABELS)
     if artifact.env != loaded.ref:
         raise BadInput(
             f"the comparisons given are of {artifact.env}, not of {loaded.ref}; nearest: "

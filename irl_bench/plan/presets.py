@@ -142,6 +142,7 @@ SECONDS: Mapping[tuple[str, str], tuple[float, int]] = {
     ("lane_keep", "bc"): (22.0, 1024),
     ("lane_keep", "dagger"): (25.0, 1024),
     ("lane_keep", "gail"): (67.0, 1024),
+    ("lane_keep", "gailfo"): (67.0, 1024),
     ("lane_keep", "airl"): (77.0, 1024),
 }
 """(world, algorithm) -> (wall time of a cell [s], its episodes), from sweeps at the default budget
@@ -223,18 +224,19 @@ CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     # Three quarters of the labels online: with half of them one seed in twenty saw too few
     # departures to learn to stay back.
     ("lane_keep", "dagger"): {"hidden": (32, 32), "initial": 0.25},
-    ("chain", "gail"): {"discount": 0.9, "bc_steps": 600, "inputs": "state_action"},
+    **{("chain", algo): {"discount": 0.9, "bc_steps": 600} for algo in ("gail", "gailfo")},
+    ("chain", "clone"): {"bc_steps": 600},
     ("chain", "airl"): {"discount": 0.9, "bc_steps": 600, "g": "state_action"},
-    ("grid", "gail"): {**TABULAR_IRL, "inputs": "state_action"},
+    **{("grid", algo): TABULAR_IRL for algo in ("gail", "gailfo")},
     ("grid", "airl"): {**TABULAR_IRL},
-    ("coarse_lane", "gail"): {**TABULAR_IRL, "inputs": "state_action"},
+    **{("coarse_lane", algo): TABULAR_IRL for algo in ("gail", "gailfo")},
     ("coarse_lane", "airl"): {**TABULAR_IRL},
     **{(robot, "bc"): {"rounds": 40, "steps_per_round": 250} for robot in LIKE_ROBOTS},
     # Rollouts of whole episodes: a robot starts at rest, and most of its states come later.
     **{
         (robot, "dagger"): {"episode_steps": 1000, "steps_per_round": 1600} for robot in LIKE_ROBOTS
     },
-    **{(robot, "gail"): FALLING for robot in LIKE_ROBOTS},
+    **{(robot, algo): FALLING for robot in LIKE_ROBOTS for algo in ("gail", "gailfo")},
     **{(robot, "airl"): LYING for robot in LIKE_ROBOTS},
     **{(robot, "ppo"): RUNNER for robot in LIKE_ROBOTS},
     **{(robot, "sac"): SOFT for robot in LIKE_ROBOTS},
@@ -246,8 +248,12 @@ CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     **{(robot, "best_of_n"): DRAWN for robot in LIKE_ROBOTS},
     # Steps of FALLING's size undo, from many demonstrations, what the clone could do
     # (docs/lab/2026-11-26-hopper-gail-airl.md).
-    ("hopper", "gail"): {**FALLING, "learning_rate": 3e-4, "log_std": -2.2},
-    ("ant", "gail"): {**CUT, "learning_rate": 8e-4},
+    # These were chosen with the inputs of gailfo.
+    **{
+        ("hopper", algo): {**FALLING, "learning_rate": 3e-4, "log_std": -2.2}
+        for algo in ("gail", "gailfo")
+    },
+    **{("ant", algo): {**CUT, "learning_rate": 8e-4} for algo in ("gail", "gailfo")},
     ("ant", "airl"): CUT,
     ("ant", "ppo"): {
         **RUNNER,
@@ -297,7 +303,7 @@ BUDGET_CONFIGS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {
     **{
         (("smoke", env, algo)): SHORT
         for env in ("lane_keep", "chain", *LIKE_ROBOTS)
-        for algo in ("gail", "airl", "ppo")
+        for algo in ("gail", "gailfo", "airl", "ppo")
     },
     **{
         ("smoke", env, "sac"): {"rounds": 12, "random_rounds": 4, "updates": 16}
@@ -328,20 +334,22 @@ BUDGET_CONFIGS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {
     **{
         ("smoke", name, algo): {**SHORT, "worlds": 16, "minibatches": 8}
         for name in LIKE_ROBOTS
-        for algo in ("gail", "airl")
+        for algo in ("gail", "gailfo", "airl")
     },
     **{("smoke", robot, "bc"): {"rounds": 4, "steps_per_round": 50} for robot in LIKE_ROBOTS},
     **{
         ("smoke", robot, "dagger"): {"iterations": 2, "steps_per_round": 50}
         for robot in LIKE_ROBOTS
     },
-    **{("full", "lane_keep", algo): {"rounds": 400} for algo in ("gail", "airl", "ppo")},
+    **{("full", "lane_keep", algo): {"rounds": 400} for algo in ("gail", "gailfo", "airl", "ppo")},
 }
 """(budget, world, algorithm) -> further settings that differ."""
 
 
 DEFAULT_WORLDS: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("gail", "airl", "ppo", "sac", "stored", *PREFERENCES), ("lane_keep",)),
+    **dict.fromkeys(
+        ("gail", "gailfo", "airl", "ppo", "sac", "stored", *PREFERENCES), ("lane_keep",)
+    ),
     "maxent_irl": ("grid", "coarse_lane"),
 }
 """Algorithm -> its default worlds, if they are not the sweep's."""

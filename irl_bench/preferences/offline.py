@@ -102,6 +102,9 @@ class State(struct.PyTreeNode):
     """Of observations."""
     pairs: Pairs
     """All pairs and their labels."""
+    probes: Pairs
+    """Fresh pairs, labelled by their true returns, on which the accuracy of the policy's implicit
+    reward is measured. They are used for nothing else and count in no budget."""
     key: jax.Array
     """Of the rounds to come."""
 
@@ -136,23 +139,26 @@ def make(spec: Spec, config: Config, loss: Loss) -> Learner:
     """
     policy = Policy(spec, config.hidden, log_std=config.log_std)
     transform = optax.adam(config.learning_rate)
-    teacher = teachers.TEACHERS[config.teacher]
     steps = config.segment + config.tail
 
     def init(key: jax.Array, task: Task) -> State:
         key, policy_key, fit_key, pairs_key = jax.random.split(key, 4)
+        probe_key = jax.random.fold_in(pairs_key, 1)
         demos = task.demonstrations
         rows = demos.observation.reshape(-1, spec.observation_size)
         inputs = standardiser(rows, demos.mask.reshape(-1), keep_constant=True)
         weights = policy.with_log_std(
             ppo.clone(policy, policy.init(policy_key), inputs, demos, config.bc_steps, fit_key)
         )
-        pairs = ask(weights, inputs, task.dials, pairs_key)
-        return State(weights, transform.init(weights), weights, inputs, pairs, key)
+        pairs = ask(weights, inputs, task.dials, config.teacher, config.labels, pairs_key)
+        probes = ask(weights, inputs, task.dials, "oracle", reward_model.PROBES, probe_key)
+        return State(weights, transform.init(weights), weights, inputs, pairs, probes, key)
 
-    def ask(weights: Any, inputs: Standardiser, dials: Any, key: jax.Array) -> Pairs:
-        """Rollouts in pairs, with the teacher's answers; `key` is consumed."""
-        world, count = spec.world.bind(dials), config.labels
+    def ask(
+        weights: Any, inputs: Standardiser, dials: Any, who: str, count: int, key: jax.Array
+    ) -> Pairs:
+        """`count` rollouts in pairs, with the answers of the teacher `who`; `key` is consumed."""
+        world, teacher = spec.world.bind(dials), teachers.TEACHERS[who]
         pair_key, answer_key = jax.random.split(key)
 
         def act(observation: jax.Array, key: jax.Array) -> ActionSample:
@@ -172,13 +178,12 @@ def make(spec: Spec, config: Config, loss: Loss) -> Learner:
     def update(state: State, task: Task) -> tuple[State, dict[str, jax.Array]]:
         key, fit_key = jax.random.split(state.key)
         pairs = state.pairs
-        training = pairs.weight * (jnp.arange(config.labels) % reward_model.HELD_OUT != 0)
-        upto = jnp.cumsum(training)
+        upto = jnp.cumsum(pairs.weight)
 
         def objective(weights: Any, rows: jax.Array) -> jax.Array:
             part = jax.tree.map(lambda x: x[rows], pairs)
             log_prob = policy.log_prob(weights, part.observation, part.raw)
-            return loss(log_prob, part.reference, part.label, training[rows])
+            return loss(log_prob, part.reference, part.label, part.weight)
 
         def step(carry: Any, key: jax.Array) -> Any:
             weights, opt_state = carry
@@ -193,19 +198,21 @@ def make(spec: Spec, config: Config, loss: Loss) -> Learner:
         keys = jax.random.split(fit_key, config.steps_per_round)
         (weights, opt_state), losses = jax.lax.scan(step, (state.weights, state.opt_state), keys)
         log_prob = jnp.sum(policy.log_prob(weights, pairs.observation, pairs.raw), -1)
-        reference = jnp.sum(pairs.reference, -1)
-        ratio = log_prob - reference
         chosen = jnp.where(pairs.label > 0.5, 0, 1)
         decided = pairs.weight * (pairs.label != 0.5)
         mean = lambda x: jnp.sum(x * decided) / jnp.maximum(jnp.sum(decided), 1.0)
         pick = lambda x, at: jnp.take_along_axis(x, at[:, None], 1)[:, 0]
-        held_out = pairs.weight * (jnp.arange(config.labels) % reward_model.HELD_OUT == 0)
+        fresh = jnp.sum(
+            policy.log_prob(weights, state.probes.observation, state.probes.raw)
+            - state.probes.reference,
+            -1,
+        )
         metrics = {
             "loss": jnp.mean(losses),
             "log_prob_chosen": mean(pick(log_prob, chosen)),
             "log_prob_rejected": mean(pick(log_prob, 1 - chosen)),
             "reward_accuracy": reward_model.accuracy(
-                ratio[:, 0] - ratio[:, 1], pairs.label, held_out
+                fresh[:, 0] - fresh[:, 1], state.probes.label, state.probes.weight
             ),
             "reference_kl": jnp.mean(policy.kl(weights, state.reference, pairs.observation)),
             "answered": jnp.sum(pairs.weight),

@@ -28,16 +28,18 @@ from flax import struct
 from irl_bench.core.quantities import INPUT_LIMIT
 from irl_bench.core.settings import setting
 from irl_bench.core.types import Spec
+from irl_bench.nets.masking import MaskConfig, check_mask, masked
 from irl_bench.nets.policies import MLP, Standardiser, standardiser
 from irl_bench.nets.supervised import draw
 
-HELD_OUT = 10
-"""Every tenth comparison is held out to measure the accuracy. Its segments may occur in other
-comparisons too, because pairs are drawn at random."""
+PROBES = 1000
+"""Number of pairs of fresh segments on which the accuracy of a reward is measured."""
+LEAST_LABELS = 10
+"""The fewest comparisons that a reward is fitted to."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(MaskConfig):
     """Settings of a learned reward."""
 
     members: int = setting(3, "networks in the ensemble", low=1, high=64)
@@ -59,7 +61,7 @@ class Config:
         1e-4, "decoupled weight decay on matrices", low=0.0, high=10.0
     )
     reward_steps: int = setting(
-        400,
+        1000,
         "gradient steps from all labels, over all iterations",
         unit="steps",
         low=1,
@@ -156,6 +158,7 @@ class RewardModel:
         config: Config,
         prior: Callable[[Any, jax.Array, jax.Array], jax.Array] | None = None,
     ):
+        check_mask(spec.world, config)
         self.spec, self.config, self.prior = spec, config, prior
         self.net = MLP(tuple(config.reward_hidden), 1, head_scale=1.0 if prior is None else 0.0)
         self.with_action = config.reward_inputs == "state_action"
@@ -192,7 +195,8 @@ class RewardModel:
         that its sum over a segment has standard deviation 1.
         """
         rows = segments.observation.reshape(-1, self.spec.observation_size)
-        state = state.replace(inputs=standardiser(rows, jnp.ones(len(rows)), keep_constant=True))
+        inputs = standardiser(rows, jnp.ones(len(rows)), keep_constant=True)
+        state = state.replace(inputs=masked(inputs, self.spec.world, self.config))
         if self.prior is None:
             return state
         reward = self.prior(state.prior["params"], segments.observation, segments.action)
@@ -263,7 +267,7 @@ class RewardModel:
         steps: int,
         key: jax.Array,
     ) -> tuple[State, jax.Array]:
-        """Fits every member to the comparisons that are not held out.
+        """Fits every member to the comparisons.
 
         Args:
           state: the ensemble.
@@ -275,8 +279,7 @@ class RewardModel:
         Returns:
           The new state, and the mean loss of the last tenth of the steps, float32[].
         """
-        count = len(comparisons.label)
-        training = comparisons.weight * (jnp.arange(count) % HELD_OUT != 0)
+        count, training = len(comparisons.label), comparisons.weight
         upto = jnp.cumsum(training)
 
         def loss(params: Any, rows: jax.Array) -> jax.Array:
@@ -309,12 +312,26 @@ class RewardModel:
         )(state.params)
         return state.replace(mean=jnp.mean(each, 1), scale=1.0 / (jnp.std(each, 1) + 1e-8))
 
-    def held_out(self, state: State, segments: Segments, comparisons: Comparisons) -> jax.Array:
-        """Accuracy of the standardised ensemble on the held-out comparisons, float32[]."""
-        margins = self.margins(state, segments, comparisons.first, comparisons.second)
-        margin = jnp.mean(margins * state.scale[:, None], 0)
-        held_out = jnp.arange(len(comparisons.label)) % HELD_OUT == 0
-        return accuracy(margin, comparisons.label, comparisons.weight * held_out)
+    def fresh_accuracy(self, state: State, segments: Segments, key: jax.Array) -> jax.Array:
+        """Accuracy of the standardised ensemble on up to PROBES random pairs of segments that it
+        was not fitted to, float32[].
+
+        Args:
+          state: the ensemble.
+          segments: S fresh segments with the world's own rewards, whose sums label a pair. Pairs
+            of equal sums are not asked about.
+          key: of the pairs; consumed.
+        """
+        first, second = jax.random.randint(key, (2, 8 * PROBES), 0, len(segments.reward))
+        true = jnp.sum(segments.reward, -1)
+        decided = true[first] != true[second]
+        weight = decided * (jnp.cumsum(decided) <= PROBES)
+        each = jax.vmap(
+            lambda p: jnp.sum(self.raw(p, state, segments.observation, segments.action), -1)
+        )(state.params)
+        learned = jnp.mean(each * state.scale[:, None], 0)
+        label = (true[first] > true[second]).astype(jnp.float32)
+        return accuracy(learned[first] - learned[second], label, weight)
 
 
 def _along(values: jax.Array, like: jax.Array) -> jax.Array:

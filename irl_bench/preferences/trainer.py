@@ -39,6 +39,7 @@ from irl_bench.nets.supervised import PolicyParams
 from irl_bench.preferences import inverse, reward_model
 from irl_bench.preferences.reward_model import Comparisons, RewardModel, Segments
 from irl_bench.rl import ppo
+from irl_bench.rl.controls import ControlConfig, trained_on
 from irl_bench.rollouts.experience import Act, ActionSample, Transition, Worlds, unroll
 
 T = TypeVar("T")
@@ -50,7 +51,7 @@ class PoolConfig:
 
     segment: int = setting(25, "length of a segment", unit="steps", low=1, high=10_000)
     pool_worlds: int = setting(
-        64, "rollouts that segments are cut from, per iteration", low=1, high=65536
+        80, "rollouts that segments are cut from, over all iterations", low=1, high=65536
     )
     pool_steps: int = setting(
         500,
@@ -62,16 +63,16 @@ class PoolConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(reward_model.Config, PoolConfig, ppo.TrainingConfig):
-    """Settings of reinforcement learning from comparisons: PPO's, the reward's and those of the
-    pool of segments."""
+class Config(reward_model.Config, PoolConfig, ControlConfig, ppo.TrainingConfig):
+    """Settings of reinforcement learning from comparisons: PPO's, the reward's, the control and
+    those of the pool of segments."""
 
     log_std: float = setting(
         -2.0, "log-deviation of raw actions in the first round", low=-5.0, high=1.0
     )
     policy_delay: int = setting(
         4,
-        "rounds at the start in which the policy is frozen and only its value is fitted",
+        "rounds at the start in which the policy is held and only its value is fitted",
         unit="rounds",
         low=0,
         high=10**6,
@@ -114,8 +115,8 @@ class State(struct.PyTreeNode):
     """Segments of all iterations; those still to come are zero."""
     comparisons: Comparisons
     """Comparisons of all iterations; those still to come have weight 0."""
-    held_out: jax.Array
-    """float32[]: accuracy on the held-out comparisons at the last fit."""
+    accuracy: jax.Array
+    """float32[]: accuracy of the reward on fresh pairs at the last fit."""
     fit_loss: jax.Array
     """float32[]: the reward's loss at the last fit."""
     best: PolicyParams
@@ -129,6 +130,10 @@ class State(struct.PyTreeNode):
 Ask = Callable[[State, Task, jax.Array], tuple[Segments, Comparisons]]
 """(state, task, key) -> an iteration's segments, and its comparisons, which index these segments
 from 0."""
+Fresh = Callable[[State, Task, jax.Array], Segments]
+"""(state, task, key) -> segments of the kind that is asked about, drawn anew, with the world's own
+rewards. They measure the reward's accuracy and are used for nothing else, so they count in no
+budget."""
 
 
 def when(due: jax.Array, change: Callable[[T], T], state: T) -> T:
@@ -232,6 +237,7 @@ class Trainer:
       spec: the world and its sizes.
       config: the settings.
       ask: supplies segments and comparisons at the beginning of an iteration.
+      fresh: supplies further segments, on which the reward's accuracy is measured.
       comparisons: number of comparisons per iteration.
       segments: number of segments per iteration.
       pool_steps: environment steps that `ask` takes in all iterations together.
@@ -252,6 +258,7 @@ class Trainer:
         spec: Spec,
         config: Config,
         ask: Ask,
+        fresh: Fresh,
         comparisons: int,
         segments: int,
         pool_steps: int,
@@ -263,8 +270,8 @@ class Trainer:
             raise BadInput(f"segment={config.segment} is longer than "
                            f"pool_steps={config.pool_steps}; nearest: segment="
                            f"{config.pool_steps}")  # fmt: skip
-        if comparisons < reward_model.HELD_OUT:
-            least = iterations * reward_model.HELD_OUT
+        if comparisons < reward_model.LEAST_LABELS:
+            least = iterations * reward_model.LEAST_LABELS
             raise BadInput(
                 f"{comparisons * iterations} labels in {iterations} iterations are too few; "
                 f"nearest: labels={least}"
@@ -274,7 +281,7 @@ class Trainer:
                 f"iterations={iterations} are more than rounds={config.rounds}; nearest: "
                 f"iterations={config.rounds}"
             )
-        self.spec, self.config, self.ask = spec, config, ask
+        self.spec, self.config, self.ask, self.fresh = spec, config, ask, fresh
         self.comparisons, self.segments, self.iterations, self.restart = (
             comparisons,
             segments,
@@ -324,7 +331,7 @@ class Trainer:
             reward=self.rewards.init(reward_key, self.start.reward(task) if self.start else None),
             segments=Segments(observation, action, jnp.zeros((size, steps))),
             comparisons=Comparisons(zeros.astype(jnp.int32), zeros.astype(jnp.int32), zeros, zeros),
-            held_out=zero,
+            accuracy=zero,
             fit_loss=zero,
             best=self.inner.params(policy),
             best_round=zero,
@@ -374,12 +381,14 @@ class Trainer:
         steps = max(1, self.config.reward_steps // self.iterations)
         reward, loss = self.rewards.fit(reward, segments, comparisons, steps, fit_key)
         reward = self.rewards.standardise(reward, first)
-        held_out = self.rewards.held_out(reward, segments, comparisons)
+        probe_key, pair_key = jax.random.split(jax.random.fold_in(fit_key, 1))
+        probes = self.fresh(state, task, probe_key)
+        accuracy = self.rewards.fresh_accuracy(reward, probes, pair_key)
         state = state.replace(
             reward=reward,
             segments=segments,
             comparisons=comparisons,
-            held_out=held_out,
+            accuracy=accuracy,
             fit_loss=loss,
             key=key,
         )
@@ -403,7 +412,9 @@ class Trainer:
         after = batch.next_observation
         reward = self.rewards.reward_fn(state.reward, after, batch.action, after)
         key, pair_key = jax.random.split(state.key)
-        policy, metrics = self.inner.improve(policy, batch, reward)
+        policy, metrics = self.inner.improve(
+            policy, batch, trained_on(self.config, reward, batch.reward)
+        )
         state = state.replace(policy=policy, key=key)
         if self.config.keep == "best":
             due = jnp.any(policy.round == self.judged_after)
@@ -413,7 +424,7 @@ class Trainer:
             metrics["kept_round"] = state.best_round
         metrics |= {
             "proxy": jnp.mean(reward),
-            "reward_accuracy": state.held_out,
+            "reward_accuracy": state.accuracy,
             "reward_accuracy_now": self._now(batch, reward, pair_key),
             "reward_loss": state.fit_loss,
             "answered": jnp.sum(state.comparisons.weight),
@@ -425,8 +436,8 @@ class Trainer:
         """Returns the state with `best` set to the better of the current policy and the best policy
         so far.
 
-        The objective is the mean learned reward less `reference_kl` times the KL from the
-        reference.
+        The objective is the mean reward that the policy is trained on, less `reference_kl` times
+        the KL from the reference.
 
         Args:
           state: the current state.
@@ -446,6 +457,7 @@ class Trainer:
             reward = self.rewards.reward_fn(
                 state.reward, batch.observation, batch.action, batch.next_observation
             )
+            reward = trained_on(config, reward, batch.reward)
             # Modes are compared, so their exploration must not count as a distance.
             weights = (
                 params.weights

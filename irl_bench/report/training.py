@@ -26,8 +26,8 @@ DIAGNOSTICS = {
     "entropy": "policy's entropy",
     "std": "policy's standard deviation",
     "proxy": "learned reward that is maximised, mean",
-    "reward_accuracy": "accuracy of the learned reward on held-out comparisons (their segments may "
-    "occur in training comparisons)",
+    "reward_accuracy": "accuracy of the learned reward on up to 1,000 fresh pairs of segments that "
+    "it was not fitted to, labelled by the true return",
     "reward_accuracy_now": "accuracy of the learned reward on rollouts of the current policy",
     "reference_kl": "KL from the initial policy, per step",
     "kept_round": "round of the policy that is kept (0: the initial policy)",

@@ -139,6 +139,11 @@ class TrainingConfig(PolicyConfig):
     normalise_reward: bool = setting(
         True, "divide rewards by the running standard deviation of the discounted return"
     )
+    centre_reward: bool = setting(
+        True,
+        "subtract the rollout's mean from rewards where no end cuts them off, so that a constant "
+        "reward teaches nothing",
+    )
     policy_delay: int = setting(
         0,
         "rounds at the start in which the policy is frozen; only the value network is trained",
@@ -429,6 +434,11 @@ class PPO:
         if not is_zero(config.reference_kl):
             log_ratio = batch.log_prob - self.policy.log_prob(state.reference, x, batch.raw)
             reward = reward - config.reference_kl * log_ratio
+        if config.centre_reward and (absorbing is not None or not self.terminate):
+            # In an endless task a constant changes no policy. While the value is still far from
+            # its fixed point, though, it favours the states that the policy visits often.
+            mean = jnp.mean(reward)
+            reward, absorbing = jax.tree.map(lambda r: r - mean, (reward, absorbing))
         if config.normalise_reward:
             scale, state = self._scale(state, batch, reward)
             reward, absorbing = jax.tree.map(

@@ -59,8 +59,8 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 LEARNT_ALONE = [algo for algo in ALGORITHMS if algo not in ("stored", "judged")]
 """These two must be given what another algorithm has learned: tests/storage/test_artifacts.py."""
 
-ALIKE = ("rlhf_iterated", "best_of_n", "trex", "drex", "cpl")
-"""They go through the code of `rlhf` and `dpo`; the default tests try those."""
+ALIKE = ("gailfo", "rlhf_iterated", "best_of_n", "trex", "drex", "cpl")
+"""They go through the code of `gail`, `rlhf` and `dpo`; the default tests try those."""
 BUILT_ON_PPO = ("gail", "airl", "ppo", "rlhf", *ALIKE, "dpo")
 """Slow to compile."""
 

@@ -1,5 +1,5 @@
 """Verdicts, stored quantities and learned parameters of every registered algorithm are those of
-`reference.json`, which was made before the code was moved to where it is."""
+`reference.json`: a change that only moves code changes no number."""
 
 import json
 import math
@@ -29,10 +29,10 @@ def close(mine, stored, path, scale=0.0):
         assert len(mine) == len(stored), path
         pair = len(stored) == 2 and all(isinstance(x, float) for x in stored)
         for index, (a, b) in enumerate(zip(mine, stored, strict=True)):
-            # A leaf: its norm, and a product that is about as large.
-            close(a, b, f"{path}[{index}]", abs(stored[0]) if pair else 0.0)
+            # A leaf: its norm, and a product with a random vector, which may cancel.
+            close(a, b, f"{path}[{index}]", abs(stored[0]) if pair and index else 0.0)
     elif isinstance(stored, float) and not math.isnan(stored):
-        assert math.isclose(mine, stored, rel_tol=2e-3, abs_tol=1e-3 + 1e-2 * scale), (
+        assert math.isclose(mine, stored, rel_tol=2e-3, abs_tol=1e-5 + 1e-2 * scale), (
             path, mine, stored,
         )  # fmt: skip
     elif not isinstance(stored, float):
@@ -41,12 +41,10 @@ def close(mine, stored, path, scale=0.0):
         assert math.isnan(mine), path
 
 
-def test_the_reference_holds_every_algorithm_on_every_world():
+def test_the_reference_holds_every_algorithm():
     cases = {name.split()[0].partition(":")[0] for name in STORED}
     assert cases == ALGORITHMS.keys() - set(REFERENCES)
-    for case in reference.CASES:
-        for env in (*reference.WORLDS, *reference.TABULAR):
-            assert (f"{case} {env}" in STORED) != reference.skipped(case, env)
+    assert STORED.keys() == {f"{case} {reference.world_of(case)}" for case in reference.CASES}
     of_references = {algo for name in STORED for algo in STORED[name]["verdicts"]}
     assert {name.partition("/")[0] for name in of_references} >= set(REFERENCES)
 

@@ -23,7 +23,7 @@ from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Spec
 from irl_bench.labelling import page as server
 from irl_bench.plan import donor, registry
-from irl_bench.preferences.reward_model import HELD_OUT
+from irl_bench.preferences.reward_model import LEAST_LABELS
 from irl_bench.storage import comparisons
 from tests.worlds.helpers import Line
 
@@ -132,7 +132,7 @@ def test_comparisons_are_those_of_the_answers(folder):
             '{"pair": 3, "answer": "skip"}\n{"pair": 4, "answer": "equal"}\n{"pair": 5, "answer": '
             '"right"}\n'
         )
-    held = comparisons.read(folder, HELD_OUT)
+    held = comparisons.read(folder, LEAST_LABELS)
     assert held.config["asked"] == 12  # a skipped pair was asked about
     leaves = held.leaves("comparisons", range(7, 9))
     observation, _, first, second, label = (leaf[1] for leaf in leaves)
@@ -146,9 +146,9 @@ def test_comparisons_are_those_of_the_answers(folder):
 
 def test_bad_input_is_one_line(folder, monkeypatch):
     with pytest.raises(BadInput, match="holds 0 comparisons"):
-        comparisons.read(folder, HELD_OUT)
+        comparisons.read(folder, LEAST_LABELS)
     with pytest.raises(BadInput, match="holds no clips"):
-        comparisons.read(folder / "nothing", HELD_OUT)
+        comparisons.read(folder / "nothing", LEAST_LABELS)
     with pytest.raises(BadInput, match="--given"):
         rlhf.make(Spec(Line(), 8, 4, 4), rlhf.Config(teacher="human"))
     with pytest.raises(BadInput, match="--algo=rlhf "):
@@ -162,7 +162,7 @@ def test_bad_input_is_one_line(folder, monkeypatch):
 
     def of(env, **world):
         made = dataclasses.replace(
-            read(folder, HELD_OUT), env=env, config={"world": {**here, **world}}
+            read(folder, LEAST_LABELS), env=env, config={"world": {**here, **world}}
         )
         monkeypatch.setattr(comparisons, "read", lambda *_: made)
         return donor.read(str(folder), ("comparisons",), lane)
@@ -174,7 +174,9 @@ def test_bad_input_is_one_line(folder, monkeypatch):
         of("hopper")
     monkeypatch.undo()
     with pytest.raises(BadInput, match="not of chain"):
-        donor.rebuild(read(folder, HELD_OUT), ("comparisons",), Spec(envs.make("chain"), 8, 4, 4))
+        donor.rebuild(
+            read(folder, LEAST_LABELS), ("comparisons",), Spec(envs.make("chain"), 8, 4, 4)
+        )
     (folder / comparisons.ANSWERS_FILE).write_bytes(
         b'{"pair": 0, "answer": "left"}\n\xff\xfe\n{"pair": 1, "answer": "left"}\n'
     )
@@ -196,7 +198,7 @@ def test_a_reward_is_learned_from_the_file(folder, quick_compilation):
     labelling = server.Labelling(folder)
     for pair, (one, two) in enumerate(arrays["pairs"]):
         assert labelling.answer(pair, "left" if x[one] > x[two] else "right")
-    held = comparisons.read(folder, HELD_OUT)
+    held = comparisons.read(folder, LEAST_LABELS)
     small = {
         "worlds": 8,
         "unroll": 8,
@@ -358,7 +360,7 @@ def test_twenty_pairs_in_a_browser_by_clicks_and_keys_with_an_interruption(
     words = ["left", "right", "equal", "right", "left", "skip"]
     expected = [words[i % 6] for i in range(8)] + [words[i % 6] for i in range(12)]
     assert comparisons.read_answers(folder, 20) == dict(enumerate(expected))
-    assert comparisons.read(folder, HELD_OUT).config["answers"] == sum(
+    assert comparisons.read(folder, LEAST_LABELS).config["answers"] == sum(
         word != "skip" for word in expected
     )
 

@@ -95,7 +95,7 @@ def test_one_shot_asks_once_and_iterated_asks_again():
     assert (metrics["answered"] == 60).all() and (
         metrics["reward_loss"] == metrics["reward_loss"][:, :1]
     ).all()
-    learner, states, metrics = trained(rlhf_iterated, labels=60, iterations=3)
+    learner, states, metrics = trained(rlhf_iterated, labels=60, iterations=3, pool_worlds=60)
     np.testing.assert_array_equal(metrics["answered"][0], [20, 20, 40, 40, 60, 60])
     assert len(np.unique(metrics["reward_loss"][0])) == 3
     assert learner.consumes.preference_labels == 60 and learner.consumes.expert_queries == 32
@@ -326,7 +326,8 @@ def test_noise_ranks_rollouts_of_drex_and_returns_those_of_trex():
         (rlhf, {"segment": 64}, "segment=32"),
         (rlhf_iterated, {"labels": 64, "iterations": 5}, "labels=60"),
         (rlhf_iterated, {"labels": 20, "iterations": 5}, "labels=50"),
-        (rlhf_iterated, {"labels": 80, "iterations": 8}, "iterations=6"),
+        (rlhf_iterated, {"labels": 60, "iterations": 6, "pool_worlds": 20}, "pool_worlds=18"),
+        (rlhf_iterated, {"labels": 80, "iterations": 8, "pool_worlds": 16}, "iterations=6"),
         (drex, {"pool_worlds": 30}, "pool_worlds=20"),
     ],
 )

@@ -205,7 +205,11 @@ def test_observations_alone_are_refused_by_who_needs_actions(arrays, tmp_path):
     line = ["sweep.py", "--env=lane_keep", "--budget=smoke", f"--demos_from={tmp_path / 'd.npz'}"]
     with pytest.raises(BadInput, match="needs demonstrations with actions"):
         build.build(sweep.parse([*line, "--algo=bc"]).request)
-    blind = build.build(sweep.parse([*line, "--algo=gail", "--gail.init=random"]).request).cells[-1]
+    with pytest.raises(BadInput, match="nearest: --algo=gailfo"):
+        build.build(sweep.parse([*line, "--algo=gail", "--gail.init=random"]).request)
+    blind = build.build(
+        sweep.parse([*line, "--algo=gailfo", "--gailfo.init=random"]).request
+    ).cells[-1]
     assert blind.observation_only
 
 
