@@ -44,6 +44,9 @@ VERDICTS = (
 """The verdicts, in the order in which they are tried."""
 LEAST_SEEDS = 10
 """QUADRATIC and LINEAR need at least this many usable seeds."""
+LEAST_REGRET = 0.1
+"""LINEAR and RECOVERABLE need at least this mean regret at T_max [failed steps per episode]: one
+failed step in ten episodes. Below it hardly anything grows, and an exponent describes noise."""
 MIXED_SHARE = 0.2
 """Seeds are mixed if at least this share of them recovers and at least this share is absorbed."""
 RATIO_BELOW = 0.2
@@ -178,14 +181,27 @@ def verdict_of(figures: Mapping[str, Any]) -> tuple[str, str | None, str]:
         return "NO-WINDOW", None, window["reason"]
     if f["usable_seeds"] == 0:
         return "INCONCLUSIVE", None, "no usable seed"
-    for T, mean, (_, upper) in zip(f["horizons"], f["regret"], f["regret_ci"], strict=True):
-        if mean == 0 or (_known(upper) and upper <= 0):
-            bound = (
-                "is exactly zero"
-                if mean == 0
-                else f"is at most {upper:.3g} (upper end of its interval)"
-            )
-            return "NO-REGRET", None, f"the mean regret at T = {T} {bound}"
+    none = [
+        T
+        for T, mean, (_, upper) in zip(f["horizons"], f["regret"], f["regret_ci"], strict=True)
+        if mean == 0 or (_known(upper) and upper <= 0)
+    ]
+    if none and len(none) == len(f["horizons"]):
+        bound = max([0.0, *(upper for _, upper in f["regret_ci"] if _known(upper))])
+        return (
+            "NO-REGRET",
+            None,
+            f"at every horizon in use the upper end of the mean regret's interval is at most "
+            f"{bound:.3g}",
+        )
+    if none:
+        T, end, last = none[-1], f["horizons"][-1], f["regret"][-1]
+        return (
+            "NO-WINDOW",
+            None,
+            f"no regret is seen at T = {T}, but {last:.3g} failed steps are at T = {end}; nearest: "
+            "more episodes, or --horizons that begin later",
+        )
     if f["interactive"] and f["unrecovered_seeds"] > 0:
         return (
             "UNDERCOVERED",
@@ -234,6 +250,15 @@ def verdict_of(figures: Mapping[str, Any]) -> tuple[str, str | None, str]:
             f"read {passed}: {measured}"
         )
         return "INCONCLUSIVE", None, reason
+    least = f["regret"][-1]
+    if least < LEAST_REGRET and (passed == "LINEAR" or (not passed and recovering)):
+        return (
+            "INCONCLUSIVE",
+            None,
+            f"too little regret for an exponent: {least:.3g} failed steps per episode at T = "
+            f"{f['horizons'][-1]}, fewer than {LEAST_REGRET}; the figures alone would read "
+            f"{passed or 'RECOVERABLE'}: {measured}",
+        )
     if passed == "LINEAR":
         return "LINEAR", "recovering" if recovering else "rare", f"{measured}; {chain}"
     if passed:

@@ -21,8 +21,8 @@ from irl_bench.report.data import ReportData
 MEANINGS = {
     "NO-WINDOW": "No range of horizons exists in which an exponent means something; no slope is "
     "fitted.",
-    "NO-REGRET": "At some horizon of the window the mean regret is not above 0, so log regret has "
-    "no slope. There may be failures at longer horizons.",
+    "NO-REGRET": "At every horizon of the window the learner is as good as the expert, or better, "
+    "so log regret has no slope.",
     "UNDERCOVERED": "An interactive learner with a seed that never came back from off-distribution "
     "states.",
     "SATURATED": "Nearly every episode has failed. Nothing is left to lose, so regret grows "

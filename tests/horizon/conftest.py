@@ -69,7 +69,7 @@ def curves_of(run, algo="bc", mode="nominal", env="w", interactive=False, **chan
     return Curves(**{**fields, **changes})
 
 
-def growing(shape, seeds=20, h=2.5e-4, rho=1e-5, spread=0.02, level=1e-6, T_max=1024):
+def growing(shape, seeds=20, h=2.5e-4, rho=1e-5, spread=0.02, level=2e-4, T_max=1024):
     """Curves level * shape(T) times a lognormal factor per seed, with the counts of 1e6 steps at
     rates h and rho."""
     T = np.arange(1, T_max + 1)
