@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from irl_bench.studies.iqm import LEVEL
+
 REPETITIONS = 2000
 """Number of bootstrap samples."""
 THRESHOLDS = np.linspace(-0.2, 1.2, 57)
@@ -33,7 +35,7 @@ def _fixed() -> Iterator[None]:
 
 
 def iqm(scores: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
-    """Returns {name: [interquartile mean, low, high]} with 95 % intervals.
+    """Returns {name: [interquartile mean, low, high]}, at the level of `studies.iqm`.
 
     Args:
       scores: {name: float[S, W]}, of S seeds in W worlds.
@@ -43,7 +45,10 @@ def iqm(scores: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
     arrays = {name: np.asarray(values, float) for name, values in scores.items()}
     with _fixed():
         means, ends = library.get_interval_estimates(
-            arrays, lambda x: np.array([metrics.aggregate_iqm(x)]), reps=REPETITIONS
+            arrays,
+            lambda x: np.array([metrics.aggregate_iqm(x)]),
+            reps=REPETITIONS,
+            confidence_interval_size=LEVEL,
         )
     return {
         name: [float(means[name][0]), *(float(end[0]) for end in ends[name])] for name in arrays

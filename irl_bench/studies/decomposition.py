@@ -30,7 +30,7 @@ from irl_bench.studies.qualities import (
     qualities_of,
 )
 from irl_bench.studies.study import (
-    FLAG_SEEN,
+    FLAG_HIDDEN,
     Part,
     Result,
     Row,
@@ -110,7 +110,7 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         "GAIL's gain over RLHF's. Intervals: jackknife-t over seeds, differences paired by seed. "
         "With the expert's demonstrations no policy can be above the demonstrator, so the whole "
         "gain is repaired exposure bias by construction.",
-        FLAG_SEEN,
+        FLAG_HIDDEN,
     ]
     return {
         "title": "How much of RLHF's gain is repaired exposure bias?",

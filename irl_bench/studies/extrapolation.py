@@ -23,7 +23,7 @@ from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, training
 from irl_bench.studies.demo_efficiency import spread
 from irl_bench.studies.qualities import measured, option_of
-from irl_bench.studies.study import FLAG_SEEN, Part, Result, Row, Study, interval, narrowed
+from irl_bench.studies.study import FLAG_HIDDEN, Part, Result, Row, Study, interval, narrowed
 
 QUALITY = "50"
 """Quality of the demonstrator that the learners imitate."""
@@ -31,6 +31,8 @@ BETTER = ("75", "100")
 """Qualities of the demonstrators whose rollouts the learned rewards rank, if the world has them."""
 RANKED = ("trex", "drex")
 """The algorithms that learn rewards from rankings."""
+SEEN = "learn_flag_seen"
+"""The folder of the learners whose rewards see the world's failure flag."""
 LEAST = 10
 """A seed with fewer rollouts above the best demonstration has no correlation."""
 
@@ -52,14 +54,18 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
             algos: tuple[str, ...],
             quality: str,
             source: str | None = None,
+            changes: Mapping[str, Any] = {},
             env: str = env,
             mode: str = mode,
         ) -> Part:
-            """Returns a sweep; `source` is the algorithm whose learned reward it uses."""
+            """Returns a sweep; `source` is the algorithm whose learned reward it uses, `changes`
+            are settings of all its algorithms."""
             chosen = {
                 **request.settings,
                 env: {**request.settings.get(env, {}), **option_of(quality)},
             }
+            if changes:
+                chosen |= {a: {**request.settings.get(a, {}), **changes} for a in algos}
             name, learned = f"{env}/{place}", f"{env}/learn"
             changed = narrowed(
                 request,
@@ -74,6 +80,8 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
             return Part(name, changed, report=False, after=learned if source else None)
 
         sweeps.append(part("learn", learners, QUALITY))
+        if registry.world(env).world.failure_flags:
+            sweeps.append(part(SEEN, ranked, QUALITY, changes={"mask_failure": False}))
         values = request.settings.get(env, {})
         available = [
             quality
@@ -121,11 +129,16 @@ def read(reports: Mapping[str, ReportData]) -> Result:
     rows: dict[str, list[Row]] = {}
     points: list[Row] = []
     for env in dict.fromkeys(name.split("/")[0] for name in reports):
-        data = reports[f"{env}/learn"]
-        for point in measured(env, QUALITY, "learn", data):
+        learnt = [
+            (place, point)
+            for place in ("learn", SEEN)
+            if f"{env}/{place}" in reports
+            for point in measured(env, QUALITY, place, reports[f"{env}/{place}"])
+        ]
+        for place, point in learnt:
             algo, best = point["algo"], point["best"]
             row = {
-                "algorithm": algo,
+                "algorithm": algo + (" (flag seen)" if place == SEEN else ""),
                 "return": spread(point["return"]),
                 "best demonstration": best,
                 "above it, in scores": spread(point["over_best"]),
@@ -138,7 +151,7 @@ def read(reports: Mapping[str, ReportData]) -> Result:
                 "seeds": point["seeds"],
             }
             rollouts = [data for name, data in reports.items() if name.startswith(f"{env}/{algo}-")]
-            if rollouts:
+            if rollouts and place == "learn":
                 true, learned = judged(rollouts)
                 beyond, every = (
                     np.array([ranking(*pair, above) for pair in zip(true, learned, strict=True)])
@@ -163,7 +176,8 @@ def read(reports: Mapping[str, ReportData]) -> Result:
                     }
                 )
             rows.setdefault(
-                f"{env}: demonstrator of {QUALITY} %, mean over seeds [95 % interval]", []
+                f"{env}: demonstrator of {QUALITY} %, IQM over seeds [interval of at least 95 %]",
+                [],
             ).append(row)
     text = [
         "Score: 1 is the expert, 0 a random policy. Spearman: rank correlation of the learned with "
@@ -171,7 +185,7 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         "Such rollouts: the number with a true return above the best demonstration's, in the seed "
         f"that has fewest; with fewer than {LEAST} there is no correlation. T-REX asks for a "
         "ranking of its rollouts (labels); D-REX needs none.",
-        FLAG_SEEN,
+        FLAG_HIDDEN,
     ]
     return {
         "title": "Rewards beyond the demonstrations",
@@ -216,7 +230,7 @@ STUDY = Study(
     fixed=False,
     sizes={
         "smoke": {"demos": (8,), "seeds": 5},
-        "default": {"seeds": 10, "demos": (64,), "episodes": 128},
+        "default": {"seeds": 20, "demos": (64,), "episodes": 128},
         "full": {"seeds": 20, "demos": (64,), "episodes": 512},
     },
     parts=parts,

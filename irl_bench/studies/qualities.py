@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
-from scipy import stats
 
 from irl_bench.core.quantities import REFERENCES
 from irl_bench.horizon import Curves, slopes
@@ -16,6 +15,7 @@ from irl_bench.plan import registry
 from irl_bench.plan.presets import ROBOTS
 from irl_bench.report import ReportData, series, tables, training
 from irl_bench.rollouts import evaluation
+from irl_bench.studies import iqm, levels
 from irl_bench.studies.study import interval, returns_of, same_seeds
 
 QUALITIES = ("25", "50", "75", "100")
@@ -23,6 +23,8 @@ QUALITIES = ("25", "50", "75", "100")
 QUALITY_OF = {"expert": "100", **{quality: quality for quality in QUALITIES}}
 """{value of the world's option `demonstrator`: quality}. A study runs no other quality where that
 option is set."""
+SHORTEST = 64
+"""The shortest horizon at which the fall of regret is shown [steps]."""
 ROLLOUTS = 64
 """Number of rollouts of the demonstrator; the best of them is called the best demonstration."""
 
@@ -32,8 +34,9 @@ _Returns = TypedDict("_Returns", {"return": list[float]})
 
 
 class Point(_Returns):
-    """One learner at one quality of the demonstrator; JSON values. An interval is [mean, low, high]
-    over seeds, and returns are sums over T_max steps."""
+    """One learner at one quality of the demonstrator; JSON values. An interval is [middle, low,
+    high] over seeds, of the interquartile mean (`iqm`), but of the mean for regret and its fall.
+    Returns are sums over T_max steps."""
 
     env: str
     quality: str
@@ -49,7 +52,7 @@ class Point(_Returns):
     best: float
     """The demonstrator's highest return in ROLLOUTS rollouts."""
     random: float
-    """The mean return of the untrained policy."""
+    """The mean return of uniformly random actions."""
     unit: float
     """The expert's mean return minus `random`: the unit of scores."""
     over_best: list[float]
@@ -65,7 +68,11 @@ class Point(_Returns):
     regret: list[float]
     """Interval of regret at T_max [steps]."""
     fall: list[float] | None
-    """Fall of regret against BC, as `fall` returns it."""
+    """Fall of regret at T_max against BC, as `fall` returns it."""
+    fall_p: float | None
+    """One-sided p of BC's regret at T_max being no larger, seed by seed."""
+    falls: list[list[float]]
+    """[T, fall at T] at a few horizons T up to T_max."""
     accuracy: float | None
     """Accuracy of the learned reward on comparisons kept back."""
     consumes: list[int]
@@ -76,6 +83,8 @@ class Point(_Returns):
     """S."""
     p_holm: NotRequired[float]
     """`p` after Holm's correction."""
+    fall_p_holm: NotRequired[float]
+    """`fall_p` after Holm's correction."""
     corrects: NotRequired[str]
     outperforms: NotRequired[str]
 
@@ -146,29 +155,18 @@ def fall(regret: np.ndarray, bc: np.ndarray) -> list[float] | None:
     return [float(x) for x in estimate]
 
 
-def above_zero(values: np.ndarray) -> float:
-    """Returns the one-sided p-value, by Student's t, of values float[S] whose mean is at most 0;
-    NaN with fewer than two values."""
-    if len(values) < 2:
-        return float("nan")
-    if np.ptp(values) == 0:
-        return 0.0 if values[0] > 0 else 1.0
-    test: Any = stats.ttest_1samp(values, 0.0, alternative="greater")  # SciPy's stubs: no pvalue
-    return float(test.pvalue)
-
-
 def measured(env: str, quality: str, place: str, data: ReportData) -> list[Point]:
     """Returns a point for each learner of one part.
 
     Args:
       env, quality, place: the levels of the part's name.
-      data: the part's, with an expert (its demonstrator) and an untrained policy.
+      data: the part's, with an expert (its demonstrator).
     """
     curves: dict[str, Curves] = {c.algo: c for c in data.curves}
-    demonstrator, untrained = curves["expert"], curves["untrained"]
+    demonstrator = curves["expert"]
     assert demonstrator.returns is not None, "every sweep records returns"
     steps, record = int(demonstrator.T[-1]), data.plan["worlds"][env]
-    random = float(np.mean(returns_of(untrained)))
+    random = levels.random_return(env, steps, record, demonstrator.mode)
     scale = shown(env, "100", steps, record)[0] - random
     best, typical = shown(env, quality, steps, record)[1], float(np.mean(demonstrator.returns))
     bc = curves.get("bc")
@@ -178,10 +176,20 @@ def measured(env: str, quality: str, place: str, data: ReportData) -> list[Point
             continue
         returns, last = returns_of(curve), curve.T[-1:]
         verdict = series.verdict_of(data, curve)
-        regret, fallen = curve.regret(last)[:, 0], None
+        regret, fallen, fall_p = curve.regret(last)[:, 0], None, None
+        falls: list[list[float]] = []
         if bc is not None and algo != "bc":
             in_curve, in_bc = same_seeds(curve, bc)
             fallen = fall(regret[in_curve], bc.regret(last)[in_bc, 0])
+            if fallen is not None:
+                fall_p = iqm.p_at_most(bc.regret(last)[in_bc, 0] - regret[in_curve])
+            T = np.unique(np.geomspace(min(SHORTEST, last[0]), last[0], 8).round().astype(int))
+            means = (c.regret(T)[i].mean(0) for c, i in ((curve, in_curve), (bc, in_bc)))
+            falls = [
+                [int(t), 1.0 - float(mine / of_bc)]
+                for t, mine, of_bc in zip(T, *means, strict=True)
+                if of_bc > 0
+            ]
         accuracy = training.metric(data, curve, "reward_accuracy")
         points.append(
             {
@@ -191,20 +199,22 @@ def measured(env: str, quality: str, place: str, data: ReportData) -> list[Point
                 "algo": algo,
                 "seed_ids": np.asarray(curve.seeds)[curve.usable].tolist(),
                 "returns": returns.tolist(),
-                "return": interval(returns),
+                "return": iqm.interval(returns),
                 "demonstrator": typical,
                 "best": best,
                 "random": random,
                 "unit": scale,
-                "over_best": interval((returns - best) / scale),
-                "over_mean": interval((returns - typical) / scale),
-                "p": above_zero((returns - best) / scale),
+                "over_best": iqm.interval((returns - best) / scale),
+                "over_mean": iqm.interval((returns - typical) / scale),
+                "p": iqm.p_at_most((returns - best) / scale),
                 "verdict": verdict.get("verdict", tables.MISSING),
                 "slope": verdict.get("slope"),
                 "hazard": verdict.get("hazard"),
                 "recovery": verdict.get("recovery"),
                 "regret": interval(regret),
                 "fall": fallen,
+                "fall_p": fall_p,
+                "falls": falls,
                 "accuracy": float(np.mean(accuracy[1][:, -1])) if accuracy else None,
                 "consumes": list(curve.consumes),
                 "labels": curve.labels,
@@ -215,10 +225,10 @@ def measured(env: str, quality: str, place: str, data: ReportData) -> list[Point
 
 
 def paired(point: Point | None, other: Point) -> list[float] | None:
-    """Returns [mean, low, high] of the difference of scores, `point` minus `other`, over the seeds
+    """Returns [IQM, low, high] of the difference of scores, `point` minus `other`, over the seeds
     that both have; None if there is no `point`."""
     if point is None:
         return None
     _, first, second = np.intersect1d(point["seed_ids"], other["seed_ids"], return_indices=True)
     difference = np.array(point["returns"])[first] - np.array(other["returns"])[second]
-    return interval(difference / point["unit"])
+    return iqm.interval(difference / point["unit"])

@@ -10,15 +10,19 @@ rules fixed before the measurement:
 
 - "corrects exposure bias" is Yes if the horizon verdict is LINEAR or NO-REGRET, or if regret at
   T_max (against the demonstrator) falls by 30 % or more against BC's, with the interval of the fall
-  above 0. It is No if the verdict is QUADRATIC or SATURATED and there is no such fall. Unless the
-  interval of BC's own regret lies above 0 there is no fall: a clone as good as its demonstrator has
-  nothing to correct. NO-REGRET means that no regret is seen at some horizon of the window, not that
-  nothing fails, so such a Yes has to be read together with the score.
+  above 0 and a p-value below 0.025 after Holm's correction over the cells of the world's table. It
+  is No if the verdict is QUADRATIC or SATURATED and there is no such fall. Unless the interval of
+  BC's own regret lies above 0 there is no fall: a clone as good as its demonstrator has nothing to
+  correct. The fall at shorter horizons is shown beside it.
 - "outperforms its data" looks at x = (J - J_best) / (J_expert - J_random), with J_best the return
   of the best of 64 rollouts of the demonstrator. It is Yes if the interval of x lies above 0 and
   the p-value of J <= J_best is below 0.025 after Holm's correction over the cells of the world's
   table. It is No if the upper end of the interval is at most 0.02.
 - Everything else is Undetermined.
+
+What a learned reward may see decides much: in `lane_keep` the true reward is the failure flag. So
+every learner of a reward is run twice, without the flag (`hidden`, which counts) and with it
+(`seen`), and the controls are those learners with another reward and all else equal.
 
 The decomposition compares RLHF's gain over BC with the gains of DAgger and GAIL at the same
 demonstrations, which come from repaired exposure bias, and with RLHF's score above the
@@ -38,6 +42,7 @@ from irl_bench.plan import build, registry
 from irl_bench.plan.presets import budget_of
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, tables
+from irl_bench.studies import iqm
 from irl_bench.studies.decomposition import split
 from irl_bench.studies.demo_efficiency import spread
 from irl_bench.studies.qualities import (
@@ -50,11 +55,13 @@ from irl_bench.studies.qualities import (
     paired,
     qualities_of,
 )
-from irl_bench.studies.study import FLAG_SEEN, Part, Result, Row, Study, interval, narrowed, shared
+from irl_bench.studies.study import Part, Result, Row, Study, narrowed
 
 CLASSES: Mapping[str, str] = {
     "bc": "SFT",
+    "clone": "SFT",
     "gail": "inverse RL",
+    "gailfo": "inverse RL",
     "airl": "inverse RL",
     "rlhf": "RLHF",
     "rlhf_iterated": "RLHF",
@@ -68,20 +75,24 @@ CLAIMED: Mapping[str, tuple[str, str]] = {
 """Class -> (corrects exposure bias, outperforms its data), as claimed."""
 COMPARED = (*CLASSES, "dagger")
 """The algorithms that are compared at equal demonstrations."""
+LEARN_REWARDS = ("gail", "gailfo", "airl", "rlhf", "rlhf_iterated")
+"""Those that learn a reward, which are also run with the failure flag in sight."""
+SEEN = "flag_seen"
+"""The folder of these runs."""
 CONTROLS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "true_reward": ("ppo", {"init": "bc", "reward": "true"}),
-    "constant_reward": ("ppo", {"init": "bc", "reward": "constant"}),
+    "true_reward": ("rlhf", {"control": "true_reward"}),
+    "constant_reward": ("rlhf", {"control": "constant_reward"}),
+    "constant_reward_gail": ("gail", {"control": "constant_reward"}),
     "shuffled_labels": ("rlhf", {"shuffled": True}),
     "best_demos": ("bc", {"top": 0.1}),
 }
-"""Control's folder -> (algorithm, settings); the other settings of `ppo` are RLHF's.
-
-Under the constant reward the policy does not change in the first half of the rounds. A value that
-is still rising from 0 to 1 / (1 - gamma) is higher in states that the policy visits often, so that
-returning to them looks like an advantage. A fifth control, `more_demos`, is BC with additional
-demonstrations instead of RLHF's labels, a segment for each label."""
+"""Control's folder -> (algorithm, settings); all other settings are the treatment's. A further
+control, `more_demos`, is BC with additional demonstrations instead of RLHF's labels, a segment for
+each label."""
 FALL = 0.3
 """A fall of regret by this share counts as corrected."""
+SIGNIFICANT = 0.025
+"""One-sided p-values below this count, after Holm's correction."""
 EQUIVALENT = 0.02
 """An advantage below this share of the expert's counts as none."""
 
@@ -109,10 +120,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
                 env: {**request.settings.get(env, {}), **option_of(quality)},
             }
             for algo, values in changes.items():
-                rlhf = shared("rlhf", "ppo", request, env) if algo == "ppo" else {}
-                if values.get("reward") == "constant":
-                    values = {**values, "policy_delay": rlhf["rounds"] // 2}
-                settings[algo] = {**rlhf, **settings.get(algo, {}), **values}
+                settings[algo] = {**settings.get(algo, {}), **values}
             mode = next(iter(registry.world(env).world.modes))
             changed = narrowed(
                 request,
@@ -132,6 +140,10 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
             qualities, controlled = (QUALITY_OF[only],), (QUALITY_OF[only],) if controlled else ()
         for quality in qualities:
             sweeps.append(part("compared", algos, quality, {}))
+            seen = [algo for algo in algos if algo in LEARN_REWARDS]
+            if registry.world(env).world.failure_flags:
+                open_eyed = {algo: {"mask_failure": False} for algo in seen}
+                sweeps.append(part(SEEN, seen, quality, open_eyed))
         for quality in (quality for quality in controlled if quality in qualities):
             for name, (algo, values) in CONTROLS.items():
                 sweeps.append(part(name, (algo,), quality, {algo: values}))
@@ -148,20 +160,26 @@ def _richer(request: Request, env: str, demos: int) -> int:
     return demos + -(-rlhf["labels"] * rlhf["segment"] // steps)
 
 
-def corrects(verdict: str, fallen: Sequence[float] | None) -> str:
+def corrects(verdict: str, fallen: Sequence[float] | None, adjusted: float | None) -> str:
     """Applies the rule on exposure bias.
 
     Args:
       verdict: the horizon verdict.
       fallen: the fall of regret against BC, as `qualities.fall` returns it; None for BC itself.
+      adjusted: the p-value of no fall after Holm's correction; None without a fall.
 
     Returns:
       "Yes", "No" or "Undetermined".
     """
-    falls = fallen is not None and fallen[0] >= FALL and fallen[1] > 0
+    falls = fallen is not None and fallen[0] >= FALL and fallen[1] > 0 and is_small(adjusted)
     if verdict in ("LINEAR", "NO-REGRET") or falls:
         return "Yes"
     return "No" if verdict in ("QUADRATIC", "SATURATED") else "Undetermined"
+
+
+def is_small(p: float | None) -> bool:
+    """Returns whether a one-sided p-value counts as evidence."""
+    return p is not None and p < SIGNIFICANT
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -191,7 +209,7 @@ def outperforms(gain: Sequence[float], adjusted: float) -> str:
       "Yes", "No" or "Undetermined".
     """
     _, low, high = gain
-    if low > 0 and adjusted < 0.025:
+    if low > 0 and is_small(adjusted):
         return "Yes"
     return "No" if high <= EQUIVALENT else "Undetermined"
 
@@ -206,16 +224,26 @@ def read(reports: Mapping[str, ReportData]) -> Result:
     for env in dict.fromkeys(point["env"] for point in points):
         family = [point for point in points if point["env"] == env]
         cells = [
-            point for point in family if point["algo"] in CLASSES and point["place"] == "compared"
+            point
+            for point in family
+            if point["algo"] in CLASSES and point["place"] in ("compared", SEEN)
         ]
+        fallen = [point for point in cells if point["fall_p"] is not None]
+        for point, adjusted in zip(fallen, holm([p["fall_p"] or 0.0 for p in fallen]), strict=True):
+            point["fall_p_holm"] = adjusted
         for point, adjusted in zip(cells, holm([point["p"] for point in cells]), strict=True):
             point["p_holm"] = adjusted
-            point["corrects"] = corrects(point["verdict"], point["fall"])
+            point["corrects"] = corrects(point["verdict"], point["fall"], point.get("fall_p_holm"))
             point["outperforms"] = outperforms(point["over_best"], adjusted)
-        rows[f"{env}: Yes, No or Undetermined"] = [_verdict_row(point) for point in cells]
-        rows[f"{env}: what they rest on, mean over seeds [95 % interval]"] = [
+        hidden = [point for point in cells if point["place"] == "compared"]
+        seen = {(p["quality"], p["algo"]): p for p in cells if p["place"] == SEEN}
+        rows[f"{env}: Yes, No or Undetermined"] = [
+            _verdict_row(point, seen.get((point["quality"], point["algo"]))) for point in hidden
+        ]
+        rows[f"{env}: what they rest on, IQM over seeds [interval of at least 95 %]"] = [
             _figures_row(p) for p in family
         ]
+        rows[f"{env}: fall of regret against BC by horizon"] = _fall_rows(family)
         rows[f"{env}: how much of RLHF's gain over BC is repaired exposure bias"] = decomposition(
             family
         )
@@ -227,11 +255,16 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         "labels and steps stand beside each score. Score: (J - J_random) / (J_expert - J_random). "
         "Above the best (mean): (J - J_best (J_mean)) / (J_expert - J_random), with the best of "
         f"{ROLLOUTS} rollouts (the mean of all evaluation rollouts) of the demonstrator. "
-        "Intervals: jackknife-t over seeds, paired where two algorithms are compared.",
-        "No regret at some horizon (NO-REGRET) counts as exposure bias corrected, though longer "
-        "horizons may have failures. With the expert's demonstrations no policy can be above the "
-        "demonstrator, so the whole gain is repaired exposure bias by construction.",
-        FLAG_SEEN,
+        "Scores and differences of scores: interquartile mean over seeds and its percentile "
+        f"bootstrap at {iqm.LEVEL:g}, whose simulated coverage is at least 0.95 at 10 and 20 "
+        "seeds, also where seeds are lost; differences are paired by seed. Regret and its fall: "
+        "mean and jackknife-t.",
+        "Flag hidden: the learned reward does not see the entries of the observation that show a "
+        "failure. Flag seen: it does. The policy sees them either way. The answers are those of "
+        "the hidden flag.",
+        "The expert's demonstrations cap every score at that of their demonstrator, so with them "
+        "the whole gain is repaired exposure bias by construction.",
+        *_sentences(points),
         *_agreement(points),
     ]
     return {
@@ -242,8 +275,9 @@ def read(reports: Mapping[str, ReportData]) -> Result:
     }
 
 
-def _verdict_row(point: Point) -> Row:
-    """Returns the verdicts of one cell beside the claims."""
+def _verdict_row(point: Point, seen: Point | None) -> Row:
+    """Returns the verdicts of one cell, and of the same cell with the flag seen, beside the
+    claims."""
     kind = CLASSES[point["algo"]]
     claimed = CLAIMED[kind]
     return {
@@ -254,14 +288,88 @@ def _verdict_row(point: Point) -> Row:
         "claimed ": claimed[0],
         "outperforms its data": point.get("outperforms"),
         "claimed": claimed[1],
-        "score": spread(_score(point)),
+        "score, flag hidden": spread(_score(point)),
+        "flag seen": spread(_score(seen)) if seen else tables.MISSING,
+        "lost seeds": f"{_lost(point)}" + (f" / {_lost(seen)}" if seen else ""),
         "verdict": point["verdict"],
     }
 
 
+def _lost(point: Point) -> int:
+    """Returns how many seeds are lost (`iqm.LOST`)."""
+    each = (np.array(point["returns"]) - point["random"]) / point["unit"]
+    return int(np.sum(each < iqm.LOST))
+
+
+def _fall_rows(family: Sequence[Point]) -> list[Row]:
+    """Returns the fall of regret against BC at a few horizons, a row per learner that has one."""
+    rows: list[Row] = []
+    for point in family:
+        if point["falls"]:
+            row: Row = {
+                "quality": f"{point['quality']} %",
+                "algorithm": _name(point),
+            }
+            row |= {f"T = {T}": f"{100 * value:.0f} %" for T, value in point["falls"]}
+            rows.append(row)
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    return [{key: row.get(key, tables.MISSING) for key in keys} for row in rows]
+
+
+def _name(point: Point) -> str:
+    """Returns the name of a learner, with its part if that is not the comparison itself."""
+    place = point["place"].replace("_", " ")
+    return point["algo"] + ("" if place == "compared" else f" ({place})")
+
+
+def _sentences(points: Sequence[Point]) -> list[str]:
+    """Returns two sentences per cell: what was measured, and what would change the answer."""
+    lines: list[str] = []
+    for p in points:
+        if p["place"] != "compared" or p["algo"] not in CLASSES:
+            continue
+        where = f"{p['env']}, demonstrator of {p['quality']} %: {p['algo']}"
+        fallen = p["fall"]
+        if p["algo"] == "bc" or fallen is None:
+            fell = "its regret is not compared with BC's"
+        else:
+            fell = (
+                f"its regret at the longest horizon is {100 * (1 - fallen[0]):.0f} % of BC's "
+                f"(fall {spread(fallen)}, p = {p.get('fall_p_holm', float('nan')):.2g} after "
+                "correction)"
+            )
+        lines.append(
+            f"{where} corrects exposure bias: {p.get('corrects')}. Its verdict is {p['verdict']}, "
+            f"and {fell}. {_would_change(p, 'corrects')}"
+        )
+        x, low, high = p["over_best"]
+        lines.append(
+            f"{where} outperforms its data: {p.get('outperforms')}. It is {x:+.3f} "
+            f"[{low:+.3f}, {high:+.3f}] from the best demonstration in units of the expert's score "
+            f"(p = {p.get('p_holm', float('nan')):.2g} after correction). "
+            f"{_would_change(p, 'outperforms')}"
+        )
+    return lines
+
+
+def _would_change(point: Point, question: str) -> str:
+    """Returns a sentence on what would change an answer."""
+    answer = point.get(question)
+    if question == "corrects":
+        return {
+            "Yes": f"A fall below {100 * FALL:.0f} % without a verdict LINEAR or NO-REGRET would.",
+            "No": f"A fall of {100 * FALL:.0f} % or more with its interval above 0 would change "
+            "that.",
+        }.get(str(answer), "More seeds may: neither rule applies yet.")
+    return {
+        "Yes": "An interval that reaches 0 would change that.",
+        "No": f"An upper end above {EQUIVALENT:g} would change that.",
+    }.get(str(answer), "More seeds may: the interval reaches over both limits.")
+
+
 def _score(point: Point) -> list[float]:
-    """Returns [mean, low, high] of the normalised score."""
-    return interval((np.array(point["returns"]) - point["random"]) / point["unit"])
+    """Returns [IQM, low, high] of the normalised score."""
+    return iqm.interval((np.array(point["returns"]) - point["random"]) / point["unit"])
 
 
 def _figures_row(point: Point) -> Row:
@@ -269,11 +377,11 @@ def _figures_row(point: Point) -> Row:
     show = lambda values: spread(values) if values else tables.MISSING
     return {
         "quality": f"{point['quality']} %",
-        "algorithm": point["algo"]
-        + ("" if point["place"] == "compared" else f" ({point['place'].replace('_', ' ')})"),
+        "algorithm": _name(point),
         "score": spread(_score(point)),
         "above the best": spread(point["over_best"]),
         "p (Holm)": point.get("p_holm"),
+        "lost seeds": _lost(point),
         "above the mean": spread(point["over_mean"]),
         "regret": spread(point["regret"]),
         "fall against BC": show(point["fall"]),
@@ -310,9 +418,7 @@ def decomposition(family: Sequence[Point]) -> list[Row]:
 
 def again(family: Sequence[Point]) -> list[Row]:
     """Returns the score of iterated minus that of one-shot RLHF at every quality, paired by seed.
-
-    The reward of iterated RLHF takes more gradient steps, too.
-    """
+    Both take the same labels, environment steps and gradient steps."""
     rows = []
     for quality, points in _compared(family).items():
         gain = paired(points.get("rlhf_iterated"), points["rlhf"]) if "rlhf" in points else None
@@ -357,12 +463,14 @@ def _agreement(points: Sequence[Point]) -> list[str]:
 
 def draw(result: Mapping[str, Any]) -> Figure:
     """Draws a forest plot per world and quality: the score of each seed and the interval of their
-    mean, beside the demonstrator's score."""
+    interquartile mean, beside the demonstrator's score."""
     points = result["points"]
     panels = list(dict.fromkeys((p["env"], p["quality"]) for p in points))
     columns = min(2, len(panels))
     lines = -(-len(panels) // columns)
-    figure = Figure(figsize=(7.0, 2.4 * lines), layout="constrained")
+    most = max(sum((p["env"], p["quality"]) == panel for p in points) for panel in panels)
+    height = max(2.4, 0.6 + 0.17 * most)
+    figure = Figure(figsize=(7.0, height * lines), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
@@ -371,7 +479,7 @@ def draw(result: Mapping[str, Any]) -> Figure:
         colours = series.colours([p["algo"] for p in points])
         for y, p in enumerate(group):
             each = (np.array(p["returns"]) - p["random"]) / p["unit"]
-            middle, low, high = np.array(interval(each), float)
+            middle, low, high = np.array(iqm.interval(each), float)
             axis.plot(each, [y] * len(each), ".", color="#999999", ms=2.5)
             axis.plot([low, high], [y, y], color=colours[p["algo"]], lw=1.5)
             axis.plot([middle], [y], "o", color=colours[p["algo"]], ms=4)
@@ -380,9 +488,7 @@ def draw(result: Mapping[str, Any]) -> Figure:
             axis.axvline(
                 (value - first["random"]) / first["unit"], color="#444444", lw=0.7, ls=style
             )
-        names = [
-            p["algo"] if p["place"] == "compared" else p["place"].replace("_", " ") for p in group
-        ]
+        names = [_name(p) for p in group]
         axis.set_yticks(range(len(group)), names)
         axis.set(
             title=f"{env}, demonstrator of {quality} %",
@@ -396,12 +502,12 @@ STUDY = Study(
     name="seed_table",
     help="SFT, inverse RL and RLHF over demonstrators of 25 to 100 %: which corrects exposure "
     "bias, which outperforms its data?",
-    algo=(*COMPARED, "ppo"),
+    algo=COMPARED,
     env=("lane_keep",),
     fixed=False,
     sizes={
         "smoke": {"demos": (8,), "seeds": 5},
-        "default": {"seeds": 10, "demos": (96,), "episodes": 256},
+        "default": {"seeds": 20, "demos": (96,), "episodes": 256},
         "full": {"seeds": 20, "demos": (96,), "episodes": 1024},
     },
     parts=parts,

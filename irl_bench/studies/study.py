@@ -35,7 +35,7 @@ from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, figures, load, page, tables
 from irl_bench.report.data import plain
 from irl_bench.storage.files import StoreError, locked, write_atomic
-from irl_bench.studies import STUDIES
+from irl_bench.studies import STUDIES, levels
 
 INDEX = "study.json"
 """The file that marks a folder as a study's and lists its parts."""
@@ -268,11 +268,11 @@ def interval(values: np.ndarray) -> list[float]:
     return [float(x) for x in slopes.jackknife_t(values, lambda m: m)]
 
 
-FLAG_SEEN = (
-    "Where an observation shows a failure directly (`World.failure_flags`), the reward models of "
-    "RLHF, T-REX and D-REX see that entry; the discriminators of GAIL and AIRL do not by default."
+FLAG_HIDDEN = (
+    "Where an observation shows a failure directly (`World.failure_flags`), no learned reward sees "
+    "that entry, but in rows that say `flag seen`. The policy sees it either way."
 )
-"""A caveat for readers who compare scores of both kinds."""
+"""What rewards were learned from, for readers who compare scores."""
 
 
 def scores(
@@ -282,8 +282,8 @@ def scores(
     (G - G_0) / (G* - G_0).
 
     G is the seed's return, G* the expert's mean return in the same world and mode, and G_0 that of
-    a random policy (the untrained network). The score is 1 for the expert and 0 for a random
-    policy.
+    uniformly random actions there (`levels.random_return`). The score is 1 for the expert and 0
+    for random actions.
 
     Args:
       data: holds the curves.
@@ -292,16 +292,16 @@ def scores(
         may fail, so its return there would not be a scale.
 
     Returns:
-      float[S], None if one of the three was not run.
+      float[S], None if the algorithm or the expert was not run.
     """
     curves, experts = (
         {(c.env, c.algo, c.mode): c for c in source.curves} for source in (data, of or data)
     )
     curve, expert = curves.get((env, algo, mode)), experts.get((env, "expert", mode))
-    untrained = curves.get((env, "untrained", mode))
-    if curve is None or expert is None or untrained is None:
+    if curve is None or expert is None:
         return None
-    best, worst = (float(np.mean(returns_of(c))) for c in (expert, untrained))
+    worst = levels.random_return(env, int(curve.T[-1]), data.plan["worlds"][env], mode)
+    best = float(np.mean(returns_of(expert)))
     return (returns_of(curve) - worst) / (best - worst)
 
 

@@ -104,7 +104,9 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
                 out=str(out / place),
             )
 
-        for name, (algo, settings) in SOURCES.items():
+        flags = registry.world(env).world.failure_flags
+        for name, (algo, values) in SOURCES.items():
+            settings = {k: v for k, v in values.items() if flags or k != "mask_failure"}
             place = f"{env}/learn/{name}"
             sweeps.append(Part(place, changed(place, algo, settings, {})))
         # A method's compiled program serves all changes, so the changes are the inner loop.

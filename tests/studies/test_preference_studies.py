@@ -6,7 +6,6 @@ import pathlib
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from irl_bench.algos import rlhf
 from irl_bench.cli import sweep
@@ -28,21 +27,22 @@ def parsed(line):
 
 
 @pytest.mark.parametrize(
-    ("verdict", "fallen", "expected"),
+    ("verdict", "fallen", "p", "expected"),
     [
-        ("LINEAR", None, "Yes"),
-        ("NO-REGRET", [0.0, -0.1, 0.1], "Yes"),
-        ("QUADRATIC", [0.4, 0.2, 0.6], "Yes"),
-        ("QUADRATIC", [0.4, -0.1, 0.9], "No"),
-        ("QUADRATIC", [0.2, 0.1, 0.3], "No"),  # an interval above 0, but less than 30 %
-        ("SATURATED", None, "No"),
-        ("INCONCLUSIVE", [0.31, 0.01, 0.6], "Yes"),
-        ("INCONCLUSIVE", [0.2, 0.1, 0.3], "Undetermined"),
-        ("NO-WINDOW", None, "Undetermined"),
+        ("LINEAR", None, None, "Yes"),
+        ("NO-REGRET", [0.0, -0.1, 0.1], 0.5, "Yes"),
+        ("QUADRATIC", [0.4, 0.2, 0.6], 0.01, "Yes"),
+        ("QUADRATIC", [0.4, 0.2, 0.6], 0.03, "No"),  # not after Holm's correction
+        ("QUADRATIC", [0.4, -0.1, 0.9], 0.01, "No"),
+        ("QUADRATIC", [0.2, 0.1, 0.3], 0.01, "No"),  # an interval above 0, but less than 30 %
+        ("SATURATED", None, None, "No"),
+        ("INCONCLUSIVE", [0.31, 0.01, 0.6], 0.01, "Yes"),
+        ("INCONCLUSIVE", [0.2, 0.1, 0.3], 0.01, "Undetermined"),
+        ("NO-WINDOW", None, None, "Undetermined"),
     ],
 )
-def test_rule_on_exposure_bias(verdict, fallen, expected):
-    assert seed_table.corrects(verdict, fallen) == expected
+def test_rule_on_exposure_bias(verdict, fallen, p, expected):
+    assert seed_table.corrects(verdict, fallen, p) == expected
 
 
 @pytest.mark.parametrize(
@@ -68,13 +68,6 @@ def test_holm_is_the_definition():
     assert seed_table.holm([0.9, 0.8]) == [1.0, 1.0]
 
 
-def test_one_sided_p_is_students():
-    values = np.random.default_rng(0).normal(0.5, 1, 12)
-    t = values.mean() / (values.std(ddof=1) / np.sqrt(12))
-    assert qualities.above_zero(values) == pytest.approx(stats.t.sf(t, 11))
-    assert qualities.above_zero(np.ones(3)) == 0.0 and qualities.above_zero(-np.ones(3)) == 1.0
-
-
 def test_a_fall_is_paired_by_seed():
     bc = np.exp(np.random.default_rng(0).normal(size=10))
     estimate, low, high = qualities.fall(0.25 * bc, bc)
@@ -94,22 +87,21 @@ def test_parts_hold_every_quality_and_control():
     named = {part.name: part.request for part in parts}
     assert {name.split("/")[1] for name in named} == set(
         qualities.QUALITIES
-    ) and command.request.seeds == 10
+    ) and command.request.seeds == 20
     assert named["lane_keep/100/compared"].settings["lane_keep"] == {"demonstrator": "expert"}
     half = named["lane_keep/50/compared"]
     assert half.settings == {"lane_keep": {"demonstrator": "50"}, "rlhf": {"labels": 500}}
     assert half.algo == seed_table.COMPARED
-    control = named["lane_keep/50/constant_reward"].settings["ppo"]
-    assert control["reward"] == "constant" and control["init"] == "bc"
-    assert control["policy_delay"] == rlhf.Config().rounds // 2
-    assert (
-        named["lane_keep/50/true_reward"].settings["ppo"]["policy_delay"]
-        == rlhf.Config().policy_delay
-    )
-    assert (
-        control["reference_kl"] == rlhf.Config().reference_kl
-        and control["log_std"] == rlhf.Config().log_std
-    )
+    # A control is its treatment with another reward, and nothing else.
+    for control, algo in (("constant_reward", "rlhf"), ("true_reward", "rlhf"),
+                          ("constant_reward_gail", "gail")):  # fmt: skip
+        request = named[f"lane_keep/50/{control}"]
+        changed = {**half.settings.get(algo, {}), "control": control.removesuffix("_gail")}
+        assert request.algo == (algo,) and request.settings[algo] == changed
+    seen = named["lane_keep/50/flag_seen"]
+    assert seen.algo == seed_table.LEARN_REWARDS
+    assert all(seen.settings[algo]["mask_failure"] is False for algo in seen.algo)
+    assert seen.settings["rlhf"]["labels"] == 500
     assert named["lane_keep/50/shuffled_labels"].settings["rlhf"] == {
         "labels": 500,
         "shuffled": True,
@@ -117,15 +109,16 @@ def test_parts_hold_every_quality_and_control():
     assert named["lane_keep/50/more_demos"].demos == 96 + -(-500 * 25 // 512) and named[
         "lane_keep/50/more_demos"
     ].algo == ("bc",)
-    assert len(parsed("--experiment=seed_table --budget=smoke")[1]) == 1
+    assert len(parsed("--experiment=seed_table --budget=smoke")[1]) == 2
     _, parts = parsed("--experiment=seed_table --env=hopper")
     assert {part.name.split("/")[1] for part in parts} == {"50", "100"}
+    assert not any("flag_seen" in part.name for part in parts)  # a robot's world marks no failure
     assert qualities.qualities_of("hopper", "full") == ("25", "50", "75", "100")
     assert qualities.qualities_of("walker2d", "full") == ("100",)  # no lesser one ships
     _, parts = parsed("--experiment=seed_table --env=hopper --budget=full")
     assert {part.name.split("/")[1] for part in parts} == {"25", "50", "75", "100"}
     _, parts = parsed("--experiment=seed_table --lane_keep.demonstrator=75")
-    assert {part.name.split("/")[1] for part in parts} == {"75"} and len(parts) == 6
+    assert {part.name.split("/")[1] for part in parts} == {"75"} and len(parts) == 8
 
 
 def test_the_table_reads_levels_against_the_demonstrator(monkeypatch):
@@ -137,6 +130,7 @@ def test_the_table_reads_levels_against_the_demonstrator(monkeypatch):
     jitter = np.linspace(-0.01, 0.01, 6)
     common = {"untrained": [0.9] * 6}
     found = {
+        "w/50/flag_seen": report(expert=[0.3] * 6, rlhf=0.2 + jitter, **common),
         "w/50/compared": report(
             expert=[0.3] * 6,
             bc=0.5 + jitter,
@@ -150,7 +144,23 @@ def test_the_table_reads_levels_against_the_demonstrator(monkeypatch):
         ),
     }
     read = seed_table.read(found)
-    points = {(p["quality"], p["algo"]): p for p in read["points"]}
+    points = {(p["quality"], p["algo"]): p for p in read["points"] if p["place"] == "compared"}
+    (row,) = (
+        row
+        for row in read["tables"]["w: Yes, No or Undetermined"]
+        if (row["quality"], row["algorithm"]) == ("50 %", "rlhf")
+    )
+    assert row["score, flag hidden"].startswith("0.889 ["), row
+    assert row["flag seen"].startswith("0.778 [") and row["lost seeds"] == "0 / 0"
+    assert any(
+        line.startswith("w, demonstrator of 50 %: rlhf outperforms its data: Yes. It is +0.111")
+        for line in read["text"]
+    )
+    falls = {
+        (row["quality"], row["algorithm"]): row["T = 8"]
+        for row in read["tables"]["w: fall of regret against BC by horizon"]
+    }
+    assert ("50 %", "bc") not in falls and falls["50 %", "rlhf"] == "80 %"
     half = points["50", "rlhf"]
     assert half["unit"] == pytest.approx(8 * 0.9) and half["demonstrator"] == pytest.approx(8 * 0.7)
     assert half["over_best"][0] == pytest.approx(0.1 / 0.9) and half["outperforms"] == "Yes"
@@ -417,7 +427,10 @@ def test_extrapolation_sets_policy_and_reward_beside_the_best_demonstration(monk
 def test_parts_of_extrapolation():
     _, parts = parsed("--experiment=extrapolation --env=lane_keep,hopper --out=runs/x")
     of = {part.name: part for part in parts}
-    assert list(of)[5:] == [
+    assert list(of)[:2] == ["lane_keep/learn", "lane_keep/learn_flag_seen"]
+    seen = of["lane_keep/learn_flag_seen"].request
+    assert seen.settings["drex"] == {"mask_failure": False} and seen.algo == ("trex", "drex")
+    assert list(of)[6:] == [
         "hopper/learn",
         *(f"hopper/{algo}-{better}" for algo in ("trex", "drex") for better in ("75", "100")),
     ]
@@ -431,4 +444,8 @@ def test_parts_of_extrapolation():
     } and better.request.algo == ("judged",)
     assert of["hopper/trex-75"].request.settings["hopper"] == {"demonstrator": "75"}
     _, few = parsed("--experiment=extrapolation --budget=smoke")
-    assert [part.name for part in few] == ["lane_keep/learn", "lane_keep/drex-100"]
+    assert [part.name for part in few] == [
+        "lane_keep/learn",
+        "lane_keep/learn_flag_seen",
+        "lane_keep/drex-100",
+    ]

@@ -5,15 +5,18 @@ import pathlib
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import envs
 from irl_bench.cli import sweep
 from irl_bench.core.settings import BadInput
 from irl_bench.horizon import Curves
 from irl_bench.plan import build
 from irl_bench.report import ReportData
-from irl_bench.studies import aggregate, demo_efficiency, study, transfer
+from irl_bench.studies import aggregate, demo_efficiency, levels, study, transfer
 
 
 def curves(algo: str, cost: np.ndarray, env: str = "w") -> Curves:
@@ -49,10 +52,31 @@ def report(**costs: np.ndarray) -> ReportData:
     return ReportData(made, [], [], {"worlds": {"w": {"nominal": "m"}}})
 
 
-def test_score_is_one_for_the_expert_and_zero_for_a_random_policy():
-    data = report(expert=[0.1, 0.1], untrained=[0.5, 0.7], bc=[0.1, 0.35, 0.6])
+def test_score_is_one_for_the_expert_and_zero_for_random_actions(constructed_worlds):
+    constructed_worlds["w"] = 8 * (1 - 0.6)
+    data = report(expert=[0.1, 0.1], bc=[0.1, 0.35, 0.6])
     np.testing.assert_allclose(study.scores(data, "w", "bc", "m"), [1.0, 0.5, 0.0], atol=1e-12)
-    assert study.scores(report(expert=[0.1], bc=[0.1]), "w", "bc", "m") is None
+    assert study.scores(report(bc=[0.1]), "w", "bc", "m") is None
+
+
+def test_random_actions_earn_what_a_loop_says():
+    world = envs.make("chain")
+    mode = next(iter(world.modes))
+    record = {"dials": {}, "options": {}}
+    found = levels.random_return("chain", 16, record, mode)
+    bound = world.bind(world.dials_for(mode))
+    step = jax.jit(bound.step)
+    total = []
+    for episode in range(50):
+        state = jax.jit(bound.reset)(jax.random.PRNGKey(1000 + episode))
+        actions = np.random.default_rng(episode).integers(0, world.n_actions, 16)
+        total.append(0.0)
+        for action in actions:
+            state = step(state, jnp.int32(action))
+            total[-1] += float(state.reward)
+    error = np.std(total) / np.sqrt(len(total))
+    assert abs(found - np.mean(total)) < 4 * error
+    assert found == levels.random_return("chain", 16, record, mode)
 
 
 def test_ratio_of_regrets_is_paired_by_seed():
@@ -99,7 +123,8 @@ def few_bootstrap_samples(monkeypatch):
     monkeypatch.setattr(aggregate, "REPETITIONS", 50)
 
 
-def test_demo_efficiency_reads_every_number(few_bootstrap_samples):
+def test_demo_efficiency_reads_every_number(few_bootstrap_samples, constructed_worlds):
+    constructed_worlds["w"] = 0.0
     found = {
         f"demos-{n}": report(
             expert=[0.0] * 4,
@@ -145,7 +170,8 @@ def test_interquartile_mean_and_profile_are_the_definitions(few_bootstrap_sample
         np.testing.assert_allclose(share, expected)
 
 
-def test_transfer_compares_each_method_under_each_change(tmp_path):
+def test_transfer_compares_each_method_under_each_change(tmp_path, constructed_worlds):
+    constructed_worlds["w"] = 0.0
     request = sweep.parse(
         ["sweep.py", "--experiment=transfer", "--airl.rounds=30", f"--out={tmp_path}"]
     )
