@@ -187,7 +187,7 @@ def split(point: Point, others: Mapping[str, Point]) -> Row:
         "quality": f"{point['quality']} %",
         "RLHF": point["algo"],
         "labels": point["labels"],
-        "accuracy kept back": point["accuracy"],
+        "accuracy on fresh pairs": point["accuracy"],
         "gain over BC": show(total),
         "DAgger's": show(dagger),
         "GAIL's": show(gail),

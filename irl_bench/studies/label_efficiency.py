@@ -108,7 +108,7 @@ def read(reports: Mapping[str, ReportData]) -> Result:
                 "queries": queries,
                 "score": spread(point["score"]),
                 "worst seed": float(score.min()),
-                "accuracy kept back": point["accuracy"],
+                "accuracy on fresh pairs": point["accuracy"],
                 "answered": point["answered"],
                 "env steps": curve.consumes[1],
                 "seeds": len(score),

@@ -246,7 +246,7 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         accuracy = training.metric(data, curve, "reward_accuracy")
         best = min(fitted, key=lambda form: fitted[form]["aic"]) if fitted else tables.MISSING
         row = {
-            "accuracy kept back": float(np.mean(accuracy[1][:, -1])) if accuracy else None,
+            "accuracy on fresh pairs": float(np.mean(accuracy[1][:, -1])) if accuracy else None,
             "d at the end": float(d[:, -1].mean()),
             "gold gain at its peak": spread(interval(peak)),
             "at the end": spread(interval(gain[:, -1])),

@@ -74,7 +74,7 @@ class Point(_Returns):
     falls: list[list[float]]
     """[T, fall at T] at a few horizons T up to T_max."""
     accuracy: float | None
-    """Accuracy of the learned reward on comparisons kept back."""
+    """Accuracy of the learned reward on fresh pairs of segments."""
     consumes: list[int]
     """[expert queries, environment steps] per seed."""
     labels: int
