@@ -43,6 +43,7 @@ def run(
     mode: str | Sequence[str] | None = None,
     seeds: int | None = None,
     first_seed: int = 0,
+    seeds_at_once: int | None = None,
     budget: str = "default",
     horizons: Sequence[int] | str = "auto",
     demos: int | None = None,
@@ -70,6 +71,7 @@ def run(
       mode: only these modes of the worlds; None: those that each algorithm runs in by default.
       seeds: number of seeds per algorithm, world and mode; None: that of the budget.
       first_seed: the first of them; it shifts every random stream.
+      seeds_at_once: seeds that a device computes side by side; None: that of the budget.
       budget: "smoke", "default" or "full".
       horizons: "auto" or increasing T [steps].
       demos: demonstration episodes per seed; None: those of the budget.
@@ -110,6 +112,7 @@ def run(
         mode=None if mode is None else tuple(_list("mode", mode)),
         seeds=seeds,
         first_seed=first_seed,
+        seeds_at_once=seeds_at_once,
         budget=budget,
         horizons=whole_horizons(horizons),
         demos=demos,

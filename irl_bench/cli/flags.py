@@ -92,6 +92,14 @@ NUMBERS = {
             high=2**31 - 200_000,
         ),
         Setting(
+            "seeds_at_once",
+            int,
+            5,
+            "seeds that a device computes side by side; on a GPU use as many as fit",
+            low=1,
+            high=100_000,
+        ),
+        Setting(
             "demos", int, 80, "demonstration episodes per seed", unit="episodes", low=1, high=BIG
         ),
         Setting("demo_steps", int, 500, "length of a demonstration", unit="steps", low=1, high=BIG),

@@ -38,6 +38,7 @@ def define() -> None:
     flags.DEFINE_list("space", [], "NAME:LOW:HIGH:log or NAME:LOW:HIGH:linear, drawn at random")
     flags.DEFINE_list("grid", [], "NAME:VALUE/VALUE/..., every combination; instead of --space")
     flags.DEFINE_list("set", [], "NAME=VALUE, settings that all candidates have in common")
+    flags.DEFINE_list("env_set", [], "NAME=VALUE, options and dials of the world")
     flags.DEFINE_integer("candidates", 8, "points drawn from --space", lower_bound=1)
     flags.DEFINE_integer("seeds", 3, "seeds of every candidate", lower_bound=1)
     flags.DEFINE_integer("first_seed", 0, "the first of them", lower_bound=0)
@@ -117,7 +118,7 @@ def points(
 def main(values: flags.FlagValues) -> None:
     """Does what the flags ask for."""
     from irl_bench.core import folders
-    from irl_bench.core.settings import BadInput
+    from irl_bench.core.settings import BadInput, parsed
     from irl_bench.plan import registry
     from irl_bench.plan.presets import budget_of, config_differences, default_worlds
     from irl_bench.running import process
@@ -136,12 +137,14 @@ def main(values: flags.FlagValues) -> None:
         )
     env = values.env or default_worlds((values.algo,), ("lane_keep",))[0]
     numbers, common = points(values, algorithm.settings, example)
+    dials = parsed("env_set", values.env_set, registry.world(env).settings)
     record = search.search(
         values.algo,
         env,
         numbers,
         settings={**config_differences(env, values.algo, "default"), **common},
         seeds=range(values.first_seed, values.first_seed + values.seeds),
+        world_settings=dials,
         demos=values.demos,
         demo_steps=values.demo_steps or budget_of(env, "default").demo_steps,
         episodes=values.episodes,

@@ -164,6 +164,8 @@ def _resolve_world(request: Request, env: str, loaded: LoadedWorld) -> _World:
         for name in ("seeds", "demos", "demo_steps", "episodes")
         if (value := getattr(request, name)) is not None
     }
+    if request.seeds_at_once is not None:
+        asked["width"] = request.seeds_at_once
     if file:
         asked |= {"demos": len(file.mask), "demo_steps": file.mask.shape[1]}
     budget = dataclasses.replace(budget, **asked)

@@ -9,7 +9,15 @@ from typing import Any
 from irl_bench.core.settings import BadInput, nearest, whole
 from irl_bench.plan.presets import BUDGETS
 
-LEAST = {"seeds": 1, "first_seed": 0, "demos": 1, "demo_steps": 1, "episodes": 1, "T_max": 2}
+LEAST = {
+    "seeds": 1,
+    "first_seed": 0,
+    "seeds_at_once": 1,
+    "demos": 1,
+    "demo_steps": 1,
+    "episodes": 1,
+    "T_max": 2,
+}
 """The smallest valid value of each number of a request."""
 
 
@@ -30,6 +38,8 @@ class Request:
     """Seeds per algorithm, world and mode."""
     first_seed: int = 0
     """The first seed."""
+    seeds_at_once: int | None = None
+    """Seeds that a device computes side by side."""
     budget: str = "default"
     """One of `presets.BUDGETS`."""
     horizons: Sequence[int] | str = "auto"

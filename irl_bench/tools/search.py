@@ -82,6 +82,7 @@ def search(
     *,
     settings: Mapping[str, Any],
     seeds: range,
+    world_settings: Mapping[str, Any] | None = None,
     demos: int = 64,
     demo_steps: int = 512,
     episodes: int = 64,
@@ -95,6 +96,7 @@ def search(
       values: {setting: float32[C]}, of the C candidates.
       settings: those that all candidates share.
       seeds: every candidate is trained on each.
+      world_settings: {dial or option of the world: value}.
       demos, demo_steps: number of demonstrations per seed, and their length [steps].
       episodes: evaluation episodes to T_max.
       every: largest number of rounds per compiled call; the number in use divides all rounds.
@@ -109,7 +111,7 @@ def search(
       BadInput: an unknown algorithm or world, an algorithm that does not train by itself, or a
         setting that cannot be searched; one line.
     """
-    loaded = registry.world(env)
+    loaded = registry.world(env, world_settings)
     registry.need_expert(loaded)
     world = loaded.world
     spec = Spec(world, world.horizon, demos, demo_steps)
@@ -207,6 +209,7 @@ def search(
     return {
         "algo": algo,
         "env": env,
+        "world_settings": {**(world_settings or {})},
         "settings": {**settings},
         "demos": demos,
         "demo_steps": demo_steps,

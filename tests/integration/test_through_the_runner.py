@@ -3,8 +3,11 @@ interruptions."""
 
 import threading
 
+import numpy as np
 import pytest
 
+import irl_bench
+from irl_bench import report
 from irl_bench.core.cell import CellSpec
 from irl_bench.running import programs, runner
 from irl_bench.running.console import Silent
@@ -95,3 +98,30 @@ def test_twice_gives_the_same_bytes_after_a_fresh_compilation(tmp_path, referenc
     summary = run(tmp_path)
     assert all(functions["chunk"] == 1 for functions in summary.compilations.values())
     assert contents(tmp_path) == reference
+
+
+def test_seeds_at_once_changes_how_many_share_a_cell_and_no_result(tmp_path):
+    curves = []
+    for count in (2, 4):
+        out = tmp_path / str(count)
+        irl_bench.run(
+            "bc",
+            "tests.worlds.toys:TwoState",
+            mode="nominal",
+            budget="smoke",
+            seeds=4,
+            seeds_at_once=count,
+            demos=4,
+            demo_steps=16,
+            episodes=8,
+            T_max=8,
+            out=str(out),
+            bc={"hidden": (4,), "rounds": 3, "steps_per_round": 4, "batch_size": 16},
+        )
+        data = report.load(out)
+        curves.append(next(curve for curve in data.curves if curve.algo == "bc"))
+        assert len(contents(out)) == 3 * 4 // count  # bc, expert and untrained
+    two, four = curves
+    assert two.seeds.tolist() == four.seeds.tolist() == [0, 1, 2, 3]
+    np.testing.assert_allclose(two.cost, four.cost, rtol=1e-6)
+    np.testing.assert_allclose(two.eps_expert, four.eps_expert, rtol=1e-6)

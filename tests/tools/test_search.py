@@ -83,7 +83,7 @@ def wanted(out, **flags):
     given = {"algo": "bc", "env": "chain", "space": ["learning_rate:1e-3:1e-2:log"], "grid": []}
     sizes = {"candidates": 2, "seeds": 1, "first_seed": 0, "demos": 4, "demo_steps": 16}
     return types.SimpleNamespace(
-        **{**given, **sizes, "set": [], "episodes": 4, "out": str(out), **flags}
+        **{**given, **sizes, "set": [], "env_set": [], "episodes": 4, "out": str(out), **flags}
     )
 
 
@@ -92,6 +92,17 @@ RECORD = {
         {"settings": {"x": 1.0}, "level": [0.5], "return": [2.0], "before": {"return": [1.0]}}
     ]
 }
+
+
+def test_options_of_the_world_reach_the_search(tmp_path, monkeypatch):
+    monkeypatch.setattr("irl_bench.running.process.configure", lambda: None)
+    asked = {}
+    monkeypatch.setattr(search, "search", lambda *_, **given: asked.update(given) or RECORD)
+    flags = {"env": "lane_keep", "env_set": ["view=visible", "mass=2"]}
+    command.main(wanted(tmp_path / "s.json", **flags))
+    assert asked["world_settings"] == {"view": "visible", "mass": 2.0}
+    with pytest.raises(BadInput, match="--env_set=veiw: no such setting; did you mean view="):
+        command.main(wanted(tmp_path / "s.json", env="lane_keep", env_set=["veiw=visible"]))
 
 
 def test_the_table_is_printed_even_if_the_file_cannot_be_written(tmp_path, monkeypatch, capsys):
