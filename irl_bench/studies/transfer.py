@@ -3,13 +3,21 @@
 
 Rewards and policies are learned in the unchanged world. In the changed world, the study compares
 the learned policies without further training (policy transfer) with policies that are trained from
-scratch on AIRL's g(s), on AIRL's g(s, a), on GAIL's reward and on the true reward. Learned rewards
-are fixed while they are maximised.
+a random policy on AIRL's g(s), on AIRL's g(s, a), on GAIL's reward and on the true reward. Learned
+rewards are fixed while they are maximised.
+
+Two things may decide whether a reward transfers, and the study crosses them:
+
+- the start: whether the policy beside which the reward was learned began as a clone or at random;
+- the sight: what the reward sees of a failure. In `lane_keep` the observation shows no offset
+  beyond the lane's edge (`hidden`), also with the failure flag in the reward's sight
+  (`flag_seen`), or it shows the offset everywhere (`visible`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +25,39 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from irl_bench.core.settings import BadInput, nearest
-from irl_bench.plan import registry
+from irl_bench.plan import presets, registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, tables
+from irl_bench.studies import iqm
 from irl_bench.studies.demo_efficiency import spread
-from irl_bench.studies.study import Part, Result, Row, Study, interval, narrowed, returns_of, scores
+from irl_bench.studies.study import (
+    FLAG_HIDDEN,
+    Part,
+    Result,
+    Row,
+    Study,
+    narrowed,
+    returns_of,
+    scores,
+)
 
 SOURCES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "airl": ("airl", {"g": "state", "mask_failure": False}),
-    "airl_state_action": ("airl", {"g": "state_action", "mask_failure": False}),
-    "gail": ("gail", {"mask_failure": False}),
+    "airl": ("airl", {"g": "state"}),
+    "airl_state_action": ("airl", {"g": "state_action"}),
+    "gail": ("gail", {}),
 }
-"""What is learned in the unchanged world: name -> (algorithm, settings).
-
-Failure flags are not masked. Beyond the lane's edge the observed offset is 0, so a reward that does
-not see the flag takes the shoulder for the middle of the lane, and a policy that is trained on it
-from scratch stays there."""
+"""What is learned in the unchanged world: name -> (algorithm, settings)."""
+STARTS = ("clone", "random")
+"""How the policy begins beside which a reward is learned."""
+VIEWS: Mapping[str, tuple[str, bool]] = {
+    "hidden": ("hidden", True),
+    "flag_seen": ("hidden", False),
+    "visible": ("visible", True),
+}
+"""What a reward sees of a failure, in a world with views and failure flags: name -> (view, whether
+the flag is masked)."""
+ONLY = "only"
+"""The place of VIEWS in a world without them."""
 
 CHANGES: Mapping[str, Mapping[str, Mapping[str, float]]] = {
     "lane_keep": {
@@ -61,7 +86,8 @@ uses)."""
 
 
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
-    """Returns, for each world, a sweep for each source and one for each method under each change.
+    """Returns, for each world, sight and start, a sweep for each source and one for each method
+    under each change. The true reward does not depend on the start and is run once.
 
     Raises:
       BadInput: a world without an entry in `CHANGES`; one line.
@@ -74,55 +100,93 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
                 f"--env={env}: transfer has changes for {', '.join(CHANGES)}; nearest: "
                 f"{nearest(env, CHANGES)}"
             )
-        mode = next(iter(registry.world(env).world.modes))
         changes = list(CHANGES[env])[: SMOKE if request.budget == "smoke" else None]
+        for sight, options, masked in _sights(request, env):
+            for start in STARTS if request.budget != "smoke" else STARTS[:1]:
+                sweeps += _crossed(request, env, sight, options, masked, start, changes, count, out)
+    return sweeps
 
-        def changed(
-            place: str,
-            algo: str,
-            settings: Mapping[str, Any],
-            dials: Mapping[str, float],
-            given: str | None = None,
-            env: str = env,
-            mode: str = mode,
-        ) -> Request:
-            """Returns the request of one sweep. `settings` and `dials` override the command line's;
-            `given` is the folder of the policy or reward that it uses."""
-            merged = {
-                name: {**request.settings.get(name, {}), **values}
-                for name, values in {algo: settings, env: dials}.items()
-            }
-            merged = {name: values for name, values in merged.items() if values}
-            return narrowed(
-                request,
-                algo=(algo,),
-                env=(env,),
-                mode=(mode,),
-                demos=count,
-                settings=merged,
-                given=given,
-                out=str(out / place),
-            )
 
-        flags = registry.world(env).world.failure_flags
-        for name, (algo, values) in SOURCES.items():
-            settings = {k: v for k, v in values.items() if flags or k != "mask_failure"}
-            place = f"{env}/learn/{name}"
-            sweeps.append(Part(place, changed(place, algo, settings, {})))
-        # A method's compiled program serves all changes, so the changes are the inner loop.
-        for method, (_, algo, source) in METHODS.items():
-            settings = {"reward": "learned" if source else "true"} if algo == "ppo" else {}
-            after = f"{env}/learn/{source}" if source else None
-            for change in changes:
-                place = f"{env}/{change}/{method}"
-                given = str(out / after) if after else None
-                sweep = changed(place, algo, settings, CHANGES[env][change], given)
-                sweeps.append(Part(place, sweep, report=False, after=after))
+def _sights(request: Request, env: str) -> Sequence[tuple[str, Mapping[str, Any], bool | None]]:
+    """Returns (place, options of the world, whether rewards are masked) of every sight of a world,
+    or of those with the view that the request asks for. None: the world has no flags."""
+    world = registry.world(env).world
+    if "view" not in world.options:
+        return [(ONLY, {}, True if world.failure_flags else None)]
+    asked = request.settings.get(env, {}).get("view")
+    chosen = [
+        (sight, {"view": view}, masked)
+        for sight, (view, masked) in VIEWS.items()
+        if asked in (None, view)
+    ]
+    return chosen[:1] if request.budget == "smoke" else chosen
+
+
+def _crossed(
+    request: Request,
+    env: str,
+    sight: str,
+    options: Mapping[str, Any],
+    masked: bool | None,
+    start: str,
+    changes: Sequence[str],
+    count: int,
+    out: Path,
+) -> list[Part]:
+    """Returns the sweeps of one sight and start."""
+    mode = next(iter(registry.world(env).world.modes))
+
+    def changed(
+        place: str,
+        algo: str,
+        fixed: Mapping[str, Any],
+        dials: Mapping[str, float],
+        given: str | None = None,
+        defaults: Mapping[str, Any] = {},
+    ) -> Request:
+        """Returns the request of one sweep. The command line overrides `defaults`, and `fixed`
+        settings and `dials` override the command line; `given` is the folder of the policy or
+        reward that it uses."""
+        merged = {
+            algo: {**defaults, **request.settings.get(algo, {}), **fixed},
+            env: {**request.settings.get(env, {}), **options, **dials},
+        }
+        return narrowed(
+            request,
+            algo=(algo,),
+            env=(env,),
+            mode=(mode,),
+            demos=count,
+            settings={name: values for name, values in merged.items() if values},
+            given=given,
+            out=str(out / place),
+        )
+
+    at = f"{env}/{sight}/{start}"
+    sweeps = []
+    for name, (algo, values) in SOURCES.items():
+        defaults = presets.from_random(env, algo) if start == "random" else {}
+        fixed = {**values, "init": {"clone": "bc", "random": "random"}[start]}
+        if masked is not None:
+            fixed["mask_failure"] = masked
+        place = f"{at}/learn/{name}"
+        sweeps.append(Part(place, changed(place, algo, fixed, {}, defaults=defaults)))
+    # A method's compiled program serves all changes, so the changes are the inner loop.
+    for method, (_, algo, source) in METHODS.items():
+        if source is None and start != STARTS[0]:
+            continue
+        settings = {"reward": "learned" if source else "true"} if algo == "ppo" else {}
+        after = f"{at}/learn/{source}" if source else None
+        for change in changes:
+            place = f"{at}/{change}/{method}"
+            given = str(out / after) if after else None
+            sweep = changed(place, algo, settings, CHANGES[env][change], given)
+            sweeps.append(Part(place, sweep, report=False, after=after))
     return sweeps
 
 
 def read(reports: Mapping[str, ReportData]) -> Result:
-    """Returns the scores of all methods under each change.
+    """Returns the scores of all methods under each change, sight and start.
 
     Raises:
       ValueError: the folder holds no part of this study; one line.
@@ -130,86 +194,147 @@ def read(reports: Mapping[str, ReportData]) -> Result:
     rows: dict[str, list[Row]] = {}
     points: list[Row] = []
     for env, changes in CHANGES.items():
-        for change, dials in changes.items():
-            if f"{env}/{change}/{min(METHODS)}" not in reports:
-                continue  # not in this run
-            name = (
-                ", ".join(f"{dial} = {value:g}" for dial, value in dials.items())
-                or "nothing changed"
-            )
-            policy = None
-            for method, (title, algo, source) in METHODS.items():
-                data = reports[f"{env}/{change}/{method}"]
-                (curve,) = (c for c in data.curves if c.algo == algo)
-                unchanged = reports[f"{env}/none/{method}"]
-                score = scores(data, curve.env, algo, curve.mode, of=unchanged)
-                assert score is not None
-                policy = score if policy is None else policy
-                paired = len(score) == len(policy) and method != "policy_airl" and source
-                gain = interval(score - policy) if paired else None
-                level = {
-                    c.algo: float(np.mean(c.cost[c.usable, -1]) / c.T[-1]) for c in data.curves
-                }
-                verdict = series.verdict_of(data, curve)
+        for sight, change in itertools.product((*VIEWS, ONLY), changes):
+            for method, start in itertools.product(METHODS, STARTS):
+                name = f"{env}/{sight}/{start}/{change}/{method}"
+                if name not in reports:
+                    continue  # not in this run
+                data, unchanged = (
+                    reports[f"{env}/{sight}/{start}/{of}/{method}"] for of in (change, "none")
+                )
+                point = _point(data, unchanged, method)
+                dials = ", ".join(f"{dial} = {value:g}" for dial, value in changes[change].items())
+                learned = METHODS[method][2] is not None
                 points.append(
                     {
                         "env": env,
-                        "change": name,
-                        "method": title,
-                        "score": interval(score),
-                        "gain": gain,
-                        "scores": score.tolist(),
-                        "returns": returns_of(curve).tolist(),
+                        "sight": sight,
+                        "change": dials or "nothing changed",
+                        "start": start if learned else None,
+                        **point,
                     }
                 )
-                rows.setdefault(f"{env}, {name}", []).append(
-                    {
-                        "method": title,
-                        "trained again": "no" if algo == "stored" else "yes",
-                        "score": spread(interval(score)),
-                        "less AIRL's policy": spread(gain) if gain else tables.MISSING,
-                        "worst seed": float(score.min()),
-                        "level": level[algo],
-                        "expert's": level["expert"],
-                        "random": level["untrained"],
-                        "h": verdict.get("hazard"),
-                        "ρ": verdict.get("recovery"),
-                        "seeds": len(score),
-                        "env steps": curve.consumes[1],
-                    }
-                )
+    for point in points:
+        group = [p for p in points if _place(p) == _place(point)]
+        policy = next((p for p in group if p["method"] == METHODS["policy_airl"][0]), None)
+        compared = policy is not None and point["start"] and policy is not point
+        gain = _gain(point, policy) if compared and policy else None
+        where = "" if point["sight"] == ONLY else f", {TITLES[point['sight']]}"
+        rows.setdefault(f"{point['env']}, {point['change']}{where}", []).append(
+            {
+                "method": point["method"],
+                "learned beside": _beside(point["start"]),
+                "trained again": point["again"],
+                "score": spread(point["score"]),
+                "less AIRL's policy": spread(gain) if gain else tables.MISSING,
+                "worst seed": min(point["scores"]),
+                "level": point["level"],
+                "expert's": point["level of the expert"],
+                "random": point["level of random"],
+                "h": point["h"],
+                "ρ": point["rho"],
+                "seeds": len(point["scores"]),
+                "env steps": point["env_steps"],
+            }
+        )
     if not points:
         raise ValueError(
             "the folder holds no part of transfer, or those of an earlier version; the study's "
             "command completes it"
         )
     text = [
-        "Score: 1 is the expert in the unchanged world, 0 a random policy in the changed one. "
-        "Rewards and policies were learned in the unchanged world; 'trained again': PPO from a "
-        "random policy in the changed one. 'expert's': the share of failed steps of the expert in "
-        "the changed world. Intervals: jackknife-t over seeds; differences paired by seed.",
+        "Score: 1 is the expert in the unchanged world, 0 uniformly random actions in the changed "
+        "one. Rewards and policies were learned in the unchanged world, beside a policy that began "
+        "as a clone or at random; 'trained again': PPO from a random policy in the changed one. "
+        "'expert's': the share of failed steps of the expert in the changed world. Scores and "
+        "differences: interquartile mean over seeds and its percentile bootstrap at "
+        f"{iqm.LEVEL:g}, whose simulated coverage is at least 0.95 at 10 and 20 seeds; differences "
+        "are paired by seed.",
+        FLAG_HIDDEN,
     ]
     return {"title": "Reward transfer", "text": text, "tables": rows, "points": points}
 
 
+TITLES = {
+    "hidden": "no offset in sight off the lane, flag hidden",
+    "flag_seen": "no offset in sight off the lane, flag seen",
+    "visible": "the offset always in sight, flag hidden",
+}
+"""Sight -> what tables call it."""
+
+
+def _beside(start: str | None) -> str:
+    """Returns what tables call a start."""
+    return {None: tables.MISSING, "clone": "a clone", "random": "a random policy"}[start]
+
+
+def _place(point: Row) -> tuple[Any, ...]:
+    """Returns what points have in common that are compared with one another."""
+    return point["env"], point["sight"], point["change"], point["start"]
+
+
+def _gain(point: Row, policy: Row) -> list[float] | None:
+    """Returns the score less that of AIRL's policy, paired by seed, with its interval; None if the
+    usable seeds differ."""
+    if point["seed_ids"] != policy["seed_ids"]:
+        return None
+    return iqm.interval(np.array(point["scores"]) - np.array(policy["scores"]))
+
+
+def _point(data: ReportData, unchanged: ReportData, method: str) -> Row:
+    """Returns what one method reached under one change; `unchanged` holds its expert's returns."""
+    title, algo, _ = METHODS[method]
+    (curve,) = (c for c in data.curves if c.algo == algo)
+    score = scores(data, curve.env, algo, curve.mode, of=unchanged)
+    assert score is not None
+    level = {c.algo: float(np.mean(c.cost[c.usable, -1]) / c.T[-1]) for c in data.curves}
+    verdict = series.verdict_of(data, curve)
+    return {
+        "method": title,
+        "again": "no" if algo == "stored" else "yes",
+        "score": iqm.interval(score),
+        "scores": score.tolist(),
+        "seed_ids": np.asarray(curve.seeds)[curve.usable].tolist(),
+        "returns": returns_of(curve).tolist(),
+        "level": level[algo],
+        "level of the expert": level["expert"],
+        "level of random": level["untrained"],
+        "h": verdict.get("hazard"),
+        "rho": verdict.get("recovery"),
+        "env_steps": curve.consumes[1],
+    }
+
+
 def draw(result: Mapping[str, Any]) -> Figure:
-    """Draws the scores of all methods, a panel per world and change."""
+    """Draws the scores of all methods, a panel per world, sight and change; every seed is a dot."""
     points = result["points"]
-    changes = list(dict.fromkeys((point["env"], point["change"]) for point in points))
-    figure = Figure(figsize=(7.0, 1.9 * ((len(changes) + 1) // 2)), layout="constrained")
-    axes = figure.subplots((len(changes) + 1) // 2, 2, squeeze=False, sharey=True).ravel()
-    for axis in axes[len(changes) :]:
+    panels = list(dict.fromkeys((p["env"], p["sight"], p["change"]) for p in points))
+    lines = (len(panels) + 1) // 2
+    most = max(
+        sum((p["env"], p["sight"], p["change"]) == panel for p in points) for panel in panels
+    )
+    figure = Figure(figsize=(7.0, (0.6 + 0.16 * most) * lines), layout="constrained")
+    axes = figure.subplots(lines, 2, squeeze=False).ravel()
+    for axis in axes[len(panels) :]:
         axis.set_axis_off()
-    for axis, change in zip(axes, changes, strict=False):
-        group = [point for point in points if (point["env"], point["change"]) == change][::-1]
+    colours = {None: "#444444", "clone": "#0072B2", "random": "#D55E00"}
+    for axis, panel in zip(axes, panels, strict=False):
+        group = [p for p in points if (p["env"], p["sight"], p["change"]) == panel][::-1]
         for y, point in enumerate(group):
             axis.plot(point["scores"], [y] * len(point["scores"]), ".", color="#999999", ms=2.5)
             middle, low, high = np.array(point["score"], float)  # a missing end becomes NaN
-            axis.plot([low, high], [y, y], color="#0072B2", lw=1.5)
-            axis.plot([middle], [y], "o", color="#0072B2", ms=4)
+            colour = colours[point["start"]]
+            axis.plot([low, high], [y, y], color=colour, lw=1.5)
+            axis.plot([middle], [y], "o", color=colour, ms=4)
         axis.axvline(1.0, color="#444444", lw=0.7, ls=(0, (4, 3)))
-        axis.set_yticks(range(len(group)), [point["method"] for point in group])
-        axis.set(title=": ".join(change), xlabel="normalised score")
+        names = [
+            point["method"] + (f", {point['start']}" if point["start"] else "") for point in group
+        ]
+        axis.set_yticks(range(len(group)), names, fontsize=6)
+        env, sight, change = panel
+        where = "" if sight == ONLY else f", {sight.replace('_', ' ')}"
+        axis.set_title(f"{env}{where}: {change}", fontsize=8)
+        axis.set_xlabel("normalised score", fontsize=7)
     return figure
 
 
@@ -222,7 +347,7 @@ STUDY = Study(
     fixed=True,
     sizes={
         "smoke": {"demos": (8,)},
-        "default": {"seeds": 10, "demos": (64,), "episodes": 256},
+        "default": {"seeds": 20, "demos": (64,), "episodes": 256},
         "full": {"seeds": 20, "demos": (64,), "episodes": 1024},
     },
     parts=parts,
