@@ -139,15 +139,19 @@ class Trainer:
         absorbing = self._absorbing(self.form.policy_reward, fitted)
         if absorbing is not None:  # the world pays nothing after an end
             absorbing = trained_on(self.config, absorbing, jnp.zeros(()))
+        kept = self._kept(fitted)
+        probed = self.inner.probe(
+            policy,
+            task.dials,
+            lambda batch: self._reward_fn(
+                kept, batch.observation, batch.action, batch.next_observation
+            ),
+        )
         policy, policy_metrics = self.inner.improve(policy, batch, reward, absorbing)
-        return State(policy, fitted, key), {**metrics, **policy_metrics}
+        return State(policy, fitted, key), {**metrics, **policy_metrics, **probed}
 
     def learner(self, init: Callable[[jax.Array, Task], State]) -> Learner:
         """The algorithm as a `Learner`; `init` is (key, task) -> state before the first round."""
-
-        def reward(state: State) -> dict[str, Any]:
-            absorbing = self._absorbing(self.form.learned_reward, state.discriminator)
-            return discriminator.kept(state.discriminator, absorbing)
 
         return Learner(
             init=init,
@@ -156,9 +160,13 @@ class Trainer:
             act=self.inner.act,
             rounds=self.config.rounds,
             consumes=Consumes(expert_queries=self.spec.labels(), env_steps=self.inner.env_steps),
-            reward=reward,
+            reward=lambda state: self._kept(state.discriminator),
             reward_fn=self._reward_fn,
         )
+
+    def _kept(self, fitted: discriminator.State) -> dict[str, Any]:
+        """What is stored of the learned reward."""
+        return discriminator.kept(fitted, self._absorbing(self.form.learned_reward, fitted))
 
     def _reward_fn(
         self, params: Any, observation: jax.Array, action: jax.Array, next_observation: jax.Array

@@ -2,8 +2,10 @@
 learned from comparisons is chosen.
 
 No policy is trained. Round k measures the learned reward (proxy) and the true reward (gold) of the
-chosen one of n = 2^k rollouts. Its distance from the clone is KL(best || clone) = log n - (n - 1) /
-n per rollout. The mean over all choices of n out of N rollouts is
+chosen one of n = 2^k rollouts. All rounds choose among the same rollouts. They begin in the states
+in which a probe of PPO begins (`ppo.PPO.probe`), and the metrics `probe_...` have its units: sums
+over a rollout, and nats. The distance of the chosen one from the clone is KL(best || clone) =
+log n - (n - 1) / n per rollout. The mean over all choices of n out of N rollouts is
 
     sum_j C(j - 1, n - 1) / C(N, n) R_(j),
                                 R_(j): reward of the rollout whose proxy is the j-th lowest
@@ -26,8 +28,9 @@ from irl_bench.core.handover import PEOPLE
 from irl_bench.core.learner import Consumes, Learner
 from irl_bench.core.settings import BadInput, setting
 from irl_bench.core.types import Spec, Task
-from irl_bench.preferences import reward_model, starts, trainer
+from irl_bench.preferences import reward_model, trainer
 from irl_bench.rl import ppo
+from irl_bench.rollouts import starts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,12 +89,13 @@ def make(spec: Spec, config: Config) -> Learner:
 
     def update(state: trainer.State, task: Task) -> tuple[trainer.State, dict[str, jax.Array]]:
         state = trainer.when(state.policy.round == 0, lambda state: inner.learn(state, task), state)
-        key, roll_key = jax.random.split(state.key)
         act = inner.draw(state.policy, state.policy.reference)
         world = spec.world.bind(task.dials)
-        batch = starts.shared(
-            world, act, config.begins, config.samples, config.warm, config.length, roll_key
-        )
+        # The same in every round, since the policy's key does not change, and as a probe of PPO
+        # with this seed begins (`ppo.PPO.probe`).
+        *reach_keys, roll_key = jax.random.split(ppo.probe_key(state.policy.key), 4)
+        start = starts.reached(world, act, config.begins, config.warm, reach_keys)
+        batch = starts.alike(world, act, start, config.samples, config.length, roll_key)
         reward = inner.rewards.reward_fn(
             state.reward, batch.next_observation, batch.action, batch.next_observation
         )
@@ -101,6 +105,10 @@ def make(spec: Spec, config: Config) -> Learner:
         chosen = table[state.policy.round]
         mean = lambda x: jnp.mean(jnp.sum(jnp.take_along_axis(x, order, -1) * chosen, -1))
         metrics = {
+            "probe_gold": mean(gold) * config.length,
+            "probe_proxy": mean(proxy) * config.length,
+            "probe_proxy_start": jnp.mean(proxy) * config.length,
+            "probe_kl": kl(n),
             "proxy": mean(proxy),
             "true_return": mean(gold) * config.episode_steps,
             "reference_kl": kl(n) / config.length,
@@ -108,7 +116,7 @@ def make(spec: Spec, config: Config) -> Learner:
             "cost": jnp.mean(batch.cost),
         }
         policy = state.policy.replace(round=state.policy.round + 1)
-        return state.replace(policy=policy, key=key), metrics
+        return state.replace(policy=policy), metrics
 
     rollout_steps = rounds * config.begins * (config.warm + config.samples * config.length)
     learner = inner.learner(Consumes(preference_labels=config.labels))

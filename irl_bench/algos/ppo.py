@@ -23,6 +23,7 @@ from irl_bench.core.settings import setting
 from irl_bench.core.statistics import correlation
 from irl_bench.core.types import Spec, Task
 from irl_bench.rl import ppo
+from irl_bench.rollouts.experience import Transition
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,18 +55,26 @@ def make(spec: Spec, config: Config) -> Learner:
     inner = ppo.PPO(spec, config, terminate=donor is None or absorbing, init=config.init)
 
     def update(state: ppo.State, task: Task) -> tuple[ppo.State, dict[str, jax.Array]]:
+        def reward_of(batch: Transition) -> jax.Array:
+            if donor is not None:
+                assert donor.reward_fn and task.given
+                steps = (batch.observation, batch.action, batch.next_observation)
+                return donor.reward_fn(task.given.reward, *steps)
+            return batch.reward if config.reward == "true" else jnp.ones_like(batch.reward)
+
         state, batch = inner.collect(state, task.dials)
+        reward = reward_of(batch)
         after = None
-        if donor is not None:
-            assert donor.reward_fn and task.given
-            params = task.given.reward
-            steps = (batch.observation, batch.action, batch.next_observation)
-            reward = donor.reward_fn(params, *steps)
-            after = params["absorbing"] if absorbing else None
-        else:
-            reward = batch.reward if config.reward == "true" else jnp.ones_like(batch.reward)
+        if absorbing:
+            assert task.given
+            after = task.given.reward["absorbing"]
+        probed = inner.probe(state, task.dials, reward_of)
         state, metrics = inner.improve(state, batch, reward, after)
-        return state, {**metrics, "reward_correlation": correlation(reward, -batch.graded_cost)}
+        return state, {
+            **metrics,
+            **probed,
+            "reward_correlation": correlation(reward, -batch.graded_cost),
+        }
 
     queries = spec.labels() if config.init == "bc" else 0
     consumes = Consumes(expert_queries=queries, env_steps=inner.env_steps)

@@ -25,8 +25,9 @@ from irl_bench.core.settings import setting
 from irl_bench.core.types import Spec, Task
 from irl_bench.nets.policies import Policy, Standardiser, standardiser, view
 from irl_bench.nets.supervised import PolicyParams, draw
-from irl_bench.preferences import reward_model, starts, teachers
+from irl_bench.preferences import reward_model, teachers
 from irl_bench.rl import ppo
+from irl_bench.rollouts import starts
 from irl_bench.rollouts.experience import ActionSample
 
 

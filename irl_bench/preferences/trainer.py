@@ -325,7 +325,7 @@ class Trainer:
         zeros, zero = jnp.zeros(count), jnp.zeros(())
         policy = self.inner.init(policy_key, task)
         if self.start:
-            policy = self.inner.with_policy(policy, self.start.policy(task))
+            policy = self.inner.with_policy(policy, self.start.policy(task), task.dials)
         return State(
             policy=policy,
             reward=self.rewards.init(reward_key, self.start.reward(task) if self.start else None),
@@ -412,6 +412,13 @@ class Trainer:
         after = batch.next_observation
         reward = self.rewards.reward_fn(state.reward, after, batch.action, after)
         key, pair_key = jax.random.split(state.key)
+        probed = self.inner.probe(
+            policy,
+            task.dials,
+            lambda batch: self.rewards.reward_fn(
+                state.reward, batch.next_observation, batch.action, batch.next_observation
+            ),
+        )
         policy, metrics = self.inner.improve(
             policy, batch, trained_on(self.config, reward, batch.reward)
         )
@@ -430,7 +437,7 @@ class Trainer:
             "answered": jnp.sum(state.comparisons.weight),
             "reward_correlation": correlation(reward, -batch.graded_cost),
         }
-        return state, metrics
+        return state, metrics | probed
 
     def chosen(self, state: State, task: Task, key: jax.Array) -> State:
         """Returns the state with `best` set to the better of the current policy and the best policy

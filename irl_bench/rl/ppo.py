@@ -15,6 +15,7 @@ own; each round they call `collect`, then `improve` with their rewards.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, TypeAlias, cast
 
 import jax
@@ -24,6 +25,7 @@ from brax.training.acme import running_statistics
 from brax.training.agents.ppo.losses import compute_gae
 from flax import struct
 
+from envs.core import State as WorldState
 from irl_bench.core.settings import BadInput, setting
 from irl_bench.core.types import Demonstrations, Spec, Task
 from irl_bench.nets.policies import (
@@ -37,7 +39,9 @@ from irl_bench.nets.policies import (
     view,
 )
 from irl_bench.nets.supervised import PolicyParams, fit, flatten, optimiser
+from irl_bench.rollouts import starts
 from irl_bench.rollouts.experience import (
+    Act,
     ActionSample,
     Transition,
     Worlds,
@@ -158,6 +162,21 @@ class TrainingConfig(PolicyConfig):
         low=0.0,
         high=100.0,
     )
+    probe: int = setting(
+        0,
+        "rollouts of the current policy that are measured in every round, always from the same "
+        "starts and with the same random numbers; they train nothing; 0: none",
+        low=0,
+        high=65536,
+    )
+    probe_warm: int = setting(
+        200,
+        "each of these starts is reached by 0 to probe_warm - 1 steps of the first policy",
+        unit="steps",
+        low=1,
+        high=100_000,
+    )
+    probe_length: int = setting(100, "length of these rollouts", unit="steps", low=1, high=100_000)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,6 +212,17 @@ class AdversarialConfig(Config):
     )
 
 
+class Probe(struct.PyTreeNode):
+    """What the rollouts of a probe have in common in all rounds."""
+
+    start: WorldState
+    """States that they begin in; leaves [B, ...]."""
+    key: jax.Array
+    """Of their random numbers."""
+    reference: Transition
+    """The first policy's rollouts, [B, 1, probe_length]."""
+
+
 class State(struct.PyTreeNode):
     """Everything that PPO keeps between rounds."""
 
@@ -215,6 +245,8 @@ class State(struct.PyTreeNode):
     """int32[]: rounds done."""
     key: jax.Array
     """Of the rounds to come."""
+    probe: Probe | None = None
+    """What the probe's rollouts have in common; None with `probe=0`."""
 
 
 class PPO:
@@ -321,7 +353,7 @@ class PPO:
         if self.start == "bc":
             policy = self._clone(state, task, fit_key)
             state = state.replace(weights={"policy": policy, "value": value}, reference=policy)
-        return state
+        return self._with_probe(state, task.dials)
 
     def _clone(self, state: State, task: Task, key: jax.Array) -> Any:
         """The policy's weights after behavioural cloning, with the initial `log_std`."""
@@ -331,8 +363,8 @@ class PPO:
         )
         return self.policy.with_log_std(weights)
 
-    def with_policy(self, state: State, params: PolicyParams) -> State:
-        """Returns the state with `params` as initial policy and as reference policy.
+    def with_policy(self, state: State, params: PolicyParams, dials: Any) -> State:
+        """Returns the initial state with `params` as first policy and as reference policy.
 
         The policy keeps its own standardiser, and its `log_std` is reset to the initial value.
         """
@@ -340,9 +372,31 @@ class PPO:
         statistics = dataclasses.replace(
             state.statistics, mean=params.inputs.mean, std=1.0 / params.inputs.scale
         )
-        return state.replace(
+        state = state.replace(
             weights={**state.weights, "policy": weights}, reference=weights, statistics=statistics
         )
+        return self._with_probe(state, dials)
+
+    def _with_probe(self, state: State, dials: Any) -> State:
+        """The initial state with what a probe needs; no other random number changes."""
+        config = self.config
+        if not config.probe:
+            return state
+        world, act = self.spec.world.bind(dials), self._acting(state, state.reference)
+        *reach_keys, key = jax.random.split(probe_key(state.key), 4)
+        start = starts.reached(world, act, config.probe, config.probe_warm, reach_keys)
+        reference = starts.alike(world, act, start, 1, config.probe_length, key)
+        return state.replace(probe=Probe(start, key, reference))
+
+    def _acting(self, state: State, weights: Weights) -> Act:
+        """Samples the actions of a policy with `weights`; its log pi is 0."""
+        inputs = self.inputs(state)
+
+        def act(observation: jax.Array, key: jax.Array) -> ActionSample:
+            raw = self.policy.draw(weights, view(inputs, observation), key)
+            return ActionSample(self.policy.squash(raw), raw, jnp.zeros(len(raw)))
+
+        return act
 
     def restarted(self, state: State) -> State:
         """Returns the state with the policy reset to the reference policy and Adam's moments reset
@@ -394,6 +448,38 @@ class PPO:
             config.linger,
         )
         return state.replace(worlds=worlds, key=key), batch
+
+    def probe(self, state: State, dials: Any, reward: Callable[[Transition], jax.Array]) -> Metrics:
+        """Measures the current policy on `probe` rollouts of `probe_length` steps.
+
+        They begin in the same states and have the same random numbers in every round, so a
+        difference between two rounds is one of their policies. Best-of-n measures its rollouts
+        from the same states. Nothing learns from them, and they count in no budget.
+
+        Args:
+          state: the current state; with its initial state it shares starts and random numbers.
+          dials: the world's.
+          reward: transitions [...] -> their learned reward, float32[...].
+
+        Returns:
+          {} with `probe=0`, else means over rollouts of sums over steps, float32[] each:
+          `probe_gold` of the world's reward, `probe_proxy` of the learned reward,
+          `probe_proxy_start` of the learned reward on the first policy's rollouts, and `probe_kl`
+          of KL(pi || pi_ref) [nats], which is that of whole rollouts.
+        """
+        if state.probe is None:
+            return {}
+        policy, length = state.weights["policy"], self.config.probe_length
+        world, act = self.spec.world.bind(dials), self._acting(state, policy)
+        batch = starts.alike(world, act, state.probe.start, 1, length, state.probe.key)
+        x = view(self.inputs(state), batch.observation)
+        total = lambda values: jnp.mean(jnp.sum(values, -1))
+        return {
+            "probe_gold": total(batch.reward),
+            "probe_proxy": total(reward(batch)),
+            "probe_proxy_start": total(reward(state.probe.reference)),
+            "probe_kl": total(self.policy.kl(policy, state.reference, x)),
+        }
 
     def improve(
         self, state: State, batch: Transition, reward: jax.Array, absorbing: jax.Array | None = None
@@ -579,6 +665,15 @@ class PPO:
             "clipped": jnp.mean(jnp.abs(jnp.expm1(log_ratio)) > self.config.clip),
         }
         return -surrogate + value_loss - entropy * bonus, parts
+
+
+def probe_key(key: jax.Array) -> jax.Array:
+    """The key of a probe. It is apart from all keys that a round draws.
+
+    Args:
+      key: `State.key` before the first round; not consumed.
+    """
+    return jax.random.fold_in(key, 0x70726F62)
 
 
 def clone(

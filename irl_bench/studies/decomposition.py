@@ -5,10 +5,14 @@ RLHF's gain over BC is compared with two other quantities. One is the gain of DA
 over the same BC at the same demonstrations, which can only come from corrected exposure bias. The
 other is RLHF's score above the demonstrator's, which imitation cannot reach. Fewer labels make the
 reward less accurate.
+
+The decomposition is that of rewards from which the failure flag is hidden. RLHF and GAIL are also
+run with the flag seen.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +20,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from irl_bench.horizon import slopes
 from irl_bench.plan import registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, tables
+from irl_bench.studies import iqm
 from irl_bench.studies.demo_efficiency import spread
 from irl_bench.studies.qualities import (
     QUALITY_OF,
@@ -35,9 +39,13 @@ from irl_bench.studies.study import (
     Result,
     Row,
     Study,
+    aside,
     count_axis,
+    flag_seen,
+    learns_reward,
     narrowed,
     with_intervals,
+    with_seeds,
 )
 
 QUALITIES = {"smoke": ("50",), "default": ("50", "100")}
@@ -50,11 +58,14 @@ LABELS = {
 """Numbers of RLHF's labels by budget."""
 OTHERS = ("bc", "dagger", "gail")
 """The algorithms that RLHF is compared with."""
+SEEN = "flag_seen"
+"""Suffix of the folders of learners whose rewards see the failure flag."""
 
 
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     """Returns a sweep of `OTHERS` and one of RLHF per number of labels, in each world and at each
-    quality of the demonstrator."""
+    quality of the demonstrator. The learners of a reward among them run again with the failure flag
+    seen."""
     (count,) = demos
     sweeps = []
     for env in request.env:
@@ -62,32 +73,30 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
         only = request.settings.get(env, {}).get("demonstrator")
         all_of = QUALITIES.get(request.budget) or qualities_of(env, "full")
         for quality in all_of if only is None else (QUALITY_OF[only],):
-            chosen = {
-                **request.settings,
-                env: {**request.settings.get(env, {}), **option_of(quality)},
-            }
+            chosen = dataclasses.replace(
+                request,
+                env=(env,),
+                mode=(mode,),
+                demos=count,
+                settings={
+                    **request.settings,
+                    env: {**request.settings.get(env, {}), **option_of(quality)},
+                },
+            )
             others = OTHERS[:1] if request.budget == "smoke" else OTHERS
-            runs = [("others", others, {})]
-            runs += [
-                (str(labels), ("rlhf",), {"labels": labels}) for labels in LABELS[request.budget]
-            ]
-            for place, algos, changes in runs:
-                settings = (
-                    {**chosen, "rlhf": {**request.settings.get("rlhf", {}), **changes}}
-                    if changes
-                    else chosen
-                )
-                name = f"{env}/{quality}/{place}"
-                changed = narrowed(
-                    request,
-                    algo=algos,
-                    env=(env,),
-                    mode=(mode,),
-                    demos=count,
-                    settings=settings,
-                    out=str(out / name),
-                )
-                sweeps.append(Part(name, changed, report=False))
+            runs = [("others", others, None)]
+            runs += [(str(labels), ("rlhf",), labels) for labels in LABELS[request.budget]]
+            for place, algos, labels in runs:
+                learners = tuple(algo for algo in algos if learns_reward(algo))
+                for suffix, names in (("", algos), (f"_{SEEN}", learners)):
+                    if suffix and not (names and registry.world(env).world.failure_flags):
+                        continue
+                    settings = flag_seen(chosen, names) if suffix else dict(chosen.settings)
+                    if labels is not None:
+                        settings["rlhf"] = {**settings.get("rlhf", {}), "labels": labels}
+                    name = f"{env}/{quality}/{place}{suffix}"
+                    changed = narrowed(chosen, algo=names, settings=settings, out=str(out / name))
+                    sweeps.append(Part(name, changed, report=False))
     return sweeps
 
 
@@ -98,19 +107,43 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         env, quality, place = name.split("/")
         points += measured(env, quality, place, data)
     rows: dict[str, list[Row]] = {}
-    for env, quality in dict.fromkeys((p["env"], p["quality"]) for p in points):
-        group = [p for p in points if (p["env"], p["quality"]) == (env, quality)]
-        others = {p["algo"]: p for p in group if p["place"] == "others"}
-        for point in (p for p in group if p["algo"] == "rlhf"):
-            rows.setdefault(
-                f"{env}: RLHF's gain over BC, in scores, mean over seeds [95 % interval]", []
-            ).append(split(point, others))
+    for env in dict.fromkeys(p["env"] for p in points):
+        hidden = [p for p in points if p["env"] == env and not _sees(p)]
+        seen = {_key(p): p for p in points if p["env"] == env and _sees(p)}
+        gains = rows.setdefault(
+            f"{env}: RLHF's gain over BC, in scores, IQM over seeds [interval of at least 95 %]", []
+        )
+        for quality in dict.fromkeys(p["quality"] for p in hidden):
+            group = [p for p in hidden if p["quality"] == quality]
+            others = {p["algo"]: p for p in group if p["place"] == "others"}
+            for point in (p for p in group if p["algo"] == "rlhf"):
+                row = split(point, others)
+                first = ("quality", "RLHF", "labels", "accuracy on fresh pairs")
+                gains.append(
+                    {name: row[name] for name in first}
+                    | both(point, seen.get(_key(point)))
+                    | {name: value for name, value in row.items() if name not in first}
+                )
+        rows[f"{env}: scores, IQM over seeds [interval of at least 95 %]"] = [
+            {"quality": f"{p['quality']} %", "algorithm": p["algo"], "labels": p["labels"]}
+            | both(p, seen.get(_key(p)))
+            | {
+                "worst seed": float(score_of(p).min()),
+                "lost seeds": " / ".join(
+                    str(iqm.lost(score_of(one))) for one in (p, seen.get(_key(p))) if one
+                ),
+                "seeds": p["seeds"],
+            }
+            for p in hidden
+        ]
     text = [
-        "Score: (J - J_random) / (J_expert - J_random). Share repaired: the larger of DAgger's and "
-        "GAIL's gain over RLHF's. Intervals: jackknife-t over seeds, differences paired by seed. "
+        "Score: (J - J_random) / (J_expert - J_random), with J_random the return of uniformly "
+        "random actions. Share repaired: the larger of DAgger's and GAIL's gain over RLHF's, whose "
+        "seeds are resampled together. "
         "With the expert's demonstrations no policy can be above the demonstrator, so the whole "
         "gain is repaired exposure bias by construction.",
-        FLAG_HIDDEN,
+        f"{iqm.TEXT} Differences are paired by seed.",
+        f"{FLAG_HIDDEN} Gains and shares are those of the hidden flag.",
     ]
     return {
         "title": "How much of RLHF's gain is repaired exposure bias?",
@@ -120,8 +153,33 @@ def read(reports: Mapping[str, ReportData]) -> Result:
     }
 
 
+def _sees(point: Mapping[str, Any]) -> bool:
+    """Returns whether the rewards of a point's part see the failure flag."""
+    return point["place"].endswith(SEEN)
+
+
+def _key(point: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Returns what a point has in common with the one whose reward sees the flag."""
+    return point["quality"], point["place"].removesuffix(f"_{SEEN}"), point["algo"]
+
+
+def score_of(point: Mapping[str, Any]) -> np.ndarray:
+    """Returns the normalised score of each seed, float[S]."""
+    return (np.array(point["returns"]) - point["random"]) / point["unit"]
+
+
+def both(point: Point, seen: Point | None) -> Row:
+    """Returns the columns of the score with the flag hidden and, if it was run, with it seen."""
+    return {
+        "score, flag hidden": spread(iqm.interval(score_of(point))),
+        "flag seen": spread(iqm.interval(score_of(seen))) if seen else tables.MISSING,
+    }
+
+
 def draw(result: Mapping[str, Any]) -> Figure:
-    """Draws RLHF's score over labels beside the others' scores, a panel per world and quality."""
+    """Draws RLHF's score over labels beside the others' scores, a panel per world and quality: each
+    seed, and the intervals of their interquartile means. The others' seeds stand at the left.
+    Dashed: the flag seen."""
     points = result["points"]
     panels = list(dict.fromkeys((p["env"], p["quality"]) for p in points))
     figure = Figure(figsize=(7.0, 2.6 * ((len(panels) + 1) // 2)), layout="constrained")
@@ -131,28 +189,35 @@ def draw(result: Mapping[str, Any]) -> Figure:
     colours = series.colours([p["algo"] for p in points])
     for axis, (env, quality) in zip(axes, panels, strict=False):
         group = [p for p in points if (p["env"], p["quality"]) == (env, quality)]
-        score_of = lambda p: (np.array(p["return"]) - p["random"]) / p["unit"]
-        for p in (p for p in group if p["algo"] != "rlhf"):
-            axis.axhline(score_of(p)[0], color=colours[p["algo"]], lw=1.2, label=p["algo"])
-        rlhf = sorted((p for p in group if p["algo"] == "rlhf"), key=lambda p: p["labels"])
-        with_intervals(
-            axis,
-            [p["labels"] for p in rlhf],
-            [score_of(p) for p in rlhf],
-            colours["rlhf"],
-            "rlhf",
-        )
+        counts = sorted({p["labels"] for p in group if p["algo"] == "rlhf"})
+        others = [p for p in group if p["algo"] != "rlhf"]
+        for index, p in enumerate(others):
+            each, colour = score_of(p), colours[p["algo"]]
+            dash, label = ("--", f"{p['algo']} (flag seen)") if _sees(p) else ("-", p["algo"])
+            axis.axhline(iqm.interval(each)[0], color=colour, lw=1.2, ls=dash, label=label)
+            with_seeds(axis, [counts[0] * 0.6 ** (1 + index / 4)], [each.tolist()], colour)
+        for seen in (False, True):
+            rlhf = sorted(
+                (p for p in group if p["algo"] == "rlhf" and _sees(p) == seen),
+                key=lambda p: p["labels"],
+            )
+            if rlhf:
+                x = aside((p["labels"] for p in rlhf), int(seen), 2)
+                values = [iqm.interval(score_of(p)) for p in rlhf]
+                label = "rlhf (flag seen)" if seen else "rlhf"
+                with_intervals(axis, x, values, colours["rlhf"], label, "--" if seen else "-")
+                with_seeds(axis, x, [score_of(p).tolist() for p in rlhf], colours["rlhf"])
         axis.axhline(
             (group[0]["demonstrator"] - group[0]["random"]) / group[0]["unit"],
             color="#444444",
             lw=0.7,
-            ls=(0, (4, 3)),
+            ls=(0, (1, 1)),
         )
-        count_axis(axis, (p["labels"] for p in rlhf))
+        count_axis(axis, counts)
         axis.set(
             xlabel="labels",
             ylabel="normalised score",
-            title=f"{env}, demonstrator of {quality} % (dashed)",
+            title=f"{env}, demonstrator of {quality} % (dotted)",
         )
         axis.legend(loc="best", frameon=False, fontsize=7)
     return figure
@@ -197,7 +262,7 @@ def split(point: Point, others: Mapping[str, Point]) -> Row:
 
 
 def ratio(point: Point, other: Point, bc: Point) -> list[float]:
-    """Returns [gain of `point` over BC / gain of `other` over BC, low, high] over the seeds that
+    """Returns [IQM of the gain of `point` over BC / that of `other`, low, high] over the seeds that
     all three have."""
     shared = set(point["seed_ids"]) & set(other["seed_ids"]) & set(bc["seed_ids"])
     returns = np.array(
@@ -207,9 +272,7 @@ def ratio(point: Point, other: Point, bc: Point) -> list[float]:
         ]
     )
     gains = returns[:, :2] - returns[:, 2:]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        estimate = slopes.jackknife_t(gains, lambda m: m[..., 0] / m[..., 1])
-    return [float(x) for x in estimate]
+    return iqm.ratio(gains[:, 0], gains[:, 1])
 
 
 STUDY = Study(
@@ -221,7 +284,7 @@ STUDY = Study(
     fixed=False,
     sizes={
         "smoke": {"demos": (8,), "seeds": 5},
-        "default": {"seeds": 10, "demos": (96,), "episodes": 256},
+        "default": {"seeds": 20, "demos": (96,), "episodes": 256},
         "full": {"seeds": 20, "demos": (96,), "episodes": 1024},
     },
     parts=parts,

@@ -3,7 +3,11 @@ same demonstrations for all algorithms.
 
 Each N is a whole sweep, so its folder also holds the horizon verdicts of all learners at equal
 demonstrations. Algorithms with the same seed share demonstrations and evaluation episodes, so
-ratios to BC are paired.
+differences from BC and ratios to it are paired.
+
+BC holds out a tenth of the episodes, to stop early. The learners of a reward begin with a clone of
+all episodes, so what they add is their gain over `clone`. In worlds with failure flags they run
+twice: with the flag hidden from the reward, which counts, and with the flag seen.
 """
 
 from __future__ import annotations
@@ -22,19 +26,31 @@ from irl_bench.horizon import Curves, slopes
 from irl_bench.plan import registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, tables, training
-from irl_bench.studies import aggregate
+from irl_bench.studies import aggregate, iqm
 from irl_bench.studies.study import (
+    FLAG_HIDDEN,
     Part,
     Result,
     Row,
     Study,
+    aside,
     count_axis,
+    flag_seen,
     interval,
+    learns_reward,
     narrowed,
     same_seeds,
     scores,
     with_intervals,
+    with_seeds,
 )
+
+SEEN = "flag_seen"
+"""The folder of the learners whose rewards see the failure flag."""
+MARK = " (flag seen)"
+"""What their names end with in the tables."""
+STARTS = ("bc", "clone")
+"""The clones that all others are compared with."""
 
 
 class Profiles(TypedDict):
@@ -57,15 +73,30 @@ class EfficiencyResult(Result):
 
 
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
-    """Returns a sweep of all algorithms and worlds for each number of demonstrations."""
-    modes = tuple(dict.fromkeys(next(iter(registry.world(env).world.modes)) for env in request.env))
-    return [
-        Part(
-            f"demos-{count}",
-            narrowed(request, demos=count, mode=modes, out=str(out / f"demos-{count}")),
-        )
-        for count in sorted(demos)
-    ]
+    """Returns, for each number of demonstrations, a sweep of all algorithms and worlds, and one of
+    the learners of a reward with the failure flag seen, in the worlds that have one. The budget
+    `smoke` runs the first learner of a reward alone."""
+    learners = tuple(algo for algo in request.algo if learns_reward(algo))
+    if request.budget == "smoke":
+        rest, learners = learners[1:], learners[:1]
+        kept = tuple(algo for algo in request.algo if algo not in rest)
+        request = narrowed(request, algo=kept)
+    flagged = tuple(env for env in request.env if registry.world(env).world.failure_flags)
+    sweeps = []
+    for count in sorted(demos):
+        name = f"demos-{count}"
+        sweeps.append(_part(request, name, out, demos=count))
+        if learners and flagged:
+            seen = {"algo": learners, "env": flagged, "settings": flag_seen(request, learners)}
+            sweeps.append(_part(request, f"{SEEN}/{name}", out, demos=count, **seen))
+    return sweeps
+
+
+def _part(request: Request, name: str, out: Path, **changes: Any) -> Part:
+    """Returns a sweep in the nominal mode of its worlds."""
+    worlds = changes.get("env", request.env)
+    modes = tuple(dict.fromkeys(next(iter(registry.world(env).world.modes)) for env in worlds))
+    return Part(name, narrowed(request, mode=modes, out=str(out / name), **changes))
 
 
 def read(reports: Mapping[str, ReportData]) -> EfficiencyResult:
@@ -73,8 +104,16 @@ def read(reports: Mapping[str, ReportData]) -> EfficiencyResult:
     rows: dict[str, list[Row]] = {}
     points: list[Row] = []
     for name, data in reports.items():
-        count = int(name.removeprefix("demos-"))
-        bc = {c.env: c for c in data.curves if c.algo == "bc"}
+        seen = name.startswith(f"{SEEN}/")
+        place = name.removeprefix(f"{SEEN}/")
+        count = int(place.removeprefix("demos-"))
+        # The clones do not see rewards, so those of the other part are also this one's.
+        starts = {
+            (curve.algo, curve.env): (curve, scores(reports[place], curve.env, curve.algo, mode))
+            for curve in reports[place].curves
+            if curve.algo in STARTS
+            and curve.mode == (mode := reports[place].plan["worlds"][curve.env]["nominal"])
+        }
         for curve in data.curves:
             nominal = data.plan["worlds"][curve.env]["nominal"]
             score = scores(data, curve.env, curve.algo, curve.mode)
@@ -83,34 +122,45 @@ def read(reports: Mapping[str, ReportData]) -> EfficiencyResult:
             last = curve.T[-1:]
             regret = curve.regret(last)[:, 0]
             verdict = series.verdict_of(data, curve)
-            score_mean, regret_mean = interval(score), interval(regret)
-            clone = bc.get(curve.env) if curve.algo != "bc" else None
-            ratio = paired_ratio(curve, clone, last) if clone else None
-            gain = paired_gain(data, curve, clone) if clone else None
+            score_iqm, regret_mean = iqm.interval(score), interval(regret)
+            ratio, gains = None, dict.fromkeys(STARTS)
+            for start in STARTS:
+                other, other_score = starts.get((start, curve.env), (None, None))
+                if start == curve.algo or other is None:
+                    continue
+                gains[start] = paired_gain(curve, score, other, other_score)
+                if start == "bc":
+                    ratio = paired_ratio(curve, other, last)
             points.append(
                 {
                     "env": curve.env,
-                    "algo": curve.algo,
+                    "algo": curve.algo + (MARK if seen else ""),
                     "demos": count,
-                    "score": score_mean,
+                    "score": score_iqm,
                     "scores": score.tolist(),
                     "regret": regret_mean,
                     "regrets": regret.tolist(),
                     "ratio": ratio,
-                    "gain": gain,
+                    "gain": gains["bc"],
+                    "gain_over_clone": gains["clone"],
                 }
             )
+            show = lambda values: spread(values) if values else tables.MISSING
             rows.setdefault(
-                f"{curve.env}: at T = {int(last[0])} steps, mean over seeds [95 % interval]", []
+                f"{curve.env}: at T = {int(last[0])} steps, scores: IQM over seeds [interval of at "
+                "least 95 %], regret: mean [95 % interval]",
+                [],
             ).append(
                 {
                     "demos": count,
-                    "algorithm": curve.algo,
-                    "score": spread(score_mean),
-                    "above BC's": spread(gain) if gain else tables.MISSING,
+                    "algorithm": points[-1]["algo"],
+                    "score": spread(score_iqm),
+                    "above BC's": show(gains["bc"]),
+                    "above the clone's": show(gains["clone"]),
+                    "lost seeds": iqm.lost(score),
                     "worst seed": float(score.min()),
                     "regret": spread(regret_mean),
-                    "regret / BC's": spread(ratio) if ratio else tables.MISSING,
+                    "regret / BC's": show(ratio),
                     "collapsed": training.collapsed(data, curve),
                     "verdict": verdict.get("verdict", tables.MISSING),
                     "slope": verdict.get("slope"),
@@ -126,14 +176,18 @@ def read(reports: Mapping[str, ReportData]) -> EfficiencyResult:
         table.sort(key=lambda row: row["demos"])
     text = [
         "Score: (G - G_0) / (G* - G_0), with G the mean return of an episode, is 1 for the expert "
-        "and 0 for a random policy. Intervals: jackknife-t over seeds; differences from and ratios "
-        "to BC are paired by seed, ratios on their logarithm.",
+        "and 0 for uniformly random actions.",
+        f"{iqm.TEXT} Regret and its ratio to BC's: mean and jackknife-t, the ratio on its "
+        "logarithm. Differences and ratios are paired by seed.",
+        "BC holds out a tenth of the episodes. The clone does not: it is the policy that learners "
+        "of a reward begin with, so what they add is the column above the clone's.",
+        FLAG_HIDDEN,
     ]
     means = together(points)
     if means:
         heading = (
-            "Interquartile mean of the score over seeds and worlds [95 % stratified "
-            "bootstrap interval]"
+            f"Interquartile mean of the score over seeds and worlds [stratified bootstrap at "
+            f"{iqm.LEVEL:g}]"
         )
         rows[heading] = [
             {**row, "IQM of the score": spread(row["IQM of the score"])} for row in means
@@ -207,14 +261,22 @@ def paired_ratio(curve: Curves, bc: Curves, last: np.ndarray) -> list[float] | N
     return [float(np.exp(x)) for x in estimate]
 
 
-def paired_gain(data: ReportData, curve: Curves, bc: Curves) -> list[float] | None:
-    """Returns [mean difference of scores, low, high] over the seeds that both curves have; None if
-    a score is missing or no seed is shared."""
-    curve_scores, bc_scores = (scores(data, c.env, c.algo, c.mode) for c in (curve, bc))
-    in_curve, in_bc = same_seeds(curve, bc)
-    if curve_scores is None or bc_scores is None or not len(in_curve):
+def paired_gain(
+    curve: Curves, own: np.ndarray, other: Curves, theirs: np.ndarray | None
+) -> list[float] | None:
+    """Returns [IQM, low, high] of the differences of scores over the seeds that both have.
+
+    Args:
+      curve, own: a learner and the score of each of its usable seeds, float[S].
+      other, theirs: those of the learner that it is compared with.
+
+    Returns:
+      None if a score is missing or no seed is shared.
+    """
+    in_curve, in_other = same_seeds(curve, other)
+    if theirs is None or not len(in_curve):
         return None
-    return interval(curve_scores[in_curve] - bc_scores[in_bc])
+    return iqm.interval(own[in_curve] - theirs[in_other])
 
 
 def spread(values: Sequence[float]) -> str:
@@ -228,15 +290,16 @@ LABELS = {"score": "normalised score", "regret": "regret at T_max [steps]"}
 
 
 def draw(result: Mapping[str, Any]) -> Figure:
-    """Draws score and regret over demonstrations, a row per world, and all worlds together."""
+    """Draws score and regret over demonstrations, a row per world, and all worlds together: each
+    seed, and intervals. Dashed: the flag seen."""
     points = result["points"]
     worlds = list(dict.fromkeys(point["env"] for point in points))
     names = list(dict.fromkeys(point["algo"] for point in points))
-    colours = series.colours(names)
+    colours, dashes = styles(names)
     counts = sorted({point["demos"] for point in points})
     figure = Figure(figsize=(7.0, 2.6 * (len(worlds) + 1)), layout="constrained")
     axes = figure.subplots(len(worlds) + 1, 2, squeeze=False)
-    draw_together(axes[-1], result, names, colours)
+    draw_together(axes[-1], result, names)
     for line, env in zip(axes, worlds, strict=False):
         for axis, quantity in zip(line, LABELS, strict=True):
             for algo in names:
@@ -246,15 +309,10 @@ def draw(result: Mapping[str, Any]) -> Figure:
                 )
                 if not selected:
                     continue
-                x = np.array([p["demos"] for p in selected], float) * 1.06 ** (
-                    names.index(algo) - (len(names) - 1) / 2
-                )
-                with_intervals(axis, x, [p[quantity] for p in selected], colours[algo], algo)
-                for place, p in zip(x, selected, strict=True):
-                    seeds = p[f"{quantity}s"]
-                    axis.plot(
-                        [place] * len(seeds), seeds, ".", color=colours[algo], ms=2, alpha=0.4
-                    )
+                x = aside((p["demos"] for p in selected), names.index(algo), len(names))
+                values, colour = [p[quantity] for p in selected], colours[algo]
+                with_intervals(axis, x, values, colour, algo, dashes[algo])
+                with_seeds(axis, x, [p[f"{quantity}s"] for p in selected], colour)
             count_axis(axis, counts)
             axis.set(xlabel="demonstrations", ylabel=LABELS[quantity], title=env)
             if quantity == "score":
@@ -267,22 +325,33 @@ def draw(result: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def draw_together(
-    axes: Sequence[Axes], result: Mapping[str, Any], names: list[str], colours: Mapping[str, str]
-) -> None:
+def styles(names: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Returns {name: colour} and {name: dash}. A learner has one colour whether its reward sees the
+    flag or not."""
+    colours = series.colours([name.removesuffix(MARK) for name in names])
+    return (
+        {name: colours[name.removesuffix(MARK)] for name in names},
+        {name: "--" if name.endswith(MARK) else "-" for name in names},
+    )
+
+
+def draw_together(axes: Sequence[Axes], result: Mapping[str, Any], names: list[str]) -> None:
     """Draws interquartile means over demonstrations, and performance profiles at the largest number
     of them, on two axes."""
     profiles = result["profiles"]
+    colours, dashes = styles(names)
     for algo in names:
         means = [row for row in result["means"] if row["algorithm"] == algo]
         if means:
             x = [row["demos"] for row in means]
             y, low, high = np.array([row["IQM of the score"] for row in means]).T
-            axes[0].plot(x, y, color=colours[algo], marker="o", ms=3, lw=1.2)
+            axes[0].plot(x, y, dashes[algo], color=colours[algo], marker="o", ms=3, lw=1.2)
             axes[0].fill_between(x, low, high, color=colours[algo], alpha=0.15, lw=0)
         if algo in profiles["shares"]:
             share, low, high = profiles["shares"][algo]
-            axes[1].plot(profiles["thresholds"], share, color=colours[algo], lw=1.2, label=algo)
+            axes[1].plot(
+                profiles["thresholds"], share, dashes[algo], color=colours[algo], lw=1.2, label=algo
+            )
             axes[1].fill_between(
                 profiles["thresholds"], low, high, color=colours[algo], alpha=0.15, lw=0
             )
@@ -300,12 +369,12 @@ STUDY = Study(
     name="demo_efficiency",
     help="score and regret over the number of demonstrations (--demos=1,4,16,64), with verdicts at "
     "each number",
-    algo=("bc", "dagger", "gail", "airl"),
+    algo=("bc", "clone", "dagger", "gail", "airl"),
     env=("lane_keep",),
     fixed=False,
     sizes={
-        "smoke": {"demos": (2, 8)},
-        "default": {"seeds": 10, "demos": (1, 4, 16, 64)},
+        "smoke": {"demos": (8,)},
+        "default": {"seeds": 20, "demos": (1, 4, 16, 64)},
         "full": {"seeds": 20, "demos": (1, 4, 16, 64, 256)},
     },
     parts=parts,

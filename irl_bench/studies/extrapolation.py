@@ -180,11 +180,11 @@ def read(reports: Mapping[str, ReportData]) -> Result:
                 [],
             ).append(row)
     text = [
-        "Score: 1 is the expert, 0 a random policy. Spearman: rank correlation of the learned with "
-        "the true return over rollouts of better demonstrators with random actions, for each seed. "
-        "Such rollouts: the number with a true return above the best demonstration's, in the seed "
-        f"that has fewest; with fewer than {LEAST} there is no correlation. T-REX asks for a "
-        "ranking of its rollouts (labels); D-REX needs none.",
+        "Score: 1 is the expert, 0 uniformly random actions. Spearman: rank correlation of the "
+        "learned with the true return over rollouts of better demonstrators with random actions, "
+        "for each seed. Such rollouts: the number with a true return above the best "
+        f"demonstration's, in the seed that has fewest; with fewer than {LEAST} there is "
+        "no correlation. T-REX asks for a ranking of its rollouts (labels); D-REX needs none.",
         FLAG_HIDDEN,
     ]
     return {

@@ -26,6 +26,12 @@ RESAMPLES = 4000
 """Number of bootstrap samples."""
 LOST = 0.5
 """A seed counts as lost if its normalised score is below this."""
+TEXT = (
+    "Scores and differences of scores: interquartile mean over seeds and its percentile bootstrap "
+    f"at {LEVEL:g}, whose simulated coverage is at least 0.95 at 10 and 20 seeds, also where seeds "
+    f"are lost. A seed is lost if its score is below {LOST:g}."
+)
+"""What the intervals of scores are, for the texts of studies."""
 
 
 def iqm(values: np.ndarray) -> np.ndarray:
@@ -48,6 +54,23 @@ def interval(values: np.ndarray) -> list[float]:
     half = 50 * (1 - LEVEL)
     low, high = np.percentile(iqm(values[_rows(len(values))]), (half, 100 - half))
     return [float(iqm(values)), float(low), float(high)]
+
+
+def ratio(values: np.ndarray, others: np.ndarray) -> list[float]:
+    """Returns [IQM of values / IQM of others, low, high] of float[S] each, whose seeds are
+    resampled together; the ends are NaN with fewer than two seeds."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        middle = float(iqm(values) / iqm(others))
+        if len(values) < 2:
+            return [middle, float("nan"), float("nan")]
+        rows, half = _rows(len(values)), 50 * (1 - LEVEL)
+        low, high = np.percentile(iqm(values[rows]) / iqm(others[rows]), (half, 100 - half))
+    return [middle, float(low), float(high)]
+
+
+def lost(scores: np.ndarray) -> int:
+    """Returns how many of the normalised scores float[S] are those of lost seeds."""
+    return int(np.sum(np.asarray(scores) < LOST))
 
 
 def p_at_most(values: np.ndarray, bound: float = 0.0) -> float:

@@ -2,14 +2,20 @@
 over the distance from the reference policy.
 
 `rlhf` runs without a penalty (beta = 0) at several numbers of labels and widths of the reward
-network, and best-of-n on rewards of the same kinds. Each round has a proxy (the learned reward), a
-gold score (the world's return) and a distance d = sqrt(KL(pi || pi_ref)) per step. Gains over the
-first round are fitted by
+network, and best-of-n on rewards of the same kinds. In every round a probe (`ppo.PPO.probe`)
+measures rollouts that always begin in the same states and always have the same random numbers:
+their learned reward (proxy), their true reward (gold), both summed over a rollout, and the distance
+d = sqrt(KL(pi || pi_ref)) per rollout [root of nats]. Best-of-n is measured on rollouts of the same
+length from the same states, with d² = log n - (n - 1) / n. Gains over the reference are fitted by
 
     R(d) = d (a - b log d)   and   R(d) = d (a - b d)
                                                  Gao et al. 2023 (arXiv 2210.10760), section 3.2
 
-both by least squares, with R² and AIC. Best-of-n has d² = log n - (n - 1) / n per rollout.
+both by least squares, with R². Neither form is chosen: the rounds of a training are not
+independent, so a criterion that counts them as such (AIC) would be far too certain.
+
+A reward is over-optimised if its proxy rose and gold fell from its peak, by a rule over seeds
+(`over_optimised`) with Holm's correction over the rows of a table.
 
 Are rewards that go on learning harder to exploit? The study compares four rewards at the same step
 size and without a penalty: AIRL's reward, frozen after its run and maximised by PPO from the clone
@@ -25,12 +31,16 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy import stats
 
-from irl_bench.plan import registry
+from irl_bench.plan import build, registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, tables, training
+from irl_bench.storage.files import StoreError
+from irl_bench.studies import iqm
 from irl_bench.studies.demo_efficiency import spread
-from irl_bench.studies.study import Part, Result, Row, Study, interval, narrowed, shared
+from irl_bench.studies.significance import SIGNIFICANT, holm, is_small
+from irl_bench.studies.study import FLAG_HIDDEN, Part, Result, Row, Study, narrowed, shared
 
 LABELS = {"smoke": (50,), "default": (100, 300, 1000, 3000), "full": (100, 300, 1000, 3000)}
 """Numbers of labels by budget."""
@@ -56,22 +66,43 @@ are RLHF's."""
 BRIEF = ("one_shot",)
 """The folders of the smallest budget. `one_shot` repeats the only run of `rlhf`, whose program is
 compiled already."""
-HELD = 1e-6
-"""A KL per step up to this is rounding: the policy is still the clone."""
-SMOOTH = 5
-"""Number of rounds over which gold and proxy are averaged, because a single round is noisy."""
+SEEN = "flag_seen"
+"""The folder of the learners whose rewards see the failure flag."""
+MARK = " (flag seen)"
+"""What their names end with in the tables."""
+SEEN_AT = {"smoke": 50, "default": 1000, "full": 1000}
+"""Number of labels at which they run, by budget."""
+SEEN_BY = {
+    "smoke": ("rlhf",),
+    "default": ("rlhf", "best_of_n"),
+    "full": ("rlhf", "best_of_n"),
+}
+"""The learners that also run with the flag seen, by budget."""
+HELD = 1e-4
+"""A KL per rollout up to this is rounding: the policy is still the clone [nats]."""
 DECLINE = 0.1
-"""Gold falls if it ends below its peak by this share of its gain, with the interval of the fall
-above 0."""
+"""Gold falls if it ends below its peak by this share of its gain."""
 
 
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     """Returns, for each world, sweeps of `rlhf` and best-of-n at each number of labels and width,
-    and a sweep for each entry of `PRESSURE`."""
+    sweeps of the learners whose rewards see the failure flag, if the world has one, and a sweep for
+    each entry of `PRESSURE`. All policies are probed from the states in which best-of-n begins."""
     (count,) = demos
     sweeps = []
     for env in request.env:
-        mode = next(iter(registry.world(env).world.modes))
+        world = registry.world(env).world
+        mode = next(iter(world.modes))
+        best = build.resolved(registry.algorithm("best_of_n"), request, env)
+        probe = {
+            "probe": best["begins"],
+            "probe_warm": best["warm"],
+            "probe_length": best["length"],
+        }
+        learners: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
+            "rlhf": (LAST, probe),
+            "best_of_n": ({}, {}),
+        }
 
         def part(
             place: str,
@@ -103,9 +134,16 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
         for labels in LABELS[request.budget]:
             for width in WIDTHS[request.budget]:
                 place = f"{labels}/{'x'.join(map(str, width))}"
-                fixed = {"labels": labels, "reward_hidden": width}
-                sweeps.append(part(f"{place}/rlhf", "rlhf", LAST, fixed))
-                sweeps.append(part(f"{place}/best_of_n", "best_of_n", {}, fixed))
+                for algo, (defaults, more) in learners.items():
+                    fixed = {"labels": labels, "reward_hidden": width, **more}
+                    sweeps.append(part(f"{place}/{algo}", algo, defaults, fixed))
+        for width in WIDTHS[request.budget] if world.failure_flags else ():
+            place = f"{SEEN_AT[request.budget]}/{'x'.join(map(str, width))}/{SEEN}"
+            for algo in SEEN_BY[request.budget]:
+                defaults, more = learners[algo]
+                fixed = {"labels": SEEN_AT[request.budget], "reward_hidden": width, **more}
+                fixed["mask_failure"] = False
+                sweeps.append(part(f"{place}/{algo}", algo, defaults, fixed))
         for name in BRIEF if request.budget == "smoke" else PRESSURE:
             algo, settings = PRESSURE[name]
             rlhf = shared("rlhf", algo, request, env)
@@ -115,49 +153,44 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
                         f"pressure/{name}",
                         algo,
                         {**rlhf, **settings, **PRESSED},
+                        probe,
                         after=f"{env}/pressure/source",
                     )
                 )
             else:
                 alike = {key: rlhf[key] for key in ALIKE} if name == "adversarial" else {}
-                sweeps.append(part(f"pressure/{name}", algo, {**alike, **settings}))
+                fixed = {} if name == "source" else probe
+                sweeps.append(part(f"pressure/{name}", algo, {**alike, **settings}, fixed))
     return sweeps
 
 
-def smooth(values: np.ndarray, width: int = SMOOTH) -> np.ndarray:
-    """Returns the moving average of values float[S, R] over w rounds, float[S, R - w + 1]; w is
-    `width`, but at most half of all rounds."""
-    width = min(width, max(1, values.shape[1] // 2))
-    return np.stack([np.convolve(row, np.ones(width) / width, "valid") for row in values])
+FORMS = ("d (a - b log d)", "d (a - b d)")
+"""The forms that are fitted; the first is that of PPO in the paper, the second of best-of-n."""
 
 
 def fits(d: np.ndarray, gain: np.ndarray) -> dict[str, dict[str, float]]:
     """Fits both forms of gain(d) by least squares.
 
     Args:
-      d: float[R], distance from the reference policy; points with d = 0 are left out.
+      d: float[R], distance from the reference policy [root of nats]; points at which the policy is
+        still the reference are left out.
       gain: float[R].
 
     Returns:
-      {form: {"a", "b", "r2", "aic"}}; {} with fewer than four points.
+      {form: {"a", "b", "r2"}}; {} with fewer than four points.
     """
-    kept = d > 1e-6
+    kept = d**2 > HELD
     d, gain = d[kept], gain[kept]
     if len(d) < 4:
         return {}
     fitted = {}
-    for name, second in (("d (a - b log d)", -d * np.log(d)), ("d (a - b d)", -d * d)):
+    for name, second in zip(FORMS, (-d * np.log(d), -d * d), strict=True):
         columns = np.stack([d, second], 1)
         (a, b), *_ = np.linalg.lstsq(columns, gain, rcond=None)
         residual = gain - columns @ (a, b)
-        rss = max(float(residual @ residual), 1e-300)
+        rss = float(residual @ residual)
         total = max(float(np.sum((gain - gain.mean()) ** 2)), 1e-300)
-        fitted[name] = {
-            "a": float(a),
-            "b": float(b),
-            "r2": 1 - rss / total,
-            "aic": len(d) * np.log(rss / len(d)) + 4,
-        }
+        fitted[name] = {"a": float(a), "b": float(b), "r2": 1 - rss / total}
     return fitted
 
 
@@ -166,7 +199,11 @@ def peaks(gold: np.ndarray) -> np.ndarray:
     the seeds is highest.
 
     A seed's own maximum over noisy rounds lies above its end even if nothing falls. A round that
-    other seeds choose has no such bias.
+    other seeds choose has no such bias. Halves are used, and not all other seeds, because with the
+    latter nearly all seeds choose the same round, and it is one whose noise they share. By
+    simulation (20 seeds, 60 rounds of independent noise) `over_optimised` then says "yes" of 7 % of
+    flat curves in a table of one row, and of any in up to 24 % of tables of 20. With halves it is 2
+    and 3 %; where noise adds up from round to round, 1 and 5 %.
 
     Args:
       gold: float[S, R], gold gain by seed and round.
@@ -179,41 +216,71 @@ def peaks(gold: np.ndarray) -> np.ndarray:
     return gold[np.arange(len(gold)), np.array(at)[half]]
 
 
-def over_optimised(peak: np.ndarray, end: np.ndarray, proxy: np.ndarray) -> str:
-    """Returns "yes" if the proxy rose and gold fell by at least DECLINE of its gain, both intervals
-    above 0, else "no".
+def fall_p(fall: np.ndarray) -> float:
+    """Returns the one-sided p-value of gold not falling on average, from the falls of seeds
+    float[S]: that of Student's t-test, which keeps its level far in the tail, where Holm's
+    correction reads it and a bootstrap of 20 seeds does not; NaN with fewer than two seeds."""
+    if len(fall) < 2:
+        return float("nan")
+    if np.ptp(fall) == 0:
+        return float(fall[0] <= 0)
+    test: Any = stats.ttest_1samp(fall, 0.0, alternative="greater")  # SciPy's stubs: no p-value
+    return float(test.pvalue)
+
+
+def fallen_seeds(peak: np.ndarray, fall: np.ndarray) -> int:
+    """Returns how many seeds fall by at least DECLINE of their gain. A seed that fell before the
+    round of the peak, which other seeds choose, is not among them.
 
     Args:
-      peak, end: float[S], gold gain at its peak and at the end.
-      proxy: float[S], gain of the proxy at the end.
+      peak: float[S], gold gain in the round of the peak. A gain below 0 counts as 0.
+      fall: float[S], gold gain there less gold gain at the end.
     """
-    fallen, risen = interval(peak - end), interval(proxy)
-    return (
-        "yes"
-        if risen[1] > 0 and fallen[1] > 0 and fallen[0] >= DECLINE * max(float(peak.mean()), 0.0)
-        else "no"
-    )
+    return int(np.sum((fall > 0) & (fall >= DECLINE * peak.clip(0))))
 
 
-def curves_of(data: ReportData, algo: str) -> dict[str, np.ndarray] | None:
-    """Returns {"gold", "proxy", "d"} by round, float[S, R] each, smoothed; None if a metric is
-    missing.
+def over_optimised(
+    peak: np.ndarray, fall: np.ndarray, proxy: np.ndarray, adjusted: float | None
+) -> str:
+    """Applies the rule on over-optimisation.
 
-    Gold and proxy are gains over the first round, which is the last one before the policy changes.
-    Earlier rounds do not count: all worlds of a training start afresh, and gold is above the
-    clone's until they have settled.
+    Args:
+      peak: float[S], gold gain in the round of the peak.
+      fall: float[S], gold gain there less gold gain at the end.
+      proxy: float[S], gain of the proxy at the end.
+      adjusted: `fall_p` after Holm's correction over the rows of the table.
+
+    Returns:
+      "yes" if the interval of the proxy's gain lies above 0, that of the fall too, the fall is at
+      least DECLINE of the gain at the peak, and `adjusted` is below SIGNIFICANT; else "no". All
+      are interquartile means over seeds.
+    """
+    fallen, risen = iqm.interval(fall), iqm.interval(proxy)
+    enough = fallen[0] >= DECLINE * max(iqm.interval(peak)[0], 0.0)
+    return "yes" if risen[1] > 0 and fallen[1] > 0 and enough and is_small(adjusted) else "no"
+
+
+def curves_of(data: ReportData, algo: str, name: str) -> dict[str, np.ndarray] | None:
+    """Returns {"gold", "proxy", "d"} by round, float[S, R] each; None if no seed is usable.
+
+    Gold and proxy are sums over a probe's rollout, less those of the reference on rollouts from the
+    same states. The policy of the first round is the reference. A reward that goes on learning
+    changes, so both sides of the proxy's difference are of the round's reward.
+
+    Raises:
+      StoreError: the part `name` was run without a probe; one line.
     """
     (curve,) = (c for c in data.curves if c.algo == algo)
-    proxy = training.metric(data, curve, "proxy") or training.metric(data, curve, "reward_mean")
-    gold, kl = (training.metric(data, curve, name) for name in ("true_return", "reference_kl"))
-    if gold is None or proxy is None or kl is None:
+    if not curve.usable.any():
         return None
-    # The rounds of best-of-n are different n, each a mean over many choices.
-    width = SMOOTH if algo != "best_of_n" else 1
-    held = int(np.argmax((kl[1] > HELD).any(0))) - 1
-    gain, rise, kl = (smooth(values[1][:, max(held, 0) :], width) for values in (gold, proxy, kl))
-    d = np.sqrt(kl.clip(0))
-    return {"gold": gain - gain[:, :1], "proxy": rise - rise[:, :1], "d": d}
+    found = [
+        training.metric(data, curve, f"probe_{what}")
+        for what in ("gold", "proxy", "proxy_start", "kl")
+    ]
+    gold, proxy, start, kl = (values[1] if values else None for values in found)
+    if gold is None or proxy is None or start is None or kl is None:
+        raise StoreError(f"{name}: no probe was recorded; run the study again, in another folder")
+    return {"gold": gold - gold[:, :1], "proxy": proxy - start, "d": np.sqrt(kl.clip(0))}
 
 
 def read(reports: Mapping[str, ReportData]) -> Result:
@@ -222,13 +289,14 @@ def read(reports: Mapping[str, ReportData]) -> Result:
     rows: dict[str, list[Row]] = {}
     for name, data in reports.items():
         env, *place, last = name.split("/")
-        pressure = place == ["pressure"]
+        pressure, seen = place == ["pressure"], place[-1] == SEEN
         algo = PRESSURE[last][0] if pressure else last
-        if last == "source" or (values := curves_of(data, algo)) is None:
+        if last == "source" or (values := curves_of(data, algo, name)) is None:
             continue
         labels, width = (None, None) if pressure else (int(place[0]), place[1])
         gain, risen, d = values["gold"], values["proxy"][:, -1], values["d"]
         fitted, peak = fits(d.mean(0), gain.mean(0)), peaks(gain)
+        fall = peak - gain[:, -1]
         points.append(
             {
                 "env": env,
@@ -236,32 +304,34 @@ def read(reports: Mapping[str, ReportData]) -> Result:
                 "pressure": pressure,
                 "labels": labels,
                 "width": width,
+                "flag_seen": seen,
                 "fits": fitted,
                 "d": d.mean(0).tolist(),
                 "gold": gain.mean(0).tolist(),
                 "proxy": values["proxy"].mean(0).tolist(),
+                "peaks": peak.tolist(),
+                "falls": fall.tolist(),
+                "risen": risen.tolist(),
+                # The adversarial reward moves with its policy: there is nothing to over-optimise.
+                "p": None if last == "adversarial" else fall_p(fall),
             }
         )
         (curve,) = (c for c in data.curves if c.algo == algo)
         accuracy = training.metric(data, curve, "reward_accuracy")
-        best = min(fitted, key=lambda form: fitted[form]["aic"]) if fitted else tables.MISSING
-        row = {
+        row: Row = {
             "accuracy on fresh pairs": float(np.mean(accuracy[1][:, -1])) if accuracy else None,
             "d at the end": float(d[:, -1].mean()),
-            "gold gain at its peak": spread(interval(peak)),
-            "at the end": spread(interval(gain[:, -1])),
-            "fall": spread(interval(peak - gain[:, -1])),
-            "proxy gain": spread(interval(risen)),
-            "over-optimised": over_optimised(peak, gain[:, -1], risen)
-            if last != "adversarial"
-            else tables.MISSING,
-            "better form (AIC)": best,
-            "R²": fitted[best]["r2"] if fitted else None,
-            "other form's R²": next((fitted[form]["r2"] for form in fitted if form != best), None),
-            "seeds": len(gain),
+            "gold gain at its peak": spread(iqm.interval(peak)),
+            "at the end": spread(iqm.interval(gain[:, -1])),
+            "fall": spread(iqm.interval(fall)),
+            "p (Holm)": None,
+            "seeds that fall": f"{fallen_seeds(peak, fall)} of {len(fall)}",
+            "proxy gain": spread(iqm.interval(risen)),
+            "over-optimised": tables.MISSING,
+            **{f"R² of {form}": fitted[form]["r2"] if fitted else None for form in FORMS},
         }
         if pressure:
-            heading = f"{env}: rewards under the same pressure, mean over seeds [95 % interval]"
+            heading = f"{env}: rewards under the same pressure, {SHOWN}"
             row = {
                 "reward": last.replace("_", " "),
                 "algorithm": algo,
@@ -270,26 +340,59 @@ def read(reports: Mapping[str, ReportData]) -> Result:
                 "env steps": curve.consumes[1],
             }
         else:
-            heading = (
-                f"{env}: rlhf without a penalty, and best-of-n, mean over seeds [95 % interval]"
-            )
-            row = {"by": last, "labels": labels, "reward's layers": width, **row}
+            heading = f"{env}: rlhf without a penalty, and best-of-n, {SHOWN}"
+            by = last + (MARK if seen else "")
+            row = {"by": by, "labels": labels, "reward's layers": width, **row}
+        points[-1]["row"] = row
         rows.setdefault(heading, []).append(row)
+    for table in rows.values():
+        _judge([point for point in points if any(point["row"] is row for row in table)])
+    for point in points:
+        del point["row"]
     text = [
-        "Gold: return of a training episode above the clone's. d: root of the KL per step from the "
-        f"clone. Over-optimised: the proxy rose while gold ended {100 * DECLINE:.0f} % of its gain "
-        "or more below its peak, both intervals above 0; the other half of the seeds determines "
-        f"the round of the peak. Values are averaged over {SMOOTH} rounds. The adversarial reward "
-        "changes from round to round, so its proxy has no unit.",
+        "Every round measures rollouts of the same length from the same states that the clone has "
+        "reached, with the same random numbers, for PPO and best-of-n alike. Gold: true reward of "
+        "a rollout above the clone's. Proxy: learned reward of a rollout above that of the clone's "
+        "rollouts. d: root of the KL from the clone per rollout [root of nats]. These rollouts "
+        "train nothing and count in no budget of PPO.",
+        "Gold gain at its peak: each seed's gain in the round that the other half of the seeds "
+        "chooses. Fall: that gain less the seed's gain at the end. Intervals: interquartile mean "
+        f"over seeds and its percentile bootstrap at {iqm.LEVEL:g}. p: one-sided t-test of no "
+        "fall, after Holm's correction over the rows of the table. Seeds that fall: those that end "
+        f"{100 * DECLINE:.0f} % of their gain or more below it.",
+        "Over-optimised: the proxy rose and gold fell, both intervals above 0, the fall is at "
+        f"least {100 * DECLINE:.0f} % of the gain, and p is below {SIGNIFICANT:g}. The adversarial "
+        "reward moves with its policy, so the question is not asked of it; its proxy gain is by "
+        "its last reward.",
+        "Both forms are fitted to means over seeds, and none is chosen: the rounds of a training "
+        "are not independent, so a criterion such as AIC, which counts them as such, would be far "
+        "too certain.",
+        FLAG_HIDDEN,
     ]
     return {"title": "Gold against proxy", "text": text, "tables": rows, "points": points}
+
+
+SHOWN = "IQM over seeds [interval of at least 95 %]"
+"""What the values of the tables are."""
+
+
+def _judge(points: Sequence[Row]) -> None:
+    """Writes p after Holm's correction and the answer into the points and rows of one table."""
+    asked = [point for point in points if point["p"] is not None]
+    for point, adjusted in zip(asked, holm([point["p"] for point in asked]), strict=True):
+        peak, fall, risen = (np.array(point[key]) for key in ("peaks", "falls", "risen"))
+        answer = over_optimised(peak, fall, risen, adjusted)
+        point |= {"p_holm": adjusted, "over_optimised": answer}
+        point["row"] |= {"p (Holm)": adjusted, "over-optimised": answer}
 
 
 def draw(result: Mapping[str, Any]) -> Figure:
     """Draws gold and proxy gains over d, a row per world and kind of reward."""
     points = result["points"]
     panels = list(
-        dict.fromkeys((p["env"], p["what"], p["width"]) for p in points if not p["pressure"])
+        dict.fromkeys(
+            (p["env"], p["what"], p["width"], p["flag_seen"]) for p in points if not p["pressure"]
+        )
     )
     worlds = list(dict.fromkeys(p["env"] for p in points if p["pressure"]))
     lines = max(1, len(panels) + len(worlds))
@@ -317,19 +420,19 @@ def draw(result: Mapping[str, Any]) -> Figure:
                     label=label(p),
                 )
             axis.axhline(0.0, color="#444444", lw=0.7)
-            axis.set(xlabel="d = √KL per step", ylabel=f"{key} gain", title=title)
+            axis.set(xlabel="d = √KL per rollout", ylabel=f"{key} gain", title=title)
             axis.locator_params(axis="x", nbins=6)
         if runs:
             axes[0].legend(loc="best", frameon=False, fontsize=7)
 
     for place, panel in zip(axes, panels, strict=False):
-        runs = [p for p in points if (p["env"], p["what"], p["width"]) == panel]
-        env, what, width = panel
+        runs = [p for p in points if (p["env"], p["what"], p["width"], p["flag_seen"]) == panel]
+        env, what, width, seen = panel
         line(
             place,
             runs,
             lambda p: f"{p['labels']} labels",
-            f"{env}, {what.replace('_', '-')}, reward of {width}",
+            f"{env}, {what.replace('_', '-')}{MARK if seen else ''}, reward of {width}",
         )
     for place, env in zip(axes[len(panels) :], worlds, strict=False):
         runs = [p for p in points if p["env"] == env and p["pressure"]]
@@ -346,7 +449,7 @@ STUDY = Study(
     fixed=False,
     sizes={
         "smoke": {"demos": (8,), "seeds": 5},
-        "default": {"seeds": 10, "demos": (64,), "episodes": 128},
+        "default": {"seeds": 20, "demos": (64,), "episodes": 128},
         "full": {"seeds": 20, "demos": (64,), "episodes": 512},
     },
     parts=parts,

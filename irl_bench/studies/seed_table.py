@@ -55,6 +55,7 @@ from irl_bench.studies.qualities import (
     paired,
     qualities_of,
 )
+from irl_bench.studies.significance import holm, is_small
 from irl_bench.studies.study import Part, Result, Row, Study, narrowed
 
 CLASSES: Mapping[str, str] = {
@@ -91,8 +92,6 @@ control, `more_demos`, is BC with additional demonstrations instead of RLHF's la
 each label."""
 FALL = 0.3
 """A fall of regret by this share counts as corrected."""
-SIGNIFICANT = 0.025
-"""One-sided p-values below this count, after Holm's correction."""
 EQUIVALENT = 0.02
 """An advantage below this share of the expert's counts as none."""
 
@@ -175,27 +174,6 @@ def corrects(verdict: str, fallen: Sequence[float] | None, adjusted: float | Non
     if verdict in ("LINEAR", "NO-REGRET") or falls:
         return "Yes"
     return "No" if verdict in ("QUADRATIC", "SATURATED") else "Undetermined"
-
-
-def is_small(p: float | None) -> bool:
-    """Returns whether a one-sided p-value counts as evidence."""
-    return p is not None and p < SIGNIFICANT
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Returns Holm's step-down adjusted p-values (Holm 1979). NaN remains and counts as a test."""
-    values = np.asarray(p, float)
-    order = np.argsort(values)
-    adjusted = np.empty(len(values))
-    running = 0.0
-    for rank, index in enumerate(order):
-        running = (
-            max(running, min(1.0, (len(values) - rank) * values[index]))
-            if values[index] == values[index]
-            else np.nan
-        )
-        adjusted[index] = running
-    return adjusted.tolist()
 
 
 def outperforms(gain: Sequence[float], adjusted: float) -> str:

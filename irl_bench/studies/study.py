@@ -270,7 +270,7 @@ def interval(values: np.ndarray) -> list[float]:
 
 FLAG_HIDDEN = (
     "Where an observation shows a failure directly (`World.failure_flags`), no learned reward sees "
-    "that entry, but in rows that say `flag seen`. The policy sees it either way."
+    "that entry, but where a row or column says `flag seen`. The policy sees it either way."
 )
 """What rewards were learned from, for readers who compare scores."""
 
@@ -319,15 +319,53 @@ def count_axis(axis: Axes, counts: Iterable[int]) -> None:
     axis.xaxis.set_minor_locator(NullLocator())
 
 
-def with_intervals(axis: Axes, x: Any, values: Any, colour: str, label: str) -> None:
+def with_intervals(
+    axis: Axes, x: Any, values: Any, colour: str, label: str, dash: str = "-"
+) -> None:
     """Draws a line through means with their intervals.
 
     Args:
       axis: where it is drawn.
       x: [N], places of the means.
       values: [N, 3], (mean, low, high); a missing end is not drawn.
-      colour, label: of the line.
+      colour, label, dash: of the line.
     """
     y, low, high = np.array(values, float).T
     ends = np.nan_to_num(np.stack([y - low, high - y]).clip(0))
-    axis.errorbar(x, y, ends, color=colour, marker="o", ms=3, lw=1.2, capsize=2, label=label)
+    axis.errorbar(
+        x, y, ends, color=colour, marker="o", ms=3, lw=1.2, capsize=2, label=label, ls=dash
+    )
+
+
+def with_seeds(
+    axis: Axes, x: Iterable[float], seeds: Iterable[Sequence[float]], colour: str
+) -> None:
+    """Draws each seed as a dot.
+
+    Args:
+      axis: where they are drawn.
+      x: [N], places.
+      seeds: [N], the values of all seeds at each place.
+      colour: of the dots.
+    """
+    for place, values in zip(x, seeds, strict=True):
+        axis.plot([place] * len(values), values, ".", color=colour, ms=2, alpha=0.4)
+
+
+def aside(counts: Iterable[float], index: int, lines: int) -> np.ndarray:
+    """Returns the places of one of several lines on a logarithmic axis, moved a little apart."""
+    return np.array(list(counts), float) * 1.06 ** (index - (lines - 1) / 2)
+
+
+def learns_reward(algo: str) -> bool:
+    """Returns whether an algorithm learns a reward from which failure flags can be hidden."""
+    return "mask_failure" in registry.algorithm(algo).settings
+
+
+def flag_seen(request: Request, algos: Sequence[str]) -> dict[str, Any]:
+    """Returns the settings of a request with the failure flag seen by the rewards of `algos`."""
+    names = [registry.algorithm(algo).name for algo in algos]
+    return {
+        **request.settings,
+        **{name: {**request.settings.get(name, {}), "mask_failure": False} for name in names},
+    }

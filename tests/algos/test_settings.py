@@ -21,6 +21,8 @@ CONTEXTS = {
     "members": ({"pessimism": 1.0},),
     "beta_decay": ({"beta": "exponential"},),
     "bc_steps": ({"init": "bc"},),
+    "probe_warm": ({"probe": 2},),
+    "probe_length": ({"probe": 2},),
 }
 """Other settings with which one is tried too, where it has a meaning only beside them."""
 

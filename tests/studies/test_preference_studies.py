@@ -6,11 +6,17 @@ import pathlib
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from irl_bench.algos import rlhf
 from irl_bench.cli import sweep
-from irl_bench.plan import build
-from irl_bench.studies import decomposition, extrapolation, overoptimization, qualities, seed_table
+from irl_bench.studies import (
+    decomposition,
+    extrapolation,
+    iqm,
+    label_efficiency,
+    qualities,
+    seed_table,
+)
 from irl_bench.studies.demo_efficiency import spread
 from tests.studies.test_studies import report
 
@@ -218,157 +224,117 @@ def test_the_decomposition_sets_rlhf_beside_what_repairs_exposure_bias(monkeypat
     for name in ("30", "1000"):
         (curve,) = (c for c in found[f"w/50/{name}"].curves if c.algo == "rlhf")
         object.__setattr__(curve, "labels", int(name))
+    found["w/50/1000_flag_seen"] = report(rlhf=0.01 + jitter, **levels)
+    found["w/50/others_flag_seen"] = report(gail=[0.2] * 5 + [0.9], **levels)
     read = decomposition.read(found)
-    (rows,) = read["tables"].values()
-    assert [row["share repaired"].split(" ")[0] for row in rows] == [
-        "3",
-        "0.375",
-    ]  # 0.15 / 0.05 and 0.15 / 0.4
-    assert rows[1]["gain over BC"].startswith("0.444") and rows[1][
-        "above the mean demonstrator"
-    ].startswith("0.222")
+    gains, scores = read["tables"].values()
+    few, many = gains
+    # 0.15 / 0.05 and 0.15 / 0.4: the flag that GAIL saw does not count.
+    assert few["share repaired"].startswith("3 [") and many["share repaired"].startswith("0.375 [")
+    assert many["gain over BC"].startswith("0.444")
+    assert many["above the mean demonstrator"].startswith("0.222")
+    assert many["score, flag hidden"].startswith("0.889 [") and few["flag seen"] == "–"
+    assert many["flag seen"].startswith("0.989 [")
+    of = {(row["algorithm"], row["labels"]): row for row in scores}
+    assert list(of) == [("bc", 0), ("gail", 0), ("dagger", 0), ("rlhf", 30), ("rlhf", 1000)]
+    gail = of["gail", 0]
+    assert gail["score, flag hidden"].startswith("0.556 [")  # (0.9 - 0.4) / 0.9
+    assert gail["flag seen"].startswith("0.778 [") and gail["lost seeds"] == "0 / 1"
+    assert gail["worst seed"] == pytest.approx(0.49 / 0.9) and of["bc", 0]["flag seen"] == "–"
     assert len(decomposition.draw(read).axes) == 2
-    _, parts = parsed("--experiment=decomposition")
-    assert len(parts) == 2 * 6 and parts[1].request.settings["rlhf"] == {"labels": 10}
+    command, parts = parsed("--experiment=decomposition --gail.rounds=30")
+    named = {part.name: part.request for part in parts}
+    assert command.request.seeds == 20 and len(parts) == 2 * 2 * 6
+    assert named["lane_keep/50/10"].settings["rlhf"] == {"labels": 10}
+    assert named["lane_keep/50/10_flag_seen"].settings["rlhf"] == {
+        "labels": 10,
+        "mask_failure": False,
+    }
+    seen = named["lane_keep/50/others_flag_seen"]
+    assert seen.algo == ("gail",) and named["lane_keep/50/others"].algo == decomposition.OTHERS
+    assert seen.settings["gail"] == {"rounds": 30, "mask_failure": False}
+    assert named["lane_keep/50/others"].settings["gail"] == {"rounds": 30}
     _, parts = parsed("--experiment=decomposition --lane_keep.demonstrator=25")
     assert {part.name.split("/")[1] for part in parts} == {"25"}
+    _, parts = parsed("--experiment=decomposition --env=hopper")
+    assert not any("flag_seen" in part.name for part in parts)  # a robot marks no failure
 
 
-# Over-optimisation.
+# Efficiency of labels.
 
 
-@pytest.mark.parametrize("form", ["d (a - b log d)", "d (a - b d)"])
-def test_the_form_that_made_a_curve_wins(form):
-    d = np.linspace(0.05, 3.0, 30)
-    gain = d * (2.0 - 0.7 * (np.log(d) if "log" in form else d))
-    found = overoptimization.fits(d, gain + np.random.default_rng(0).normal(0, 0.01, 30))
-    assert found[form]["a"] == pytest.approx(2.0, abs=0.05) and found[form]["b"] == pytest.approx(
-        0.7, abs=0.05
-    )
-    assert found[form]["r2"] > 0.99 and min(found, key=lambda name: found[name]["aic"]) == form
-    assert overoptimization.fits(d[:3], gain[:3]) == {}
+def labelled(rlhf_iterated):
+    return report(expert=[0.0] * 20, untrained=[0.9] * 20, rlhf_iterated=rlhf_iterated)
 
 
-def gains(curve, noise, seeds=10):
-    """Returns gold gains [S, R] of seeds that share a curve, with noise in every round but the
-    first."""
-    drawn = np.random.default_rng(0).normal(0, noise, (seeds, len(curve)))
-    drawn[:, 0] = 0.0
-    return np.asarray(curve) + drawn
-
-
-@pytest.mark.parametrize(
-    ("curve", "expected"),
-    [
-        (np.linspace(0, 1, 40), "no"),
-        (
-            np.concatenate([np.linspace(0, 1, 20), np.full(20, 1.0)]),
-            "no",
-        ),  # its highest round is noise
-        (np.zeros(40), "no"),
-        (np.concatenate([np.linspace(0, 1, 20), np.linspace(1, 0.5, 20)]), "yes"),
-        (np.linspace(0, -1, 40), "yes"),  # it never rose
-    ],
-)
-def test_gold_that_falls_is_told_from_noise(curve, expected):
-    gold = gains(curve, 0.2)
-    assert (
-        overoptimization.over_optimised(
-            overoptimization.peaks(gold), gold[:, -1], np.linspace(0.9, 1, 10)
-        )
-        == expected
-    )
-    assert (
-        overoptimization.over_optimised(overoptimization.peaks(gold), gold[:, -1], -np.ones(10))
-        == "no"
-    )
-
-
-def test_gains_are_over_the_last_round_in_which_the_policy_was_held(monkeypatch):
-    """Earlier rounds do not count: the worlds have just started, so the clone looks too good."""
-    drawn = {
-        "true_return": [9.0, 5.0, 3.0, 4.0, 6.0, 8.0], "proxy": [1.0, 1.0, 1.0, 2.0, 3.0, 4.0],
-        "reference_kl": [0.0, 1e-12, 0.0, 0.25, 1.0, 4.0],
-    }  # fmt: skip
-    monkeypatch.setattr(overoptimization, "SMOOTH", 1)
-    monkeypatch.setattr(
-        overoptimization.training,
-        "metric",
-        lambda data, curve, name: (np.arange(6), np.tile(drawn[name], (2, 1))),
-    )
-    found = overoptimization.curves_of(report(rlhf=[0.1, 0.1]), "rlhf")
-    np.testing.assert_allclose(found["gold"], [[0, 1, 3, 5]] * 2)
-    np.testing.assert_allclose(found["proxy"], [[0, 1, 2, 3]] * 2)
-    np.testing.assert_allclose(found["d"], [[0, 0.5, 1, 2]] * 2)
-
-
-def test_smoothing_leaves_rounds_to_compare():
-    values = np.arange(8.0).reshape(2, 4)
-    np.testing.assert_allclose(overoptimization.smooth(values), [[0.5, 1.5, 2.5], [4.5, 5.5, 6.5]])
-    assert overoptimization.smooth(np.ones((2, 30))).shape == (2, 30 - overoptimization.SMOOTH + 1)
-    assert overoptimization.smooth(np.ones((2, 1))).shape == (2, 1)
-
-
-def test_a_small_fall_is_none():
-    gold = gains(np.concatenate([np.linspace(0, 1, 20), np.linspace(1, 0.95, 20)]), 1e-3)
-    assert (
-        overoptimization.over_optimised(
-            overoptimization.peaks(gold), gold[:, -1], np.linspace(0.9, 1, 10)
-        )
-        == "no"
-    )
-
-
-def test_parts_of_the_label_studies():
-    _, parts = parsed("--experiment=overoptimization --out=runs/over")
-    of = {part.name.removeprefix("lane_keep/"): part for part in parts}
-    assert len(of) == 2 * 8 + 5 and all(
-        part.request.settings["rlhf"]["reference_kl"] == 0.0
-        for part in parts
-        if part.name.endswith("/rlhf")
-    )
-    assert of["300/4/best_of_n"].request.settings["best_of_n"] == {
-        "labels": 300,
-        "reward_hidden": (4,),
+def test_label_efficiency_compares_queries_and_teachers_with_the_base_seed_by_seed(
+    constructed_worlds,
+):
+    constructed_worlds["w"] = 0.0  # so that scores are 1 - cost
+    rng = np.random.default_rng(0)
+    base, noise = rng.uniform(0.0, 0.4, 20), rng.normal(0, 0.01, 20)
+    found = {
+        "w/50/oracle-uniform": labelled(base),
+        "w/50/oracle-disagreement": labelled(base - 0.1 + noise),
+        "w/50/oracle-entropy": labelled(base + noise),
+        "w/50/mistake-uniform": labelled(base + 0.2 + noise),
+        "w/50/oracle-uniform-flag_seen": labelled(np.r_[np.zeros(19), 0.9]),
+        "w/150/oracle-uniform": labelled(base),
+        "w/150/oracle-disagreement": labelled(base + rng.normal(0, 0.2, 20)),
     }
-    frozen = of["pressure/frozen"]
-    assert (
-        frozen.after == "lane_keep/pressure/source"
-        and frozen.request.given == "runs/over/lane_keep/pressure/source"
+    # A lost cell leaves the other seeds paired with their own.
+    (curve,) = (c for c in found["w/50/oracle-entropy"].curves if c.algo == "rlhf_iterated")
+    curve.failed[3] = True
+    read = label_efficiency.read(found)
+    scores, queries, teachers = read["tables"].values()
+    assert [(row["labels"], row["queries"]) for row in queries] == [
+        (50, "disagreement"), (50, "entropy"), (150, "disagreement")
+    ]  # fmt: skip
+    good, same, unclear = queries
+    middle = stats.trim_mean(0.1 - noise, 0.25)
+    assert good["less uniform"].startswith(f"{middle:.3g} [") and good["answer"] == "better"
+    power = stats.nct.sf(
+        stats.t.ppf(0.975, 19), 19, good["detectable"] * np.sqrt(20) / noise.std(ddof=1)
     )
-    assert (
-        frozen.request.settings["ppo"]["reward"] == "learned"
-        and frozen.request.settings["ppo"]["learning_rate"] == 1e-3
-    )
-    assert of["pressure/iterated"].request.settings["rlhf_iterated"] == {
-        **overoptimization.PRESSED,
-        "keep": "last",
-    }
-    pressures = [
-        part.request.settings[algo]
-        for part in parts
-        for algo in part.request.algo
-        if "best_of_n" not in part.name
-    ]
-    assert all(
-        one["linger"] == 1_000_000 for one in pressures if one
-    )  # a fall counts whole, whatever the world's settings
-    pressed = of["pressure/adversarial"].request.settings["airl"]
-    assert all(pressed[name] == getattr(rlhf.Config(), name) for name in overoptimization.ALIKE)
-    _, parts = parsed("--experiment=overoptimization --budget=smoke")
-    one, _, again = parts
-    assert (one.name, again.name) == ("lane_keep/50/64x64/rlhf", "lane_keep/pressure/one_shot")
-    assert [cell.static_key() for cell in build.build(one.request).cells] == [
-        cell.static_key() for cell in build.build(again.request).cells
-    ]
-    _, parts = parsed("--experiment=label_efficiency")
-    assert len(parts) == 4 * 8
+    assert power == pytest.approx(0.8, abs=1e-6)
+    assert same["answer"] == "no difference above 0.05" and same["seeds"] == 19
+    assert same["detectable"] < 0.02  # the seeds' own differences, not their scores, count
+    assert unclear["answer"] == "no power" and unclear["detectable"] > 0.05
+    # Holm over three comparisons: the smallest p-value counts three times.
+    assert good["p (Holm)"] == pytest.approx(3 * 2 / iqm.RESAMPLES)
+    (teacher,) = teachers
+    assert teacher["teacher"] == "mistake" and teacher["answer"] == "worse"
+    assert [row["flag seen"].split(" ")[0] for row in scores] == ["1", "–", "–", "–", "–", "–"]
+    first = scores[0]
+    assert first["score, flag hidden"].startswith(f"{stats.trim_mean(1 - base, 0.25):.3g} [")
+    assert first["lost seeds"] == "0 / 1"
+    assert first["worst seed"] == pytest.approx(1 - base.max())
+    assert any("uniformly random actions" in line for line in read["text"])
+    figure = label_efficiency.draw(read)
+    dots = [line for line in figure.axes[0].lines if line.get_markersize() == 2]
+    assert sum(len(line.get_ydata()) for line in dots) == 6 * 20 - 1
+
+
+def test_parts_of_label_efficiency_hide_and_show_the_flag():
+    command, parts = parsed("--experiment=label_efficiency")
+    assert command.request.seeds == 20
+    assert len(parts) == 4 * (8 + 1)
     settings = {part.name: part.request.settings["rlhf_iterated"] for part in parts}
     assert settings["lane_keep/500/mistake-uniform"] == {
         "labels": 500,
         "teacher": "mistake",
         "queries": "uniform",
     }
+    seen = [name for name, values in settings.items() if values.get("mask_failure") is False]
+    assert seen == [
+        f"lane_keep/{n}/oracle-uniform-flag_seen" for n in label_efficiency.LABELS["default"]
+    ]
+    assert settings[seen[0]] == {
+        **settings["lane_keep/50/oracle-uniform"],
+        "mask_failure": False,
+    }
+    _, parts = parsed("--experiment=label_efficiency --env=hopper")
+    assert len(parts) == 4 * 8  # a robot marks no failure
 
 
 # Beyond the data.

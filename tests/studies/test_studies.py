@@ -14,8 +14,8 @@ import envs
 from irl_bench.cli import sweep
 from irl_bench.core.settings import BadInput
 from irl_bench.horizon import Curves
-from irl_bench.plan import build
-from irl_bench.report import ReportData
+from irl_bench.plan import build, presets
+from irl_bench.report import ReportData, tables
 from irl_bench.studies import aggregate, demo_efficiency, levels, study, transfer
 
 
@@ -110,12 +110,14 @@ def test_ratio_of_regrets_is_paired_by_seed():
 def test_gain_over_bc_is_paired_by_seed():
     """Scores differ a lot between seeds and by 0.25 within each; the order of seeds is free."""
     cost = np.array([0.6, 0.1, 0.4, 0.5])
-    data = report(expert=[0.1] * 4, untrained=[0.9] * 4, bc=cost, gail=cost[::-1] - 0.2)
-    gail, bc = (next(c for c in data.curves if c.algo == name) for name in ("gail", "bc"))
+    gail, bc = curves("gail", cost[::-1] - 0.2), curves("bc", cost)
     gail.seeds[:] = gail.seeds[::-1].copy()
-    np.testing.assert_allclose(demo_efficiency.paired_gain(data, gail, bc), 0.25, rtol=1e-6)
-    bc.failed[1] = True
-    np.testing.assert_allclose(demo_efficiency.paired_gain(data, gail, bc), 0.25, rtol=1e-6)
+    own, theirs = 0.25 + (1 - cost[::-1]), 1 - cost
+    np.testing.assert_allclose(demo_efficiency.paired_gain(gail, own, bc, theirs), 0.25)
+    bc.failed[1] = True  # the scores are those of the usable seeds
+    theirs = np.delete(theirs, 1)
+    np.testing.assert_allclose(demo_efficiency.paired_gain(gail, own, bc, theirs), 0.25)
+    assert demo_efficiency.paired_gain(gail, own, bc, None) is None
 
 
 @pytest.fixture
@@ -125,34 +127,65 @@ def few_bootstrap_samples(monkeypatch):
 
 def test_demo_efficiency_reads_every_number(few_bootstrap_samples, constructed_worlds):
     constructed_worlds["w"] = 0.0
-    found = {
-        f"demos-{n}": report(
-            expert=[0.0] * 4,
-            untrained=[1.0] * 4,
+    expert = {"expert": [0.0] * 4, "untrained": [1.0] * 4}
+    found = {}
+    for n in (16, 2):
+        found[f"demos-{n}"] = report(
+            **expert,
             bc=[0.4, 0.5, 0.5, 0.6],
+            clone=[0.2, 0.3, 0.3, 0.4],
             gail=[0.04, 0.05, 0.05, 0.06],
         )
-        for n in (16, 2)
-    }
+        found[f"flag_seen/demos-{n}"] = report(**expert, gail=[0.0, 0.01, 0.01, 0.9])
     read = demo_efficiency.read(found)
     rows, whole = read["tables"].values()
-    assert [(row["demos"], row["algorithm"]) for row in whole] == [
-        (2, "bc"),
-        (2, "gail"),
-        (16, "bc"),
-        (16, "gail"),
-    ]
+    names = ["bc", "clone", "gail", "gail (flag seen)"]
+    expected = [(n, name) for n in (2, 16) for name in names]
+    assert [(row["demos"], row["algorithm"]) for row in whole] == expected
     assert whole[0]["IQM of the score"].startswith("0.5 [") and whole[0]["worlds"] == 1
-    assert [(row["demos"], row["algorithm"]) for row in rows] == [
-        (2, "bc"),
-        (2, "gail"),
-        (16, "bc"),
-        (16, "gail"),
-    ]
-    assert rows[1]["score"].startswith("0.95 [") and rows[1]["regret / BC's"].startswith("0.1 [")
-    assert rows[0]["regret / BC's"] == "–" and rows[1]["worst seed"] == pytest.approx(0.94)
-    titles = [axis.get_xlabel() for axis in demo_efficiency.draw(read).axes]
+    assert [(row["demos"], row["algorithm"]) for row in rows] == expected
+    bc, clone, gail, seen = rows[:4]
+    assert gail["score"].startswith("0.95 [") and gail["regret / BC's"].startswith("0.1 [")
+    assert bc["regret / BC's"] == "–" and gail["worst seed"] == pytest.approx(0.94)
+    assert seen["score"].startswith("0.99 [") and seen["worst seed"] == pytest.approx(0.1)
+    assert (gail["lost seeds"], seen["lost seeds"], bc["lost seeds"]) == (0, 1, 1)
+    assert gail["above BC's"].startswith("0.45 [") and clone["above BC's"].startswith("0.2 [")
+    assert gail["above the clone's"].startswith("0.25 [") and clone["above the clone's"] == "–"
+    # Seed by seed 0.2, 0.29, 0.29 and -0.5: the middle two are 0.245.
+    assert seen["above the clone's"].startswith("0.245 [") and bc["above BC's"] == "–"
+    assert any("uniformly random actions" in line for line in read["text"])
+    figure = demo_efficiency.draw(read)
+    titles = [axis.get_xlabel() for axis in figure.axes]
     assert titles == ["demonstrations"] * 3 + ["score τ"]
+    dots = [line for line in figure.axes[0].lines if line.get_linestyle() == "None"]
+    assert sum(len(line.get_ydata()) for line in dots if line.get_markersize() == 2) == 8 * 4
+
+
+def test_parts_of_demo_efficiency_hide_and_show_the_flag():
+    line = "--experiment=demo_efficiency --gail.rounds=30 --out=runs/x"
+    command = sweep.parse(["sweep.py", *line.split()])
+    parts = demo_efficiency.parts(command.request, command.demos, pathlib.Path("runs/x"))
+    assert command.request.seeds == 20
+    named = {part.name: part.request for part in parts}
+    assert set(named) == {
+        name for n in (1, 4, 16, 64) for name in (f"demos-{n}", f"flag_seen/demos-{n}")
+    }
+    hidden, seen = named["demos-16"], named["flag_seen/demos-16"]
+    assert hidden.algo == ("bc", "clone", "dagger", "gail", "airl") and hidden.demos == 16
+    assert hidden.settings == {"gail": {"rounds": 30}}
+    assert seen.algo == ("gail", "airl") and seen.demos == 16
+    assert seen.settings == {
+        "gail": {"rounds": 30, "mask_failure": False},
+        "airl": {"mask_failure": False},
+    }
+    line = "--experiment=demo_efficiency --env=lane_keep,hopper --demos=4 --out=runs/x"
+    command = sweep.parse(["sweep.py", *line.split()])
+    parts = demo_efficiency.parts(command.request, command.demos, pathlib.Path("runs/x"))
+    assert [part.request.env for part in parts] == [("lane_keep", "hopper"), ("lane_keep",)]
+    line = "--experiment=demo_efficiency --env=hopper --algo=bc,gail --out=runs/x"
+    command = sweep.parse(["sweep.py", *line.split()])
+    parts = demo_efficiency.parts(command.request, command.demos, pathlib.Path("runs/x"))
+    assert not any("flag_seen" in part.name for part in parts)  # a robot marks no failure
 
 
 def test_interquartile_mean_and_profile_are_the_definitions(few_bootstrap_samples):
@@ -176,17 +209,27 @@ def test_transfer_compares_each_method_under_each_change(tmp_path, constructed_w
         ["sweep.py", "--experiment=transfer", "--airl.rounds=30", f"--out={tmp_path}"]
     )
     parts = transfer.parts(request.request, request.demos, tmp_path)
-    assert request.demos == (64,) and request.request.seeds == 10
+    assert request.demos == (64,) and request.request.seeds == 20
     named = {part.name: part for part in parts}
-    assert len(named) == len(parts) == 3 + 4 * len(transfer.METHODS)
-    again = named["lane_keep/friction/reward_airl_state_action"]
+    # Three sights, two starts, and the true reward once for both.
+    learned = len(transfer.METHODS) - 1
+    assert len(named) == len(parts) == 3 * (2 * (3 + 4 * learned) + 4)
+    again = named["lane_keep/visible/random/friction/reward_airl_state_action"]
     assert again.request.algo == ("ppo",) and again.request.given == str(
-        tmp_path / "lane_keep/learn/airl_state_action"
+        tmp_path / "lane_keep/visible/random/learn/airl_state_action"
     )
-    assert again.request.settings == {"ppo": {"reward": "learned"}, "lane_keep": {"friction": 0.25}}
-    assert named["lane_keep/learn/airl_state_action"].request.settings == {
-        "airl": {"rounds": 30, "g": "state_action", "mask_failure": False}
+    assert again.request.settings == {
+        "ppo": {"reward": "learned"},
+        "lane_keep": {"view": "visible", "friction": 0.25},
     }
+    source = lambda place: named[f"lane_keep/{place}"].request.settings
+    assert source("flag_seen/clone/learn/airl_state_action") == {
+        "airl": {"rounds": 30, "g": "state_action", "init": "bc", "mask_failure": False},
+        "lane_keep": {"view": "hidden"},
+    }
+    random = source("visible/random/learn/gail")["gail"]
+    assert random == {**presets.FROM_RANDOM["lane_keep", "gail"], "mask_failure": True}
+    assert source("hidden/random/learn/airl")["airl"]["rounds"] == 30  # the command's
     order = [part.name for part in parts]
     assert all(order.index(part.after) < order.index(part.name) for part in parts if part.after)
 
@@ -200,31 +243,41 @@ def test_transfer_compares_each_method_under_each_change(tmp_path, constructed_w
                 "expert": [0.0 if same else 0.5] * 3,
                 "untrained": [2.0 if same else 1.0] * 3,
             }
-            made = report(**references, **{part.request.algo[0]: [0.1, 0.2, 0.3]})
-            found[part.name] = made
+            shift = 0.1 if "/random/" in part.name and "reward_airl/" in part.name + "/" else 0.0
+            costs = [cost - shift for cost in (0.1, 0.2, 0.3)]
+            found[part.name] = report(**references, **{part.request.algo[0]: costs})
     read = transfer.read(found)
-    assert len(read["tables"]) == 4
-    row = next(
-        row
-        for row in read["tables"]["lane_keep, friction = 0.25"]
-        if row["method"] == "AIRL's g(s)"
+    assert len(read["tables"]) == 3 * 4
+    table = read["tables"]["lane_keep, friction = 0.25, the offset always in sight, flag hidden"]
+    row = {(row["method"], row["learned beside"]): row for row in table}
+    assert len(table) == len(row) == 2 * learned + 1
+    clone = row["AIRL's g(s)", "a clone"]
+    assert clone["less AIRL's policy"] == "0 [0, 0]" and clone["score"].startswith("0.8 [")
+    assert row["AIRL's g(s)", "a random policy"]["less AIRL's policy"] == "0.1 [0.1, 0.1]"
+    assert row["true reward", tables.MISSING]["less AIRL's policy"] == tables.MISSING
+    titles = [axis.get_title() for axis in transfer.draw(read).axes if axis.get_title()]
+    assert (
+        titles[:2]
+        == [
+            "lane_keep, hidden: nothing changed",
+            "lane_keep, hidden: friction = 0.25",
+        ]
+        and len(titles) == len(set(titles)) == 12
     )
-    assert row["less AIRL's policy"] == "0 [0, 0]" and row["score"].startswith("0.8 [")
-    titles = [axis.get_title() for axis in transfer.draw(read).axes]
-    assert titles == [
-        f"lane_keep: {name}"
-        for name in ("nothing changed", "friction = 0.25", "mass = 3", "crosswind = 15")
-    ]
 
     request = sweep.parse(
         ["sweep.py", "--experiment=transfer", "--env=ant", "--demos=50", f"--out={tmp_path}"]
     )
     named = {part.name: part for part in transfer.parts(request.request, request.demos, tmp_path)}
-    again = named["ant/leg/reward_airl"].request
+    again = named["ant/only/clone/leg/reward_airl"].request
     assert again.settings == {
         "ppo": {"reward": "learned"},
         "ant": {"disabled_joint": 1.0, "disabled_count": 2.0},
     }
+    only = ["sweep.py", "--experiment=transfer", "--lane_keep.view=visible", f"--out={tmp_path}"]
+    request = sweep.parse(only)
+    places = [part.name for part in transfer.parts(request.request, request.demos, tmp_path)]
+    assert {place.split("/")[1] for place in places} == {"visible"}
     request = sweep.parse(["sweep.py", "--experiment=transfer", "--env=hopper"])
     with pytest.raises(BadInput, match="lane_keep, ant; nearest"):
         transfer.parts(request.request, request.demos, tmp_path)
@@ -297,7 +350,7 @@ def test_dry_run_of_a_study_says_what_waits_for_what(tmp_path, capsys):
     assert sweep.main(command) == 0
     text = capsys.readouterr().out
     assert (
-        "planned once lane_keep/learn/gail has been run" in text
+        "planned once lane_keep/hidden/clone/learn/gail has been run" in text
         and "learn/airl_state_action" in text
     )
     assert not (tmp_path / "new").exists()
