@@ -15,7 +15,7 @@ from irl_bench.cli.flags import Owner, options
 from irl_bench.cli.spelling import called
 from irl_bench.core.settings import BadInput, Setting, show
 from irl_bench.core.text import aligned
-from irl_bench.plan.presets import BUDGETS, budget_of, config_differences
+from irl_bench.plan.presets import BUDGETS, FROM_RANDOM, budget_of, config_differences
 from irl_bench.plan.references import POLICY, REFERENCE, in_folder
 
 if TYPE_CHECKING:
@@ -176,6 +176,9 @@ def _describe_algorithm(algorithm: Algorithm) -> str:
             if changes:
                 text = ", ".join(f"{name}={show(value)}" for name, value in changes.items())
                 lines += ["", f"on {env}, budget {budget}: {text}"]
+        if begun := FROM_RANDOM.get((env, algorithm.ref)):
+            text = ", ".join(f"{name}={show(value)}" for name, value in begun.items())
+            lines += ["", f"on {env}, with init=random: {text}"]
     return "\n".join(lines)
 
 

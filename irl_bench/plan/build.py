@@ -336,8 +336,8 @@ def resolved(algorithm: Algorithm, request: Request, env: str) -> dict[str, Any]
     Raises BadInput for a setting that is unknown or out of range.
     """
     defaults = {name: setting.default for name, setting in algorithm.settings.items()}
-    preset = presets.config_differences(env, algorithm.ref, request.budget)
     asked = request.settings.get(algorithm.name, {})
+    preset = presets.config_differences(env, algorithm.ref, request.budget, asked.get("init"))
     return {**defaults, **_checked(algorithm, preset), **_checked(algorithm, asked)}
 
 

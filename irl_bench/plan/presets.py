@@ -18,6 +18,7 @@ __all__ = [
     "BUDGETS",
     "BUDGET_CONFIGS",
     "CONFIGS",
+    "FROM_RANDOM",
     "OUTSIDE",
     "WORLDS",
     "budget_of",
@@ -313,7 +314,7 @@ FROM_RANDOM: Mapping[tuple[str, str], Mapping[str, Any]] = {
     **{("lane_keep", algo): GAIL_EXPLORING for algo in ("gail", "gailfo")},
     **{(robot, algo): STANDING_UP for robot in LIKE_ROBOTS for algo in ("gail", "gailfo", "airl")},
 }
-"""(world, algorithm) -> settings with which inverse RL begins at a random policy."""
+"""(world, algorithm) -> settings that differ with `init=random`."""
 
 SHORT = {"rounds": 4, "bc_steps": 300, "policy_delay": 1}
 SHORT_POOL = {**SHORT, "pool_worlds": 20, "pool_steps": 100, "reward_steps": 50}
@@ -406,15 +407,16 @@ def budget_of(env: str, budget: str) -> Budget:
     return Budget(**WORLDS.get(_row(env), OUTSIDE)[budget])
 
 
-def from_random(env: str, algo: str) -> dict[str, Any]:
-    """Returns the settings with which inverse RL begins at a random policy in a world."""
-    return dict(FROM_RANDOM.get((_row(env), algo), {"init": "random"}))
+def config_differences(env: str, algo: str, budget: str, init: str | None = None) -> dict[str, Any]:
+    """Returns the settings of an algorithm that differ from its defaults in a world at a budget.
 
-
-def config_differences(env: str, algo: str, budget: str) -> dict[str, Any]:
-    """Returns the settings of an algorithm that differ from its defaults in a world at a budget."""
+    Args:
+      env, algo, budget: names.
+      init: how the user wants the policy to begin; "random" adds FROM_RANDOM.
+    """
     env = _row(env)
-    return {**CONFIGS.get((env, algo), {}), **BUDGET_CONFIGS.get((budget, env, algo), {})}
+    begun = FROM_RANDOM.get((env, algo), {}) if init == "random" else {}
+    return {**CONFIGS.get((env, algo), {}), **begun, **BUDGET_CONFIGS.get((budget, env, algo), {})}
 
 
 def _row(env: str) -> str:

@@ -11,9 +11,10 @@ rules fixed before the measurement:
 - "corrects exposure bias" is Yes if the horizon verdict is LINEAR or NO-REGRET, or if regret at
   T_max (against the demonstrator) falls by 30 % or more against BC's, with the interval of the fall
   above 0 and a p-value below 0.025 after Holm's correction over the cells of the world's table. It
-  is No if the verdict is QUADRATIC or SATURATED and there is no such fall. Unless the interval of
-  BC's own regret lies above 0 there is no fall: a clone as good as its demonstrator has nothing to
-  correct. The fall at shorter horizons is shown beside it.
+  is No if the verdict is QUADRATIC or SATURATED and there is no such fall. Where BC shows no
+  exposure bias there is nothing to correct, and no learner is asked: BC's score is less than 0.02
+  below its demonstrator's, or its verdict is LINEAR, RECOVERABLE or NO-REGRET. The fall at shorter
+  horizons is shown beside it.
 - "outperforms its data" looks at x = (J - J_best) / (J_expert - J_random), with J_best the return
   of the best of 64 rollouts of the demonstrator. It is Yes if the interval of x lies above 0 and
   the p-value of J <= J_best is below 0.025 after Holm's correction over the cells of the world's
@@ -93,7 +94,11 @@ each label."""
 FALL = 0.3
 """A fall of regret by this share counts as corrected."""
 EQUIVALENT = 0.02
-"""An advantage below this share of the expert's counts as none."""
+"""A difference below this share of the expert's score counts as none."""
+UNBIASED = ("LINEAR", "RECOVERABLE", "NO-REGRET")
+"""Verdicts of BC that show no exposure bias."""
+NOTHING = "Nothing to correct"
+"""The answer where BC shows no exposure bias."""
 
 
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
@@ -159,6 +164,14 @@ def _richer(request: Request, env: str, demos: int) -> int:
     return demos + -(-rlhf["labels"] * rlhf["segment"] // steps)
 
 
+def has_exposure_bias(bc: Point) -> bool:
+    """Returns whether a point of BC shows exposure bias: its score is EQUIVALENT or more below its
+    demonstrator's, with the interval of the difference below 0, and its verdict is none of
+    UNBIASED."""
+    middle, _, high = bc["over_mean"]
+    return middle <= -EQUIVALENT and high < 0 and bc["verdict"] not in UNBIASED
+
+
 def corrects(verdict: str, fallen: Sequence[float] | None, adjusted: float | None) -> str:
     """Applies the rule on exposure bias.
 
@@ -206,12 +219,17 @@ def read(reports: Mapping[str, ReportData]) -> Result:
             for point in family
             if point["algo"] in CLASSES and point["place"] in ("compared", SEEN)
         ]
-        fallen = [point for point in cells if point["fall_p"] is not None]
+        biased = {p["quality"] for p in cells if p["algo"] == "bc" and has_exposure_bias(p)}
+        fallen = [p for p in cells if p["fall_p"] is not None and p["quality"] in biased]
         for point, adjusted in zip(fallen, holm([p["fall_p"] or 0.0 for p in fallen]), strict=True):
             point["fall_p_holm"] = adjusted
         for point, adjusted in zip(cells, holm([point["p"] for point in cells]), strict=True):
             point["p_holm"] = adjusted
-            point["corrects"] = corrects(point["verdict"], point["fall"], point.get("fall_p_holm"))
+            point["corrects"] = (
+                corrects(point["verdict"], point["fall"], point.get("fall_p_holm"))
+                if point["quality"] in biased
+                else NOTHING
+            )
             point["outperforms"] = outperforms(point["over_best"], adjusted)
         hidden = [point for point in cells if point["place"] == "compared"]
         seen = {(p["quality"], p["algo"]): p for p in cells if p["place"] == SEEN}
@@ -221,7 +239,9 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         rows[f"{env}: what they rest on, IQM over seeds [interval of at least 95 %]"] = [
             _figures_row(p) for p in family
         ]
-        rows[f"{env}: fall of regret against BC by horizon"] = _fall_rows(family)
+        rows[f"{env}: fall of regret against BC by horizon"] = _fall_rows(
+            [point for point in family if point["quality"] in biased]
+        )
         rows[f"{env}: how much of RLHF's gain over BC is repaired exposure bias"] = decomposition(
             family
         )
@@ -248,7 +268,7 @@ def read(reports: Mapping[str, ReportData]) -> Result:
     return {
         "title": "Who corrects exposure bias, and who outperforms the data?",
         "text": text,
-        "tables": rows,
+        "tables": {heading: table for heading, table in rows.items() if table},
         "points": points,
     }
 
@@ -308,7 +328,9 @@ def _sentences(points: Sequence[Point]) -> list[str]:
             continue
         where = f"{p['env']}, demonstrator of {p['quality']} %: {p['algo']}"
         fallen = p["fall"]
-        if p["algo"] == "bc" or fallen is None:
+        if p.get("corrects") == NOTHING:
+            fell = f"BC is {-_bc_of(points, p):.3f} below its demonstrator there"
+        elif p["algo"] == "bc" or fallen is None:
             fell = "its regret is not compared with BC's"
         else:
             fell = (
@@ -330,11 +352,21 @@ def _sentences(points: Sequence[Point]) -> list[str]:
     return lines
 
 
+def _bc_of(points: Sequence[Point], point: Point) -> float:
+    """Returns BC's score less its demonstrator's at the world and quality of a point; NaN if BC was
+    not run."""
+    place = point["env"], point["quality"], "compared", "bc"
+    found = (p for p in points if (p["env"], p["quality"], p["place"], p["algo"]) == place)
+    return next((p["over_mean"][0] for p in found), float("nan"))
+
+
 def _would_change(point: Point, question: str) -> str:
     """Returns a sentence on what would change an answer."""
     answer = point.get(question)
     if question == "corrects":
         return {
+            NOTHING: f"A BC that is {EQUIVALENT:g} or more below its demonstrator, with none of "
+            f"the verdicts {', '.join(UNBIASED)}, would.",
             "Yes": f"A fall below {100 * FALL:.0f} % without a verdict LINEAR or NO-REGRET would.",
             "No": f"A fall of {100 * FALL:.0f} % or more with its interval above 0 would change "
             "that.",
@@ -426,7 +458,7 @@ def _agreement(points: Sequence[Point]) -> list[str]:
             for question, claim in zip(("corrects", "outperforms"), claimed, strict=True):
                 counts = {
                     word: sum(p.get(question) == word for p in cells)
-                    for word in ("Yes", "No", "Undetermined")
+                    for word in ("Yes", "No", "Undetermined", NOTHING)
                 }
                 result = ", ".join(f"{word} in {count}" for word, count in counts.items() if count)
                 what = (

@@ -25,7 +25,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from irl_bench.core.settings import BadInput, nearest
-from irl_bench.plan import presets, registry
+from irl_bench.plan import registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, tables
 from irl_bench.studies import iqm
@@ -142,13 +142,11 @@ def _crossed(
         fixed: Mapping[str, Any],
         dials: Mapping[str, float],
         given: str | None = None,
-        defaults: Mapping[str, Any] = {},
     ) -> Request:
-        """Returns the request of one sweep. The command line overrides `defaults`, and `fixed`
-        settings and `dials` override the command line; `given` is the folder of the policy or
-        reward that it uses."""
+        """Returns the request of one sweep. `fixed` settings and `dials` override the command
+        line's; `given` is the folder of the policy or reward that it uses."""
         merged = {
-            algo: {**defaults, **request.settings.get(algo, {}), **fixed},
+            algo: {**request.settings.get(algo, {}), **fixed},
             env: {**request.settings.get(env, {}), **options, **dials},
         }
         return narrowed(
@@ -165,12 +163,11 @@ def _crossed(
     at = f"{env}/{sight}/{start}"
     sweeps = []
     for name, (algo, values) in SOURCES.items():
-        defaults = presets.from_random(env, algo) if start == "random" else {}
         fixed = {**values, "init": {"clone": "bc", "random": "random"}[start]}
         if masked is not None:
             fixed["mask_failure"] = masked
         place = f"{at}/learn/{name}"
-        sweeps.append(Part(place, changed(place, algo, fixed, {}, defaults=defaults)))
+        sweeps.append(Part(place, changed(place, algo, fixed, {})))
     # A method's compiled program serves all changes, so the changes are the inner loop.
     for method, (_, algo, source) in METHODS.items():
         if source is None and start != STARTS[0]:

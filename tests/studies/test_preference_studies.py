@@ -52,6 +52,21 @@ def test_rule_on_exposure_bias(verdict, fallen, p, expected):
 
 
 @pytest.mark.parametrize(
+    ("below", "verdict", "expected"),
+    [
+        ([-0.07, -0.09, -0.05], "QUADRATIC", True),
+        ([-0.07, -0.09, -0.05], "INCONCLUSIVE", True),
+        ([-0.07, -0.09, -0.05], "LINEAR", False),  # regret that does not compound
+        ([-0.0017, -0.003, -0.001], "INCONCLUSIVE", False),  # as good as its demonstrator
+        ([-0.07, -0.2, 0.01], "QUADRATIC", False),
+        ([float("nan")] * 3, "QUADRATIC", False),
+    ],
+)
+def test_a_clone_without_exposure_bias_leaves_nothing_to_correct(below, verdict, expected):
+    assert seed_table.has_exposure_bias({"over_mean": below, "verdict": verdict}) is expected
+
+
+@pytest.mark.parametrize(
     ("gain", "p", "expected"),
     [
         ([0.1, 0.05, 0.15], 0.01, "Yes"),

@@ -14,7 +14,7 @@ import envs
 from irl_bench.cli import sweep
 from irl_bench.core.settings import BadInput
 from irl_bench.horizon import Curves
-from irl_bench.plan import build, presets
+from irl_bench.plan import build
 from irl_bench.report import ReportData, tables
 from irl_bench.studies import aggregate, demo_efficiency, levels, study, transfer
 
@@ -228,7 +228,7 @@ def test_transfer_compares_each_method_under_each_change(tmp_path, constructed_w
         "lane_keep": {"view": "hidden"},
     }
     random = source("visible/random/learn/gail")["gail"]
-    assert random == {**presets.FROM_RANDOM["lane_keep", "gail"], "mask_failure": True}
+    assert random == {"init": "random", "mask_failure": True}
     assert source("hidden/random/learn/airl")["airl"]["rounds"] == 30  # the command's
     order = [part.name for part in parts]
     assert all(order.index(part.after) < order.index(part.name) for part in parts if part.after)
