@@ -255,8 +255,9 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         f"{ROLLOUTS} rollouts (the mean of all evaluation rollouts) of the demonstrator. "
         "Scores and differences of scores: interquartile mean over seeds and its percentile "
         f"bootstrap at {iqm.LEVEL:g}, whose simulated coverage is at least 0.95 at 10 and 20 "
-        "seeds, also where seeds are lost; differences are paired by seed. Regret and its fall: "
-        "mean and jackknife-t.",
+        "seeds, also where seeds are lost; differences are paired by seed. A seed is lost if its "
+        f"score is below {iqm.LOST:g} of its demonstrator's. Regret and its fall: mean and "
+        "jackknife-t.",
         "Flag hidden: the learned reward does not see the entries of the observation that show a "
         "failure. Flag seen: it does. The policy sees them either way. The answers are those of "
         "the hidden flag.",
@@ -294,9 +295,10 @@ def _verdict_row(point: Point, seen: Point | None) -> Row:
 
 
 def _lost(point: Point) -> int:
-    """Returns how many seeds are lost (`iqm.LOST`)."""
+    """Returns how many seeds score less than the share `iqm.LOST` of their demonstrator's score."""
     each = (np.array(point["returns"]) - point["random"]) / point["unit"]
-    return int(np.sum(each < iqm.LOST))
+    demonstrator = (point["demonstrator"] - point["random"]) / point["unit"]
+    return iqm.lost(each / demonstrator)
 
 
 def _fall_rows(family: Sequence[Point]) -> list[Row]:
