@@ -65,7 +65,7 @@ def finish(
         data = report.load(out, partial=True)
         report.write(data, out)
         lines = displaced(read_plan(out) or planned, planned)
-    for text in (*data.unfinished, *lines):
+    for text in (*data.unfinished, *data.other_rules, *lines):
         say(text)
     report.show(data.verdicts, data.sentences, compilations)
     say(f"report: {out / 'report.html'}")

@@ -30,7 +30,7 @@ def main(values: flags.FlagValues) -> None:
         study.rebuild(folder)
         return
     data = report.rebuild(folder)
-    for line in data.unfinished:
+    for line in (*data.unfinished, *data.other_rules):
         print(line)
     report.show(data.verdicts, data.sentences)
     print(f"report: {arguments[0].rstrip('/')}/report.html")

@@ -19,6 +19,18 @@ from irl_bench.storage.cells import cell_path, read_cell
 from irl_bench.storage.files import StoreError
 from irl_bench.storage.plans import PlanDocument, PlanEntry, read_plan
 
+RULES = {
+    "mask_failure": (
+        ("rlhf", "rlhf_iterated", "best_of_n", "trex", "drex"),
+        "its reward saw the world's failure flags, if there are any",
+    ),
+    "centre_reward": (
+        ("gail", "gailfo", "airl", "rlhf", "rlhf_iterated", "trex", "drex"),
+        "its rewards were not centred",
+    ),
+}
+"""Setting -> (algorithms, how they were trained before they had it)."""
+
 Entry = tuple[str, str, str]
 """(env, algo, mode)"""
 
@@ -47,6 +59,8 @@ class ReportData:
     unfinished: tuple[str, ...] = ()
     """One line for each entry of the plan that the report leaves out, since some of its cells are
     missing."""
+    other_rules: tuple[str, ...] = ()
+    """One line for each entry that was trained under rules of an earlier version."""
     other_cells: int = 0
     """Cells in the folder that this report does not use."""
 
@@ -94,6 +108,7 @@ def load(out: str | os.PathLike[str], partial: bool = False) -> ReportData:
         rounds=rounds,
         maps=maps,
         unfinished=tuple(unfinished),
+        other_rules=tuple(_other_rules(plan)),
         other_cells=len(stored - manifests.keys()),
     )
 
@@ -131,6 +146,24 @@ def _finished(folder: pathlib.Path, plan: PlanDocument) -> tuple[PlanDocument, l
     used = {entry["env"] for entry in entries}
     worlds = {env: record for env, record in plan["worlds"].items() if env in used}
     return {**plan, "entries": entries, "worlds": worlds}, unfinished
+
+
+def _other_rules(plan: PlanDocument) -> list[str]:
+    """Returns a line for each entry whose settings lack one of RULES."""
+    lines = []
+    for entry in plan["entries"]:
+        config = entry["settings"].get("config", {})
+        how = [
+            text
+            for setting, (algos, text) in RULES.items()
+            if entry["algo"] in algos and setting not in config
+        ]
+        if how:
+            lines.append(
+                f"made under other rules: {entry['algo']} on {entry['env']} ({entry['mode']}): "
+                f"{' and '.join(how)}; do not compare it with runs of today"
+            )
+    return lines
 
 
 def _rounds(

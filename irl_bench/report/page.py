@@ -77,7 +77,7 @@ def build(data: ReportData) -> str:
     return _template("template.html").render(
         sentences=data.sentences,
         verdicts=tables.verdicts(data),
-        unfinished=data.unfinished,
+        notes=(*data.unfinished, *data.other_rules),
         meanings={name: words for name, words in MEANINGS.items() if name in reached},
         mixed=any(verdict.get("mixed") for verdict in data.verdicts),
         sections=shown,

@@ -224,7 +224,10 @@ def rebuild(out: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
     study, parts, entries = find(index["study"]), index["parts"], index.get("entries", {})
     data = {name: _load(out, name, entries.get(name)) for name in parts}
     shown = {name: value for name, value in index.items() if name != "entries"}
-    result = plain({**shown, **study.read(data)})
+    read = study.read(data)
+    old = dict.fromkeys(line for part in data.values() for line in part.other_rules)
+    read["text"] = [*read["text"], *old]
+    result = plain({**shown, **read})
     drawn = figures.files(study.name, lambda: study.draw(result))
     pictures = {name: content for name, content in drawn.items() if name.endswith(".png")}
     reported = [name for name, report in parts.items() if report]

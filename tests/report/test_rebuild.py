@@ -12,6 +12,7 @@ import pytest
 from irl_bench import report
 from irl_bench.core.cell import CellSpec, cell_key
 from irl_bench.report import data as reading
+from irl_bench.report import page
 from irl_bench.storage.cells import write_cell
 from irl_bench.storage.plans import write_plan
 from tests.report import synthetic
@@ -197,3 +198,16 @@ def test_the_program(folder):
         refused = run(*arguments)
         assert refused.returncode == 2
         assert refused.stderr.startswith("error: ") and refused.stderr.count("\n") == 1
+
+
+def test_a_learner_of_earlier_rules_is_named(folder):
+    plan = json.loads((folder / "plan.json").read_text())
+    plan["entries"][1]["algo"] = "rlhf"  # its settings have neither of RULES
+    (line,) = reading._other_rules(plan)
+    assert line.startswith("made under other rules: rlhf on chain (nominal): its reward saw the ")
+    assert "its rewards were not centred" in line
+    config = {"mask_failure": False, "centre_reward": False}
+    plan["entries"][1]["settings"]["config"] |= config  # chosen by the user, so shown elsewhere
+    assert not reading._other_rules(plan) and not report.load(folder).other_rules
+    text = page.build(dataclasses.replace(report.load(folder), other_rules=("made so",)))
+    assert "Made so." in text
