@@ -9,14 +9,13 @@ from irl_bench.cli import sweep
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-# Each takes a tenth of the suite's time. What seed_table and label_efficiency compile,
-# decomposition compiles too. Overoptimization needs no lesser demonstrator, so the world that
-# compiles fastest will do.
+# Each takes a tenth of the suite's time, so one is run by default. Overoptimization needs no lesser
+# demonstrator, so the world that compiles fastest will do.
 @pytest.mark.parametrize(
     ("name", "more"),
     [
         pytest.param("seed_table", [], marks=pytest.mark.slow),
-        ("decomposition", []),
+        pytest.param("decomposition", [], marks=pytest.mark.slow),
         pytest.param("label_efficiency", [], marks=pytest.mark.slow),
         ("overoptimization", ["--env=chain"]),
         pytest.param("extrapolation", [], marks=pytest.mark.slow),
