@@ -13,6 +13,9 @@ from collections.abc import Callable
 from irl_bench.cli.spelling import called
 from irl_bench.core.exits import BAD_INPUT, UNWRITTEN
 
+EXHAUSTED = "RESOURCE_EXHAUSTED"
+"""How XLA's errors begin if a device has too little memory."""
+
 
 def complain(error: Exception | str) -> None:
     """Prints an error as one line on stderr, without unprintable characters, in which commands are
@@ -34,6 +37,15 @@ def guarded(body: Callable[[], int | None]) -> int:
     except (BadInput, StoreError) as error:
         complain(error)
         return UNWRITTEN if isinstance(error, WriteError) else BAD_INPUT
+    except RuntimeError as error:
+        if EXHAUSTED not in str(error):
+            raise
+        reason = str(error).partition(EXHAUSTED)[2].lstrip(": ").splitlines()[0].split(" [")[0]
+        complain(
+            f"the device has too little memory ({reason}); what was finished before is kept; "
+            "nearest: --seeds_at_once=1, or fewer worlds or episodes"
+        )
+        return BAD_INPUT
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `| head` is no error
         return 0

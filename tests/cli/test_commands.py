@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from absl import flags
+from jax.errors import JaxRuntimeError
 
 from irl_bench.cli import absl_errors, errors, program, spelling, sweep
 from irl_bench.cli.flags import NOT_OF_TRAIN, TRAIN, options
@@ -182,3 +183,19 @@ def test_a_file_that_cannot_be_written_is_refused_beforehand(tmp_path):
     for path in (tmp_path, tmp_path / "taken" / "s.json"):
         with pytest.raises(BadInput, match=r"--out=.*nearest: --out="):
             program.check_file("out", path, "s.json")
+
+
+def test_too_little_memory_is_one_line_and_other_faults_keep_their_traceback(capsys):
+    def fails(text):
+        raise JaxRuntimeError(text)
+
+    text = (
+        "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 2.29GiB with allocator "
+        "GPU_0_bfc on device 0. [executable_name='jit_group']\nmore"
+    )
+    assert errors.guarded(lambda: fails(text)) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "allocate 2.29GiB" in error and "executable" not in error
+    assert "nearest: --seeds_at_once=1" in error
+    with pytest.raises(JaxRuntimeError):
+        errors.guarded(lambda: fails("INTERNAL: a bug"))
