@@ -2,9 +2,11 @@
 learned from comparisons is chosen.
 
 No policy is trained. Round k measures the learned reward (proxy) and the true reward (gold) of the
-chosen one of n = 2^k rollouts. All rounds choose among the same rollouts. They begin in the states
-in which a probe of PPO begins (`ppo.PPO.probe`), and the metrics `probe_...` have its units: sums
-over a rollout, and nats. The distance of the chosen one from the clone is KL(best || clone) =
+chosen one of n = 2^k rollouts. All rounds choose among the same rollouts: every round computes them
+anew, with the same random numbers, and they count once in the environment steps. They begin in the
+states in which a probe of RLHF's PPO begins (`ppo.PPO.probe`), but have random numbers of their own
+from there on. The metrics `probe_...` have the probe's units: sums over a rollout, and nats. The
+distance of the chosen one from the clone is KL(best || clone) =
 log n - (n - 1) / n per rollout. The mean over all choices of n out of N rollouts is
 
     sum_j C(j - 1, n - 1) / C(N, n) R_(j),
@@ -91,8 +93,8 @@ def make(spec: Spec, config: Config) -> Learner:
         state = trainer.when(state.policy.round == 0, lambda state: inner.learn(state, task), state)
         act = inner.draw(state.policy, state.policy.reference)
         world = spec.world.bind(task.dials)
-        # The same in every round, since the policy's key does not change, and as a probe of PPO
-        # with this seed begins (`ppo.PPO.probe`).
+        # The same in every round, since the policy's key does not change. The first states are
+        # those of a probe of RLHF with this seed (`ppo.PPO.probe`).
         *reach_keys, roll_key = jax.random.split(ppo.probe_key(state.policy.key), 4)
         start = starts.reached(world, act, config.begins, config.warm, reach_keys)
         batch = starts.alike(world, act, start, config.samples, config.length, roll_key)
@@ -118,7 +120,8 @@ def make(spec: Spec, config: Config) -> Learner:
         policy = state.policy.replace(round=state.policy.round + 1)
         return state.replace(policy=policy), metrics
 
-    rollout_steps = rounds * config.begins * (config.warm + config.samples * config.length)
+    # Every round computes the same rollouts, so they count once.
+    rollout_steps = config.begins * (config.warm + config.samples * config.length)
     learner = inner.learner(Consumes(preference_labels=config.labels))
     consumes = dataclasses.replace(learner.consumes, env_steps=inner.pool_steps + rollout_steps)
     return dataclasses.replace(learner, update=update, rounds=rounds, consumes=consumes)

@@ -25,11 +25,12 @@ RULES = {
         "its reward saw the world's failure flags, if there are any",
     ),
     "centre_reward": (
-        ("gail", "gailfo", "airl", "rlhf", "rlhf_iterated", "trex", "drex"),
+        ("gail", "gailfo", "airl", "rlhf", "rlhf_iterated", "trex", "drex", "ppo:learned"),
         "its rewards were not centred",
     ),
 }
-"""Setting -> (algorithms, how they were trained before they had it)."""
+"""Setting -> (algorithms, how they were trained before they had it). `ppo:learned` is PPO with
+`reward=learned`."""
 
 Entry = tuple[str, str, str]
 """(env, algo, mode)"""
@@ -153,10 +154,11 @@ def _other_rules(plan: PlanDocument) -> list[str]:
     lines = []
     for entry in plan["entries"]:
         config = entry["settings"].get("config", {})
+        names = {entry["algo"], f"{entry['algo']}:{config.get('reward')}"}
         how = [
             text
             for setting, (algos, text) in RULES.items()
-            if entry["algo"] in algos and setting not in config
+            if names.intersection(algos) and setting not in config
         ]
         if how:
             lines.append(

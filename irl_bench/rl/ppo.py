@@ -165,7 +165,8 @@ class TrainingConfig(PolicyConfig):
     probe: int = setting(
         0,
         "rollouts of the current policy that are measured in every round, always from the same "
-        "starts and with the same random numbers; they train nothing; 0: none",
+        "starts and with the same random numbers; they train nothing; 0: none; needs "
+        "statistics=demonstrations",
         low=0,
         high=65536,
     )
@@ -278,6 +279,12 @@ class PPO:
             raise BadInput(
                 f"policy_delay={config.policy_delay} leaves none of rounds={config.rounds}; "
                 f"nearest: policy_delay={config.rounds - 1}"
+            )
+        if config.probe and config.statistics == "running":
+            # Today's statistics would change what the reference policy does.
+            raise BadInput(
+                f"probe={config.probe} needs a reference policy that stays the same; nearest: "
+                "statistics=demonstrations"
             )
         self.spec, self.config, self.terminate, self.start = spec, config, terminate, init
         self.policy = Policy(spec, config.hidden, log_std=config.log_std)
@@ -453,8 +460,10 @@ class PPO:
         """Measures the current policy on `probe` rollouts of `probe_length` steps.
 
         They begin in the same states and have the same random numbers in every round, so a
-        difference between two rounds is one of their policies. Best-of-n measures its rollouts
-        from the same states. Nothing learns from them, and they count in no budget.
+        difference between two rounds is one of their policies. Best-of-n's rollouts begin in the
+        same states as those of RLHF, with other random numbers. Nothing learns from them, and they
+        count in no budget. Callers measure before `improve`, so a round's probe is of the policy
+        that begins it, and the last update is not measured.
 
         Args:
           state: the current state; with its initial state it shares starts and random numbers.

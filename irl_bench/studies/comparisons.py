@@ -1,9 +1,11 @@
 """Comparisons of two learners over the seeds that both have: how large is the difference of their
 scores, and how large a difference could that many seeds show?
 
-The power is that of the two-sided t-test of a mean difference of 0 at the level ALPHA. Under a true
-difference its statistic follows the noncentral t distribution with S - 1 degrees of freedom and
-noncentrality difference / (deviation / sqrt(S)). The deviation is that of the seeds' differences.
+The power is that of the two-sided t-test of a mean difference of 0 at the level ALPHA / m, with m
+comparisons in the table: that of Holm's first step, which the smallest p-value must pass. Under a
+true difference its statistic follows the noncentral t distribution with S - 1 degrees of freedom
+and noncentrality difference / (deviation / sqrt(S)). The deviation is that of the seeds'
+differences.
 """
 
 from __future__ import annotations
@@ -19,16 +21,19 @@ from irl_bench.studies import iqm
 RELEVANT = 0.05
 """A difference of scores below this is of no interest."""
 ALPHA = 0.05
-"""The two-sided level of the tests."""
+"""The two-sided level of the tests of a table together."""
 POWER = 0.8
 """The probability with which a detectable difference is seen."""
 TEXT = (
-    f"Detectable: the smallest difference that a paired t-test of as many seeds sees at the "
-    f"{100 * ALPHA:g} % level with {100 * POWER:g} % power, from the deviation of the seeds' "
-    f"differences. `better` and `worse`: the interval leaves 0 out, and the two-sided p-value is "
-    f"below {ALPHA:g} after Holm's correction over the comparisons of the table. `no power`: half "
-    f"the interval or the detectable difference is above {RELEVANT:g}. `no difference above "
-    f"{RELEVANT:g}`: the interval lies within ±{RELEVANT:g}. `undetermined`: none of these."
+    f"Detectable: the smallest difference that a paired t-test of as many seeds sees with "
+    f"{100 * POWER:g} % power, from the deviation of the seeds' differences, at the corrected "
+    f"level: {100 * ALPHA:g} % over the number of comparisons in the table, Holm's first step. "
+    f"`better` and `worse`: the interval leaves 0 out, and the two-sided p-value is below "
+    f"{ALPHA:g} after Holm's correction over the comparisons of the table. `no power`: half the "
+    f"interval or the detectable difference is above {RELEVANT:g}, so the seeds cannot show a "
+    f"difference of {RELEVANT:g} at the corrected level. `no difference above {RELEVANT:g}`: the "
+    f"interval lies within ±{RELEVANT:g}; this is not corrected for the number of comparisons. "
+    f"`undetermined`: none of these."
 )
 """What the columns of a table of comparisons mean."""
 
@@ -46,18 +51,19 @@ def differences(
     return np.asarray(scores, float)[first] - np.asarray(theirs, float)[second]
 
 
-def detectable(difference: np.ndarray) -> float:
+def detectable(difference: np.ndarray, tests: int = 1) -> float:
     """Returns the smallest mean difference that a t-test of such seeds detects with POWER at the
-    level ALPHA; NaN with fewer than two seeds.
+    level ALPHA / tests; NaN with fewer than two seeds.
 
     Args:
       difference: float[S], whose deviation and number count.
+      tests: number of comparisons in the table.
     """
     count = len(difference)
     if count < 2:
         return float("nan")
     df = count - 1
-    limit = stats.t.ppf(1 - ALPHA / 2, df)
+    limit = stats.t.isf(ALPHA / (2 * tests), df)
 
     def excess(shift: float) -> float:
         return float(stats.nct.sf(limit, df, shift)) - POWER  # the other tail is below 1e-4
@@ -70,8 +76,8 @@ def detectable(difference: np.ndarray) -> float:
 
 
 def p_value(difference: np.ndarray) -> float:
-    """Returns the two-sided bootstrap p-value of the IQM of float[S] being 0; NaN with fewer than
-    two seeds."""
+    """Returns the two-sided p-value of the IQM of float[S] being 0: twice the smaller of the two
+    one-sided ones (`iqm.p_at_most`); NaN with fewer than two seeds."""
     if len(difference) < 2:
         return float("nan")
     return min(1.0, 2 * min(iqm.p_at_most(difference), iqm.p_at_most(-difference)))
@@ -83,7 +89,7 @@ def answer(interval: Sequence[float], adjusted: float, smallest: float) -> str:
     Args:
       interval: [difference, low, high].
       adjusted: its two-sided p-value after Holm's correction.
-      smallest: the detectable difference.
+      smallest: the detectable difference at the corrected level.
 
     Returns:
       "better", "worse", "no power", "no difference above 0.05" or "undetermined".

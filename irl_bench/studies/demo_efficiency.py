@@ -147,8 +147,8 @@ def read(reports: Mapping[str, ReportData]) -> EfficiencyResult:
             )
             show = lambda values: spread(values) if values else tables.MISSING
             rows.setdefault(
-                f"{curve.env}: at T = {int(last[0])} steps, scores: IQM over seeds [interval of at "
-                "least 95 %], regret: mean [95 % interval]",
+                f"{curve.env}: at T = {int(last[0])} steps, scores: IQM over seeds [interval], "
+                "regret: mean [interval]",
                 [],
             ).append(
                 {

@@ -20,10 +20,11 @@ from scipy import stats
 
 from irl_bench.plan import registry
 from irl_bench.plan.request import Request
-from irl_bench.report import ReportData, series, training
+from irl_bench.report import ReportData, series, tables, training
+from irl_bench.studies import iqm
 from irl_bench.studies.demo_efficiency import spread
 from irl_bench.studies.qualities import measured, option_of
-from irl_bench.studies.study import FLAG_HIDDEN, Part, Result, Row, Study, interval, narrowed
+from irl_bench.studies.study import FLAG_HIDDEN, Part, Result, Row, Study, narrowed
 
 QUALITY = "50"
 """Quality of the demonstrator that the learners imitate."""
@@ -109,6 +110,13 @@ def ranking(true: np.ndarray, learned: np.ndarray, above: float) -> float:
     return float(correlation.statistic)
 
 
+def correlated(values: np.ndarray) -> list[float]:
+    """Returns [IQM, low, high] of float[S] over the seeds that have a correlation; NaN if none
+    has."""
+    kept = values[~np.isnan(values)]
+    return iqm.interval(kept) if len(kept) else [float("nan")] * 3
+
+
 def judged(parts: Sequence[ReportData]) -> tuple[np.ndarray, np.ndarray]:
     """Returns (true, learned) returns of the R rollouts of all parts for S seeds, float[S, R]
     each."""
@@ -145,6 +153,7 @@ def read(reports: Mapping[str, ReportData]) -> Result:
                 "Spearman, better than any demonstration": spread((np.nan,) * 3),
                 "lowest seed": None,
                 "Spearman, all": spread((np.nan,) * 3),
+                "seeds without": tables.MISSING,
                 "such rollouts": 0,
                 "labels": point["labels"],
                 "env steps": point["consumes"][1],
@@ -158,9 +167,10 @@ def read(reports: Mapping[str, ReportData]) -> Result:
                     for above in (best, -np.inf)
                 )
                 row |= {
-                    "Spearman, better than any demonstration": spread(interval(beyond)),
-                    "lowest seed": float(beyond.min()),
-                    "Spearman, all": spread(interval(every)),
+                    "Spearman, better than any demonstration": spread(correlated(beyond)),
+                    "lowest seed": float(np.fmin.reduce(beyond)),
+                    "Spearman, all": spread(correlated(every)),
+                    "seeds without": f"{np.isnan(beyond).sum()} / {np.isnan(every).sum()}",
                     "such rollouts": int((true > best).sum(1).min()),
                 }
                 points.append(
@@ -176,15 +186,19 @@ def read(reports: Mapping[str, ReportData]) -> Result:
                     }
                 )
             rows.setdefault(
-                f"{env}: demonstrator of {QUALITY} %, IQM over seeds [interval of at least 95 %]",
+                f"{env}: demonstrator of {QUALITY} %, IQM over seeds [interval]",
                 [],
             ).append(row)
     text = [
         "Score: 1 is the expert, 0 uniformly random actions. Spearman: rank correlation of the "
         "learned with the true return over rollouts of better demonstrators with random actions, "
         "for each seed. Such rollouts: the number with a true return above the best "
-        f"demonstration's, in the seed that has fewest; with fewer than {LEAST} there is "
-        "no correlation. T-REX asks for a ranking of its rollouts (labels); D-REX needs none.",
+        f"demonstration's, in the seed that has fewest. A seed with fewer than {LEAST} of them, or "
+        "with returns that are all the same, has no correlation. It is left out, and counted under "
+        "`seeds without`, for the first / the second correlation. Rows `(flag seen)` have no "
+        "Spearman, because their rewards are not judged on such rollouts; BC has no reward. T-REX "
+        "asks for a ranking of its rollouts (labels); D-REX needs none.",
+        f"{iqm.TEXT} Returns and correlations are shown the same way.",
         FLAG_HIDDEN,
     ]
     return {

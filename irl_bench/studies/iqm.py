@@ -19,6 +19,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+from scipy import special
 
 LEVEL = 0.98
 """Nominal level of the percentile bootstrap, whose simulated coverage is at least 0.95."""
@@ -29,7 +30,7 @@ LOST = 0.5
 TEXT = (
     "Scores and differences of scores: interquartile mean over seeds and its percentile bootstrap "
     f"at {LEVEL:g}, whose simulated coverage is at least 0.95 at 10 and 20 seeds, also where seeds "
-    f"are lost. A seed is lost if its score is below {LOST:g}."
+    f"are lost (with 5 seeds less). A seed is lost if its score is below {LOST:g}."
 )
 """What the intervals of scores are, for the texts of studies."""
 
@@ -74,9 +75,32 @@ def lost(scores: np.ndarray) -> int:
 
 
 def p_at_most(values: np.ndarray, bound: float = 0.0) -> float:
-    """Returns the one-sided bootstrap p-value of the IQM of values float[S] being at most `bound`:
-    the share of resamples at or below it, at least 1 / RESAMPLES; NaN with fewer than two seeds."""
+    """Returns the one-sided p-value of the IQM of values float[S] being at most `bound`.
+
+    It is the larger of two: the share of bootstrap resamples at or below the bound, at least
+    1 / RESAMPLES, and Student's for the trimmed mean (Yuen 1974). Holm's correction reads p-values
+    far in the tail, where the bootstrap of 20 seeds alone gives three times too many below 0.001.
+    The larger of both gives 0.5 to 4 times the nominal rate there and 0.4 to 1.3 times at 0.025, in
+    simulations with normal, skewed and lost seeds (tests/studies/test_iqm.py). NaN with fewer than
+    two seeds.
+    """
     if len(values) < 2:
         return float("nan")
     at_most = np.mean(iqm(values[_rows(len(values))]) <= bound)
-    return float(max(at_most, 1.0 / RESAMPLES))
+    return float(max(at_most, 1.0 / RESAMPLES, _yuen(values, bound)))
+
+
+def _yuen(values: np.ndarray, bound: float) -> float:
+    """Returns the one-sided p-value of the IQM of values float[S] being at most `bound`, by the
+    t-test of a trimmed mean, whose error is that of the winsorised values (Yuen 1974)."""
+    count = len(values)
+    cut = count // 4
+    kept = count - 2 * cut
+    ordered = np.sort(values)
+    winsorised = ordered.clip(ordered[cut], ordered[count - cut - 1])
+    squares = float(np.sum((winsorised - winsorised.mean()) ** 2))
+    distance = float(iqm(values)) - bound
+    if squares == 0:
+        return 0.0 if distance > 0 else 1.0
+    error = np.sqrt(squares / (kept * (kept - 1)))
+    return float(special.stdtr(kept - 1, -distance / error))

@@ -54,6 +54,12 @@ BASE_AT = {"teacher": 0, "queries": 1}
 """Place of a column's value in `BASE`."""
 SEEN = "flag_seen"
 """Suffix of the folder of `BASE` with the failure flag seen."""
+FRESH = (
+    "Fresh pairs: segments of new rollouts of the policy with which the reward was last fitted, "
+    "with random actions among its own. That policy is the clone for one-shot RLHF and a trained "
+    "one for iterated RLHF, so their accuracies are of different tests."
+)
+"""What the accuracy of a reward is measured on."""
 
 
 def asked(budget: str) -> list[tuple[str, str]]:
@@ -105,7 +111,7 @@ def read(reports: Mapping[str, ReportData]) -> Result:
     for env in dict.fromkeys(point["env"] for point in points):
         group = [point for point in points if point["env"] == env]
         seen = {_line(point): point for point in group if point["flag_seen"]}
-        rows[f"{env}: {ALGO}, IQM over seeds [interval of at least 95 %]"] = [
+        rows[f"{env}: {ALGO}, IQM over seeds [interval]"] = [
             _row(point, seen.get(_line(point))) for point in group if not point["flag_seen"]
         ]
         for what, column in (("query strategies", "queries"), ("teachers", "teacher")):
@@ -116,9 +122,11 @@ def read(reports: Mapping[str, ReportData]) -> Result:
                 )
     text = [
         "Score: 1 is the expert, 0 uniformly random actions. Labels: comparisons that the teacher "
-        "was asked for; answered: those that it did not skip.",
+        "was asked for; answered: those that it did not skip. Accuracy and answered: means over "
+        "seeds.",
         iqm.TEXT,
         comparisons.TEXT,
+        FRESH,
         f"{FLAG_HIDDEN} Only the {BASE[0]} with {BASE[1]} queries is run that way too.",
     ]
     return {"title": "Score over labels", "text": text, "tables": rows, "points": points}
@@ -180,7 +188,8 @@ def against(group: Sequence[Row], column: str) -> list[Row]:
       column: "queries" or "teacher", what differs from `BASE`.
 
     Returns:
-      A row per comparison. Holm's correction is over all of them.
+      A row per comparison. Holm's correction, and the level of the detectable difference, are for
+      all of them.
     """
     hidden = {_line(point): point for point in group if not point["flag_seen"]}
     compared = [
@@ -197,7 +206,8 @@ def against(group: Sequence[Row], column: str) -> list[Row]:
     adjusted = holm([comparisons.p_value(difference) for *_, difference in compared])
     rows: list[Row] = []
     for (point, _, difference), p in zip(compared, adjusted, strict=True):
-        estimate, smallest = iqm.interval(difference), comparisons.detectable(difference)
+        estimate = iqm.interval(difference)
+        smallest = comparisons.detectable(difference, len(compared))
         rows.append(
             {
                 "labels": point["labels"],

@@ -26,7 +26,8 @@ option is set."""
 SHORTEST = 64
 """The shortest horizon at which the fall of regret is shown [steps]."""
 ROLLOUTS = 64
-"""Number of rollouts of the demonstrator; the best of them is called the best demonstration."""
+"""Number of rollouts of the demonstrator among which the best is sought. They are none of the
+demonstrations that learners see."""
 
 
 _Returns = TypedDict("_Returns", {"return": list[float]})
@@ -71,6 +72,8 @@ class Point(_Returns):
     """Fall of regret at T_max against BC, as `fall` returns it."""
     fall_p: float | None
     """One-sided p of BC's regret at T_max being no larger, seed by seed."""
+    fall_clone: list[float] | None
+    """Fall of regret at T_max against the clone that learners of a reward begin with."""
     falls: list[list[float]]
     """[T, fall at T] at a few horizons T up to T_max."""
     accuracy: float | None
@@ -155,21 +158,25 @@ def fall(regret: np.ndarray, bc: np.ndarray) -> list[float] | None:
     return [float(x) for x in estimate]
 
 
-def measured(env: str, quality: str, place: str, data: ReportData) -> list[Point]:
+def measured(
+    env: str, quality: str, place: str, data: ReportData, starts: ReportData | None = None
+) -> list[Point]:
     """Returns a point for each learner of one part.
 
     Args:
       env, quality, place: the levels of the part's name.
       data: the part's, with an expert (its demonstrator).
+      starts: of the part that holds BC and the clone; `data` by default.
     """
     curves: dict[str, Curves] = {c.algo: c for c in data.curves}
+    begun: dict[str, Curves] = {c.algo: c for c in (starts or data).curves}
     demonstrator = curves["expert"]
     assert demonstrator.returns is not None, "every sweep records returns"
     steps, record = int(demonstrator.T[-1]), data.plan["worlds"][env]
     random = levels.random_return(env, steps, record, demonstrator.mode)
     scale = shown(env, "100", steps, record)[0] - random
     best, typical = shown(env, quality, steps, record)[1], float(np.mean(demonstrator.returns))
-    bc = curves.get("bc")
+    bc, clone = begun.get("bc"), begun.get("clone")
     points: list[Point] = []
     for algo, curve in curves.items():
         if algo in REFERENCES:
@@ -178,7 +185,11 @@ def measured(env: str, quality: str, place: str, data: ReportData) -> list[Point
         verdict = series.verdict_of(data, curve)
         regret, fallen, fall_p = curve.regret(last)[:, 0], None, None
         falls: list[list[float]] = []
-        if bc is not None and algo != "bc":
+        fall_clone = None
+        if clone is not None and algo not in ("bc", "clone"):
+            in_curve, in_clone = same_seeds(curve, clone)
+            fall_clone = fall(regret[in_curve], clone.regret(last)[in_clone, 0])
+        if bc is not None and curve is not bc:
             in_curve, in_bc = same_seeds(curve, bc)
             fallen = fall(regret[in_curve], bc.regret(last)[in_bc, 0])
             if fallen is not None:
@@ -214,6 +225,7 @@ def measured(env: str, quality: str, place: str, data: ReportData) -> list[Point
                 "regret": interval(regret),
                 "fall": fallen,
                 "fall_p": fall_p,
+                "fall_clone": fall_clone,
                 "falls": falls,
                 "accuracy": float(np.mean(accuracy[1][:, -1])) if accuracy else None,
                 "consumes": list(curve.consumes),

@@ -8,17 +8,19 @@
 The study tests these claims at equal demonstrations, over demonstrators of several qualities, by
 rules fixed before the measurement:
 
-- "corrects exposure bias" is Yes if the horizon verdict is LINEAR or NO-REGRET, or if regret at
-  T_max (against the demonstrator) falls by 30 % or more against BC's, with the interval of the fall
-  above 0 and a p-value below 0.025 after Holm's correction over the cells of the world's table. It
-  is No if the verdict is QUADRATIC or SATURATED and there is no such fall. Where BC shows no
-  exposure bias there is nothing to correct, and no learner is asked: BC's score is less than 0.02
-  below its demonstrator's, or its verdict is LINEAR, RECOVERABLE or NO-REGRET. The fall at shorter
-  horizons is shown beside it.
+- "corrects exposure bias" looks at the fall of regret at T_max against BC. It is Yes if the
+  intervals of the fall against BC and of the fall against the clone lie above 0, and either the
+  verdict is LINEAR, RECOVERABLE or NO-REGRET, or the fall against BC is 30 % or more with a p-value
+  below 0.025 after Holm's correction over the cells of the world's table. It is No if the interval
+  of the fall lies below 30 % and the verdict is none of these, and for BC itself if its verdict is
+  QUADRATIC or SATURATED. Where BC shows no exposure bias there is nothing to correct, and no
+  learner is asked: BC is surely less than 0.02 in score below its demonstrator, or its own verdict
+  is one of the three. The fall at shorter horizons is shown beside it.
 - "outperforms its data" looks at x = (J - J_best) / (J_expert - J_random), with J_best the return
-  of the best of 64 rollouts of the demonstrator. It is Yes if the interval of x lies above 0 and
-  the p-value of J <= J_best is below 0.025 after Holm's correction over the cells of the world's
-  table. It is No if the upper end of the interval is at most 0.02.
+  of the best of 64 rollouts of the demonstrator, which are none of the demonstrations. It is Yes if
+  the interval of x lies above 0 and the p-value of J <= J_best is below 0.025 after Holm's
+  correction over the cells of the world's table. It is No if the upper end of the interval is at
+  most 0.02.
 - Everything else is Undetermined.
 
 What a learned reward may see decides much: in `lane_keep` the true reward is the failure flag. So
@@ -44,7 +46,7 @@ from irl_bench.plan.presets import budget_of
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, tables
 from irl_bench.studies import iqm
-from irl_bench.studies.decomposition import split
+from irl_bench.studies.decomposition import CAPPED, FAULTLESS, lost, split
 from irl_bench.studies.demo_efficiency import spread
 from irl_bench.studies.qualities import (
     QUALITIES,
@@ -56,7 +58,7 @@ from irl_bench.studies.qualities import (
     paired,
     qualities_of,
 )
-from irl_bench.studies.significance import holm, is_small
+from irl_bench.studies.significance import SIGNIFICANT, holm, is_small
 from irl_bench.studies.study import Part, Result, Row, Study, narrowed
 
 CLASSES: Mapping[str, str] = {
@@ -96,7 +98,7 @@ FALL = 0.3
 EQUIVALENT = 0.02
 """A difference below this share of the expert's score counts as none."""
 UNBIASED = ("LINEAR", "RECOVERABLE", "NO-REGRET")
-"""Verdicts of BC that show no exposure bias."""
+"""Verdicts that show no exposure bias."""
 NOTHING = "Nothing to correct"
 """The answer where BC shows no exposure bias."""
 
@@ -164,29 +166,45 @@ def _richer(request: Request, env: str, demos: int) -> int:
     return demos + -(-rlhf["labels"] * rlhf["segment"] // steps)
 
 
-def has_exposure_bias(bc: Point) -> bool:
-    """Returns whether a point of BC shows exposure bias: its score is EQUIVALENT or more below its
-    demonstrator's, with the interval of the difference below 0, and its verdict is none of
-    UNBIASED."""
-    middle, _, high = bc["over_mean"]
-    return middle <= -EQUIVALENT and high < 0 and bc["verdict"] not in UNBIASED
+def exposure_bias(bc: Point) -> str:
+    """Returns whether a point of BC shows exposure bias, by how far its score is below its
+    demonstrator's.
+
+    Returns:
+      "Yes" if it is EQUIVALENT or more below, with the interval below 0, and its verdict is none of
+      UNBIASED; NOTHING if the interval is within EQUIVALENT or the verdict is one of UNBIASED; else
+      "Undetermined".
+    """
+    middle, low, high = bc["over_mean"]
+    if bc["verdict"] in UNBIASED or low > -EQUIVALENT:
+        return NOTHING
+    return "Yes" if middle <= -EQUIVALENT and high < 0 else "Undetermined"
 
 
-def corrects(verdict: str, fallen: Sequence[float] | None, adjusted: float | None) -> str:
-    """Applies the rule on exposure bias.
+def corrects(
+    verdict: str,
+    fallen: Sequence[float] | None,
+    adjusted: float | None,
+    over_clone: Sequence[float] | None = None,
+) -> str:
+    """Applies the rule on exposure bias where BC shows it.
 
     Args:
       verdict: the horizon verdict.
       fallen: the fall of regret against BC, as `qualities.fall` returns it; None for BC itself.
       adjusted: the p-value of no fall after Holm's correction; None without a fall.
+      over_clone: the fall against the clone; None for BC and the clone.
 
     Returns:
       "Yes", "No" or "Undetermined".
     """
-    falls = fallen is not None and fallen[0] >= FALL and fallen[1] > 0 and is_small(adjusted)
-    if verdict in ("LINEAR", "NO-REGRET") or falls:
+    if fallen is None:
+        return "No" if verdict in ("QUADRATIC", "SATURATED") else "Undetermined"
+    share, low, high = fallen
+    less = low > 0 and (over_clone is None or over_clone[1] > 0)
+    if less and (verdict in UNBIASED or (share >= FALL and is_small(adjusted))):
         return "Yes"
-    return "No" if verdict in ("QUADRATIC", "SATURATED") else "Undetermined"
+    return "No" if high < FALL and verdict not in UNBIASED else "Undetermined"
 
 
 def outperforms(gain: Sequence[float], adjusted: float) -> str:
@@ -210,7 +228,8 @@ def read(reports: Mapping[str, ReportData]) -> Result:
     points: list[Point] = []
     for name, data in reports.items():
         env, quality, place = name.split("/")
-        points += measured(env, quality, place, data)
+        starts = reports.get(f"{env}/{quality}/compared")
+        points += measured(env, quality, place, data, starts)
     rows: dict[str, list[Row]] = {}
     for env in dict.fromkeys(point["env"] for point in points):
         family = [point for point in points if point["env"] == env]
@@ -219,16 +238,23 @@ def read(reports: Mapping[str, ReportData]) -> Result:
             for point in family
             if point["algo"] in CLASSES and point["place"] in ("compared", SEEN)
         ]
-        biased = {p["quality"] for p in cells if p["algo"] == "bc" and has_exposure_bias(p)}
+        bias = {p["quality"]: exposure_bias(p) for p in cells if p["algo"] == "bc"}
+        biased = [quality for quality, answer in bias.items() if answer == "Yes"]
         fallen = [p for p in cells if p["fall_p"] is not None and p["quality"] in biased]
         for point, adjusted in zip(fallen, holm([p["fall_p"] or 0.0 for p in fallen]), strict=True):
             point["fall_p_holm"] = adjusted
         for point, adjusted in zip(cells, holm([point["p"] for point in cells]), strict=True):
             point["p_holm"] = adjusted
+            answer = bias.get(point["quality"], "Undetermined")
             point["corrects"] = (
-                corrects(point["verdict"], point["fall"], point.get("fall_p_holm"))
-                if point["quality"] in biased
-                else NOTHING
+                corrects(
+                    point["verdict"],
+                    point["fall"],
+                    point.get("fall_p_holm"),
+                    point["fall_clone"],
+                )
+                if answer == "Yes"
+                else answer
             )
             point["outperforms"] = outperforms(point["over_best"], adjusted)
         hidden = [point for point in cells if point["place"] == "compared"]
@@ -236,7 +262,7 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         rows[f"{env}: Yes, No or Undetermined"] = [
             _verdict_row(point, seen.get((point["quality"], point["algo"]))) for point in hidden
         ]
-        rows[f"{env}: what they rest on, IQM over seeds [interval of at least 95 %]"] = [
+        rows[f"{env}: what they rest on, IQM over seeds [interval]"] = [
             _figures_row(p) for p in family
         ]
         rows[f"{env}: fall of regret against BC by horizon"] = _fall_rows(
@@ -245,24 +271,27 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         rows[f"{env}: how much of RLHF's gain over BC is repaired exposure bias"] = decomposition(
             family
         )
-        rows[f"{env}: iterated less one-shot RLHF at equal labels, in scores [95 % interval]"] = (
-            again(family)
+        rows[f"{env}: iterated less one-shot RLHF at equal labels, in scores [interval]"] = again(
+            family
         )
     text = [
         "J: return over T_max steps. All algorithms have the same demonstrations within a quality; "
         "labels and steps stand beside each score. Score: (J - J_random) / (J_expert - J_random). "
         "Above the best (mean): (J - J_best (J_mean)) / (J_expert - J_random), with the best of "
-        f"{ROLLOUTS} rollouts (the mean of all evaluation rollouts) of the demonstrator. "
+        f"{ROLLOUTS} rollouts (the mean of all evaluation rollouts) of the demonstrator, which are "
+        "none of the demonstrations. "
         "Scores and differences of scores: interquartile mean over seeds and its percentile "
         f"bootstrap at {iqm.LEVEL:g}, whose simulated coverage is at least 0.95 at 10 and 20 "
-        "seeds, also where seeds are lost; differences are paired by seed. A seed is lost if its "
+        "seeds, also where seeds are lost (simulated for values and for their paired differences); "
+        "differences are paired by seed. A seed is lost if its "
         f"score is below {iqm.LOST:g} of its demonstrator's. Regret and its fall: mean and "
-        "jackknife-t.",
+        "jackknife-t. Holm's correction runs over the cells of a world, with the flag hidden and "
+        "seen. Accuracy is that on rollouts of the policy with which a reward was last fitted: one-"
+        "shot's clone, iterated's trained policy.",
         "Flag hidden: the learned reward does not see the entries of the observation that show a "
         "failure. Flag seen: it does. The policy sees them either way. The answers are those of "
         "the hidden flag.",
-        "The expert's demonstrations cap every score at that of their demonstrator, so with them "
-        "the whole gain is repaired exposure bias by construction.",
+        *[CAPPED for p in points[:1] if p["env"] in FAULTLESS],
         *_sentences(points),
         *_agreement(points),
     ]
@@ -289,16 +318,9 @@ def _verdict_row(point: Point, seen: Point | None) -> Row:
         "claimed": claimed[1],
         "score, flag hidden": spread(_score(point)),
         "flag seen": spread(_score(seen)) if seen else tables.MISSING,
-        "lost seeds": f"{_lost(point)}" + (f" / {_lost(seen)}" if seen else ""),
+        "lost seeds": f"{lost(point)}" + (f" / {lost(seen)}" if seen else ""),
         "verdict": point["verdict"],
     }
-
-
-def _lost(point: Point) -> int:
-    """Returns how many seeds score less than the share `iqm.LOST` of their demonstrator's score."""
-    each = (np.array(point["returns"]) - point["random"]) / point["unit"]
-    demonstrator = (point["demonstrator"] - point["random"]) / point["unit"]
-    return iqm.lost(each / demonstrator)
 
 
 def _fall_rows(family: Sequence[Point]) -> list[Row]:
@@ -338,7 +360,8 @@ def _sentences(points: Sequence[Point]) -> list[str]:
             fell = (
                 f"its regret at the longest horizon is {100 * (1 - fallen[0]):.0f} % of BC's "
                 f"(fall {spread(fallen)}, p = {p.get('fall_p_holm', float('nan')):.2g} after "
-                "correction)"
+                "correction; against the clone "
+                f"{spread(p['fall_clone']) if p['fall_clone'] else tables.MISSING})"
             )
         lines.append(
             f"{where} corrects exposure bias: {p.get('corrects')}. Its verdict is {p['verdict']}, "
@@ -347,7 +370,8 @@ def _sentences(points: Sequence[Point]) -> list[str]:
         x, low, high = p["over_best"]
         lines.append(
             f"{where} outperforms its data: {p.get('outperforms')}. It is {x:+.3f} "
-            f"[{low:+.3f}, {high:+.3f}] from the best demonstration in units of the expert's score "
+            f"[{low:+.3f}, {high:+.3f}] from its demonstrator's best of {ROLLOUTS} rollouts, in "
+            "units of the expert's score "
             f"(p = {p.get('p_holm', float('nan')):.2g} after correction). "
             f"{_would_change(p, 'outperforms')}"
         )
@@ -369,12 +393,15 @@ def _would_change(point: Point, question: str) -> str:
         return {
             NOTHING: f"A BC that is {EQUIVALENT:g} or more below its demonstrator, with none of "
             f"the verdicts {', '.join(UNBIASED)}, would.",
-            "Yes": f"A fall below {100 * FALL:.0f} % without a verdict LINEAR or NO-REGRET would.",
-            "No": f"A fall of {100 * FALL:.0f} % or more with its interval above 0 would change "
-            "that.",
+            "Yes": "An interval of the fall that reaches 0 would change that, against BC or the "
+            f"clone. So would a fall below {100 * FALL:.0f} % or a p-value of {SIGNIFICANT:g} or "
+            f"more, unless its verdict is one of {', '.join(UNBIASED)}.",
+            "No": f"An upper end of the fall of {100 * FALL:.0f} % or more would change that, or "
+            f"one of the verdicts {', '.join(UNBIASED)}.",
         }.get(str(answer), "More seeds may: neither rule applies yet.")
     return {
-        "Yes": "An interval that reaches 0 would change that.",
+        "Yes": "An interval that reaches 0, or a p-value of "
+        f"{SIGNIFICANT:g} or more, would change that.",
         "No": f"An upper end above {EQUIVALENT:g} would change that.",
     }.get(str(answer), "More seeds may: the interval reaches over both limits.")
 
@@ -393,10 +420,11 @@ def _figures_row(point: Point) -> Row:
         "score": spread(_score(point)),
         "above the best": spread(point["over_best"]),
         "p (Holm)": point.get("p_holm"),
-        "lost seeds": _lost(point),
+        "lost seeds": lost(point),
         "above the mean": spread(point["over_mean"]),
         "regret": spread(point["regret"]),
         "fall against BC": show(point["fall"]),
+        "fall against the clone": show(point["fall_clone"]),
         "slope": point["slope"],
         "h": point["hazard"],
         "ρ": point["recovery"],
@@ -446,30 +474,30 @@ def again(family: Sequence[Point]) -> list[Row]:
 
 
 def _agreement(points: Sequence[Point]) -> list[str]:
-    """Returns a sentence per world, class and question: what was claimed and what was measured."""
+    """Returns a sentence per world, algorithm and question: what is claimed of its class, and what
+    was measured."""
     lines = []
     for env in dict.fromkeys(point["env"] for point in points):
-        for kind, claimed in CLAIMED.items():
+        for algo, kind in CLASSES.items():
             cells = [
                 p
                 for p in points
-                if p["env"] == env and p["place"] == "compared" and CLASSES.get(p["algo"]) == kind
+                if p["env"] == env and p["place"] == "compared" and p["algo"] == algo
             ]
             if not cells:
                 continue
-            for question, claim in zip(("corrects", "outperforms"), claimed, strict=True):
+            for question, claim in zip(("corrects", "outperforms"), CLAIMED[kind], strict=True):
                 counts = {
-                    word: sum(p.get(question) == word for p in cells)
+                    word: [f"{p['quality']} %" for p in cells if p.get(question) == word]
                     for word in ("Yes", "No", "Undetermined", NOTHING)
                 }
-                result = ", ".join(f"{word} in {count}" for word, count in counts.items() if count)
+                result = "; ".join(
+                    f"{word} at {', '.join(where)}" for word, where in counts.items() if where
+                )
                 what = (
                     "corrects exposure bias" if question == "corrects" else "outperforms its data"
                 )
-                lines.append(
-                    f"{env}: {kind} {what}: claimed {claim}; measured {result} of {len(cells)} "
-                    "cells."
-                )
+                lines.append(f"{env}: {algo} ({kind}) {what}: claimed {claim}; measured {result}.")
     return lines
 
 

@@ -65,5 +65,7 @@ def test_the_best_of_more_is_better_by_proxy_and_by_gold():
         kl * 8, np.log(2.0 ** np.arange(5)) - (1 - 0.5 ** np.arange(5)), atol=1e-5
     )
     assert learner.consumes.preference_labels == 200
+    # The pool, and the rollouts once: every round computes the same ones.
+    assert learner.consumes.env_steps == 32 * 32 + 64 * (4 + 16 * 8)
     with pytest.raises(BadInput, match="samples=16"):
         best_of_n.make(Spec(world, 16, 4, 8), best_of_n.Config(**{**SMALL, "samples": 20}))

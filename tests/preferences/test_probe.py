@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from irl_bench.algos import airl, best_of_n, ppo, rlhf
+from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Spec, Task
 from irl_bench.rl import ppo as loop
 from irl_bench.rollouts import starts
@@ -58,6 +59,12 @@ def test_training_is_the_same_with_a_probe_and_without(module):
     # Per rollout of 8 steps, where the training's own is per step.
     ratio = found["probe_kl"][:, 3] / (8 * found["reference_kl"][:, 3])
     assert ((ratio > 0.3) & (ratio < 3)).all()
+
+
+def test_a_probe_needs_a_reference_that_stays_the_same():
+    with pytest.raises(BadInput, match=r"probe=64 .*; nearest: statistics=demonstrations"):
+        made(ppo, statistics="running", **PROBE)
+    made(ppo, statistics="running")
 
 
 def test_gold_and_proxy_are_sums_over_a_rollout():

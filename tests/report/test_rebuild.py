@@ -206,6 +206,14 @@ def test_a_learner_of_earlier_rules_is_named(folder):
     (line,) = reading._other_rules(plan)
     assert line.startswith("made under other rules: rlhf on chain (nominal): its reward saw the ")
     assert "its rewards were not centred" in line
+    # PPO's own reward is as it was; one that was learned is centred today.
+    ppo = {**plan["entries"][1], "algo": "ppo"}
+    for reward, named in (("learned", True), ("true", False)):
+        ppo["settings"] = {**ppo["settings"], "config": {"reward": reward}}
+        lines = reading._other_rules({**plan, "entries": [ppo]})
+        assert ["ppo on chain (nominal): its rewards were not" in line for line in lines] == (
+            [True] if named else []
+        )
     config = {"mask_failure": False, "centre_reward": False}
     plan["entries"][1]["settings"]["config"] |= config  # chosen by the user, so shown elsewhere
     assert not reading._other_rules(plan) and not report.load(folder).other_rules

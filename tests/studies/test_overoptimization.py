@@ -1,14 +1,18 @@
 """Over-optimisation: the fits of known curves, falls that are known and falls that are none, the
 rule and its parts."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from irl_bench.algos import best_of_n, rlhf
-from irl_bench.plan import build
+from irl_bench.algos import best_of_n
+from irl_bench.plan import build, registry
+from irl_bench.rl import ppo
 from irl_bench.storage.files import StoreError
 from irl_bench.studies import iqm, overoptimization
+from irl_bench.studies.significance import holm, is_small
 from tests.studies.test_preference_studies import parsed
 from tests.studies.test_studies import report
 
@@ -106,6 +110,32 @@ def test_curves_without_a_fall_are_rarely_said_to_fall(walks, monkeypatch):
     assert overoptimization.fall_p(own) < 1e-6
 
 
+@pytest.mark.parametrize("walks", [False, True])
+def test_a_table_without_a_fall_rarely_says_yes_of_any_row(walks, monkeypatch):
+    """The page says: in up to 6 % of families of 20 rows."""
+    monkeypatch.setattr(iqm, "RESAMPLES", 500)
+    iqm._rows.cache_clear()
+    rng, tables, rows = np.random.default_rng(2), 300, 20
+    drawn = rng.normal(0, 1.0, (tables * rows, SEEDS, 60))
+    drawn[:, :, 0] = 0.0
+    peak = np.array([overoptimization.peaks(x) for x in (drawn.cumsum(2) if walks else drawn)])
+    fall = peak - (drawn.sum(2) if walks else drawn[:, :, -1])
+    p = stats.ttest_1samp(fall, 0.0, axis=1, alternative="greater").pvalue
+    assert p[0] == pytest.approx(overoptimization.fall_p(fall[0]))
+    said = []
+    for table in range(tables):
+        at = range(table * rows, (table + 1) * rows)
+        said.append(
+            any(
+                overoptimization.over_optimised(peak[i], fall[i], UP, adjusted) == "yes"
+                for i, adjusted in zip(at, holm(p[at]), strict=True)
+                if is_small(adjusted)
+            )
+        )
+    iqm._rows.cache_clear()
+    assert np.mean(said) < 0.08  # 6 % and one and a half deviations of 300 draws
+
+
 def test_the_p_value_is_the_t_tests_one_side():
     fall = np.array([0.1, 0.3, -0.1, 0.4])
     assert overoptimization.fall_p(fall) == pytest.approx(stats.t.sf(1.578, 3), abs=1e-3)
@@ -145,20 +175,21 @@ def test_a_run_without_a_probe_is_named(monkeypatch):
         overoptimization.read({"w/50/4/rlhf": report(rlhf=[0.1, 0.1])})
 
 
-def test_p_is_corrected_over_the_rows_of_a_table(monkeypatch):
+def test_p_is_corrected_over_all_rows_of_a_world(monkeypatch):
+    """Over both tables, so that a run which is in both has one answer."""
     falls = np.random.default_rng(0).normal(1.0, 0.8, SEEDS)
     made = []
 
     def curves(data, algo, name):
         made.append(name)
         flat = np.zeros((SEEDS, 2))
-        gold = flat if "best" in name else np.stack([flat[:, 0], -falls], 1)
+        gold = flat if algo == "best_of_n" else np.stack([flat[:, 0], -falls], 1)
         return {"gold": gold, "proxy": flat + 1.0, "d": flat + 1.0}
 
     monkeypatch.setattr(overoptimization, "curves_of", curves)
     monkeypatch.setattr(overoptimization.training, "metric", lambda *_: None)
     folders = {
-        "rlhf": ("50/4/rlhf", "50/4/flag_seen/rlhf"),
+        "rlhf": ("50/4/rlhf", "50/4/flag_seen/rlhf", "pressure/one_shot"),
         "best_of_n": ("50/4/best_of_n",),
         "airl": ("pressure/source", "pressure/adversarial"),
     }
@@ -167,15 +198,19 @@ def test_p_is_corrected_over_the_rows_of_a_table(monkeypatch):
         for algo, places in folders.items()
         for place in places
     }
+    data["other/50/4/rlhf"] = data["w/50/4/rlhf"]  # another world is another family
     found = overoptimization.read(data)
-    first, pressed = found["tables"].values()
+    first, pressed, other = found["tables"].values()
     p = overoptimization.fall_p(falls)
     assert [row["by"] for row in first] == ["rlhf", "rlhf (flag seen)", "best_of_n"]
-    np.testing.assert_allclose([row["p (Holm)"] for row in first], [3 * p, 3 * p, 1.0])
-    assert p < 0.025 / 3 and [row["over-optimised"] for row in first] == ["yes", "yes", "no"]
-    assert "w/pressure/source" not in made and pressed[0]["p (Holm)"] is None
-    assert pressed[0]["over-optimised"] not in ("yes", "no")
-    assert [p["flag_seen"] for p in found["points"]] == [False, True, False, False]
+    np.testing.assert_allclose([row["p (Holm)"] for row in first], [4 * p, 4 * p, 1.0])
+    assert p < 0.025 / 4 and [row["over-optimised"] for row in first] == ["yes", "yes", "no"]
+    one_shot, adversarial = pressed
+    assert one_shot["p (Holm)"] == first[0]["p (Holm)"] and one_shot["over-optimised"] == "yes"
+    assert "w/pressure/source" not in made and adversarial["p (Holm)"] is None
+    assert adversarial["over-optimised"] not in ("yes", "no")
+    assert other[0]["p (Holm)"] == pytest.approx(p)
+    assert [p["flag_seen"] for p in found["points"]] == [False, True, False, False, False, False]
     overoptimization.draw(found)
 
 
@@ -206,12 +241,31 @@ def test_parts():
         # Where best-of-n begins, and for as long.
         assert (one["probe"], one["probe_warm"]) == (best.begins, best.warm)
         assert one["probe_length"] == best.length
-    pressed = settings["pressure/adversarial"]
-    assert all(pressed[name] == getattr(rlhf.Config(), name) for name in overoptimization.ALIKE)
     _, parts = parsed("--experiment=overoptimization --env=hopper")
     assert not any("flag_seen" in part.name for part in parts)  # a robot marks no failure
     _, parts = parsed("--experiment=overoptimization --best_of_n.length=40")
     assert parts[0].request.settings["rlhf"]["probe_length"] == 40
+
+
+@pytest.mark.parametrize(
+    "flags", ["", " --env=hopper", " --budget=full --rlhf.learning_rate=0.002 --rlhf.epochs=3"]
+)
+def test_the_same_pressure_is_that_of_all_settings_of_training(flags):
+    _, parts = parsed(f"--experiment=overoptimization{flags}")
+    resolved = {}
+    for part in parts:
+        *_, place, name = part.name.split("/")
+        if place == "pressure":
+            (algo,), (env,) = part.request.algo, part.request.env
+            resolved[name] = build.resolved(registry.algorithm(algo), part.request, env)
+    training = [field.name for field in dataclasses.fields(ppo.TrainingConfig)]
+    of = {name: {key: values[key] for key in training} for name, values in resolved.items()}
+    assert list(of) == ["source", "frozen", "adversarial", "one_shot", "iterated"]
+    assert of["frozen"] == of["adversarial"] == of["one_shot"] == of["iterated"]
+    assert of["source"]["discount"] != of["adversarial"]["discount"] or "hopper" in flags
+    assert resolved["adversarial"]["init"] == "bc"
+    assert of["iterated"]["epochs"] == (3 if "epochs" in flags else 4)
+    assert of["iterated"]["learning_rate"] == (2e-3 if "epochs" in flags else 1e-3)
 
 
 def test_parts_of_the_smallest_budget():

@@ -33,37 +33,40 @@ def parsed(line):
 
 
 @pytest.mark.parametrize(
-    ("verdict", "fallen", "p", "expected"),
+    ("verdict", "fallen", "p", "over_clone", "expected"),
     [
-        ("LINEAR", None, None, "Yes"),
-        ("NO-REGRET", [0.0, -0.1, 0.1], 0.5, "Yes"),
-        ("QUADRATIC", [0.4, 0.2, 0.6], 0.01, "Yes"),
-        ("QUADRATIC", [0.4, 0.2, 0.6], 0.03, "No"),  # not after Holm's correction
-        ("QUADRATIC", [0.4, -0.1, 0.9], 0.01, "No"),
-        ("QUADRATIC", [0.2, 0.1, 0.3], 0.01, "No"),  # an interval above 0, but less than 30 %
-        ("SATURATED", None, None, "No"),
-        ("INCONCLUSIVE", [0.31, 0.01, 0.6], 0.01, "Yes"),
-        ("INCONCLUSIVE", [0.2, 0.1, 0.3], 0.01, "Undetermined"),
-        ("NO-WINDOW", None, None, "Undetermined"),
+        ("QUADRATIC", None, None, None, "No"),  # BC itself
+        ("INCONCLUSIVE", None, None, None, "Undetermined"),
+        ("QUADRATIC", [0.4, 0.2, 0.6], 0.01, [0.3, 0.1, 0.5], "Yes"),
+        ("QUADRATIC", [0.4, 0.2, 0.6], 0.01, [0.1, -0.1, 0.3], "Undetermined"),  # the clone's gain
+        ("QUADRATIC", [0.4, 0.2, 0.6], 0.03, None, "Undetermined"),  # not after Holm's correction
+        ("QUADRATIC", [0.4, -0.1, 0.9], 0.01, None, "Undetermined"),
+        ("QUADRATIC", [0.1, 0.0, 0.2], 0.01, None, "No"),  # surely less than 30 %
+        ("QUADRATIC", [-0.5, -0.9, -0.1], 1.0, None, "No"),
+        ("LINEAR", [0.2, 0.1, 0.3], 0.5, None, "Yes"),  # the verdict in place of the size
+        ("NO-REGRET", [0.0, -0.1, 0.1], 0.5, None, "Undetermined"),  # no less regret than BC
+        ("LINEAR", [-0.5, -0.9, -0.1], 1.0, None, "Undetermined"),
+        ("RECOVERABLE", [0.2, 0.1, 0.3], 0.5, [0.2, 0.1, 0.3], "Yes"),
     ],
 )
-def test_rule_on_exposure_bias(verdict, fallen, p, expected):
-    assert seed_table.corrects(verdict, fallen, p) == expected
+def test_rule_on_exposure_bias(verdict, fallen, p, over_clone, expected):
+    assert seed_table.corrects(verdict, fallen, p, over_clone) == expected
 
 
 @pytest.mark.parametrize(
     ("below", "verdict", "expected"),
     [
-        ([-0.07, -0.09, -0.05], "QUADRATIC", True),
-        ([-0.07, -0.09, -0.05], "INCONCLUSIVE", True),
-        ([-0.07, -0.09, -0.05], "LINEAR", False),  # regret that does not compound
-        ([-0.0017, -0.003, -0.001], "INCONCLUSIVE", False),  # as good as its demonstrator
-        ([-0.07, -0.2, 0.01], "QUADRATIC", False),
-        ([float("nan")] * 3, "QUADRATIC", False),
+        ([-0.07, -0.09, -0.05], "QUADRATIC", "Yes"),
+        ([-0.07, -0.09, -0.05], "INCONCLUSIVE", "Yes"),
+        ([-0.07, -0.09, -0.05], "LINEAR", seed_table.NOTHING),  # regret that does not compound
+        ([-0.0017, -0.003, -0.001], "INCONCLUSIVE", seed_table.NOTHING),  # as good as its data
+        ([-0.07, -0.2, 0.01], "QUADRATIC", "Undetermined"),
+        ([-0.01, -0.03, -0.001], "QUADRATIC", "Undetermined"),
+        ([float("nan")] * 3, "QUADRATIC", "Undetermined"),
     ],
 )
 def test_a_clone_without_exposure_bias_leaves_nothing_to_correct(below, verdict, expected):
-    assert seed_table.has_exposure_bias({"over_mean": below, "verdict": verdict}) is expected
+    assert seed_table.exposure_bias({"over_mean": below, "verdict": verdict}) == expected
 
 
 @pytest.mark.parametrize(
@@ -197,18 +200,19 @@ def test_the_table_reads_levels_against_the_demonstrator(monkeypatch):
         )
     )
     assert row["gain over BC"].startswith(spread([0.4 / 0.9, None, None])[:4])
-    assert row["share repaired"].startswith("0.475 [")  # 0.19 / 0.4
+    assert row["GAIL's share"].startswith("0.475 [")  # 0.19 / 0.4
+    assert row["DAgger's share"].startswith("0.4") and row["over the clone"] == "–"
     noisy = dict(
         half, returns=[x + 9 * (-1) ** i for i, x in enumerate(points["50", "bc"]["returns"])]
     )
     assert (
         decomposition.split(noisy, {p["algo"]: p for p in points.values() if p["quality"] == "50"})[
-            "share repaired"
+            "GAIL's share"
         ]
         == "–"
     )
     assert any(
-        "RLHF outperforms its data: claimed Yes; measured Yes in 1, No in 1 of 2" in line
+        "rlhf (RLHF) outperforms its data: claimed Yes; measured Yes at 50 %; No at 100 %." in line
         for line in read["text"]
     )
     twice = [
@@ -232,7 +236,9 @@ def test_the_decomposition_sets_rlhf_beside_what_repairs_exposure_bias(monkeypat
     jitter = np.linspace(-0.01, 0.01, 6)
     levels = {"expert": [0.3] * 6, "untrained": [0.9] * 6}
     found = {
-        "w/50/others": report(bc=0.5 + jitter, gail=0.4 + jitter, dagger=0.35 - jitter, **levels),
+        "w/50/others": report(
+            bc=0.5 + jitter, clone=0.48 + jitter, gail=0.4 + jitter, dagger=0.35 - jitter, **levels
+        ),
         "w/50/30": report(rlhf=0.45 + jitter, **levels),
         "w/50/1000": report(rlhf=0.1 + jitter, **levels),
     }
@@ -245,16 +251,22 @@ def test_the_decomposition_sets_rlhf_beside_what_repairs_exposure_bias(monkeypat
     gains, scores = read["tables"].values()
     few, many = gains
     # 0.15 / 0.05 and 0.15 / 0.4: the flag that GAIL saw does not count.
-    assert few["share repaired"].startswith("3 [") and many["share repaired"].startswith("0.375 [")
+    assert few["DAgger's share"].startswith("3 [") and many["DAgger's share"].startswith("0.375 [")
+    assert few["GAIL's share"].startswith("2 [")
     assert many["gain over BC"].startswith("0.444")
+    assert many["over the clone"].startswith("0.422")
     assert many["above the mean demonstrator"].startswith("0.222")
     assert many["score, flag hidden"].startswith("0.889 [") and few["flag seen"] == "–"
     assert many["flag seen"].startswith("0.989 [")
     of = {(row["algorithm"], row["labels"]): row for row in scores}
-    assert list(of) == [("bc", 0), ("gail", 0), ("dagger", 0), ("rlhf", 30), ("rlhf", 1000)]
+    assert list(of) == [
+        ("bc", 0), ("clone", 0), ("gail", 0), ("dagger", 0), ("rlhf", 30), ("rlhf", 1000)
+    ]  # fmt: skip
     gail = of["gail", 0]
     assert gail["score, flag hidden"].startswith("0.556 [")  # (0.9 - 0.4) / 0.9
-    assert gail["flag seen"].startswith("0.778 [") and gail["lost seeds"] == "0 / 1"
+    assert (
+        gail["flag seen"].startswith("0.778 [") and gail["lost seeds"] == "0 / 1"
+    )  # below half of the demonstrator's 0.7 / 0.9
     assert gail["worst seed"] == pytest.approx(0.49 / 0.9) and of["bc", 0]["flag seen"] == "–"
     assert len(decomposition.draw(read).axes) == 2
     command, parts = parsed("--experiment=decomposition --gail.rounds=30")
@@ -309,7 +321,7 @@ def test_label_efficiency_compares_queries_and_teachers_with_the_base_seed_by_se
     middle = stats.trim_mean(0.1 - noise, 0.25)
     assert good["less uniform"].startswith(f"{middle:.3g} [") and good["answer"] == "better"
     power = stats.nct.sf(
-        stats.t.ppf(0.975, 19), 19, good["detectable"] * np.sqrt(20) / noise.std(ddof=1)
+        stats.t.ppf(1 - 0.025 / 3, 19), 19, good["detectable"] * np.sqrt(20) / noise.std(ddof=1)
     )
     assert power == pytest.approx(0.8, abs=1e-6)
     assert same["answer"] == "no difference above 0.05" and same["seeds"] == 19

@@ -1,0 +1,51 @@
+"""Correlations over seeds, of which some have none."""
+
+import numpy as np
+
+from irl_bench.studies import extrapolation, iqm, qualities
+from irl_bench.studies.demo_efficiency import spread
+from tests.studies.test_studies import report
+
+SEEDS = 8
+
+
+def test_a_seed_without_a_correlation_is_left_out():
+    values = np.random.default_rng(0).uniform(0.2, 0.9, 12)
+    holes = values.copy()
+    holes[[2, 7]] = np.nan
+    assert extrapolation.correlated(values) == iqm.interval(values)
+    assert extrapolation.correlated(holes) == iqm.interval(np.delete(values, [2, 7]))
+    assert np.isnan(extrapolation.correlated(np.full(5, np.nan))).all()
+
+
+def test_seeds_without_a_correlation_are_counted(monkeypatch):
+    """The rollouts of two seeds are all worse than the best demonstration, and the reward of a
+    third says nothing."""
+    monkeypatch.setattr(
+        qualities, "shown", lambda env, quality, *_: (8.0, 5.0 if quality == "50" else 8.0)
+    )
+    rng = np.random.default_rng(0)
+    true = np.tile(np.linspace(0, 8, 60), (SEEDS, 1))
+    true[:2] /= 2
+    learned = true + rng.normal(0, 0.3, true.shape)
+    learned[2] = 1.0
+    known = {
+        "judged_true": (np.arange(60), true),
+        "judged_learned": (np.arange(60), learned),
+    }
+    monkeypatch.setattr(extrapolation.training, "metric", lambda data, curve, name: known.get(name))
+    common = {"expert": [0.5] * SEEDS, "untrained": [0.9] * SEEDS}
+    learnt = report(trex=0.5 + np.linspace(-0.01, 0.01, SEEDS), **common)
+    data = {"w/learn": learnt, "w/learn_flag_seen": learnt}
+    data["w/trex-75"] = report(judged=[0.0] * SEEDS, **common)
+    read = extrapolation.read(data)
+    (hidden, seen) = next(iter(read["tables"].values()))
+    pairs = zip(true, learned, strict=True)
+    above = np.array([extrapolation.ranking(*pair, 5.0) for pair in pairs])
+    assert np.isnan(above[:3]).all() and not np.isnan(above[3:]).any()
+    column = "Spearman, better than any demonstration"
+    assert hidden[column] == spread(iqm.interval(above[3:])) and "[" in hidden[column]
+    assert hidden["lowest seed"] == above[3:].min() and hidden["seeds without"] == "3 / 1"
+    assert seen[column] == spread((np.nan,) * 3) and seen["seeds without"] not in ("0 / 0", "3 / 1")
+    assert any("Rows `(flag seen)` have no Spearman" in line for line in read["text"])
+    assert iqm.TEXT in " ".join(read["text"])
