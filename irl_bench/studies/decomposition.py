@@ -72,7 +72,7 @@ SEEN = "flag_seen"
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     """Returns a sweep of `OTHERS` and one of RLHF per number of labels, in each world and at each
     quality of the demonstrator. The learners of a reward among them run again with the failure flag
-    seen."""
+    seen, but at the budget `smoke`."""
     (count,) = demos
     sweeps = []
     for env in request.env:
@@ -96,7 +96,8 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
             for place, algos, labels in runs:
                 learners = tuple(algo for algo in algos if learns_reward(algo))
                 for suffix, names in (("", algos), (f"_{SEEN}", learners)):
-                    if suffix and not (names and registry.world(env).world.failure_flags):
+                    flags = registry.world(env).world.failure_flags
+                    if suffix and not (names and flags and request.budget != "smoke"):
                         continue
                     settings = flag_seen(chosen, names) if suffix else dict(chosen.settings)
                     if labels is not None:

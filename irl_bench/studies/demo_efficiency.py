@@ -75,7 +75,7 @@ class EfficiencyResult(Result):
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     """Returns, for each number of demonstrations, a sweep of all algorithms and worlds, and one of
     the learners of a reward with the failure flag seen, in the worlds that have one. The budget
-    `smoke` runs the first learner of a reward alone."""
+    `smoke` runs the first learner of a reward alone, with the flag hidden."""
     learners = tuple(algo for algo in request.algo if learns_reward(algo))
     if request.budget == "smoke":
         rest, learners = learners[1:], learners[:1]
@@ -86,7 +86,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     for count in sorted(demos):
         name = f"demos-{count}"
         sweeps.append(_part(request, name, out, demos=count))
-        if learners and flagged:
+        if learners and flagged and request.budget != "smoke":
             seen = {"algo": learners, "env": flagged, "settings": flag_seen(request, learners)}
             sweeps.append(_part(request, f"{SEEN}/{name}", out, demos=count, **seen))
     return sweeps
