@@ -24,7 +24,7 @@ from irl_bench.report import ReportData, series, tables, training
 from irl_bench.studies import iqm
 from irl_bench.studies.demo_efficiency import spread
 from irl_bench.studies.qualities import measured, option_of
-from irl_bench.studies.study import FLAG_HIDDEN, Part, Result, Row, Study, narrowed
+from irl_bench.studies.study import FLAG_HIDDEN, UNMASKED, Part, Result, Row, Study, narrowed
 
 QUALITY = "50"
 """Quality of the demonstrator that the learners imitate."""
@@ -82,7 +82,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
 
         sweeps.append(part("learn", learners, QUALITY))
         if registry.world(env).world.failure_flags:
-            sweeps.append(part(SEEN, ranked, QUALITY, changes={"mask_failure": False}))
+            sweeps.append(part(SEEN, ranked, QUALITY, changes=UNMASKED))
         values = request.settings.get(env, {})
         available = [
             quality

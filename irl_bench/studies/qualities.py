@@ -73,7 +73,8 @@ class Point(_Returns):
     fall_p: float | None
     """One-sided p of BC's regret at T_max being no larger, seed by seed."""
     fall_clone: list[float] | None
-    """Fall of regret at T_max against the clone that learners of a reward begin with."""
+    """Fall of regret at T_max against the clone that learners of a reward begin with: NaN if the
+    clone has no regret, None without a clone."""
     falls: list[list[float]]
     """[T, fall at T] at a few horizons T up to T_max."""
     accuracy: float | None
@@ -188,7 +189,7 @@ def measured(
         fall_clone = None
         if clone is not None and algo not in ("bc", "clone"):
             in_curve, in_clone = same_seeds(curve, clone)
-            fall_clone = fall(regret[in_curve], clone.regret(last)[in_clone, 0])
+            fall_clone = fall(regret[in_curve], clone.regret(last)[in_clone, 0]) or [np.nan] * 3
         if bc is not None and curve is not bc:
             in_curve, in_bc = same_seeds(curve, bc)
             fallen = fall(regret[in_curve], bc.regret(last)[in_bc, 0])

@@ -59,7 +59,15 @@ from irl_bench.studies.qualities import (
     qualities_of,
 )
 from irl_bench.studies.significance import SIGNIFICANT, holm, is_small
-from irl_bench.studies.study import Part, Result, Row, Study, narrowed
+from irl_bench.studies.study import (
+    UNMASKED,
+    Part,
+    Result,
+    Row,
+    Study,
+    learns_reward,
+    narrowed,
+)
 
 CLASSES: Mapping[str, str] = {
     "bc": "SFT",
@@ -79,10 +87,8 @@ CLAIMED: Mapping[str, tuple[str, str]] = {
 """Class -> (corrects exposure bias, outperforms its data), as claimed."""
 COMPARED = (*CLASSES, "dagger")
 """The algorithms that are compared at equal demonstrations."""
-LEARN_REWARDS = ("gail", "gailfo", "airl", "rlhf", "rlhf_iterated")
-"""Those that learn a reward, which are also run with the failure flag in sight."""
 SEEN = "flag_seen"
-"""The folder of these runs."""
+"""The folder of the learners whose rewards see the failure flag."""
 CONTROLS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "true_reward": ("rlhf", {"control": "true_reward"}),
     "constant_reward": ("rlhf", {"control": "constant_reward"}),
@@ -146,10 +152,9 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
             qualities, controlled = (QUALITY_OF[only],), (QUALITY_OF[only],) if controlled else ()
         for quality in qualities:
             sweeps.append(part("compared", algos, quality, {}))
-            seen = [algo for algo in algos if algo in LEARN_REWARDS]
             if registry.world(env).world.failure_flags:
-                open_eyed = {algo: {"mask_failure": False} for algo in seen}
-                sweeps.append(part(SEEN, seen, quality, open_eyed))
+                seen = [algo for algo in algos if learns_reward(algo)]
+                sweeps.append(part(SEEN, seen, quality, dict.fromkeys(seen, UNMASKED)))
         for quality in (quality for quality in controlled if quality in qualities):
             for name, (algo, values) in CONTROLS.items():
                 sweeps.append(part(name, (algo,), quality, {algo: values}))
@@ -193,7 +198,8 @@ def corrects(
       verdict: the horizon verdict.
       fallen: the fall of regret against BC, as `qualities.fall` returns it; None for BC itself.
       adjusted: the p-value of no fall after Holm's correction; None without a fall.
-      over_clone: the fall against the clone; None for BC and the clone.
+      over_clone: the fall against the clone, NaN where the clone has no regret; None for BC and
+        the clone.
 
     Returns:
       "Yes", "No" or "Undetermined".

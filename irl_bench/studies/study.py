@@ -360,6 +360,10 @@ def aside(counts: Iterable[float], index: int, lines: int) -> np.ndarray:
     return np.array(list(counts), float) * 1.06 ** (index - (lines - 1) / 2)
 
 
+UNMASKED: Mapping[str, Any] = {"mask_failure": False}
+"""Settings of a learner whose reward sees the failure flag."""
+
+
 def learns_reward(algo: str) -> bool:
     """Returns whether an algorithm learns a reward from which failure flags can be hidden."""
     return "mask_failure" in registry.algorithm(algo).settings
@@ -370,5 +374,5 @@ def flag_seen(request: Request, algos: Sequence[str]) -> dict[str, Any]:
     names = [registry.algorithm(algo).name for algo in algos]
     return {
         **request.settings,
-        **{name: {**request.settings.get(name, {}), "mask_failure": False} for name in names},
+        **{name: {**request.settings.get(name, {}), **UNMASKED} for name in names},
     }

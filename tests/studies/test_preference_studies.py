@@ -39,6 +39,7 @@ def parsed(line):
         ("INCONCLUSIVE", None, None, None, "Undetermined"),
         ("QUADRATIC", [0.4, 0.2, 0.6], 0.01, [0.3, 0.1, 0.5], "Yes"),
         ("QUADRATIC", [0.4, 0.2, 0.6], 0.01, [0.1, -0.1, 0.3], "Undetermined"),  # the clone's gain
+        ("QUADRATIC", [0.4, 0.2, 0.6], 0.01, [float("nan")] * 3, "Undetermined"),  # all of it
         ("QUADRATIC", [0.4, 0.2, 0.6], 0.03, None, "Undetermined"),  # not after Holm's correction
         ("QUADRATIC", [0.4, -0.1, 0.9], 0.01, None, "Undetermined"),
         ("QUADRATIC", [0.1, 0.0, 0.2], 0.01, None, "No"),  # surely less than 30 %
@@ -123,7 +124,7 @@ def test_parts_hold_every_quality_and_control():
         changed = {**half.settings.get(algo, {}), "control": control.removesuffix("_gail")}
         assert request.algo == (algo,) and request.settings[algo] == changed
     seen = named["lane_keep/50/flag_seen"]
-    assert seen.algo == seed_table.LEARN_REWARDS
+    assert seen.algo == ("gail", "gailfo", "airl", "rlhf", "rlhf_iterated")
     assert all(seen.settings[algo]["mask_failure"] is False for algo in seen.algo)
     assert seen.settings["rlhf"]["labels"] == 500
     assert named["lane_keep/50/shuffled_labels"].settings["rlhf"] == {
