@@ -98,6 +98,7 @@ class World(Env):
       chosen: the options in use.
       source: {file name: SHA-256} of the files that determine the world's numbers, such as a
         demonstrator's weights.
+      burn_in: steps that the expert acts before an episode begins (`start`); 0: none.
       failure_flags: indices of the observation's entries that show a failure directly;
         demonstrations hold them constant. The discriminators of GAIL and AIRL do not see them by
         default, because they would learn nothing but the flag.
@@ -110,6 +111,7 @@ class World(Env):
     n_actions: int | None = None
     recovery_steps: int | None = None
     latency: int = 1
+    burn_in: int = 0
     failure_flags: tuple[int, ...] = ()
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     chosen: Mapping[str, str] = {}
@@ -135,6 +137,34 @@ class World(Env):
         bound = copy.copy(self)
         bound.dials = dials
         return bound
+
+    def after(self, burn_in: int) -> World:
+        """Returns a copy of this world whose episodes begin after `burn_in` steps of its expert."""
+        later = copy.copy(self)
+        later.burn_in = burn_in
+        return later
+
+    def start(self, rng: jax.Array) -> State:
+        """Returns the state at t = 0 of an episode: that of `reset`, or where the expert is after
+        `burn_in` steps.
+
+        A robot starts at rest and then runs, so its hazard depends on t. After a burn-in it does
+        not. An episode whose expert has failed by then begins at `reset` instead.
+
+        Args:
+          rng: uint32[2], consumed.
+        """
+        if not self.burn_in:
+            return self.reset(rng)
+        reset_key, key = jax.random.split(rng)
+        fresh = self.reset(reset_key)
+
+        def step(t: jax.Array, state: State) -> State:
+            return self.step(state, self.expert(state, jax.random.fold_in(key, t)))
+
+        later = jax.lax.fori_loop(0, self.burn_in, step, fresh)
+        failed = ~(later.metrics["cost"] == 0.0)  # NaN has failed too
+        return jax.tree.map(lambda a, b: jnp.where(failed, a, b), fresh, later)
 
     def dials_for(self, mode: str) -> Any:
         """Returns the dials of a mode as float32 scalars, to be passed to a jitted function.

@@ -7,9 +7,14 @@ an evaluation never does.
 
 Cost per step, in {0, 1}:
 
-* robots for which Brax defines "healthy": 1 while unhealthy;
-* halfcheetah: 1 while its speed, averaged over half a second, is below half of `pace`;
+* robots that can fall: 1 from the first step that Brax calls unhealthy until the robot has stood
+  for STANDING_STEPS steps in a row. A fallen robot bounces through Brax's healthy range now and
+  then, which is no recovery;
+* halfcheetah: 1 once its speed, averaged over half a second, is below SLOW of `pace`, until it is
+  above BRISK;
 * reacher and pusher: 1 while the tip or the object is further than `reach` from its goal.
+
+The mode `recoverable` stands a failed robot up where it lies, in the pose of its start.
 
 Demonstrators are networks, at most one per robot, backend and quality. `launch/expert.py` trains
 them, and `envs/demonstrators` holds them.
@@ -22,6 +27,7 @@ import dataclasses
 import functools
 import math
 import warnings
+from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
 import jax
@@ -38,6 +44,10 @@ BACKENDS = ("spring", "positional", "generalized", "mjx")
 in JAX (MJX)."""
 PACE_TIME = 0.5
 """Time constant over which a speed is averaged [s]."""
+SLOW, BRISK = 0.5, 0.6
+"""Shares of `pace`: a running robot fails below SLOW and has recovered above BRISK."""
+STANDING_STEPS = 25
+"""Steps in a row that a fallen robot has to stand before it counts as upright again."""
 
 
 @struct.dataclass
@@ -69,6 +79,21 @@ class Dials:
     noise: float = dial(
         0.0, "standard deviation of Gaussian noise added to each executed action", low=0, high=1
     )
+    reacquisition: float = dial(
+        0.0,
+        "probability per failed step of being stood up in the pose of the start",
+        unit="1/step",
+        low=0,
+        high=1,
+    )
+    push_rate: float = dial(
+        0.0,
+        "probability per step of a push in a random horizontal direction",
+        unit="1/step",
+        low=0,
+        high=1,
+    )
+    push: float = dial(0.5, "speed that a push adds to the whole robot", unit="m/s", low=0, high=20)
 
 
 @functools.cache
@@ -101,6 +126,10 @@ class Robot(demonstrators.Demonstrated):
     """
 
     options: ClassVar = {"backend": ("auto", *BACKENDS), "demonstrator": demonstrators.QUALITIES}
+    modes: Mapping[str, Mapping[str, float]] = {
+        "nominal": {},
+        "recoverable": {"reacquisition": 0.25},
+    }
     horizon = 1000
     latency = 30  # steps from random actions to a fall, by `launch/expert.py --latency`
     brax_name: ClassVar[str]
@@ -110,6 +139,12 @@ class Robot(demonstrators.Demonstrated):
     pace: ClassVar[float] = 0.0
     """Speed at which the graded cost of a running robot is 0 [m/s], about its expert's; 0 for a
     robot that does not run."""
+    standing: ClassVar[float] = -math.inf
+    """Lowest height of the torso at which a fallen robot counts as standing [m]: its expert is
+    higher in 999 of 1,000 steps."""
+    directions: ClassVar[int] = 0
+    """Number of horizontal directions in which a push moves the robot: the first entries of qd. 0:
+    it is fixed to the ground, and pushes do nothing."""
 
     def __init__(self, backend: str = "auto", demonstrator: str = "expert"):
         if backend == "auto":
@@ -147,64 +182,158 @@ class Robot(demonstrators.Demonstrated):
         start_key, fallen_key, pose_key, key = jax.random.split(rng, 4)
         robot = self._dialled()
         fallen = jax.random.uniform(fallen_key) < self.dials.fallen_start
-        pose = jnp.where(fallen, self._fallen_pose(robot.sys.init_q, pose_key), robot.sys.init_q)
-        robot.sys = robot.sys.tree_replace({"init_q": pose})
-        start = robot.reset(start_key)
-        zero = jnp.zeros(())
-        info = {"key": key, "pace": jnp.float32(self.pace)}
-        return State(
-            start.pipeline_state, start.obs, zero, zero, {"cost": zero, "graded_cost": zero}, info
+        standing_pose = robot.sys.init_q
+        poses = jnp.stack([standing_pose, self._fallen_pose(standing_pose, pose_key)])
+
+        def begin(pose: jax.Array) -> tuple[Any, jax.Array]:
+            posed = copy.copy(robot)
+            posed.sys = robot.sys.tree_replace({"init_q": pose})
+            start = posed.reset(start_key)
+            return start.pipeline_state, start.obs
+
+        both = jax.vmap(begin)(poses)
+        upright, lying = (jax.tree.map(lambda x, i=i: x[i], both) for i in (0, 1))
+        physics, observation = jax.tree.map(
+            lambda down, up: jnp.where(fallen, down, up), lying, upright
         )
+        zero = jnp.zeros(())
+        info = {
+            "key": key,
+            "pace": jnp.float32(self.pace),
+            "fallen": zero,
+            "standing": zero,
+            "start": upright,
+            "place": jnp.zeros(2),
+        }
+        return State(physics, observation, zero, zero, {"cost": zero, "graded_cost": zero}, info)
 
     def step(self, state: State, action: jax.Array) -> State:
         """Returns the next state; the action is float32[A], clipped to [-1, 1]."""
         key, noise_key = jax.random.split(state.info["key"])
-        robot = self._dialled()
+        push_key, chance_key = jax.random.split(jax.random.fold_in(noise_key, 1))
+        robot, info = self._dialled(), state.info
         noise = self.dials.noise * jax.random.normal(noise_key, (self.action_size,))
         executed = jnp.clip(jnp.clip(action, -1.0, 1.0) + noise, -1.0, 1.0)
-        after = robot.step(dataclasses.replace(state, metrics={}, info={}), executed)
-        fell = (
-            1.0 - after.metrics[self.upright]
-            if self.upright
-            else jnp.asarray(after.done, jnp.float32)
+        before = dataclasses.replace(
+            state,
+            pipeline_state=self._pushed(state.pipeline_state, push_key),
+            metrics={},
+            info={},
         )
-        fell = jnp.where(fell > 0.0, 1.0, 0.0)
+        after = robot.step(before, executed)
+        unhealthy = self._unhealthy(after)
+        stands = (unhealthy == 0.0) & (self._height(after) >= self.standing)
+        standing = jnp.where(stands, info["standing"] + 1.0, 0.0)
+        lies_on = (info["fallen"] > 0.0) & (standing < STANDING_STEPS)
+        fallen = jnp.where((unhealthy > 0.0) | lies_on, 1.0, 0.0)
         share = jnp.exp(-robot.dt / PACE_TIME)
-        pace = share * state.info["pace"] + (1.0 - share) * after.metrics.get("x_velocity", 0.0)
-        cost, graded = self._costs(after, fell, pace)
+        pace = share * info["pace"] + (1.0 - share) * after.metrics.get("x_velocity", 0.0)
+        failed = self._failed(after, fallen, pace, state.metrics["cost"])
+        graded = self._graded_cost(after, failed, pace)
+        reward = jnp.asarray(self._reward(after, self._brax_unhealthy(after)), jnp.float32)
         sound = soundness(after.obs, action)
+
+        # A robot that is stood up begins anew in the pose of its start, at rest. `place` remembers
+        # where that is, because the physics goes on at the origin.
+        helped = (failed > 0.0) & (jax.random.uniform(chance_key) < self.dials.reacquisition)
+        here, there = self._position(after.pipeline_state), self._position(info["start"][0])
+        physics, observation = jax.tree.map(
+            lambda start, now: jnp.where(helped, start, now),
+            info["start"],
+            (after.pipeline_state, after.obs),
+        )
+        up = jnp.where(helped, 0.0, 1.0)
         return State(
-            after.pipeline_state,
-            after.obs,
-            jnp.asarray(self._reward(after, fell), jnp.float32) + sound,
-            fell,
-            {"cost": cost + sound, "graded_cost": graded + sound},
-            {"key": key, "pace": pace},
+            physics,
+            observation,
+            reward + sound,
+            fallen * up,
+            {"cost": failed * up + sound, "graded_cost": graded * up + sound},
+            {
+                "key": key,
+                "pace": jnp.where(helped, self.pace, pace),
+                "fallen": fallen * up,
+                "standing": standing,
+                "start": info["start"],
+                "place": info["place"] + jnp.where(helped, here - there, 0.0),
+            },
         )
 
     def picture(self, state: State) -> dict[str, jax.Array]:
         """Returns {"bodies", "parents"}, the robot's parts from the side, as `World.picture`."""
         places = cast(Any, state.pipeline_state).x.pos
+        places = places.at[:, :2].add(state.info["place"])
         parents = np.asarray(self._robot.sys.link_parents, np.int32)
         return {"bodies": places[:, jnp.array([0, 2])], "parents": jnp.asarray(parents)}
 
-    def _reward(self, after: State, fell: jax.Array) -> jax.Array:
+    def _position(self, physics: Any) -> jax.Array:
+        """Returns where the first part of the robot is on the ground, float32[2] [m]."""
+        return physics.x.pos[0, :2]
+
+    def _height(self, after: State) -> jax.Array:
+        """Returns the height of the torso [m]."""
+        return cast(Any, after.pipeline_state).x.pos[0, 2]
+
+    def _brax_unhealthy(self, after: State) -> jax.Array:
+        """Returns 1 in a state that Brax calls unhealthy, or in which it would end the episode,
+        else 0."""
+        unhealthy = 1.0 - after.metrics[self.upright] if self.upright else after.done
+        return jnp.where(unhealthy > 0.0, 1.0, 0.0)
+
+    def _unhealthy(self, after: State) -> jax.Array:
+        """Returns 1 in a state that makes the robot fallen, else 0."""
+        return self._brax_unhealthy(after)
+
+    def _pushed(self, physics: Any, key: jax.Array) -> Any:
+        """Returns the physics after a push, which comes with probability `push_rate`; `key` is
+        consumed."""
+        if not self.directions:
+            return physics
+        chance, angle = jax.random.uniform(key, (2,))
+        # In a plane there are two directions, forward and backward.
+        turn = jnp.where(angle < 0.5, 0.0, jnp.pi) if self.directions == 1 else angle * 2 * jnp.pi
+        speed = jnp.where(chance < self.dials.push_rate, self.dials.push, 0.0)
+        push = speed * jnp.stack([jnp.cos(turn), jnp.sin(turn)])[: self.directions]
+        n = self.directions
+        changes = {"qd": physics.qd.at[:n].add(push)}
+        if self.backend == "mjx":
+            changes["qvel"] = physics.qvel.at[:n].add(push)
+        elif self.backend != "generalized":
+            # These backends keep the speed of every part.
+            changes["xd"] = physics.xd.replace(vel=physics.xd.vel.at[:, :n].add(push))
+            changes["xd_i"] = physics.xd_i.replace(vel=physics.xd_i.vel.at[:, :n].add(push))
+            changes["jd"] = physics.jd.replace(vel=physics.jd.vel.at[0, :n].add(push))
+        return physics.replace(**changes)
+
+    def _reward(self, after: State, unhealthy: jax.Array) -> jax.Array:
         """Returns the reward of the state reached."""
-        del fell
+        del unhealthy
         return after.reward
 
-    def _costs(self, after: State, fell: jax.Array, pace: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns cost and graded cost of the state reached.
+    def _failed(
+        self, after: State, fallen: jax.Array, pace: jax.Array, before: jax.Array
+    ) -> jax.Array:
+        """Returns the cost of the state reached, 0 or 1.
 
         Args:
           after: Brax's state.
-          fell: float32[], 1 in a fallen state, else 0.
+          fallen: float32[], 1 from a fall until the robot stands again, else 0.
+          pace: float32[], speed averaged over PACE_TIME [m/s].
+          before: float32[], the cost of the state before.
+        """
+        del after, pace, before
+        return fallen
+
+    def _graded_cost(self, after: State, failed: jax.Array, pace: jax.Array) -> jax.Array:
+        """Returns the graded cost of the state reached, in [0, 1].
+
+        Args:
+          after: Brax's state.
+          failed: float32[], its cost.
           pace: float32[], speed averaged over PACE_TIME [m/s].
         """
         del pace
-        return fell, 1.0 - (1.0 - fell) * jnp.clip(
-            after.metrics["x_velocity"] / self.pace, 0.0, 1.0
-        )
+        return 1.0 - (1.0 - failed) * jnp.clip(after.metrics["x_velocity"] / self.pace, 0.0, 1.0)
 
     def _fallen_pose(self, q: jax.Array, key: jax.Array) -> jax.Array:
         """Returns the initial pose q turned over; `key` is consumed."""
@@ -259,6 +388,8 @@ class Robot(demonstrators.Demonstrated):
 class Planar(Robot):
     """A robot in a plane: q begins with x, z and the torso's angle."""
 
+    directions = 1
+
     turn: ClassVar[float] = math.pi / 2
     """Angle by which a robot that starts fallen is turned, to either side [rad]."""
     drop: ClassVar[float]
@@ -272,6 +403,8 @@ class Planar(Robot):
 
 class Free(Robot):
     """A robot whose torso moves freely: q begins with its position and a unit quaternion."""
+
+    directions = 2
 
     drop: ClassVar[float]
     """Change of its height when it starts on its side or back [m]."""
@@ -301,6 +434,7 @@ class Hopper(Planar):
     latency = 16
     upright = "reward_healthy"
     pace = 2.0
+    standing = 1.1
     drop = -0.9
 
 
@@ -311,6 +445,7 @@ class Walker2d(Planar):
     latency = 128
     upright = "reward_healthy"
     pace = 2.0
+    standing = 1.0
     drop = -0.9
 
 
@@ -322,11 +457,18 @@ class HalfCheetah(Planar):
     turn = math.pi
     drop = 0.2
 
-    def _costs(self, after: State, fell: jax.Array, pace: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns 1 below half of `pace`, and the share by which it falls short of `pace`."""
-        del after, fell
-        slow = jnp.where(pace < 0.5 * self.pace, 1.0, 0.0)
-        return slow, 1.0 - jnp.clip(pace / self.pace, 0.0, 1.0)
+    def _failed(
+        self, after: State, fallen: jax.Array, pace: jax.Array, before: jax.Array
+    ) -> jax.Array:
+        """Returns 1 once the robot is slow, until it is brisk again."""
+        del after, fallen
+        least = jnp.where(before > 0.0, BRISK, SLOW)
+        return jnp.where(pace < least * self.pace, 1.0, 0.0)
+
+    def _graded_cost(self, after: State, failed: jax.Array, pace: jax.Array) -> jax.Array:
+        """Returns the share by which the averaged speed falls short of `pace`."""
+        del after, failed
+        return 1.0 - jnp.clip(pace / self.pace, 0.0, 1.0)
 
 
 class Ant(Free):
@@ -336,13 +478,14 @@ class Ant(Free):
     name = brax_name = "ant"
     upright = "reward_survive"
     pace = 5.0
+    standing = 0.47
     drop = 0.0
 
-    def _costs(self, after: State, fell: jax.Array, pace: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns the costs of a running robot, with a robot on its back counted as fallen."""
+    def _unhealthy(self, after: State) -> jax.Array:
+        """Returns 1 in a state that Brax calls unhealthy or in which the robot lies on its back."""
         torso = cast(Any, after.pipeline_state).x.rot[0]
         up = brax_math.rotate(jnp.array([0.0, 0.0, 1.0]), torso)[2]
-        return super()._costs(after, jnp.where(up < 0.0, 1.0, fell), pace)
+        return jnp.where(up < 0.0, 1.0, super()._unhealthy(after))
 
 
 class Humanoid(Free):
@@ -351,6 +494,7 @@ class Humanoid(Free):
     name = brax_name = "humanoid"
     upright = "reward_alive"
     pace = 3.0
+    standing = 1.0
     drop = -0.9
 
 
@@ -358,16 +502,17 @@ class InvertedPendulum(Robot):
     """A pole on a cart, which has to be kept upright."""
 
     name = brax_name = "inverted_pendulum"
+    directions = 1
 
-    def _reward(self, after: State, fell: jax.Array) -> jax.Array:
+    def _reward(self, after: State, unhealthy: jax.Array) -> jax.Array:
         """Returns Brax's reward, 1 per step, or 0 while the pole is down, where Brax would have
         ended the episode."""
-        return after.reward * (1.0 - fell)
+        return after.reward * (1.0 - unhealthy)
 
-    def _costs(self, after: State, fell: jax.Array, pace: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns 1 and 1 while the pole is down, else 0 and 0."""
+    def _graded_cost(self, after: State, failed: jax.Array, pace: jax.Array) -> jax.Array:
+        """Returns the cost."""
         del after, pace
-        return fell, fell
+        return failed
 
 
 class InvertedDoublePendulum(InvertedPendulum):
@@ -375,25 +520,32 @@ class InvertedDoublePendulum(InvertedPendulum):
 
     name = brax_name = "inverted_double_pendulum"
 
-    def _reward(self, after: State, fell: jax.Array) -> jax.Array:
+    def _reward(self, after: State, unhealthy: jax.Array) -> jax.Array:
         """Returns Brax's reward."""
-        del fell
+        del unhealthy
         return after.reward
 
 
 class Reaching(Robot):
     """A robot that moves something to a goal. It fails while the distance exceeds `reach`."""
 
+    modes: Mapping[str, Mapping[str, float]] = {"nominal": {}}
     reach: ClassVar[float]
     """Distance beyond which the cost is 1 [m]."""
     far: ClassVar[float]
     """Distance from which on the graded cost is 1 [m]."""
 
-    def _costs(self, after: State, fell: jax.Array, pace: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns whether the distance to the goal exceeds `reach`, and its share of `far`."""
-        del fell, pace
-        distance = -after.metrics["reward_dist"]
-        return jnp.where(distance > self.reach, 1.0, 0.0), jnp.clip(distance / self.far, 0.0, 1.0)
+    def _failed(
+        self, after: State, fallen: jax.Array, pace: jax.Array, before: jax.Array
+    ) -> jax.Array:
+        """Returns whether the distance to the goal exceeds `reach`."""
+        del fallen, pace, before
+        return jnp.where(-after.metrics["reward_dist"] > self.reach, 1.0, 0.0)
+
+    def _graded_cost(self, after: State, failed: jax.Array, pace: jax.Array) -> jax.Array:
+        """Returns the distance to the goal as a share of `far`."""
+        del failed, pace
+        return jnp.clip(-after.metrics["reward_dist"] / self.far, 0.0, 1.0)
 
 
 class Reacher(Reaching):

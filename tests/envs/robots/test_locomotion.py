@@ -81,7 +81,18 @@ def test_the_usual_physics_of_an_accelerator_is_mjx_where_what_is_asked_for_ship
         assert envs.make(name, demonstrator=quality).backend == backend
 
 
-def test_reward_is_braxs_and_a_fall_costs_until_the_horizon(hops):
+def fallen(unhealthy, height, least):
+    """A slow record of who is down: from the first unhealthy step until 25 standing ones in a
+    row."""
+    down, run, rows = np.zeros(unhealthy.shape[1], bool), np.zeros(unhealthy.shape[1]), []
+    for bad, high in zip(unhealthy, height >= least, strict=True):
+        run = np.where(~bad & high, run + 1, 0)
+        down = bad | (down & (run < 25))
+        rows.append(down)
+    return np.array(rows)
+
+
+def test_reward_is_braxs_and_a_fall_costs_until_the_robot_stands(hops):
     start, (after, action) = hops
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -97,11 +108,94 @@ def test_reward_is_braxs_and_a_fall_costs_until_the_horizon(hops):
     healthy = (position[..., 2] > 0.7) & (np.abs(angle) < 0.2) & (np.abs(moving) < 100).all(-1)
     control = 1e-3 * np.square(np.asarray(action)).sum(-1)
     np.testing.assert_allclose(after.reward, speed + healthy - control, atol=2e-3)
-    np.testing.assert_array_equal(after.metrics["cost"], ~healthy)
-    np.testing.assert_array_equal(after.done, ~healthy)
-    assert 0.05 < np.mean(healthy) < 0.95  # both happen
+    down = fallen(~healthy, position[:, :, 2], made("hopper").standing)
+    np.testing.assert_array_equal(after.metrics["cost"], down)
+    np.testing.assert_array_equal(after.done, down)
+    assert 0.05 < np.mean(down) < 0.95 and (down & healthy).any()  # a bounce is no recovery
     graded = np.asarray(after.metrics["graded_cost"])
-    assert (graded[~healthy] == 1).all() and ((graded >= 0) & (graded <= 1)).all()
+    assert (graded[down] == 1).all() and ((graded >= 0) & (graded <= 1)).all()
+
+
+def test_a_fallen_robot_is_upright_again_after_standing(hops):
+    """A hopper that has fallen is put back into its start by hand, and held there."""
+    world = made("hopper").bind(nominal())
+    start, (after, _) = hops
+    at = np.argwhere(np.asarray(after.metrics["cost"]) > 0)[0]
+    lying = jax.tree.map(lambda x: x[at[0], at[1]], after)
+    first = jax.tree.map(lambda x: x[at[1]], start)
+    step = jax.jit(world.step)
+    costs = []
+    for _ in range(30):
+        # The start again and again: only what remembers the fall goes on.
+        lying = step(first.replace(info=lying.info, metrics=lying.metrics), jnp.zeros(3))
+        costs.append(float(lying.metrics["cost"]))
+    assert costs == [1.0] * 24 + [0.0] * 6
+
+
+def test_a_robot_that_is_stood_up_begins_anew_where_it_lies(hops):
+    start, (after, _) = drive(nominal(reacquisition=1.0), KEYS)
+    _, (alone, _) = hops
+    place = np.asarray(after.info["place"])
+    helped = np.abs(np.diff(place[..., 0], axis=0, prepend=0.0)) > 0
+    assert (np.asarray(after.metrics["cost"]) == 0).all() and helped.any()
+    for leaf, first in ((after.obs, start.obs), (after.pipeline_state.q, start.pipeline_state.q)):
+        again = np.broadcast_to(np.asarray(first), leaf.shape)
+        np.testing.assert_array_equal(np.asarray(leaf)[helped], again[helped])
+    # It falls as one falls that is not helped, and lies where that one lies.
+    for i in np.flatnonzero(helped.any(axis=0)):
+        t = int(np.argmax(helped[:, i]))
+        assert np.asarray(alone.metrics["cost"])[t, i] == 1
+        x = np.asarray(alone.pipeline_state.x.pos)[t, i, 0, 0]
+        origin = np.asarray(start.pipeline_state.x.pos)[i, 0, 0]
+        np.testing.assert_allclose(place[t, i, 0], x - origin, atol=1e-5)
+    # The way back is no speed: rewards stay those of hopping.
+    assert np.abs(np.asarray(after.reward)).max() < 2 * np.abs(np.asarray(alone.reward)).max()
+
+
+def test_who_starts_fallen_is_stood_up_upright():
+    start, _ = drive(nominal(fallen_start=1.0), KEYS)
+    assert (np.abs(np.asarray(start.info["start"][0].q[:, 2])) < 0.01).all()
+    assert (np.abs(np.asarray(start.pipeline_state.q[:, 2])) > 1.4).all()
+
+
+@pytest.mark.parametrize("backend", ["spring", "generalized"])
+def test_a_push_adds_its_speed_to_the_whole_robot(backend):
+    """Without gravity's and the ground's say: the change of the robot's momentum in one step is
+    its mass times the speed."""
+    world = made("hopper", backend=backend)
+    dials = nominal(push=0.7)
+    pushed = jax.tree.map(jnp.float32, dials.replace(push_rate=1.0))
+
+    @jax.jit
+    def speed(dials, key):
+        bound = world.bind(dials)
+        after = bound.step(bound.reset(key), jnp.zeros(3))
+        mass = world._robot.sys.link.inertia.mass
+        centre = after.pipeline_state.xd.vel[:, 0]
+        return jnp.sum(mass * centre) / jnp.sum(mass)
+
+    changes = [float(speed(pushed, key) - speed(dials, key)) for key in KEYS]
+    assert {round(abs(change), 1) for change in changes} == {0.7}
+    assert len({change > 0 for change in changes}) == 2  # forward and backward
+
+
+def test_pushes_come_at_their_rate():
+    def velocities(rate, push):
+        world = made("hopper").bind(nominal(push_rate=rate, push=push))
+        physics = world.reset(KEYS[0]).pipeline_state
+        keys = jax.random.split(jax.random.PRNGKey(7), 4000)
+        return np.asarray(jax.vmap(lambda key: world._pushed(physics, key).qd[0])(keys))
+
+    moved = np.abs(velocities(0.1, 3.0) - velocities(0.0, 3.0)) > 1
+    assert abs(moved.mean() - 0.1) < 4 * np.sqrt(0.09 / 4000)
+
+
+def test_a_slow_cheetah_has_recovered_when_it_is_brisk():
+    world = made("halfcheetah")
+    failed = lambda pace, before: float(
+        world._failed(None, None, jnp.float32(pace * world.pace), jnp.float32(before))
+    )
+    assert [failed(0.55, 0), failed(0.49, 0), failed(0.55, 1), failed(0.61, 1)] == [0, 1, 1, 0]
 
 
 def test_starts_differ_and_cost_nothing(hops):
