@@ -46,10 +46,12 @@ def run(
     seeds_at_once: int | None = None,
     budget: str = "default",
     horizons: Sequence[int] | str = "auto",
-    demos: int | None = None,
+    demos: int | str | None = None,
     demo_steps: int | None = None,
     T_max: int | None = None,
     episodes: int | None = None,
+    demonstrations: str | None = None,
+    burn_in: int | None = None,
     given: str | None = None,
     demos_from: str | None = None,
     observation_only: bool = False,
@@ -74,10 +76,14 @@ def run(
       seeds_at_once: seeds that a device computes side by side; None: that of the budget.
       budget: "smoke", "default" or "full".
       horizons: "auto" or increasing T [steps].
-      demos: demonstration episodes per seed; None: those of the budget.
+      demos: demonstration episodes per seed; "auto": as many as give the world a window, found
+        by a pilot; None: those of the budget.
       demo_steps: length of a demonstration [steps]; None: that of the budget.
       T_max: the longest horizon of the evaluation [steps]; None: the world's.
       episodes: evaluation episodes per seed; None: those of the budget.
+      demonstrations: "clean": only episodes of the expert without a failure are demonstrated;
+        "all": any; None: as the budget says.
+      burn_in: steps that the expert acts before every episode begins; None: that of the budget.
       given: file or folder of an earlier run that provides a learned policy, a learned reward or
         people's comparisons to an algorithm.
       demos_from: a file of demonstrations that replace those of the world's expert (npz, HDF5), or
@@ -119,6 +125,8 @@ def run(
         demo_steps=demo_steps,
         T_max=T_max,
         episodes=episodes,
+        demonstrations=demonstrations,
+        burn_in=burn_in,
         given=given,
         demos_from=None if demos_from is None else str(demos_from),
         observation_only=observation_only,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +13,10 @@ from irl_bench import report
 from irl_bench.core import folders
 from irl_bench.core.cell import fingerprint
 from irl_bench.core.settings import BadInput
+from irl_bench.plan import pilot, presets, registry
 from irl_bench.plan.build import build
 from irl_bench.plan.document import displaced, document, merge
+from irl_bench.plan.pilot import AUTO
 from irl_bench.plan.request import Request
 from irl_bench.running import runner
 from irl_bench.storage.files import locked
@@ -90,6 +94,8 @@ def compute(
       StoreError: as `sweep`.
     """
     runner.check_options()
+    if request.demos == AUTO:
+        request = _piloted(request, line, say)
     plan = build(request)
     out = _folder(request.out)
     for note in plan.notes:
@@ -102,6 +108,50 @@ def compute(
         write_plan(out, merged)
     summary = runner.run(plan.cells, out, plan.inputs, tensorboard=request.tensorboard)
     return out, planned, summary.compilations
+
+
+def _piloted(request: Request, line: str, say: Callable[[str], None]) -> Request:
+    """A request for "auto" demonstrations with those that a pilot finds in every world.
+
+    The pilot's cells are stored in `<out>/pilot`, so that it runs once.
+    """
+    if request.demos_from is not None:
+        raise BadInput("demos='auto' cannot be combined with demos_from; nearest: leave out demos")
+    build(dataclasses.replace(request, demos=None))  # what is wrong is said before the pilot runs
+    pilots: dict[str, pilot.Pilot] = {}
+    for env in request.env:
+        loaded = registry.world(env)
+        budget = presets.budget_of(env, request.budget)
+        quiet = dataclasses.replace(
+            request,
+            algo=("bc",),
+            env=(env,),
+            mode=tuple(loaded.world.modes)[:1],
+            seeds=pilot.SEEDS,
+            first_seed=pilot.FIRST_SEED,
+            episodes=min(request.episodes or budget.episodes, pilot.EPISODES),
+            horizons="auto",
+            given=None,
+            tensorboard=False,
+            settings={k: v for k, v in request.settings.items() if k in ("bc", loaded.name)},
+        )
+
+        def measure(demos: int, quiet: Request = quiet, env: str = env) -> float:
+            folder = folders.expand(request.out) / "pilot" / re.sub(r"\W+", "_", env) / str(demos)
+            compute(dataclasses.replace(quiet, demos=demos, out=str(folder)), line, say)
+            data = report.load(folder)
+            found = next(v for v in data.verdicts if v["algo"] == "bc")
+            if found["hazard"] is None:
+                raise BadInput(
+                    f"--demos=auto: no seed of BC on {env} is usable after {demos} demonstrations; "
+                    "nearest: a number in place of auto"
+                )
+            return found["hazard"] * data.plan["worlds"][env]["horizon"]
+
+        found = pilot.find(measure, env, budget.demos, pilot.MOST * budget.demos)
+        say(f"{env}: {found}")
+        pilots[env] = found
+    return dataclasses.replace(request, demos=None, pilots=pilots)
 
 
 def _folder(name: str) -> Path:

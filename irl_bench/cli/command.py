@@ -28,6 +28,7 @@ from irl_bench.cli.flags import (
 )
 from irl_bench.core.quantities import REFERENCES
 from irl_bench.core.settings import BadInput, Setting
+from irl_bench.plan.pilot import AUTO
 from irl_bench.plan.presets import default_worlds
 from irl_bench.plan.references import NAME, POLICY, REFERENCE, in_folder, problem_with
 from irl_bench.plan.request import Request
@@ -148,7 +149,11 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py", command: str = 
                 f"--experiment={chosen_study.name} takes nothing from an earlier run; nearest: "
                 "leave out --given"
             )
-    demos: tuple[int, ...] = numbers.pop("demos", None) or ()
+    automatic = numbers.get("demos") == AUTO
+    if automatic and (chosen_study or values["demos_from"].value is not None):
+        what = f"--experiment={chosen_study.name}" if chosen_study else "--demos_from"
+        raise BadInput(f"--demos=auto cannot be combined with {what}; nearest: leave out --demos")
+    demos: tuple[int, ...] = () if automatic else numbers.pop("demos", None) or ()
     if len(demos) > 1 and (chosen_study is None or chosen_study.fixed):
         hint = "--experiment=demo_efficiency" if chosen_study is None else f"--demos={demos[-1]}"
         what = chosen_study.name if chosen_study else "a sweep"
@@ -160,8 +165,8 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py", command: str = 
             f"{DEFAULTS.out!r}"
         )
     request = Request(
-        **{**chosen, "settings": settings, **numbers},
-        demos=demos[0] if len(demos) == 1 else None,
+        **{**chosen, "settings": settings, **{k: v for k, v in numbers.items() if k != "demos"}},
+        demos=AUTO if automatic else demos[0] if len(demos) == 1 else None,
         tensorboard=bool(values["tensorboard"].value),
         observation_only=bool(values["observation_only"].value),
         given=source,

@@ -35,6 +35,7 @@ def define() -> None:
         "standard deviation of Gaussian noise on the actions that are executed",
         lower_bound=0.0,
     )
+    flags.DEFINE_bool("clean", False, "write only episodes without a failure")
     flags.DEFINE_bool("observation_only", False, "leave the actions out (npz)")
     flags.DEFINE_string("out", None, "FILE.npz, or the folder of a Minari dataset, NAME-v0")
     flags.DEFINE_string(
@@ -52,7 +53,7 @@ def main(values: flags.FlagValues) -> None:
     from irl_bench.core import folders
     from irl_bench.core.settings import BadInput, parsed
     from irl_bench.plan import registry
-    from irl_bench.rollouts.evaluation import record
+    from irl_bench.rollouts.evaluation import TRIES, record
     from irl_bench.running import process
     from irl_bench.storage.demonstrations import check_new, read, summary, write_minari, write_npz
 
@@ -81,10 +82,15 @@ def main(values: flags.FlagValues) -> None:
         program.check_file("out", out, "demos.npz")
     else:
         check_new(out)
-    recording = record(
-        world, values.seed, values.demos, values.steps or world.horizon, values.noise
-    )
+    steps = values.steps or world.horizon
+    recording = record(world, values.seed, values.demos, steps, values.noise, values.clean)
     demonstrations = recording.demonstrations
+    dirty = int(recording.failed.sum())
+    if values.clean and dirty:
+        raise BadInput(
+            f"{dirty} of {values.demos} episodes of {steps} steps hold a failure in each of "
+            f"{TRIES} tries; nearest: --noclean, or a smaller --steps"
+        )
     if npz:
         if values.observation_only:
             demonstrations = dataclasses.replace(demonstrations, action=None)

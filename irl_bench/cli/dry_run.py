@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from irl_bench.core.cell import CellSpec, fingerprint
 from irl_bench.core.text import aligned
 from irl_bench.plan.build import build
 from irl_bench.plan.document import document, merge
+from irl_bench.plan.pilot import AUTO
 from irl_bench.plan.presets import SECONDS
 from irl_bench.plan.request import Request
 from irl_bench.running.runner import computed_elsewhere
@@ -38,6 +40,13 @@ def sweep(request: Request) -> str:
 
     Raises BadInput for a request that cannot be run, StoreError for a folder that cannot be used.
     """
+    notes: tuple[str, ...] = ()
+    if request.demos == AUTO:
+        request = dataclasses.replace(request, demos=None)
+        notes = (
+            "a pilot finds the number of demonstrations first (--demos=auto); the budget's stands "
+            "here",
+        )
     plan = build(request)
     out = folders.expand(request.out)
     check_folder(out)
@@ -98,7 +107,7 @@ def sweep(request: Request) -> str:
     ]
     lines += aligned(rows)
     lines += ["", "expected time: " + " + ".join(filter(None, (known, guess)))]
-    lines += [f"note: {note}" for note in plan.notes] + dropped
+    lines += [f"note: {note}" for note in (*notes, *plan.notes)] + dropped
     elsewhere = computed_elsewhere(out, missing, fingerprint())
     lines += [f"note: {elsewhere}"] if elsewhere else []
     return "\n".join(lines)

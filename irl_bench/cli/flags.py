@@ -8,8 +8,9 @@ from typing import Any, Protocol
 from absl import flags
 
 from irl_bench.core.settings import Setting
+from irl_bench.plan.pilot import AUTO
 from irl_bench.plan.presets import BUDGETS
-from irl_bench.plan.request import Request
+from irl_bench.plan.request import DEMONSTRATED, Request
 from irl_bench.studies import STUDIES
 
 DEFAULTS = Request()
@@ -100,7 +101,13 @@ NUMBERS = {
             high=100_000,
         ),
         Setting(
-            "demos", int, 80, "demonstration episodes per seed", unit="episodes", low=1, high=BIG
+            "demos",
+            int,
+            80,
+            "demonstration episodes per seed; auto: as many as give the world a window, by a pilot",
+            unit="episodes",
+            low=1,
+            high=BIG,
         ),
         Setting("demo_steps", int, 500, "length of a demonstration", unit="steps", low=1, high=BIG),
         Setting(
@@ -113,6 +120,22 @@ NUMBERS = {
             "longest horizon",
             unit="steps",
             low=2,
+            high=10**6,
+        ),
+        Setting(
+            "demonstrations",
+            str,
+            "all",
+            "which of the expert's episodes are demonstrated: all, or only those without a failure",
+            choices=DEMONSTRATED,
+        ),
+        Setting(
+            "burn_in",
+            int,
+            0,
+            "steps that the expert acts before every episode begins",
+            unit="steps",
+            low=0,
             high=10**6,
         ),
         Setting("budget", str, DEFAULTS.budget, "size of the experiment", choices=BUDGETS),
@@ -174,7 +197,9 @@ class _Counts(_Parser):
     """Numbers separated by commas, as a tuple."""
 
     def parse(self, argument: Any) -> Any:
-        """The numbers. Raises ValueError if one appears twice."""
+        """The numbers, or "auto". Raises ValueError if a number appears twice."""
+        if argument == AUTO:
+            return AUTO
         counts: list[int] = [self.setting.parse(part) for part in str(argument).split(",")]
         if len(set(counts)) < len(counts):
             raise ValueError(

@@ -97,6 +97,10 @@ class CellSpec:
     """SHA-256 of each outside source file the cell depends on, by name."""
     observation_only: bool = False
     """Whether the demonstrations' actions are withheld from the algorithm."""
+    clean: bool = False
+    """Whether only episodes without a failure are demonstrated."""
+    burn_in: int = 0
+    """Steps that the expert acts before every episode begins."""
     recorded: str = ""
     """SHA-256 of the demonstrations that were read from a file; empty if the world's expert makes
     them."""
@@ -124,8 +128,9 @@ class CellSpec:
                 raise ValueError(f"{field} = {getattr(self, field)} must be at least 1")
         if self.episodes % self.block:
             raise ValueError(f"block = {self.block} does not divide episodes = {self.episodes}")
-        if self.eval_every < 0:
-            raise ValueError(f"eval_every = {self.eval_every} must not be negative")
+        for field in ("eval_every", "burn_in"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"{field} = {getattr(self, field)} must not be negative")
         if self.first_seed < 0 or self.first_seed + self.width > 2**31:
             raise ValueError(
                 f"seeds {self.first_seed} .. +{self.width} do not lie in 0 .. 2^31 - 1"

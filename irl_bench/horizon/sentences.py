@@ -1,7 +1,9 @@
 """One plain sentence per world: what theory says, what was measured, and whether the two agree.
 
-The theory covers `bc` and `dagger` only (Ross and Bagnell 2010; Ross, Gordon and Bagnell 2011). A
-sentence reports the figures of other algorithms without a claim.
+The theory covers `bc` and `dagger` only (Ross and Bagnell 2010; Ross, Gordon and Bagnell 2011).
+DAgger's bound is u T eps. Where the expert cannot undo a failure, u is as long as the episode and
+DAgger's regret grows like T² too. A sentence reports the figures of other algorithms without a
+claim.
 """
 
 from __future__ import annotations
@@ -13,16 +15,21 @@ from irl_bench.horizon.verdicts import LEAST_SEEDS
 
 RECOVERABLE_MODE = "recoverable"
 """Name of the mode in which a world undoes every failure: the negative control."""
+_LEARNERS = ("bc", "dagger")
 _AGREES, _DISAGREES, _OPEN = "agree", "disagree", "cannot tell"
 _NAMES = {"bc": "BC", "dagger": "DAgger"}
+_CONFIRMS = {"T²": "QUADRATIC", "T": "LINEAR"}
 _REFUTES = {
     # Verdicts that contradict a claim. A verdict that is neither here nor in _CONFIRMS leaves the
     # claim undecided.
-    "bc": {"LINEAR", "RECOVERABLE", "SUPER-POLY"},
-    "dagger": {"QUADRATIC", "SUPER-POLY"},
+    "T²": {"LINEAR", "RECOVERABLE", "SUPER-POLY"},
+    "T": {"QUADRATIC", "SUPER-POLY"},
 }
-_CONFIRMS = {"bc": "QUADRATIC", "dagger": "LINEAR"}
-_POWERS = {"bc": "T²", "dagger": "T"}
+
+
+def _power(algo: str, undoable: bool) -> str:
+    """How the regret of BC or DAgger grows, by theory, if an expert can undo a failure or not."""
+    return "T" if algo == "dagger" and undoable else "T²"
 
 
 def sentences(
@@ -49,25 +56,27 @@ def _sentence(verdicts: list[Mapping[str, Any]], world: Mapping[str, Any]) -> st
     nominal = {
         verdict["algo"]: verdict for verdict in learners if verdict["mode"] == world["nominal"]
     }
-    control = next(
-        (
-            v
-            for v in learners
-            if v["algo"] == "bc" and v["mode"] == RECOVERABLE_MODE != world["nominal"]
-        ),
-        None,
-    )
+    controls = {
+        v["algo"]: v
+        for v in learners
+        if v["algo"] in _LEARNERS and v["mode"] == RECOVERABLE_MODE != world["nominal"]
+    }
     if not learners:
         return "no learner was measured."
     undoable = world.get("u") is not None
-    claimed = [algo for algo in ("bc", "dagger") if algo in nominal and (algo == "bc" or undoable)]
+    claimed = {algo: _power(algo, undoable) for algo in _LEARNERS if algo in nominal}
     measured = [_measured(nominal[algo], "") for algo in claimed]
-    if control is not None:
-        measured.append(_measured(control, f" in the mode {RECOVERABLE_MODE}"))
     measured += [
-        _measured(v, _no_claim(algo)) for algo, v in nominal.items() if algo not in claimed
+        _measured(controls[algo], f" in the mode {RECOVERABLE_MODE}")
+        for algo in _LEARNERS
+        if algo in controls
     ]
-    theory = _theory(claimed, control is not None)
+    measured += [
+        _measured(v, ", for which no theory is claimed")
+        for algo, v in nominal.items()
+        if algo not in claimed
+    ]
+    theory = _theory(claimed, undoable, tuple(controls))
     if not measured:
         return (
             f"nothing was measured in the nominal mode {world['nominal']}, which the theory is "
@@ -76,24 +85,23 @@ def _sentence(verdicts: list[Mapping[str, Any]], world: Mapping[str, Any]) -> st
     text = "; ".join(measured)
     if not theory:
         return f"measured {text}; theory is not tested by these."
-    return f"theory says that {theory}; measured {text}; {_conclusion(nominal, claimed, control)}."
+    return f"theory says that {theory}; measured {text}; {_conclusion(nominal, claimed, controls)}."
 
 
-def _no_claim(algo: str) -> str:
-    # DAgger's bound is u T eps. Where the expert cannot undo an error, u is of the order of T.
-    return (
-        ", whose bound is T² where an error cannot be undone"
-        if algo == "dagger"
-        else ", for which no theory is claimed"
-    )
-
-
-def _theory(claimed: list[str], controlled: bool) -> str:
-    first, *others = [f"{_NAMES[algo]} grows like {_POWERS[algo]}" for algo in claimed] or [""]
-    parts = [f"the regret of {first}", *(f"that of {claim}" for claim in others)] if claimed else []
+def _theory(claimed: Mapping[str, str], undoable: bool, controlled: Sequence[str]) -> str:
+    parts = [
+        f"{'that of' if place else 'the regret of'} {_NAMES[algo]} grows like {power}"
+        for place, (algo, power) in enumerate(claimed.items())
+    ]
+    if "dagger" in claimed and not undoable:
+        parts[-1] += ", since its expert does not undo a failure,"
     if controlled:
-        parts.append("BC is no longer quadratic where everybody is brought back")
-    return " and ".join(parts) if len(parts) < 3 else f"{parts[0]}, {parts[1]}, and {parts[2]}"
+        who = (
+            "neither of them is" if len(controlled) > 1 else f"{_NAMES[controlled[0]]} is no longer"
+        )
+        parts.append(f"{who} quadratic where everybody is brought back")
+    text = " and ".join(parts) if len(parts) < 3 else f"{parts[0]}, {parts[1]}, and {parts[2]}"
+    return text.replace(",,", ",").removesuffix(",")
 
 
 def _measured(verdict: Mapping[str, Any], where: str) -> str:
@@ -121,12 +129,15 @@ def _measured(verdict: Mapping[str, Any], where: str) -> str:
 
 
 def _conclusion(
-    nominal: Mapping[str, Mapping[str, Any]], claimed: list[str], control: Mapping[str, Any] | None
+    nominal: Mapping[str, Mapping[str, Any]],
+    claimed: Mapping[str, str],
+    controls: Mapping[str, Mapping[str, Any]],
 ) -> str:
     """Whether measurement and theory agree, in words."""
-    outcomes = {_NAMES[algo]: _outcome(algo, nominal[algo]) for algo in claimed}
-    if control is not None:
-        outcomes["the control"] = _control_outcome(control)
+    outcomes = {_NAMES[algo]: _outcome(power, nominal[algo]) for algo, power in claimed.items()}
+    for algo, verdict in controls.items():
+        name = "the control" if len(controls) == 1 else f"the control of {_NAMES[algo]}"
+        outcomes[name] = _control_outcome(verdict)
     against = [name for name, (outcome, _) in outcomes.items() if outcome == _DISAGREES]
     undecided: dict[str, list[str]] = {}
     for name, (outcome, why) in outcomes.items():
@@ -138,18 +149,18 @@ def _conclusion(
         reasons = "; ".join(f"{' and '.join(names)}: {why}" for why, names in undecided.items())
         return f"cannot tell whether they agree ({reasons})"
     missing = [name for algo, name in _NAMES.items() if algo not in nominal]
-    if control is None:
+    if "bc" not in controls:
         missing.append(f"BC in a mode {RECOVERABLE_MODE}")
     return "they agree" + (
         f" as far as measured (without {' and '.join(missing)})" if missing else ""
     )
 
 
-def _outcome(algo: str, verdict: Mapping[str, Any]) -> tuple[str, str]:
-    """(outcome, why it is open) of the claim about a learner."""
-    if verdict["verdict"] == _CONFIRMS[algo]:
+def _outcome(power: str, verdict: Mapping[str, Any]) -> tuple[str, str]:
+    """(outcome, why it is open) of the claim that a learner's regret grows like `power`."""
+    if verdict["verdict"] == _CONFIRMS[power]:
         return _AGREES, ""
-    return (_DISAGREES, "") if verdict["verdict"] in _REFUTES[algo] else (_OPEN, _why(verdict))
+    return (_DISAGREES, "") if verdict["verdict"] in _REFUTES[power] else (_OPEN, _why(verdict))
 
 
 def _control_outcome(verdict: Mapping[str, Any]) -> tuple[str, str]:

@@ -161,14 +161,24 @@ def _resolve_world(request: Request, env: str, loaded: LoadedWorld) -> _World:
     file = _demonstrations(request, loaded)
     asked = {
         name: value
-        for name in ("seeds", "demos", "demo_steps", "episodes")
+        for name in ("seeds", "demos", "demo_steps", "episodes", "burn_in")
         if (value := getattr(request, name)) is not None
     }
+    if env in request.pilots:
+        asked["demos"] = request.pilots[env].demos
     if request.seeds_at_once is not None:
         asked["width"] = request.seeds_at_once
+    if request.demonstrations is not None:
+        asked["clean"] = request.demonstrations == "clean"
     if file:
-        asked |= {"demos": len(file.mask), "demo_steps": file.mask.shape[1]}
+        if request.demonstrations is not None:
+            raise BadInput(
+                f"--demonstrations={request.demonstrations} is for those of the world's expert, "
+                "not for a file's; nearest: leave it out"
+            )
+        asked |= {"clean": False, "demos": len(file.mask), "demo_steps": file.mask.shape[1]}
     budget = dataclasses.replace(budget, **asked)
+    loaded = dataclasses.replace(loaded, world=loaded.world.after(budget.burn_in))
     horizon = loaded.world.horizon if request.T_max is None else request.T_max
     check_horizons(request.horizons, env, horizon)
     budget = dataclasses.replace(budget, block=_block(budget.episodes, budget.block, env))
@@ -226,6 +236,8 @@ def _entry(
         "eval_every": 0 if reference else budget.eval_every,
         "width": budget.width,
         "observation_only": blind,
+        "clean": budget.clean and not reference,
+        "burn_in": budget.burn_in,
         "recorded": file.sha256 if file and not reference else "",
         "given": artifact.sha256 if artifact else "",
         "plugin": {**algorithm.source, **setup.loaded.source},
@@ -242,7 +254,7 @@ def _entry(
 def _record(request: Request, setup: _World) -> WorldRecord:
     """What plan.json records of a world."""
     world, file = setup.world, setup.file
-    return {
+    record: WorldRecord = {
         "u": world.recovery_steps,
         "latency": world.latency,
         "horizon": setup.horizon,
@@ -251,12 +263,17 @@ def _record(request: Request, setup: _World) -> WorldRecord:
         "options": dict(world.chosen),
         "demos": setup.budget.demos,
         "demo_steps": setup.budget.demo_steps,
+        "clean": setup.budget.clean,
+        "burn_in": setup.budget.burn_in,
         "recorded": file.sha256 if file else "",
         "first_seed": request.first_seed,
         "seeds": setup.budget.seeds,
         "source": dict(setup.loaded.source),
         "probe": _probe(world),
     }
+    if setup.env in request.pilots:
+        record["pilot"] = [list(row) for row in request.pilots[setup.env].tried]
+    return record
 
 
 def _pairs(request: Request, env: str, loaded: LoadedWorld) -> list[tuple[str, str]]:
@@ -352,6 +369,7 @@ def _demonstrations(request: Request, loaded: LoadedWorld) -> Recorded | None:
     """The first `request.demos` demonstrations of `request.demos_from`; None without a file."""
     if request.demos_from is None:
         return None
+    assert not isinstance(request.demos, str)  # `checked` refuses "auto"
     recorded = demonstrations.read(request.demos_from, loaded.world, loaded.ref)
     count = len(recorded.mask) if request.demos is None else request.demos
     if not 1 <= count <= len(recorded.mask):

@@ -51,13 +51,17 @@ class Budget:
     """Seeds per group."""
     seeds: int
     """Seeds per algorithm, world and mode."""
+    clean: bool = False
+    """Whether only episodes without a failure are demonstrated."""
+    burn_in: int = 0
+    """Steps that the expert acts before every episode begins."""
 
 
 BUDGETS = ("smoke", "default", "full")
 """smoke runs everything once and is too small for a verdict; default gives a verdict in minutes;
 full gives tighter intervals."""
 
-WORLDS: Mapping[str, Mapping[str, Mapping[str, int]]] = {
+WORLDS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "chain": {
         "smoke": {
             "demos": 8, "demo_steps": 256, "episodes": 64, "block": 64, "reference_episodes": 64,
@@ -107,7 +111,7 @@ WORLDS: Mapping[str, Mapping[str, Mapping[str, int]]] = {
         },
     },
 }  # fmt: skip
-ROBOT: Mapping[str, Mapping[str, int]] = {
+ROBOT: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
         "demos": 4, "demo_steps": 128, "episodes": 16, "block": 16, "reference_episodes": 16,
         "eps_episodes": 16, "eps_steps": 32, "eval_every": 0, "width": 5, "seeds": 5,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from irl_bench.core.settings import BadInput, nearest, whole
+from irl_bench.plan.pilot import AUTO, Pilot
 from irl_bench.plan.presets import BUDGETS
 
 LEAST = {
@@ -17,8 +18,13 @@ LEAST = {
     "demo_steps": 1,
     "episodes": 1,
     "T_max": 2,
+    "burn_in": 0,
 }
 """The smallest valid value of each number of a request."""
+
+
+DEMONSTRATED = ("all", "clean")
+"""Which of the expert's episodes are demonstrated: all, or only those without a failure."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,14 +50,20 @@ class Request:
     """One of `presets.BUDGETS`."""
     horizons: Sequence[int] | str = "auto"
     """Increasing horizons T [steps] of the analysis, or "auto"."""
-    demos: int | None = None
-    """Demonstration episodes per seed."""
+    demos: int | str | None = None
+    """Demonstration episodes per seed; "auto": those that a pilot finds."""
+    pilots: Mapping[str, Pilot] = dataclasses.field(default_factory=dict)
+    """{world: what its pilot found}."""
     demo_steps: int | None = None
     """Length of a demonstration [steps]."""
     episodes: int | None = None
     """Evaluation episodes per seed."""
     T_max: int | None = None
     """Longest horizon [steps]; None: the world's."""
+    demonstrations: str | None = None
+    """"clean": only episodes without a failure are demonstrated; "all": any."""
+    burn_in: int | None = None
+    """Steps that the expert acts before every episode begins."""
     given: str | None = None
     """File or folder of an earlier run from which algorithms take a policy, reward or
     comparisons."""
@@ -72,9 +84,14 @@ def checked(request: Request) -> Request:
     """Returns the request with Python numbers in place of NumPy's.
 
     Raises:
-      BadInput: the budget is unknown, there is no world, or a number is no integer or too small;
-        one line.
+      BadInput: the budget is unknown, there is no world, a choice is not valid, or a number is no
+        integer or too small; one line.
     """
+    if request.demos == AUTO:
+        raise BadInput(
+            "demos='auto' is for a sweep, which runs a pilot first; nearest: a number, such as "
+            "demos=50"
+        )
     numbers = {
         name: whole(name, value, least)
         for name, least in LEAST.items()
@@ -85,6 +102,12 @@ def checked(request: Request) -> Request:
         guess = nearest(request.budget, BUDGETS)
         raise BadInput(
             f"unknown budget {request.budget!r} ({' | '.join(BUDGETS)}); did you mean {guess!r}?"
+        )
+    if request.demonstrations not in (None, *DEMONSTRATED):
+        guess = nearest(str(request.demonstrations), DEMONSTRATED)
+        raise BadInput(
+            f"demonstrations={request.demonstrations!r} must be {' or '.join(DEMONSTRATED)}; did "
+            f"you mean {guess!r}?"
         )
     if not request.env:
         raise BadInput("no world is given; nearest: env='lane_keep'")

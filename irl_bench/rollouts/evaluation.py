@@ -6,6 +6,7 @@ takes a world whose dials are already bound (`world.bind(dials)`).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -97,6 +98,10 @@ def with_carry(
     return lambda params, memory, observation, key: (act(params, observation, key), memory)
 
 
+TRIES = 64
+"""Most rollouts of an episode in search of one without a failure."""
+
+
 class Recording(struct.PyTreeNode):
     """Demonstrations, with everything else that a file of them may hold."""
 
@@ -104,25 +109,64 @@ class Recording(struct.PyTreeNode):
     """N episodes."""
     last: jax.Array
     """float32[N, O]: the observation after the last step."""
+    failed: jax.Array
+    """bool[N]: whether the episode holds a failure."""
 
 
 @checked
-def collect(world: World, key: jax.Array, episodes: int, steps: int) -> Demonstrations:
-    """Demonstrations by the world's expert, each from a fresh reset.
+def collect(
+    world: World, key: jax.Array, episodes: int, steps: int, clean: bool = False
+) -> Demonstrations:
+    """Demonstrations by the world's expert, each from a fresh start.
 
     Args:
       world: with its dials bound.
       key: consumed.
       episodes: N, number of rollouts.
       steps: T, length of each [steps].
+      clean: as in `recorded`.
     """
-    return rollouts(world, key, episodes, steps).demonstrations
+    return recorded(world, key, episodes, steps, clean=clean).demonstrations
+
+
+def recorded(
+    world: World,
+    key: jax.Array,
+    episodes: int,
+    steps: int,
+    noise: jax.Array | None = None,
+    clean: bool = False,
+) -> Recording:
+    """As `rollouts`, of which only episodes without a failure are kept with `clean`.
+
+    An episode with a failure is rolled out anew, up to TRIES times. One that still has a failure
+    then gets the mask 0. Without any failure the result is that of `rollouts`.
+    """
+    if not clean:
+        return rollouts(world, key, episodes, steps, noise)
+
+    def again(carry: tuple[jax.Array, Recording]) -> tuple[jax.Array, Recording]:
+        tries, kept = carry
+        fresh_key = jnp.where(tries == 0, key, jax.random.fold_in(key, tries))
+        fresh = rollouts(world, fresh_key, episodes, steps, noise)
+        pick = lambda new, old: jnp.where(kept.failed.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+        return tries + 1, jax.tree.map(pick, fresh, kept)
+
+    shapes = jax.eval_shape(lambda key: rollouts(world, key, episodes, steps, noise), key)
+    empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    empty = empty.replace(failed=jnp.ones(episodes, bool))
+    _, kept = jax.lax.while_loop(
+        lambda carry: carry[1].failed.any() & (carry[0] < TRIES), again, (jnp.int32(0), empty)
+    )
+    demonstrations = kept.demonstrations
+    mask = jnp.where(kept.failed[:, None], 0.0, demonstrations.mask)
+    return kept.replace(demonstrations=dataclasses.replace(demonstrations, mask=mask))
 
 
 def rollouts(
     world: World, key: jax.Array, episodes: int, steps: int, noise: jax.Array | None = None
 ) -> Recording:
-    """As `collect`, with the last observations.
+    """As `collect`, with the last observations and the failures.
 
     Args:
       world: with its dials bound.
@@ -145,21 +189,26 @@ def rollouts(
             return executed, action
 
         def record(before: State, after: State, _: None, action: jax.Array) -> Any:
-            return after, None, (before.obs, action, after.reward)
+            failed = ~(after.metrics["cost"] == 0.0)
+            return after, None, (before.obs, action, after.reward, failed)
 
         keys = jax.random.split(key, steps)
-        (last, _), rows = scan(world, act, record, world.reset(reset_key), keys)
+        (last, _), rows = scan(world, act, record, world.start(reset_key), keys)
         return last, rows
 
-    last, (observation, action, reward) = jax.vmap(episode)(jax.random.split(key, episodes))
+    last, (observation, action, reward, failed) = jax.vmap(episode)(jax.random.split(key, episodes))
     mask = jnp.ones((episodes, steps), jnp.float32)
     return Recording(
-        Demonstrations(observation, action, mask, reward.astype(jnp.float32)), observation_of(last)
+        Demonstrations(observation, action, mask, reward.astype(jnp.float32)),
+        observation_of(last),
+        failed.any(axis=1),
     )
 
 
-def record(world: World, seed: int, episodes: int, steps: int, noise: float = 0.0) -> Recording:
-    """Compiles and runs `rollouts` with the world's own dials.
+def record(
+    world: World, seed: int, episodes: int, steps: int, noise: float = 0.0, clean: bool = False
+) -> Recording:
+    """Compiles and runs `recorded` with the world's own dials.
 
     Args:
       world: the world.
@@ -167,12 +216,13 @@ def record(world: World, seed: int, episodes: int, steps: int, noise: float = 0.
       episodes: N, number of rollouts.
       steps: T, length of each [steps].
       noise: as in `rollouts`.
+      clean: as in `recorded`.
 
     Returns:
       The recording. The same arguments give the same recording.
     """
     run = jax.jit(
-        lambda key, dials, noise: rollouts(world.bind(dials), key, episodes, steps, noise)
+        lambda key, dials, noise: recorded(world.bind(dials), key, episodes, steps, noise, clean)
     )
     return run(jax.random.PRNGKey(seed), jax.tree.map(jnp.float32, world.dials), jnp.float32(noise))
 
@@ -206,7 +256,7 @@ def evaluate(
       Sums over the episodes.
     """
     reset_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(episodes))
-    states = jax.vmap(world.reset)(reset_keys)
+    states = jax.vmap(world.start)(reset_keys)
     acting = None if act is None else with_carry(act, carry)
     carries = jax.tree.map(lambda x: jnp.broadcast_to(x, (episodes, *jnp.shape(x))), carry)
 
@@ -291,7 +341,7 @@ def expert_errors(
     if act is None:
         return jnp.zeros(len(TOLERANCES)), total
 
-    states = jax.vmap(world.reset)(
+    states = jax.vmap(world.start)(
         jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(episodes))
     )
 
@@ -334,9 +384,9 @@ def expected_cost(
 
     Returns:
       float32[horizon], NaN for a policy that draws its actions. None for the expert, for a
-      recurrent policy and in a world without a closed form.
+      recurrent policy, after a burn-in and in a world without a closed form.
     """
-    if act is None or carry is not None:
+    if act is None or carry is not None or world.burn_in:
         return None
     costs = jax.vmap(lambda k: world.expected_cost(lambda x: act(params, x, k), horizon))(
         jax.random.split(key, DRAWS)

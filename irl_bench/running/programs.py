@@ -33,7 +33,13 @@ from irl_bench.core.types import Demonstrations, Spec, Task
 from irl_bench.plan import donor, policies, registry
 from irl_bench.plan.build import Input
 from irl_bench.plan.donor import Rebuilt
-from irl_bench.rollouts.evaluation import collect, evaluate, expected_cost, expert_errors
+from irl_bench.rollouts.evaluation import (
+    TRIES,
+    collect,
+    evaluate,
+    expected_cost,
+    expert_errors,
+)
 from irl_bench.storage.artifacts import Artifact
 from irl_bench.storage.demonstrations import Recorded
 
@@ -46,7 +52,7 @@ CAPACITY = 1024
 
 DEMONSTRATIONS_OF = (
     "env", "mode", "dials", "options", "plugin", "demos", "demo_steps", "observation_only",
-    "first_seed", "width",
+    "clean", "burn_in", "first_seed", "width",
 )  # fmt: skip
 """Fields of a cell that determine its expert's demonstrations."""
 CACHED_BYTES = 2**30
@@ -78,7 +84,7 @@ class Program:
     """
 
     def __init__(self, cell: CellSpec, inputs: Mapping[str, Input]):
-        self.world = registry.world(cell.env, cell.options).world
+        self.world = registry.world(cell.env, cell.options).world.after(cell.burn_in)
         self._recorded = _recorded(cell, inputs)
         lengths = self._recorded.lengths if self._recorded else ()
         spec = Spec(self.world, cell.horizon, cell.demos, cell.demo_steps, lengths=lengths)
@@ -138,7 +144,9 @@ class Program:
         """The expert's demonstrations, leaves [W, N, T, ...]."""
         world, cell = self.world.bind(dials), self._cell
         demos = jax.vmap(
-            lambda s: collect(world, self._key(s, DEMONSTRATIONS), cell.demos, cell.demo_steps)
+            lambda s: collect(
+                world, self._key(s, DEMONSTRATIONS), cell.demos, cell.demo_steps, cell.clean
+            )
         )(seeds)
         return dataclasses.replace(demos, action=None) if cell.observation_only else demos
 
@@ -413,9 +421,12 @@ class Program:
         if self._recorded is not None:
             return self.put([self._from_file()] * self.groups)
         facts = [{name: cell.to_dict()[name] for name in DEMONSTRATIONS_OF} for cell in cells]
-        return _demonstrations.get(
+        demos = _demonstrations.get(
             canonical([fingerprint(), *facts]), lambda: self.demonstrate(seeds, dials)
         )
+        if self._cell.clean:
+            _check_clean(self._cell, np.asarray(demos.mask))
+        return demos
 
     def put(self, groups: Sequence[Any]) -> Any:
         """Returns one pytree on the devices, leaves [G, ...], from one pytree per group."""
@@ -436,6 +447,22 @@ class Program:
         # another function.
         dials = self.world.dials.replace(**{**self.world.modes[cell.mode], **cell.dials})
         return jax.tree.map(np.float32, dials)
+
+
+def _check_clean(cell: CellSpec, mask: np.ndarray) -> None:
+    """Raises BadInput if an episode without a failure was not found for every demonstration.
+
+    Args:
+      cell: one of the cells.
+      mask: float[G, W, N, T], 0 in an episode that has a failure after all tries.
+    """
+    dirty = int((mask[..., 0] == 0).sum())
+    if dirty:
+        raise BadInput(
+            f"{dirty} of {mask[..., 0].size} demonstrations of {cell.env} ({cell.mode}) hold a "
+            f"failure in each of {TRIES} tries; nearest: --demonstrations=all, or a smaller "
+            "--demo_steps"
+        )
 
 
 def _finite(tree: Any) -> jax.Array:

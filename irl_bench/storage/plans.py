@@ -56,6 +56,12 @@ class WorldRecord(TypedDict):
     """Demonstration episodes per seed."""
     demo_steps: int
     """Length of a demonstration [steps]."""
+    clean: NotRequired[bool]
+    """Whether only episodes without a failure are demonstrated."""
+    burn_in: NotRequired[int]
+    """Steps that the expert acts before every episode begins."""
+    pilot: NotRequired[list[list[float]]]
+    """[number of demonstrations, h T_max of BC] of every try of the pilot that chose `demos`."""
     recorded: str
     """SHA-256 of the demonstrations of a file; empty if the world's expert makes them."""
     first_seed: int

@@ -44,6 +44,26 @@ def test_more_seeds_and_other_horizons_reuse_every_cell():
     assert few < keys("--env=chain,lane_keep", "--seeds=5")
 
 
+def test_clean_demonstrations_and_a_burn_in_are_parts_of_a_cell():
+    usual = build("--env=chain").cells
+    changed = build("--env=chain", "--demonstrations=clean", "--burn_in=7").cells
+    assert not any(cell.clean or cell.burn_in for cell in usual)
+    # The expert's cost is that of all its episodes, so its cell does not depend on `clean`.
+    assert {cell.algo for cell in changed if not cell.clean} == set(REFERENCES)
+    assert {cell.burn_in for cell in changed} == {7}
+    record = document("--env=chain", "--demonstrations=clean", "--burn_in=7")["worlds"]["chain"]
+    assert record["clean"] is True and record["burn_in"] == 7
+    keys_of_expert = [
+        {
+            cell_key(cell, fingerprint())
+            for cell in build("--env=chain", flag).cells
+            if cell.algo == "expert"
+        }
+        for flag in ("--demonstrations=all", "--demonstrations=clean")
+    ]
+    assert keys_of_expert[0] == keys_of_expert[1]
+
+
 def test_T_max_replaces_the_worlds_horizon_and_bounds_the_horizons_asked_for():
     assert {cell.horizon for cell in build("--env=hopper").cells} == {1000}
     assert {

@@ -123,9 +123,29 @@ def test_other_algorithms_carry_no_claim():
     )
 
 
-def test_dagger_is_not_claimed_linear_where_an_error_cannot_be_undone():
-    text = say(entry("bc", "QUADRATIC", env="fall"), entry("dagger", "QUADRATIC", env="fall"))
-    assert "whose bound is T² where an error cannot be undone" in text and "disagree" not in text
+def falling(*algos_and_verdicts, mode="nominal"):
+    return [entry(algo, verdict, mode, "fall") for algo, verdict in algos_and_verdicts]
+
+
+def test_dagger_is_quadratic_too_where_the_expert_does_not_get_up():
+    nominal = falling(("bc", "QUADRATIC"), ("dagger", "QUADRATIC"))
+    twins = falling(("bc", "LINEAR"), ("dagger", "RECOVERABLE"), mode="recoverable")
+    text = say(*nominal, *twins)
+    assert text.startswith(
+        "fall: theory says that the regret of BC grows like T², that of DAgger grows like T², "
+        "since its expert does not undo a failure, and neither of them is quadratic where "
+        "everybody is brought back; measured BC exponent"
+    )
+    assert text.endswith("they agree.")
+    assert "like T², since its expert does not undo a failure; measured" in say(*nominal)
+    linear = falling(("bc", "QUADRATIC"), ("dagger", "LINEAR"))
+    assert say(*linear, *twins).endswith("they disagree (DAgger).")
+
+
+def test_the_control_of_each_learner_counts():
+    nominal = falling(("bc", "QUADRATIC"), ("dagger", "QUADRATIC"))
+    twins = falling(("bc", "LINEAR"), ("dagger", "QUADRATIC"), mode="recoverable")
+    assert say(*nominal, *twins).endswith("they disagree (the control of DAgger).")
 
 
 def test_failures_and_splits_are_said():

@@ -133,6 +133,22 @@ def test_a_report_leaves_out_what_is_not_finished_and_says_so(tmp_path, capsys, 
         report.rebuild(tmp_path)
 
 
+def test_a_pilot_finds_the_number_of_demonstrations_and_runs_once(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("irl_bench.report.figures.draw", lambda data: {})
+    line = ["sweep.py", "--algo=bc", "--env=chain", "--mode=cliff", "--budget=smoke", "--seeds=2"]
+    line += ["--demos=auto", "--T_max=200", f"--out={tmp_path}"]
+    assert cli.main(cli.parse_or_exit(line)) == 0
+    told = capsys.readouterr().out
+    record = read_plan(tmp_path)["worlds"]["chain"]
+    demos, value = record["pilot"][-1]
+    assert record["demos"] == demos and 0.1 <= value <= 0.3
+    assert f"chain: {demos} demonstrations, by a pilot on seeds 2100000000 to 2100000004" in told
+    assert {v["algo"] for v in report.load(tmp_path).verdicts} == {"bc", "expert", "untrained"}
+    stored = {path: path.stat().st_mtime_ns for path in tmp_path.glob("pilot/**/*.parquet")}
+    assert cli.main(cli.parse_or_exit(line)) == 0
+    assert stored == {p: p.stat().st_mtime_ns for p in tmp_path.glob("pilot/**/*.parquet")}
+
+
 def test_two_sweeps_at_once_are_both_in_the_report(tmp_path):
     line = [
         sys.executable,

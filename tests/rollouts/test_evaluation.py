@@ -11,8 +11,10 @@ from envs.chain import Chain
 from irl_bench.core.quantities import TOLERANCES
 from irl_bench.rollouts import evaluation
 from tests.worlds.helpers import Line, chain_expert, line_expert
+from tests.worlds.toys import TwoState
 
 EPISODES, HORIZON = 6, 12
+SLIPPERY = {"slip": 0.05}
 KEY = jax.random.PRNGKey(3)
 
 
@@ -231,3 +233,44 @@ def test_expert_errors_of_known_policies():
     half = [count(wrong_in_a_tailwind, None, jax.random.PRNGKey(k)) for k in range(20)]
     assert abs(np.mean(half) - total / 2) < 4 * np.sqrt(total / 4 / 20)
     assert len({float(errors[0]) for errors in half}) > 1  # fresh rollouts under each key
+
+
+def slippery(**dials):
+    world = TwoState()
+    return world.bind(jax.tree.map(jnp.float32, world.dials.replace(**{**SLIPPERY, **dials})))
+
+
+def test_clean_demonstrations_hold_no_failure_and_are_those_of_all_where_none_fails():
+    world = slippery()
+    every = evaluation.recorded(world, KEY, 40, 10)
+    clean = evaluation.recorded(world, KEY, 40, 10, clean=True)
+    failed = np.asarray(every.failed)
+    observed = np.asarray(clean.demonstrations.observation)
+    assert 5 < failed.sum() < 35  # 0.95^10 = 0.6 of the episodes hold none
+    # The flag of failure is in view: it is 0 before every action.
+    assert (observed[..., 0] == 0).all() and not np.asarray(clean.failed).any()
+    assert (np.asarray(clean.demonstrations.mask) == 1).all()
+    np.testing.assert_array_equal(
+        observed[~failed], np.asarray(every.demonstrations.observation)[~failed]
+    )
+    assert (observed[failed] != np.asarray(every.demonstrations.observation)[failed]).any()
+    assert len(np.unique(observed[:, 0, 1])) == 40  # no episode twice
+
+
+def test_an_episode_that_always_fails_is_masked():
+    never = evaluation.collect(slippery(slip=1.0), KEY, 3, 4, clean=True)
+    assert (np.asarray(never.mask) == 0).all()
+
+
+def test_a_burn_in_is_the_experts_steps_from_reset():
+    world = slippery(slip=0.3, back=0.5)
+    later = world.after(5)
+    reset, step = jax.jit(world.reset), jax.jit(world.step)
+    for i in range(12):
+        key = jax.random.fold_in(KEY, i)
+        state = fresh = reset(jax.random.split(key)[0])
+        for _ in range(5):
+            state = step(state, jnp.int32(0))
+        expected = fresh if float(state.metrics["cost"]) else state
+        np.testing.assert_array_equal(jax.jit(later.start)(key).obs, expected.obs)
+        np.testing.assert_array_equal(world.start(key).obs, world.reset(key).obs)
