@@ -7,6 +7,8 @@ Adam fits the policy to the demonstrations. A share of the episodes is held out.
 round with the lowest held-out loss are kept; after `patience` rounds without improvement they do
 not change any more. Features that are constant in the demonstrations are dropped, because their
 weights stay random and would disturb the action as soon as a feature takes another value.
+
+With `time_indexed` the policy is a table of actions instead, one per time step and view.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from flax import struct
 from irl_bench.core.learner import Consumes, Learner
 from irl_bench.core.settings import BadInput, setting
 from irl_bench.core.types import Spec, Task
+from irl_bench.nets import tables
 from irl_bench.nets.policies import Policy, standardiser
 from irl_bench.nets.supervised import Data, PolicyParams, fit, flatten, held_out_loss, optimiser
 
@@ -68,6 +71,9 @@ class Config:
         "share of the demonstrations that is cloned, those of the highest return",
         low=0.0,
         high=1.0,
+    )
+    time_indexed: bool = setting(
+        False, "a table with an action per time step and view, instead of a network (chain)"
     )
 
 
@@ -134,6 +140,8 @@ def split(task: Task, share: float) -> tuple[Data, Data]:
 
 def make(spec: Spec, config: Config) -> Learner:
     """Returns the learner of behavioural cloning. It acts with the mode of its policy."""
+    if config.time_indexed:
+        return _tables(spec, config)
     policy = Policy(spec, config.hidden, config.first_scale)
     transform = optimiser(
         config.learning_rate, config.weight_decay, config.rounds * config.steps_per_round
@@ -192,14 +200,37 @@ def make(spec: Spec, config: Config) -> Learner:
     def act(params: PolicyParams, observation: jax.Array, key: jax.Array) -> jax.Array:
         return policy.mode(params.weights, params.inputs(observation))
 
-    # To choose the best, somebody ranks the demonstrations with about n log2 n comparisons.
-    ranking = spec.demos * math.ceil(math.log2(spec.demos)) if config.top < 1.0 else 0
-    consumes = Consumes(expert_queries=spec.labels(), preference_labels=ranking)
     return Learner(
         init=init,
         update=update,
         policy=lambda state: state.best,
         act=act,
         rounds=config.rounds,
-        consumes=consumes,
+        consumes=_consumes(spec, config),
     )
+
+
+def _tables(spec: Spec, config: Config) -> Learner:
+    """The learner of a table that shares nothing between time steps. It needs one round."""
+    n_actions = tables.actions_of(spec)
+
+    def update(state: jax.Array, task: Task) -> tuple[jax.Array, dict[str, jax.Array]]:
+        del state
+        return tables.fit(best_of(task, config.top).demonstrations, n_actions), {}
+
+    return Learner(
+        init=lambda key, task: jnp.zeros((spec.demo_steps, spec.observation_size), jnp.int32),
+        update=update,
+        policy=lambda state: state,
+        act=tables.act,
+        rounds=1,
+        consumes=_consumes(spec, config),
+        carry=jnp.int32(0),
+    )
+
+
+def _consumes(spec: Spec, config: Config) -> Consumes:
+    """All labels. To choose the best demonstrations, somebody ranks them with about n log2 n
+    comparisons."""
+    ranking = spec.demos * math.ceil(math.log2(spec.demos)) if config.top < 1.0 else 0
+    return Consumes(expert_queries=spec.labels(), preference_labels=ranking)

@@ -22,6 +22,7 @@ from typing import Any, cast
 import jax
 
 from irl_bench.core import jax_options
+from irl_bench.core.learner import Consumes
 
 _JAX: Any = cast("Any", jax)
 """JAX where its own annotations leave a type open."""
@@ -58,7 +59,7 @@ class CellSpec:
     """Describes a cell completely.
 
     Raises ValueError, in one line, for a value that cannot be run. Two cells that differ only in
-    mode, dials, seeds, `episodes` or `eval_every` share their compiled functions.
+    mode, dials, seeds, `episodes`, `eval_every` or `shown_steps` share their compiled functions.
     """
 
     algo: str
@@ -101,6 +102,9 @@ class CellSpec:
     """Whether only episodes without a failure are demonstrated."""
     burn_in: int = 0
     """Steps that the expert acts before every episode begins."""
+    shown_steps: int = 0
+    """First steps of each demonstration that are shown, and of each held-out expert episode that
+    are counted; 0: all."""
     recorded: str = ""
     """SHA-256 of the demonstrations that were read from a file; empty if the world's expert makes
     them."""
@@ -128,7 +132,7 @@ class CellSpec:
                 raise ValueError(f"{field} = {getattr(self, field)} must be at least 1")
         if self.episodes % self.block:
             raise ValueError(f"block = {self.block} does not divide episodes = {self.episodes}")
-        for field in ("eval_every", "burn_in"):
+        for field in ("eval_every", "burn_in", "shown_steps"):
             if getattr(self, field) < 0:
                 raise ValueError(f"{field} = {getattr(self, field)} must not be negative")
         if self.first_seed < 0 or self.first_seed + self.width > 2**31:
@@ -161,6 +165,13 @@ class CellSpec:
             if self.eps_episodes % n == 0
         )
 
+    def used(self, consumes: Consumes) -> Consumes:
+        """What one seed uses of what the algorithm would use if all steps were shown."""
+        if not self.shown_steps:
+            return consumes
+        shown = min(self.shown_steps, self.demo_steps) * self.demos
+        return dataclasses.replace(consumes, expert_queries=min(consumes.expert_queries, shown))
+
     @property
     def label(self) -> str:
         """The cell's name in messages: algorithm, world, mode and seeds."""
@@ -186,7 +197,7 @@ class CellSpec:
     def static_key(self) -> str:
         """The fields that are not data of the compiled functions, as text. Cells with equal text
         can share compiled functions."""
-        data = {"mode", "dials", "first_seed", "episodes", "eval_every"}
+        data = {"mode", "dials", "first_seed", "episodes", "eval_every", "shown_steps"}
         return canonical(
             {name: value for name, value in self.to_dict().items() if name not in data}
         )

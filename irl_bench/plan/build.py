@@ -232,12 +232,14 @@ def _entry(
         "episodes": _reference_episodes(budget) if reference else budget.episodes,
         "block": budget.block,
         "eps_episodes": budget.eps_episodes,
-        "eps_steps": min(budget.eps_steps, setup.horizon),
+        # Errors are counted over as many steps as are shown, so the rollouts have to be as long.
+        "eps_steps": setup.horizon if request.shown_steps else min(budget.eps_steps, setup.horizon),
         "eval_every": 0 if reference else budget.eval_every,
         "width": budget.width,
         "observation_only": blind,
         "clean": budget.clean and not reference,
         "burn_in": budget.burn_in,
+        "shown_steps": 0 if reference else request.shown_steps,
         "recorded": file.sha256 if file and not reference else "",
         "given": artifact.sha256 if artifact else "",
         "plugin": {**algorithm.source, **setup.loaded.source},
@@ -246,9 +248,8 @@ def _entry(
         fields |= {name: min(fields[name], most) for name, most in presets.UNTRAINED.items()}
         fields["episodes"] = fields["episodes"] // fields["block"] * fields["block"]
     cells = tuple(CellSpec(**fields, first_seed=start) for start in starts)
-    return Entry(
-        cells, budget.seeds, learner.rounds, dataclasses.asdict(learner.consumes)
-    ), artifact
+    consumes = cells[0].used(learner.consumes)
+    return Entry(cells, budget.seeds, learner.rounds, dataclasses.asdict(consumes)), artifact
 
 
 def _record(request: Request, setup: _World) -> WorldRecord:

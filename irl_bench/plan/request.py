@@ -64,6 +64,8 @@ class Request:
     """"clean": only episodes without a failure are demonstrated; "all": any."""
     burn_in: int | None = None
     """Steps that the expert acts before every episode begins."""
+    shown_steps: int = 0
+    """First steps of each demonstration that are shown; 0: all."""
     given: str | None = None
     """File or folder of an earlier run from which algorithms take a policy, reward or
     comparisons."""

@@ -319,6 +319,7 @@ def expert_errors(
     episodes: int,
     steps: int,
     carry: Any = None,
+    counted: jax.Array | None = None,
 ) -> tuple[Float[Array, " tolerances"], Float[Array, ""]]:
     """Errors of a policy in the states that the expert visits, on fresh rollouts of the expert.
 
@@ -332,12 +333,14 @@ def expert_errors(
       episodes: number of rollouts.
       steps: length of each [steps].
       carry: what a recurrent policy begins each rollout with; None: the policy has no memory.
+      counted: int[], the first steps of each rollout that are counted; None: all.
 
     Returns:
-      float32[3], the steps at which the action differs from the expert's by more than each of
-      TOLERANCES; and float32[], the number of all steps.
+      float32[3], the counted steps at which the action differs from the expert's by more than each
+      of TOLERANCES; and float32[], the number of all counted steps.
     """
-    total = jnp.float32(episodes * steps)
+    limit = jnp.int32(steps) if counted is None else jnp.minimum(jnp.int32(counted), steps)
+    total = episodes * limit.astype(jnp.float32)
     if act is None:
         return jnp.zeros(len(TOLERANCES)), total
 
@@ -353,16 +356,20 @@ def expert_errors(
         action, carry = acting(params, carry, observation_of(state), key)
         return expert, (carry, wrong(world, action, expert))
 
-    def act_all(states: State, memory: Any, key: jax.Array) -> tuple[jax.Array, Any]:
-        return jax.vmap(choose)(states, memory[0], jax.random.split(key, episodes))
+    def act_all(states: State, memory: Any, now: tuple[jax.Array, jax.Array]) -> Any:
+        t, key = now
+        action, (carries, errors) = jax.vmap(choose)(
+            states, memory[0], jax.random.split(key, episodes)
+        )
+        return action, (carries, errors * (t < limit))
 
     def record(before: State, after: State, memory: Any, aside: Any) -> Any:
         carries, errors = aside
         return after, (carries, memory[1] + jnp.sum(errors, 0)), None
 
-    keys = jax.random.split(jax.random.fold_in(key, episodes), steps)
+    now = (jnp.arange(steps), jax.random.split(jax.random.fold_in(key, episodes), steps))
     memory = (carries, jnp.zeros(len(TOLERANCES)))
-    (_, (_, errors)), _ = scan(world, act_all, record, states, keys, memory, worlds=True)
+    (_, (_, errors)), _ = scan(world, act_all, record, states, now, memory, worlds=True)
     return errors, total
 
 

@@ -199,7 +199,13 @@ class Batch:
     def _expert_errors(self, blocks: Sequence[int]) -> list[dict[str, np.ndarray]]:
         """Errors on one block of held-out expert episodes of each group."""
         return self._groups(
-            self.program.expert_errors(self.state, self.dials, self.seeds, self._numbers(blocks))
+            self.program.expert_errors(
+                self.state,
+                self.dials,
+                self.seeds,
+                self._numbers(blocks),
+                self.program.shown([cell.spec for cell in self.cells]),
+            )
         )
 
     def _numbers(self, values: Sequence[int]) -> jax.Array:

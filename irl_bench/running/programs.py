@@ -129,7 +129,7 @@ class Program:
             "init": (self._init, (seeds, demos, dials, donated), ()),
             "chunk": (self._chunk, (state, demos, dials, donated, self._shape((), np.int32)), (0,)),
             "evaluate": (self._evaluate, (state, dials, seeds, scalar, scalar), ()),
-            "expert_errors": (self._expert_errors, (state, dials, seeds, scalar), ()),
+            "expert_errors": (self._expert_errors, (state, dials, seeds, scalar, scalar), ()),
             "keep": (self._keep, (state,), ()),
         }
 
@@ -198,10 +198,11 @@ class Program:
         return jax.vmap(of_seed)(state, seeds)
 
     def _expert_errors(
-        self, state: Any, dials: Any, seeds: jax.Array, block: jax.Array
+        self, state: Any, dials: Any, seeds: jax.Array, block: jax.Array, counted: jax.Array
     ) -> dict[str, jax.Array]:
-        """Errors on `cell.eps_block` held-out expert episodes at each tolerance, their steps, and
-        the exact J(T) and the reward map where there are any."""
+        """Errors in the first `counted` steps of `cell.eps_block` held-out expert episodes at each
+        tolerance, the number of these steps, and the exact J(T) and the reward map where there are
+        any."""
         world, cell = self.world.bind(dials), self._cell
 
         def of_seed(state: Any, seed: jax.Array) -> dict[str, jax.Array]:
@@ -209,7 +210,7 @@ class Program:
             key = jax.random.fold_in(self._key(seed, HELD_OUT), block)
             act, carry = self.learner.act, self.learner.carry
             errors, steps = expert_errors(
-                world, act, params, key, cell.eps_block, cell.eps_steps, carry
+                world, act, params, key, cell.eps_block, cell.eps_steps, carry, counted
             )
             sums = {"expert_errors": jnp.asarray(errors), "expert_steps": jnp.asarray(steps)}
             exact = expected_cost(world, act, params, key, cell.horizon, carry)
@@ -392,10 +393,18 @@ class Program:
         return self._call("evaluate", state, dials, seeds, stream, block)
 
     def expert_errors(
-        self, state: Any, dials: Any, seeds: jax.Array, block: jax.Array
+        self, state: Any, dials: Any, seeds: jax.Array, block: jax.Array, counted: jax.Array
     ) -> dict[str, jax.Array]:
-        """Returns the errors on one block of held-out expert episodes, leaves [G, W, ...]."""
-        return self._call("expert_errors", state, dials, seeds, block)
+        """Returns the errors in the first `counted` steps of one block of held-out expert episodes,
+        leaves [G, W, ...]."""
+        return self._call("expert_errors", state, dials, seeds, block, counted)
+
+    def shown(self, cells: Sequence[CellSpec]) -> jax.Array:
+        """Returns how many steps of a demonstration or a held-out episode count in each cell,
+        uint32[G] on the devices."""
+        every = max(cells[0].demo_steps, cells[0].eps_steps)
+        counts = [np.uint32(cell.shown_steps or every) for cell in cells]
+        return self.put([*counts, *counts[-1:] * (self.groups - len(counts))])
 
     def keep(self, state: Any) -> dict[str, Any]:
         """Returns the params of policy and reward to be stored, leaves [G, W, ...]."""
@@ -420,6 +429,14 @@ class Program:
         """
         if self._recorded is not None:
             return self.put([self._from_file()] * self.groups)
+        demos = self._of_expert(cells, seeds, dials)
+        if not any(cell.shown_steps for cell in cells):
+            return demos
+        early = jnp.arange(self._cell.demo_steps) < self.shown(cells)[:, None, None, None]
+        return dataclasses.replace(demos, mask=jax.device_put(demos.mask * early, self._sharding))
+
+    def _of_expert(self, cells: Sequence[CellSpec], seeds: Any, dials: Any) -> Any:
+        """The expert's demonstrations of all groups, at their full length."""
         facts = [{name: cell.to_dict()[name] for name in DEMONSTRATIONS_OF} for cell in cells]
         demos = _demonstrations.get(
             canonical([fingerprint(), *facts]), lambda: self.demonstrate(seeds, dials)

@@ -192,7 +192,13 @@ def _run_alike(
             if session.stop.is_set():
                 raise Interrupted
             batch = [
-                CellProgress(cells[key], key, learner.rounds, program.metrics, learner.consumes)
+                CellProgress(
+                    cells[key],
+                    key,
+                    learner.rounds,
+                    program.metrics,
+                    cells[key].used(learner.consumes),
+                )
                 for key in keys[start : start + program.groups]
             ]
             Batch(session, program, batch).run()

@@ -6,6 +6,7 @@ STUDIES = {
     "extrapolation": "irl_bench.studies.extrapolation",
     "label_efficiency": "irl_bench.studies.label_efficiency",
     "overoptimization": "irl_bench.studies.overoptimization",
+    "retrain": "irl_bench.studies.retrain",
     "seed_table": "irl_bench.studies.seed_table",
     "transfer": "irl_bench.studies.transfer",
 }

@@ -26,9 +26,15 @@ CONTEXTS = {
 }
 """Other settings with which one is tried too, where it has a meaning only beside them."""
 
-WITH_A_RUN = {"ppo": ("linger",), "rlhf": ("init",), "rlhf_iterated": ("init",)}
-"""Settings that act only on what an earlier run has learned. tests/rl/test_ppo.py and
-tests/storage/test_artifacts.py test them."""
+ELSEWHERE = {
+    "ppo": ("linger",),
+    "rlhf": ("init",),
+    "rlhf_iterated": ("init",),
+    "bc": ("time_indexed",),
+}
+"""Settings that other tests test: those that act only on what an earlier run has learned
+(tests/rl/test_ppo.py, tests/storage/test_artifacts.py), and a table in place of a network
+(tests/nets/test_tables.py)."""
 
 
 def program(algo, changes):
@@ -80,10 +86,10 @@ def others(setting: Setting):
 )
 def test_each_setting_moves_a_number_or_is_refused(algo):
     idle = []
-    beside_a_run = WITH_A_RUN.get(algo, ())
+    elsewhere = ELSEWHERE.get(algo, ())
     settings = settings_of(importlib.import_module(ALGORITHMS[algo]).Config)
     for name, setting in settings.items():
-        if name in beside_a_run:
+        if name in elsewhere:
             continue
         for context in ({}, *CONTEXTS.get(name, ())):
             context = {key: value for key, value in context.items() if key in settings}

@@ -1,0 +1,59 @@
+"""Policies that are a table of actions: one per time step and view.
+
+A time-indexed policy shares nothing between time steps, so a longer episode brings it no further
+labels at any step. For such policies the regret of behavioural cloning grows like T² also if it is
+trained anew at every T (Foster, Block and Misra 2024, arXiv 2407.15007, compare both kinds).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from irl_bench.core.settings import BadInput
+from irl_bench.core.types import Demonstrations, Spec
+
+
+def actions_of(spec: Spec) -> int:
+    """Returns the number of actions. Raises BadInput for a world of continuous ones."""
+    if spec.n_actions is None:
+        raise BadInput(
+            f"bc.time_indexed needs discrete actions and one-hot observations, which "
+            f"{spec.world.name} has not; nearest: --env=chain"
+        )
+    return spec.n_actions
+
+
+def fit(demos: Demonstrations, n_actions: int) -> jax.Array:
+    """The most frequent action of the demonstrations at each time step in each view.
+
+    Args:
+      demos: N episodes of T steps with one-hot observations; steps with mask 0 do not count.
+      n_actions: A.
+
+    Returns:
+      int32[T, O]; 0 where no demonstration was in that view at that time.
+    """
+    view = jnp.argmax(demos.observation, axis=-1)
+    steps = jnp.broadcast_to(jnp.arange(view.shape[1]), view.shape)
+    shape = (*demos.observation.shape[1:], n_actions)
+    counts = jnp.zeros(shape, jnp.float32).at[steps, view, demos.action].add(demos.mask)
+    return jnp.argmax(counts, axis=-1).astype(jnp.int32)
+
+
+def act(
+    table: jax.Array, t: jax.Array, observation: jax.Array, key: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The table's action.
+
+    Args:
+      table: int32[T, O].
+      t: int32[], steps since the start of the episode. Beyond the table its last step counts.
+      observation: float32[O], one-hot.
+      key: not used.
+
+    Returns:
+      (action int32[], t + 1).
+    """
+    del key
+    return table[jnp.minimum(t, table.shape[0] - 1), jnp.argmax(observation)], t + 1

@@ -1,0 +1,249 @@
+"""How does regret grow with T if the clone is trained anew at every T?
+
+The horizon law holds for a fixed policy. Whoever wants to drive for T steps also demonstrates T
+steps, and a longer demonstration holds more labels. At every T this study trains BC on the first T
+steps of the same n demonstrations, with the same number of gradient steps, and evaluates it at that
+T. It reports three slopes over log T side by side: that of the regret J, of the error rate eps on
+held-out expert rollouts of T steps, and of J / eps. One compilation serves all T.
+
+Foster, Block and Misra 2024 (arXiv 2407.15007) show that with log loss and shared parameters the
+regret of BC need not be quadratic in T. Where the missing mass over kinds of situations falls like
+(n T)^-b, J grows like T^(2 - b) and J / eps like T². A policy that is indexed by time shares
+nothing between steps: its eps does not fall, and J grows like T² (`time_indexed`, worlds of
+discrete actions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from envs.core import World
+from irl_bench.core.quantities import TAU
+from irl_bench.core.settings import BadInput
+from irl_bench.horizon import Curves, slopes
+from irl_bench.horizon.window import SETTLED
+from irl_bench.plan import registry
+from irl_bench.plan.request import Request, check_horizons
+from irl_bench.report import ReportData, series, tables
+from irl_bench.studies.study import (
+    Part,
+    Result,
+    Row,
+    Study,
+    count_axis,
+    narrowed,
+    with_intervals,
+)
+
+VARIANTS: Mapping[str, Mapping[str, Any]] = {
+    "log_loss": {"loss": "nll"},
+    "squared_error": {"loss": "mse"},
+    "time_indexed": {"time_indexed": True},
+}
+"""Variant -> the settings of BC that differ."""
+QUANTITIES = {"J": "regret J(T) [steps]", "eps": "error rate eps(T)", "ratio": "J / eps [steps]"}
+"""Quantity -> label of its axis."""
+
+
+def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
+    """Returns a sweep for each world, variant and horizon."""
+    if request.demos_from is not None:
+        raise BadInput(
+            "--experiment=retrain cuts the demonstrations of the world's expert; nearest: leave "
+            "out --demos_from"
+        )
+    sweeps = []
+    for env in request.env:
+        world = registry.world(env).world
+        grid = _horizons(request, env, world)
+        for variant, changes in VARIANTS.items():
+            if variant == "time_indexed" and world.n_actions is None:
+                continue
+            settings = {
+                **request.settings,
+                **{algo: {**changes, **request.settings.get(algo, {})} for algo in request.algo},
+            }
+            for T in grid:
+                name = f"{env}/{variant}/{T}"
+                part = narrowed(
+                    request,
+                    env=(env,),
+                    mode=tuple(world.modes)[:1],
+                    demos=demos[0],
+                    demo_steps=grid[-1],
+                    T_max=grid[-1],
+                    shown_steps=T,
+                    horizons=grid,
+                    settings=settings,
+                    out=str(out / name),
+                )
+                sweeps.append(Part(name, part, report=False))
+    return sweeps
+
+
+def _horizons(request: Request, env: str, world: World) -> tuple[int, ...]:
+    """The horizons of a world: those asked for, or a grid from the start of its window on."""
+    longest = world.horizon if request.T_max is None else request.T_max
+    check_horizons(request.horizons, env, longest)
+    if not isinstance(request.horizons, str):
+        return tuple(request.horizons)
+    first = max(1, int(SETTLED * max(world.recovery_steps or 0, world.latency)))
+    if request.budget == "smoke":
+        return (max(1, longest // 4), longest)
+    return tuple(int(T) for T in slopes.log_spaced(min(first, longest // 8), longest))
+
+
+def read(reports: Mapping[str, ReportData]) -> Result:
+    """Returns J, eps and J / eps over T and their slopes, by world and variant."""
+    groups: dict[tuple[str, str], dict[int, Curves]] = {}
+    demos: dict[str, int] = {}
+    options: dict[str, Mapping[str, str]] = {}
+    for name, data in reports.items():
+        env, variant, T = name.rsplit("/", 2)
+        (curve,) = (c for c in data.curves if c.algo == "bc")
+        groups.setdefault((env, variant), {})[int(T)] = curve
+        record = data.plan["worlds"][env]
+        demos[env], options[env] = record["demos"], record["options"]
+    points: list[Row] = []
+    rows: list[Row] = []
+    for (env, variant), curves in groups.items():
+        grid = np.array(sorted(curves))
+        regret, eps = _by_seed(curves, grid)
+        point = {"env": env, "variant": variant, **measured(grid, regret, eps)}
+        point["theory"] = _theory(env, variant, grid, demos[env], options[env])
+        points.append(point)
+        rows.append(
+            {
+                "world": env,
+                "trained with": variant.replace("_", " "),
+                "T": f"{grid[0]} to {grid[-1]}",
+                "demonstrations": demos[env],
+                "slope of J": _text(point["slope_J"]),
+                "by theory": point["theory"],
+                "slope of eps": _text(point["slope_eps"]),
+                "slope of J / eps": _text(point["slope_ratio"]),
+                "J at the longest T": float(regret[:, -1].mean()),
+                "seeds": len(regret),
+            }
+        )
+    text = [
+        "J: regret at T of a policy that was trained on the first T steps of each demonstration. "
+        "eps: its error rate on held-out expert rollouts of T steps. Slopes are fits over log T to "
+        "means over seeds, with their jackknife-t intervals of 95 %.",
+        "By theory: the same fit to the closed form of a table on the chain, from the missing mass "
+        "of the situations. The law of T² is about a fixed policy or, here, about J / eps: the "
+        "first T steps of more data make the policy itself better.",
+    ]
+    return {
+        "title": "Trained anew at every horizon",
+        "text": text,
+        "tables": {"Slopes over T": rows},
+        "points": points,
+    }
+
+
+def measured(grid: np.ndarray, regret: np.ndarray, eps: np.ndarray) -> Row:
+    """Returns means and slopes over T, each as [value, low, high].
+
+    Args:
+      grid: int[K], horizons [steps].
+      regret, eps: float[S, K], of each seed.
+
+    Returns:
+      "T", "seeds"; of each of QUANTITIES its values [K, 3] and, as "slope_...", its slope [3].
+    """
+    count, both = len(grid), np.concatenate([regret, eps], axis=1)
+
+    def ratio(mean: np.ndarray) -> np.ndarray:
+        rate = mean[..., count:]
+        return mean[..., :count] / np.where(rate > 0, rate, np.nan)
+
+    statistics = {
+        "J": lambda mean: mean[..., :count],
+        "eps": lambda mean: mean[..., count:],
+        "ratio": ratio,
+    }
+    row: Row = {"T": grid.tolist(), "seeds": len(regret)}
+    for quantity, of in statistics.items():
+        row[quantity] = np.stack(slopes.jackknife_t(both, of), axis=1).tolist()
+        fit = slopes.jackknife_t(both, lambda mean, of=of: slopes.slope(grid, of(mean)))
+        row[f"slope_{quantity}"] = [float(x) for x in fit]
+    return row
+
+
+def _text(values: Any) -> str:
+    """[value, low, high] as text, with three significant digits."""
+    middle, low, high = values
+    return tables.interval(middle, low, high, lambda value: tables.number(value, 3))
+
+
+def _by_seed(curves: Mapping[int, Curves], grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Regret and eps of the seeds that are usable at every T, float[S, K] each."""
+    seeds = None
+    for curve in curves.values():
+        usable = set(np.asarray(curve.seeds)[curve.usable].tolist())
+        seeds = usable if seeds is None else seeds & usable
+    wanted = sorted(seeds or ())
+    regret, eps = [], []
+    for T in grid:
+        curve = curves[int(T)]
+        ids = np.asarray(curve.seeds)
+        places = [int(np.flatnonzero(ids[curve.usable] == seed)[0]) for seed in wanted]
+        regret.append(curve.regret(np.array([T]))[places, 0])
+        eps.append(np.asarray(curve.eps_expert, float)[curve.usable][places, TAU])
+    return np.stack(regret, axis=1), np.stack(eps, axis=1)
+
+
+def _theory(
+    env: str, variant: str, grid: np.ndarray, demos: int, options: Mapping[str, str]
+) -> float | None:
+    """The slope of J in closed form; None without one."""
+    del env, variant, grid, demos, options
+    return None
+
+
+def draw(result: Mapping[str, Any]) -> Figure:
+    """Draws J, eps and J / eps over T, a row per world, a line per variant."""
+    points = result["points"]
+    worlds = list(dict.fromkeys(point["env"] for point in points))
+    variants = list(dict.fromkeys(point["variant"] for point in points))
+    colours = series.colours(variants)
+    figure = Figure(figsize=(7.0, 2.5 * len(worlds)), layout="constrained")
+    axes = figure.subplots(len(worlds), len(QUANTITIES), squeeze=False)
+    for line, env in zip(axes, worlds, strict=True):
+        for axis, (quantity, label) in zip(line, QUANTITIES.items(), strict=True):
+            for point in points:
+                if point["env"] != env:
+                    continue
+                values = np.array(point[quantity], float)
+                slope = point[f"slope_{quantity}"][0]
+                text = "–" if slope is None else f"{slope:.2f}"
+                name = f"{point['variant'].replace('_', ' ')}: {text}"
+                with_intervals(axis, point["T"], values, colours[point["variant"]], name)
+            count_axis(axis, points[0]["T"][::2])
+            axis.set_yscale("log", nonpositive="mask")
+            axis.set(xlabel="T [steps]", ylabel=label, title=env if quantity == "J" else "")
+            axis.legend(loc="best", frameon=False, fontsize=6, title="slope", title_fontsize=6)
+    return figure
+
+
+STUDY = Study(
+    name="retrain",
+    help="BC trained anew at every horizon: slopes of regret, of eps and of regret / eps",
+    algo=("bc",),
+    env=("chain",),
+    fixed=True,
+    sizes={
+        "smoke": {"seeds": 2, "demos": (4,)},
+        "default": {"seeds": 20, "demos": (16,)},
+        "full": {"seeds": 40, "demos": (16,)},
+    },
+    parts=parts,
+    read=read,
+    draw=draw,
+)
