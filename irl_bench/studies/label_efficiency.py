@@ -67,7 +67,7 @@ def asked(budget: str) -> list[tuple[str, str]]:
     lines = [("oracle", kind) for kind in QUERIES] + [
         (name, "uniform") for name in TEACHERS if name != "oracle"
     ]
-    return lines[:2] if budget == "smoke" else lines
+    return lines[:1] if budget == "smoke" else lines
 
 
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:

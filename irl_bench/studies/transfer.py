@@ -74,8 +74,8 @@ CHANGES: Mapping[str, Mapping[str, Mapping[str, float]]] = {
     "ant": {"none": {}, "leg": {"disabled_joint": 1.0, "disabled_count": 2.0}},
 }
 """World -> change -> dials; "none" shows what training again costs if nothing changes."""
-SMOKE = 2
-"""Number of changes in the smallest budget."""
+SMOKE = ("policy_airl", "reward_airl", "reward_true")
+"""The methods of the smallest budget, under the first change but "none"."""
 
 METHODS: Mapping[str, tuple[str, str, str | None]] = {
     "policy_airl": ("AIRL's policy", "stored", "airl"),
@@ -104,7 +104,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
                 f"--env={env}: transfer has changes for {', '.join(CHANGES)}; nearest: "
                 f"{nearest(env, CHANGES)}"
             )
-        changes = list(CHANGES[env])[: SMOKE if request.budget == "smoke" else None]
+        changes = list(CHANGES[env])[1:2] if request.budget == "smoke" else list(CHANGES[env])
         for sight, options, masked in _sights(request, env):
             for start in STARTS if request.budget != "smoke" else STARTS[:1]:
                 sweeps += _crossed(request, env, sight, options, masked, start, changes, count, out)
@@ -166,14 +166,22 @@ def _crossed(
 
     at = f"{env}/{sight}/{start}"
     sweeps = []
+    methods = {
+        name: method
+        for name, method in METHODS.items()
+        if request.budget != "smoke" or name in SMOKE
+    }
+    used = {source for _, _, source in methods.values()}
     for name, (algo, values) in SOURCES.items():
+        if name not in used:
+            continue
         fixed = {**values, "init": {"clone": "bc", "random": "random"}[start]}
         if masked is not None:
             fixed["mask_failure"] = masked
         place = f"{at}/learn/{name}"
         sweeps.append(Part(place, changed(place, algo, fixed, {})))
     # A method's compiled program serves all changes, so the changes are the inner loop.
-    for method, (_, algo, source) in METHODS.items():
+    for method, (_, algo, source) in methods.items():
         if source is None and start != STARTS[0]:
             continue
         settings = {"reward": "learned" if source else "true"} if algo == "ppo" else {}
