@@ -190,6 +190,26 @@ class World(Env):
         """
         raise NotImplementedError(f"{type(self).__name__} has no expert")
 
+    @property
+    def expert_reads_observations(self) -> bool:
+        """Whether the expert is a function of the observation alone, `expert_at`."""
+        return False
+
+    def expert_at(self, observation: jax.Array) -> jax.Array:
+        """Returns the expert's action as a function of the observation, which can be
+        differentiated.
+
+        Args:
+          observation: float32[O].
+
+        Returns:
+          float32[action_size].
+
+        Raises:
+          NotImplementedError: the expert needs more than the observation.
+        """
+        raise NotImplementedError(f"the expert of {type(self).__name__} reads the state")
+
     def probe(self) -> dict[str, Any] | None:
         """Returns a grid of states over two quantities, on which reports show learned rewards.
 

@@ -52,6 +52,7 @@ def run(
     episodes: int | None = None,
     demonstrations: str | None = None,
     burn_in: int | None = None,
+    demo_noise: float = 0.0,
     given: str | None = None,
     demos_from: str | None = None,
     observation_only: bool = False,
@@ -84,6 +85,8 @@ def run(
       demonstrations: "clean": only episodes of the expert without a failure are demonstrated;
         "all": any; None: as the budget says.
       burn_in: steps that the expert acts before every episode begins; None: that of the budget.
+      demo_noise: standard deviation of noise on the actions that the expert executes in every
+        second demonstration; labels are without it.
       given: file or folder of an earlier run that provides a learned policy, a learned reward or
         people's comparisons to an algorithm.
       demos_from: a file of demonstrations that replace those of the world's expert (npz, HDF5), or
@@ -127,6 +130,7 @@ def run(
         episodes=episodes,
         demonstrations=demonstrations,
         burn_in=burn_in,
+        demo_noise=demo_noise,
         given=given,
         demos_from=None if demos_from is None else str(demos_from),
         observation_only=observation_only,

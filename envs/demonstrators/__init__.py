@@ -159,6 +159,22 @@ class Demonstrated(World):
           ValueError: the world has no expert; one line.
         """
         del key
+        return self._network().act(cast(jax.Array, state.obs))
+
+    @property
+    def expert_reads_observations(self) -> bool:
+        """True: a network reads the observation."""
+        return True
+
+    def expert_at(self, observation: jax.Array) -> jax.Array:
+        """Returns the network's action float32[A] at observation float32[O].
+
+        Raises:
+          ValueError: the world has no expert; one line.
+        """
+        return self._network().act(observation)
+
+    def _network(self) -> Demonstrator:
         if self._expert is None:
             raise ValueError(f"{self.name} has no demonstrator for {dict(self.chosen)}")
-        return self._expert.act(cast(jax.Array, state.obs))
+        return self._expert

@@ -342,6 +342,11 @@ class LaneKeep(demonstrators.Demonstrated):
         """Whether the chosen demonstrator exists."""
         return self.chosen["demonstrator"] == "expert" or super().has_expert
 
+    @property
+    def expert_reads_observations(self) -> bool:
+        """False: the control law knows the whole road, and the networks keep the hidden view."""
+        return False
+
     def expert(self, state: State, key: jax.Array) -> jax.Array:
         """Returns the action float32[2] of the chosen demonstrator: the control law `drive`, or a
         network that drives less well. The key is not used."""

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +26,17 @@ from irl_bench.core.learner import Consumes, Learner
 from irl_bench.core.settings import BadInput, setting
 from irl_bench.core.types import Spec, Task
 from irl_bench.nets import tables
-from irl_bench.nets.policies import Policy, standardiser
-from irl_bench.nets.supervised import Data, PolicyParams, fit, flatten, held_out_loss, optimiser
+from irl_bench.nets.policies import Policy, Standardiser, standardiser
+from irl_bench.nets.supervised import (
+    Averaged,
+    Data,
+    PolicyParams,
+    averaged,
+    fit,
+    flatten,
+    held_out_loss,
+    optimiser,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +82,21 @@ class Config:
         low=0.0,
         high=1.0,
     )
+    chunk: int = setting(
+        1, "actions that are chosen at once and executed one after the other", low=1, high=1024
+    )
+    ema: float = setting(
+        0.0,
+        "decay of the average of the weights that acts; 0: the last weights act",
+        low=0.0,
+        high=0.99999,
+    )
+    tasil: float = setting(
+        0.0,
+        "weight of the squared difference between the policy's and the expert's derivatives",
+        low=0.0,
+        high=1000.0,
+    )
     time_indexed: bool = setting(
         False, "a table with an action per time step and view, instead of a network (chain)"
     )
@@ -92,6 +117,75 @@ class State(struct.PyTreeNode):
     """int32[]: rounds since the lowest held-out loss."""
     key: jax.Array
     """Of the rounds to come."""
+
+
+class Chunk(struct.PyTreeNode):
+    """What a policy that chooses several actions at once remembers."""
+
+    actions: jax.Array
+    """float32[chunk, A]: the actions to come, the next one first."""
+    left: jax.Array
+    """int32[]: how many of them are left."""
+
+
+def chunked(task: Task, chunk: int) -> Task:
+    """The task with each action followed by the next ones.
+
+    Args:
+      task: the data of the learner.
+      chunk: number of actions at once. Steps whose chunk would reach past the episode's end are
+        masked.
+
+    Returns:
+      Actions float32[N, T, chunk * A].
+    """
+    demos = task.demonstrations
+    if chunk == 1 or demos.action is None:
+        return task
+
+    def later(values: jax.Array, k: int) -> jax.Array:
+        return jnp.concatenate([values[:, k:], jnp.zeros_like(values[:, :k])], axis=1)
+
+    action = jnp.concatenate([later(demos.action, k) for k in range(chunk)], axis=-1)
+    mask = jnp.prod(jnp.stack([later(demos.mask, k) for k in range(chunk)]), axis=0)
+    return dataclasses.replace(
+        task, demonstrations=dataclasses.replace(demos, action=action, mask=mask)
+    )
+
+
+def derivatives(
+    spec: Spec, policy: Policy, inputs: Standardiser, weight: float
+) -> Callable[[Any, jax.Array, jax.Array], jax.Array]:
+    """The loss of Taylor series imitation learning, of first order (Pfrommer et al. 2022, arXiv
+    2205.14812, equation 3.2): the policy's derivatives shall be the expert's.
+
+    The squared difference of both Jacobians is estimated along one random direction per row, in
+    units of the standardised observation. A chunk's first action counts.
+
+    Args:
+      spec: its world's expert is a function of the observation.
+      policy: whose weights are fitted.
+      inputs: standardises the observations.
+      weight: of the loss.
+
+    Returns:
+      (weights, observations float32[n, O], key) -> float32[].
+    """
+    # A feature that is constant in the data has scale 0 and is not moved.
+    unit = jnp.where(inputs.scale > 0, 1.0 / jnp.where(inputs.scale > 0, inputs.scale, 1.0), 0.0)
+
+    def loss(weights: Any, observation: jax.Array, key: jax.Array) -> jax.Array:
+        direction = unit * jax.random.normal(key, observation.shape)
+
+        def mismatch(at: jax.Array, along: jax.Array) -> jax.Array:
+            acts = lambda x: policy.mode(weights, inputs(x))[: spec.action_size]
+            own = jax.jvp(acts, (at,), (along,))[1]
+            expert = jax.jvp(spec.world.expert_at, (at,), (along,))[1]
+            return jnp.sum(jnp.square(own - expert))
+
+        return weight * jnp.mean(jax.vmap(mismatch)(observation, direction))
+
+    return loss
 
 
 def best_of(task: Task, share: float) -> Task:
@@ -142,14 +236,18 @@ def make(spec: Spec, config: Config) -> Learner:
     """Returns the learner of behavioural cloning. It acts with the mode of its policy."""
     if config.time_indexed:
         return _tables(spec, config)
-    policy = Policy(spec, config.hidden, config.first_scale)
+    _check(spec, config)
+    policy = Policy(spec, config.hidden, config.first_scale, chunk=config.chunk)
     transform = optimiser(
         config.learning_rate, config.weight_decay, config.rounds * config.steps_per_round
     )
+    if config.ema:
+        transform = averaged(transform, config.ema)
+    rows = lambda task: split(chunked(best_of(task, config.top), config.chunk), config.held_out)
 
     def init(key: jax.Array, task: Task) -> State:
         key, weights_key = jax.random.split(key)
-        training, _ = split(best_of(task, config.top), config.held_out)
+        training, _ = rows(task)
         inputs = standardiser(training.observation, training.mask, config.keep_constant)
         weights = policy.init(weights_key)
         best = PolicyParams(weights, inputs)
@@ -159,7 +257,8 @@ def make(spec: Spec, config: Config) -> Learner:
 
     def update(state: State, task: Task) -> tuple[State, dict[str, jax.Array]]:
         key, fit_key = jax.random.split(state.key)
-        training, test = split(best_of(task, config.top), config.held_out)
+        training, test = rows(task)
+        inputs = state.best.inputs
         weights, opt_state, loss = fit(
             policy,
             config.loss,
@@ -171,15 +270,15 @@ def make(spec: Spec, config: Config) -> Learner:
             fit_key,
             config.steps_per_round,
             config.batch_size,
+            derivatives(spec, policy, inputs, config.tasil) if config.tasil else None,
         )
-        held_out = held_out_loss(
-            policy, config.loss, PolicyParams(weights, state.best.inputs), test
-        )
+        acting = cast(Averaged, opt_state).average if config.ema else weights
+        held_out = held_out_loss(policy, config.loss, PolicyParams(acting, inputs), test)
         # A NaN loss counts as better. Otherwise a broken seed would hide behind its last good
         # weights.
         better = ~(held_out >= state.best_loss) & (state.stale < config.patience)
         best = jax.tree.map(
-            lambda new, old: jnp.where(better, new, old), weights, state.best.weights
+            lambda new, old: jnp.where(better, new, old), acting, state.best.weights
         )
         state = State(
             weights=weights,
@@ -200,14 +299,44 @@ def make(spec: Spec, config: Config) -> Learner:
     def act(params: PolicyParams, observation: jax.Array, key: jax.Array) -> jax.Array:
         return policy.mode(params.weights, params.inputs(observation))
 
+    def act_in_chunks(
+        params: PolicyParams, carry: Chunk, observation: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, Chunk]:
+        fresh = act(params, observation, key).reshape(config.chunk, -1)
+        actions = jnp.where(carry.left == 0, fresh, carry.actions)
+        left = jnp.where(carry.left == 0, config.chunk, carry.left) - 1
+        return actions[0], Chunk(jnp.roll(actions, -1, axis=0), left)
+
+    empty = Chunk(jnp.zeros((config.chunk, spec.action_size)), jnp.int32(0))
     return Learner(
         init=init,
         update=update,
         policy=lambda state: state.best,
-        act=act,
+        act=act if config.chunk == 1 else act_in_chunks,
         rounds=config.rounds,
         consumes=_consumes(spec, config),
+        carry=None if config.chunk == 1 else empty,
     )
+
+
+def _check(spec: Spec, config: Config) -> None:
+    """Raises BadInput for settings that the world does not allow."""
+    if config.chunk > 1 and spec.n_actions is not None:
+        raise BadInput(
+            f"bc.chunk={config.chunk} needs continuous actions, which {spec.world.name} has not; "
+            "nearest: bc.chunk=1"
+        )
+    longest = min(spec.demo_steps, spec.horizon)
+    if config.chunk > longest:
+        raise BadInput(
+            f"bc.chunk={config.chunk} is longer than a demonstration or an episode; nearest: "
+            f"{longest}"
+        )
+    if config.tasil and not spec.world.expert_reads_observations:
+        raise BadInput(
+            f"bc.tasil={config.tasil:g} needs an expert that is a function of the observation, "
+            f"which that of {spec.world.name} is not; nearest: bc.tasil=0"
+        )
 
 
 def _tables(spec: Spec, config: Config) -> Learner:

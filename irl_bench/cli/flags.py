@@ -130,6 +130,15 @@ NUMBERS = {
             choices=DEMONSTRATED,
         ),
         Setting(
+            "demo_noise",
+            float,
+            0.0,
+            "standard deviation of noise on the actions that the expert executes in every second "
+            "demonstration; labels are without it",
+            low=0.0,
+            high=2.0,
+        ),
+        Setting(
             "burn_in",
             int,
             0,

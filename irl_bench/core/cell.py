@@ -102,6 +102,8 @@ class CellSpec:
     """Whether only episodes without a failure are demonstrated."""
     burn_in: int = 0
     """Steps that the expert acts before every episode begins."""
+    demo_noise: float = 0.0
+    """Standard deviation of the noise on executed actions in every second demonstration."""
     shown_steps: int = 0
     """First steps of each demonstration that are shown, and of each held-out expert episode that
     are counted; 0: all."""
@@ -139,6 +141,8 @@ class CellSpec:
             raise ValueError(
                 f"seeds {self.first_seed} .. +{self.width} do not lie in 0 .. 2^31 - 1"
             )
+        if not (math.isfinite(self.demo_noise) and self.demo_noise >= 0):
+            raise ValueError(f"demo_noise = {self.demo_noise} must be at least 0")
         for name, value in self.dials.items():
             if not math.isfinite(value):
                 raise ValueError(f"dial {name} = {value} is not finite")

@@ -123,13 +123,20 @@ class Policy:
       hidden: widths of the hidden layers.
       first_scale: scale of the first layer's initial weights.
       log_std: initial log-standard deviation of the raw action; unused in a discrete world.
+      chunk: number of actions that are chosen at once, in a world of continuous ones. They then
+        count as one action of `chunk` times A components.
     """
 
     def __init__(
-        self, spec: Spec, hidden: Sequence[int], first_scale: float = 1.0, log_std: float = -1.0
+        self,
+        spec: Spec,
+        hidden: Sequence[int],
+        first_scale: float = 1.0,
+        log_std: float = -1.0,
+        chunk: int = 1,
     ):
         self.discrete = spec.n_actions is not None
-        self.size = spec.n_actions if spec.n_actions is not None else spec.action_size
+        self.size = spec.n_actions if spec.n_actions is not None else chunk * spec.action_size
         self._inputs, self._log_std = spec.observation_size, log_std
         self._net = MLP(tuple(hidden), self.size, first_scale)
 

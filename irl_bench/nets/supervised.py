@@ -5,7 +5,8 @@ Algorithms that imitate by regression share these functions.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +49,43 @@ def optimiser(
     return optax.adamw(schedule, weight_decay=weight_decay, mask=matrices)
 
 
+class Averaged(NamedTuple):
+    """State of an optimiser that also averages the weights."""
+
+    inner: optax.OptState
+    """Of the optimiser itself."""
+    updates: jax.Array
+    """int32[]: updates so far."""
+    average: Weights
+    """The exponential moving average of the weights."""
+
+
+def averaged(transform: optax.GradientTransformation, decay: float) -> optax.GradientTransformation:
+    """An optimiser whose state holds an exponential moving average of the weights.
+
+    The average forgets faster at first, with the decay min(decay, (1 + n) / (10 + n)) after n
+    updates, so that the initial weights leave no trace (Block et al. 2023, arXiv 2310.11428: such
+    an average removes the noise of gradient steps, which a closed loop amplifies).
+
+    Args:
+      transform: the optimiser.
+      decay: weight of the average so far in an update, in (0, 1).
+    """
+
+    def init(weights: Weights) -> Averaged:
+        return Averaged(transform.init(weights), jnp.int32(0), weights)
+
+    def update(gradient: Weights, state: Averaged, weights: Any = None) -> tuple[Weights, Averaged]:
+        updates, inner = transform.update(gradient, state.inner, weights)
+        n = state.updates.astype(jnp.float32)
+        keep = jnp.minimum(decay, (1.0 + n) / (10.0 + n))
+        after = optax.apply_updates(weights, updates)
+        average = jax.tree.map(lambda a, w: keep * a + (1.0 - keep) * w, state.average, after)
+        return updates, Averaged(inner, state.updates + 1, average)
+
+    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
+
+
 def draw(upto: jax.Array, key: jax.Array, count: int) -> jax.Array:
     """Indices of rows in use, drawn uniformly with replacement.
 
@@ -76,6 +114,7 @@ def fit(
     key: jax.Array,
     steps: int,
     batch: int,
+    extra: Callable[[Weights, jax.Array, jax.Array], jax.Array] | None = None,
 ) -> tuple[Weights, optax.OptState, jax.Array]:
     """Minimises a loss of the policy on labelled states by stochastic gradient descent.
 
@@ -90,20 +129,22 @@ def fit(
       key: consumed.
       steps: number of gradient steps.
       batch: rows per step, drawn uniformly with replacement from those in use.
+      extra: (weights, observations float32[batch, O], key) -> float32[], a further loss.
 
     Returns:
       (weights, optimiser state, mean loss over the last tenth of the steps, float32[]).
     """
     upto = jnp.cumsum(data.mask)
 
-    def mean_loss(weights: Weights, rows: jax.Array) -> jax.Array:
-        return jnp.mean(
-            policy.loss(loss)(weights, inputs(data.observation[rows]), data.action[rows])
-        )
+    def mean_loss(weights: Weights, rows: jax.Array, key: jax.Array) -> jax.Array:
+        observation = data.observation[rows]
+        value = jnp.mean(policy.loss(loss)(weights, inputs(observation), data.action[rows]))
+        return value if extra is None else value + extra(weights, observation, key)
 
     def step(carry: tuple[Any, Any], key: jax.Array) -> tuple[tuple[Any, Any], jax.Array]:
         weights, opt_state = carry
-        value, gradient = jax.value_and_grad(mean_loss)(weights, draw(upto, key, batch))
+        more = jax.random.fold_in(key, 1)
+        value, gradient = jax.value_and_grad(mean_loss)(weights, draw(upto, key, batch), more)
         updates, opt_state = transform.update(gradient, opt_state, weights)
         return (optax.apply_updates(weights, updates), opt_state), value
 

@@ -176,8 +176,18 @@ def _resolve_world(request: Request, env: str, loaded: LoadedWorld) -> _World:
                 f"--demonstrations={request.demonstrations} is for those of the world's expert, "
                 "not for a file's; nearest: leave it out"
             )
+        if request.demo_noise:
+            raise BadInput(
+                f"--demo_noise={request.demo_noise:g} is for demonstrations of the world's expert, "
+                "not for a file's; nearest: leave it out"
+            )
         asked |= {"clean": False, "demos": len(file.mask), "demo_steps": file.mask.shape[1]}
     budget = dataclasses.replace(budget, **asked)
+    if request.demo_noise and loaded.world.n_actions is not None:
+        raise BadInput(
+            f"--demo_noise={request.demo_noise:g} needs continuous actions, which {env} has not; "
+            "nearest: leave it out"
+        )
     loaded = dataclasses.replace(loaded, world=loaded.world.after(budget.burn_in))
     horizon = loaded.world.horizon if request.T_max is None else request.T_max
     check_horizons(request.horizons, env, horizon)
@@ -239,6 +249,7 @@ def _entry(
         "observation_only": blind,
         "clean": budget.clean and not reference,
         "burn_in": budget.burn_in,
+        "demo_noise": 0.0 if reference else float(request.demo_noise),
         "shown_steps": 0 if reference else request.shown_steps,
         "recorded": file.sha256 if file and not reference else "",
         "given": artifact.sha256 if artifact else "",
@@ -266,6 +277,7 @@ def _record(request: Request, setup: _World) -> WorldRecord:
         "demo_steps": setup.budget.demo_steps,
         "clean": setup.budget.clean,
         "burn_in": setup.budget.burn_in,
+        "demo_noise": float(request.demo_noise),
         "recorded": file.sha256 if file else "",
         "first_seed": request.first_seed,
         "seeds": setup.budget.seeds,

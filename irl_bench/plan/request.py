@@ -64,6 +64,8 @@ class Request:
     """"clean": only episodes without a failure are demonstrated; "all": any."""
     burn_in: int | None = None
     """Steps that the expert acts before every episode begins."""
+    demo_noise: float = 0.0
+    """Standard deviation of the noise on executed actions in every second demonstration."""
     shown_steps: int = 0
     """First steps of each demonstration that are shown; 0: all."""
     given: str | None = None
@@ -105,6 +107,9 @@ def checked(request: Request) -> Request:
         raise BadInput(
             f"unknown budget {request.budget!r} ({' | '.join(BUDGETS)}); did you mean {guess!r}?"
         )
+    noise = request.demo_noise
+    if not isinstance(noise, int | float) or not 0 <= noise <= 2:
+        raise BadInput(f"demo_noise={noise!r} must be a number in [0, 2]; nearest: 0.1")
     if request.demonstrations not in (None, *DEMONSTRATED):
         guess = nearest(str(request.demonstrations), DEMONSTRATED)
         raise BadInput(

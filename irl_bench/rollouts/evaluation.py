@@ -115,7 +115,12 @@ class Recording(struct.PyTreeNode):
 
 @checked
 def collect(
-    world: World, key: jax.Array, episodes: int, steps: int, clean: bool = False
+    world: World,
+    key: jax.Array,
+    episodes: int,
+    steps: int,
+    clean: bool = False,
+    noise: float = 0.0,
 ) -> Demonstrations:
     """Demonstrations by the world's expert, each from a fresh start.
 
@@ -125,8 +130,11 @@ def collect(
       episodes: N, number of rollouts.
       steps: T, length of each [steps].
       clean: as in `recorded`.
+      noise: standard deviation of the noise on executed actions in every second episode. Labels
+        are without it, and the other episodes are too (Simchowitz et al. 2025, arXiv 2503.09722).
     """
-    return recorded(world, key, episodes, steps, clean=clean).demonstrations
+    deviation = noise * (jnp.arange(episodes) % 2) if noise else None
+    return recorded(world, key, episodes, steps, deviation, clean).demonstrations
 
 
 def recorded(
@@ -174,11 +182,12 @@ def rollouts(
       episodes: N, number of rollouts.
       steps: T, length of each [steps].
       noise: standard deviation of the Gaussian noise that is added to an action when it is
-        executed, float32[]; the action is recorded without it. None: no noise. A discrete world
-        ignores it.
+        executed, float32[] or float32[N]; the action is recorded without it. None: no noise. A
+        discrete world ignores it.
     """
+    deviation = None if noise is None else jnp.broadcast_to(noise, (episodes,))
 
-    def episode(key: jax.Array) -> tuple[State, Any]:
+    def episode(key: jax.Array, noise: jax.Array | None) -> tuple[State, Any]:
         reset_key, key = jax.random.split(key)
 
         def act(state: State, _: None, key: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -196,7 +205,9 @@ def rollouts(
         (last, _), rows = scan(world, act, record, world.start(reset_key), keys)
         return last, rows
 
-    last, (observation, action, reward, failed) = jax.vmap(episode)(jax.random.split(key, episodes))
+    last, (observation, action, reward, failed) = jax.vmap(episode)(
+        jax.random.split(key, episodes), deviation
+    )
     mask = jnp.ones((episodes, steps), jnp.float32)
     return Recording(
         Demonstrations(observation, action, mask, reward.astype(jnp.float32)),

@@ -52,7 +52,7 @@ CAPACITY = 1024
 
 DEMONSTRATIONS_OF = (
     "env", "mode", "dials", "options", "plugin", "demos", "demo_steps", "observation_only",
-    "clean", "burn_in", "first_seed", "width",
+    "clean", "burn_in", "demo_noise", "first_seed", "width",
 )  # fmt: skip
 """Fields of a cell that determine its expert's demonstrations."""
 CACHED_BYTES = 2**30
@@ -145,7 +145,12 @@ class Program:
         world, cell = self.world.bind(dials), self._cell
         demos = jax.vmap(
             lambda s: collect(
-                world, self._key(s, DEMONSTRATIONS), cell.demos, cell.demo_steps, cell.clean
+                world,
+                self._key(s, DEMONSTRATIONS),
+                cell.demos,
+                cell.demo_steps,
+                cell.clean,
+                cell.demo_noise,
             )
         )(seeds)
         return dataclasses.replace(demos, action=None) if cell.observation_only else demos

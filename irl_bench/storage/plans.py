@@ -60,6 +60,8 @@ class WorldRecord(TypedDict):
     """Whether only episodes without a failure are demonstrated."""
     burn_in: NotRequired[int]
     """Steps that the expert acts before every episode begins."""
+    demo_noise: NotRequired[float]
+    """Standard deviation of the noise on executed actions in every second demonstration."""
     pilot: NotRequired[list[list[float]]]
     """[number of demonstrations, h T_max of BC] of every try of the pilot that chose `demos`."""
     recorded: str

@@ -30,11 +30,12 @@ ELSEWHERE = {
     "ppo": ("linger",),
     "rlhf": ("init",),
     "rlhf_iterated": ("init",),
-    "bc": ("time_indexed",),
+    "bc": ("time_indexed", "tasil"),
 }
 """Settings that other tests test: those that act only on what an earlier run has learned
-(tests/rl/test_ppo.py, tests/storage/test_artifacts.py), and a table in place of a network
-(tests/nets/test_tables.py)."""
+(tests/rl/test_ppo.py, tests/storage/test_artifacts.py), a table in place of a network
+(tests/nets/test_tables.py), and what needs an expert that reads observations
+(tests/algos/test_remedies.py)."""
 
 
 def program(algo, changes):
