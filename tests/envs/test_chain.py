@@ -1,12 +1,15 @@
 """The analytic worlds: simulation against the closed form in every mode, the views, the expert,
 and the contract of a world."""
 
+import hashlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
+import envs
 from envs import chain
 from envs.chain import OFF_VIEW, RECOVER, SITUATIONS, Chain, ChainDials
 
@@ -298,3 +301,203 @@ def test_expected_cost_in_jit_is_the_closed_form(mode, name):
     np.testing.assert_allclose(
         cost(world.dials_for(mode))[GRID - 1], exact(mode, name)[2], rtol=1e-4
     )
+
+
+# SHA-256 of every number of 16 episodes of 48 random actions, and figures, computed before the
+# world had the option `tail`.
+ROLLOUTS = {
+    "dagger_chain": "465d1987adad4ddc482a898ff36a78fadc53cf0e17e5b626900db608536ef639",
+    "cliff": "e1d4bc7655912b2f056394297fa7e57f5c5dda33753e11cd576aaa27f339a512",
+    "recoverable": "5a946601dfc23afecb82ad5ab462ca05768c03353ae44c328605dbc0f8089ef7",
+    "front_loaded": "80374ee768ddb0a8187dceaed9601b7c11936fbc672d8d79e928d4dd2099e9c3",
+}
+TABLES = {
+    "PROBABILITY": "d85c56f48126cc1b51961eec8d3563798071741966ff286ce360026f51da1515",
+    "ZIPF": "d75bf0f1b1607cb5842227fbbd26677f3879fdbc9c1422c195edfae12d9a138a",
+    "CORRECT": "2d92719d09918ca16557bb8d3a14e1d67f243ece5a87bc48a9caf5bff0fee22e",
+}
+NEW = tuple(name for name in chain.TAILS if name != "zipf")
+LONG = np.unique(np.round(np.geomspace(64, 4096, 13)).astype(int))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_default_tail_draws_what_it_always_drew(mode):
+    world = Chain().bind(Chain().dials_for(mode))
+    actions = jnp.asarray(np.random.default_rng(7).integers(0, 4, (48, 16)), jnp.int32)
+
+    def step(state, action):
+        state = jax.vmap(world.step)(state, action)
+        expert = jax.vmap(lambda s: world.expert(s, s.pipeline_state.key))(state)
+        return state, (state.obs, state.reward, state.metrics, state.pipeline_state, expert)
+
+    start = jax.vmap(world.reset)(jax.random.split(jax.random.PRNGKey(7), 16))
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(jax.device_get((start, jax.lax.scan(step, start, actions)))):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    assert digest.hexdigest() == ROLLOUTS[mode]
+
+
+def test_the_default_tail_has_the_numbers_it_always_had():
+    for name, digest in TABLES.items():
+        assert hashlib.sha256(getattr(chain, name).tobytes()).hexdigest() == digest
+    for labels, (mass, number) in {
+        1: ("0x1.45ec159ce100bp-6", "0x1.f800000000000p+5"),
+        100: ("0x1.318932c7e7ffdp-7", "0x1.f04647180dc93p+5"),
+        12800: ("0x1.6e04ca9d65456p-10", "0x1.795fe68a6ba9cp+4"),
+    }.items():
+        # To the last bits, which a CPU's own powers may change.
+        expected = float.fromhex(mass), float.fromhex(number)
+        np.testing.assert_allclose(chain.missing_mass(labels), expected, rtol=1e-14)
+    actions = table(wrong=(1, 2, 20), off_action=RECOVER)
+    h, rho = chain.exact_rates(actions, ChainDials())
+    assert (h.hex(), rho.hex()) == ("0x1.57bd5e51ef8bcp-9", "0x1.5555555555554p-2")
+    first = chain.exact_first(actions, ChainDials(front=0.5))
+    assert first == pytest.approx(float.fromhex("0x1.0f3b6c6ca7043p-3"), rel=1e-14)
+    world = Chain()
+    assert (world.observation_size, world.horizon, world.failure_flags) == (65, 1024, (64,))
+    assert world.dials == ChainDials() and world.chosen == {"tail": "zipf"}
+
+
+@pytest.mark.parametrize("tail", NEW)
+def test_a_tail_is_a_distribution_with_its_exponent(tail):
+    law = chain.TAILS[tail]
+    assert law.probability.sum() == pytest.approx(1, abs=1e-12)
+    assert law.rare.sum() == pytest.approx(1, abs=1e-12) and law.rare[0] == 0
+    assert law.situations == len(law.rare) == len(law.correct) <= 1024
+    assert (np.diff(law.rare[1:]) <= 0.02 * law.rare[-1]).all() and set(law.correct) == {0, 1, 2}
+    doubled = law.rare[8] / law.rare[4]  # 2^-s, or 2^-4
+    assert doubled == pytest.approx(2.0 ** -(4.0 if tail == "geometric" else float(tail)))
+
+
+@pytest.mark.parametrize("demos", [8, 16, 64])
+@pytest.mark.parametrize("tail", NEW)
+def test_missing_mass_follows_the_power_law(tail, demos):
+    exponent = -1.0 if tail == "geometric" else -1.0 + 1.0 / float(tail)
+    mass = [chain.missing_mass(demos * int(T), tail)[0] for T in LONG]
+    assert np.polyfit(np.log(LONG), np.log(mass), 1)[0] == pytest.approx(exponent, abs=0.03)
+
+
+def test_missing_mass_of_the_infinite_law():
+    """Karlin: M(N) = Gamma(1 - 1/s) / (s zeta(s)^(1/s)) N^(-1 + 1/s) for the law without its cut,
+    of which a share RARE of the labels tells."""
+    for s in (1.5, 2.0, 3.0):
+        N = 65536
+        rare = N * chain.RARE
+        level = special.gamma(1 - 1 / s) / (s * special.zeta(s) ** (1 / s))
+        expected = chain.RARE * level * rare ** (-1 + 1 / s)
+        assert chain.missing_mass(N, f"{s:g}")[0] == pytest.approx(expected, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("tail", "exponent"), [("1.5", 5 / 3), ("2", 1.5), ("3", 4 / 3), ("geometric", 1.0)]
+)
+def test_retrained_slopes(tail, exponent):
+    for demos in (8, 16, 64):
+        slope = chain.retrained_slope(tail, LONG, demos, hazard=1e-4)
+        assert slope == pytest.approx(exponent, abs=0.02)
+    shorter = LONG[LONG <= 2048]
+    assert chain.retrained_slope(tail, shorter, 16) == pytest.approx(exponent, abs=0.03)
+    indexed = chain.retrained_slope(tail, shorter, 16, hazard=0.015, time_indexed=True)
+    assert indexed == pytest.approx(2.0, abs=0.03)
+    # The law has room at the default hazard.
+    J = chain.retrained_cost(tail, np.array([64, 2048]), 16)
+    assert J[0] > 0.5 and J[1] < 0.15 * 2048
+
+
+def test_retrained_cost_is_the_mean_over_drawn_tables():
+    """Tables from drawn labels, each with its own exact rate, against the expected missing mass."""
+    tail, T, demos, hazard = chain.TAILS["2"], 64, 4, 0.1
+    rng, costs = np.random.default_rng(1), []
+    for _ in range(400):
+        seen = rng.choice(tail.situations, demos * T, p=tail.probability)
+        actions = np.append(tail.correct, 0)
+        actions[~np.isin(np.arange(tail.situations + 1), [*seen, tail.situations])] = RECOVER
+        h, rho = chain.exact_rates(actions, ChainDials(hazard=hazard, recovery=0.0), "2")
+        costs.append(chain.closed_form(h, rho, np.array([T]))[0])
+    expected = chain.retrained_cost("2", np.array([T]), demos, hazard)[0]
+    assert abs(np.mean(costs) - expected) < 3 * np.std(costs) / np.sqrt(len(costs))
+    indexed = chain.retrained_cost("2", np.array([[T]]), demos, hazard, time_indexed=True)
+    assert indexed.shape == (1, 1) and indexed[0, 0] > expected
+
+
+@pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.parametrize("tail", NEW)
+def test_the_world_draws_its_tail(tail):
+    world, law = envs.make("chain", tail=tail, front=1.0), chain.TAILS[tail]
+    keys = jax.random.split(jax.random.PRNGKey(11), 40000)
+    state = jax.jit(jax.vmap(world.reset))(keys)  # front = 1: every first situation is rare
+    rare = np.bincount(np.asarray(state.pipeline_state.situation), minlength=law.situations)
+    state = jax.jit(jax.vmap(lambda s, k: world.step(s, world.expert(s, k))))(state, keys)
+    usual = np.bincount(np.asarray(state.pipeline_state.situation), minlength=law.situations)
+    assert not state.metrics["cost"].any()
+    assert abs(usual[1:].sum() / 40000 - chain.RARE) < 4 * np.sqrt(chain.RARE / 40000)
+    for counts, p in ((rare, law.rare), (usual, law.probability)):
+        kept = p * counts.sum() > 5
+        observed = np.append(counts[kept], counts[~kept].sum())
+        expected = np.append(p[kept], p[~kept].sum()) * counts.sum()
+        positive = expected > 0
+        assert not observed[~positive].any()
+        assert stats.chisquare(observed[positive], expected[positive]).pvalue > 0.001
+
+
+@pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.parametrize("tail", NEW)
+def test_a_tail_has_views_costs_and_a_closed_form(tail):
+    world, law = Chain(tail=tail), chain.TAILS[tail]
+    K = law.situations
+    assert world.observation_size == K + 1 and world.failure_flags == (K,)
+    assert world.dials.hazard == law.hazard and world.horizon == 2048
+    actions = np.append(law.correct, 1)
+    actions[[0, 1]] = RECOVER
+    played, dials = jnp.asarray(actions), world.dials_for("cliff")
+
+    def cost(dials):
+        return world.bind(dials).expected_cost(lambda x: played[jnp.argmax(x)], 256)
+
+    h, rho = chain.exact_rates(actions, world.dials.replace(recovery=0.0), tail)
+    assert rho == 0 and h == pytest.approx(law.hazard * law.probability[:2].sum())
+    T = np.arange(1, 257)
+    np.testing.assert_allclose(jax.jit(cost)(dials), chain.closed_form(h, rho, T), rtol=1e-4)
+    assert chain.exact_first(actions, world.dials.replace(front=1.0), tail) == pytest.approx(
+        law.hazard * law.rare[1]
+    )
+
+    def episode(key):
+        def step(state, _):
+            state = world.step(state, played[jnp.argmax(state.obs)])
+            return state, (state.metrics["cost"], state.obs)
+
+        return jax.lax.scan(step, world.bind(dials).reset(key), None, length=64)[1]
+
+    failed, seen = jax.jit(jax.vmap(episode))(jax.random.split(jax.random.PRNGKey(12), 512))
+    assert (seen.sum(-1) == 1).all() and (seen[..., K] == failed).all()
+    assert abs(float(failed.sum(1).mean()) - chain.closed_form(h, 0.0, np.array([64]))[0]) < 4 * (
+        float(failed.sum(1).std()) / np.sqrt(512)
+    )
+
+
+def test_jit_changes_nothing_in_another_tail():
+    world = Chain(tail="1.5")
+    state, key = world.reset(jax.random.PRNGKey(13)), jax.random.PRNGKey(0)
+    jitted = jax.jit(world.reset)(jax.random.PRNGKey(13))
+    step = jax.jit(world.step)
+    for action in (0, 1, RECOVER, RECOVER):
+        jax.tree.map(np.testing.assert_array_equal, state, jitted)
+        state, jitted = world.step(state, jnp.int32(action)), step(jitted, jnp.int32(action))
+        assert int(world.expert(state, key)) == int(jax.jit(world.expert)(jitted, key))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: Chain(tail="2.5"),
+        lambda: envs.make("chain", tail="2.5"),
+        lambda: chain.missing_mass(10, "2.5"),
+        lambda: chain.exact_rates(chain.CORRECT, ChainDials(), "2.5"),
+        lambda: chain.retrained_slope("2.5", LONG, 8),
+    ],
+)
+def test_an_unknown_tail_is_one_line(call):
+    with pytest.raises(ValueError, match=r"chain.tail=2.5 must be one of zipf .*; nearest: ") as e:
+        call()
+    assert "\n" not in str(e.value)
