@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from envs import chain
 from envs.core import World
 from irl_bench.core.quantities import TAU
 from irl_bench.core.settings import BadInput
@@ -30,6 +31,7 @@ from irl_bench.horizon.window import SETTLED
 from irl_bench.plan import registry
 from irl_bench.plan.request import Request, check_horizons
 from irl_bench.report import ReportData, series, tables
+from irl_bench.storage.plans import WorldRecord
 from irl_bench.studies.study import (
     Part,
     Result,
@@ -46,6 +48,11 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "time_indexed": {"time_indexed": True},
 }
 """Variant -> the settings of BC that differ."""
+TAILS = ("2", "1.5", "3", "geometric")
+"""The tails of `chain` for which theory gives an exponent. The first is run in all variants."""
+LEAST_SEEN = 0.2
+"""h T_max of a time-indexed table on `chain`, whose hazard is lowered to this: with the usual one
+nearly all episodes would have failed."""
 QUANTITIES = {"J": "regret J(T) [steps]", "eps": "error rate eps(T)", "ratio": "J / eps [steps]"}
 """Quantity -> label of its axis."""
 
@@ -60,16 +67,24 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     sweeps = []
     for env in request.env:
         world = registry.world(env).world
-        grid = _horizons(request, env, world)
-        for variant, changes in VARIANTS.items():
-            if variant == "time_indexed" and world.n_actions is None:
-                continue
+        for place, options, variant in _groups(request, env, world):
+            grid = _horizons(request, env, registry.world(env, options).world)
+            own = {**options, **request.settings.get(env, {})}
+            if variant == "time_indexed" and env == "chain":
+                unseen = chain.missing_mass(demos[0], own.get("tail", "zipf"))[0]
+                own.setdefault("hazard", LEAST_SEEN / (grid[-1] * unseen))
             settings = {
                 **request.settings,
-                **{algo: {**changes, **request.settings.get(algo, {})} for algo in request.algo},
+                env: own,
+                "bc": {**VARIANTS[variant], **request.settings.get("bc", {})},
             }
+            if settings["bc"].get("chunk", 1) > grid[0]:
+                raise BadInput(
+                    f"bc.chunk={settings['bc']['chunk']} is longer than the shortest horizon, "
+                    f"{grid[0]} steps; nearest: bc.chunk={grid[0]}"
+                )
             for T in grid:
-                name = f"{env}/{variant}/{T}"
+                name = f"{env}/{place}{variant}/{T}"
                 part = narrowed(
                     request,
                     env=(env,),
@@ -86,6 +101,17 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     return sweeps
 
 
+def _groups(request: Request, env: str, world: World) -> list[tuple[str, dict[str, Any], str]]:
+    """(folder, options of the world, variant) of every line of the table for a world."""
+    variants = [v for v in VARIANTS if v != "time_indexed" or world.n_actions is not None]
+    if env != "chain" or "tail" in request.settings.get(env, {}):
+        return [("", {}, variant) for variant in variants]
+    first, *others = TAILS if request.budget != "smoke" else TAILS[:1]
+    place = lambda tail: f"tail-{tail}/"
+    groups = [(place(first), {"tail": first}, variant) for variant in variants]
+    return groups + [(place(tail), {"tail": tail}, variants[0]) for tail in others]
+
+
 def _horizons(request: Request, env: str, world: World) -> tuple[int, ...]:
     """The horizons of a world: those asked for, or a grid from the start of its window on."""
     longest = world.horizon if request.T_max is None else request.T_max
@@ -100,29 +126,30 @@ def _horizons(request: Request, env: str, world: World) -> tuple[int, ...]:
 
 def read(reports: Mapping[str, ReportData]) -> Result:
     """Returns J, eps and J / eps over T and their slopes, by world and variant."""
-    groups: dict[tuple[str, str], dict[int, Curves]] = {}
-    demos: dict[str, int] = {}
-    options: dict[str, Mapping[str, str]] = {}
+    groups: dict[str, dict[int, Curves]] = {}
+    records: dict[str, WorldRecord] = {}
     for name, data in reports.items():
-        env, variant, T = name.rsplit("/", 2)
+        group, T = name.rsplit("/", 1)
         (curve,) = (c for c in data.curves if c.algo == "bc")
-        groups.setdefault((env, variant), {})[int(T)] = curve
-        record = data.plan["worlds"][env]
-        demos[env], options[env] = record["demos"], record["options"]
+        groups.setdefault(group, {})[int(T)] = curve
+        records[group] = data.plan["worlds"][curve.env]
     points: list[Row] = []
     rows: list[Row] = []
-    for (env, variant), curves in groups.items():
+    for group, curves in groups.items():
+        env, *_, variant = group.split("/")
+        record = records[group]
+        tail = record["options"].get("tail")
         grid = np.array(sorted(curves))
         regret, eps = _by_seed(curves, grid)
-        point = {"env": env, "variant": variant, **measured(grid, regret, eps)}
-        point["theory"] = _theory(env, variant, grid, demos[env], options[env])
+        point = {"env": env, "tail": tail, "variant": variant, **measured(grid, regret, eps)}
+        point["theory"] = _theory(env, variant, grid, record)
         points.append(point)
         rows.append(
             {
-                "world": env,
+                "world": env if tail is None else f"{env}, tail {tail}",
                 "trained with": variant.replace("_", " "),
                 "T": f"{grid[0]} to {grid[-1]}",
-                "demonstrations": demos[env],
+                "demonstrations": record["demos"],
                 "slope of J": _text(point["slope_J"]),
                 "by theory": point["theory"],
                 "slope of eps": _text(point["slope_eps"]),
@@ -199,20 +226,30 @@ def _by_seed(curves: Mapping[int, Curves], grid: np.ndarray) -> tuple[np.ndarray
     return np.stack(regret, axis=1), np.stack(eps, axis=1)
 
 
-def _theory(
-    env: str, variant: str, grid: np.ndarray, demos: int, options: Mapping[str, str]
-) -> float | None:
+def _theory(env: str, variant: str, grid: np.ndarray, record: WorldRecord) -> float | None:
     """The slope of J in closed form; None without one."""
-    del env, variant, grid, demos, options
-    return None
+    if env != "chain":
+        return None
+    return chain.retrained_slope(
+        record["options"]["tail"],
+        grid,
+        record["demos"],
+        float(record["dials"]["hazard"]),
+        time_indexed=variant == "time_indexed",
+    )
+
+
+def _line(point: Mapping[str, Any]) -> str:
+    """The name of a line of the figure."""
+    tail = "" if point["tail"] is None else f"tail {point['tail']}, "
+    return tail + point["variant"].replace("_", " ")
 
 
 def draw(result: Mapping[str, Any]) -> Figure:
     """Draws J, eps and J / eps over T, a row per world, a line per variant."""
-    points = result["points"]
+    points = [{**point, "line": _line(point)} for point in result["points"]]
     worlds = list(dict.fromkeys(point["env"] for point in points))
-    variants = list(dict.fromkeys(point["variant"] for point in points))
-    colours = series.colours(variants)
+    colours = series.colours(list(dict.fromkeys(point["line"] for point in points)))
     figure = Figure(figsize=(7.0, 2.5 * len(worlds)), layout="constrained")
     axes = figure.subplots(len(worlds), len(QUANTITIES), squeeze=False)
     for line, env in zip(axes, worlds, strict=True):
@@ -223,9 +260,9 @@ def draw(result: Mapping[str, Any]) -> Figure:
                 values = np.array(point[quantity], float)
                 slope = point[f"slope_{quantity}"][0]
                 text = "–" if slope is None else f"{slope:.2f}"
-                name = f"{point['variant'].replace('_', ' ')}: {text}"
-                with_intervals(axis, point["T"], values, colours[point["variant"]], name)
-            count_axis(axis, points[0]["T"][::2])
+                colour = colours[point["line"]]
+                with_intervals(axis, point["T"], values, colour, f"{point['line']}: {text}")
+            count_axis(axis, next(p["T"] for p in points if p["env"] == env)[::2])
             axis.set_yscale("log", nonpositive="mask")
             axis.set(xlabel="T [steps]", ylabel=label, title=env if quantity == "J" else "")
             axis.legend(loc="best", frameon=False, fontsize=6, title="slope", title_fontsize=6)
@@ -240,7 +277,7 @@ STUDY = Study(
     fixed=True,
     sizes={
         "smoke": {"seeds": 2, "demos": (4,)},
-        "default": {"seeds": 20, "demos": (16,)},
+        "default": {"seeds": 20, "demos": (16,), "episodes": 256},
         "full": {"seeds": 40, "demos": (16,)},
     },
     parts=parts,

@@ -111,5 +111,8 @@ def test_smoke_runs_to_its_files(tmp_path, quick_compilation):
     assert sweep.main(sweep.parse(line)) == 0
     found = json.loads((tmp_path / "retrain.json").read_text())
     variants = [row["trained with"] for row in found["tables"]["Slopes over T"]]
-    assert variants == ["log loss", "squared error", "time indexed"]
+    assert variants == ["log loss", "squared error", "time indexed"] and all(
+        row["world"] == "chain, tail 2" and row["by theory"] > 0.9
+        for row in found["tables"]["Slopes over T"]
+    )
     assert (tmp_path / "figures" / "retrain.png").exists()
