@@ -27,6 +27,8 @@ __all__ = ["WORLDS", "World", "build", "dial", "kind", "make", "names", "soundne
 WORLDS = {
     "chain": "envs.chain:Chain",
     "lane_keep": "envs.driving.lane_keep:LaneKeep",
+    "swing_up": "envs.robots.swing_up:SwingUp",
+    "plant": "envs.plant:Plant",
     "grid": "envs.tabular:Grid",
     "coarse_lane": "envs.tabular:CoarseLane",
     "hopper": "envs.robots.locomotion:Hopper",

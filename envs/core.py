@@ -98,7 +98,7 @@ class World(Env):
       chosen: the options in use.
       source: {file name: SHA-256} of the files that determine the world's numbers, such as a
         demonstrator's weights.
-      burn_in: steps that the expert acts before an episode begins (`start`); 0: none.
+      burn_in: steps that the expert acts before an episode begins (`begin`); 0: none.
       failure_flags: indices of the observation's entries that show a failure directly;
         demonstrations hold them constant. The discriminators of GAIL and AIRL do not see them by
         default, because they would learn nothing but the flag.
@@ -144,7 +144,7 @@ class World(Env):
         later.burn_in = burn_in
         return later
 
-    def start(self, rng: jax.Array) -> State:
+    def begin(self, rng: jax.Array) -> State:
         """Returns the state at t = 0 of an episode: that of `reset`, or where the expert is after
         `burn_in` steps.
 

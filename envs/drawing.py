@@ -172,6 +172,9 @@ def frame(
     if picture is not None and all(np.isfinite(part).all() for part in picture.values()):
         if "road" in picture:
             return _road_frame(np.asarray(picture["road"], float), failing)
+        if "bodies" in picture:
+            bodies, parents = (np.asarray(picture[name]) for name in ("bodies", "parents"))
+            return _bodies_frame(bodies.astype(float), parents, failing)
         return _robot_frame(world, np.asarray(picture["ends"], float), failing)
     if isinstance(world, Grid):
         return _grid_frame(int(np.argmax(observation)), failing)
@@ -381,6 +384,26 @@ def _robot_frame(world: Any, ends: np.ndarray, failing: bool) -> np.ndarray:
         points, width = ends[shape][:, across], 2.0 * float(radius[shape])
         canvas.line(points, INK, width)
         canvas.line(points, colour, width, inside=True)
+    return _pixels(canvas.image())
+
+
+def _bodies_frame(bodies: np.ndarray, parents: np.ndarray, failing: bool) -> np.ndarray:
+    """Draws parts without shapes from the side, above a line with a tick every metre.
+
+    Args:
+      bodies: float[B, 2], position and height of each part [m]; the first is in the middle.
+      parents: int[B], the part that each one is attached to, -1 for none.
+      failing: whether the state is a failure.
+    """
+    x = float(bodies[0, 0])
+    canvas = _Canvas(SKY, ROBOT_SPAN, (x, 0.0))
+    canvas.line([(x - ROBOT_SPAN, 0.0), (x + ROBOT_SPAN, 0.0)], HORIZON, 0.025)
+    for tick in np.arange(np.floor(x - ROBOT_SPAN), x + ROBOT_SPAN):
+        canvas.line([(tick, -0.1), (tick, 0.0)], HORIZON, 0.025)
+    for body, parent in enumerate(parents):
+        if parent >= 0:
+            canvas.line(bodies[[parent, body]], FAILING if failing else FINE, 0.08)
+    canvas.disc(bodies[0], INK, 0.12)
     return _pixels(canvas.image())
 
 

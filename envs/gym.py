@@ -428,16 +428,16 @@ def _horizon(steps: int) -> int:
 def _metadata(world: Any) -> dict[str, Any]:
     """Returns Gymnasium's metadata of a world: its render modes, and its frames per second."""
     from envs.driving import lane_keep
+    from envs.robots import swing_up
 
+    own = {lane_keep.LaneKeep: lane_keep.DT, swing_up.SwingUp: swing_up.DT}
     inner = next(
         (getattr(world, name) for name in ("_robot", "_playground") if hasattr(world, name)), None
     )
     step = (
         float(inner.dt)
         if inner is not None
-        else lane_keep.DT
-        if isinstance(world, lane_keep.LaneKeep)
-        else 1.0 / FPS
+        else next((dt for kind, dt in own.items() if isinstance(world, kind)), 1.0 / FPS)
     )
     return {"render_modes": list(RENDER_MODES), "render_fps": round(1.0 / step, 3)}
 

@@ -156,7 +156,7 @@ def make(spec: Spec, config: Config) -> Learner:
                 return after, None, (before.obs, label, departed, after_off)
 
             keys = jax.random.split(key, steps)
-            return scan(world, mixed, record, world.start(reset_key), keys)[1]
+            return scan(world, mixed, record, world.begin(reset_key), keys)[1]
 
         observation, label, departed, off = jax.vmap(episode)(jax.random.split(key, episodes))
         return (

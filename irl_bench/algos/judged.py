@@ -70,7 +70,7 @@ def make(spec: Spec, config: Config) -> Learner:
     def init(key: jax.Array, task: Task) -> State:
         world = spec.world.bind(task.dials)
         reset_key, key = jax.random.split(key)
-        start = jax.vmap(world.start)(jax.random.split(reset_key, config.rollouts))
+        start = jax.vmap(world.begin)(jax.random.split(reset_key, config.rollouts))
         assert task.given is not None
         params = task.given.reward
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import cast
 
 import numpy as np
@@ -125,6 +126,38 @@ class Curves:
         use = self.usable
         return _rate(self.on_to_off[use], self.on_steps[use]), _rate(
             self.off_to_on[use], self.off_steps[use]
+        )
+
+    def hazard_over_time(self, edges: Integers) -> tuple[Floats, Floats]:
+        """How often the learner leaves the distribution in each part of an episode.
+
+        The share of episodes that are off after step t, p_t = J(t) - J(t - 1), changes by
+        h_t (1 - p_(t-1)) - rho p_(t-1), with the learner's own rate rho of coming back. Summed over
+        a part, this gives its h_t. It needs a cost at every step.
+
+        Args:
+          edges: int[B + 1] [steps], increasing from 0 on: part b holds the steps edges[b] + 1 to
+            edges[b + 1].
+
+        Returns:
+          Departures and steps on, float64[usable seeds, B] each, in units of episodes. Their ratio
+          is h_t [1/step].
+
+        Raises:
+          ValueError: costs are not stored at every step up to the last edge.
+        """
+        last = int(edges[-1])
+        if len(self.T) < last or not np.array_equal(self.T[:last], np.arange(1, last + 1)):
+            raise ValueError(f"{self._title}: no cost is stored at every step to {last}")
+        cost = np.asarray(self.cost, float)[self.usable, :last]
+        off = np.diff(cost, axis=1, prepend=0.0)
+        before = np.concatenate([np.zeros((len(off), 1)), off[:, :-1]], axis=1)
+        rho = self.rates()[1] or 0.0
+        left = off - before + rho * before
+        parts = [slice(int(a), int(b)) for a, b in itertools.pairwise(edges)]
+        return (
+            np.stack([left[:, part].sum(axis=1) for part in parts], axis=1),
+            np.stack([(1.0 - before[:, part]).sum(axis=1) for part in parts], axis=1),
         )
 
     def regret(self, horizons: Integers) -> Floats:

@@ -77,7 +77,7 @@ def make_clips(
         def record(before: Any, after: Any, _: None, action: jax.Array) -> Any:
             return after, None, (after.obs, action, jax.vmap(world.picture)(after))
 
-        start = jax.vmap(world.start)(jax.random.split(reset_key, worlds))
+        start = jax.vmap(world.begin)(jax.random.split(reset_key, worlds))
         return scan(world, act, record, start, jax.random.split(key, steps), worlds=True)[1]
 
     observation, action, picture = jax.device_get(jax.jit(run)(jax.random.PRNGKey(seed)))

@@ -94,6 +94,40 @@ WORLDS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "width": 5, "seeds": 40,
         },
     },
+    # A failure takes a shove, so an episode of training that shows ten of them is long.
+    "swing_up": {
+        "smoke": {
+            "demos": 4, "demo_steps": 256, "episodes": 16, "block": 16, "reference_episodes": 16,
+            "eps_episodes": 16, "eps_steps": 64, "eval_every": 0, "width": 5, "seeds": 5,
+            "clean": True,
+        },
+        "default": {
+            "demos": 100, "demo_steps": 4096, "episodes": 32, "block": 32,
+            "reference_episodes": 32, "eps_episodes": 64, "eps_steps": 256, "eval_every": 0,
+            "width": 5, "seeds": 20, "clean": True,
+        },
+        "full": {
+            "demos": 100, "demo_steps": 4096, "episodes": 256, "block": 64,
+            "reference_episodes": 256, "eps_episodes": 256, "eps_steps": 512, "eval_every": 0,
+            "width": 5, "seeds": 40, "clean": True,
+        },
+    },
+    "plant": {
+        "smoke": {
+            "demos": 8, "demo_steps": 128, "episodes": 64, "block": 64, "reference_episodes": 64,
+            "eps_episodes": 64, "eps_steps": 64, "eval_every": 0, "width": 5, "seeds": 5,
+        },
+        "default": {
+            "demos": 64, "demo_steps": 320, "episodes": 512, "block": 128,
+            "reference_episodes": 128, "eps_episodes": 256, "eps_steps": 128, "eval_every": 0,
+            "width": 5, "seeds": 20,
+        },
+        "full": {
+            "demos": 64, "demo_steps": 320, "episodes": 2048, "block": 128,
+            "reference_episodes": 512, "eps_episodes": 512, "eps_steps": 256, "eval_every": 0,
+            "width": 5, "seeds": 40,
+        },
+    },
     "grid": {
         "smoke": {
             "demos": 16, "demo_steps": 64, "episodes": 64, "block": 64, "reference_episodes": 64,
@@ -229,6 +263,8 @@ CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     # Three quarters of the labels online: with half of them one seed in twenty saw too few
     # departures to learn to stay back.
     ("lane_keep", "dagger"): {"hidden": (32, 32), "initial": 0.25},
+    # Nine tenths of the labels online, in whole episodes: about fifteen shoves are seen.
+    ("swing_up", "dagger"): {"initial": 0.1, "episode_steps": 4096},
     **{("chain", algo): {"discount": 0.9, "bc_steps": 600} for algo in ("gail", "gailfo")},
     ("chain", "clone"): {"bc_steps": 600},
     ("chain", "airl"): {"discount": 0.9, "bc_steps": 600, "g": "state_action"},

@@ -177,7 +177,7 @@ def pool(
     world = spec.world.bind(dials)
     reset_key, key = jax.random.split(key)
     start = Worlds(
-        jax.vmap(world.start)(jax.random.split(reset_key, worlds)), jnp.zeros(worlds, jnp.int32)
+        jax.vmap(world.begin)(jax.random.split(reset_key, worlds)), jnp.zeros(worlds, jnp.int32)
     )
     _, batch = unroll(world, act, start, key, steps, steps + 1, terminate=False)
     count = steps // length

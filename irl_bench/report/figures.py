@@ -417,6 +417,29 @@ def hazard_recovery(data: ReportData) -> Figure | None:
     return _grid(panels, "Hazard and recovery", caption, paint, 2.4)
 
 
+def hazard_over_time(data: ReportData) -> Figure | None:
+    """The rate of leaving h over the time of an episode, of each learner."""
+    looks = series.looks(data)
+
+    def paint(axis: Axes, panel: Panel) -> None:
+        for curve in series.stepwise(panel):
+            (t, rate, low, high), look = series.hazard_over_time(curve), looks[curve.algo]
+            axis.plot(t, rate, color=look.colour, label=curve.algo, ls=look.dash[0])
+            axis.fill_between(t, low, high, color=look.colour, alpha=0.15, lw=0)
+        axis.set_ylim(bottom=0.0)
+        axis.set_xlabel("time in the episode t [steps]")
+        axis.set_ylabel("hazard h at t [per step]")
+        axis.legend(loc="best", frameon=False)
+
+    caption = (
+        "The rate of leaving in twelve equal parts of an episode, mean over seeds with its "
+        "jackknife-t interval of 95 %. The law of T² takes a constant rate: where it rises with t, "
+        "the slope is above 2."
+    )
+    panels = [panel for panel in series.panels(data) if series.stepwise(panel)]
+    return _grid(panels, "Hazard over time", caption, paint, 1.9)
+
+
 def learning(data: ReportData) -> Figure | None:
     """Level (mean cost per step over T_max) by round: every seed, and their mean."""
     looks = series.looks(data)
@@ -513,6 +536,7 @@ FIGURES = {
     "local_slopes": local_slopes,
     "eps": eps,
     "hazard_recovery": hazard_recovery,
+    "hazard_over_time": hazard_over_time,
     "learning": learning,
     "reward_maps": reward_maps,
     "diagnostics": diagnostics,

@@ -205,6 +205,25 @@ def hazard_recovery(data: ReportData) -> list[Plot]:
     return plots
 
 
+def hazard_over_time(data: ReportData) -> list[Plot]:
+    """The rate of leaving h over the time of an episode: means over seeds, with their intervals."""
+    looks = series.looks(data)
+    plots: list[Plot] = []
+    for panel in series.panels(data):
+        traces: list[Trace] = []
+        for curve in series.stepwise(panel):
+            (t, rate, low, high), look = series.hazard_over_time(curve), looks[curve.algo]
+            traces += _band(t, low, high, look.colour, curve.algo)
+            traces.append(_line(t, rate, look, curve.algo, curve.algo, markers=True))
+        if traces:
+            axes = {
+                "xaxis": {"title": {"text": "time in the episode t [steps]"}},
+                "yaxis": {"title": {"text": "hazard h at t [per step]"}, "rangemode": "tozero"},
+            }
+            plots.append(_plot(panel, traces, axes))
+    return plots
+
+
 def learning(data: ReportData) -> list[Plot]:
     """Level (mean cost per step over T_max) by round: every seed, and their mean."""
     looks = series.looks(data)

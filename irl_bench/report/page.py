@@ -50,6 +50,7 @@ def build(data: ReportData) -> str:
         ),
         ("Errors on the expert's and on the learner's own states", interactive.eps(data), EPS),
         ("Hazard and recovery", interactive.hazard_recovery(data), HAZARD),
+        ("Hazard over time", interactive.hazard_over_time(data), OVER_TIME),
         (
             "Learning curves",
             interactive.learning(data),
@@ -173,6 +174,11 @@ EPS = (
     "Filled: on held-out expert rollouts. Open: on the learner's own states, the expert asked "
     "there. An error is an action "
     "further than 0.1 from the expert's; the bar spans tolerances 0.05 to 0.2. Dots: seeds."
+)
+OVER_TIME = (
+    "The rate of leaving in twelve equal parts of an episode: mean over seeds, with 95 % jackknife "
+    "intervals. The law of T² takes a constant rate. Where it rises with t, the slope is above 2; "
+    "where it falls, below."
 )
 HAZARD = (
     "Rates of leaving (on → off) and of coming back (off → on), measured from transitions. Dots: "

@@ -227,6 +227,19 @@ def learners(panel: Panel) -> list[Curves]:
     return [curve for curve in panel.curves if curve.algo not in REFERENCES]
 
 
+PARTS = 12
+"""Number of parts of an episode in which the rate of leaving is shown."""
+
+
+def stepwise(panel: Panel) -> list[Curves]:
+    """The panel's learners with a usable seed and a cost at every step of PARTS or more."""
+    return [
+        curve
+        for curve in learners(panel)
+        if curve.usable.any() and PARTS <= len(curve.T) == int(curve.T[-1])
+    ]
+
+
 def error_rates(curve: Curves) -> tuple[np.ndarray, np.ndarray]:
     """Error rates of each usable seed at each of TOLERANCES.
 
@@ -299,6 +312,25 @@ class Rail:
     def limits(self) -> tuple[float, float]:
         """(low, high) of the axis, with room below zeros."""
         return self.floor / (1.6 if self.zero else 1.0), self.top
+
+
+def hazard_over_time(curve: Curves) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The rate of leaving in PARTS equal parts of an episode.
+
+    Returns:
+      (middle of each part [steps], h_t [1/step] and the ends of its jackknife-t interval);
+      float[PARTS] each. A part in which nobody leaves has 0, and an interval needs two seeds.
+    """
+    edges = np.unique(np.linspace(0, int(curve.T[-1]), PARTS + 1).astype(int))
+    left, on = curve.hazard_over_time(edges)
+    count = len(edges) - 1
+
+    def rate(mean: np.ndarray) -> np.ndarray:
+        steps = mean[..., count:]
+        return mean[..., :count] / np.where(steps > 0, steps, np.nan)
+
+    middle, low, high = slopes.jackknife_t(np.concatenate([left, on], axis=1), rate)
+    return (edges[:-1] + edges[1:]) / 2, middle, low, high
 
 
 def power_of_ten(value: float) -> str:

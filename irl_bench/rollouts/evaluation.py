@@ -6,7 +6,6 @@ takes a world whose dials are already bound (`world.bind(dials)`).
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -99,7 +98,10 @@ def with_carry(
 
 
 TRIES = 64
-"""Most rollouts of an episode in search of one without a failure."""
+"""Most rollouts per demonstration in search of episodes without a failure."""
+ABREAST = 8
+"""In how many portions clean episodes are looked for: few enough to fill a processor, many enough
+that hardly any is rolled out in vain."""
 
 
 class Recording(struct.PyTreeNode):
@@ -145,30 +147,36 @@ def recorded(
     noise: jax.Array | None = None,
     clean: bool = False,
 ) -> Recording:
-    """As `rollouts`, of which only episodes without a failure are kept with `clean`.
+    """As `rollouts`; with `clean` only episodes without a failure are kept.
 
-    An episode with a failure is rolled out anew, up to TRIES times. One that still has a failure
-    then gets the mask 0. Without any failure the result is that of `rollouts`.
+    Episodes are rolled out until N of them are clean, TRIES * N at most. What is missing then has
+    the mask 0 and counts as failed. Without any failure the episodes are those of `rollouts`.
     """
     if not clean:
         return rollouts(world, key, episodes, steps, noise)
+    portion = max(1, -(-episodes // ABREAST))
+    usual = jax.random.split(key, episodes)
+    deviation = None if noise is None else jnp.broadcast_to(noise, (episodes,))
 
-    def again(carry: tuple[jax.Array, Recording]) -> tuple[jax.Array, Recording]:
-        tries, kept = carry
-        fresh_key = jnp.where(tries == 0, key, jax.random.fold_in(key, tries))
-        fresh = rollouts(world, fresh_key, episodes, steps, noise)
-        pick = lambda new, old: jnp.where(kept.failed.reshape(-1, *[1] * (old.ndim - 1)), new, old)
-        return tries + 1, jax.tree.map(pick, fresh, kept)
+    def more(carry: tuple[jax.Array, jax.Array, Recording]) -> tuple[Any, Any, Recording]:
+        tried, count, kept = carry
+        number = tried + jnp.arange(portion)
+        fresh_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, number)
+        keys = jnp.where((number < episodes)[:, None], usual[number % episodes], fresh_keys)
+        # An episode with noise takes the place of one with noise.
+        drawn = None if deviation is None else deviation[number % episodes]
+        fresh = _episodes(world, keys, steps, drawn)
+        good = ~fresh.failed
+        place = jnp.where(good, count + jnp.cumsum(good) - 1, episodes)
+        put = lambda old, new: old.at[place].set(new, mode="drop")
+        return tried + portion, count + jnp.sum(good), jax.tree.map(put, kept, fresh)
 
-    shapes = jax.eval_shape(lambda key: rollouts(world, key, episodes, steps, noise), key)
+    shapes = jax.eval_shape(lambda: _episodes(world, usual, steps, deviation))
     empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     empty = empty.replace(failed=jnp.ones(episodes, bool))
-    _, kept = jax.lax.while_loop(
-        lambda carry: carry[1].failed.any() & (carry[0] < TRIES), again, (jnp.int32(0), empty)
-    )
-    demonstrations = kept.demonstrations
-    mask = jnp.where(kept.failed[:, None], 0.0, demonstrations.mask)
-    return kept.replace(demonstrations=dataclasses.replace(demonstrations, mask=mask))
+    start = (jnp.int32(0), jnp.int32(0), empty)
+    unfinished = lambda carry: (carry[1] < episodes) & (carry[0] < TRIES * episodes)
+    return jax.lax.while_loop(unfinished, more, start)[2]
 
 
 def rollouts(
@@ -186,6 +194,18 @@ def rollouts(
         discrete world ignores it.
     """
     deviation = None if noise is None else jnp.broadcast_to(noise, (episodes,))
+    return _episodes(world, jax.random.split(key, episodes), steps, deviation)
+
+
+def _episodes(world: World, keys: jax.Array, steps: int, noise: jax.Array | None) -> Recording:
+    """One rollout of the expert per key.
+
+    Args:
+      world: with its dials bound.
+      keys: uint32[N, 2], consumed.
+      steps: length of each [steps].
+      noise: float32[N], as in `rollouts`.
+    """
 
     def episode(key: jax.Array, noise: jax.Array | None) -> tuple[State, Any]:
         reset_key, key = jax.random.split(key)
@@ -202,13 +222,11 @@ def rollouts(
             return after, None, (before.obs, action, after.reward, failed)
 
         keys = jax.random.split(key, steps)
-        (last, _), rows = scan(world, act, record, world.start(reset_key), keys)
+        (last, _), rows = scan(world, act, record, world.begin(reset_key), keys)
         return last, rows
 
-    last, (observation, action, reward, failed) = jax.vmap(episode)(
-        jax.random.split(key, episodes), deviation
-    )
-    mask = jnp.ones((episodes, steps), jnp.float32)
+    last, (observation, action, reward, failed) = jax.vmap(episode)(keys, noise)
+    mask = jnp.ones((len(keys), steps), jnp.float32)
     return Recording(
         Demonstrations(observation, action, mask, reward.astype(jnp.float32)),
         observation_of(last),
@@ -267,7 +285,7 @@ def evaluate(
       Sums over the episodes.
     """
     reset_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(episodes))
-    states = jax.vmap(world.start)(reset_keys)
+    states = jax.vmap(world.begin)(reset_keys)
     acting = None if act is None else with_carry(act, carry)
     carries = jax.tree.map(lambda x: jnp.broadcast_to(x, (episodes, *jnp.shape(x))), carry)
 
@@ -355,7 +373,7 @@ def expert_errors(
     if act is None:
         return jnp.zeros(len(TOLERANCES)), total
 
-    states = jax.vmap(world.start)(
+    states = jax.vmap(world.begin)(
         jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(episodes))
     )
 

@@ -78,7 +78,7 @@ def begin(world: World, key: jax.Array, count: int, episode_steps: int) -> World
       episode_steps: ages are uniform in [0, episode_steps) [steps].
     """
     reset_key, age_key = jax.random.split(key)
-    state = jax.vmap(world.start)(jax.random.split(reset_key, count))
+    state = jax.vmap(world.begin)(jax.random.split(reset_key, count))
     return Worlds(state, jax.random.randint(age_key, (count,), 0, episode_steps))
 
 
@@ -114,7 +114,7 @@ def unroll(
     """
     bank_key, key = jax.random.split(key)
     count = worlds.age.shape[0]
-    bank = jax.vmap(world.start)(jax.random.split(bank_key, count))
+    bank = jax.vmap(world.begin)(jax.random.split(bank_key, count))
 
     def sampled(state: State, age: jax.Array, key: jax.Array) -> tuple[jax.Array, ActionSample]:
         sample = ActionSample(*act(observation_of(state), key))

@@ -67,7 +67,7 @@ def reached(world: World, act: Act, starts: int, warm: int, keys: Sequence[jax.A
         keep = lambda a, b: jnp.where((t < age).reshape(-1, *[1] * (a.ndim - 1)), a, b)
         return jax.tree.map(keep, after, before), None, None
 
-    start = jax.vmap(world.start)(jax.random.split(reset_key, starts))
+    start = jax.vmap(world.begin)(jax.random.split(reset_key, starts))
     now = (jnp.arange(warm), jax.random.split(warm_key, warm))
     (state, _), _ = scan(world, walk, record, start, now, worlds=True)
     return state
