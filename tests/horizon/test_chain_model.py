@@ -1,6 +1,7 @@
 """The chain's closed forms against recurrences, exact rationals, limits and simulation."""
 
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -97,3 +98,35 @@ def test_simulation_agrees_with_the_closed_form(chain, h, rho):
     assert np.abs(z).max() < 3
     assert run.on_to_off.sum() / run.on_steps.sum() == pytest.approx(h, rel=0.05)
     assert run.off_to_on.sum() / run.off_steps.sum() == pytest.approx(rho, rel=0.1, abs=1e-12)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.02])
+def test_hazard_over_time_is_that_of_the_chain_and_follows_its_changes(chain, make_curves, rho):
+    rng = np.random.default_rng(3)
+    curves = make_curves(chain(rng, np.full(8, 1e-3), np.full(8, rho), 4000, 600))
+    left, on = curves.hazard_over_time(np.array([0, 100, 300, 600]))
+    rate = left.sum(axis=0) / on.sum(axis=0)
+    error = np.sqrt(1e-3 / (4000 * on.sum(axis=0)))
+    assert (np.abs(rate - 1e-3) < 4 * error).all()
+    # A hazard that doubles halfway: 1 - p falls by 1 - h at each step.
+    h = np.where(np.arange(1, 401) <= 200, 1e-3, 2e-3)
+    cost = np.cumsum(1 - np.cumprod(1 - h))[None]
+    steps = np.array([1000.0])
+    run = SimpleNamespace(
+        cost=cost, on_steps=steps, on_to_off=steps * 0, off_steps=steps, off_to_on=steps * 0
+    )
+    left, on = make_curves(run).hazard_over_time(np.array([0, 200, 400]))
+    np.testing.assert_allclose(left / on, [[1e-3, 2e-3]], rtol=1e-9)
+
+
+def test_hazard_over_time_needs_every_step(make_curves):
+    run = SimpleNamespace(
+        cost=np.ones((1, 5)),
+        on_steps=np.ones(1),
+        on_to_off=np.ones(1),
+        off_steps=np.ones(1),
+        off_to_on=np.ones(1),
+    )
+    sparse = make_curves(run, T=np.array([1, 2, 3, 4, 9]))
+    with pytest.raises(ValueError, match="no cost is stored at every step to 9"):
+        sparse.hazard_over_time(np.array([0, 9]))

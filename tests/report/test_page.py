@@ -135,6 +135,7 @@ def test_plots_are_valid(data):
         interactive.local_slopes,
         interactive.eps,
         interactive.hazard_recovery,
+        interactive.hazard_over_time,
         interactive.learning,
         interactive.diagnostics,
         interactive.reward_maps,
@@ -256,6 +257,7 @@ def test_a_learner_that_is_alone_is_named_in_every_legend():
         interactive.local_slopes,
         interactive.eps,
         interactive.hazard_recovery,
+        interactive.hazard_over_time,
     ):
         (plot,) = make(data)
         assert plot["figure"]["layout"][
