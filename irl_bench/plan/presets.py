@@ -102,14 +102,14 @@ WORLDS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "clean": True,
         },
         "default": {
-            "demos": 100, "demo_steps": 4096, "episodes": 32, "block": 32,
-            "reference_episodes": 32, "eps_episodes": 64, "eps_steps": 256, "eval_every": 0,
-            "width": 5, "seeds": 20, "clean": True,
+            "demos": 400, "demo_steps": 1024, "episodes": 64, "block": 64,
+            "reference_episodes": 64, "eps_episodes": 64, "eps_steps": 256, "eval_every": 0,
+            "width": 10, "seeds": 20, "clean": True,
         },
         "full": {
-            "demos": 100, "demo_steps": 4096, "episodes": 256, "block": 64,
+            "demos": 400, "demo_steps": 1024, "episodes": 256, "block": 64,
             "reference_episodes": 256, "eps_episodes": 256, "eps_steps": 512, "eval_every": 0,
-            "width": 5, "seeds": 40, "clean": True,
+            "width": 10, "seeds": 40, "clean": True,
         },
     },
     "plant": {
@@ -263,8 +263,9 @@ CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     # Three quarters of the labels online: with half of them one seed in twenty saw too few
     # departures to learn to stay back.
     ("lane_keep", "dagger"): {"hidden": (32, 32), "initial": 0.25},
-    # Nine tenths of the labels online, in whole episodes: about fifteen shoves are seen.
-    ("swing_up", "dagger"): {"initial": 0.1, "episode_steps": 4096},
+    ("swing_up", "bc"): {"steps_per_round": 400},
+    # Nine tenths of the labels online, in long rollouts: a fall that is not undone lasts.
+    ("swing_up", "dagger"): {"initial": 0.1, "episode_steps": 1024, "steps_per_round": 1600},
     **{("chain", algo): {"discount": 0.9, "bc_steps": 600} for algo in ("gail", "gailfo")},
     ("chain", "clone"): {"bc_steps": 600},
     ("chain", "airl"): {"discount": 0.9, "bc_steps": 600, "g": "state_action"},

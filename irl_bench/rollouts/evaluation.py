@@ -99,7 +99,7 @@ def with_carry(
 
 TRIES = 64
 """Most rollouts per demonstration in search of episodes without a failure."""
-ABREAST = 8
+ABREAST = 4
 """In how many portions clean episodes are looked for: few enough to fill a processor, many enough
 that hardly any is rolled out in vain."""
 

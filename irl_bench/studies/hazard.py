@@ -73,7 +73,7 @@ STUDY = Study(
     help="BC's slope over the number of demonstrations, the rate of hazards and the noise, beside "
     "a two-state chain's",
     algo=("bc",),
-    env=("chain", "lane_keep"),
+    env=("chain", "lane_keep", "swing_up"),
     fixed=True,
     sizes={"smoke": {}, "default": {"seeds": 20}, "full": {"seeds": 40}},
     parts=parts,

@@ -56,7 +56,7 @@ STUDY = Study(
     help="BC's slope where the world undoes a failure with probability 1/1024 to 1 per step, "
     "beside a two-state chain's",
     algo=("bc",),
-    env=("chain", "lane_keep"),
+    env=("chain", "lane_keep", "swing_up"),
     fixed=True,
     sizes={"smoke": {}, "default": {"seeds": 20}, "full": {"seeds": 40}},
     parts=parts,

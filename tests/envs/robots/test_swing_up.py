@@ -175,9 +175,9 @@ def test_the_motion_is_that_of_the_closed_form(backend):
     assert np.abs(expected[..., 3]).max() > 9.0
     error = np.abs(states - expected)
     error[..., 1] = np.abs(np.angle(np.exp(1j * (states - expected)[..., 1])))
-    assert error[: round(1 / swing_up.DT)].max() < 5e-5
-    assert error.max() < 2e-3
-    assert np.median(error[-1]) < 2e-5
+    assert error[: round(1 / swing_up.DT)].max() < 5e-4
+    assert error.max() < 2e-2
+    assert np.median(error[-1]) < 5e-5
 
 
 def test_energy_is_kept_without_friction():
