@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from irl_bench.plan.build import build
 from irl_bench.plan.document import displaced, document, merge
 from irl_bench.plan.pilot import AUTO
 from irl_bench.plan.request import Request
+from irl_bench.report import curves
 from irl_bench.running import runner
 from irl_bench.storage.files import locked
 from irl_bench.storage.plans import PlanDocument, read_plan, write_plan
@@ -118,6 +118,7 @@ def _piloted(request: Request, line: str, say: Callable[[str], None]) -> Request
     if request.demos_from is not None:
         raise BadInput("demos='auto' cannot be combined with demos_from; nearest: leave out demos")
     build(dataclasses.replace(request, demos=None))  # what is wrong is said before the pilot runs
+    folder = _folder(str(folders.expand(request.out) / "pilot"))
     pilots: dict[str, pilot.Pilot] = {}
     for env in request.env:
         loaded = registry.world(env)
@@ -137,16 +138,18 @@ def _piloted(request: Request, line: str, say: Callable[[str], None]) -> Request
         )
 
         def measure(demos: int, quiet: Request = quiet, env: str = env) -> float:
-            folder = folders.expand(request.out) / "pilot" / re.sub(r"\W+", "_", env) / str(demos)
-            compute(dataclasses.replace(quiet, demos=demos, out=str(folder)), line, say)
-            data = report.load(folder)
-            found = next(v for v in data.verdicts if v["algo"] == "bc")
-            if found["hazard"] is None:
+            plan = build(dataclasses.replace(quiet, demos=demos))
+            # Neither h nor the number of demonstrations depends on the references.
+            place = next(i for i, entry in enumerate(plan.entries) if entry.id[1] == "bc")
+            runner.run(plan.entries[place].cells, folder, plan.inputs)
+            curve = curves.read(folder, document(plan, line, fingerprint())["entries"][place])
+            hazard = curve.rates()[0]
+            if hazard is None:
                 raise BadInput(
                     f"--demos=auto: no seed of BC on {env} is usable after {demos} demonstrations; "
                     "nearest: a number in place of auto"
                 )
-            return found["hazard"] * data.plan["worlds"][env]["horizon"]
+            return hazard * plan.worlds[env]["horizon"]
 
         found = pilot.find(measure, env, budget.demos, pilot.MOST * budget.demos)
         say(f"{env}: {found}")
