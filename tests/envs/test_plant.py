@@ -262,6 +262,11 @@ def test_reacquisition_puts_the_plant_back():
     assert not np.asarray(after.obs)[back, 2].any()
     assert np.abs(np.asarray(after.obs)[~back, 2]).min() > 0.8
     assert float(Plant().dials_for("recoverable").reacquisition) == 0.25
+    # A fresh failure is put back just as often, whatever chance has drawn for it.
+    world = Plant("unstable", reacquisition=0.5, bound=1.0, pole=1.0)
+    states = placed(world, np.tile([0.0, 0.0, 0.5], (n, 1)))
+    failed = float(jax.jit(jax.vmap(world.step))(states, jnp.zeros((n, 1))).metrics["cost"].mean())
+    assert abs(failed - 0.5 * 0.5**2) < 4 * np.sqrt(0.125 * 0.875 / n)
 
 
 def test_every_dial_has_an_effect():
