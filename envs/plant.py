@@ -218,7 +218,16 @@ class Plant(World):
     def expert(self, state: State, key: jax.Array) -> jax.Array:
         """Returns u* = clip(K x - g(x)), float32[1]; the key is not used."""
         del key
-        x = cast(PlantState, state.pipeline_state).x
+        return self.expert_at(cast(PlantState, state.pipeline_state).x)
+
+    @property
+    def expert_reads_observations(self) -> bool:
+        """True: the observation is the state."""
+        return True
+
+    def expert_at(self, observation: jax.Array) -> jax.Array:
+        """Returns u* at an observation, float32[3]."""
+        x = observation
         return jnp.clip(self.dials.pole / PUSH * x[2] - _drive(x), -1.0, 1.0)[None]
 
     def _state(self, inner: PlantState, reward: jax.Array, sound: jax.Array) -> State:

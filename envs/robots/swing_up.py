@@ -355,7 +355,22 @@ class SwingUp(World):
         """
         del key
         inner = cast(SwingUpState, state.pipeline_state)
-        (x, angle), (speed, rate) = inner.q, inner.qd
+        return self._drive(*inner.q, *inner.qd)
+
+    @property
+    def expert_reads_observations(self) -> bool:
+        """True: the observation shows the whole state."""
+        return True
+
+    def expert_at(self, observation: jax.Array) -> jax.Array:
+        """Returns the expert's action, float32[1], at an observation, float32[5]."""
+        x, cos, sin, speed, rate = observation
+        return self._drive(x, jnp.arctan2(sin, cos), speed, rate)
+
+    def _drive(
+        self, x: jax.Array, angle: jax.Array, speed: jax.Array, rate: jax.Array
+    ) -> jax.Array:
+        """Returns the action of the law in `expert`."""
         near = jax.nn.sigmoid((NEAR[0] - jnp.abs(angle)) / NEAR_WIDTH[0]) * jax.nn.sigmoid(
             (NEAR[1] - jnp.abs(rate)) / NEAR_WIDTH[1]
         )

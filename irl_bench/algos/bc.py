@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from envs.core import World
 from irl_bench.core.learner import Consumes, Learner
 from irl_bench.core.settings import BadInput, setting
 from irl_bench.core.types import Spec, Task
@@ -154,7 +155,7 @@ def chunked(task: Task, chunk: int) -> Task:
 
 
 def derivatives(
-    spec: Spec, policy: Policy, inputs: Standardiser, weight: float
+    world: World, policy: Policy, inputs: Standardiser, weight: float
 ) -> Callable[[Any, jax.Array, jax.Array], jax.Array]:
     """The loss of Taylor series imitation learning, of first order (Pfrommer et al. 2022, arXiv
     2205.14812, equation 3.2): the policy's derivatives shall be the expert's.
@@ -163,7 +164,7 @@ def derivatives(
     units of the standardised observation. A chunk's first action counts.
 
     Args:
-      spec: its world's expert is a function of the observation.
+      world: with its dials bound; its expert is a function of the observation.
       policy: whose weights are fitted.
       inputs: standardises the observations.
       weight: of the loss.
@@ -178,9 +179,9 @@ def derivatives(
         direction = unit * jax.random.normal(key, observation.shape)
 
         def mismatch(at: jax.Array, along: jax.Array) -> jax.Array:
-            acts = lambda x: policy.mode(weights, inputs(x))[: spec.action_size]
+            acts = lambda x: policy.mode(weights, inputs(x))[: world.action_size]
             own = jax.jvp(acts, (at,), (along,))[1]
-            expert = jax.jvp(spec.world.expert_at, (at,), (along,))[1]
+            expert = jax.jvp(world.expert_at, (at,), (along,))[1]
             return jnp.sum(jnp.square(own - expert))
 
         return weight * jnp.mean(jax.vmap(mismatch)(observation, direction))
@@ -270,7 +271,9 @@ def make(spec: Spec, config: Config) -> Learner:
             fit_key,
             config.steps_per_round,
             config.batch_size,
-            derivatives(spec, policy, inputs, config.tasil) if config.tasil else None,
+            derivatives(spec.world.bind(task.dials), policy, inputs, config.tasil)
+            if config.tasil
+            else None,
         )
         acting = cast(Averaged, opt_state).average if config.ema else weights
         held_out = held_out_loss(policy, config.loss, PolicyParams(acting, inputs), test)

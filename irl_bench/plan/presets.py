@@ -118,13 +118,13 @@ WORLDS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "eps_episodes": 64, "eps_steps": 64, "eval_every": 0, "width": 5, "seeds": 5,
         },
         "default": {
-            "demos": 64, "demo_steps": 320, "episodes": 512, "block": 128,
-            "reference_episodes": 128, "eps_episodes": 256, "eps_steps": 128, "eval_every": 0,
+            "demos": 256, "demo_steps": 128, "episodes": 2048, "block": 256,
+            "reference_episodes": 256, "eps_episodes": 256, "eps_steps": 128, "eval_every": 0,
             "width": 5, "seeds": 20,
         },
         "full": {
-            "demos": 64, "demo_steps": 320, "episodes": 2048, "block": 128,
-            "reference_episodes": 512, "eps_episodes": 512, "eps_steps": 256, "eval_every": 0,
+            "demos": 256, "demo_steps": 128, "episodes": 8192, "block": 256,
+            "reference_episodes": 512, "eps_episodes": 512, "eps_steps": 128, "eval_every": 0,
             "width": 5, "seeds": 40,
         },
     },

@@ -106,7 +106,7 @@ def test_the_loss_of_derivatives_is_the_difference_of_both_jacobians():
     expert = jax.jacobian(spec.world.expert_at)(seen[0])
     expected = np.sum(np.square((np.asarray(own) - np.asarray(expert)) * unit))
     rows = jnp.repeat(seen, 40_000, axis=0)
-    found = bc.derivatives(spec, policy, inputs, 0.5)(weights, rows, KEY)
+    found = bc.derivatives(spec.world, policy, inputs, 0.5)(weights, rows, KEY)
     np.testing.assert_allclose(found, 0.5 * expected, rtol=0.05)
 
 
@@ -146,3 +146,17 @@ def test_chunks_need_continuous_actions():
 
     with pytest.raises(BadInput, match=r"bc.chunk=2 needs continuous actions.*nearest: bc.chunk=1"):
         bc.make(Spec(Chain(), 20, 4, 12), bc.Config(chunk=2))
+
+
+@pytest.mark.parametrize("name", ["plant", "swing_up", "hopper"])
+def test_an_expert_that_reads_observations_is_the_expert(name):
+    import envs
+
+    world = envs.make(name)
+    assert world.expert_reads_observations
+    for seed in range(3):
+        state = world.reset(jax.random.PRNGKey(seed))
+        np.testing.assert_allclose(
+            world.expert_at(state.obs), world.expert(state, KEY), rtol=1e-4, atol=1e-5
+        )
+    assert not envs.make("lane_keep").expert_reads_observations

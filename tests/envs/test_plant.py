@@ -184,7 +184,7 @@ def test_the_expert_is_right_at_any_state_and_never_fails(system):
     actions = right(x.astype(np.float64), world.dials.pole)
     assert np.abs(actions).max() < 1  # it does not even reach its limits
 
-    world, rng = Plant(system, bound=1.0), np.random.default_rng(9)
+    world, rng = Plant(system, bound=1.0, pole=1.06), np.random.default_rng(9)
     anywhere = rng.normal(size=(256, 3)) * [3.0, 3.0, 0.7]
     anywhere[:, 2] = np.clip(anywhere[:, 2], -1, 1)
     states = placed(world, anywhere, off=True)
