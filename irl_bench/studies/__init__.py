@@ -8,6 +8,7 @@ STUDIES = {
     "label_efficiency": "irl_bench.studies.label_efficiency",
     "overoptimization": "irl_bench.studies.overoptimization",
     "recoverability": "irl_bench.studies.recoverability",
+    "remedies": "irl_bench.studies.remedies",
     "retrain": "irl_bench.studies.retrain",
     "seed_table": "irl_bench.studies.seed_table",
     "transfer": "irl_bench.studies.transfer",
