@@ -3,6 +3,7 @@
 ALGORITHMS = {
     "bc": "irl_bench.algos.bc",
     "dagger": "irl_bench.algos.dagger",
+    "dart": "irl_bench.algos.dart",
     "clone": "irl_bench.algos.clone",
     "gail": "irl_bench.algos.gail",
     "gailfo": "irl_bench.algos.gailfo",

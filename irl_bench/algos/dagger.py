@@ -10,6 +10,7 @@ so that DAgger never uses more labels than behavioural cloning with all demonstr
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,8 +27,8 @@ from irl_bench.rollouts.scan import observation_of, scan
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """Settings of DAgger."""
+class AggregateConfig:
+    """Settings of algorithms that refit to data they aggregate."""
 
     hidden: tuple[int, ...] = setting(
         (64, 64), "widths of the hidden layers", unit="units", low=1, high=4096
@@ -54,6 +55,16 @@ class Config:
     episode_steps: int = setting(
         128, "length of a labelled rollout", unit="steps", low=1, high=100000
     )
+    first_scale: float = setting(
+        1.0, "factor on the first layer's initial weights", low=0.0, high=10.0
+    )
+    keep_constant: bool = setting(False, "keep features that are constant in the data")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(AggregateConfig):
+    """Settings of DAgger."""
+
     beta: str = setting(
         "none",
         "schedule of beta_i, the probability that the expert takes a step",
@@ -62,10 +73,6 @@ class Config:
     beta_decay: float = setting(
         0.5, "linear: beta_i = 1 - i * decay; exponential: (1 - decay)^i", low=0.0, high=1.0
     )
-    first_scale: float = setting(
-        1.0, "factor on the first layer's initial weights", low=0.0, high=10.0
-    )
-    keep_constant: bool = setting(False, "keep features that are constant in the data")
 
 
 class State(struct.PyTreeNode):
@@ -92,7 +99,7 @@ def beta_at(config: Config, i: jax.Array) -> jax.Array:
     return jnp.zeros(())
 
 
-def budget(spec: Spec, config: Config) -> tuple[int, int, int]:
+def budget(spec: Spec, config: AggregateConfig) -> tuple[int, int, int]:
     """Divides the labels that all demonstrations hold between demonstrations and rollouts.
 
     Returns:
@@ -104,8 +111,37 @@ def budget(spec: Spec, config: Config) -> tuple[int, int, int]:
     return initial, online // (config.iterations * steps), steps
 
 
+Acting = Callable[[Policy, PolicyParams, Data, jax.Array], Any]
+"""(policy, params, aggregate, round) -> what `Choice` needs in this round."""
+Choice = Callable[[Any, jax.Array, jax.Array, jax.Array], jax.Array]
+"""(what `Acting` returned, the expert's action, the learner's action, key) -> the action that is
+executed."""
+
+
 def make(spec: Spec, config: Config) -> Learner:
     """Returns the learner of DAgger. It acts with the mode of its policy."""
+
+    def acting(policy: Policy, params: PolicyParams, data: Data, round: jax.Array) -> jax.Array:
+        return beta_at(config, round)
+
+    def choice(beta: Any, label: jax.Array, own: jax.Array, key: jax.Array) -> jax.Array:
+        return jnp.where(jax.random.uniform(key) < beta, label, own)
+
+    return aggregating(spec, config, acting, choice)
+
+
+def aggregating(
+    spec: Spec, config: AggregateConfig, acting: Acting, choice: Choice, by_expert: bool = False
+) -> Learner:
+    """Returns a learner that rolls out, has the states labelled, aggregates and refits.
+
+    Args:
+      spec: sizes and world.
+      config: its settings.
+      acting, choice: what is executed in a rollout.
+      by_expert: whether the expert itself acts in the rollouts. They are then demonstrations, and
+        no steps of the learner.
+    """
     policy = Policy(spec, config.hidden, config.first_scale)
     transform = optimiser(config.learning_rate, config.weight_decay, config.steps_per_round)
     initial, episodes, steps = budget(spec, config)
@@ -127,9 +163,9 @@ def make(spec: Spec, config: Config) -> Learner:
         return State(weights, PolicyParams(weights, inputs), data, jnp.int32(0), key)
 
     def rollout(
-        params: PolicyParams, dials: Any, beta: jax.Array, key: jax.Array
+        params: PolicyParams, dials: Any, context: Any, key: jax.Array
     ) -> tuple[Data, jax.Array, jax.Array]:
-        """Rolls out the mixture of expert and policy; `key` is consumed.
+        """Rolls out what `choice` executes; `key` is consumed.
 
         Returns:
           episodes * steps labelled states; the number of departures into failure, float32[]; and
@@ -143,12 +179,8 @@ def make(spec: Spec, config: Config) -> Learner:
             def mixed(state: WorldState, _: None, key: jax.Array) -> tuple[jax.Array, jax.Array]:
                 expert_key, act_key, mix_key = jax.random.split(key, 3)
                 label = world.expert(state, expert_key)
-                action = jnp.where(
-                    jax.random.uniform(mix_key) < beta,
-                    label,
-                    act(params, observation_of(state), act_key),
-                )
-                return action, label
+                own = act(params, observation_of(state), act_key)
+                return choice(context, label, own, mix_key), label
 
             def record(before: WorldState, after: WorldState, _: None, label: jax.Array) -> Any:
                 before_off, after_off = before.metrics["cost"], after.metrics["cost"]
@@ -171,8 +203,8 @@ def make(spec: Spec, config: Config) -> Learner:
         # The first round fits the demonstrations alone.
         online = (state.round > 0).astype(jnp.float32)
         if episodes:
-            beta = beta_at(config, state.round)
-            new, departures, off_steps = rollout(state.params, task.dials, beta, rollout_key)
+            context = acting(policy, state.params, state.data, state.round)
+            new, departures, off_steps = rollout(state.params, task.dials, context, rollout_key)
             new = new.replace(mask=new.mask * online)
             start = demo_rows + jnp.maximum(state.round - 1, 0) * online_rows
             data = jax.tree.map(
@@ -208,8 +240,8 @@ def make(spec: Spec, config: Config) -> Learner:
     online_labels = config.iterations * online_rows
     consumes = Consumes(
         expert_queries=spec.labels(initial) + online_labels,
-        env_steps=online_labels,
-        interactive=True,
+        env_steps=0 if by_expert else online_labels,
+        interactive=not by_expert,
     )
     return Learner(
         init=init,

@@ -262,10 +262,13 @@ CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("lane_keep", "bc"): {"hidden": (32, 32)},
     # Three quarters of the labels online: with half of them one seed in twenty saw too few
     # departures to learn to stay back.
-    ("lane_keep", "dagger"): {"hidden": (32, 32), "initial": 0.25},
+    **{("lane_keep", algo): {"hidden": (32, 32), "initial": 0.25} for algo in ("dagger", "dart")},
     ("swing_up", "bc"): {"steps_per_round": 400},
     # Nine tenths of the labels online, in long rollouts: a fall that is not undone lasts.
-    ("swing_up", "dagger"): {"initial": 0.1, "episode_steps": 1024, "steps_per_round": 1600},
+    **{
+        ("swing_up", algo): {"initial": 0.1, "episode_steps": 1024, "steps_per_round": 1600}
+        for algo in ("dagger", "dart")
+    },
     **{("chain", algo): {"discount": 0.9, "bc_steps": 600} for algo in ("gail", "gailfo")},
     ("chain", "clone"): {"bc_steps": 600},
     ("chain", "airl"): {"discount": 0.9, "bc_steps": 600, "g": "state_action"},
@@ -276,7 +279,9 @@ CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     **{(robot, "bc"): {"rounds": 40, "steps_per_round": 250} for robot in LIKE_ROBOTS},
     # Rollouts of whole episodes: a robot starts at rest, and most of its states come later.
     **{
-        (robot, "dagger"): {"episode_steps": 1000, "steps_per_round": 1600} for robot in LIKE_ROBOTS
+        (robot, algo): {"episode_steps": 1000, "steps_per_round": 1600}
+        for robot in LIKE_ROBOTS
+        for algo in ("dagger", "dart")
     },
     **{(robot, algo): FALLING for robot in LIKE_ROBOTS for algo in ("gail", "gailfo")},
     **{(robot, "airl"): LYING for robot in LIKE_ROBOTS},
@@ -370,7 +375,10 @@ BUDGET_CONFIGS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {
     ("smoke", "chain", "bc"): {"rounds": 4},
     ("smoke", "chain", "dagger"): {"iterations": 2},
     ("smoke", "lane_keep", "bc"): {"rounds": 6},
-    ("smoke", "lane_keep", "dagger"): {"iterations": 2, "steps_per_round": 200},
+    **{
+        ("smoke", "lane_keep", algo): {"iterations": 2, "steps_per_round": 200}
+        for algo in ("dagger", "dart")
+    },
     **{
         (("smoke", env, algo)): SHORT
         for env in ("lane_keep", "chain", *LIKE_ROBOTS)

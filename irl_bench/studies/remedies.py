@@ -12,6 +12,9 @@ predicts:
 - the expert's derivatives: the clone answers small deviations as the expert does (Pfrommer et al.
   2022, arXiv 2205.14812), where the expert is a function of the observation.
 
+- DART: noise of the clone's own kind while demonstrating, fitted anew as the clone improves (Laskey
+  et al. 2017, arXiv 1703.09327).
+
 Plain BC and DAgger, which asks, stand beside them with the same labels and seeds.
 """
 
@@ -41,6 +44,8 @@ REMEDIES: Mapping[str, tuple[str, Mapping[str, Any], float]] = {
     "tasil": ("the expert's derivatives", {"tasil": 1.0, "keep_constant": True}, 0.0),
 }
 """Folder -> (name, settings of BC, noise on executed actions)."""
+OTHERS = {"dart": "DART", "dagger": "DAgger, which asks"}
+"""Algorithms that stand beside the remedies: folder -> name."""
 STRENGTHS = ("chunk", "ema", "tasil")
 """The settings of BC that are remedies."""
 SYSTEMS = ("unstable", "stable")
@@ -50,7 +55,7 @@ SMOKE = (PLAIN, "chunk")
 
 
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
-    """Returns a sweep of BC for each world and remedy, and one of DAgger for each world.
+    """Returns a sweep of BC for each world and remedy, and one of DART and DAgger for each world.
 
     Raises:
       BadInput: a world of discrete actions; one line.
@@ -80,10 +85,10 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
                 strength = (request.demo_noise or noise) if noise else 0.0
                 part = narrowed(part, demo_noise=strength)
                 sweeps.append(Part(f"{place}/{name}", part, report=False))
-            if request.budget != "smoke":
-                part = _part(request, env, options, "dagger", out / place / "dagger", {})
+            for algo in OTHERS if request.budget != "smoke" else ():
+                part = _part(request, env, options, algo, out / place / algo, {})
                 part = narrowed(part, demo_noise=0.0)
-                sweeps.append(Part(f"{place}/dagger", part, report=False))
+                sweeps.append(Part(f"{place}/{algo}", part, report=False))
     return sweeps
 
 
@@ -122,7 +127,7 @@ def read(reports: Mapping[str, ReportData]) -> Result:
     rows: dict[str, list[Row]] = {}
     for name, data in reports.items():
         world, remedy = name.rsplit("/", 1)
-        algo = "dagger" if remedy == "dagger" else "bc"
+        algo = remedy if remedy in OTHERS else "bc"
         (curve,) = (c for c in data.curves if c.algo == algo)
         (found,) = (v for v in data.verdicts if v["algo"] == algo)
         if remedy == PLAIN:
@@ -130,7 +135,7 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         last = curve.T[-1:]
         J = [float(x[0]) for x in slopes.jackknife_t(curve.regret(last), lambda mean: mean)]
         ratio = None if remedy == PLAIN or world not in plain else _ratio(curve, plain[world])
-        title = REMEDIES[remedy][0] if remedy in REMEDIES else "DAgger, which asks"
+        title = REMEDIES[remedy][0] if remedy in REMEDIES else OTHERS[remedy]
         point = {
             "world": world,
             "remedy": title,
@@ -205,7 +210,7 @@ STUDY = Study(
     name="remedies",
     help="chunks, noise while demonstrating, averaged weights and the expert's derivatives beside "
     "plain BC and DAgger",
-    algo=("bc", "dagger"),
+    algo=("bc", "dart", "dagger"),
     env=("plant", "lane_keep", "swing_up"),
     fixed=True,
     sizes={"smoke": {"seeds": 2}, "default": {"seeds": 20}, "full": {"seeds": 40}},

@@ -67,7 +67,9 @@ BUILT_ON_PPO = ("gail", "airl", "ppo", "rlhf", *ALIKE, "dpo")
 
 def worlds_of(algo):
     """Those that an algorithm is tried on, the cheapest first."""
-    return {"maxent_irl": ("grid",), "sac": ("line",)}.get(algo, ("line", "chain"))
+    return {"maxent_irl": ("grid",), "sac": ("line",), "dart": ("line",)}.get(
+        algo, ("line", "chain")
+    )
 
 
 def pair(algo, world):

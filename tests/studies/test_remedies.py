@@ -30,14 +30,14 @@ def test_each_remedy_changes_one_thing(tmp_path):
             remedy: {k: v for k, v in cell.config.items() if v != plain[k]}
             | ({"demo_noise": cell.demo_noise} if cell.demo_noise else {})
             for remedy, cell in cells.items()
-            if remedy != "dagger"
+            if remedy not in ("dagger", "dart")
         }
         assert changed.pop("plain") == {}
         assert changed.pop("chunk") == {"chunk": 4} and changed.pop("ema") == {"ema": 0.999}
         assert changed.pop("noise") == {"demo_noise": 0.05}
         assert changed in ({}, {"tasil": {"tasil": 1.0, "keep_constant": True}})
         labels = {cell.demos * cell.demo_steps for cell in cells.values()}
-        assert len(labels) == 1 and cells["dagger"].algo == "dagger"
+        assert len(labels) == 1 and cells["dart"].algo == "dart"
 
 
 def test_a_remedys_flag_is_its_strength(tmp_path):
@@ -45,7 +45,7 @@ def test_a_remedys_flag_is_its_strength(tmp_path):
     found = {p.name: plans.build(p.request).cells[-1] for p in parts(*flags, out=tmp_path)}
     assert {name: cell.config.get("chunk", 1) for name, cell in found.items()} == {
         f"plant-stable/{name}": 2 if name == "chunk" else 1
-        for name in ("plain", "chunk", "noise", "ema", "tasil", "dagger")
+        for name in ("plain", "chunk", "noise", "ema", "tasil", "dart", "dagger")
     }
     noisy = {name for name, cell in found.items() if cell.demo_noise}
     assert noisy == {"plant-stable/noise"}
