@@ -27,7 +27,12 @@ from safetensors import safe_open
 
 FILE = Path(__file__).with_name("reference.json")
 WORLD = "chain"
-ELSEWHERE = {"sac": "lane_keep", "rlhf:airl": "lane_keep", "maxent_irl": "grid"}
+ELSEWHERE = {
+    "sac": "lane_keep",
+    "dart": "lane_keep",
+    "rlhf:airl": "lane_keep",
+    "maxent_irl": "grid",
+}
 """Where those are run that cannot learn on WORLD: it has discrete actions, AIRL's reward there is
 of actions too, and its dynamics are no table."""
 SEEDS = 2
@@ -36,6 +41,7 @@ DONORS = {"stored": "airl", "judged": "airl", "ppo:learned": "airl", "rlhf:airl"
 CASES = (
     "bc",
     "dagger",
+    "dart",
     "clone",
     "gail",
     "gailfo",
