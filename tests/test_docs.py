@@ -1,6 +1,7 @@
 """Commands that the documents show are accepted, links lead somewhere, and quoted files exist."""
 
 import pathlib
+import dataclasses
 import re
 import shlex
 
@@ -54,6 +55,8 @@ def test_commands_are_accepted(line, tmp_path, monkeypatch):
         some = parts[:: max(1, len(parts) // 4)]
         assert all(plan.build(part.request).cells for part in some if not part.after)
     elif not (command.list or command.describe or request.demos_from or request.given):
+        if request.demos == "auto":  # a pilot would find it first
+            request = dataclasses.replace(request, demos=None)
         assert plan.build(request).cells  # the others need files of the reader's own
 
 
