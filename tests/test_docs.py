@@ -1,7 +1,7 @@
 """Commands that the documents show are accepted, links lead somewhere, and quoted files exist."""
 
-import pathlib
 import dataclasses
+import pathlib
 import re
 import shlex
 
