@@ -57,6 +57,7 @@ def test_discrete_actions_are_refused_in_one_line(tmp_path):
         parts("--env=chain", out=tmp_path)
 
 
+@pytest.mark.slow
 def test_smoke_runs_to_its_files(tmp_path, quick_compilation):
     line = ["sweep.py", "--experiment=remedies", "--budget=smoke", "--env=plant"]
     line += ["--plant.system=unstable", f"--out={tmp_path}"]

@@ -106,6 +106,7 @@ def test_bad_input_is_one_line(flags, words, tmp_path):
         parts(*flags, out=tmp_path)
 
 
+@pytest.mark.slow
 def test_smoke_runs_to_its_files(tmp_path, quick_compilation):
     line = [*SMOKE, "--T_max=64", f"--out={tmp_path}"]
     assert sweep.main(sweep.parse(line)) == 0

@@ -36,7 +36,7 @@ def test_algorithms_without_rollouts_of_their_own_are_judged_by_the_evaluation(
 @pytest.mark.parametrize(
     ("algo", "name", "message"),
     [
-        ("judged", "noise", "takes a reward from an earlier run; nearest: one of bc, dagger, gail"),
+        ("judged", "noise", "takes a reward from an earlier run; nearest: one of bc, dagger, dart"),
         ("bc", "held_out", r"held_out shapes what is compiled.*nearest: --set=held_out="),
     ],
 )
