@@ -163,7 +163,7 @@ def recorded(
         number = tried + jnp.arange(portion)
         fresh_keys = jax.vmap(jax.random.fold_in, (None, 0))(key, number)
         keys = jnp.where((number < episodes)[:, None], usual[number % episodes], fresh_keys)
-        # An episode with noise takes the place of one with noise.
+        # Every second try has noise. Such tries fail more often, so fewer of them are kept.
         drawn = None if deviation is None else deviation[number % episodes]
         fresh = _episodes(world, keys, steps, drawn)
         good = ~fresh.failed

@@ -19,7 +19,8 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from irl_bench.plan import registry
 from irl_bench.plan.request import Request
-from irl_bench.report import ReportData, series, tables
+from irl_bench.report import ReportData, series
+from irl_bench.studies.demo_efficiency import spread
 from irl_bench.studies.study import Part, Result, Row, narrowed, with_intervals
 
 
@@ -80,14 +81,11 @@ def read(reports: Mapping[str, ReportData], title: str, text: Sequence[str]) -> 
             "reason": found["reason"],
         }
         points.append(point)
-        slope, low, high = point["slope"]
-        chain = found["chain_slope"]
+        slope, chain = found["slope"], found["chain_slope"]
         rows.setdefault(f"{env}: BC by {curve.replace('_', ' ')}", []).append(
             {
                 curve.replace("_", " "): point["value"],
-                "slope": None
-                if slope is None
-                else tables.interval(slope, low, high, lambda v: tables.number(v, 3)),
+                "slope": None if slope is None else spread(point["slope"]),
                 "the chain's": chain,
                 "difference": None if slope is None or chain is None else slope - chain,
                 "h": found["hazard"],

@@ -28,11 +28,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from irl_bench.core.settings import BadInput
-from irl_bench.horizon import Curves, slopes
+from irl_bench.horizon import Curves
 from irl_bench.plan import registry
 from irl_bench.plan.request import Request
-from irl_bench.report import ReportData, series, tables
-from irl_bench.studies.study import Part, Result, Row, Study, narrowed, same_seeds
+from irl_bench.report import ReportData, series
+from irl_bench.studies.demo_efficiency import paired_ratio, spread
+from irl_bench.studies.study import Part, Result, Row, Study, interval, narrowed
 
 PLAIN = "plain"
 """BC without a remedy, with which the others are compared."""
@@ -133,8 +134,12 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         if remedy == PLAIN:
             plain[world] = curve
         last = curve.T[-1:]
-        J = [float(x[0]) for x in slopes.jackknife_t(curve.regret(last), lambda mean: mean)]
-        ratio = None if remedy == PLAIN or world not in plain else _ratio(curve, plain[world])
+        J = interval(curve.regret(last)[:, 0])
+        ratio = (
+            None
+            if remedy == PLAIN or world not in plain
+            else paired_ratio(curve, plain[world], last)
+        )
         title = REMEDIES[remedy][0] if remedy in REMEDIES else OTHERS[remedy]
         point = {
             "world": world,
@@ -149,9 +154,9 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         rows.setdefault(f"{world}: at T = {int(last[0])} steps", []).append(
             {
                 "remedy": title,
-                "regret": _text(J),
-                "regret / plain BC's": _text(ratio) if ratio else None,
-                "slope": _text(point["slope"]) if found["slope"] is not None else None,
+                "regret": spread(J),
+                "regret / plain BC's": spread(ratio) if ratio else None,
+                "slope": spread(point["slope"]) if found["slope"] is not None else None,
                 "verdict": found["verdict"],
                 "h": found["hazard"],
                 "ρ": found["recovery"],
@@ -165,24 +170,6 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         "that policy fails too often.",
     ]
     return {"title": "Repair without asking", "text": text, "tables": rows, "points": points}
-
-
-def _ratio(curve: Curves, plain: Curves) -> list[float] | None:
-    """[ratio, low, high] of mean regrets at the last horizon; None if one is not positive."""
-    own, other = same_seeds(curve, plain)
-    last = curve.T[-1:]
-    pairs = np.stack([curve.regret(last)[own, 0], plain.regret(last)[other, 0]], axis=1)
-    if not len(pairs) or not (pairs.mean(axis=0) > 0).all():
-        return None
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found = slopes.jackknife_t(pairs, lambda mean: np.log(mean[..., 0] / mean[..., 1]))
-    return [float(np.exp(x)) for x in found]
-
-
-def _text(values: Sequence[float]) -> str:
-    """[value, low, high] as text, with three significant digits."""
-    middle, low, high = values
-    return tables.interval(middle, low, high, lambda value: tables.number(value, 3))
 
 
 def draw(result: Mapping[str, Any]) -> Figure:

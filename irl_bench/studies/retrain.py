@@ -30,8 +30,9 @@ from irl_bench.horizon import Curves, slopes
 from irl_bench.horizon.window import SETTLED
 from irl_bench.plan import registry
 from irl_bench.plan.request import Request, check_horizons
-from irl_bench.report import ReportData, series, tables
+from irl_bench.report import ReportData, series
 from irl_bench.storage.plans import WorldRecord
+from irl_bench.studies.demo_efficiency import spread
 from irl_bench.studies.study import (
     Part,
     Result,
@@ -150,10 +151,10 @@ def read(reports: Mapping[str, ReportData]) -> Result:
                 "trained with": variant.replace("_", " "),
                 "T": f"{grid[0]} to {grid[-1]}",
                 "demonstrations": record["demos"],
-                "slope of J": _text(point["slope_J"]),
+                "slope of J": spread(point["slope_J"]),
                 "by theory": point["theory"],
-                "slope of eps": _text(point["slope_eps"]),
-                "slope of J / eps": _text(point["slope_ratio"]),
+                "slope of eps": spread(point["slope_eps"]),
+                "slope of J / eps": spread(point["slope_ratio"]),
                 "J at the longest T": float(regret[:, -1].mean()),
                 "seeds": len(regret),
             }
@@ -201,12 +202,6 @@ def measured(grid: np.ndarray, regret: np.ndarray, eps: np.ndarray) -> Row:
         fit = slopes.jackknife_t(both, lambda mean, of=of: slopes.slope(grid, of(mean)))
         row[f"slope_{quantity}"] = [float(x) for x in fit]
     return row
-
-
-def _text(values: Any) -> str:
-    """[value, low, high] as text, with three significant digits."""
-    middle, low, high = values
-    return tables.interval(middle, low, high, lambda value: tables.number(value, 3))
 
 
 def _by_seed(curves: Mapping[int, Curves], grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
