@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from irl_bench.core.settings import BadInput
 from irl_bench.horizon import Curves
@@ -188,6 +189,7 @@ def draw(result: Mapping[str, Any]) -> Figure:
             axis.plot([middle], [y], "o", color=colour, ms=4)
         axis.set_yticks(range(len(group)), [point["remedy"] for point in group], fontsize=6)
         axis.set_xscale("symlog", linthresh=max(1e-3, min(abs(p["J"][0]) for p in group) or 1e-3))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
         axis.set_xlabel(f"regret at T = {group[0]['T']} [steps]", fontsize=7)
         axis.set_title(world, fontsize=8)
     return figure

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from envs import chain
 from envs.core import World
@@ -245,7 +246,7 @@ def draw(result: Mapping[str, Any]) -> Figure:
     points = [{**point, "line": _line(point)} for point in result["points"]]
     worlds = list(dict.fromkeys(point["env"] for point in points))
     colours = series.colours(list(dict.fromkeys(point["line"] for point in points)))
-    figure = Figure(figsize=(7.0, 2.5 * len(worlds)), layout="constrained")
+    figure = Figure(figsize=(7.0, 3.6 * len(worlds)), layout="constrained")
     axes = figure.subplots(len(worlds), len(QUANTITIES), squeeze=False)
     for line, env in zip(axes, worlds, strict=True):
         for axis, (quantity, label) in zip(line, QUANTITIES.items(), strict=True):
@@ -257,10 +258,20 @@ def draw(result: Mapping[str, Any]) -> Figure:
                 text = "–" if slope is None else f"{slope:.2f}"
                 colour = colours[point["line"]]
                 with_intervals(axis, point["T"], values, colour, f"{point['line']}: {text}")
-            count_axis(axis, next(p["T"] for p in points if p["env"] == env)[::2])
+            grid = next(p["T"] for p in points if p["env"] == env)
+            count_axis(axis, {grid[0], grid[len(grid) // 2], grid[-1]})
             axis.set_yscale("log", nonpositive="mask")
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda v, _: series.power_of_ten(v)))
+            axis.yaxis.set_minor_formatter(NullFormatter())
             axis.set(xlabel="T [steps]", ylabel=label, title=env if quantity == "J" else "")
-            axis.legend(loc="best", frameon=False, fontsize=6, title="slope", title_fontsize=6)
+            axis.legend(
+                loc="lower center",
+                bbox_to_anchor=(0.5, 1.1),
+                frameon=False,
+                fontsize=6,
+                title="slope",
+                title_fontsize=6,
+            )
     return figure
 
 
