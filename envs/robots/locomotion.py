@@ -2,14 +2,14 @@
 stands again.
 
 The reward is Brax's, except that the bonus for being upright is paid only in upright steps; Brax
-ends the episode instead. `done` reports a fall, so that a trainer can end its own episodes there;
-an evaluation never does.
+ends the episode instead. `done` reports a fall, and any other state in which Brax would end the
+episode, so that a trainer can end its own episodes there; an evaluation never does.
 
 Cost per step, in {0, 1}:
 
 * robots that can fall: 1 from the first step that Brax calls unhealthy until the robot has stood
   for STANDING_STEPS steps in a row. A fallen robot bounces through Brax's healthy range now and
-  then, which is no recovery;
+  then, which is no recovery. A hopper falls when it is low, however it leans;
 * halfcheetah: 1 once its speed, averaged over half a second, is below SLOW of `pace`, until it is
   above BRISK;
 * reacher and pusher: 1 while the tip or the object is further than `reach` from its goal.
@@ -230,7 +230,8 @@ class Robot(demonstrators.Demonstrated):
         pace = share * info["pace"] + (1.0 - share) * after.metrics.get("x_velocity", 0.0)
         failed = self._failed(after, fallen, pace, state.metrics["cost"])
         graded = self._graded_cost(after, failed, pace)
-        reward = jnp.asarray(self._reward(after, self._brax_unhealthy(after)), jnp.float32)
+        brax_unhealthy = self._brax_unhealthy(after)
+        reward = jnp.asarray(self._reward(after, brax_unhealthy), jnp.float32)
         sound = soundness(after.obs, action)
 
         # A robot that is stood up begins anew in the pose of its start, at rest. `place` remembers
@@ -247,7 +248,7 @@ class Robot(demonstrators.Demonstrated):
             physics,
             observation,
             reward + sound,
-            fallen * up,
+            jnp.maximum(fallen, brax_unhealthy) * up,
             {"cost": failed * up + sound, "graded_cost": graded * up + sound},
             {
                 "key": key,
@@ -431,11 +432,22 @@ class Hopper(Planar):
     """A one-legged robot that hops forward and cannot get up."""
 
     name = brax_name = "hopper"
-    latency = 16
+    latency = 190  # median of the 30 falls below; 80 % within 150 to 270
     upright = "reward_healthy"
     pace = 2.0
     standing = 1.1
+    low: ClassVar[float] = 0.7
+    """Brax's lowest healthy height of the torso [m]."""
     drop = -0.9
+
+    def _unhealthy(self, after: State) -> jax.Array:
+        """Returns 1 if the torso is below `low`.
+
+        Brax also limits the lean to ±0.2 rad. That is no fall: the expert leans to -0.195 rad. Of
+        384 hoppers that acted at random for 3 to 29 steps, 82 leaned further back than -0.2 rad,
+        and the expert hopped on with 49 of them; 30 were below `low`, and it hopped on with none.
+        """
+        return jnp.where(self._height(after) < self.low, 1.0, 0.0)
 
 
 class Walker2d(Planar):

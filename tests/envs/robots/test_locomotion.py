@@ -53,9 +53,13 @@ def nominal(name="hopper", **dials):
 KEYS = jax.random.split(jax.random.PRNGKey(0), 8)
 
 
+LONG = {"steps": 400, "scale": 2.0}
+"""Of rollouts in which most hoppers fall."""
+
+
 @pytest.fixture(scope="module")
 def hops():
-    return drive(nominal(), KEYS)
+    return drive(nominal(), KEYS, **LONG)
 
 
 def test_every_registered_robot_is_in_the_table_of_budgets():
@@ -106,12 +110,14 @@ def test_reward_is_braxs_and_a_fall_costs_until_the_robot_stands(hops):
     )
     moving = np.concatenate([joints, np.asarray(after.pipeline_state.qd)], -1)
     healthy = (position[..., 2] > 0.7) & (np.abs(angle) < 0.2) & (np.abs(moving) < 100).all(-1)
-    control = 1e-3 * np.square(np.asarray(action)).sum(-1)
+    control = 1e-3 * np.square(np.clip(action, -1.0, 1.0)).sum(-1)
     np.testing.assert_allclose(after.reward, speed + healthy - control, atol=2e-3)
-    down = fallen(~healthy, position[:, :, 2], made("hopper").standing)
+    low = position[..., 2] < 0.7
+    down = fallen(low, position[..., 2], made("hopper").standing)
     np.testing.assert_array_equal(after.metrics["cost"], down)
-    np.testing.assert_array_equal(after.done, down)
-    assert 0.05 < np.mean(down) < 0.95 and (down & healthy).any()  # a bounce is no recovery
+    np.testing.assert_array_equal(after.done, down | ~healthy)
+    assert 0.05 < np.mean(down) < 0.95
+    assert (~down & ~healthy).any()  # a lean is no fall
     graded = np.asarray(after.metrics["graded_cost"])
     assert (graded[down] == 1).all() and ((graded >= 0) & (graded <= 1)).all()
 
@@ -133,7 +139,7 @@ def test_a_fallen_robot_is_upright_again_after_standing(hops):
 
 
 def test_a_robot_that_is_stood_up_begins_anew_where_it_lies(hops):
-    start, (after, _) = drive(nominal(reacquisition=1.0), KEYS)
+    start, (after, _) = drive(nominal(reacquisition=1.0), KEYS, **LONG)
     _, (alone, _) = hops
     place = np.asarray(after.info["place"])
     helped = np.abs(np.diff(place[..., 0], axis=0, prepend=0.0)) > 0

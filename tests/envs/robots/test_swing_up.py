@@ -46,9 +46,9 @@ def run(dials, q, qd, kind, key, steps):
     world = made().bind(dials)
 
     def act(state, kind):
-        x, cos, _, v, w = state.obs
+        x, angle, v, w = state.obs
         # It pumps energy for ever, and keeps the cart in place.
-        spin = jnp.clip(-0.6 * jnp.sign(w * cos) - 0.2 * x - 0.2 * v, -1.0, 1.0)[None]
+        spin = jnp.clip(-0.6 * jnp.sign(w * jnp.cos(angle)) - 0.2 * x - 0.2 * v, -1.0, 1.0)[None]
         others = jnp.where(kind == SPINNER, spin, 0.3)
         return jnp.where(kind == EXPERT, world.expert(state, key), others)
 
@@ -283,7 +283,7 @@ def test_gusts_change_the_poles_rate_by_their_standard_deviation():
 
 
 @pytest.mark.parametrize(
-    ("dial", "value"), [("noise", 0.3), ("mass", 2.0), ("friction", 20.0), ("hinge", 0.05)]
+    ("dial", "value"), [("noise", 0.3), ("mass", 2.0), ("friction", 20.0), ("hinge", 0.08)]
 )
 def test_a_dial_changes_the_motion_without_compiling_again(dial, value):
     start = {"angle": 1.0, "v": 1.0, "w": 2.0, "down": True, "action": 0.5}
@@ -334,7 +334,7 @@ def played(dials, q, qd, kind=EXPERT, steps=120, seed=0):
 def test_the_expert_swings_up_from_any_state():
     q, _, _ = played(nominal(shove_rate=0.0), *random_states(512))
     upright = (np.abs(q[..., 1]) < RISEN)[: SwingUp.recovery_steps]
-    assert upright.any(0).mean() > 0.985  # 0.995 of 4096
+    assert upright.any(0).mean() > 0.98  # 0.99 of 4096
 
 
 @pytest.fixture(scope="module")
@@ -345,7 +345,7 @@ def balanced():
 
 def test_the_expert_does_not_fall_without_a_shove(balanced):
     q, _, cost = balanced
-    assert (cost == 0).all() and np.abs(q[..., 1]).max() < 0.45 and np.abs(q[..., 0]).max() < 2.5
+    assert (cost == 0).all() and np.abs(q[..., 1]).max() < 0.2 and np.abs(q[..., 0]).max() < 1.0
 
 
 def test_the_expert_undoes_a_shove_within_the_recovery_steps(balanced):
@@ -353,11 +353,11 @@ def test_the_expert_undoes_a_shove_within_the_recovery_steps(balanced):
     shoved = qd[-1] + np.stack([np.zeros(512), np.resize([6.0, -6.0], 512)], 1)
     q, _, cost = played(nominal(shove_rate=0.0), q[-1], shoved.astype(np.float32))
     fell = cost.argmax(0) + 1
-    assert (cost.max(0) == 1).all() and np.median(fell) <= 5
+    assert (cost.max(0) == 1).all() and np.median(fell) <= 6
     back = len(cost) - cost[::-1].argmax(0)
-    assert 20 < np.median(back) < 40
+    assert 25 < np.median(back) < 40
     assert np.percentile(back, 99) <= SwingUp.recovery_steps
-    assert np.mean(np.abs(q[..., 0]).max(0) < RAIL) > 0.98
+    assert np.mean(np.abs(q[..., 0]).max(0) < RAIL) > 0.95
 
 
 def test_nobody_earns_by_spinning_or_by_pushing():
@@ -386,18 +386,32 @@ def test_the_picture_and_the_probe():
     np.testing.assert_allclose(picture["bodies"], [[1.0, 0.0], [2.0, 0.0]], atol=1e-6)
     assert picture["parents"].tolist() == [-1, 0]
     probe = made().probe()
-    assert probe["observation"].shape == (len(probe["x"]), 5)
-    np.testing.assert_allclose(probe["observation"][:, 2], np.sin(probe["x"]), atol=1e-6)
-    np.testing.assert_allclose(probe["observation"][:, 4], probe["y"])
+    assert probe["observation"].shape == (len(probe["x"]), 4)
+    np.testing.assert_allclose(probe["observation"][:, 1], probe["x"])
+    np.testing.assert_allclose(probe["observation"][:, 3], probe["y"])
     assert ((probe["cost"] == 1) == (np.abs(probe["x"]) > FALLEN)).all()
 
 
 def test_the_usual_physics_is_the_faster_one():
     assert SwingUp().backend == SwingUp("auto").backend == "mjx"
-    assert SwingUp("generalized").chosen == {"backend": "generalized"}
+    assert SwingUp("generalized").chosen == {"backend": "generalized", "angle": "wrapped"}
 
 
-def test_an_unknown_backend_names_the_nearest():
+def test_both_forms_of_the_angle_show_the_same_state():
+    place, motion = jnp.array([0.5, -2.5]), jnp.array([0.3, 1.5])
+    wrapped, circle = (SwingUp(angle=form) for form in ("wrapped", "cos_sin"))
+    plain, turned = (
+        world.at(place, motion, jax.random.PRNGKey(0)).obs for world in (wrapped, circle)
+    )
+    np.testing.assert_allclose(plain, [0.5, -2.5, 0.3, 1.5], atol=1e-6)
+    np.testing.assert_allclose(turned, [0.5, np.cos(-2.5), np.sin(-2.5), 0.3, 1.5], atol=1e-6)
+    assert (wrapped.observation_size, circle.observation_size) == (4, 5)
+    np.testing.assert_allclose(wrapped.expert_at(plain), circle.expert_at(turned), atol=1e-4)
+
+
+def test_an_unknown_option_names_the_nearest():
+    with pytest.raises(ValueError, match="nearest: cos_sin"):
+        SwingUp(angle="cos")
     with pytest.raises(ValueError, match="nearest: generalized") as raised:
         SwingUp("generalised")
     assert "\n" not in str(raised.value)
