@@ -102,14 +102,14 @@ WORLDS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "clean": True,
         },
         "default": {
-            "demos": 800, "demo_steps": 1024, "episodes": 64, "block": 64,
-            "reference_episodes": 64, "eps_episodes": 64, "eps_steps": 256, "eval_every": 0,
-            "width": 10, "seeds": 20, "clean": True,
+            "demos": 800, "demo_steps": 1024, "episodes": 128, "block": 64,
+            "reference_episodes": 128, "eps_episodes": 64, "eps_steps": 256, "eval_every": 0,
+            "width": 5, "seeds": 10, "clean": True,
         },
         "full": {
             "demos": 800, "demo_steps": 1024, "episodes": 256, "block": 64,
             "reference_episodes": 256, "eps_episodes": 256, "eps_steps": 512, "eval_every": 0,
-            "width": 10, "seeds": 40, "clean": True,
+            "width": 5, "seeds": 40, "clean": True,
         },
     },
     "plant": {
@@ -263,15 +263,13 @@ CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     # Three quarters of the labels online: with half of them one seed in twenty saw too few
     # departures to learn to stay back.
     **{("lane_keep", algo): {"hidden": (32, 32), "initial": 0.25} for algo in ("dagger", "dart")},
-    ("swing_up", "bc"): {"hidden": (32, 32), "batch_size": 256, "steps_per_round": 1200},
-    # Nine tenths of the labels online, in long rollouts: a fall that is not undone lasts. Falls are
-    # rare, so each of many rounds adds a few.
+    ("swing_up", "bc"): {"batch_size": 512, "steps_per_round": 1200},
+    # Nine tenths of the labels online, in rollouts nearly as long as the horizon: a fall that is
+    # not undone lasts. Falls are rare, so each of many rounds adds a few.
     **{
         ("swing_up", algo): {
-            "hidden": (32, 32),
-            "batch_size": 256,
             "initial": 0.1,
-            "episode_steps": 1024,
+            "episode_steps": 4096,
             "iterations": 23,
             "steps_per_round": 1200,
         }
