@@ -1,6 +1,7 @@
 """The chain's closed forms against recurrences, exact rationals, limits and simulation."""
 
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -130,3 +131,14 @@ def test_hazard_over_time_needs_every_step(make_curves):
     sparse = make_curves(run, T=np.array([1, 2, 3, 4, 9]))
     with pytest.raises(ValueError, match="no cost is stored at every step to 9"):
         sparse.hazard_over_time(np.array([0, 9]))
+
+
+def test_the_page_on_regimes_shows_this_chains_slopes():
+    page = Path(__file__).parents[2].joinpath("docs", "regimes.md").read_text()
+    table = page.split("| h | ρ = 0 |")[1].split("\n\n")[0].splitlines()
+    rates = [0.0, *(float(Fraction(cell)) for cell in table[0].split("|") if "/" in cell)]
+    grid = np.unique(np.geomspace(128, 1024, 12).round().astype(int))
+    for row in table[2:]:
+        h, *shown = (float(cell) for cell in row.split("|")[1:-1])
+        slopes = [slope(grid, chain_model.cost(grid, h, rho)) for rho in rates]
+        np.testing.assert_allclose(shown, slopes, atol=0.0051)
