@@ -133,7 +133,9 @@ class Curves:
 
         The share of episodes that are off after step t, p_t = J(t) - J(t - 1), changes by
         h_t (1 - p_(t-1)) - rho p_(t-1), with the learner's own rate rho of coming back. Summed over
-        a part, this gives its h_t. It needs a cost at every step.
+        a part, this gives its h_t. It needs a cost at every step. Where those who are off come back
+        soon after a failure or never, rho is not the same at all times, and h_t is too low at the
+        start and too high later.
 
         Args:
           edges: int[B + 1] [steps], increasing from 0 on: part b holds the steps edges[b] + 1 to
