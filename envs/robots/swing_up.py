@@ -30,8 +30,8 @@ What a clone does with a fallen pole is extrapolation, and the dials decide whic
 that balances the pole pushes with its rate, and the same push pumps energy into a hanging pole.
 With gusts of 0.15 rad/s the demonstrations reach far enough for a clone to extrapolate this: more
 than half of the clones swung the pole up sooner or later. With gusts of 0.03 rad/s they stay within
-0.1 rad of upright, and a clone of 64 units per layer is left down once it is down. The hinge's
-friction takes away the energy that would else carry a falling pole round to upright.
+0.1 rad of upright, and most clones are left down once they are down. The hinge's friction takes
+away the energy that would else carry a falling pole round to upright.
 
 Sources: the equations, but for the hinge's friction, are those of Barto, Sutton and Anderson 1983,
   "Neuronlike adaptive elements that can solve difficult learning control problems". Control of

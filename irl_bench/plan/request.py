@@ -36,7 +36,7 @@ class Request:
 
     algo: Sequence[str] = ("bc", "dagger")
     """Names of algorithms."""
-    env: Sequence[str] = ("chain", "lane_keep", "swing_up")
+    env: Sequence[str] = ("chain", "lane_keep")
     """Names of worlds."""
     mode: Sequence[str] | None = None
     """Modes of the worlds; None: those that `presets.modes` returns."""
