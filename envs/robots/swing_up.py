@@ -28,8 +28,8 @@ exert no force.
 
 What a clone does with a fallen pole is extrapolation, and the dials decide which. The regulator
 that balances the pole pushes with its rate, and the same push pumps energy into a hanging pole.
-With gusts of 0.15 rad/s the demonstrations reach far enough for a clone to extrapolate this: more
-than half of the clones swung the pole up sooner or later. With gusts of 0.03 rad/s they stay within
+With gusts of 0.15 rad/s the demonstrations reach far enough for a clone to extrapolate this: about
+half of the clones swung the pole up sooner or later. With gusts of 0.03 rad/s they stay within
 0.1 rad of upright, and most clones are left down once they are down. The hinge's friction takes
 away the energy that would else carry a falling pole round to upright.
 
@@ -54,7 +54,6 @@ from flax import struct
 from scipy.linalg import expm, solve_discrete_are
 
 from envs.core import State, World, dial, soundness
-from envs.names import nearest
 
 # isort: split
 # After envs.core, which silences what MuJoCo prints when it is first imported.
@@ -176,7 +175,7 @@ class SwingUp(World):
     `RISEN_RATE`. Graded cost is 1 during that time, else |θ| / π. The reward is 1 - cost. `done` is
     always 0, because a fallen pole can be swung up again.
 
-    Measured with the expert on generalized, with the nominal dials:
+    Measured with the expert and the nominal dials, on generalized (the long episodes on mjx):
 
     * 4096 shoves: every pole fell, after 5 steps (median). It was up for good 35 steps (median) and
       37 steps (99 %) after the shove. 0.1 % of the carts touched a buffer.
@@ -200,13 +199,6 @@ class SwingUp(World):
     }
 
     def __init__(self, backend: str = "auto", angle: str = "wrapped"):
-        for option, value in (("backend", backend), ("angle", angle)):
-            known = self.options[option]
-            if value not in known:
-                raise ValueError(
-                    f"{self.name}.{option}={value} must be one of {' | '.join(known)}; nearest: "
-                    f"{nearest(value, known)}"
-                )
         self.chosen = {"backend": "mjx" if backend == "auto" else backend, "angle": angle}
         self.dials = SwingUpDials()
         self._sys = _load()

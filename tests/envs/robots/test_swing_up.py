@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
+import envs
 from envs import contract
 from envs.robots import swing_up
 from envs.robots.swing_up import FALLEN, FORCE, RAIL, RISEN, RISEN_RATE, SwingUp
@@ -411,7 +412,7 @@ def test_both_forms_of_the_angle_show_the_same_state():
 
 def test_an_unknown_option_names_the_nearest():
     with pytest.raises(ValueError, match="nearest: cos_sin"):
-        SwingUp(angle="cos")
+        envs.make("swing_up", angle="cos")
     with pytest.raises(ValueError, match="nearest: generalized") as raised:
-        SwingUp("generalised")
+        envs.make("swing_up", backend="generalised")
     assert "\n" not in str(raised.value)
