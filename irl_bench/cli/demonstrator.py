@@ -146,7 +146,7 @@ def main(values: flags.FlagValues) -> None:
         header = (
             "random actions",
             "episodes",
-            "failed within 150 steps",
+            f"failed within {latency.WATCHED} steps",
             "after, 10 %",
             "50 %",
             "90 % [steps]",

@@ -17,12 +17,14 @@ import numpy as np
 from envs.core import State, World
 from irl_bench.rollouts.scan import scan
 
-BURSTS = (1, 2, 4, 8, 16)
+BURSTS = (1, 2, 4, 8, 16, 32)
 """Numbers of random actions in a burst."""
+WATCHED = 500
+"""How long a fall is waited for [steps]."""
 
 
 def measure(
-    world: World, seed: int = 0, episodes: int = 128, before: int = 250, watched: int = 150
+    world: World, seed: int = 0, episodes: int = 128, before: int = 250, watched: int = WATCHED
 ) -> list[dict[str, Any]]:
     """Measures how many episodes fail after a burst, and how soon.
 
