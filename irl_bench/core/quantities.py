@@ -13,6 +13,9 @@ the level of a policy that has learned nothing. The theory makes no claim about 
 INPUT_LIMIT = 10.0
 """Standardised inputs of a network are clipped to [-INPUT_LIMIT, INPUT_LIMIT]: a feature that
 hardly ever varies has a huge scale."""
+CURVES = ("cost", "graded_cost", "departed", "expected_cost")
+"""Quantities that are stored at every T, averaged over episodes: J(T), the same of the graded cost,
+the number of transitions into failure up to T, and J(T) in closed form."""
 COUNTS = ("episodes", "on_steps", "on_to_off", "off_steps", "off_to_on")
 """Counts over all evaluation episodes of a seed: episodes, steps on and off the demonstrations'
 distribution, and transitions between the two."""

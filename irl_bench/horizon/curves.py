@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from typing import cast
 
 import numpy as np
@@ -77,6 +76,10 @@ class Curves:
     """float[S, K]: J(T) of each seed's policy in closed form; NaN for a policy that samples its
     actions. None: the world has no closed form."""
 
+    departed: Floats | None = None
+    """float[S, K]: transitions into failure in steps 1..T, averaged over episodes. None: not
+    recorded."""
+
     returns: Floats | None = None
     """float[S]: sum of all T_max rewards, averaged over episodes. None: not recorded."""
 
@@ -93,6 +96,8 @@ class Curves:
             shapes["departures"] = (seeds,)
         if self.expected is not None:
             shapes["expected"] = (seeds, horizons)
+        if self.departed is not None:
+            shapes["departed"] = (seeds, horizons)
         if self.returns is not None:
             shapes["returns"] = (seeds,)
         for name in ("expert_cost", "expert_graded"):
@@ -131,36 +136,30 @@ class Curves:
     def hazard_over_time(self, edges: Integers) -> tuple[Floats, Floats]:
         """How often the learner leaves the distribution in each part of an episode.
 
-        The share of episodes that are off after step t, p_t = J(t) - J(t - 1), changes by
-        h_t (1 - p_(t-1)) - rho p_(t-1), with the learner's own rate rho of coming back. Summed over
-        a part, this gives its h_t. It needs a cost at every step. Where those who are off come back
-        soon after a failure or never, rho is not the same at all times, and h_t is too low at the
-        start and too high later.
-
         Args:
           edges: int[B + 1] [steps], increasing from 0 on: part b holds the steps edges[b] + 1 to
             edges[b + 1].
 
         Returns:
-          Departures and steps on, float64[usable seeds, B] each, in units of episodes. Their ratio
-          is h_t [1/step].
+          Departures and steps on, float64[usable seeds, B] each, averaged over episodes. Their
+          ratio is h_t [1/step].
 
         Raises:
-          ValueError: costs are not stored at every step up to the last edge.
+          ValueError: departures are not recorded, or costs are not stored at every step up to the
+            last edge.
         """
         last = int(edges[-1])
+        if self.departed is None:
+            raise ValueError(f"{self._title}: departures are not recorded")
         if len(self.T) < last or not np.array_equal(self.T[:last], np.arange(1, last + 1)):
             raise ValueError(f"{self._title}: no cost is stored at every step to {last}")
-        cost = np.asarray(self.cost, float)[self.usable, :last]
-        off = np.diff(cost, axis=1, prepend=0.0)
-        before = np.concatenate([np.zeros((len(off), 1)), off[:, :-1]], axis=1)
-        rho = self.rates()[1] or 0.0
-        left = off - before + rho * before
-        parts = [slice(int(a), int(b)) for a, b in itertools.pairwise(edges)]
-        return (
-            np.stack([left[:, part].sum(axis=1) for part in parts], axis=1),
-            np.stack([(1.0 - before[:, part]).sum(axis=1) for part in parts], axis=1),
+        left, off = (
+            np.concatenate([np.zeros((int(self.usable.sum()), 1)), total[self.usable]], axis=1)
+            for total in (np.asarray(self.departed, float), np.asarray(self.cost, float))
         )
+        # A step is taken on if the state before it is no failure; every episode starts on.
+        before = np.concatenate([np.zeros((len(off), 1)), off[:, :-1]], axis=1)
+        return np.diff(left[:, edges], axis=1), np.diff(edges) - np.diff(before[:, edges], axis=1)
 
     def regret(self, horizons: Integers) -> Floats:
         """Cost minus the expert's cost; zero for `expert` itself.

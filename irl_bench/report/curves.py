@@ -8,15 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from irl_bench.core.quantities import TOLERANCES, eps_expert, eps_own
+from irl_bench.core.quantities import CURVES, TOLERANCES, eps_expert, eps_own
 from irl_bench.horizon import Curves
 from irl_bench.storage.arrow import Table, pa, pc
 from irl_bench.storage.cells import cell_path, read_cell
 from irl_bench.storage.files import StoreError
 from irl_bench.storage.plans import PlanEntry, read_plan
-
-CURVES = ("cost", "graded_cost", "expected_cost")
-"""Quantities that are stored at every T."""
 
 
 def _matrix(table: Table, quantity: str, seeds: range, steps: range) -> np.ndarray | None:
@@ -164,6 +161,7 @@ def assemble(
         departures=None if departures is None or np.isnan(departures).all() else departures,
         expert_graded=expert.get("graded_cost"),
         expected=values.get("expected_cost"),
+        departed=values.get("departed"),
         returns=scalar("return"),
         **facts,
     )

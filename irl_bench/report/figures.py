@@ -434,9 +434,7 @@ def hazard_over_time(data: ReportData) -> Figure | None:
     caption = (
         "The rate of leaving in twelve equal parts of an episode, mean over seeds with its "
         "jackknife-t interval of 95 %. The law of T² takes a constant rate: where it rises with t, "
-        "the slope is above 2. Derived from the cost, as if those who are off came back at the "
-        "mean rate at any time; where they come back at once or never, it rises although the rate "
-        "does not."
+        "the slope is above 2."
     )
     panels = [panel for panel in series.panels(data) if series.stepwise(panel)]
     return _grid(panels, "Hazard over time", caption, paint, 1.9)

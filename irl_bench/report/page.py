@@ -178,9 +178,7 @@ EPS = (
 OVER_TIME = (
     "The rate of leaving in twelve equal parts of an episode: mean over seeds, with 95 % jackknife "
     "intervals. The law of T² takes a constant rate. Where it rises with t, the slope is above 2; "
-    "where it falls, below. It is derived from the cost, as if those who are off came back at the "
-    "learner's mean rate at any time. Where they come back soon after a failure or never, it rises "
-    "although the rate does not."
+    "where it falls, below."
 )
 HAZARD = (
     "Rates of leaving (on → off) and of coming back (off → on), measured from transitions. Dots: "

@@ -232,11 +232,14 @@ PARTS = 12
 
 
 def stepwise(panel: Panel) -> list[Curves]:
-    """The panel's learners with a usable seed and a cost at every step of PARTS or more."""
+    """The panel's learners with a usable seed, recorded departures and a cost at every one of PARTS
+    steps or more."""
     return [
         curve
         for curve in learners(panel)
-        if curve.usable.any() and PARTS <= len(curve.T) == int(curve.T[-1])
+        if curve.usable.any()
+        and curve.departed is not None
+        and PARTS <= len(curve.T) == int(curve.T[-1])
     ]
 
 

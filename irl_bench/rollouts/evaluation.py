@@ -30,13 +30,15 @@ policy that draws an action only now and then."""
 
 
 class Evaluation(struct.PyTreeNode):
-    """Sums over the episodes of one block; `cost` and `graded_cost` are per step, not
+    """Sums over the episodes of one block; `cost`, `graded_cost` and `departed` are per step, not
     cumulative."""
 
     cost: jax.Array
     """float32[T]: episodes in failure after step t."""
     graded_cost: jax.Array
     """float32[T]: sum of the graded costs after step t."""
+    departed: jax.Array
+    """float32[T]: episodes that step t led into failure."""
     on_steps: jax.Array
     """float32[]: steps taken from a state without failure."""
     on_to_off: jax.Array
@@ -318,17 +320,22 @@ def evaluate(
                 jnp.sum(after.reward),
             ]
         )
-        row = (jnp.sum(after_off), jnp.sum(after.metrics["graded_cost"] + sound))
+        row = (
+            jnp.sum(after_off),
+            jnp.sum(after.metrics["graded_cost"] + sound),
+            jnp.sum((1 - before_off) * after_off),
+        )
         return after, (carries, counts + counted), row
 
     memory = (carries, jnp.zeros(5 + len(TOLERANCES)))
-    (_, (_, counts)), (cost, graded) = scan(
+    (_, (_, counts)), (cost, graded, departed) = scan(
         world, act_all, record, states, jnp.arange(horizon), memory, worlds=True
     )
     on_steps, on_to_off, off_steps, off_to_on = counts[:4]
     return Evaluation(
         cost=cost,
         graded_cost=graded,
+        departed=departed,
         on_steps=on_steps,
         on_to_off=on_to_off,
         off_steps=off_steps,

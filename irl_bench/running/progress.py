@@ -10,7 +10,7 @@ import numpy as np
 
 from irl_bench.core.cell import CellSpec
 from irl_bench.core.learner import Consumes
-from irl_bench.core.quantities import COUNTS, TOLERANCES, eps_expert, eps_own
+from irl_bench.core.quantities import COUNTS, CURVES, TOLERANCES, eps_expert, eps_own
 
 
 @dataclasses.dataclass
@@ -45,6 +45,7 @@ def quantities(sums: Mapping[str, np.ndarray], horizon: int) -> dict[str, np.nda
     values = {
         "cost": np.cumsum(sums["cost"], axis=1) / episodes,
         "graded_cost": np.cumsum(sums["graded_cost"], axis=1) / episodes,
+        "departed": np.cumsum(sums["departed"], axis=1) / episodes,
     }
     values |= {name: sums[name] for name in ("expected_cost", "reward_map") if name in sums}
     values |= {name: sums[name] for name in COUNTS}
@@ -260,7 +261,7 @@ class CellProgress:
 
         steps = np.arange(1, self.spec.horizon + 1)
         for name, values in quantities(sums, self.spec.horizon).items():
-            if name in ("cost", "graded_cost", "expected_cost"):
+            if name in CURVES:
                 final(name, values, steps)
             elif name == "reward_map":  # `T` counts the world's probe observations
                 final(name, values, np.arange(values.shape[1]))

@@ -14,7 +14,7 @@ def simulate_chain(rng, h, rho, episodes, T):
     seeds = len(h)
     owner = np.repeat(np.arange(seeds), episodes)
     now = np.zeros(len(owner), int)
-    change = np.zeros(seeds * (T + 2))
+    change, entries = np.zeros(seeds * (T + 2)), np.zeros(seeds * (T + 2))
     left, returned = np.zeros(seeds), np.zeros(seeds)
     active = np.flatnonzero(h[owner] > 0)
     while len(active):
@@ -26,7 +26,8 @@ def simulate_chain(rng, h, rho, episodes, T):
         )
         left += np.bincount(seed, minlength=seeds)
         returned += np.bincount(seed[end <= T], minlength=seeds)
-        change += np.bincount(seed * (T + 2) + start, minlength=len(change))
+        entered = np.bincount(seed * (T + 2) + start, minlength=len(change))
+        entries, change = entries + entered, change + entered
         change -= np.bincount(seed * (T + 2) + np.minimum(end, T + 1), minlength=len(change))
         now[active] = end
         active = active[end <= T]
@@ -34,6 +35,7 @@ def simulate_chain(rng, h, rho, episodes, T):
     off_steps = off[:, :T].sum(axis=1)
     return SimpleNamespace(
         cost=np.cumsum(off[:, 1:], axis=1) / episodes,
+        departed=np.cumsum(entries.reshape(seeds, T + 2)[:, 1 : T + 1], axis=1) / episodes,
         on_steps=episodes * T - off_steps,
         on_to_off=left,
         off_steps=off_steps,
@@ -65,6 +67,7 @@ def curves_of(run, algo="bc", mode="nominal", env="w", interactive=False, **chan
         "interactive": interactive,
         "episodes": getattr(run, "episodes", 1),
         "consumes": (1000, 0),
+        "departed": getattr(run, "departed", None),
     }
     return Curves(**{**fields, **changes})
 

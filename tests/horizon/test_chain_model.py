@@ -109,12 +109,23 @@ def test_hazard_over_time_is_that_of_the_chain_and_follows_its_changes(chain, ma
     rate = left.sum(axis=0) / on.sum(axis=0)
     error = np.sqrt(1e-3 / (4000 * on.sum(axis=0)))
     assert (np.abs(rate - 1e-3) < 4 * error).all()
-    # A hazard that doubles halfway: 1 - p falls by 1 - h at each step.
+    # A hazard that doubles halfway; half of those who leave come back in the very next step, the
+    # others never do, which is no rate of coming back.
     h = np.where(np.arange(1, 401) <= 200, 1e-3, 2e-3)
-    cost = np.cumsum(1 - np.cumprod(1 - h))[None]
+    gone, off, left = 0.0, [0.0], []
+    for rate in h:
+        left.append(rate * (1.0 - off[-1]))
+        gone, returned = gone + 0.5 * left[-1], 0.5 * left[-1]
+        off.append(gone + returned)
+    off = np.array(off[1:])
     steps = np.array([1000.0])
     run = SimpleNamespace(
-        cost=cost, on_steps=steps, on_to_off=steps * 0, off_steps=steps, off_to_on=steps * 0
+        cost=np.cumsum(off)[None],
+        departed=np.cumsum(left)[None],
+        on_steps=steps,
+        on_to_off=steps * 0,
+        off_steps=steps,
+        off_to_on=steps * 0,
     )
     left, on = make_curves(run).hazard_over_time(np.array([0, 200, 400]))
     np.testing.assert_allclose(left / on, [[1e-3, 2e-3]], rtol=1e-9)
@@ -123,6 +134,7 @@ def test_hazard_over_time_is_that_of_the_chain_and_follows_its_changes(chain, ma
 def test_hazard_over_time_needs_every_step(make_curves):
     run = SimpleNamespace(
         cost=np.ones((1, 5)),
+        departed=np.ones((1, 5)),
         on_steps=np.ones(1),
         on_to_off=np.ones(1),
         off_steps=np.ones(1),

@@ -69,6 +69,7 @@ def curves(
         interactive=interactive,
         episodes=episodes,
         consumes=(40000, 20000 if interactive else 0),
+        departed=hazards[:, None] * (horizons - cost),
     )
 
 

@@ -28,7 +28,11 @@ def rows(curve):
         long_rows += [
             (seed, ROUNDS, T, name, getattr(curve, field)[i, T - 1])
             for T in curve.T
-            for name, field in (("cost", "cost"), ("graded_cost", "graded"))
+            for name, field in (
+                ("cost", "cost"),
+                ("graded_cost", "graded"),
+                ("departed", "departed"),
+            )
         ]
         long_rows += [
             (seed, ROUNDS, 0, name, getattr(curve, name)[i])

@@ -54,12 +54,8 @@ def slow(world, act, params, key, episodes, horizon):
     """What `evaluate` counts, one episode and one step at a time."""
     reset, step, ask = jax.jit(world.reset), jax.jit(world.step), jax.jit(world.expert)
     counts = dict.fromkeys(("on_steps", "on_to_off", "off_steps", "off_to_on"), 0.0)
-    reward, cost, graded, errors = (
-        0.0,
-        np.zeros(horizon),
-        np.zeros(horizon),
-        np.zeros(len(TOLERANCES)),
-    )
+    reward, errors = 0.0, np.zeros(len(TOLERANCES))
+    cost, graded, departed = np.zeros((3, horizon))
     for i in range(episodes):
         state = reset(jax.random.fold_in(key, i))
         for t in range(horizon):
@@ -71,6 +67,7 @@ def slow(world, act, params, key, episodes, horizon):
             counts["off_steps" if before else "on_steps"] += 1
             counts["on_to_off"] += before == 0 and after == 1
             counts["off_to_on"] += before == 1 and after == 0
+            departed[t] += before == 0 and after == 1
             cost[t] += after
             reward += float(state.reward)
             graded[t] += float(state.metrics["graded_cost"])
@@ -83,6 +80,7 @@ def slow(world, act, params, key, episodes, horizon):
         **counts,
         "cost": cost,
         "graded_cost": graded,
+        "departed": departed,
         "own_errors": errors,
         "episodes": episodes,
         "reward": reward,

@@ -21,7 +21,10 @@ def sums(cost=2.0):
         name: np.full(WIDTH, 3.0, np.float32)
         for name in ("on_steps", "on_to_off", "off_steps", "off_to_on")
     }
-    curves = {name: np.full((WIDTH, HORIZON), cost, np.float32) for name in ("cost", "graded_cost")}
+    curves = {
+        name: np.full((WIDTH, HORIZON), cost, np.float32)
+        for name in ("cost", "graded_cost", "departed")
+    }
     errors = np.tile(np.float32([4, 2, 1]), (WIDTH, 1))
     whole = {
         "episodes": np.full(WIDTH, 8, np.float32),
