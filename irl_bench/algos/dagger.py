@@ -140,7 +140,7 @@ def aggregating(
       config: its settings.
       acting, choice: what is executed in a rollout.
       by_expert: whether the expert itself acts in the rollouts. They are then demonstrations, and
-        no steps of the learner.
+        no steps of the learner. With `spec.clean` those that hold a failure are not used.
     """
     policy = Policy(spec, config.hidden, config.first_scale)
     transform = optimiser(config.learning_rate, config.weight_decay, config.steps_per_round)
@@ -191,8 +191,9 @@ def aggregating(
             return scan(world, mixed, record, world.begin(reset_key), keys)[1]
 
         observation, label, departed, off = jax.vmap(episode)(jax.random.split(key, episodes))
+        used = jnp.all(off == 0.0, 1) if by_expert and spec.clean else jnp.ones(episodes, bool)
         return (
-            flatten(observation, label, jnp.ones((episodes, steps))),
+            flatten(observation, label, jnp.broadcast_to(used[:, None] * 1.0, off.shape)),
             jnp.sum(departed),
             jnp.sum(off),
         )

@@ -1,11 +1,12 @@
-"""DART: demonstrations under noise of the learner's own kind.
+"""DART: demonstrations under noise of the shape of the learner's errors.
 
     repeat: Sigma = covariance of pi(s) - pi*(s) on the data, scaled to the trace `error`;
             the expert acts under noise N(0, Sigma); its actions without noise are the labels; refit
                                 Laskey et al. 2017 (arXiv 1703.09327), algorithm 1
 
-The expert is thrown off its path as the learner would be, and shows the way back. It is never asked
-about a state of the learner's. The rollouts count as demonstrations.
+The expert is thrown off its path in the directions in which the learner errs, and shows the way
+back. It is never asked about a state of the learner's. The rollouts count as demonstrations. With
+one action component no shape is left to learn, and the noise has the variance `error` throughout.
 """
 
 from __future__ import annotations
@@ -57,6 +58,13 @@ def covariance(policy: Policy, params: PolicyParams, data: Data, error: float) -
     return error * jnp.where(trace > 1e-12, found / jnp.maximum(trace, 1e-12), even)
 
 
+def factor(policy: Policy, params: PolicyParams, data: Data, error: float) -> jax.Array:
+    """A square root L of the covariance L Lᵀ, float32[A, A]; arguments as of `covariance`."""
+    # A covariance may be singular, and Cholesky's factor is not defined then.
+    variances, axes = jnp.linalg.eigh(covariance(policy, params, data, error))
+    return axes * jnp.sqrt(jnp.maximum(variances, 0.0))
+
+
 def make(spec: Spec, config: Config) -> Learner:
     """Returns the learner of DART. It acts with the mode of its policy.
 
@@ -70,11 +78,9 @@ def make(spec: Spec, config: Config) -> Learner:
         )
 
     def acting(policy: Policy, params: PolicyParams, data: Data, round: jax.Array) -> jax.Array:
-        found = covariance(policy, params, data, config.error)
-        # A tiny part of the identity keeps the factor defined where a component makes no error.
-        return jnp.linalg.cholesky(found + 1e-9 * jnp.eye(found.shape[0]))
+        return factor(policy, params, data, config.error)
 
-    def choice(factor: Any, label: jax.Array, own: jax.Array, key: jax.Array) -> jax.Array:
-        return jnp.clip(label + factor @ jax.random.normal(key, label.shape), -1.0, 1.0)
+    def choice(root: Any, label: jax.Array, own: jax.Array, key: jax.Array) -> jax.Array:
+        return jnp.clip(label + root @ jax.random.normal(key, label.shape), -1.0, 1.0)
 
     return aggregating(spec, config, acting, choice, by_expert=True)

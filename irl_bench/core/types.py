@@ -57,6 +57,8 @@ class Spec:
     """Where `Task.given` comes from."""
     lengths: tuple[int, ...] = ()
     """Length of each demonstration of a file [steps]; empty if all are `demo_steps` long."""
+    clean: bool = False
+    """Whether only episodes without a failure are demonstrated."""
 
     def labels(self, demos: int | None = None) -> int:
         """Returns the number of steps [state-action pairs] in the first `demos` demonstrations;

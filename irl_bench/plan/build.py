@@ -216,7 +216,14 @@ def _entry(
     parts = algorithm.takes(registry.config_of(algorithm, config))
     artifact = _artifact(algorithm, parts, request, setup.loaded) if parts else None
     lengths = file.lengths if file else ()
-    spec = Spec(setup.world, setup.horizon, budget.demos, budget.demo_steps, lengths=lengths)
+    spec = Spec(
+        setup.world,
+        setup.horizon,
+        budget.demos,
+        budget.demo_steps,
+        lengths=lengths,
+        clean=budget.clean,
+    )
     rebuilt = donor.rebuild(artifact, parts, spec) if artifact else None
     if rebuilt:
         spec = dataclasses.replace(spec, donor=rebuilt.donor)

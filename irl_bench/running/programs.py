@@ -87,7 +87,9 @@ class Program:
         self.world = registry.world(cell.env, cell.options).world.after(cell.burn_in)
         self._recorded = _recorded(cell, inputs)
         lengths = self._recorded.lengths if self._recorded else ()
-        spec = Spec(self.world, cell.horizon, cell.demos, cell.demo_steps, lengths=lengths)
+        spec = Spec(
+            self.world, cell.horizon, cell.demos, cell.demo_steps, lengths=lengths, clean=cell.clean
+        )
         self._rebuilt = _rebuilt(cell, inputs, spec)
         if self._rebuilt:
             spec = dataclasses.replace(spec, donor=self._rebuilt.donor)

@@ -18,9 +18,9 @@ KEY = jax.random.PRNGKey(0)
 SMALL = {"hidden": (4,), "iterations": 3, "steps_per_round": 3, "episode_steps": 8}
 
 
-def trained(module, **settings):
+def trained(module, clean=False, **settings):
     world = Line()
-    spec = Spec(world, 16, 8, 16)
+    spec = Spec(world, 16, 8, 16, clean=clean)
     learner = module.make(spec, module.Config(**SMALL, **settings))
     dials = world.dials_for("nominal")
     task = Task(evaluation.collect(world.bind(dials), KEY, 8, 16), dials)
@@ -45,6 +45,42 @@ def test_the_covariance_is_that_of_the_errors_at_the_trace_asked_for():
     np.testing.assert_allclose(found, 0.3 * expected / np.trace(expected), rtol=1e-4)
     right = Data(seen, policy.mode(params.weights, seen), mask)
     np.testing.assert_allclose(dart.covariance(policy, params, right, 0.3), 0.15 * np.eye(2))
+
+
+def test_one_action_component_has_the_variance_asked_for_whatever_the_errors():
+    class OneAction(Line):
+        @property
+        def action_size(self):
+            return 1
+
+    policy = Policy(Spec(OneAction(), 16, 4, 8), (4,))
+    params = PolicyParams(policy.init(KEY), Standardiser(jnp.zeros(()), jnp.ones(())))
+    seen = jax.random.normal(KEY, (50, 3))
+    for gap in (0.01, 1.0):
+        data = Data(seen, policy.mode(params.weights, seen) + gap, jnp.ones(50))
+        np.testing.assert_allclose(dart.covariance(policy, params, data, 0.3), [[0.3]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_the_noise_has_the_covariance_even_if_that_is_singular(rank, monkeypatch):
+    directions = jax.random.normal(KEY, (rank, 3))
+    target = np.asarray(4.0 * directions.T @ directions / jnp.sum(directions**2))
+    monkeypatch.setattr(dart, "covariance", lambda *args: jnp.asarray(target))
+    factor = np.asarray(dart.factor(None, None, None, 4.0))
+    np.testing.assert_allclose(factor @ factor.T, target, atol=1e-5)
+
+
+def test_no_rollout_with_a_failure_is_used_where_demonstrations_are_clean():
+    def rollouts(clean):
+        data = trained(dart, clean=clean, error=4.0)[2].data
+        seen, mask = (np.asarray(x)[-96:] for x in (data.observation, data.mask))
+        return np.abs(seen[:, 0].reshape(-1, 8)), mask.reshape(-1, 8)
+
+    place, mask = rollouts(clean=False)
+    assert mask.all() and (place > 1.0).any()
+    place, mask = rollouts(clean=True)
+    assert (mask == mask[:, :1]).all() and 0 < mask[:, 0].sum() < len(mask)
+    assert (place[mask[:, 0] > 0] <= 1.0).all()
 
 
 def test_the_expert_acts_and_labels_are_without_noise():
