@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from irl_bench.horizon.verdicts import LEAST_SEEDS
+from irl_bench.horizon.verdicts import LEAST_SEEDS, STEEP
 
 RECOVERABLE_MODE = "recoverable"
 """Name of the mode in which a world undoes every failure: the negative control."""
@@ -165,14 +165,14 @@ def _outcome(power: str, verdict: Mapping[str, Any]) -> tuple[str, str]:
 
 def _control_outcome(verdict: Mapping[str, Any]) -> tuple[str, str]:
     """(outcome, why it is open) of the claim that the control is not quadratic."""
-    if verdict["verdict"] == "QUADRATIC":
+    found, high = verdict["verdict"], verdict["ci_high"]
+    if found in ("QUADRATIC", "SUPER-POLY"):
         return _DISAGREES, ""
-    too_little = verdict["verdict"] == "INCONCLUSIVE" and (
-        verdict["slope"] is None or verdict["usable_seeds"] < LEAST_SEEDS
-    )
-    return (
-        (_OPEN, _why(verdict)) if too_little or verdict["verdict"] == "NO-WINDOW" else (_AGREES, "")
-    )
+    enough = verdict["usable_seeds"] >= LEAST_SEEDS
+    flat = found == "INCONCLUSIVE" and enough and high is not None and high < STEEP
+    if flat or found in ("LINEAR", "RECOVERABLE", "CROSSOVER", "NO-REGRET"):
+        return _AGREES, ""
+    return _OPEN, _why(verdict)
 
 
 def _why(verdict: Mapping[str, Any]) -> str:

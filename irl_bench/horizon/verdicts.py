@@ -44,6 +44,8 @@ VERDICTS = (
 """The verdicts, in the order in which they are tried."""
 LEAST_SEEDS = 10
 """QUADRATIC and LINEAR need at least this many usable seeds."""
+STEEP = 1.7
+"""QUADRATIC needs a slope whose interval lies above this."""
 LEAST_REGRET = 0.1
 """LINEAR and RECOVERABLE need at least this mean regret at T_max [failed steps per episode]: one
 failed step in ten episodes. Below it hardly anything grows, and an exponent describes noise."""
@@ -239,7 +241,7 @@ def verdict_of(figures: Mapping[str, Any]) -> tuple[str, str | None, str]:
     recovering: bool = _known(rho_T) and _known(a) and rho_T > 10 and a < 0.5
     passed = (
         "QUADRATIC"
-        if low > 1.7 and high >= 1.85
+        if low > STEEP and high >= 1.85
         else "LINEAR"
         if low >= 0.85 and high <= 1.15
         else None
@@ -307,16 +309,13 @@ def _rate_figures(curves: Curves, window: Window) -> dict[str, Any]:
     h, rho = curves.rates()
     grid = np.array(window.horizons)
     a = None if h is None else 0.0 if h == 0 else None if rho is None else h / (h + rho)
-    predicted = None
-    if h and rho is not None and len(grid):
-        predicted = slope(grid, chain_model.cost(grid, h, rho))
     return {
         "hazard": h,
         "recovery": rho,
         "stationary": a,
         "hazard_T_max": h * float(grid[-1]) if h is not None and len(grid) else None,
         "recovery_T_min": rho * float(grid[0]) if rho is not None and len(grid) else None,
-        "chain_slope": predicted,
+        "chain_slope": curves.chain_slope(grid),
     }
 
 

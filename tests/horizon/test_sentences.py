@@ -100,13 +100,37 @@ def test_undecided_for_the_same_reason_is_said_once():
     assert text.count("because") == 1 and "(BC and DAgger: NO-WINDOW, because)" in text
 
 
-def test_the_control_needs_no_exponent_but_a_measurement():
-    assert say(BC, DAGGER, entry("bc", "CROSSOVER", "recoverable")).endswith("they agree.")
-    assert "cannot tell" in say(BC, DAGGER, entry("bc", "INCONCLUSIVE", "recoverable"))
-    few = entry(
-        "bc", "INCONCLUSIVE", "recoverable", slope=2.0, ci_low=1.9, ci_high=2.1, usable_seeds=4
-    )
-    assert "cannot tell" in say(BC, DAGGER, few)
+@pytest.mark.parametrize(
+    "verdict, outcome",
+    [
+        ("NO-WINDOW", "cannot tell"),
+        ("NO-REGRET", "they agree."),
+        ("UNDERCOVERED", "cannot tell"),
+        ("SATURATED", "cannot tell"),
+        ("SUPER-POLY", "they disagree (the control)."),
+        ("QUADRATIC", "they disagree (the control)."),
+        ("LINEAR", "they agree."),
+        ("RECOVERABLE", "they agree."),
+        ("CROSSOVER", "they agree."),
+        ("INCONCLUSIVE", "cannot tell"),
+    ],
+)
+def test_the_control_is_not_quadratic_or_says_nothing(verdict, outcome):
+    assert outcome in say(BC, DAGGER, entry("bc", verdict, "recoverable"))
+
+
+@pytest.mark.parametrize(
+    "figures, outcome",
+    [
+        ({"slope": 1.3, "ci_low": 1.0, "ci_high": 1.6}, "they agree."),
+        ({"slope": 1.3, "ci_low": 0.8, "ci_high": 1.8}, "cannot tell"),
+        ({"slope": 1.3, "ci_low": None, "ci_high": None}, "cannot tell"),
+        ({"slope": 1.3, "ci_low": 1.0, "ci_high": 1.6, "usable_seeds": 9}, "cannot tell"),
+    ],
+)
+def test_an_inconclusive_control_agrees_if_its_interval_excludes_a_quadratic(figures, outcome):
+    control = entry("bc", "INCONCLUSIVE", "recoverable", **figures)
+    assert outcome in say(BC, DAGGER, control)
 
 
 def test_other_algorithms_carry_no_claim():
