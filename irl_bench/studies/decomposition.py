@@ -25,7 +25,6 @@ from irl_bench.plan import registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, tables
 from irl_bench.studies import iqm
-from irl_bench.studies.demo_efficiency import spread
 from irl_bench.studies.qualities import (
     QUALITY_OF,
     Point,
@@ -45,6 +44,7 @@ from irl_bench.studies.study import (
     flag_seen,
     learns_reward,
     narrowed,
+    spread,
     with_intervals,
     with_seeds,
 )

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from irl_bench.core.quantities import REFERENCES
-from irl_bench.horizon import Curves, slopes
+from irl_bench.horizon import Curves
 from irl_bench.plan import registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, tables, training
@@ -39,8 +39,10 @@ from irl_bench.studies.study import (
     interval,
     learns_reward,
     narrowed,
+    paired_ratio,
     same_seeds,
     scores,
+    spread,
     with_intervals,
     with_seeds,
 )
@@ -241,26 +243,6 @@ def together(points: Sequence[Row]) -> list[Row]:
     return lines
 
 
-def paired_ratio(curve: Curves, bc: Curves, last: np.ndarray) -> list[float] | None:
-    """Compares mean regrets over the seeds that both curves have.
-
-    Args:
-      curve, bc: the learner and the clone.
-      last: int[1], the horizon [steps].
-
-    Returns:
-      [ratio, low, high], by a jackknife-t interval on the logarithm; None if a mean regret is not
-      positive or no seed is shared.
-    """
-    in_curve, in_bc = same_seeds(curve, bc)
-    pairs = np.stack([curve.regret(last)[in_curve, 0], bc.regret(last)[in_bc, 0]], axis=1)
-    if not len(pairs) or not (pairs.mean(axis=0) > 0).all():
-        return None
-    with np.errstate(invalid="ignore", divide="ignore"):
-        estimate = slopes.jackknife_t(pairs, lambda mean: np.log(mean[..., 0] / mean[..., 1]))
-    return [float(np.exp(x)) for x in estimate]
-
-
 def paired_gain(
     curve: Curves, own: np.ndarray, other: Curves, theirs: np.ndarray | None
 ) -> list[float] | None:
@@ -277,12 +259,6 @@ def paired_gain(
     if theirs is None or not len(in_curve):
         return None
     return iqm.interval(own[in_curve] - theirs[in_other])
-
-
-def spread(values: Sequence[float]) -> str:
-    """Returns [value, low, high] as text, with three significant digits."""
-    middle, low, high = values
-    return tables.interval(middle, low, high, lambda value: tables.number(value, 3))
 
 
 LABELS = {"score": "normalised score", "regret": "regret at T_max [steps]"}

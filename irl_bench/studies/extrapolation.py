@@ -22,9 +22,17 @@ from irl_bench.plan import registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, tables, training
 from irl_bench.studies import iqm
-from irl_bench.studies.demo_efficiency import spread
 from irl_bench.studies.qualities import measured, option_of
-from irl_bench.studies.study import FLAG_HIDDEN, UNMASKED, Part, Result, Row, Study, narrowed
+from irl_bench.studies.study import (
+    FLAG_HIDDEN,
+    UNMASKED,
+    Part,
+    Result,
+    Row,
+    Study,
+    narrowed,
+    spread,
+)
 
 QUALITY = "50"
 """Quality of the demonstrator that the learners imitate."""

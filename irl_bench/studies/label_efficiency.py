@@ -23,7 +23,6 @@ from irl_bench.preferences.queries import QUERIES
 from irl_bench.preferences.teachers import TEACHERS
 from irl_bench.report import ReportData, series, tables, training
 from irl_bench.studies import comparisons, iqm
-from irl_bench.studies.demo_efficiency import spread
 from irl_bench.studies.significance import holm
 from irl_bench.studies.study import (
     FLAG_HIDDEN,
@@ -36,6 +35,7 @@ from irl_bench.studies.study import (
     flag_seen,
     narrowed,
     scores,
+    spread,
     with_intervals,
     with_seeds,
 )

@@ -4,10 +4,11 @@ learners are that imitate them."""
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
+from scipy import special
 
 from irl_bench.core.quantities import REFERENCES
 from irl_bench.horizon import Curves, slopes
@@ -71,7 +72,8 @@ class Point(_Returns):
     fall: list[float] | None
     """Fall of regret at T_max against BC, as `fall` returns it."""
     fall_p: float | None
-    """One-sided p of BC's regret at T_max being no larger, seed by seed."""
+    """One-sided p of no fall against BC: the larger of that of the interquartile mean of the
+    differences by seed and `no_fall`."""
     fall_clone: list[float] | None
     """Fall of regret at T_max against the clone that learners of a reward begin with: NaN if the
     clone has no regret, None without a clone."""
@@ -159,6 +161,16 @@ def fall(regret: np.ndarray, bc: np.ndarray) -> list[float] | None:
     return [float(x) for x in estimate]
 
 
+def no_fall(fallen: Sequence[float], seeds: int) -> float:
+    """Returns the one-sided p-value of a fall being at most 0, by the t-test whose interval `fall`
+    returns."""
+    share, low, high = fallen
+    error = (high - low) / 2 / special.stdtrit(seeds - 1, 0.5 + slopes.LEVEL / 2)
+    if error == 0:
+        return 0.0 if share > 0 else 1.0
+    return float(special.stdtr(seeds - 1, -share / error))
+
+
 def measured(
     env: str, quality: str, place: str, data: ReportData, starts: ReportData | None = None
 ) -> list[Point]:
@@ -194,7 +206,8 @@ def measured(
             in_curve, in_bc = same_seeds(curve, bc)
             fallen = fall(regret[in_curve], bc.regret(last)[in_bc, 0])
             if fallen is not None:
-                fall_p = iqm.p_at_most(bc.regret(last)[in_bc, 0] - regret[in_curve])
+                pairs = regret[in_curve], bc.regret(last)[in_bc, 0]
+                fall_p = max(iqm.p_at_most(pairs[1] - pairs[0]), no_fall(fallen, len(pairs[0])))
             T = np.unique(np.geomspace(min(SHORTEST, last[0]), last[0], 8).round().astype(int))
             means = (c.regret(T)[i].mean(0) for c, i in ((curve, in_curve), (bc, in_bc)))
             falls = [

@@ -5,27 +5,29 @@
     inverse RL       Yes                       No
     RLHF             Yes                       Yes
 
-The study tests these claims at equal demonstrations, over demonstrators of several qualities, by
-rules fixed before the measurement:
+The study tests these claims at equal demonstrations, over demonstrators of several qualities:
 
 - "corrects exposure bias" looks at the fall of regret at T_max against BC. It is Yes if the
-  intervals of the fall against BC and of the fall against the clone lie above 0, and either the
-  verdict is LINEAR, RECOVERABLE or NO-REGRET, or the fall against BC is 30 % or more with a p-value
-  below 0.025 after Holm's correction over the cells of the world's table. It is No if the interval
-  of the fall lies below 30 % and the verdict is none of these, and for BC itself if its verdict is
-  QUADRATIC or SATURATED. Where BC shows no exposure bias there is nothing to correct, and no
-  learner is asked: BC is surely less than 0.02 in score below its demonstrator, or its own verdict
-  is one of the three. The fall at shorter horizons is shown beside it.
+  intervals of the fall against BC and of the fall against a clone lie above 0, and the fall against
+  BC is 30 % or more with a p-value below 0.025 after Holm's correction over the cells of the
+  world's table. It is No if the interval of the fall lies below 30 %, and for BC itself if its
+  verdict is QUADRATIC or SATURATED. Where BC shows no exposure bias there is nothing to correct,
+  and no learner is asked: BC is surely less than 0.02 in score below its demonstrator, or its own
+  verdict is LINEAR, RECOVERABLE or NO-REGRET. The horizon verdict and the fall at shorter horizons
+  stand beside the answer.
 - "outperforms its data" looks at x = (J - J_best) / (J_expert - J_random), with J_best the return
   of the best of 64 rollouts of the demonstrator, which are none of the demonstrations. It is Yes if
   the interval of x lies above 0 and the p-value of J <= J_best is below 0.025 after Holm's
   correction over the cells of the world's table. It is No if the upper end of the interval is at
-  most 0.02.
+  most 0.02. Where the expert earns all that can be earned, nobody can outperform its data.
 - Everything else is Undetermined.
 
 What a learned reward may see decides much: in `lane_keep` the true reward is the failure flag. So
 every learner of a reward is run twice, without the flag (`hidden`, which counts) and with it
-(`seen`), and the controls are those learners with another reward and all else equal.
+(`seen`), and the controls are those learners with another reward and all else equal. RLHF keeps the
+clone that it begins with if no policy earns more of the learned reward less its KL term, so under
+a constant reward it would return the clone whatever happened. Its constant reward is therefore
+compared with RLHF that returns its last policy.
 
 The decomposition compares RLHF's gain over BC with the gains of DAgger and GAIL at the same
 demonstrations, which come from repaired exposure bias, and with RLHF's score above the
@@ -47,7 +49,6 @@ from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, tables
 from irl_bench.studies import iqm
 from irl_bench.studies.decomposition import CAPPED, FAULTLESS, lost, split
-from irl_bench.studies.demo_efficiency import spread
 from irl_bench.studies.qualities import (
     QUALITIES,
     QUALITY_OF,
@@ -67,6 +68,7 @@ from irl_bench.studies.study import (
     Study,
     learns_reward,
     narrowed,
+    spread,
 )
 
 CLASSES: Mapping[str, str] = {
@@ -91,14 +93,19 @@ SEEN = "flag_seen"
 """The folder of the learners whose rewards see the failure flag."""
 CONTROLS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "true_reward": ("rlhf", {"control": "true_reward"}),
-    "constant_reward": ("rlhf", {"control": "constant_reward"}),
+    "last_policy": ("rlhf", {"keep": "last"}),
+    "last_policy_constant_reward": ("rlhf", {"keep": "last", "control": "constant_reward"}),
     "constant_reward_gail": ("gail", {"control": "constant_reward"}),
+    "constant_reward_airl": ("airl", {"control": "constant_reward"}),
     "shuffled_labels": ("rlhf", {"shuffled": True}),
+    "shuffled_labels_iterated": ("rlhf_iterated", {"shuffled": True}),
     "best_demos": ("bc", {"top": 0.1}),
 }
 """Control's folder -> (algorithm, settings); all other settings are the treatment's. A further
 control, `more_demos`, is BC with additional demonstrations instead of RLHF's labels, a segment for
 each label."""
+TREATMENTS = {"last_policy_constant_reward": "last_policy"}
+"""Control -> the place of its treatment; of the others it is `compared`."""
 FALL = 0.3
 """A fall of regret by this share counts as corrected."""
 EQUIVALENT = 0.02
@@ -107,6 +114,8 @@ UNBIASED = ("LINEAR", "RECOVERABLE", "NO-REGRET")
 """Verdicts that show no exposure bias."""
 NOTHING = "Nothing to correct"
 """The answer where BC shows no exposure bias."""
+IMPOSSIBLE = "Impossible"
+"""The answer where no score can be above the demonstrator's."""
 
 
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
@@ -146,7 +155,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
             return Part(place, changed)
 
         qualities = qualities_of(env, request.budget)
-        controlled = {"smoke": (), "default": ("50",), "full": QUALITIES}[request.budget]
+        controlled = {"smoke": (), "default": ("50", "100"), "full": QUALITIES}[request.budget]
         only = request.settings.get(env, {}).get("demonstrator")
         if only is not None:
             qualities, controlled = (QUALITY_OF[only],), (QUALITY_OF[only],) if controlled else ()
@@ -195,7 +204,7 @@ def corrects(
     """Applies the rule on exposure bias where BC shows it.
 
     Args:
-      verdict: the horizon verdict.
+      verdict: the horizon verdict, which decides for BC itself.
       fallen: the fall of regret against BC, as `qualities.fall` returns it; None for BC itself.
       adjusted: the p-value of no fall after Holm's correction; None without a fall.
       over_clone: the fall against the clone, NaN where the clone has no regret; None for BC and
@@ -208,9 +217,9 @@ def corrects(
         return "No" if verdict in ("QUADRATIC", "SATURATED") else "Undetermined"
     share, low, high = fallen
     less = low > 0 and (over_clone is None or over_clone[1] > 0)
-    if less and (verdict in UNBIASED or (share >= FALL and is_small(adjusted))):
+    if less and share >= FALL and is_small(adjusted):
         return "Yes"
-    return "No" if high < FALL and verdict not in UNBIASED else "Undetermined"
+    return "No" if high < FALL else "Undetermined"
 
 
 def outperforms(gain: Sequence[float], adjusted: float) -> str:
@@ -249,8 +258,10 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         fallen = [p for p in cells if p["fall_p"] is not None and p["quality"] in biased]
         for point, adjusted in zip(fallen, holm([p["fall_p"] or 0.0 for p in fallen]), strict=True):
             point["fall_p_holm"] = adjusted
-        for point, adjusted in zip(cells, holm([point["p"] for point in cells]), strict=True):
+        able = [point for point in cells if not _at_ceiling(point)]
+        for point, adjusted in zip(able, holm([point["p"] for point in able]), strict=True):
             point["p_holm"] = adjusted
+        for point in cells:
             answer = bias.get(point["quality"], "Undetermined")
             point["corrects"] = (
                 corrects(
@@ -262,7 +273,11 @@ def read(reports: Mapping[str, ReportData]) -> Result:
                 if answer == "Yes"
                 else answer
             )
-            point["outperforms"] = outperforms(point["over_best"], adjusted)
+            point["outperforms"] = (
+                IMPOSSIBLE
+                if _at_ceiling(point)
+                else outperforms(point["over_best"], point["p_holm"])  # pyright: ignore[reportTypedDictNotRequiredAccess] - set above
+            )
         hidden = [point for point in cells if point["place"] == "compared"]
         seen = {(p["quality"], p["algo"]): p for p in cells if p["place"] == SEEN}
         rows[f"{env}: Yes, No or Undetermined"] = [
@@ -271,6 +286,7 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         rows[f"{env}: what they rest on, IQM over seeds [interval]"] = [
             _figures_row(p) for p in family
         ]
+        rows[f"{env}: learners less their controls, in scores [interval]"] = controlled(family)
         rows[f"{env}: fall of regret against BC by horizon"] = _fall_rows(
             [point for point in family if point["quality"] in biased]
         )
@@ -307,6 +323,30 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         "tables": {heading: table for heading, table in rows.items() if table},
         "points": points,
     }
+
+
+def _at_ceiling(point: Point) -> bool:
+    """Returns whether no score can be above the demonstrator's: it earns all that can be earned."""
+    return point["env"] in FAULTLESS and point["quality"] == "100"
+
+
+def controlled(family: Sequence[Point]) -> list[Row]:
+    """Returns how much a learner scores above each of its controls, paired by seed."""
+    found = {(p["quality"], p["place"], p["algo"]): p for p in family}
+    rows = []
+    for (quality, place, algo), control in found.items():
+        learner = found.get((quality, TREATMENTS.get(place, "compared"), algo))
+        if place in CONTROLS and learner:
+            gain = paired(learner, control)
+            rows.append(
+                {
+                    "quality": f"{quality} %",
+                    "learner": _name(learner),
+                    "control": _name(control),
+                    "learner less control": spread(gain) if gain else tables.MISSING,
+                }
+            )
+    return rows
 
 
 def _verdict_row(point: Point, seen: Point | None) -> Row:
@@ -357,59 +397,66 @@ def _sentences(points: Sequence[Point]) -> list[str]:
         if p["place"] != "compared" or p["algo"] not in CLASSES:
             continue
         where = f"{p['env']}, demonstrator of {p['quality']} %: {p['algo']}"
-        fallen = p["fall"]
-        if p.get("corrects") == NOTHING:
-            fell = f"BC is {-_bc_of(points, p):.3f} below its demonstrator there"
-        elif p["algo"] == "bc" or fallen is None:
-            fell = "its regret is not compared with BC's"
-        else:
-            fell = (
-                f"its regret at the longest horizon is {100 * (1 - fallen[0]):.0f} % of BC's "
-                f"(fall {spread(fallen)}, p = {p.get('fall_p_holm', float('nan')):.2g} after "
-                "correction; against the clone "
-                f"{spread(p['fall_clone']) if p['fall_clone'] else tables.MISSING})"
-            )
         lines.append(
             f"{where} corrects exposure bias: {p.get('corrects')}. Its verdict is {p['verdict']}, "
-            f"and {fell}. {_would_change(p, 'corrects')}"
+            f"and {_fall_in_words(points, p)}. {_would_change(p, 'corrects')}"
         )
-        x, low, high = p["over_best"]
         lines.append(
-            f"{where} outperforms its data: {p.get('outperforms')}. It is {x:+.3f} "
-            f"[{low:+.3f}, {high:+.3f}] from its demonstrator's best of {ROLLOUTS} rollouts, in "
-            "units of the expert's score "
-            f"(p = {p.get('p_holm', float('nan')):.2g} after correction). "
-            f"{_would_change(p, 'outperforms')}"
+            f"{where} outperforms its data: {p.get('outperforms')}. Its score is "
+            f"{_distance(p['over_best'])} that of its demonstrator's best of {ROLLOUTS} rollouts"
+            + (f" (p = {p['p_holm']:.2g} after correction)" if "p_holm" in p else "")
+            + f". {_would_change(p, 'outperforms')}"
         )
     return lines
 
 
-def _bc_of(points: Sequence[Point], point: Point) -> float:
-    """Returns BC's score less its demonstrator's at the world and quality of a point; NaN if BC was
-    not run."""
-    place = point["env"], point["quality"], "compared", "bc"
-    found = (p for p in points if (p["env"], p["quality"], p["place"], p["algo"]) == place)
-    return next((p["over_mean"][0] for p in found), float("nan"))
+def _distance(values: Sequence[float]) -> str:
+    """Returns how far an interval's middle is above or below something, in words."""
+    middle, low, high = values
+    return f"{abs(middle):.3f} {'below' if middle < 0 else 'above'} [{low:+.3f}, {high:+.3f}]"
+
+
+def _fall_in_words(points: Sequence[Point], point: Point) -> str:
+    """Returns how a point's regret compares with BC's, in words."""
+    fallen, over_clone = point["fall"], point["fall_clone"]
+    if point.get("corrects") == NOTHING:
+        place = point["env"], point["quality"], "compared", "bc"
+        found = [p for p in points if (p["env"], p["quality"], p["place"], p["algo"]) == place]
+        return f"BC's score is {_distance(found[0]['over_mean'])} its demonstrator's"
+    if point["algo"] == "bc" or fallen is None:
+        return "its regret is not compared with BC's"
+    share = 100 * (1 - fallen[0])
+    corrected = point.get("fall_p_holm")
+    details = [f"fall {spread(fallen)}"]
+    if corrected is not None:
+        details.append(f"p = {corrected:.2g} after correction")
+    if over_clone and np.isfinite(over_clone[0]):
+        details.append(f"fall against the clone {spread(over_clone)}")
+    return f"its regret at the longest horizon is {share:.0f} % of BC's ({'; '.join(details)})"
 
 
 def _would_change(point: Point, question: str) -> str:
     """Returns a sentence on what would change an answer."""
-    answer = point.get(question)
+    answer = str(point.get(question))
     if question == "corrects":
         return {
-            NOTHING: f"A BC that is {EQUIVALENT:g} or more below its demonstrator, with none of "
-            f"the verdicts {', '.join(UNBIASED)}, would.",
-            "Yes": "An interval of the fall that reaches 0 would change that, against BC or the "
-            f"clone. So would a fall below {100 * FALL:.0f} % or a p-value of {SIGNIFICANT:g} or "
-            f"more, unless its verdict is one of {', '.join(UNBIASED)}.",
-            "No": f"An upper end of the fall of {100 * FALL:.0f} % or more would change that, or "
-            f"one of the verdicts {', '.join(UNBIASED)}.",
-        }.get(str(answer), "More seeds may: neither rule applies yet.")
+            NOTHING: "The answer would change if BC's score were surely "
+            f"{EQUIVALENT:g} or more below its demonstrator's and its verdict none of "
+            f"{', '.join(UNBIASED)}.",
+            "Yes": "The answer would change with an interval of the fall that reaches 0, against "
+            f"BC or the clone, with a fall below {100 * FALL:.0f} %, or with a p-value of "
+            f"{SIGNIFICANT:g} or more.",
+            "No": "The answer would change with an upper end of the fall of "
+            f"{100 * FALL:.0f} % or more."
+            if point["fall"] is not None
+            else "The answer would change with another verdict of BC's own.",
+        }.get(answer, "More seeds may decide: neither the rule for Yes nor that for No applies.")
     return {
-        "Yes": "An interval that reaches 0, or a p-value of "
-        f"{SIGNIFICANT:g} or more, would change that.",
-        "No": f"An upper end above {EQUIVALENT:g} would change that.",
-    }.get(str(answer), "More seeds may: the interval reaches over both limits.")
+        IMPOSSIBLE: "The expert earns all that can be earned there.",
+        "Yes": "The answer would change with an interval that reaches 0, or with a p-value of "
+        f"{SIGNIFICANT:g} or more.",
+        "No": f"The answer would change with an upper end above {EQUIVALENT:g}.",
+    }.get(answer, "More seeds may decide: neither the rule for Yes nor that for No applies.")
 
 
 def _score(point: Point) -> list[float]:
@@ -495,7 +542,7 @@ def _agreement(points: Sequence[Point]) -> list[str]:
             for question, claim in zip(("corrects", "outperforms"), CLAIMED[kind], strict=True):
                 counts = {
                     word: [f"{p['quality']} %" for p in cells if p.get(question) == word]
-                    for word in ("Yes", "No", "Undetermined", NOTHING)
+                    for word in ("Yes", "No", "Undetermined", NOTHING, IMPOSSIBLE)
                 }
                 result = "; ".join(
                     f"{word} at {', '.join(where)}" for word, where in counts.items() if where

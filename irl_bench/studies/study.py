@@ -271,6 +271,32 @@ def interval(values: np.ndarray) -> list[float]:
     return [float(x) for x in slopes.jackknife_t(values, lambda m: m)]
 
 
+def spread(values: Sequence[float]) -> str:
+    """Returns [value, low, high] as text, with three significant digits."""
+    middle, low, high = values
+    return tables.interval(middle, low, high, lambda value: tables.number(value, 3))
+
+
+def paired_ratio(curve: Curves, other: Curves, last: np.ndarray) -> list[float] | None:
+    """Compares mean regrets over the seeds that both curves have.
+
+    Args:
+      curve, other: a learner and the one that it is compared with.
+      last: int[1], the horizon [steps].
+
+    Returns:
+      [ratio, low, high], by a jackknife-t interval on the logarithm; None if a mean regret is not
+      positive or no seed is shared.
+    """
+    in_curve, in_other = same_seeds(curve, other)
+    pairs = np.stack([curve.regret(last)[in_curve, 0], other.regret(last)[in_other, 0]], axis=1)
+    if not len(pairs) or not (pairs.mean(axis=0) > 0).all():
+        return None
+    with np.errstate(invalid="ignore", divide="ignore"):
+        estimate = slopes.jackknife_t(pairs, lambda mean: np.log(mean[..., 0] / mean[..., 1]))
+    return [float(np.exp(x)) for x in estimate]
+
+
 FLAG_HIDDEN = (
     "Where an observation shows a failure directly (`World.failure_flags`), no learned reward sees "
     "that entry, but where a row or column says `flag seen`. The policy sees it either way."

@@ -33,7 +33,6 @@ from irl_bench.plan import registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, tables
 from irl_bench.studies import iqm
-from irl_bench.studies.demo_efficiency import spread
 from irl_bench.studies.study import (
     FLAG_HIDDEN,
     Part,
@@ -43,6 +42,7 @@ from irl_bench.studies.study import (
     narrowed,
     returns_of,
     scores,
+    spread,
 )
 
 SOURCES: Mapping[str, tuple[str, Mapping[str, Any]]] = {

@@ -3,7 +3,7 @@
 import numpy as np
 
 from irl_bench.studies import extrapolation, iqm, qualities
-from irl_bench.studies.demo_efficiency import spread
+from irl_bench.studies.study import spread
 from tests.studies.test_studies import report
 
 SEEDS = 8

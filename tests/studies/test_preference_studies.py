@@ -17,7 +17,7 @@ from irl_bench.studies import (
     qualities,
     seed_table,
 )
-from irl_bench.studies.demo_efficiency import spread
+from irl_bench.studies.study import spread
 from tests.studies.test_studies import report
 
 
@@ -44,10 +44,10 @@ def parsed(line):
         ("QUADRATIC", [0.4, -0.1, 0.9], 0.01, None, "Undetermined"),
         ("QUADRATIC", [0.1, 0.0, 0.2], 0.01, None, "No"),  # surely less than 30 %
         ("QUADRATIC", [-0.5, -0.9, -0.1], 1.0, None, "No"),
-        ("LINEAR", [0.2, 0.1, 0.3], 0.5, None, "Yes"),  # the verdict in place of the size
-        ("NO-REGRET", [0.0, -0.1, 0.1], 0.5, None, "Undetermined"),  # no less regret than BC
-        ("LINEAR", [-0.5, -0.9, -0.1], 1.0, None, "Undetermined"),
-        ("RECOVERABLE", [0.2, 0.1, 0.3], 0.5, [0.2, 0.1, 0.3], "Yes"),
+        ("LINEAR", [0.2, 0.1, 0.4], 0.01, None, "Undetermined"),  # a verdict is no effect
+        ("LINEAR", [0.4, 0.2, 0.6], 0.5, None, "Undetermined"),
+        ("LINEAR", [-0.5, -0.9, -0.1], 1.0, None, "No"),
+        ("RECOVERABLE", [0.4, 0.2, 0.6], 0.01, [0.2, 0.1, 0.3], "Yes"),
     ],
 )
 def test_rule_on_exposure_bias(verdict, fallen, p, over_clone, expected):
@@ -107,6 +107,18 @@ def test_a_fall_is_paired_by_seed():
     assert qualities.fall(np.zeros(4) - 100, np.array([-1.0, 1.1, -0.9, 1.2])) is None
 
 
+def test_the_p_value_of_a_fall_is_that_of_its_interval():
+    """The interval of 95 % reaches 0 where the one-sided p-value is 0.025."""
+    rng = np.random.default_rng(1)
+    bc = np.exp(rng.normal(size=12))
+    fallen = qualities.fall(bc * rng.uniform(0.4, 1.1, 12), bc)
+    shifted = [x - fallen[1] for x in fallen]
+    assert qualities.no_fall(shifted, 12) == pytest.approx(0.025)
+    assert qualities.no_fall([0.5, 0.5, 0.5], 12) == 0.0
+    assert qualities.no_fall([0.0, 0.0, 0.0], 12) == 1.0
+    assert qualities.no_fall([-0.2, -0.5, 0.1], 12) > 0.5
+
+
 def test_parts_hold_every_quality_and_control():
     command, parts = parsed("--experiment=seed_table --rlhf.labels=500 --out=runs/x")
     named = {part.name: part.request for part in parts}
@@ -117,20 +129,24 @@ def test_parts_hold_every_quality_and_control():
     half = named["lane_keep/50/compared"]
     assert half.settings == {"lane_keep": {"demonstrator": "50"}, "rlhf": {"labels": 500}}
     assert half.algo == seed_table.COMPARED
-    # A control is its treatment with another reward, and nothing else.
-    for control, algo in (("constant_reward", "rlhf"), ("true_reward", "rlhf"),
-                          ("constant_reward_gail", "gail")):  # fmt: skip
-        request = named[f"lane_keep/50/{control}"]
-        changed = {**half.settings.get(algo, {}), "control": control.removesuffix("_gail")}
-        assert request.algo == (algo,) and request.settings[algo] == changed
+    # A control is its treatment with another reward or other answers, and nothing else.
+    for control, (algo, change) in seed_table.CONTROLS.items():
+        treatment = seed_table.TREATMENTS.get(control, "compared")
+        for quality in ("50", "100"):
+            ours, theirs = (
+                named[f"lane_keep/{quality}/{control}"],
+                named[f"lane_keep/{quality}/{treatment}"],
+            )
+            assert ours.algo == (algo,)
+            assert ours.settings[algo] == {**theirs.settings.get(algo, {}), **change}
+            assert ours.demos == theirs.demos and ours.seeds == theirs.seeds
+    assert "lane_keep/25/true_reward" not in named
+    last = named["lane_keep/50/last_policy_constant_reward"].settings["rlhf"]
+    assert last == {"labels": 500, "keep": "last", "control": "constant_reward"}
     seen = named["lane_keep/50/flag_seen"]
     assert seen.algo == ("gail", "gailfo", "airl", "rlhf", "rlhf_iterated")
     assert all(seen.settings[algo]["mask_failure"] is False for algo in seen.algo)
     assert seen.settings["rlhf"]["labels"] == 500
-    assert named["lane_keep/50/shuffled_labels"].settings["rlhf"] == {
-        "labels": 500,
-        "shuffled": True,
-    }
     assert named["lane_keep/50/more_demos"].demos == 96 + -(-500 * 25 // 512) and named[
         "lane_keep/50/more_demos"
     ].algo == ("bc",)
@@ -143,7 +159,8 @@ def test_parts_hold_every_quality_and_control():
     _, parts = parsed("--experiment=seed_table --env=hopper --budget=full")
     assert {part.name.split("/")[1] for part in parts} == {"25", "50", "75", "100"}
     _, parts = parsed("--experiment=seed_table --lane_keep.demonstrator=75")
-    assert {part.name.split("/")[1] for part in parts} == {"75"} and len(parts) == 8
+    assert {part.name.split("/")[1] for part in parts} == {"75"}
+    assert len(parts) == 2 + len(seed_table.CONTROLS) + 1
 
 
 def test_the_table_reads_levels_against_the_demonstrator(monkeypatch):
@@ -178,7 +195,9 @@ def test_the_table_reads_levels_against_the_demonstrator(monkeypatch):
     assert row["score, flag hidden"].startswith("0.889 ["), row
     assert row["flag seen"].startswith("0.778 [") and row["lost seeds"] == "0 / 0"
     assert any(
-        line.startswith("w, demonstrator of 50 %: rlhf outperforms its data: Yes. It is +0.111")
+        line.startswith(
+            "w, demonstrator of 50 %: rlhf outperforms its data: Yes. Its score is 0.111 above ["
+        )
         for line in read["text"]
     )
     falls = {
@@ -227,6 +246,23 @@ def test_the_table_reads_levels_against_the_demonstrator(monkeypatch):
     assert {axis.get_title() for axis in seed_table.draw(read).axes} == {
         "w, demonstrator of 50 %", "w, demonstrator of 100 %"
     }  # fmt: skip
+    shuffled = [dict(half), dict(half, place="shuffled_labels")]
+    shuffled[1]["returns"] = [x - 1.44 for x in half["returns"]]
+    (row,) = seed_table.controlled(shuffled)
+    assert row["control"] == "rlhf (shuffled labels)"
+    assert row["learner less control"].startswith("0.2 [")
+
+
+def test_nobody_can_outperform_an_expert_that_earns_everything(monkeypatch):
+    monkeypatch.setattr(qualities, "shown", lambda *_: (8.0, 8.0))
+    monkeypatch.setattr(seed_table, "FAULTLESS", ("w",))
+    jitter = np.linspace(-0.01, 0.01, 6)
+    seeds = {"expert": [0.0] * 6, "untrained": [0.9] * 6, "bc": 0.2 + jitter, "rlhf": 0.1 + jitter}
+    read = seed_table.read({"w/100/compared": report(**seeds)})
+    cells = [p for p in read["points"] if p["place"] == "compared"]
+    assert {p["outperforms"] for p in cells} == {seed_table.IMPOSSIBLE}
+    assert not any("p_holm" in p for p in cells)  # a test that nobody can pass takes no power
+    assert any("rlhf outperforms its data: Impossible." in line for line in read["text"])
 
 
 # The decomposition.

@@ -83,7 +83,7 @@ def test_ratio_of_regrets_is_paired_by_seed():
     rng = np.random.default_rng(0)
     other = np.exp(rng.normal(size=12))
     last = np.array([8])
-    estimate, low, high = demo_efficiency.paired_ratio(
+    estimate, low, high = study.paired_ratio(
         curves("gail", other * 0.25), curves("bc", other), last
     )
     assert (
@@ -92,14 +92,12 @@ def test_ratio_of_regrets_is_paired_by_seed():
         and high == pytest.approx(0.25)
     )
     noisy = other * np.exp(rng.normal(size=12))
-    estimate, low, high = demo_efficiency.paired_ratio(
-        curves("gail", noisy), curves("bc", other), last
-    )
+    estimate, low, high = study.paired_ratio(curves("gail", noisy), curves("bc", other), last)
     assert estimate == pytest.approx(noisy.mean() / other.mean()) and low < estimate < high
-    assert demo_efficiency.paired_ratio(curves("gail", -noisy), curves("bc", other), last) is None
+    assert study.paired_ratio(curves("gail", -noisy), curves("bc", other), last) is None
     lost = curves("gail", other * 0.25)
     lost.failed[3] = True  # the seed is left out of both, and the others stay with their own
-    estimate, low, high = demo_efficiency.paired_ratio(lost, curves("bc", other), last)
+    estimate, low, high = study.paired_ratio(lost, curves("bc", other), last)
     assert (
         estimate == pytest.approx(0.25)
         and low == pytest.approx(0.25)
