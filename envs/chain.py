@@ -6,20 +6,16 @@ wrong action leaves the distribution with probability `hazard`. Off it, every si
 same. Demonstrations never contain this view, because the expert never errs. The fourth action,
 `recover`, then comes back with probability `recovery`. A deterministic policy thus leaves at a rate
 h and returns at a rate rho, both exact (`exact_rates`), and its cumulative cost is known at every
-horizon (`closed_form`). A behavioural clone errs only in situations that none of its n independent
-labels holds. Their expected probability is sum_k p_k (1 - p_k)^n (`missing_mass`).
+horizon (`closed_form`).
 
-The option `tail` chooses how the rare situations are distributed. It matters for a learner that is
-retrained at every horizon T on n demonstrations of length T: its missing mass falls as T grows, and
-the tail sets the exponent of its cost (`retrained_slope`):
+The option `tail` chooses how the rare situations are distributed. N draws miss some of them, whose
+expected probability is the missing mass M(N) = sum_k p_k (1 - p_k)^N:
 
-| tail | probability of kind k | missing mass | J(T) |
-|---|---|---|---|
-| zipf | ~ 1 / k, 63 kinds | no single exponent | |
-| 1.5, 2, 3 | ~ k^-s | ~ (n T)^(-1 + 1/s) | ~ T^(1 + 1/s): 1.667, 1.5, 1.333 |
-| geometric | ~ 2^-k | ~ 1 / (n T) | ~ T |
-
-A table for each time step sees n labels whatever T is. Its rate h stays, and J ~ T².
+| tail | probability of kind k | M(N) |
+|---|---|---|
+| zipf | ~ 1 / k, 63 kinds | no single exponent |
+| 1.5, 2, 3 | ~ k^-s | ~ N^(-1 + 1/s) |
+| geometric | ~ 2^-k | ~ 1 / N |
 
 Modes, each a set of changed dials:
 
@@ -62,9 +58,6 @@ __all__ = [
     "closed_form",
     "exact_first",
     "exact_rates",
-    "missing_mass",
-    "retrained_cost",
-    "retrained_slope",
 ]
 
 SITUATIONS = 64
@@ -144,7 +137,7 @@ TAILS: Mapping[str, Tail] = {
 }
 """The values of the option `tail`, with K = 64, 1024, 256, 64 and 32 situations.
 
-Only RARE of the steps lie in the tail, so N = n T labels hold N / 100 rare ones. A tail lasts a
+Only RARE of the steps lie in the tail, so N steps hold N / 100 rare situations. A tail lasts a
 hundred times as long as if every step were rare, and a one-hot observation is enough. For n = 8..64
 demonstrations and T = 64..4096 the least-squares exponent of the missing mass is within 0.02 of its
 limit. Beyond N = 3e5 the tail 1.5 is exhausted. The hazards keep h T <= 0.3 at n = 16 and
@@ -400,87 +393,3 @@ def closed_form(
     powers = (1.0 - later - rho) ** np.arange(horizons.max())
     entered_later = np.concatenate([[0.0], np.cumsum(powers)[:-1]])
     return np.cumsum((h if first is None else first) * powers + later * entered_later)[horizons - 1]
-
-
-def missing_mass(labels: int, tail: str = "zipf") -> tuple[float, float]:
-    """Returns (expected probability, expected number) of the situations that `labels` independent
-    labels do not contain.
-
-    The probability is M(N) = sum_k p_k (1 - p_k)^N. For p_k ~ k^-s it falls like N^(-1 + 1/s), for
-    a geometric tail like 1 / N.
-
-    Args:
-      labels: N.
-      tail: of the world.
-
-    Raises:
-      ValueError: there is no such tail; one line.
-    """
-    probability = _known(tail).probability
-    absent = (1.0 - probability) ** labels
-    return float(probability @ absent), float(absent.sum())
-
-
-def retrained_cost(
-    tail: str,
-    horizons: np.ndarray,
-    demos: int,
-    hazard: float | None = None,
-    time_indexed: bool = False,
-) -> np.ndarray:
-    """Returns J(T) of a table learner that is retrained at every horizon T on `demos`
-    demonstrations of length T, in mode `cliff`.
-
-    The table is right in the situations that its labels hold and wrong in all others. It sees
-    N = n T labels, so J(T) is `closed_form` with h = hazard M(n T) and rho = 0. That is about
-    h T² / 2 while h T is small. A time-indexed learner has a table for each step, of n labels:
-    h = hazard M(n).
-
-    The rate is that of the expected missing mass. A table that guesses one lane action in unseen
-    situations is right in a third of them, so its h is two thirds of this one.
-
-    Args:
-      tail: of the world.
-      horizons: int[...], T >= 1 [steps].
-      demos: n, number of demonstrations.
-      hazard: the dial [1/step]; None for the tail's default.
-      time_indexed: whether there is a table for each step.
-
-    Returns:
-      float64[...], the shape of `horizons`.
-
-    Raises:
-      ValueError: there is no such tail; one line.
-    """
-    horizons, per_miss = np.asarray(horizons), _known(tail).hazard if hazard is None else hazard
-    costs = [
-        closed_form(
-            per_miss * missing_mass(demos if time_indexed else demos * int(T), tail)[0], 0.0, T
-        )
-        for T in horizons.ravel()
-    ]
-    return np.reshape(costs, horizons.shape)
-
-
-def retrained_slope(
-    tail: str,
-    horizons: np.ndarray,
-    demos: int,
-    hazard: float | None = None,
-    time_indexed: bool = False,
-) -> float:
-    """Returns the least-squares slope of log J(T) on log T of `retrained_cost`.
-
-    Its limit for a small hazard and many labels is 1 + 1/s for p_k ~ k^-s, 1 for a geometric tail
-    and 2 for time-indexed tables. At a finite grid saturation lowers it: a time-indexed table needs
-    a hazard of about 0.015 to stay below h T = 0.3 at T = 2048.
-
-    Args:
-      tail, demos, hazard, time_indexed: as in `retrained_cost`.
-      horizons: int[G], evenly spaced in log T, G >= 2 [steps].
-
-    Raises:
-      ValueError: there is no such tail; one line.
-    """
-    cost = retrained_cost(tail, horizons, demos, hazard, time_indexed)
-    return float(np.polyfit(np.log(horizons), np.log(cost), 1)[0])

@@ -1,5 +1,5 @@
-"""Two small linear plants with continuous actions, on which a clone's error grows like a power of
-its closed loop's pole.
+"""Two small linear plants with continuous actions, on which the error of a clone that does not
+answer the offset grows like a power of its closed loop's pole.
 
 The state x = (two loads, offset) and the action u of one entry follow
 
@@ -15,22 +15,24 @@ one step (deadbeat):
     u* = K x - g(x),    K = (-d / b, 0, pole / b),    clipped to [-1, 1].
 
 Its demonstrations hold the offset at 0, so they show two entries of K and nothing of the third. A
-clone that fits them well has no reason to answer an offset. Its loop is then A + B (K_1, K_2, 0),
-in which the offset's own pole, -pole, is left: whatever the clone's small errors put into the
-offset grows like pole^t. This happens in both systems:
+clone that drops what is constant in them has the loop A + B (K_1, K_2, 0), in which the offset's
+own pole, -pole, is left: whatever its small errors put into the offset grows like pole^t. One that
+keeps the offset has an arbitrary weight on it, and may fail sooner or not at all. Both hold in both
+systems:
 
 * `stable`: the offset pushes load 1 back (c = -4), and load 1 pushes the offset back (d). The open
   loop is stable, and so is the expert's. The clone cancels the load's help and puts nothing in its
   place, so its loop is unstable. A smooth Markov clone may lose C^T times its training error
   although both loops are stable (Simchowitz et al. 2025, arXiv:2503.09722). Chunks of actions leave
   the open loop to itself and do not lose it (Zhang et al. 2025, arXiv:2507.09061); here two actions
-  are enough (`chunked_loop`).
-* `unstable`: c = 0, and the open loop has the pole too. Every learner without queries can lose
-  exponentially (arXiv:2503.09722). Chunks do harm, because they delay every answer.
+  are enough.
+* `unstable`: c = 0, and the open loop has the pole too. For every learner without queries there are
+  plants on which it loses exponentially (arXiv:2503.09722). Chunks do harm, because they delay
+  every answer.
 
 The demonstrations of both systems are the same numbers. A learner that visits offsets can tell them
-apart, and so can one whose demonstrations have noise on the executed actions or on the offset (the
-dial `shake`).
+apart. So can one whose demonstrations are spread, by noise on the executed actions or on the offset
+(the dial `shake`): they hold the answer to an offset, and the error need not grow.
 
 The pole is negative, so an offset changes its side at every step, as in a loop that corrects too
 much. A slowly varying error of the clone then cancels itself from step to step instead of adding up
@@ -43,8 +45,8 @@ in a disc, so that
     P(failure | offset) = min(1, (offset / bound)²) = graded cost.
 
 It stays failed until the offset is within KERB bound and meets no obstacle. The offset stops at
-bound. The mean of offset² grows like pole^(2 t) whatever the clone's errors are, so J(T) of a clone
-is about a (pole^(2 T) - 1) until most plants have failed. A hard bound (`sharpness` 64) asks for
+bound. The mean of offset² grows like pole^(2 t) whatever such a clone's errors are, so its J(T) is
+about a (pole^(2 T) - 1) until most plants have failed. A hard bound (`sharpness` 64) asks for
 P(|offset| > bound) instead, which depends on their distribution. A linear clone, whose errors are
 bounded, then fails nowhere for a while and everywhere soon after.
 
@@ -76,11 +78,10 @@ from envs.names import nearest
 
 __all__ = [
     "COUPLING",
+    "INPUT",
     "Plant",
     "PlantDials",
     "PlantState",
-    "chunked_loop",
-    "cloned_loop",
     "closed_loop",
     "eiss",
     "gain",
@@ -110,8 +111,8 @@ class PlantDials:
 
     pole: float = dial(
         1.025,
-        "magnitude of the offset's own pole; a clone's cost doubles about every "
-        "0.35 / log(pole) steps",
+        "magnitude of the offset's own pole; the cost of a clone that does not answer the offset "
+        "doubles about every 0.35 / log(pole) steps",
         low=0.0,
         high=1.09,
     )
@@ -149,7 +150,7 @@ class PlantState:
 
 
 class Plant(World):
-    """A linear plant whose clones fail exponentially: open-loop stable or unstable.
+    """A linear plant, open-loop stable or unstable, whose clones may fail exponentially.
 
     The observation is float32[3], the state itself: load 1, load 2 and the offset. The action is
     float32[1] in [-1, 1]. Cost is 1 while the plant has failed, graded cost is (offset / bound)²,
@@ -196,7 +197,7 @@ class Plant(World):
         dials: PlantDials = self.dials
         key, noise_key, chance_key = jax.random.split(inner.key, 3)
         w = jax.random.normal(noise_key, (3,))
-        distance, help_ = jax.random.uniform(chance_key, (2,))
+        distance, rescue = jax.random.uniform(chance_key, (2,))
 
         first, second, offset = inner.x
         u = jnp.clip(action[0], -1.0, 1.0)
@@ -208,9 +209,9 @@ class Plant(World):
 
         hit = distance < (jnp.abs(offset) / dials.bound) ** dials.sharpness
         off = hit | (inner.off & (jnp.abs(offset) > KERB * dials.bound))
-        helped = off & (help_ < dials.reacquisition)
-        off = off & ~helped
-        offset = jnp.where(helped, 0.0, offset)
+        rescued = off & (rescue < dials.reacquisition)
+        off = off & ~rescued
+        offset = jnp.where(rescued, 0.0, offset)
         loads = jnp.clip(jnp.stack([first, second]), -LOAD_LIMIT, LOAD_LIMIT)
         reached = PlantState(jnp.append(loads, offset), off, key)
         return self._state(reached, 1.0 - off.astype(jnp.float32), soundness(reached.x, action))
@@ -269,7 +270,8 @@ def _coupling(system: str) -> float:
     return COUPLING[system]
 
 
-_B = np.array([[0.0], [0.0], [PUSH]])
+INPUT = np.array([[0.0], [0.0], [PUSH]])
+"""B, float64[3, 1]."""
 
 
 def open_loop(system: str, pole: float = PlantDials.pole) -> np.ndarray:
@@ -289,37 +291,7 @@ def gain(pole: float = PlantDials.pole) -> np.ndarray:
 
 def closed_loop(system: str, pole: float = PlantDials.pole) -> np.ndarray:
     """Returns A + B K, float64[3, 3], the expert's loop where it does not saturate."""
-    return open_loop(system, pole) + _B @ gain(pole)
-
-
-def cloned_loop(system: str, pole: float = PlantDials.pole) -> np.ndarray:
-    """Returns A + B (K_1, K_2, 0), float64[3, 3]: the loop of a clone that answers the loads as the
-    expert does and the offset not at all."""
-    return open_loop(system, pole) + _B @ (gain(pole) * np.array([1.0, 1.0, 0.0]))
-
-
-def chunked_loop(system: str, length: int, pole: float = PlantDials.pole) -> np.ndarray:
-    """Returns float64[3, 3], what becomes of a deviation of x over one chunk of the clone.
-
-    From P x, the loads alone, the clone plans the expert's next `length` actions and executes them
-    without looking: action j is K (A + B K)^j P x. Hence, with M = A + B K,
-
-        A^length + sum_j A^(length - 1 - j) B K M^j P.
-
-    A chunk of length 1 is `cloned_loop`. On a stable open loop the map vanishes as chunks get
-    longer; on an unstable one it keeps pole^length.
-
-    Args:
-      system: a key of `COUPLING`.
-      length: number of actions in a chunk, >= 1.
-      pole: the dial.
-    """
-    A, M, K = open_loop(system, pole), closed_loop(system, pole), gain(pole)
-    seen = np.diag([1.0, 1.0, 0.0])
-    power = np.linalg.matrix_power
-    return power(A, length) + sum(
-        power(A, length - 1 - j) @ _B @ K @ power(M, j) @ seen for j in range(length)
-    )
+    return open_loop(system, pole) + INPUT @ gain(pole)
 
 
 def eiss(loop: np.ndarray, steps: int = 2000) -> tuple[float, float]:

@@ -235,9 +235,9 @@ def split(task: Task, share: float) -> tuple[Data, Data]:
 
 def make(spec: Spec, config: Config) -> Learner:
     """Returns the learner of behavioural cloning. It acts with the mode of its policy."""
+    _check(spec, config)
     if config.time_indexed:
         return _tables(spec, config)
-    _check(spec, config)
     policy = Policy(spec, config.hidden, config.first_scale, chunk=config.chunk)
     transform = optimiser(
         config.learning_rate, config.weight_decay, config.rounds * config.steps_per_round
@@ -323,7 +323,20 @@ def make(spec: Spec, config: Config) -> Learner:
 
 
 def _check(spec: Spec, config: Config) -> None:
-    """Raises BadInput for settings that the world does not allow."""
+    """Raises BadInput for settings that the world, or a table of actions, does not allow."""
+    if config.time_indexed:
+        if not tables.indexable(spec.world):
+            raise BadInput(
+                "bc.time_indexed needs discrete actions and one-hot observations, which "
+                f"{spec.world.name} has not; nearest: --env=chain"
+            )
+        for name, plain in (("chunk", 1), ("ema", 0.0), ("tasil", 0.0)):
+            value = getattr(config, name)
+            if value != plain:
+                raise BadInput(
+                    f"bc.{name}={value:g} is for a network, which bc.time_indexed replaces by a "
+                    f"table of actions; nearest: bc.{name}={plain:g}"
+                )
     if config.chunk > 1 and spec.n_actions is not None:
         raise BadInput(
             f"bc.chunk={config.chunk} needs continuous actions, which {spec.world.name} has not; "
@@ -344,7 +357,8 @@ def _check(spec: Spec, config: Config) -> None:
 
 def _tables(spec: Spec, config: Config) -> Learner:
     """The learner of a table that shares nothing between time steps. It needs one round."""
-    n_actions = tables.actions_of(spec)
+    n_actions = spec.n_actions
+    assert n_actions is not None, "`_check` refuses worlds of continuous actions"
 
     def update(state: jax.Array, task: Task) -> tuple[jax.Array, dict[str, jax.Array]]:
         del state

@@ -11,7 +11,9 @@ from typing import cast
 import numpy as np
 
 from irl_bench.core.quantities import TOLERANCES
+from irl_bench.horizon import chain_model
 from irl_bench.horizon.arrays import Booleans, Floats, Integers
+from irl_bench.horizon.slopes import slope
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -132,6 +134,20 @@ class Curves:
         return _rate(self.on_to_off[use], self.on_steps[use]), _rate(
             self.off_to_on[use], self.off_steps[use]
         )
+
+    def chain_slope(self, horizons: Integers) -> float | None:
+        """The slope of log J over log T of a two-state chain with the measured rates.
+
+        Args:
+          horizons: int[H] [steps].
+
+        Returns:
+          None without horizons, without a rate, or if h is 0.
+        """
+        h, rho = self.rates()
+        if not h or rho is None or not len(horizons):
+            return None
+        return float(slope(horizons, chain_model.cost(horizons, h, rho)))
 
     def hazard_over_time(self, edges: Integers) -> tuple[Floats, Floats]:
         """How often the learner leaves the distribution in each part of an episode.

@@ -22,7 +22,6 @@ from typing import Any, TypeAlias, TypeGuard, cast
 import numpy as np
 
 from irl_bench.core.quantities import REFERENCES, TAU, TOLERANCES
-from irl_bench.horizon import chain_model
 from irl_bench.horizon.arrays import Floats
 from irl_bench.horizon.curves import Curves
 from irl_bench.horizon.fits import fit_models, log_covariance

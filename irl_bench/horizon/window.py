@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from irl_bench.horizon.arrays import Integers
 from irl_bench.horizon.curves import Curves
 from irl_bench.horizon.slopes import POINTS, log_spaced
 
@@ -63,7 +64,7 @@ def find_window(
     curves = list(curves)
     stored = min([int(world["horizon"]), *(int(curve.T[-1]) for curve in curves)])
     u, latency = float(world.get("u") or 0.0), float(world.get("latency") or 0.0)
-    low = max(1, int(np.ceil(SETTLED * max(u, latency))))
+    low = _lower_end(u, latency)
     high, source = _upper_end(curves, str(world["nominal"]), stored)
     automatic = isinstance(horizons, str)
     if not isinstance(horizons, str):
@@ -79,6 +80,36 @@ def find_window(
     dropped = tuple(int(T) for T in requested[~inside])
     reason = _objection(low, high, kept, dropped, automatic)
     return Window(low, high, source, reason, () if reason else kept, dropped)
+
+
+def settled_horizons(u: float | None, latency: float, longest: int) -> Integers:
+    """Horizons from the start of the window to T_max, whether or not h T saturates.
+
+    Args:
+      u: recovery time [steps]; None: an error cannot be undone.
+      latency: L [steps].
+      longest: T_max [steps].
+
+    Returns:
+      int[>= 7], evenly spaced in log T. Where they would span less than 8x, they begin at T_max / 8
+      instead.
+    """
+    return log_spaced(max(1, min(_lower_end(u or 0.0, latency), int(longest / RANGE))), longest)
+
+
+def _lower_end(u: float, latency: float) -> int:
+    """The shortest horizon [steps]."""
+    return max(1, int(np.ceil(SETTLED * max(u, latency))))
+
+
+def least_T_max(u: float | None, latency: float) -> int:
+    """The shortest T_max [steps] at which a window can span 8x.
+
+    Args:
+      u: recovery time [steps]; None: an error cannot be undone.
+      latency: L [steps].
+    """
+    return int(np.ceil(RANGE * _lower_end(u or 0.0, latency)))
 
 
 def saturates(expected_failures: float) -> bool:

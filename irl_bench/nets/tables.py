@@ -9,19 +9,27 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from irl_bench.core.settings import BadInput
-from irl_bench.core.types import Demonstrations, Spec
+from envs.core import World
+from irl_bench.core.types import Demonstrations
+
+WATCHED = 8
+"""Steps over which `indexable` looks at observations."""
 
 
-def actions_of(spec: Spec) -> int:
-    """Returns the number of actions. Raises BadInput for a world of continuous ones."""
-    if spec.n_actions is None:
-        raise BadInput(
-            f"bc.time_indexed needs discrete actions and one-hot observations, which "
-            f"{spec.world.name} has not; nearest: --env=chain"
-        )
-    return spec.n_actions
+def indexable(world: World) -> bool:
+    """Returns whether a table can index a world: its actions are discrete, and every observation of
+    a short episode is one-hot."""
+    if world.n_actions is None:
+        return False
+    state = world.reset(jax.random.PRNGKey(0))
+    for t in range(WATCHED):
+        seen = np.asarray(state.obs)
+        if seen.max() != 1 or np.count_nonzero(seen) != 1:
+            return False
+        state = world.step(state, jnp.int32(t % world.n_actions))
+    return True
 
 
 def fit(demos: Demonstrations, n_actions: int) -> jax.Array:

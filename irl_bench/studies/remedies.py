@@ -1,7 +1,7 @@
 """What repairs a clone when no expert can be asked?
 
-Each remedy is one setting of BC or of its demonstrations, and each has an effect that theory
-predicts:
+Each remedy changes one thing, a setting of BC or its demonstrations, and each has an effect that
+theory predicts:
 
 - chunks of actions: no loss of horizon on a plant that is stable by itself, harm on one that is not
   (Zhang et al. 2025, arXiv 2507.09061);
@@ -10,8 +10,9 @@ predicts:
 - an average of the weights: less noise of gradient steps, which a closed loop amplifies (Block et
   al. 2023, arXiv 2310.11428);
 - the expert's derivatives: the clone answers small deviations as the expert does (Pfrommer et al.
-  2022, arXiv 2205.14812), where the expert is a function of the observation.
-
+  2022, arXiv 2205.14812), where the expert is a function of the observation. On `plant` they say
+  nothing of a feature that the clone has dropped because its demonstrations hold it constant. There
+  the clone keeps such features, and is compared with one that keeps them and is told no more;
 - DART: noise of the clone's own kind while demonstrating, fitted anew as the clone improves (Laskey
   et al. 2017, arXiv 1703.09327).
 
@@ -28,40 +29,61 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from envs.core import World
+from irl_bench.algos import bc
 from irl_bench.core.settings import BadInput
 from irl_bench.horizon import Curves
 from irl_bench.plan import registry
 from irl_bench.plan.request import Request
-from irl_bench.report import ReportData, series
-from irl_bench.studies.demo_efficiency import paired_ratio, spread
-from irl_bench.studies.study import Part, Result, Row, Study, interval, narrowed
+from irl_bench.report import ReportData, series, tables
+from irl_bench.studies.study import (
+    Part,
+    Result,
+    Row,
+    Study,
+    interval,
+    narrowed,
+    paired_ratio,
+    spread,
+)
 
-PLAIN = "plain"
-"""BC without a remedy, with which the others are compared."""
-REMEDIES: Mapping[str, tuple[str, Mapping[str, Any], float]] = {
-    PLAIN: ("none", {}, 0.0),
-    "chunk": ("chunks of 4 actions", {"chunk": 4}, 0.0),
-    "noise": ("noise 0.05 while demonstrating", {}, 0.05),
-    "ema": ("average of the weights", {"ema": 0.999}, 0.0),
-    "tasil": ("the expert's derivatives", {"tasil": 1.0, "keep_constant": True}, 0.0),
+PLAIN, KEPT = "plain", "kept"
+"""BC without a remedy, and with features that are constant in its demonstrations."""
+NOISE = "noise"
+"""Noise on executed actions; `--demo_noise` is its strength."""
+REMEDIES: Mapping[str, Mapping[str, Any]] = {
+    PLAIN: {},
+    "chunk": {"chunk": 4},
+    NOISE: {},
+    "ema": {"ema": 0.999},
+    KEPT: {"keep_constant": True},
+    "tasil": {"tasil": 1.0},
 }
-"""Folder -> (name, settings of BC, noise on executed actions)."""
+"""Folder -> settings of BC. That of a remedy with a strength has its setting's name."""
+DEMO_NOISE = 0.05
+"""Strength of NOISE [action]."""
+WEAKEST: Mapping[str, float] = {"chunk": 2, "ema": 0.9, "tasil": 0.1}
+"""Setting with a strength -> a weak one, which is proposed where the value asked for is none."""
+CONSTANT = ("plant",)
+"""Worlds whose demonstrations hold a feature constant. There tasil needs KEPT, its control."""
 OTHERS = {"dart": "DART", "dagger": "DAgger, which asks"}
 """Algorithms that stand beside the remedies: folder -> name."""
-STRENGTHS = ("chunk", "ema", "tasil")
-"""The settings of BC that are remedies."""
 SYSTEMS = ("unstable", "stable")
 """The systems of `plant`, which are compared."""
 SMOKE = (PLAIN, "chunk")
-"""The remedies of the smallest budget."""
+"""The remedies of the smallest budget, beside those whose strength is asked for."""
 
 
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     """Returns a sweep of BC for each world and remedy, and one of DART and DAgger for each world.
 
     Raises:
-      BadInput: a world of discrete actions; one line.
+      BadInput: a world of discrete actions, or a flag that would be no remedy or have no effect;
+        one line.
     """
+    del demos  # one number, which `request` holds
+    asked = _strengths(request)
+    smoke = request.budget == "smoke"
     sweeps = []
     for env in request.env:
         world = registry.world(env).world
@@ -69,29 +91,65 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
             raise BadInput(
                 f"--env={env}: remedies are for continuous actions; nearest: --env=plant,lane_keep"
             )
-        asked = request.settings.get(env, {}).get("system")
+        remedies = [name for name in REMEDIES if _applies(name, env, world)]
+        if smoke:
+            wanted = {*SMOKE, *asked, *([NOISE] if request.demo_noise else [])}
+            wanted |= {_control(name, env) for name in wanted}
+            remedies = [name for name in remedies if name in wanted]
+        system = request.settings.get(env, {}).get("system")
         systems: Sequence[str] = (
-            (asked,) if asked else SYSTEMS if "system" in world.options else ("",)
+            (system,) if system else SYSTEMS if "system" in world.options else ("",)
         )
         for system in systems:
             options = {"system": system} if system else {}
             place = f"{env}-{system}" if system else env
-            for name, (_, settings, noise) in REMEDIES.items():
-                if name == "tasil" and not world.expert_reads_observations:
-                    continue
-                if request.budget == "smoke" and name not in SMOKE:
-                    continue
-                part = _part(request, env, options, "bc", out / place / name, settings)
-                if demos:
-                    part = narrowed(part, demos=demos[0])
-                strength = (request.demo_noise or noise) if noise else 0.0
-                part = narrowed(part, demo_noise=strength)
+            for name in remedies:
+                settings = {**REMEDIES[_control(name, env)], **REMEDIES[name]}
+                noise = (request.demo_noise or DEMO_NOISE) if name == NOISE else 0.0
+                part = _part(request, env, options, "bc", out / place / name, settings, noise)
                 sweeps.append(Part(f"{place}/{name}", part, report=False))
-            for algo in OTHERS if request.budget != "smoke" else ():
-                part = _part(request, env, options, algo, out / place / algo, {})
-                part = narrowed(part, demo_noise=0.0)
+            for algo in () if smoke else OTHERS:
+                part = _part(request, env, options, algo, out / place / algo, {}, 0.0)
                 sweeps.append(Part(f"{place}/{algo}", part, report=False))
     return sweeps
+
+
+def _strengths(request: Request) -> Mapping[str, Any]:
+    """The strengths of remedies that flags set. Raises BadInput for one that is no remedy, and for
+    flags without an effect."""
+    given = request.settings.get("bc", {})
+    asked = {name: value for name, value in given.items() if name in WEAKEST}
+    for name, value in asked.items():
+        if value == getattr(bc.Config, name):
+            raise BadInput(
+                f"--bc.{name}={value:g} is no remedy; nearest: --bc.{name}={WEAKEST[name]:g}"
+            )
+    if "tasil" in asked and not any(
+        registry.world(env).world.expert_reads_observations for env in request.env
+    ):
+        raise BadInput(
+            f"--bc.tasil={asked['tasil']:g} needs an expert that is a function of the observation; "
+            "nearest: --env=plant"
+        )
+    compared = [env for env in request.env if env in CONSTANT]
+    if "keep_constant" in given and compared:
+        raise BadInput(
+            f"--bc.keep_constant: remedies compares its values on {compared[0]}; nearest: leave it "
+            "out"
+        )
+    return asked
+
+
+def _applies(remedy: str, env: str, world: World) -> bool:
+    """Whether a remedy means something in a world."""
+    if remedy == "tasil":
+        return world.expert_reads_observations
+    return remedy != KEPT or env in CONSTANT
+
+
+def _control(remedy: str, env: str) -> str:
+    """What a remedy is compared with: BC without the one thing that it changes."""
+    return KEPT if remedy == "tasil" and env in CONSTANT else PLAIN
 
 
 def _part(
@@ -101,11 +159,12 @@ def _part(
     algo: str,
     out: Path,
     settings: Mapping[str, Any],
+    noise: float,
 ) -> Request:
     """The request of one sweep. A remedy's setting on the command line is its strength where it is
     applied, and has no effect elsewhere."""
     given = request.settings.get(algo, {})
-    own = {name: value for name, value in given.items() if name not in STRENGTHS}
+    own = {name: value for name, value in given.items() if name not in WEAKEST}
     own |= {name: given.get(name, value) for name, value in settings.items()}
     mode = next(iter(registry.world(env).world.modes))
     return narrowed(
@@ -113,6 +172,7 @@ def _part(
         algo=(algo,),
         env=(env,),
         mode=(mode,),
+        demo_noise=noise,
         settings={
             **request.settings,
             env: {**options, **request.settings.get(env, {})},
@@ -122,29 +182,42 @@ def _part(
     )
 
 
+def _title(remedy: str, cell: Mapping[str, Any]) -> str:
+    """The name of a row, from the fields of its cells."""
+    if remedy in OTHERS:
+        return OTHERS[remedy]
+    config = cell["config"]
+    return {
+        PLAIN: "none",
+        "chunk": f"chunks of {config['chunk']} actions",
+        NOISE: f"noise {cell['demo_noise']:g} while demonstrating",
+        "ema": f"average of the weights, decay {config['ema']:g}",
+        KEPT: "constant features kept",
+        "tasil": f"the expert's derivatives, weight {config['tasil']:g}",
+    }[remedy]
+
+
 def read(reports: Mapping[str, ReportData]) -> Result:
-    """Returns slope, level and rates of every remedy, and its regret against plain BC's."""
-    plain: dict[str, Curves] = {}
+    """Returns slope, level and rates of every remedy, and its regret against its control's."""
+    controls: dict[tuple[str, str], tuple[str, Curves]] = {}
     points: list[Row] = []
     rows: dict[str, list[Row]] = {}
     for name, data in reports.items():
-        world, remedy = name.rsplit("/", 1)
+        place, remedy = name.rsplit("/", 1)
         algo = remedy if remedy in OTHERS else "bc"
         (curve,) = (c for c in data.curves if c.algo == algo)
         (found,) = (v for v in data.verdicts if v["algo"] == algo)
-        if remedy == PLAIN:
-            plain[world] = curve
+        (entry,) = (e for e in data.plan["entries"] if e["algo"] == algo)
+        title = _title(remedy, entry["settings"])
+        control, base = controls.get((place, _control(remedy, curve.env)), (None, None))
+        controls[place, remedy] = title, curve
         last = curve.T[-1:]
         J = interval(curve.regret(last)[:, 0])
-        ratio = (
-            None
-            if remedy == PLAIN or world not in plain
-            else paired_ratio(curve, plain[world], last)
-        )
-        title = REMEDIES[remedy][0] if remedy in REMEDIES else OTHERS[remedy]
+        ratio = None if base is None else paired_ratio(curve, base, last)
         point = {
-            "world": world,
+            "world": place,
             "remedy": title,
+            "control": control,
             "T": int(last[0]),
             "J": J,
             "ratio": ratio,
@@ -152,11 +225,12 @@ def read(reports: Mapping[str, ReportData]) -> Result:
             **{key: found[key] for key in ("hazard", "recovery", "level", "verdict")},
         }
         points.append(point)
-        rows.setdefault(f"{world}: at T = {int(last[0])} steps", []).append(
+        rows.setdefault(f"{place}: at T = {int(last[0])} steps", []).append(
             {
                 "remedy": title,
                 "regret": spread(J),
-                "regret / plain BC's": spread(ratio) if ratio else None,
+                "control": control or tables.MISSING,
+                "regret / control's": spread(ratio) if ratio else None,
                 "slope": spread(point["slope"]) if found["slope"] is not None else None,
                 "verdict": found["verdict"],
                 "h": found["hazard"],
@@ -167,6 +241,7 @@ def read(reports: Mapping[str, ReportData]) -> Result:
     text = [
         "Regret: mean over seeds and its jackknife-t interval of 95 %. Ratios are paired by seed, "
         "with the interval of their logarithm. All have the same number of labels.",
+        "Control: what a row is compared with. It differs in the remedy alone.",
         "A remedy changes what a policy is, so the window of each row is its own: it ends where "
         "that policy fails too often.",
     ]

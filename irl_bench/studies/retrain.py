@@ -10,7 +10,7 @@ Foster, Block and Misra 2024 (arXiv 2407.15007) show that with log loss and shar
 regret of BC need not be quadratic in T. Where the missing mass over kinds of situations falls like
 (n T)^-b, J grows like T^(2 - b) and J / eps like T². A policy that is indexed by time shares
 nothing between steps: its eps does not fall, and J grows like T² (`time_indexed`, worlds of
-discrete actions).
+discrete actions and one-hot observations).
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from envs import chain
 from envs.core import World
 from irl_bench.core.quantities import TAU
 from irl_bench.core.settings import BadInput
-from irl_bench.horizon import Curves, slopes
-from irl_bench.horizon.window import SETTLED
+from irl_bench.horizon import Curves, missing_mass, slopes
+from irl_bench.horizon.window import settled_horizons
+from irl_bench.nets import tables
 from irl_bench.plan import registry
 from irl_bench.plan.request import Request, check_horizons
 from irl_bench.report import ReportData, series
 from irl_bench.storage.plans import WorldRecord
-from irl_bench.studies.demo_efficiency import spread
 from irl_bench.studies.study import (
     Part,
     Result,
@@ -41,6 +41,7 @@ from irl_bench.studies.study import (
     Study,
     count_axis,
     narrowed,
+    spread,
     with_intervals,
 )
 
@@ -51,34 +52,49 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 }
 """Variant -> the settings of BC that differ."""
 TAILS = ("2", "1.5", "3", "geometric")
-"""The tails of `chain` for which theory gives an exponent. The first is run in all variants."""
-LEAST_SEEN = 0.2
-"""h T_max of a time-indexed table on `chain`, whose hazard is lowered to this: with the usual one
-nearly all episodes would have failed."""
+"""The tails of `chain` for which theory gives an exponent. The first one runs in all variants."""
+INDEXED_FAILURES = 0.2
+"""Largest h T_max of a time-indexed table on `chain`, whose hazard is lowered for it: with the
+usual one nearly all episodes would fail."""
 QUANTITIES = {"J": "regret J(T) [steps]", "eps": "error rate eps(T)", "ratio": "J / eps [steps]"}
 """Quantity -> label of its axis."""
 
 
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
-    """Returns a sweep for each world, variant and horizon."""
+    """Returns a sweep for each world, variant and horizon.
+
+    Raises:
+      BadInput: the request sets what the study varies; one line.
+    """
     if request.demos_from is not None:
         raise BadInput(
             "--experiment=retrain cuts the demonstrations of the world's expert; nearest: leave "
             "out --demos_from"
         )
+    if request.demo_steps is not None:
+        raise BadInput(
+            f"--demo_steps={request.demo_steps}: with --experiment=retrain demonstrations are as "
+            f"long as the horizon; nearest: --T_max={request.demo_steps}"
+        )
+    for name in sorted({name for changes in VARIANTS.values() for name in changes}):
+        if name in request.settings.get("bc", {}):
+            raise BadInput(
+                f"--bc.{name}: --experiment=retrain compares its values; nearest: leave it out"
+            )
     sweeps = []
     for env in request.env:
         world = registry.world(env).world
         for place, options, variant in _groups(request, env, world):
-            grid = _horizons(request, env, registry.world(env, options).world)
             own = {**options, **request.settings.get(env, {})}
+            grid = _horizons(request, env, registry.world(env, own).world)
             if variant == "time_indexed" and env == "chain":
-                unseen = chain.missing_mass(demos[0], own.get("tail", "zipf"))[0]
-                own.setdefault("hazard", LEAST_SEEN / (grid[-1] * unseen))
+                law = chain.TAILS[own.get("tail", "zipf")]
+                unseen = missing_mass.missing_mass(law.probability, demos[0])[0]
+                own.setdefault("hazard", min(1.0, INDEXED_FAILURES / (grid[-1] * unseen)))
             settings = {
                 **request.settings,
                 env: own,
-                "bc": {**VARIANTS[variant], **request.settings.get("bc", {})},
+                "bc": {**request.settings.get("bc", {}), **VARIANTS[variant]},
             }
             if settings["bc"].get("chunk", 1) > grid[0]:
                 raise BadInput(
@@ -105,7 +121,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
 
 def _groups(request: Request, env: str, world: World) -> list[tuple[str, dict[str, Any], str]]:
     """(folder, options of the world, variant) of every line of the table for a world."""
-    variants = [v for v in VARIANTS if v != "time_indexed" or world.n_actions is not None]
+    variants = [v for v in VARIANTS if v != "time_indexed" or tables.indexable(world)]
     if env != "chain" or "tail" in request.settings.get(env, {}):
         return [("", {}, variant) for variant in variants]
     first, *others = TAILS if request.budget != "smoke" else TAILS[:1]
@@ -120,10 +136,9 @@ def _horizons(request: Request, env: str, world: World) -> tuple[int, ...]:
     check_horizons(request.horizons, env, longest)
     if not isinstance(request.horizons, str):
         return tuple(request.horizons)
-    first = max(1, int(SETTLED * max(world.recovery_steps or 0, world.latency)))
     if request.budget == "smoke":
         return (max(1, longest // 4), longest)
-    return tuple(int(T) for T in slopes.log_spaced(min(first, longest // 8), longest))
+    return tuple(settled_horizons(world.recovery_steps, world.latency, longest).tolist())
 
 
 def read(reports: Mapping[str, ReportData]) -> Result:
@@ -226,8 +241,8 @@ def _theory(env: str, variant: str, grid: np.ndarray, record: WorldRecord) -> fl
     """The slope of J in closed form; None without one."""
     if env != "chain":
         return None
-    return chain.retrained_slope(
-        record["options"]["tail"],
+    return missing_mass.retrained_slope(
+        chain.TAILS[record["options"]["tail"]].probability,
         grid,
         record["demos"],
         float(record["dials"]["hazard"]),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from irl_bench.horizon.window import find_window
+from irl_bench.horizon.window import find_window, settled_horizons
 
 
 @pytest.fixture
@@ -31,6 +31,15 @@ def test_the_latency_counts_as_the_recovery_time_does(cloned, world):
 def test_an_error_that_cannot_be_undone_leaves_the_latency(cloned, world):
     world["w"] |= {"u": None, "latency": 3}
     assert find_window([cloned(h=1e-4)], world["w"]).low == 30
+
+
+def test_settled_horizons_begin_with_the_window_and_end_at_T_max():
+    grid = settled_horizons(8, 1, 1024)
+    assert (grid[0], grid[-1], len(grid)) == (80, 1024, 7)
+    assert settled_horizons(None, 3, 1024)[0] == 30
+    short = settled_horizons(60, 12, 512)  # the window would begin at 600
+    assert (short[0], short[-1]) == (64, 512)
+    assert settled_horizons(8, 1, 4).tolist() == [1, 2, 3, 4]
 
 
 def test_hazard_is_pooled_over_seeds_without_the_failed(cloned, world):

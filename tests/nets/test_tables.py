@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import envs
 from envs.chain import Chain
 from irl_bench.algos import bc
 from irl_bench.core.settings import BadInput
@@ -12,6 +13,7 @@ from irl_bench.core.types import Demonstrations, Spec, Task
 from irl_bench.nets import tables
 from irl_bench.rollouts import evaluation
 from tests.worlds.helpers import Line
+from tests.worlds.toys import TwoState
 
 KEY = jax.random.PRNGKey(0)
 
@@ -59,8 +61,23 @@ def test_it_shares_nothing_between_time_steps():
     np.testing.assert_array_equal(np.delete(first, 2, 0), np.delete(second, 2, 0))
 
 
-def test_a_world_of_continuous_actions_is_refused():
+@pytest.mark.parametrize("world", [Line, TwoState])
+def test_a_world_that_no_table_can_index_is_refused(world):
+    """`Line` has continuous actions, `TwoState` observations that are not one-hot."""
     with pytest.raises(
         BadInput, match=r"time_indexed needs discrete actions.*nearest: --env=chain"
     ):
-        bc.make(Spec(Line(), 8, 4, 4), bc.Config(time_indexed=True))
+        bc.make(Spec(world(), 8, 4, 4), bc.Config(time_indexed=True))
+
+
+@pytest.mark.parametrize("name", ["chain", "grid", "coarse_lane"])
+def test_one_hot_worlds_can_be_indexed(name):
+    assert tables.indexable(envs.make(name))
+
+
+@pytest.mark.parametrize(("name", "value"), [("chunk", 4), ("ema", 0.9), ("tasil", 1.0)])
+def test_settings_of_a_network_are_refused_beside_a_table(name, value):
+    plain = getattr(bc.Config, name)
+    words = rf"bc.{name}={value:g} is for a network.*nearest: bc.{name}={plain:g}$"
+    with pytest.raises(BadInput, match=words):
+        bc.make(Spec(Chain(), 8, 4, 4), bc.Config(time_indexed=True, **{name: value}))

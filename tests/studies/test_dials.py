@@ -1,10 +1,18 @@
 """The studies that turn a dial: their sweeps, and slopes beside the chain's."""
 
+from typing import Any, cast
+
+import numpy as np
 import pytest
 
 from irl_bench.cli import sweep
 from irl_bench.core.settings import BadInput
+from irl_bench.horizon import analyse, chain_model
+from irl_bench.horizon.slopes import slope
 from irl_bench.plan import build as plans
+from irl_bench.report.data import ReportData, plain
+from irl_bench.studies import dials
+from tests.horizon.conftest import curves_of, simulate_chain
 
 
 def parts(study, *flags, out):
@@ -42,36 +50,84 @@ def test_hazard_turns_each_dial_alone(tmp_path):
         key = {"demonstrations": "demos"}.get(dial, dial)
         assert values == {**usual, key: pytest.approx(float(value))}
     counts = [c.demos for n, c in found.items() if n.startswith("lane_keep/demonstrations/")]
-    assert counts == [24, 48, 96, 192, 384]
+    assert counts == [24, 48, 67, 96, 134, 192]
     pushes = [c.dials["push_rate"] for n, c in found.items() if n.startswith("hopper/push_rate/")]
-    assert pushes == pytest.approx([2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3])
+    assert pushes == pytest.approx([1.25e-4, 2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3])
+
+
+def constructed(h, horizons="auto", seeds=20, rho=0.0):
+    """The report of BC as a two-state chain, in a world whose window begins at T = 80."""
+    rates = np.full(seeds, h), np.full(seeds, rho)
+    curve = curves_of(simulate_chain(np.random.default_rng(4), *rates, 2000, 1024))
+    worlds = {"w": {"u": 8, "latency": 1, "horizon": 1024, "nominal": "nominal"}}
+    plan = {"analysis": {"horizons": horizons}, "worlds": worlds}
+    return ReportData([curve], analyse([curve], worlds, horizons), [], cast(Any, plan))
+
+
+def test_the_slope_at_a_saturated_point_is_the_chains():
+    """Beyond h T_max = 0.3 there is no verdict, but there is a slope, and it bends."""
+    rates = (1e-4, 1e-3, 4e-3)
+    reports = {f"w/hazard/{h:g}": constructed(h) for h in rates}
+    read = dials.read(reports, "", "")
+    assert [point["verdict"] for point in read["points"]] == ["QUADRATIC"] + 2 * ["NO-WINDOW"]
+    for h, point in zip(rates, read["points"], strict=True):
+        grid = np.array(point["horizons"])
+        assert (grid[0], grid[-1]) == (80, 1024)  # the same for all
+        assert point["saturated"] == (h * 1024 > 0.3)
+        exact = slope(grid, chain_model.cost(grid, h, 0.0))
+        assert point["chain_slope"] == pytest.approx(exact, abs=0.01)
+        middle, low, high = point["slope"]
+        assert low <= exact <= high and high - low < 0.12
+        assert middle == pytest.approx(exact, abs=0.06)
+    assert read["points"][2]["slope"][0] < 1.7
+    (rows,) = read["tables"].values()
+    assert [row["saturated"] for row in rows] == [False, True, True]
+    assert all(row["slope"] is not None and row["difference"] is not None for row in rows)
+    figure = dials.draw(plain(read), "")
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert labels == ["the chain", "saturated", "BC, measured"]
+
+
+def test_horizons_that_are_asked_for_are_those_of_every_point():
+    asked = [100, 200, 300, 400, 500, 600, 1000]
+    read = dials.read({"w/hazard/0.004": constructed(4e-3, asked)}, "", "")
+    assert read["points"][0]["horizons"] == asked
+
+
+def test_without_failures_there_is_no_slope():
+    read = dials.read({"w/hazard/0": constructed(0.0)}, "", "")
+    (row,) = read["tables"]["w: BC by hazard"]
+    assert row["slope"] is row["the chain's"] is row["difference"] is None
+    assert row["h T_max"] == 0 and not row["saturated"]
+    assert dials.draw(plain(read), "").axes[0].get_legend() is None
 
 
 @pytest.mark.parametrize(
-    ("study", "words"),
+    ("study", "env", "words"),
     [
-        ("recoverability", r"reacquisition, which grid has not; nearest: \w+$"),
-        ("hazard", r"hazard turns a rate of hazards, which grid has not; nearest: --env=chain"),
+        ("recoverability", "grid", r"reacquisition, which grid has not; nearest: \w+$"),
+        ("hazard", "grid", r"hazard turns a rate .*, which grid has not; nearest: --env=chain"),
+        ("hazard", "reacher", r"reacher is fixed .* no push moves it; nearest: --env=hopper$"),
     ],
 )
-def test_a_world_without_the_dial_is_one_line(study, words, tmp_path):
+def test_a_world_without_the_dial_is_one_line(study, env, words, tmp_path):
     with pytest.raises(BadInput, match=words):
-        parts(study, "--env=grid", out=tmp_path)
+        parts(study, f"--env={env}", out=tmp_path)
 
 
 @pytest.mark.slow
 def test_on_the_chain_measured_and_predicted_slopes_agree(tmp_path, quick_compilation):
     """The chain is the two-state chain, so the prediction is exact but for chance."""
     line = ["sweep.py", "--experiment=recoverability", "--env=chain", "--seeds=10"]
-    line += ["--episodes=512", f"--out={tmp_path}"]
+    line += ["--episodes=2048", f"--out={tmp_path}"]
     from irl_bench.studies import study
 
     command = sweep.parse(line)
     result = study.run(command.study, command.request, command.demos, "", lambda text: None)
-    slopes = [(point["slope"], point["chain_slope"]) for point in result["points"]]
-    assert len(slopes) == 5
-    for (slope, low, high), chain in slopes:
-        assert abs(slope - chain) < max(0.1, high - low)
-    measured = [slope for (slope, _, _), _ in slopes]
+    found = [(point["slope"], point["chain_slope"]) for point in result["points"]]
+    assert len(found) == 5
+    for (middle, low, high), chain in found:
+        assert abs(middle - chain) < max(0.05, (high - low) / 2)
+    measured = [middle for (middle, _, _), _ in found]
     assert measured == sorted(measured, reverse=True) and measured[0] > 1.7 and measured[-1] < 1.2
     assert (tmp_path / "figures" / "recoverability.png").exists()

@@ -1,18 +1,22 @@
 """BC trained anew at every horizon: its data, its slopes and its refusals."""
 
+import dataclasses
 import json
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from envs import chain
 from irl_bench.algos import bc
 from irl_bench.cli import sweep
 from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Task
+from irl_bench.horizon import chain_model, missing_mass
+from irl_bench.horizon.slopes import slope
 from irl_bench.plan import build as plans
 from irl_bench.running.programs import Program
-from irl_bench.studies import retrain
+from irl_bench.studies import retrain, study
 
 SMOKE = ["sweep.py", "--experiment=retrain", "--budget=smoke"]
 
@@ -27,8 +31,8 @@ def test_slopes_are_those_of_power_laws():
     grid = np.array([64, 128, 256, 512, 1024])
     factor = np.exp(np.linspace(-0.3, 0.3, 9))[:, None]
     found = retrain.measured(grid, 1e-3 * grid**1.5 * factor, 0.1 * grid**-0.5 * factor**2)
-    for quantity, slope in (("J", 1.5), ("eps", -0.5), ("ratio", 2.0)):
-        np.testing.assert_allclose(found[f"slope_{quantity}"], slope, atol=1e-9)
+    for quantity, exponent in (("J", 1.5), ("eps", -0.5), ("ratio", 2.0)):
+        np.testing.assert_allclose(found[f"slope_{quantity}"], exponent, atol=1e-9)
     ratio = np.array(found["ratio"])[:, 0]
     np.testing.assert_allclose(ratio, 1e-2 * grid**2 * factor.mean() / (factor**2).mean())
     none = retrain.measured(grid, np.zeros((3, 5)), np.zeros((3, 5)))
@@ -70,6 +74,40 @@ def test_each_part_shows_the_first_steps_of_the_same_demonstrations(tmp_path, qu
     program.settle()
 
 
+def test_labels_that_are_shown_give_the_slope_in_closed_form(tmp_path, quick_compilation):
+    """The cost of a table of the situations that each part shows. Whole demonstrations at every T
+    would make it a fixed policy, whose cost grows like T²."""
+    flags = ["--chain.tail=2", "--demos=16", "--seeds=10", "--seeds_at_once=10"]
+    flags += ["--T_max=512", "--horizons=64,128,256,512"]
+    made = {
+        int(part.name.rsplit("/", 1)[1]): plans.build(part.request)
+        for part in parts(*flags, out=tmp_path)
+        if "/log_loss/" in part.name
+    }
+    cells = {T: next(cell for cell in plan.cells if cell.algo == "bc") for T, plan in made.items()}
+    first = cells[64]
+    program = Program(first, {})
+    program.prepare()
+    seeds = program.put([np.asarray(first.seeds, np.uint32)] * program.groups)
+    dials = program.put([program.dials(first)] * program.groups)
+    law, grid = chain.TAILS["2"], np.array(list(cells))
+    h = np.zeros((2, len(grid), first.width))
+    for k, cell in enumerate(cells.values()):
+        demos = program.demonstrations([cell], seeds, dials)
+        view = np.argmax(np.asarray(demos.observation), -1).reshape(-1, 16, 512)[: first.width]
+        mask = np.asarray(demos.mask).reshape(-1, 16, 512)[: first.width] > 0
+        for way, shown in enumerate((mask, np.ones_like(mask))):
+            for seed in range(first.width):
+                unseen = np.isin(np.arange(law.situations), view[seed][shown[seed]], invert=True)
+                h[way, k, seed] = law.hazard * law.probability[unseen].sum()
+    program.settle()
+    J = chain_model.cost(grid[:, None], h, 0.0).mean(-1)
+    exact = missing_mass.retrained_slope(law.probability, grid, 16, law.hazard)
+    right, wrong = slope(grid, J)
+    assert right == pytest.approx(exact, abs=0.1)
+    assert wrong > exact + 0.4
+
+
 def test_bc_does_not_see_what_is_not_shown(quick_compilation):
     """Actions past the mask change nothing, of the training and of the held-out episodes."""
     from irl_bench.core.settings import settings_of
@@ -97,6 +135,9 @@ def test_bc_does_not_see_what_is_not_shown(quick_compilation):
     [
         (["--algo=dagger"], r"--experiment=retrain is about bc; nearest: leave out --algo"),
         (["--demos_from=mine.npz"], r"--experiment=retrain cuts .* leave out --demos_from"),
+        (["--demo_steps=64"], r"--demo_steps=64: .* as long as the horizon; nearest: --T_max=64$"),
+        (["--bc.loss=mse"], r"--bc.loss: .*retrain compares its values; nearest: leave it out$"),
+        (["--bc.time_indexed=true"], r"--bc.time_indexed: .* compares its values; nearest: leave"),
         (["--demos=4,8"], r"one number of demonstrations"),
         (["--horizons=10,5"], r"must be increasing"),
     ],
@@ -104,6 +145,39 @@ def test_bc_does_not_see_what_is_not_shown(quick_compilation):
 def test_bad_input_is_one_line(flags, words, tmp_path):
     with pytest.raises(BadInput, match=words):
         parts(*flags, out=tmp_path)
+
+
+def test_the_hazard_of_a_table_for_each_step_stays_in_range(tmp_path):
+    """It is lowered to h T_max = 0.2, and is no more than 1."""
+    indexed = lambda *flags: next(
+        plans.build(part.request).cells[-1]
+        for part in parts(*flags, out=tmp_path)
+        if "/time_indexed/" in part.name
+    )
+    usual = indexed("--T_max=512", "--demos=16")
+    h = usual.dials["hazard"] * missing_mass.missing_mass(chain.TAILS["2"].probability, 16)[0]
+    assert h * 512 == pytest.approx(retrain.INDEXED_FAILURES)
+    assert indexed("--T_max=8", "--demos=4").dials["hazard"] == 1.0
+
+
+@pytest.mark.slow
+def test_the_measured_slope_is_the_closed_form(tmp_path, quick_compilation):
+    """BC with log loss on one tail, in the whole study: plan, training, evaluation and fit."""
+    line = ["sweep.py", "--experiment=retrain", "--chain.tail=2", "--T_max=1024", "--seeds=10"]
+    line += [f"--out={tmp_path}"]
+    command = sweep.parse(line)
+    kept = lambda *args: [p for p in command.study.parts(*args) if "/log_loss/" in p.name]
+    one = dataclasses.replace(command.study, parts=kept)
+    result = study.run(one, command.request, command.demos, "", lambda text: None)
+    (point,) = result["points"]
+    law = chain.TAILS["2"]
+    grid = np.array(point["T"])
+    exact = missing_mass.retrained_slope(law.probability, grid, 16, law.hazard)
+    assert len(grid) == 7 and point["theory"] == pytest.approx(exact)
+    assert 1.4 < exact < 1.6
+    assert point["slope_J"][0] == pytest.approx(exact, abs=0.1)
+    # Errors are those in unseen situations, so J / eps has the T² of a fixed policy.
+    assert point["slope_ratio"][0] == pytest.approx(2.0, abs=0.15)
 
 
 @pytest.mark.slow
