@@ -386,8 +386,11 @@ def _fall_rows(family: Sequence[Point]) -> list[Row]:
 
 def _name(point: Point) -> str:
     """Returns the name of a learner, with its part if that is not the comparison itself."""
-    place = point["place"].replace("_", " ")
-    return point["algo"] + ("" if place == "compared" else f" ({place})")
+    if point["place"] == "compared":
+        return point["algo"]
+    words = point["place"].split("_")  # some controls' places name the algorithm
+    place = " ".join(word for word in words if word not in point["algo"].split("_"))
+    return f"{point['algo']} ({place})"
 
 
 def _sentences(points: Sequence[Point]) -> list[str]:
@@ -563,7 +566,7 @@ def draw(result: Mapping[str, Any]) -> Figure:
     lines = -(-len(panels) // columns)
     most = max(sum((p["env"], p["quality"]) == panel for p in points) for panel in panels)
     height = max(2.4, 0.6 + 0.17 * most)
-    figure = Figure(figsize=(7.0, height * lines), layout="constrained")
+    figure = Figure(figsize=(3.9 * columns, height * lines), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
@@ -583,11 +586,9 @@ def draw(result: Mapping[str, Any]) -> Figure:
             )
         names = [_name(p) for p in group]
         axis.set_yticks(range(len(group)), names)
-        axis.set(
-            title=f"{env}, demonstrator of {quality} %",
-            xlabel="score (dashed: demonstrator, dotted: its best)",
-        )
-        axis.xaxis.label.set_size(7)
+        axis.tick_params(labelsize=7)
+        axis.set_title(f"{env}, demonstrator of {quality} %", fontsize=8)
+        axis.set_xlabel("score (dashed: demonstrator, dotted: its best)", fontsize=7)
     return figure
 
 
