@@ -34,6 +34,7 @@ WORLDS = {
     "hopper": "envs.robots.locomotion:Hopper",
     "halfcheetah": "envs.robots.locomotion:HalfCheetah",
     "ant": "envs.robots.locomotion:Ant",
+    "ant_course": "envs.robots.ant_course:AntCourse",
     "walker2d": "envs.robots.locomotion:Walker2d",
     "humanoid": "envs.robots.locomotion:Humanoid",
     "reacher": "envs.robots.locomotion:Reacher",

@@ -603,13 +603,13 @@ def test_the_worlds_here_keep_the_contract(name):
     assert contract.check(envs.make(name)) == ()
 
 
-@pytest.mark.parametrize("name", ["hopper", "ant"])
+@pytest.mark.parametrize("name", ["hopper", "ant", "ant_course"])
 def test_the_robots_shapes_keep_the_contract(name):
     contract.check_shapes(envs.make(name))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["hopper", "ant"])
+@pytest.mark.parametrize("name", ["hopper", "ant", "ant_course"])
 def test_the_robots_keep_the_contract(name):
     """Robots set `done` at a fall, so that a trainer can end its own episodes there."""
     assert all("sets done" in line for line in contract.check(envs.make(name)))

@@ -1,0 +1,270 @@
+"""An ant that follows a winding course: a robot whose expert comes back onto its path.
+
+Brax's physics has no preferred horizontal direction, so the gait of the ant's demonstrator, which
+runs along x, runs in any other direction if it sees the world turned by that angle. An outer loop
+in closed form chooses the direction: along the course, and towards it from beside it. No network is
+trained for this world.
+
+The course is given by its curvature over arc length s, a sum of sines with random phases, different
+in every episode:
+
+    kappa(s) = bend * sum_j A_j sin(2 pi s / W_j + p_j)                        [1/m]
+
+`foot` is the point of the course that is next to the ant. With the ant at (a, e) along and across
+the course there, the foot moves by ds = a / (1 - kappa e) in a step (Frenet's frame), and the
+course's heading by kappa ds.
+
+From rest the gait takes two seconds to find its direction, and a third of the ants leave the course
+meanwhile. So the budgets of this world let the expert act for `burn_in` steps before an episode.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from envs.core import State, World, dial, soundness
+from envs.robots import locomotion
+
+AMPLITUDES = np.array([0.0105, 0.0105, 0.009], np.float32)
+"""A_j [1/m]; the tightest bend has a radius of 33 m."""
+WAVELENGTHS = np.array([71.0, 43.0, 29.0], np.float32)
+"""W_j [m]."""
+HALF_WIDTH, KERB = 1.5, 1.2
+"""The ant is off the course beyond HALF_WIDTH, until it is back within KERB [m]."""
+PREVIEW = np.array([2.0, 4.0, 6.0, 8.0], np.float32)
+"""Distances along the course at which its direction is observed [m]."""
+FAR = 4.0
+"""Offset from which on the graded cost is 1 [m]."""
+LEAD = 1
+"""Which entry of `PREVIEW` the expert steers for."""
+APPROACH, MOST = 5.0, 0.3
+"""Offset [m] at which the expert steers 45 degrees towards the course, and the largest angle to the
+course [rad]. With 0.4 rad, 2 of 256 ants fell over as they turned."""
+DRIFT = -0.09
+"""Correction of the direction in which the gait runs [rad]."""
+
+
+@struct.dataclass
+class CourseDials(locomotion.Dials):
+    """The dials of `AntCourse`: the robot's, and the course's."""
+
+    bend: float = dial(1.0, "factor on the course's curvature", low=0.0, high=2.0)
+
+
+class AntCourse(World):
+    """An ant that has to stay on a winding course of half-width `HALF_WIDTH`.
+
+    The observation is float32[32]: the ant's own, float32[27], in the frame of the course beside it
+    (x forward along the course, y to the left); the lateral offset e [m], to the left; and the
+    direction of the course `PREVIEW` metres ahead, float32[4] [rad], less that beside the ant. The
+    offset stays in sight off the course. The action is float32[8], the ant's.
+
+    Cost is 1 from the step in which the ant is off the course until it is back within `KERB`, and
+    while it is fallen (`locomotion`). Graded cost is |e| / `FAR`, at most 1, or 1 while fallen. The
+    reward is the progress along the course [m/s], or 0 while failed. `done` reports a fall.
+    """
+
+    name = "ant_course"
+    horizon = 7200
+    recovery_steps = 80
+    latency = 30
+    options: ClassVar = {"backend": ("auto", "spring", "mjx")}
+    modes: Mapping[str, Mapping[str, float]] = {
+        "nominal": {},
+        "recoverable": {"reacquisition": 0.25},
+    }
+
+    def __init__(self, backend: str = "auto"):
+        self._ant = locomotion.Ant(backend)
+        self._robot = self._ant._robot
+        self.chosen = {"backend": self._ant.backend}
+        self.source = self._ant.source
+        self.dials = CourseDials()
+
+    @property
+    def backend(self) -> str:
+        """Name of the physics."""
+        return self._ant.backend
+
+    @property
+    def has_expert(self) -> bool:
+        """Whether a demonstrator of ant ships for the backend."""
+        return self._ant.has_expert
+
+    @property
+    def observation_size(self) -> int:
+        """O, number of entries of an observation."""
+        return self._ant.observation_size + 1 + len(PREVIEW)
+
+    @property
+    def action_size(self) -> int:
+        """8, the ant's actuators."""
+        return self._ant.action_size
+
+    def reset(self, rng: jax.Array) -> State:
+        """Returns the ant's start on a new course; rng, uint32[2], is consumed."""
+        ant_key, phase_key, key = jax.random.split(rng, 3)
+        ant = self._bound().reset(ant_key)
+        phases = jax.random.uniform(phase_key, (len(AMPLITUDES),), maxval=2.0 * math.pi)
+        zero = jnp.zeros(())
+        course = {"phases": phases, "s": zero, "foot": self._place(ant), "heading": zero}
+        return self._state(ant, course, zero, zero, key, jnp.zeros(self.action_size))
+
+    def step(self, state: State, action: jax.Array) -> State:
+        """Returns the next state; the action is float32[8], clipped to [-1, 1]."""
+        key, chance_key, start_key = jax.random.split(state.info["key"], 3)
+        before, robot = cast(State, state.pipeline_state), self._bound()
+        after = robot.step(before, action)
+        course, ds = self._follow(state.info["course"], self._place(after))
+        offset = self._offset(course, self._place(after))
+        limit = jnp.where(state.info["off"] > 0.0, KERB, HALF_WIDTH)
+        off = jnp.where(jnp.abs(offset) > limit, 1.0, 0.0)
+
+        # Who is brought back starts anew in the middle of the course. A loop of at most one pass
+        # costs nothing under vmap in steps in which nobody is.
+        failed = jnp.maximum(off, after.metrics["cost"])
+        rescued = (failed > 0.0) & (jax.random.uniform(chance_key) < self.dials.reacquisition)
+        _, after = jax.lax.while_loop(
+            lambda carry: carry[0],
+            lambda carry: (jnp.zeros_like(carry[0]), robot.reset(start_key)),
+            (rescued, after),
+        )
+        anew = {**course, "foot": self._place(after), "heading": jnp.zeros(())}
+        course = jax.tree.map(lambda new, now: jnp.where(rescued, new, now), anew, course)
+        off = jnp.where(rescued, 0.0, off)
+        return self._state(after, course, off, ds / self._dt, key, action)
+
+    def _state(
+        self,
+        ant: State,
+        course: dict[str, jax.Array],
+        off: jax.Array,
+        speed: jax.Array,
+        key: jax.Array,
+        action: jax.Array,
+    ) -> State:
+        """Returns the state of the world.
+
+        Args:
+          ant: the robot's state.
+          course: "phases" p_j, "s" [m], and "foot" [m] and "heading" [rad] in the physics' frame.
+          off: float32[], 1 off the course, else 0.
+          speed: float32[], progress along the course in the last step [m/s].
+          key: uint32[2], the randomness of the steps to come.
+          action: float32[8], the action that led here.
+        """
+        offset = self._offset(course, self._place(ant))
+        ahead = jnp.stack([self._turn(course, course["s"] + d) for d in PREVIEW])
+        ahead = ahead - self._turn(course, course["s"])
+        seen = turned(cast(jax.Array, ant.obs), course["heading"], self.backend)
+        observation = jnp.concatenate([seen, offset[None], ahead])
+        sound = soundness(observation, action)
+        failed = jnp.maximum(off, ant.metrics["cost"])
+        graded = jnp.maximum(jnp.clip(jnp.abs(offset) / FAR, 0.0, 1.0), ant.metrics["cost"])
+        return State(
+            cast(Any, ant),
+            observation,
+            speed * (1.0 - failed) + sound,
+            ant.metrics["cost"],
+            {"cost": failed + sound, "graded_cost": graded + sound},
+            {"key": key, "course": course, "off": off},
+        )
+
+    def expert(self, state: State, key: jax.Array) -> jax.Array:
+        """Returns the action float32[8] of the ant's demonstrator in the direction that leads along
+        the course and towards its middle; deterministic, `key` is not used.
+
+        The direction, relative to the course beside the ant, is that of the course at
+        `PREVIEW[LEAD]` less atan(e / `APPROACH`), within ±`MOST`, plus `DRIFT`.
+        """
+        del key
+        return self.expert_at(cast(jax.Array, state.obs))
+
+    @property
+    def expert_reads_observations(self) -> bool:
+        """True: the observation shows the course and the offset."""
+        return True
+
+    def expert_at(self, observation: jax.Array) -> jax.Array:
+        """Returns the expert's action, float32[8], at an observation, float32[O]."""
+        size = self._ant.observation_size
+        seen, offset, ahead = observation[:size], observation[size], observation[size + 1 :]
+        direction = jnp.clip(ahead[LEAD] - jnp.arctan(offset / APPROACH), -MOST, MOST) + DRIFT
+        return self._ant.expert_at(turned(seen, direction, self.backend))
+
+    def picture(self, state: State) -> dict[str, jax.Array]:
+        """Returns {"bodies", "parents"}, the ant's parts from the side, as `World.picture`."""
+        return self._bound().picture(cast(State, state.pipeline_state))
+
+    def _bound(self) -> Any:
+        """Returns the ant with this world's dials. It is brought back here, not by itself."""
+        return self._ant.bind(self.dials.replace(reacquisition=jnp.float32(0.0)))
+
+    @property
+    def _dt(self) -> float:
+        """The control step [s]."""
+        return float(self._robot.dt)
+
+    def _place(self, ant: State) -> jax.Array:
+        """Returns where the torso is on the ground, in the physics' frame, float32[2] [m]."""
+        return cast(Any, ant.pipeline_state).x.pos[0, :2]
+
+    def _curvature(self, course: dict[str, jax.Array], s: jax.Array) -> jax.Array:
+        """Returns kappa(s) [1/m]."""
+        waves = AMPLITUDES * jnp.sin(2.0 * math.pi * s / WAVELENGTHS + course["phases"])
+        return self.dials.bend * jnp.sum(waves)
+
+    def _turn(self, course: dict[str, jax.Array], s: jax.Array) -> jax.Array:
+        """Returns the integral of kappa up to s [rad], but for a constant."""
+        swing = AMPLITUDES * WAVELENGTHS / (2.0 * math.pi)
+        return -self.dials.bend * jnp.sum(
+            swing * jnp.cos(2.0 * math.pi * s / WAVELENGTHS + course["phases"])
+        )
+
+    def _offset(self, course: dict[str, jax.Array], place: jax.Array) -> jax.Array:
+        """Returns e, the lateral offset of a place [m], positive to the left."""
+        x, y = place - course["foot"]
+        return y * jnp.cos(course["heading"]) - x * jnp.sin(course["heading"])
+
+    def _follow(
+        self, course: dict[str, jax.Array], place: jax.Array
+    ) -> tuple[dict[str, jax.Array], jax.Array]:
+        """Returns the course with its foot next to `place`, and how far the foot moved [m]."""
+        x, y = place - course["foot"]
+        along = x * jnp.cos(course["heading"]) + y * jnp.sin(course["heading"])
+        bend = self._curvature(course, course["s"])
+        # Beyond the centre of a bend no point of the course is nearest; there the foot stands still
+        # or creeps.
+        ds = along / jnp.maximum(1.0 - bend * self._offset(course, place), 0.2)
+        s = course["s"] + ds
+        turn = self._turn(course, s) - self._turn(course, course["s"])
+        middle = course["heading"] + 0.5 * turn
+        foot = course["foot"] + ds * jnp.stack([jnp.cos(middle), jnp.sin(middle)])
+        return {**course, "s": s, "foot": foot, "heading": course["heading"] + turn}, ds
+
+
+def turned(observation: jax.Array, angle: jax.Array, backend: str) -> jax.Array:
+    """Returns the ant's observation as it looks in a frame turned by `angle` about the vertical.
+
+    Args:
+      observation: float32[27]: height, orientation (a unit quaternion), 8 joint angles, the torso's
+        velocity and rate of rotation, 8 joint rates.
+      angle: float32[] [rad].
+      backend: of the physics; mjx measures the rate of rotation in the torso's own frame.
+    """
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    c, s = jnp.cos(0.5 * angle), -jnp.sin(0.5 * angle)
+    w, x, y, z = observation[1:5]
+    rotation = jnp.stack([c * w - s * z, c * x - s * y, c * y + s * x, c * z + s * w])
+    matrix = jnp.stack([jnp.stack([cos, sin]), jnp.stack([-sin, cos])])
+    result = observation.at[1:5].set(rotation).at[13:15].set(matrix @ observation[13:15])
+    if backend == "mjx":
+        return result
+    return result.at[16:18].set(matrix @ observation[16:18])
