@@ -138,7 +138,7 @@ class World(Env):
         bound.dials = dials
         return bound
 
-    def after(self, burn_in: int) -> World:
+    def with_burn_in(self, burn_in: int) -> World:
         """Returns a copy of this world whose episodes begin after `burn_in` steps of its expert."""
         later = copy.copy(self)
         later.burn_in = burn_in

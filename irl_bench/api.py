@@ -84,7 +84,8 @@ def run(
       episodes: evaluation episodes per seed; None: those of the budget.
       demonstrations: "clean": only episodes of the expert without a failure are demonstrated;
         "all": any; None: as the budget says.
-      burn_in: steps that the expert acts before every episode begins; None: that of the budget.
+      burn_in: steps that the expert acts before every episode begins; None: that of the budget for
+        an algorithm that imitates, else 0.
       demo_noise: standard deviation of noise on the actions that the expert executes in every
         second demonstration; labels are without it.
       given: file or folder of an earlier run that provides a learned policy, a learned reward or

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from irl_bench import report
 from irl_bench.core import folders
 from irl_bench.core.cell import fingerprint
 from irl_bench.core.settings import BadInput
+from irl_bench.horizon.window import RANGE, SETTLED, least_T_max
 from irl_bench.plan import pilot, presets, registry
 from irl_bench.plan.build import build
 from irl_bench.plan.document import displaced, document, merge
@@ -20,7 +21,7 @@ from irl_bench.plan.request import Request
 from irl_bench.report import curves
 from irl_bench.running import runner
 from irl_bench.storage.files import locked
-from irl_bench.storage.plans import PlanDocument, read_plan, write_plan
+from irl_bench.storage.plans import PlanDocument, WorldRecord, read_plan, write_plan
 
 
 def sweep(
@@ -117,7 +118,9 @@ def _piloted(request: Request, line: str, say: Callable[[str], None]) -> Request
     """
     if request.demos_from is not None:
         raise BadInput("demos='auto' cannot be combined with demos_from; nearest: leave out demos")
-    build(dataclasses.replace(request, demos=None))  # what is wrong is said before the pilot runs
+    # What is wrong is said before the pilot runs.
+    worlds = build(dataclasses.replace(request, demos=None)).worlds
+    check_T_max(worlds)
     folder = _folder(str(folders.expand(request.out) / "pilot"))
     pilots: dict[str, pilot.Pilot] = {}
     for env in request.env:
@@ -132,13 +135,14 @@ def _piloted(request: Request, line: str, say: Callable[[str], None]) -> Request
             first_seed=pilot.FIRST_SEED,
             episodes=min(request.episodes or budget.episodes, pilot.EPISODES),
             horizons="auto",
+            burn_in=worlds[env].get("burn_in", 0),
             given=None,
             tensorboard=False,
             settings={k: v for k, v in request.settings.items() if k in ("bc", loaded.name)},
         )
 
         def measure(demos: int, quiet: Request = quiet, env: str = env) -> float:
-            plan = build(dataclasses.replace(quiet, demos=demos))
+            plan = build(dataclasses.replace(quiet, demos=demos), piloting=True)
             # Neither h nor the number of demonstrations depends on the references.
             place = next(i for i, entry in enumerate(plan.entries) if entry.id[1] == "bc")
             runner.run(plan.entries[place].cells, folder, plan.inputs)
@@ -155,6 +159,29 @@ def _piloted(request: Request, line: str, say: Callable[[str], None]) -> Request
         say(f"{env}: {found}")
         pilots[env] = found
     return dataclasses.replace(request, demos=None, pilots=pilots)
+
+
+def check_T_max(worlds: Mapping[str, WorldRecord]) -> None:
+    """Checks, for --demos=auto, that T_max is long enough for a window, however rarely BC fails.
+
+    Args:
+      worlds: {name: its record in the plan}.
+
+    Raises:
+      BadInput: T_max is too short in a world; one line with the least T_max that is long enough in
+        all of them.
+    """
+    least = {env: least_T_max(world["u"], world["latency"]) for env, world in worlds.items()}
+    short = [env for env, world in worlds.items() if world["horizon"] < least[env]]
+    if not short:
+        return
+    env, world = short[0], worlds[short[0]]
+    steps, name = max((world["u"] or 0, "u"), (world["latency"], "L"))
+    raise BadInput(
+        f"--demos=auto: NO-WINDOW on {env}, whatever the number of demonstrations: "
+        f"T_max={world['horizon']} is below {RANGE:g} x {SETTLED:g} x {name} = {least[env]} with "
+        f"{name} = {steps} steps; nearest: --T_max={max(least[env] for env in short)}"
+    )
 
 
 def _folder(name: str) -> Path:

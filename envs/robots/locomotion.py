@@ -14,10 +14,16 @@ Cost per step, in {0, 1}:
   above BRISK;
 * reacher and pusher: 1 while the tip or the object is further than `reach` from its goal.
 
-The mode `recoverable` stands a failed robot up where it lies, in the pose of its start.
+The mode `recoverable` stands a failed robot up where it lies, in a fresh start of Brax's. So it is
+at rest again, also after a burn-in: its hazard after standing up is that of an episode's first
+steps, until it runs.
 
 Demonstrators are networks, at most one per robot, backend and quality. `launch/expert.py` trains
 them, and `envs/demonstrators` holds them.
+
+Latencies follow one rule: the median time to a failure of the expert after the shortest burst of
+random actions that makes a tenth of the episodes fail, on the backend that `auto` picks on a CPU.
+`launch/expert.py --latency` measures them, and `results/latency.txt` holds the output.
 """
 
 from __future__ import annotations
@@ -81,7 +87,7 @@ class Dials:
     )
     reacquisition: float = dial(
         0.0,
-        "probability per failed step of being stood up in the pose of the start",
+        "probability per failed step of being stood up in a fresh start",
         unit="1/step",
         low=0,
         high=1,
@@ -131,7 +137,6 @@ class Robot(demonstrators.Demonstrated):
         "recoverable": {"reacquisition": 0.25},
     }
     horizon = 1000
-    latency = 30  # steps from random actions to a fall, by `launch/expert.py --latency`
     brax_name: ClassVar[str]
     """The robot's name in Brax."""
     upright: ClassVar[str | None] = None
@@ -202,7 +207,6 @@ class Robot(demonstrators.Demonstrated):
             "pace": jnp.float32(self.pace),
             "fallen": zero,
             "standing": zero,
-            "start": upright,
             "place": jnp.zeros(2),
         }
         return State(physics, observation, zero, zero, {"cost": zero, "graded_cost": zero}, info)
@@ -211,6 +215,7 @@ class Robot(demonstrators.Demonstrated):
         """Returns the next state; the action is float32[A], clipped to [-1, 1]."""
         key, noise_key = jax.random.split(state.info["key"])
         push_key, chance_key = jax.random.split(jax.random.fold_in(noise_key, 1))
+        start_key = jax.random.fold_in(noise_key, 2)
         robot, info = self._dialled(), state.info
         noise = self.dials.noise * jax.random.normal(noise_key, (self.action_size,))
         executed = jnp.clip(jnp.clip(action, -1.0, 1.0) + noise, -1.0, 1.0)
@@ -234,15 +239,18 @@ class Robot(demonstrators.Demonstrated):
         reward = jnp.asarray(self._reward(after, brax_unhealthy), jnp.float32)
         sound = soundness(after.obs, action)
 
-        # A robot that is stood up begins anew in the pose of its start, at rest. `place` remembers
-        # where that is, because the physics goes on at the origin.
+        def stand_up(carry: tuple[jax.Array, Any, Any]) -> tuple[jax.Array, Any, Any]:
+            start = robot.reset(start_key)
+            return jnp.zeros_like(carry[0]), start.pipeline_state, start.obs
+
+        # A loop of at most one pass: under vmap it costs nothing in steps in which no robot is
+        # stood up, where a condition would make a start in every step. `place` remembers where the
+        # robot lies, because the physics goes on at the origin.
         helped = (failed > 0.0) & (jax.random.uniform(chance_key) < self.dials.reacquisition)
-        here, there = self._position(after.pipeline_state), self._position(info["start"][0])
-        physics, observation = jax.tree.map(
-            lambda start, now: jnp.where(helped, start, now),
-            info["start"],
-            (after.pipeline_state, after.obs),
+        _, physics, observation = jax.lax.while_loop(
+            lambda carry: carry[0], stand_up, (helped, after.pipeline_state, after.obs)
         )
+        here, there = self._position(after.pipeline_state), self._position(physics)
         up = jnp.where(helped, 0.0, 1.0)
         return State(
             physics,
@@ -255,7 +263,6 @@ class Robot(demonstrators.Demonstrated):
                 "pace": jnp.where(helped, self.pace, pace),
                 "fallen": fallen * up,
                 "standing": standing,
-                "start": info["start"],
                 "place": info["place"] + jnp.where(helped, here - there, 0.0),
             },
         )
@@ -432,7 +439,7 @@ class Hopper(Planar):
     """A one-legged robot that hops forward and cannot get up."""
 
     name = brax_name = "hopper"
-    latency = 293  # after 32 random actions; 80 % of these falls come after 200 to 414 steps
+    latency = 250
     upright = "reward_healthy"
     pace = 2.0
     standing = 1.1
@@ -454,7 +461,7 @@ class Walker2d(Planar):
     """A two-legged robot that walks forward in a plane."""
 
     name = brax_name = "walker2d"
-    latency = 128
+    latency = 225
     upright = "reward_healthy"
     pace = 2.0
     standing = 1.0
@@ -465,6 +472,7 @@ class HalfCheetah(Planar):
     """A two-legged robot that runs forward and has no fall: failing is being slow."""
 
     name, brax_name = "halfcheetah", "halfcheetah"
+    latency = 25
     pace = 5.0
     turn = math.pi
     drop = 0.2
@@ -488,6 +496,7 @@ class Ant(Free):
     which Brax counts as healthy."""
 
     name = brax_name = "ant"
+    latency = 21
     upright = "reward_survive"
     pace = 5.0
     standing = 0.47
@@ -504,6 +513,7 @@ class Humanoid(Free):
     """A two-legged robot with arms that runs forward."""
 
     name = brax_name = "humanoid"
+    latency = 37
     upright = "reward_alive"
     pace = 3.0
     standing = 1.0
@@ -514,6 +524,7 @@ class InvertedPendulum(Robot):
     """A pole on a cart, which has to be kept upright."""
 
     name = brax_name = "inverted_pendulum"
+    latency = 3
     directions = 1
 
     def _reward(self, after: State, unhealthy: jax.Array) -> jax.Array:
@@ -531,6 +542,7 @@ class InvertedDoublePendulum(InvertedPendulum):
     """Two poles on a cart, which have to be kept upright."""
 
     name = brax_name = "inverted_double_pendulum"
+    latency = 20
 
     def _reward(self, after: State, unhealthy: jax.Array) -> jax.Array:
         """Returns Brax's reward."""
@@ -564,6 +576,7 @@ class Reacher(Reaching):
     """A two-link arm that moves its tip to a target."""
 
     name = brax_name = "reacher"
+    latency = 10
     reach, far = 0.05, 0.4
 
 
@@ -571,4 +584,5 @@ class Pusher(Reaching):
     """A seven-joint arm that pushes a puck to a goal."""
 
     name = brax_name = "pusher"
+    latency = 4
     reach, far = 0.1, 0.5

@@ -143,7 +143,9 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py", command: str = 
             )
         source = reward
     if chosen_study:
-        numbers = {**chosen_study.sizes[numbers.get("budget", DEFAULTS.budget)], **numbers}
+        sizes = chosen_study.sizes[numbers.get("budget", DEFAULTS.budget)]
+        # Episodes of a study begin at the world's own start, unless the study says otherwise.
+        numbers = {"burn_in": 0, **sizes, **numbers}
         if source is not None:
             raise BadInput(
                 f"--experiment={chosen_study.name} takes nothing from an earlier run; nearest: "

@@ -162,6 +162,12 @@ def main(values: flags.FlagValues) -> None:
             for r in bursts
         ]
         print("\n".join(aligned([header, *((*row, *[""] * (6 - len(row))) for row in body)])))
+        measured = latency.latency(bursts)
+        print(
+            "latency L = {}: the median after {} random actions".format(*measured)
+            if measured
+            else f"no burst makes {latency.ENOUGH:.0%} more of the episodes fail"
+        )
         return
     if values.rising:
         registry.need_expert(registry.world(values.env, world))

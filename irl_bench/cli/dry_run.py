@@ -19,7 +19,7 @@ from irl_bench.plan.request import Request
 from irl_bench.running.runner import computed_elsewhere
 from irl_bench.storage.cells import is_done
 from irl_bench.storage.plans import read_plan
-from irl_bench.sweep import check_folder
+from irl_bench.sweep import check_folder, check_T_max
 
 
 def study(command: Command) -> str:
@@ -41,13 +41,14 @@ def sweep(request: Request) -> str:
     Raises BadInput for a request that cannot be run, StoreError for a folder that cannot be used.
     """
     notes: tuple[str, ...] = ()
-    if request.demos == AUTO:
-        request = dataclasses.replace(request, demos=None)
+    automatic = request.demos == AUTO
+    plan = build(dataclasses.replace(request, demos=None) if automatic else request)
+    if automatic:
+        check_T_max(plan.worlds)
         notes = (
             "a pilot finds the number of demonstrations first (--demos=auto); the budget's stands "
             "here",
         )
-    plan = build(request)
     out = folders.expand(request.out)
     check_folder(out)
     planned = document(plan, "", fingerprint())

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from absl import flags
 
 from irl_bench.core.settings import Setting
+from irl_bench.plan import pilot
 from irl_bench.plan.pilot import AUTO
 from irl_bench.plan.presets import BUDGETS
 from irl_bench.plan.request import DEMONSTRATED, Request
@@ -104,7 +105,8 @@ NUMBERS = {
             "demos",
             int,
             80,
-            "demonstration episodes per seed; auto: as many as give the world a window, by a pilot",
+            "demonstration episodes per seed; auto: a pilot looks for a number that gives the "
+            f"world a window, up to {pilot.MOST} times the budget's",
             unit="episodes",
             low=1,
             high=BIG,
@@ -142,7 +144,8 @@ NUMBERS = {
             "burn_in",
             int,
             0,
-            "steps that the expert acts before every episode begins",
+            "steps that the expert acts before every episode begins; by default that of the "
+            "budget in a sweep of imitation alone, else 0",
             unit="steps",
             low=0,
             high=10**6,

@@ -82,8 +82,12 @@ class Plan:
         return tuple(cell for entry in self.entries for cell in entry.cells)
 
 
-def build(request: Request) -> Plan:
+def build(request: Request, piloting: bool = False) -> Plan:
     """Returns the plan of a request.
+
+    Args:
+      request: what to run.
+      piloting: whether the request is a pilot's, which has seeds of its own.
 
     Raises:
       BadInput: something in the request is unknown, out of range or contradictory; one line that
@@ -103,7 +107,7 @@ def build(request: Request) -> Plan:
     notes: list[str] = []
     inputs: dict[str, Input] = {}
     for env, loaded in worlds.items():
-        resolved_world = _resolve_world(request, env, loaded)
+        resolved_world = _resolve_world(request, env, loaded, piloting)
         notes += resolved_world.notes
         if resolved_world.file:
             inputs[resolved_world.file.sha256] = resolved_world.file
@@ -152,12 +156,14 @@ class _World:
         return math.ceil(self.budget.seeds / self.budget.width)
 
 
-def _resolve_world(request: Request, env: str, loaded: LoadedWorld) -> _World:
+def _resolve_world(request: Request, env: str, loaded: LoadedWorld, piloting: bool) -> _World:
     """Settles a world's dials, options, budget and demonstrations."""
     values = _checked(loaded, request.settings.get(loaded.name, {}))
     loaded = registry.world(env, values)
     registry.need_expert(loaded)
     budget = presets.budget_of(env, request.budget)
+    if not presets.imitates(request.algo):
+        budget = dataclasses.replace(budget, burn_in=0)
     file = _demonstrations(request, loaded)
     asked = {
         name: value
@@ -188,11 +194,16 @@ def _resolve_world(request: Request, env: str, loaded: LoadedWorld) -> _World:
             f"--demo_noise={request.demo_noise:g} needs continuous actions, which {env} has not; "
             "nearest: leave it out"
         )
-    loaded = dataclasses.replace(loaded, world=loaded.world.after(budget.burn_in))
+    loaded = dataclasses.replace(loaded, world=loaded.world.with_burn_in(budget.burn_in))
     horizon = loaded.world.horizon if request.T_max is None else request.T_max
     check_horizons(request.horizons, env, horizon)
     budget = dataclasses.replace(budget, block=_block(budget.episodes, budget.block, env))
     notes = list(loaded.warnings)
+    if budget.burn_in and request.burn_in is None:
+        notes.append(
+            f"episodes on {env} begin after {budget.burn_in} steps of the expert; with --burn_in=0 "
+            "they begin at its start"
+        )
     for _, mode in _pairs(request, env, loaded):
         fixed = sorted(set(loaded.world.modes[mode]) & set(values))
         if fixed:
@@ -202,7 +213,7 @@ def _resolve_world(request: Request, env: str, loaded: LoadedWorld) -> _World:
             )
     blind = request.observation_only or (file is not None and file.action is None)
     resolved_world = _World(env, loaded, budget, horizon, file, blind, tuple(notes))
-    check_first_seed(request.first_seed, resolved_world.groups * budget.width)
+    check_first_seed(request.first_seed, resolved_world.groups * budget.width, piloting)
     return resolved_world
 
 

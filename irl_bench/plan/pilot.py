@@ -2,8 +2,8 @@
 
 The window of a world ends where BC fails too often, at h T = 0.3. Where BC hardly ever fails,
 there is no regret to fit. The pilot looks for a number of demonstrations in between: with BC's rate
-of failure h, h T_max lies in [0.1, 0.3]. Its seeds are its own, and nothing else that is reported
-uses them.
+of failure h, h T_max lies in [0.1, 0.3]. Its seeds are its own: `request.check_first_seed` keeps
+them out of everything that is reported.
 """
 
 from __future__ import annotations
@@ -60,8 +60,7 @@ def find(measure: Callable[[int], float], env: str, first: int, most: int) -> Pi
       The number, and every try.
 
     Raises:
-      BadInput: no number in 1..most gives such an h T_max, or none was found in RUNS tries; one
-        line with the reason.
+      BadInput: none of the numbers tried gives such an h T_max; one line with the reason.
     """
     tried: dict[int, float] = {}
     below, above = 0, most + 1  # numbers at which BC fails too often, and too rarely
@@ -89,8 +88,8 @@ def find(measure: Callable[[int], float], env: str, first: int, most: int) -> Pi
         best = min(tried, key=lambda n: (off(n), n))
         why, near = f"was never in [{LOW}, {HIGH}]", f"--demos={best}"
     raise BadInput(
-        f"--demos=auto: NO-WINDOW, no number of demonstrations gives {env} one: BC's h T_max {why} "
-        f"({text}); nearest: {near}"
+        f"--demos=auto: NO-WINDOW on {env} with any of the numbers of demonstrations tried, "
+        f"{most} at most: BC's h T_max {why} ({text}); nearest: {near}"
     )
 
 

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from envs import PLAYGROUND
+from irl_bench.algos import ALGORITHMS
+from irl_bench.core.quantities import REFERENCES
 
 __all__ = [
     "BUDGETS",
@@ -54,7 +56,8 @@ class Budget:
     clean: bool = False
     """Whether only episodes without a failure are demonstrated."""
     burn_in: int = 0
-    """Steps that the expert acts before every episode begins."""
+    """Steps that the expert acts before every episode begins, in a sweep of imitation alone
+    (`imitates`); 0 in any other."""
 
 
 BUDGETS = ("smoke", "default", "full")
@@ -164,9 +167,28 @@ ROBOTS = (
     "hopper", "halfcheetah", "ant", "walker2d", "humanoid",
     "reacher", "pusher", "inverted_pendulum", "inverted_double_pendulum",
 )  # fmt: skip
-LIKE_ROBOTS = (*ROBOTS, PLAYGROUND)
-"""The robots, and MuJoCo Playground, whose worlds share one row of the tables."""
-WORLDS = {**WORLDS, "coarse_lane": WORLDS["grid"], **dict.fromkeys(LIKE_ROBOTS, ROBOT)}
+LIKE_ROBOTS = (*ROBOTS, "ant_course", PLAYGROUND)
+"""Worlds with the settings of robots: those, what is built on them, and MuJoCo Playground, whose
+worlds share one row of the tables."""
+RUNNING_ROBOTS = ("hopper", "halfcheetah", "ant", "walker2d", "humanoid")
+"""Robots that start at rest and then run, so that their hazard depends on t for about 300 steps.
+The other robots have no burn-in: their experts hold a pose, and episodes would begin alike."""
+RUNNING_ROBOT = {
+    name: {**sizes, "burn_in": 0 if name == "smoke" else 300} for name, sizes in ROBOT.items()
+}
+WORLDS = {
+    **WORLDS,
+    "coarse_lane": WORLDS["grid"],
+    **dict.fromkeys(LIKE_ROBOTS, ROBOT),
+    **dict.fromkeys(RUNNING_ROBOTS, RUNNING_ROBOT),
+    # Seven times as long as a robot's usual horizon.
+    "ant_course": {
+        **RUNNING_ROBOT,
+        "default": {**RUNNING_ROBOT["default"], "episodes": 32, "block": 32,
+                    "reference_episodes": 32},
+        "full": {**RUNNING_ROBOT["full"], "episodes": 128},
+    },
+}  # fmt: skip
 
 UNTRAINED = {"episodes": 32, "block": 32, "eps_episodes": 64}
 """Upper bounds for the untrained policy: its level is near 1, and nothing is fitted to it."""
@@ -431,6 +453,9 @@ BUDGET_CONFIGS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {
 """(budget, world, algorithm) -> further settings that differ."""
 
 
+IMITATION = ("bc", "clone", "dagger", "dart")
+"""Algorithms that imitate actions; no reward plays a part."""
+
 DEFAULT_WORLDS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(
         ("gail", "gailfo", "airl", "ppo", "sac", "stored", *PREFERENCES), ("lane_keep",)
@@ -455,6 +480,17 @@ def default_worlds(algos: Iterable[str], otherwise: Sequence[str]) -> tuple[str,
         if all(world in worlds for worlds in sets)
     )
     return shared or tuple(otherwise)
+
+
+def imitates(algos: Iterable[str]) -> bool:
+    """Returns whether a sweep is one of imitation alone, which is read over horizons: it has one of
+    IMITATION, and otherwise algorithms and policies from outside.
+
+    The burn-in of a budget is for such sweeps. Returns are compared from the robot's own start, and
+    a policy that is trained on a reward must not begin where the expert has taken the robot.
+    """
+    names = set(algos) - set(REFERENCES)
+    return bool(names & set(IMITATION)) and not names & ALGORITHMS.keys() - set(IMITATION)
 
 
 def budget_of(env: str, budget: str) -> Budget:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from irl_bench.core.settings import BadInput, nearest, whole
-from irl_bench.plan.pilot import AUTO, Pilot
+from irl_bench.plan.pilot import AUTO, FIRST_SEED, SEEDS, Pilot
 from irl_bench.plan.presets import BUDGETS
 
 LEAST = {
@@ -63,7 +63,8 @@ class Request:
     demonstrations: str | None = None
     """"clean": only episodes without a failure are demonstrated; "all": any."""
     burn_in: int | None = None
-    """Steps that the expert acts before every episode begins."""
+    """Steps that the expert acts before every episode begins; None: those of the budget if
+    `presets.imitates(algo)`, else 0."""
     demo_noise: float = 0.0
     """Standard deviation of the noise on executed actions in every second demonstration."""
     shown_steps: int = 0
@@ -164,11 +165,29 @@ def check_horizons(horizons: Sequence[int] | str, env: str, top: int) -> None:
         )
 
 
-def check_first_seed(value: int, seeds: int) -> int:
-    """Returns `value` if it is valid as the first of `seeds` seeds. Raises BadInput otherwise."""
+def check_first_seed(value: int, seeds: int, piloting: bool = False) -> int:
+    """Returns `value` if it is valid as the first of `seeds` seeds.
+
+    Args:
+      value: the first seed.
+      seeds: how many there are.
+      piloting: whether they are a pilot's. All others must not meet a pilot's, which chose the
+        number of demonstrations.
+
+    Raises:
+      BadInput: it is not; one line with the nearest valid first seed.
+    """
     top = 2**31 - seeds
     if not 0 <= value <= top:
         raise BadInput(
             f"first_seed={value} must be in [0, {top}]; nearest: {0 if value < 0 else top}"
+        )
+    below, above = FIRST_SEED - seeds, FIRST_SEED + SEEDS
+    if below < value < above and not piloting:
+        valid = [near for near in (below, above) if 0 <= near <= top]
+        raise BadInput(
+            f"first_seed={value}: the seeds {value} to {value + seeds - 1} meet {FIRST_SEED} to "
+            f"{above - 1}, which are those of --demos=auto's pilots; nearest: "
+            f"{min(valid, key=lambda near: abs(near - value))}"
         )
     return value

@@ -101,9 +101,9 @@ def with_carry(
 
 TRIES = 64
 """Most rollouts per demonstration in search of episodes without a failure."""
-ABREAST = 4
-"""In how many portions clean episodes are looked for: few enough to fill a processor, many enough
-that hardly any is rolled out in vain."""
+PORTIONS = 4
+"""How many portions make up the demonstrations asked for. Clean episodes are rolled out portion by
+portion: few enough to fill a processor, many enough that hardly any is rolled out in vain."""
 
 
 class Recording(struct.PyTreeNode):
@@ -156,7 +156,7 @@ def recorded(
     """
     if not clean:
         return rollouts(world, key, episodes, steps, noise)
-    portion = max(1, -(-episodes // ABREAST))
+    portion = max(1, -(-episodes // PORTIONS))
     usual = jax.random.split(key, episodes)
     deviation = None if noise is None else jnp.broadcast_to(noise, (episodes,))
 

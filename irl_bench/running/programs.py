@@ -84,7 +84,7 @@ class Program:
     """
 
     def __init__(self, cell: CellSpec, inputs: Mapping[str, Input]):
-        self.world = registry.world(cell.env, cell.options).world.after(cell.burn_in)
+        self.world = registry.world(cell.env, cell.options).world.with_burn_in(cell.burn_in)
         self._recorded = _recorded(cell, inputs)
         lengths = self._recorded.lengths if self._recorded else ()
         spec = Spec(

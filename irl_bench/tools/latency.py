@@ -1,13 +1,19 @@
 """Measures a world's latency L, the steps from a wrong action to the failure that it causes. The
 horizons of a verdict must be at least ten times as long.
 
-The world's expert acts first, then a burst of uniformly random actions, then the expert again. The
-time to failure comes from episodes that fail within `watched` steps of the first random action;
-episodes that failed before it do not count.
+The world's expert acts first, then a burst of uniformly random actions, then the expert again. All
+bursts disturb the same episodes. A burst of no actions shows how many fail in any case; episodes
+that failed before the burst do not count.
+
+Steps are counted from the last random action. A failure that comes before it counts from the first
+one, which is the longest that its cause can lie back. After a single random action the two are the
+same. So L is read from the shortest burst that makes enough episodes fail: `latency`.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -17,10 +23,12 @@ import numpy as np
 from envs.core import State, World
 from irl_bench.rollouts.scan import scan
 
-BURSTS = (1, 2, 4, 8, 16, 32)
+BURSTS = (0, 1, 2, 4, 8, 16, 32)
 """Numbers of random actions in a burst."""
 WATCHED = 500
-"""How long a fall is waited for [steps]."""
+"""How long a failure is waited for, from the first random action on [steps]."""
+ENOUGH = 0.1
+"""Share of the episodes that a burst must make fail, beyond those that fail without it."""
 
 
 def measure(
@@ -31,7 +39,7 @@ def measure(
     Args:
       world: has an expert and continuous actions.
       seed: of the episodes.
-      episodes: number of episodes per burst length.
+      episodes: number of episodes, which are the same for every burst.
       before: steps of the expert before the burst.
       watched: steps from the first random action on.
 
@@ -44,13 +52,11 @@ def measure(
     @jax.jit
     def run(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         start_key, act_key, random_key = jax.random.split(key, 3)
-        count = episodes * len(BURSTS)
-        burst = jnp.repeat(jnp.asarray(BURSTS), episodes)
-        states = jax.vmap(world.reset)(jax.random.split(start_key, count))
+        states = jax.vmap(world.reset)(jax.random.split(start_key, episodes))
 
         def expert(states: State, t: jax.Array) -> jax.Array:
             return jax.vmap(world.expert)(
-                states, jax.random.split(jax.random.fold_in(act_key, t), count)
+                states, jax.random.split(jax.random.fold_in(act_key, t), episodes)
             )
 
         (states, _), _ = scan(
@@ -63,10 +69,21 @@ def measure(
         )
         sound = states.metrics["cost"] == 0
 
+        # The bursts lie side by side: first all episodes with the first of them, and so on.
+        count = episodes * len(BURSTS)
+        burst = jnp.repeat(jnp.asarray(BURSTS), episodes)
+        repeated = lambda x: jnp.tile(x, (len(BURSTS),) + (1,) * (x.ndim - 1))
+
         def disturbed(states: State, first: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-            key = jax.random.fold_in(random_key, t)
-            drawn = jax.random.uniform(key, (count, world.action_size), minval=-1.0, maxval=1.0)
-            return jnp.where((t < burst)[:, None], drawn, expert(states, before + t)), t
+            drawn = jax.random.uniform(
+                jax.random.fold_in(random_key, t),
+                (episodes, world.action_size),
+                minval=-1.0,
+                maxval=1.0,
+            )
+            keys = jax.random.split(jax.random.fold_in(act_key, before + t), episodes)
+            usual = jax.vmap(world.expert)(states, repeated(keys))
+            return jnp.where((t < burst)[:, None], repeated(drawn), usual), t
 
         def failure(
             before: State, after: State, first: jax.Array, t: jax.Array
@@ -78,24 +95,39 @@ def measure(
             world,
             disturbed,
             failure,
-            states,
+            jax.tree.map(repeated, states),
             jnp.arange(watched),
             memory=jnp.zeros(count, jnp.int32),
             worlds=True,
         )
-        return sound.reshape(len(BURSTS), -1), first.reshape(len(BURSTS), -1)
+        since = jnp.where(first >= burst, first - jnp.maximum(burst - 1, 0), first)
+        return sound, jnp.where(first > 0, since, 0).reshape(len(BURSTS), -1)
 
-    sound, first = map(np.asarray, run(jax.random.PRNGKey(seed)))
+    sound, steps = map(np.asarray, run(jax.random.PRNGKey(seed)))
     rows = []
-    for burst, ok, steps in zip(BURSTS, sound, first, strict=True):
-        failed = steps[ok & (steps > 0)]
+    for burst, since in zip(BURSTS, steps, strict=True):
+        failed = since[sound & (since > 0)]
         quantiles = np.percentile(failed, (10, 50, 90)).tolist() if len(failed) else None
         rows.append(
             {
                 "burst": burst,
-                "episodes": int(ok.sum()),
-                "failed": len(failed) / max(1, int(ok.sum())),
+                "episodes": int(sound.sum()),
+                "failed": len(failed) / max(1, int(sound.sum())),
                 "steps": quantiles,
             }
         )
     return rows
+
+
+def latency(rows: Sequence[dict[str, Any]]) -> tuple[int, int] | None:
+    """Returns L [steps] and the burst that it is read from: the median, rounded up, of the shortest
+    burst that makes at least ENOUGH of the episodes fail; None if none does.
+
+    Args:
+      rows: as `measure` returns them.
+    """
+    anyway = rows[0]["failed"]
+    for row in rows[1:]:
+        if row["failed"] - anyway >= ENOUGH:
+            return math.ceil(row["steps"][1]), row["burst"]
+    return None

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from envs.robots.locomotion import Hopper
 from irl_bench import report, sweep
 from irl_bench.cli import sweep as cli
 from irl_bench.core.cell import fingerprint
@@ -136,7 +137,7 @@ def test_a_report_leaves_out_what_is_not_finished_and_says_so(tmp_path, capsys, 
 def test_a_pilot_finds_the_number_of_demonstrations_and_runs_once(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("irl_bench.report.figures.draw", lambda data: {})
     line = ["sweep.py", "--algo=bc", "--env=chain", "--mode=cliff", "--budget=smoke", "--seeds=2"]
-    line += ["--demos=auto", "--T_max=200", f"--out={tmp_path}"]
+    line += ["--demos=auto", "--demo_steps=2048", "--T_max=960", f"--out={tmp_path}"]
     assert cli.main(cli.parse_or_exit(line)) == 0
     told = capsys.readouterr().out
     record = read_plan(tmp_path)["worlds"]["chain"]
@@ -147,6 +148,38 @@ def test_a_pilot_finds_the_number_of_demonstrations_and_runs_once(tmp_path, caps
     stored = {path: path.stat().st_mtime_ns for path in tmp_path.glob("pilot/**/*.parquet")}
     assert cli.main(cli.parse_or_exit(line)) == 0
     assert stored == {p: p.stat().st_mtime_ns for p in tmp_path.glob("pilot/**/*.parquet")}
+
+
+@pytest.mark.parametrize("more", [[], ["--dry_run"]])
+def test_no_pilot_runs_where_T_max_is_too_short_for_a_window(more, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(runner, "run", lambda *_, **__: pytest.fail("a pilot was run"))
+    line = ["sweep.py", "--algo=bc", "--env=chain,plant", "--budget=smoke", "--demos=auto"]
+    assert cli.main(cli.parse_or_exit([*line, "--T_max=100", f"--out={tmp_path}", *more])) == 2
+    told = capsys.readouterr().err
+    assert told == (
+        "error: --demos=auto: NO-WINDOW on chain, whatever the number of demonstrations: T_max=100 "
+        "is below 8 x 10 x u = 960 with u = 12 steps; nearest: --T_max=960\n"
+    )
+    robot = ["sweep.py", "--algo=bc", "--env=hopper", "--budget=smoke", "--demos=auto"]
+    assert cli.main(cli.parse_or_exit([*robot, f"--out={tmp_path}", *more])) == 2
+    least = 80 * Hopper.latency
+    told = capsys.readouterr().err
+    assert f"T_max=1000 is below 8 x 10 x L = {least} with L = {Hopper.latency} steps" in told
+    assert told.endswith(f"nearest: --T_max={least}\n")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("algo", "burn_in"), [("bc", 300), ("bc,gail", 0)])
+def test_a_pilots_episodes_begin_as_the_sweeps_do(algo, burn_in, tmp_path, monkeypatch):
+    def run(cells, *_, **__):
+        assert {(cell.algo, cell.burn_in) for cell in cells} == {("bc", burn_in)}
+        raise KeyError("enough")
+
+    monkeypatch.setattr(runner, "run", run)
+    line = ["sweep.py", f"--algo={algo}", "--env=hopper", "--demos=auto", f"--out={tmp_path}"]
+    request = cli.parse([*line, f"--T_max={80 * Hopper.latency}"]).request
+    with pytest.raises(KeyError, match="enough"):
+        sweep.compute(request, "", print)
 
 
 def test_two_sweeps_at_once_are_both_in_the_report(tmp_path):

@@ -1,9 +1,10 @@
-"""The search for a number of demonstrations at which a world has a window."""
+"""The search for a number of demonstrations at which a world has a window, and its seeds."""
 
 import pytest
 
 from irl_bench.core.settings import BadInput
-from irl_bench.plan import pilot
+from irl_bench.plan import build, pilot
+from irl_bench.plan.request import Request, check_first_seed
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
@@ -51,3 +52,24 @@ def test_where_there_is_none_one_line_says_why(h, reason):
 def test_a_jump_over_the_range_names_the_nearest_number():
     with pytest.raises(BadInput, match=r"was never in \[0.1, 0.3\].*nearest: --demos=41"):
         pilot.find(lambda demos: 0.9 if demos <= 40 else 0.08, "ant", 50, 320)
+
+
+def test_a_pilots_seeds_are_its_own():
+    first, after = pilot.FIRST_SEED, pilot.FIRST_SEED + pilot.SEEDS
+    for value, seeds in ((first - 20, 20), (after, 20), (0, first)):
+        assert check_first_seed(value, seeds) == value
+    for value, near in (
+        (first - 19, first - 20),
+        (first - 8, first - 20),
+        (first - 7, after),
+        (first, after),
+        (after - 1, after),
+    ):
+        with pytest.raises(BadInput, match=f"first_seed={value}: .* pilots; nearest: {near}$"):
+            check_first_seed(value, 20)
+        assert check_first_seed(value, 20, piloting=True) == value
+    # The last group of a sweep is filled up, here to ten seeds.
+    few = Request(algo=("bc",), env=("chain",), seeds=6, first_seed=first - 7, budget="smoke")
+    with pytest.raises(BadInput, match=f"nearest: {first - 10}$"):
+        build.build(few)
+    assert build.build(few, piloting=True).cells

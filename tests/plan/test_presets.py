@@ -2,6 +2,7 @@
 
 import pytest
 
+from irl_bench.cli import sweep as command
 from irl_bench.plan import build, presets, registry
 from irl_bench.plan.request import Request
 
@@ -19,6 +20,35 @@ def test_init_random_brings_its_settings_and_the_user_overrides_them(env, algo):
     assert {name: random[name] for name in begun} == begun
     assert {name for name in random if random[name] != clone[name]} <= set(begun)
     assert settings(env, algo, init="random", rounds=7)["rounds"] == 7
+
+
+def burn_ins(*algo, env=presets.ROBOTS, **changes):
+    """{world: its burn-in in the plan and in all of its cells}."""
+    plan = build.build(Request(algo=algo, env=env, **changes))
+    of_worlds = {name: record["burn_in"] for name, record in plan.worlds.items()}
+    assert all(cell.burn_in == of_worlds[cell.env] for cell in plan.cells)
+    assert sum("steps of the expert" in note for note in plan.notes) == (
+        sum(map(bool, of_worlds.values())) if changes.get("burn_in") is None else 0
+    )
+    return of_worlds
+
+
+def test_running_robots_have_a_burn_in_where_imitation_is_read_over_horizons():
+    running = {name: 300 * (name in presets.RUNNING_ROBOTS) for name in presets.ROBOTS}
+    assert burn_ins("bc", "dagger") == running
+    assert burn_ins("bc", "tests.worlds.toys:make_expert", env=("hopper",)) == {"hopper": 300}
+    assert burn_ins("bc", env=("chain", "hopper")) == {"chain": 0, "hopper": 300}
+    for changes in ({"burn_in": 0}, {"budget": "smoke"}):
+        assert set(burn_ins("bc", **changes).values()) == {0}
+    assert burn_ins("bc", env=("hopper", "reacher"), burn_in=7) == {"hopper": 7, "reacher": 7}
+
+
+@pytest.mark.parametrize("algo", ["ppo", "gail", "rlhf", "drex"])
+def test_returns_are_compared_without_a_burn_in(algo):
+    assert burn_ins(algo, env=("hopper",)) == burn_ins("bc", algo, env=("hopper",)) == {"hopper": 0}
+    line = ["sweep.py", "--experiment=demo_efficiency", "--algo=bc", "--env=hopper"]
+    assert command.parse(line).request.burn_in == 0
+    assert command.parse([*line, "--burn_in=300"]).request.burn_in == 300
 
 
 def test_the_smoke_budget_is_short_from_a_random_policy_too():

@@ -263,7 +263,7 @@ def test_an_episode_that_always_fails_is_masked():
 
 def test_a_burn_in_is_the_experts_steps_from_reset():
     world = slippery(slip=0.3, back=0.5)
-    later = world.after(5)
+    later = world.with_burn_in(5)
     reset, step = jax.jit(world.reset), jax.jit(world.step)
     for i in range(12):
         key = jax.random.fold_in(KEY, i)

@@ -116,7 +116,7 @@ def test_a_world_without_the_dial_is_one_line(study, env, words, tmp_path):
 
 
 @pytest.mark.slow
-def test_on_the_chain_measured_and_predicted_slopes_agree(tmp_path, quick_compilation):
+def test_on_the_chain_measured_and_predicted_slopes_agree(tmp_path):
     """The chain is the two-state chain, so the prediction is exact but for chance."""
     line = ["sweep.py", "--experiment=recoverability", "--env=chain", "--seeds=10"]
     line += ["--episodes=2048", f"--out={tmp_path}"]

@@ -161,9 +161,9 @@ def test_the_hazard_of_a_table_for_each_step_stays_in_range(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_measured_slope_is_the_closed_form(tmp_path, quick_compilation):
+def test_the_measured_slope_is_the_closed_form(tmp_path):
     """BC with log loss on one tail, in the whole study: plan, training, evaluation and fit."""
-    line = ["sweep.py", "--experiment=retrain", "--chain.tail=2", "--T_max=1024", "--seeds=10"]
+    line = ["sweep.py", "--experiment=retrain", "--chain.tail=2", "--T_max=512", "--seeds=10"]
     line += [f"--out={tmp_path}"]
     command = sweep.parse(line)
     kept = lambda *args: [p for p in command.study.parts(*args) if "/log_loss/" in p.name]

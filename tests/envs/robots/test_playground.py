@@ -30,7 +30,7 @@ def test_a_missing_extra_is_named():
 def test_budgets_and_settings_are_a_robots():
     for budget in table.BUDGETS:
         assert table.budget_of("playground:CartpoleBalance", budget) == table.budget_of(
-            "hopper", budget
+            "inverted_pendulum", budget
         )
     assert table.config_differences("playground:CartpoleBalance", "ppo", "default") == table.RUNNER
 
