@@ -250,6 +250,8 @@ class Robot(demonstrators.Demonstrated):
         _, physics, observation = jax.lax.while_loop(
             lambda carry: carry[0], stand_up, (helped, after.pipeline_state, after.obs)
         )
+        # MJX has arrays among its static fields, so the structure stays that of the state before.
+        physics = jax.tree.map(lambda _, leaf: leaf, state.pipeline_state, physics)
         here, there = self._position(after.pipeline_state), self._position(physics)
         up = jnp.where(helped, 0.0, 1.0)
         return State(
