@@ -27,7 +27,16 @@ from irl_bench.horizon.window import SATURATION, saturates, settled_horizons
 from irl_bench.plan import registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series
-from irl_bench.studies.study import Part, Result, Row, Study, narrowed, spread, with_intervals
+from irl_bench.studies.study import (
+    OVER_HORIZONS,
+    Part,
+    Result,
+    Row,
+    Study,
+    narrowed,
+    spread,
+    with_intervals,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +87,11 @@ def study(
         algo=("bc",),
         env=("chain", "lane_keep", "swing_up"),
         fixed=True,
-        sizes={"smoke": {}, "default": {"seeds": 20}, "full": {"seeds": 40}},
+        sizes={
+            "smoke": {},
+            "default": {"seeds": 20, **OVER_HORIZONS},
+            "full": {"seeds": 40, **OVER_HORIZONS},
+        },
         parts=parts,
         read=lambda reports: read(reports, title, text),
         draw=lambda result: draw(result, unit),

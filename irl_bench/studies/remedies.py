@@ -37,6 +37,7 @@ from irl_bench.plan import registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, tables
 from irl_bench.studies.study import (
+    OVER_HORIZONS,
     Part,
     Result,
     Row,
@@ -277,7 +278,11 @@ STUDY = Study(
     algo=("bc", "dart", "dagger"),
     env=("plant", "lane_keep", "swing_up"),
     fixed=True,
-    sizes={"smoke": {"seeds": 2}, "default": {"seeds": 20}, "full": {"seeds": 40}},
+    sizes={
+        "smoke": {"seeds": 2},
+        "default": {"seeds": 20, **OVER_HORIZONS},
+        "full": {"seeds": 40, **OVER_HORIZONS},
+    },
     parts=parts,
     read=read,
     draw=draw,

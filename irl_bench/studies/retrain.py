@@ -35,6 +35,7 @@ from irl_bench.plan.request import Request, check_horizons
 from irl_bench.report import ReportData, series
 from irl_bench.storage.plans import WorldRecord
 from irl_bench.studies.study import (
+    OVER_HORIZONS,
     Part,
     Result,
     Row,
@@ -298,8 +299,8 @@ STUDY = Study(
     fixed=True,
     sizes={
         "smoke": {"seeds": 2, "demos": (4,)},
-        "default": {"seeds": 20, "demos": (16,), "episodes": 256},
-        "full": {"seeds": 40, "demos": (16,)},
+        "default": {"seeds": 20, "demos": (16,), "episodes": 256, **OVER_HORIZONS},
+        "full": {"seeds": 40, "demos": (16,), **OVER_HORIZONS},
     },
     parts=parts,
     read=read,

@@ -386,6 +386,9 @@ def aside(counts: Iterable[float], index: int, lines: int) -> np.ndarray:
     return np.array(list(counts), float) * 1.06 ** (index - (lines - 1) / 2)
 
 
+OVER_HORIZONS: Mapping[str, Any] = {"burn_in": None}
+"""What a study whose results are read over horizons adds to its sizes: its episodes begin after the
+burn-in of the world's budget, while those of other studies begin at the world's own start."""
 UNMASKED: Mapping[str, Any] = {"mask_failure": False}
 """Settings of a learner whose reward sees the failure flag."""
 

@@ -1,5 +1,7 @@
 """Presets of settings, and what overrides what."""
 
+from pathlib import Path
+
 import pytest
 
 from irl_bench.cli import sweep as command
@@ -49,6 +51,14 @@ def test_returns_are_compared_without_a_burn_in(algo):
     line = ["sweep.py", "--experiment=demo_efficiency", "--algo=bc", "--env=hopper"]
     assert command.parse(line).request.burn_in == 0
     assert command.parse([*line, "--burn_in=300"]).request.burn_in == 300
+
+
+@pytest.mark.parametrize("study", ["hazard", "recoverability", "retrain", "remedies"])
+def test_studies_over_horizons_have_the_budgets_burn_in(study):
+    parsed = command.parse(["sweep.py", f"--experiment={study}", "--env=hopper"])
+    parts = parsed.study.parts(parsed.request, parsed.demos, Path("runs"))
+    begun = {cell.burn_in for part in parts for cell in build.build(part.request).cells}
+    assert begun == {300}
 
 
 def test_the_smoke_budget_is_short_from_a_random_policy_too():
