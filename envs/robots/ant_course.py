@@ -40,6 +40,8 @@ HALF_WIDTH, KERB = 1.5, 1.2
 """The ant is off the course beyond HALF_WIDTH, until it is back within KERB [m]."""
 PREVIEW = np.array([2.0, 4.0, 6.0, 8.0], np.float32)
 """Distances along the course at which its direction is observed [m]."""
+GET_GOING = 60
+"""Steps from a start at rest in which an ant does not count as slow."""
 FAR = 4.0
 """Offset from which on the graded cost is 1 [m]."""
 LEAD = 1
@@ -66,9 +68,12 @@ class AntCourse(World):
     direction of the course `PREVIEW` metres ahead, float32[4] [rad], less that beside the ant. The
     offset stays in sight off the course. The action is float32[8], the ant's.
 
-    Cost is 1 from the step in which the ant is off the course until it is back within `KERB`, and
-    while it is fallen (`locomotion`). Graded cost is |e| / `FAR`, at most 1, or 1 while fallen. The
-    reward is the progress along the course [m/s], or 0 while failed. `done` reports a fall.
+    Cost is 1 from the step in which the ant is off the course until it is back within `KERB`, while
+    it is fallen, and while it is slow: once its progress along the course, averaged over half a
+    second, is below half of the ant's pace, until it is above 0.6 of it (as halfcheetah's in
+    `locomotion`). From a start at rest it has `GET_GOING` steps to reach that. Graded cost is
+    |e| / `FAR`, at most 1, or 1 while fallen or slow. The reward is the progress along the course
+    [m/s], or 0 while failed. `done` reports a fall.
     """
 
     name = "ant_course"
@@ -115,7 +120,9 @@ class AntCourse(World):
         phases = jax.random.uniform(phase_key, (len(AMPLITUDES),), maxval=2.0 * math.pi)
         zero = jnp.zeros(())
         course = {"phases": phases, "s": zero, "foot": self._place(ant), "heading": zero}
-        return self._state(ant, course, zero, zero, key, jnp.zeros(self.action_size))
+        action = jnp.zeros(self.action_size)
+        speed = {"slow": zero, "pace": jnp.float32(self._ant.pace), "age": zero}
+        return self._state(ant, course, zero, speed, zero, key, action)
 
     def step(self, state: State, action: jax.Array) -> State:
         """Returns the next state; the action is float32[8], clipped to [-1, 1]."""
@@ -126,10 +133,16 @@ class AntCourse(World):
         offset = self._offset(course, self._place(after))
         limit = jnp.where(state.info["off"] > 0.0, KERB, HALF_WIDTH)
         off = jnp.where(jnp.abs(offset) > limit, 1.0, 0.0)
+        share = math.exp(-self._dt / locomotion.PACE_TIME)
+        speed = state.info["speed"]
+        pace = share * speed["pace"] + (1.0 - share) * ds / self._dt
+        pace = jnp.where(speed["age"] < GET_GOING, self._ant.pace, pace)
+        least = jnp.where(speed["slow"] > 0.0, locomotion.BRISK, locomotion.SLOW)
+        slow = jnp.where(pace < least * self._ant.pace, 1.0, 0.0)
 
         # Who is brought back starts anew in the middle of the course. A loop of at most one pass
         # costs nothing under vmap in steps in which nobody is.
-        failed = jnp.maximum(off, after.metrics["cost"])
+        failed = jnp.maximum(jnp.maximum(off, slow), after.metrics["cost"])
         rescued = (failed > 0.0) & (jax.random.uniform(chance_key) < self.dials.reacquisition)
         _, after = jax.lax.while_loop(
             lambda carry: carry[0],
@@ -139,14 +152,20 @@ class AntCourse(World):
         anew = {**course, "foot": self._place(after), "heading": jnp.zeros(())}
         course = jax.tree.map(lambda new, now: jnp.where(rescued, new, now), anew, course)
         off = jnp.where(rescued, 0.0, off)
-        return self._state(after, course, off, ds / self._dt, key, action)
+        speed = {
+            "slow": jnp.where(rescued, 0.0, slow),
+            "pace": jnp.where(rescued, self._ant.pace, pace),
+            "age": jnp.where(rescued, 0.0, speed["age"] + 1.0),
+        }
+        return self._state(after, course, off, speed, ds / self._dt, key, action)
 
     def _state(
         self,
         ant: State,
         course: dict[str, jax.Array],
         off: jax.Array,
-        speed: jax.Array,
+        speed: dict[str, jax.Array],
+        progress: jax.Array,
         key: jax.Array,
         action: jax.Array,
     ) -> State:
@@ -156,7 +175,9 @@ class AntCourse(World):
           ant: the robot's state.
           course: "phases" p_j, "s" [m], and "foot" [m] and "heading" [rad] in the physics' frame.
           off: float32[], 1 off the course, else 0.
-          speed: float32[], progress along the course in the last step [m/s].
+          speed: "slow", 1 or 0; "pace", progress along the course, averaged [m/s]; and "age", steps
+            since the ant's start.
+          progress: float32[], that along the course in the last step [m/s].
           key: uint32[2], the randomness of the steps to come.
           action: float32[8], the action that led here.
         """
@@ -166,15 +187,16 @@ class AntCourse(World):
         seen = turned(cast(jax.Array, ant.obs), course["heading"], self.backend)
         observation = jnp.concatenate([seen, offset[None], ahead])
         sound = soundness(observation, action)
-        failed = jnp.maximum(off, ant.metrics["cost"])
-        graded = jnp.maximum(jnp.clip(jnp.abs(offset) / FAR, 0.0, 1.0), ant.metrics["cost"])
+        stopped = jnp.maximum(speed["slow"], ant.metrics["cost"])
+        failed = jnp.maximum(off, stopped)
+        graded = jnp.maximum(jnp.clip(jnp.abs(offset) / FAR, 0.0, 1.0), stopped)
         return State(
             cast(Any, ant),
             observation,
-            speed * (1.0 - failed) + sound,
+            progress * (1.0 - failed) + sound,
             ant.metrics["cost"],
             {"cost": failed + sound, "graded_cost": graded + sound},
-            {"key": key, "course": course, "off": off},
+            {"key": key, "course": course, "off": off, "speed": speed},
         )
 
     def expert(self, state: State, key: jax.Array) -> jax.Array:

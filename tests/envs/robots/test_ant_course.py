@@ -126,8 +126,9 @@ def beside(states, offsets, off=None):
         course = state.info["course"]
         normal = jnp.stack([-jnp.sin(course["heading"]), jnp.cos(course["heading"])])
         moved = {**course, "foot": world._place(state.pipeline_state) - offset * normal}
+        info, zero = state.info, jnp.zeros(())
         return world._state(
-            state.pipeline_state, moved, 1.0 * off, jnp.zeros(()), state.info["key"], jnp.zeros(8)
+            state.pipeline_state, moved, 1.0 * off, info["speed"], zero, info["key"], jnp.zeros(8)
         )
 
     return jax.vmap(one)(states, offsets, off)
@@ -155,6 +156,29 @@ def test_the_edge_and_the_kerb():
     off = np.resize([False, True, False, True], COUNT)
     _, (cost, _, _, _) = play(beside(running(), offsets, off), CHUNK)
     np.testing.assert_array_equal(cost[0], np.resize([0.0, 1.0, 1.0, 0.0], COUNT))
+
+
+def test_an_ant_that_hardly_moves_has_failed_until_it_runs_again():
+    """The pace is averaged over half a second: a = a + (1 - exp(-0.1)) (v - a) per step of 0.05 s;
+    slow below 2.5 m/s, until above 3 m/s."""
+    states = beside(running(), np.zeros(COUNT))
+    pace = jnp.asarray(np.resize([1.0, 5.0], COUNT), jnp.float32)
+    speed = {**states.info["speed"], "pace": pace}
+    states = states.replace(info={**states.info, "speed": speed})
+    after, (cost, _, reward, _) = play(states, CHUNK)
+    assert not cost[:, 1::2].any()
+    assert cost[:3, ::2].all() and not cost[12:, ::2].any()
+    assert not reward[:3, ::2].any()  # what stands still earns nothing
+    assert np.asarray(after.info["speed"]["pace"]).min() > 4.0
+
+
+def test_a_fresh_start_has_time_to_get_going():
+    """Without it, who is brought back would be slow at once, and be brought back again."""
+    states, rows = jax.jit(jax.vmap(made().reset))(jax.random.split(KEY, COUNT)), []
+    for _ in range(4):
+        states, _ = play(states, CHUNK)
+        rows.append(np.asarray(states.info["speed"]["slow"]))
+    assert not np.any(rows) and np.asarray(states.info["speed"]["pace"]).min() > 3.0
 
 
 def test_who_is_brought_back_starts_anew_in_the_middle_of_the_course():
