@@ -7,11 +7,13 @@ trained anew at every T (Foster, Block and Misra 2024, arXiv 2407.15007, compare
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from envs.core import World
+from envs.core import State, World
 from irl_bench.core.types import Demonstrations
 
 WATCHED = 8
@@ -23,13 +25,14 @@ def indexable(world: World) -> bool:
     a short episode is one-hot."""
     if world.n_actions is None:
         return False
-    state = world.reset(jax.random.PRNGKey(0))
-    for t in range(WATCHED):
-        seen = np.asarray(state.obs)
-        if seen.max() != 1 or np.count_nonzero(seen) != 1:
-            return False
-        state = world.step(state, jnp.int32(t % world.n_actions))
-    return True
+    n_actions = world.n_actions
+
+    def observe(state: State, t: jax.Array) -> tuple[State, Any]:
+        return world.step(state, t % n_actions), state.obs
+
+    steps = jnp.arange(WATCHED, dtype=jnp.int32)
+    _, seen = jax.lax.scan(observe, world.reset(jax.random.PRNGKey(0)), steps)
+    return bool(np.all(np.max(seen, -1) == 1) and np.all(np.count_nonzero(seen, -1) == 1))
 
 
 def fit(demos: Demonstrations, n_actions: int) -> jax.Array:
