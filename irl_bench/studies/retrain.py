@@ -92,11 +92,10 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
                 law = chain.TAILS[own.get("tail", "zipf")]
                 unseen = missing_mass.missing_mass(law.probability, demos[0])[0]
                 own.setdefault("hazard", min(1.0, INDEXED_FAILURES / (grid[-1] * unseen)))
-            settings = {
-                **request.settings,
-                env: own,
-                "bc": {**request.settings.get("bc", {}), **VARIANTS[variant]},
-            }
+            cloning = {**request.settings.get("bc", {}), **VARIANTS[variant]}
+            if variant == "time_indexed":
+                cloning.pop("ema", None)  # a table has no weights to average
+            settings = {**request.settings, env: own, "bc": cloning}
             if settings["bc"].get("chunk", 1) > grid[0]:
                 raise BadInput(
                     f"bc.chunk={settings['bc']['chunk']} is longer than the shortest horizon, "

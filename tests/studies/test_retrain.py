@@ -147,6 +147,14 @@ def test_bad_input_is_one_line(flags, words, tmp_path):
         parts(*flags, out=tmp_path)
 
 
+def test_averaged_weights_are_for_the_networks_alone(tmp_path):
+    average = {
+        part.name.split("/")[-2]: plans.build(part.request).cells[-1].config["ema"]
+        for part in parts("--env=chain", "--bc.ema=0.9", out=tmp_path)
+    }
+    assert average == {"log_loss": 0.9, "squared_error": 0.9, "time_indexed": 0.0}
+
+
 def test_the_hazard_of_a_table_for_each_step_stays_in_range(tmp_path):
     """It is lowered to h T_max = 0.2, and is no more than 1."""
     indexed = lambda *flags: next(
