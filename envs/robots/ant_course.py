@@ -10,12 +10,15 @@ in every episode:
 
     kappa(s) = bend * sum_j A_j sin(2 pi s / W_j + p_j)                        [1/m]
 
-`foot` is the point of the course that is next to the ant. With the ant at (a, e) along and across
-the course there, the foot moves by ds = a / (1 - kappa e) in a step (Frenet's frame), and the
-course's heading by kappa ds.
+The course winds about one axis: it swings by about 2 m to each side and never turns away. `foot` is
+the point of the course beside the ant. With the ant at (a, e) along and across the course there,
+the foot moves by ds = a / (1 - kappa e) in a step (Frenet's frame), and the course's heading by
+kappa ds. An ant never gets further than `FARTHEST` from the course: beyond, the course moves along
+with it. So the way back is bounded, as is every observation, and 1 - kappa e stays above a half.
 
-From rest the gait takes two seconds to find its direction, and a third of the ants leave the course
-meanwhile. So the budgets of this world let the expert act for `burn_in` steps before an episode.
+From rest the gait takes two seconds to find its direction, and in that time a third of the ants
+leave the course. So the budgets of this world let the expert act for `burn_in` steps before an
+episode.
 """
 
 from __future__ import annotations
@@ -44,11 +47,15 @@ GET_GOING = 60
 """Steps from a start at rest in which an ant does not count as slow."""
 FAR = 4.0
 """Offset from which on the graded cost is 1 [m]."""
+FARTHEST = 8.0
+"""Largest offset [m]."""
 LEAD = 1
 """Which entry of `PREVIEW` the expert steers for."""
-APPROACH, MOST = 5.0, 0.3
-"""Offset [m] at which the expert steers 45 degrees towards the course, and the largest angle to the
-course [rad]. With 0.4 rad, 2 of 256 ants fell over as they turned."""
+APPROACH = 5.0
+"""Length in the expert's angle towards the course, atan(e / APPROACH) [m]."""
+MOST = 0.3
+"""Largest angle to the course that the expert steers [rad], reached at an offset of 1.5 m. With
+0.4 rad, 2 of 256 ants fell over as they turned."""
 DRIFT = -0.09
 """Correction of the direction in which the gait runs [rad]."""
 
@@ -66,7 +73,7 @@ class AntCourse(World):
     The observation is float32[32]: the ant's own, float32[27], in the frame of the course beside it
     (x forward along the course, y to the left); the lateral offset e [m], to the left; and the
     direction of the course `PREVIEW` metres ahead, float32[4] [rad], less that beside the ant. The
-    offset stays in sight off the course. The action is float32[8], the ant's.
+    offset stays in sight off the course, up to ±`FARTHEST`. The action is float32[8], the ant's.
 
     Cost is 1 from the step in which the ant is off the course until it is back within `KERB`, while
     it is fallen, and while it is slow: once its progress along the course, averaged over half a
@@ -89,6 +96,7 @@ class AntCourse(World):
     def __init__(self, backend: str = "auto"):
         self._ant = locomotion.Ant(backend)
         self._robot = self._ant._robot
+        self._dt = float(self._robot.dt)  # here, since inside jit MJX's is an array
         self.chosen = {"backend": self._ant.backend}
         self.source = self._ant.source
         self.dials = CourseDials()
@@ -140,22 +148,30 @@ class AntCourse(World):
         least = jnp.where(speed["slow"] > 0.0, locomotion.BRISK, locomotion.SLOW)
         slow = jnp.where(pace < least * self._ant.pace, 1.0, 0.0)
 
-        # Who is brought back starts anew in the middle of the course. A loop of at most one pass
-        # costs nothing under vmap in steps in which nobody is.
-        failed = jnp.maximum(jnp.maximum(off, slow), after.metrics["cost"])
-        rescued = (failed > 0.0) & (jax.random.uniform(chance_key) < self.dials.reacquisition)
+        # An ant that is off the course and runs is brought back by moving the course, which keeps
+        # its gait. One that lies or is slow starts again, in a loop of at most one pass: under vmap
+        # it costs nothing in steps in which no ant does.
+        stopped = jnp.maximum(slow, after.metrics["cost"]) > 0.0
+        helped = jax.random.uniform(chance_key) < self.dials.reacquisition
+        restarts, rescued = stopped & helped, (stopped | (off > 0.0)) & helped
+        here, place = self._place(after), after.info["place"]
+        upright = self._bound(fallen_start=jnp.float32(0.0))
         _, after = jax.lax.while_loop(
             lambda carry: carry[0],
-            lambda carry: (jnp.zeros_like(carry[0]), robot.reset(start_key)),
-            (rescued, after),
+            lambda carry: (jnp.zeros_like(carry[0]), upright.reset(start_key)),
+            (restarts, after),
         )
-        anew = {**course, "foot": self._place(after), "heading": jnp.zeros(())}
+        moved = jnp.where(restarts, here - self._place(after), 0.0)
+        after = after.replace(info={**after.info, "place": place + moved})
+        velocity = cast(jax.Array, after.obs)[13:15]
+        towards = jnp.where(restarts, 0.0, jnp.arctan2(velocity[1], velocity[0]))
+        anew = {**course, "foot": self._place(after), "heading": towards}
         course = jax.tree.map(lambda new, now: jnp.where(rescued, new, now), anew, course)
         off = jnp.where(rescued, 0.0, off)
         speed = {
-            "slow": jnp.where(rescued, 0.0, slow),
-            "pace": jnp.where(rescued, self._ant.pace, pace),
-            "age": jnp.where(rescued, 0.0, speed["age"] + 1.0),
+            "slow": jnp.where(restarts, 0.0, slow),
+            "pace": jnp.where(restarts, self._ant.pace, pace),
+            "age": jnp.where(restarts, 0.0, speed["age"] + 1.0),
         }
         return self._state(after, course, off, speed, ds / self._dt, key, action)
 
@@ -194,7 +210,7 @@ class AntCourse(World):
             cast(Any, ant),
             observation,
             progress * (1.0 - failed) + sound,
-            ant.metrics["cost"],
+            ant.done,
             {"cost": failed + sound, "graded_cost": graded + sound},
             {"key": key, "course": course, "off": off, "speed": speed},
         )
@@ -225,14 +241,10 @@ class AntCourse(World):
         """Returns {"bodies", "parents"}, the ant's parts from the side, as `World.picture`."""
         return self._bound().picture(cast(State, state.pipeline_state))
 
-    def _bound(self) -> Any:
-        """Returns the ant with this world's dials. It is brought back here, not by itself."""
-        return self._ant.bind(self.dials.replace(reacquisition=jnp.float32(0.0)))
-
-    @property
-    def _dt(self) -> float:
-        """The control step [s]."""
-        return float(self._robot.dt)
+    def _bound(self, **changes: jax.Array) -> Any:
+        """Returns the ant with this world's dials and with `changes`. It is brought back here, not
+        by itself."""
+        return self._ant.bind(self.dials.replace(reacquisition=jnp.float32(0.0), **changes))
 
     def _place(self, ant: State) -> jax.Array:
         """Returns where the torso is on the ground, in the physics' frame, float32[2] [m]."""
@@ -258,18 +270,21 @@ class AntCourse(World):
     def _follow(
         self, course: dict[str, jax.Array], place: jax.Array
     ) -> tuple[dict[str, jax.Array], jax.Array]:
-        """Returns the course with its foot next to `place`, and how far the foot moved [m]."""
+        """Returns the course with its foot beside `place`, and how far along the course it moved
+        [m]."""
         x, y = place - course["foot"]
         along = x * jnp.cos(course["heading"]) + y * jnp.sin(course["heading"])
         bend = self._curvature(course, course["s"])
-        # Beyond the centre of a bend no point of the course is nearest; there the foot stands still
-        # or creeps.
-        ds = along / jnp.maximum(1.0 - bend * self._offset(course, place), 0.2)
+        ds = along / (1.0 - bend * self._offset(course, place))
         s = course["s"] + ds
         turn = self._turn(course, s) - self._turn(course, course["s"])
-        middle = course["heading"] + 0.5 * turn
+        middle, heading = course["heading"] + 0.5 * turn, course["heading"] + turn
         foot = course["foot"] + ds * jnp.stack([jnp.cos(middle), jnp.sin(middle)])
-        return {**course, "s": s, "foot": foot, "heading": course["heading"] + turn}, ds
+        after = {**course, "s": s, "foot": foot, "heading": heading}
+        offset = self._offset(after, place)
+        beyond = offset - jnp.clip(offset, -FARTHEST, FARTHEST)
+        aside = beyond * jnp.stack([-jnp.sin(heading), jnp.cos(heading)])
+        return {**after, "foot": foot + aside}, ds
 
 
 def turned(observation: jax.Array, angle: jax.Array, backend: str) -> jax.Array:

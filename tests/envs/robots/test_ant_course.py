@@ -181,23 +181,76 @@ def test_a_fresh_start_has_time_to_get_going():
     assert not np.any(rows) and np.asarray(states.info["speed"]["pace"]).min() > 3.0
 
 
-def test_who_is_brought_back_starts_anew_in_the_middle_of_the_course():
-    states = beside(running(), np.resize([4.0, 0.0], COUNT))
-    _, (cost, obs, _, _) = play(states, CHUNK, reacquisition=1.0)
-    back, on_course = obs[0, ::2], obs[0, 1::2]
+def test_the_course_moves_under_a_running_ant_that_is_brought_back():
+    """It keeps its gait, and the course leads where it runs."""
+    before = beside(running(), np.resize([4.0, 0.0], COUNT))
+    _, (cost, obs, _, _) = play(before, CHUNK, reacquisition=1.0)
     assert not cost[0].any()
-    start = made().reset(KEY).obs
+    back = obs[0, ::2]
+    np.testing.assert_allclose(back[:, [14, 27]], 0.0, atol=1e-4)  # no drift, no offset
+    assert back[:, 13].min() > 2.0 and obs[0, 1::2, 13].min() > 2.0
+    assert np.abs(back[:, 5:13] - np.asarray(before.obs)[::2, 5:13]).max() < 1.0  # the joints go on
+
+
+def lying(states, lies):
+    """Some states with the ants fallen that `lies`, float32[COUNT], says."""
+    ant = states.pipeline_state
+    info = {**ant.info, "fallen": jnp.asarray(lies), "standing": jnp.zeros(COUNT)}
+    return states.replace(pipeline_state=ant.replace(info=info))
+
+
+@pytest.mark.parametrize("fallen_start", [0.0, 1.0])
+def test_a_fallen_ant_that_is_brought_back_starts_again_where_it_lay(fallen_start):
+    """Also where episodes begin with a fallen ant."""
+    states = lying(beside(running(), np.zeros(COUNT)), np.resize([1.0, 0.0], COUNT))
+    after, (cost, obs, _, _) = play(states, CHUNK, reacquisition=1.0, fallen_start=fallen_start)
+    back = obs[0, ::2]
+    assert not cost[0].any()
     np.testing.assert_allclose(back[:, 27], 0.0, atol=0.01)
-    np.testing.assert_allclose(back[:, 0], start[0], atol=0.1)  # the torso's height
+    np.testing.assert_allclose(back[:, 0], made().reset(KEY).obs[0], atol=0.1)  # its height
     assert np.abs(back[:, 13:16]).max() < 0.5 and np.ptp(back[:, 5]) > 0.01  # at rest, not alike
-    assert on_course[:, 13].min() > 2.0  # runs on
+
+    def covered(states):
+        ant = states.pipeline_state
+        return np.asarray(ant.info["place"] + ant.pipeline_state.x.pos[:, 0, :2])
+
+    assert np.linalg.norm(covered(states), axis=1).min() > 30.0  # far from where episodes begin
+    assert np.linalg.norm(covered(after) - covered(states), axis=1)[::2].max() < 5.0  # [m]
+
+
+@pytest.mark.parametrize("angle", [0.3, 2.5])
+def test_who_runs_away_stays_within_sight_of_the_course(angle):
+    """A straight run of 600 m at an angle to a course with tight bends. Without the bound the foot
+    would pass the centre of a bend, where no point of the course is nearest."""
+    world, zero = made(bend=2.0), jnp.zeros(())
+    course = {
+        "phases": jnp.array([0.3, 2.0, 4.0]), "s": zero, "foot": jnp.zeros(2), "heading": zero
+    }  # fmt: skip
+    steps = jnp.arange(1, 2001) * 0.3
+    places = steps[:, None] * jnp.array([jnp.cos(angle), jnp.sin(angle)])
+
+    def follow(course, place):
+        course, ds = world._follow(course, place)
+        return course, (world._offset(course, place), ds)
+
+    _, (offset, ds) = jax.lax.scan(follow, course, places)
+    assert np.abs(offset).max() <= ant_course.FARTHEST + 1e-3
+    assert np.abs(ds).max() < 2 * 0.3
+
+
+@pytest.mark.slow
+def test_every_backend_steps_inside_jit():
+    world = envs.make("ant_course", backend="mjx")
+    state = jax.eval_shape(world.reset, KEY)
+    after = jax.eval_shape(world.step, state, jax.ShapeDtypeStruct((8,), jnp.float32))
+    shapes = [[leaf.shape for leaf in jax.tree.leaves(tree)] for tree in (state, after)]
+    assert shapes[0] == shapes[1]
 
 
 def test_a_fallen_ant_has_failed_wherever_it_lies():
-    states = beside(running(), np.zeros(COUNT))
-    ant, lies = states.pipeline_state, jnp.asarray(np.resize([1.0, 0.0], COUNT))
-    info = {**ant.info, "fallen": lies, "standing": jnp.zeros(COUNT)}
-    _, (cost, _, reward, done) = play(states.replace(pipeline_state=ant.replace(info=info)), CHUNK)
+    lies = np.resize([1.0, 0.0], COUNT)
+    states = lying(beside(running(), np.zeros(COUNT)), lies)
+    _, (cost, _, reward, done) = play(states, CHUNK)
     np.testing.assert_array_equal(cost[0], lies)
     np.testing.assert_array_equal(done[0], lies)
     assert not reward[0, ::2].any() and reward[0, 1::2].all()
