@@ -2,6 +2,7 @@
 stored cells alone.
 
 python launch/report.py runs/first
+python launch/report.py runs/seed_table --partial
 """
 
 from __future__ import annotations
@@ -16,6 +17,16 @@ from irl_bench.core import folders
 from irl_bench.core.settings import BadInput
 
 
+def define() -> None:
+    """The command's flags."""
+    flags.DEFINE_bool("partial", False, "read a study of which parts are missing")
+    flags.DEFINE_string(
+        "stored",
+        None,
+        "an earlier result of the same study, a JSON file, to which the folder adds what it lacks",
+    )
+
+
 def main(values: flags.FlagValues) -> None:
     """Rebuilds the folder that the one argument names."""
     folders.cache()  # before Matplotlib looks for a folder of its own
@@ -26,9 +37,16 @@ def main(values: flags.FlagValues) -> None:
     if not arguments:
         raise BadInput("the folder of a run is needed; nearest: irl-bench report runs/sweep")
     folder = folders.expand(arguments[0])
+    stored = folders.expand(values.stored) if values.stored is not None else None
     if (folder / study.INDEX).exists():
-        study.rebuild(folder)
+        study.rebuild(folder, partial=values.partial, stored=stored)
         return
+    if values.partial or stored:
+        flag = "--partial" if values.partial else f"--stored={values.stored}"
+        raise BadInput(
+            f"{flag} is for a study, and {arguments[0]} is not the folder of one; nearest: leave "
+            f"out {flag.partition('=')[0]}"
+        )
     data = report.rebuild(folder)
     for line in (*data.unfinished, *data.other_rules):
         print(line)
@@ -38,4 +56,4 @@ def main(values: flags.FlagValues) -> None:
 
 def start() -> NoReturn:
     """Runs the command and ends the process."""
-    program.start(sys.modules[__name__], lambda: None, main, arguments=1)
+    program.start(sys.modules[__name__], define, main, arguments=1)

@@ -36,6 +36,10 @@ Entry = tuple[str, str, str]
 """(env, algo, mode)"""
 
 
+class NothingFinished(StoreError):
+    """A run's folder in which no entry is finished."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ReportData:
     """All that a report shows; `figures.draw` and `page.build` are pure functions of it."""
@@ -141,7 +145,7 @@ def _finished(folder: pathlib.Path, plan: PlanDocument) -> tuple[PlanDocument, l
         else:
             entries.append(entry)
     if not entries:
-        raise StoreError(
+        raise NothingFinished(
             f"{folder} holds no finished result yet; run the same sweep command to compute them"
         )
     used = {entry["env"] for entry in entries}

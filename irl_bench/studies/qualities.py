@@ -87,6 +87,9 @@ class Point(_Returns):
     """Pairwise comparisons per seed."""
     seeds: int
     """S."""
+    device: NotRequired[str]
+    """The kind of device that computed it; several are joined by +. Results of before 28 November
+    2026 do not have it."""
     p_holm: NotRequired[float]
     """`p` after Holm's correction."""
     fall_p_holm: NotRequired[float]
@@ -216,6 +219,12 @@ def measured(
                 if of_bc > 0
             ]
         accuracy = training.metric(data, curve, "reward_accuracy")
+        devices = {
+            data.manifests[key]["fingerprint"]["device"] or "cpu"
+            for entry in data.plan["entries"]
+            if (entry["env"], entry["algo"], entry["mode"]) == (curve.env, algo, curve.mode)
+            for key in entry["cells"]
+        }
         points.append(
             {
                 "env": env,
@@ -245,6 +254,7 @@ def measured(
                 "consumes": list(curve.consumes),
                 "labels": curve.labels,
                 "seeds": len(returns),
+                "device": " + ".join(sorted(devices)),
             }
         )
     return points

@@ -36,9 +36,9 @@ demonstrator's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -104,6 +104,10 @@ CONTROLS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 """Control's folder -> (algorithm, settings); all other settings are the treatment's. A further
 control, `more_demos`, is BC with additional demonstrations instead of RLHF's labels, a segment for
 each label."""
+PLACES = ("compared", SEEN, *CONTROLS, "more_demos")
+"""The folders of a quality."""
+ANSWERS = ("p_holm", "fall_p_holm", "corrects", "outperforms")
+"""What `join` adds to points."""
 TREATMENTS = {"last_policy_constant_reward": "last_policy"}
 """Control -> the place of its treatment; of the others it is `compared`."""
 FALL = 0.3
@@ -243,8 +247,25 @@ def read(reports: Mapping[str, ReportData]) -> Result:
     points: list[Point] = []
     for name, data in reports.items():
         env, quality, place = name.split("/")
-        starts = reports.get(f"{env}/{quality}/compared")
-        points += measured(env, quality, place, data, starts)
+        if any(curve.algo == "expert" for curve in data.curves):  # else it is not finished
+            starts = reports.get(f"{env}/{quality}/compared")
+            points += measured(env, quality, place, data, starts)
+    return join(points)
+
+
+def join(points: Sequence[Point], parts: Iterable[str] = ()) -> Result:
+    """Returns what `read` does, and what is missing of `parts`, from the points of any parts.
+
+    The first of several points of one learner counts. What earlier answers added to points is made
+    anew.
+    """
+    first: dict[tuple[str, ...], Point] = {}
+    for point in points:
+        bare = {key: value for key, value in point.items() if key not in ANSWERS}
+        if point["fall_clone"] is not None:  # JSON has no NaN
+            bare["fall_clone"] = [np.nan if x is None else x for x in point["fall_clone"]]
+        first.setdefault(_cell(point), cast(Point, bare))
+    points = sorted(first.values(), key=_place)
     rows: dict[str, list[Row]] = {}
     for env in dict.fromkeys(point["env"] for point in points):
         family = [point for point in points if point["env"] == env]
@@ -314,6 +335,7 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         "failure. Flag seen: it does. The policy sees them either way. The answers are those of "
         "the hidden flag.",
         *[CAPPED for p in points[:1] if p["env"] in FAULTLESS],
+        *_missing(points, parts),
         *_sentences(points),
         *_agreement(points),
     ]
@@ -323,6 +345,35 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         "tables": {heading: table for heading, table in rows.items() if table},
         "points": points,
     }
+
+
+def _cell(point: Point) -> tuple[str, str, str, str]:
+    """Returns (world, quality, place, algorithm)."""
+    return point["env"], point["quality"], point["place"], point["algo"]
+
+
+def _place(point: Point) -> tuple[Any, ...]:
+    """Returns what orders points as a study runs them."""
+    env, quality, place, algo = _cell(point)
+    return env, float(quality), PLACES.index(place), (*COMPARED, algo).index(algo)
+
+
+def _missing(points: Sequence[Point], parts: Iterable[str]) -> list[str]:
+    """Returns a sentence on the parts of which there is nothing, and one on the learners that other
+    qualities of their world have."""
+    there = {_cell(point) for point in points}
+    begun = {"/".join(cell[:3]) for cell in there}
+    lines = [f"Not run: {', '.join(absent)}." for absent in [sorted({*parts} - begun)] if absent]
+    learners = {(env, place): set[str]() for env, _, place, _ in there}
+    for env, _, place, algo in there:
+        learners[env, place].add(algo)
+    absent = [
+        f"{algo} in {env}/{quality}/{place}"
+        for env, quality, place in sorted({cell[:3] for cell in there})
+        for algo in sorted(learners[env, place])
+        if (env, quality, place, algo) not in there
+    ]
+    return [*lines, f"Not run: {', '.join(absent)}."] if absent else lines
 
 
 def _at_ceiling(point: Point) -> bool:
@@ -488,6 +539,7 @@ def _figures_row(point: Point) -> Row:
         "env steps": point["consumes"][1],
         "labels": point["labels"],
         "seeds": point["seeds"],
+        "device": point.get("device"),
     }
 
 
@@ -607,4 +659,5 @@ STUDY = Study(
     parts=parts,
     read=read,
     draw=draw,
+    join=join,
 )

@@ -13,9 +13,11 @@ from these folders alone and writes them beside the parts:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import json
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
@@ -33,7 +35,7 @@ from irl_bench.horizon import Curves, slopes
 from irl_bench.plan import build, registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, figures, load, page, tables
-from irl_bench.report.data import plain
+from irl_bench.report.data import NothingFinished, plain
 from irl_bench.storage.files import StoreError, locked, write_atomic
 from irl_bench.studies import STUDIES, levels
 
@@ -84,6 +86,8 @@ class Study:
       parts: (request, numbers of demonstrations, folder) -> the sweeps, in the order to run.
       read: {part's name: the data of its report} -> the study's result.
       draw: the result, as read back from JSON -> the figure.
+      join: (points from any parts and results of the study, the names of all parts) -> the study's
+        result. None if the study has no result before all of its parts are there.
     """
 
     name: str
@@ -95,6 +99,7 @@ class Study:
     parts: Callable[[Request, tuple[int, ...], Path], list[Part]]
     read: Callable[[Mapping[str, ReportData]], Result]
     draw: Callable[[Mapping[str, Any]], Figure]
+    join: Callable[[Sequence[Any], Iterable[str]], Result] | None = None
 
 
 def find(name: str) -> Study:
@@ -207,30 +212,43 @@ def _load(out: Path, part: str, entries: Sequence[Sequence[str]] | None) -> Repo
     return data
 
 
-def rebuild(out: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
+def rebuild(
+    out: Path,
+    say: Callable[[str], None] = print,
+    partial: bool = False,
+    stored: Path | None = None,
+) -> dict[str, Any]:
     """Writes a study's files from its parts' stored cells alone.
 
     Args:
       out: the study's folder.
       say: receives the tables.
+      partial: whether parts may be missing; the result says which ones.
+      stored: an earlier result of the same study (`<name>.json`), whose points are completed with
+        those of the folder. Implies `partial`.
 
     Returns:
       The study's result with what its index says; JSON values.
 
     Raises:
       ValueError: a part is missing or cannot be used; one line that names it.
+      BadInput: the study cannot be read in parts, or `stored` is not its result; one line.
     """
     index = json.loads((out / INDEX).read_text())
     study, parts, entries = find(index["study"]), index["parts"], index.get("entries", {})
-    data = {name: _load(out, name, entries.get(name)) for name in parts}
     shown = {name: value for name, value in index.items() if name != "entries"}
-    read = study.read(data)
+    if partial or stored:
+        data = _finished(out, study, parts)
+        read = _joined(study, index, data, stored)
+    else:
+        data = {name: _load(out, name, entries.get(name)) for name in parts}
+        read = study.read(data)
     old = dict.fromkeys(line for part in data.values() for line in part.other_rules)
     read["text"] = [*read["text"], *old]
     result = plain({**shown, **read})
     drawn = figures.files(study.name, lambda: study.draw(result))
     pictures = {name: content for name, content in drawn.items() if name.endswith(".png")}
-    reported = [name for name, report in parts.items() if report]
+    reported = [name for name, report in parts.items() if report and name in data]
     with locked(out):
         for name, content in drawn.items():
             write_atomic(out / "figures" / name, content)
@@ -244,6 +262,66 @@ def rebuild(out: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
         say("\n".join(["", heading, *aligned([table.header, *table.rows], table.text)]))
     say("\n".join(["", *result["text"], f"study: {out / study.name}.html"]))
     return result
+
+
+def _finished(out: Path, study: Study, parts: Iterable[str]) -> dict[str, ReportData]:
+    """What is there of each part of a study that can be read in parts."""
+    if study.join is None:
+        readable = [name for name in STUDIES if find(name).join]
+        raise BadInput(
+            f"{study.name} has no result before all of its parts are there (--partial and --stored "
+            f"are for {', '.join(readable)}); nearest: run its command again, which goes on"
+        )
+    data: dict[str, ReportData] = {}
+    for part in parts:
+        if not (out / part / "plan.json").exists():
+            continue
+        with contextlib.suppress(NothingFinished):
+            data[part] = load(out / part, partial=True)
+    return data
+
+
+def _joined(
+    study: Study, index: Mapping[str, Any], data: Mapping[str, ReportData], stored: Path | None
+) -> Result:
+    """The result of a study's parts `data` and of an earlier result, whose points count where both
+    have one."""
+    assert study.join is not None
+    earlier = _earlier(stored, index) if stored else []
+    points = [*earlier, *(study.read(data)["points"] if data else [])]
+    if not points:
+        raise StoreError(
+            f"{index['study']} has no finished part yet; run its command to compute them"
+        )
+    return study.join(points, index["parts"])
+
+
+def _earlier(stored: Path, index: Mapping[str, Any]) -> list[Any]:
+    """The points of a stored result of the study that `index` describes."""
+    try:
+        result = json.loads(stored.read_text())
+        study, command, points = result["study"], result["command"], result["points"]
+    except OSError as error:
+        raise BadInput(f"--stored={stored}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise BadInput(
+            f"--stored={stored} is not a study's result; nearest: the file STUDY.json in its folder"
+        ) from None
+    if study != index["study"]:
+        raise BadInput(f"--stored={stored} is a result of {study}, and the folder's is not")
+    apart = _conditions(command) ^ _conditions(index["command"])
+    if apart:
+        raise BadInput(
+            f"--stored={stored} has other conditions than the folder: {' '.join(sorted(apart))} "
+            "is in one of the two commands"
+        )
+    return points
+
+
+def _conditions(command: str) -> set[str]:
+    """The flags of a command line that say what is measured."""
+    words = (word.lstrip("-") for word in shlex.split(command) if word.startswith("-"))
+    return {f"--{word}" for word in words if word.partition("=")[0] not in ("out", "seeds_at_once")}
 
 
 def shared(source: str, target: str, request: Request, env: str) -> dict[str, Any]:

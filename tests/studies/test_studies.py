@@ -49,7 +49,7 @@ def curves(algo: str, cost: np.ndarray, env: str = "w") -> Curves:
 
 def report(**costs: np.ndarray) -> ReportData:
     made = [curves(name, np.asarray(cost, float)) for name, cost in costs.items()]
-    return ReportData(made, [], [], {"worlds": {"w": {"nominal": "m"}}})
+    return ReportData(made, [], [], {"worlds": {"w": {"nominal": "m"}}, "entries": []})
 
 
 def test_score_is_one_for_the_expert_and_zero_for_random_actions(constructed_worlds):
