@@ -1,0 +1,119 @@
+"""The tables of a lab page hold what its stored results say. `python -m tests.test_lab_tables`
+writes them anew."""
+
+import json
+import pathlib
+
+import numpy as np
+
+from irl_bench.studies import seed_table
+from irl_bench.studies.qualities import QUALITIES, paired
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "lab" / "2026-11-27-equal-footing.md"
+RESULTS = {
+    view: ROOT / "results" / f"seed_table-{view}-seeds-60000.json" for view in ("hidden", "visible")
+}
+NAMES = {
+    "bc": "BC",
+    "clone": "the clone",
+    "dagger": "DAgger",
+    "gail": "GAIL",
+    "gailfo": "GAIL from observation",
+    "airl": "AIRL",
+    "rlhf": "RLHF, one-shot",
+    "rlhf_iterated": "RLHF, iterated",
+}
+SCORES, CONTROLS = "| demonstrator (its score, its best) |", "| demonstrator | control |"
+"""How the heads of the two kinds of tables begin."""
+
+
+def interval(values):
+    middle, low, high = values
+    return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def score(point):
+    return (np.array(point["returns"]) - point["random"]) / point["unit"]
+
+
+def mark(point):
+    """A dagger stands behind what was computed on a CPU."""
+    return "†" if point["device"] == "cpu" else ""
+
+
+def score_rows(points):
+    found = {(p["quality"], p["place"], p["algo"]): p for p in points}
+    rows = []
+    for quality in QUALITIES:
+        for algo, name in NAMES.items():
+            point, seen = (
+                found.get((quality, place, algo)) for place in ("compared", seed_table.SEEN)
+            )
+            demonstrator = [(point[key] - point["random"]) / point["unit"] for key in (
+                "demonstrator", "best"
+            )]  # fmt: skip
+            asked = algo in seed_table.CLASSES
+            p = point.get("p_holm")
+            rows.append(
+                [
+                    "{} % ({:.2f}, {:.2f})".format(quality, *demonstrator) if algo == "bc" else "",
+                    name + mark(point),
+                    interval(seed_table.iqm.interval(score(point))),
+                    str(seed_table.lost(point)),
+                    interval(point["over_best"]),
+                    f"{p:.2g}" if asked and p is not None else "–",
+                    point["outperforms"] if asked else "–",
+                    interval(seed_table.iqm.interval(score(seen))) + mark(seen) if seen else "–",
+                    str(seed_table.lost(seen)) if seen else "–",
+                ]
+            )
+    return rows
+
+
+def control_rows(points):
+    found = {(p["quality"], p["place"], p["algo"]): p for p in points}
+    rows = []
+    for (quality, place, algo), point in sorted(
+        found.items(), key=lambda item: (float(item[0][0]), item[0][1])
+    ):
+        if place in ("compared", seed_table.SEEN):
+            continue
+        learner = found.get((quality, seed_table.TREATMENTS.get(place, "compared"), algo))
+        gain = paired(learner, point) if place in seed_table.CONTROLS else None
+        rows.append(
+            [
+                f"{quality} %",
+                f"{place.replace('_', ' ')} ({algo}){mark(point)}",
+                interval(seed_table.iqm.interval(score(point))),
+                f"{score(point).min():.2f}",
+                str(seed_table.lost(point)),
+                interval(gain) if gain else "–",
+            ]
+        )
+    return rows
+
+
+def expected(text):
+    """The page with the rows of its tables as the stored results say. The hidden view's table comes
+    first of each kind."""
+    points = [json.loads(path.read_text())["points"] for path in RESULTS.values()]
+    for head, made in ((SCORES, score_rows), (CONTROLS, control_rows)):
+        start = 0
+        for rows in map(made, points):
+            start = text.index("\n", text.index("|---", text.index(head, start))) + 1
+            end = start
+            while text[end] == "|":
+                end = text.index("\n", end) + 1
+            lines = [f"| {' | '.join(row)} |\n" for row in rows]
+            text = text[:start] + "".join(lines) + text[end:]
+    return text
+
+
+def test_the_page_of_equal_footing_shows_what_is_stored():
+    text = PAGE.read_text()
+    assert text.splitlines() == expected(text).splitlines()
+
+
+if __name__ == "__main__":
+    PAGE.write_text(expected(PAGE.read_text()))
