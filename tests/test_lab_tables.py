@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from irl_bench.studies import seed_table
+from irl_bench.studies import claims, seed_table
 from irl_bench.studies.qualities import QUALITIES, paired
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -47,13 +47,11 @@ def score_rows(points):
     rows = []
     for quality in QUALITIES:
         for algo, name in NAMES.items():
-            point, seen = (
-                found.get((quality, place, algo)) for place in ("compared", seed_table.SEEN)
-            )
+            point, seen = (found.get((quality, place, algo)) for place in ("compared", claims.SEEN))
             demonstrator = [(point[key] - point["random"]) / point["unit"] for key in (
                 "demonstrator", "best"
             )]  # fmt: skip
-            asked = algo in seed_table.CLASSES
+            asked = algo in claims.CLASSES
             p = point.get("p_holm")
             rows.append(
                 [
@@ -77,7 +75,7 @@ def control_rows(points):
     for (quality, place, algo), point in sorted(
         found.items(), key=lambda item: (float(item[0][0]), item[0][1])
     ):
-        if place in ("compared", seed_table.SEEN):
+        if place in ("compared", claims.SEEN):
             continue
         learner = found.get((quality, seed_table.TREATMENTS.get(place, "compared"), algo))
         gain = paired(learner, point) if place in seed_table.CONTROLS else None

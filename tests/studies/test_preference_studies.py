@@ -10,6 +10,7 @@ from scipy import stats
 
 from irl_bench.cli import sweep
 from irl_bench.studies import (
+    claims,
     decomposition,
     extrapolation,
     iqm,
@@ -51,7 +52,7 @@ def parsed(line):
     ],
 )
 def test_rule_on_exposure_bias(verdict, fallen, p, over_clone, expected):
-    assert seed_table.corrects(verdict, fallen, p, over_clone) == expected
+    assert claims.corrects(verdict, fallen, p, over_clone) == expected
 
 
 @pytest.mark.parametrize(
@@ -59,15 +60,15 @@ def test_rule_on_exposure_bias(verdict, fallen, p, over_clone, expected):
     [
         ([-0.07, -0.09, -0.05], "QUADRATIC", "Yes"),
         ([-0.07, -0.09, -0.05], "INCONCLUSIVE", "Yes"),
-        ([-0.07, -0.09, -0.05], "LINEAR", seed_table.NOTHING),  # regret that does not compound
-        ([-0.0017, -0.003, -0.001], "INCONCLUSIVE", seed_table.NOTHING),  # as good as its data
+        ([-0.07, -0.09, -0.05], "LINEAR", claims.NOTHING),  # regret that does not compound
+        ([-0.0017, -0.003, -0.001], "INCONCLUSIVE", claims.NOTHING),  # as good as its data
         ([-0.07, -0.2, 0.01], "QUADRATIC", "Undetermined"),
         ([-0.01, -0.03, -0.001], "QUADRATIC", "Undetermined"),
         ([float("nan")] * 3, "QUADRATIC", "Undetermined"),
     ],
 )
 def test_a_clone_without_exposure_bias_leaves_nothing_to_correct(below, verdict, expected):
-    assert seed_table.exposure_bias({"over_mean": below, "verdict": verdict}) == expected
+    assert claims.exposure_bias({"over_mean": below, "verdict": verdict}) == expected
 
 
 @pytest.mark.parametrize(
@@ -84,13 +85,13 @@ def test_a_clone_without_exposure_bias_leaves_nothing_to_correct(below, verdict,
     ],
 )
 def test_rule_on_the_data(gain, p, expected):
-    assert seed_table.outperforms(gain, p) == expected
+    assert claims.outperforms(gain, p) == expected
 
 
 def test_holm_is_the_definition():
     p = [0.01, 0.04, 0.03, 0.005]
-    np.testing.assert_allclose(seed_table.holm(p), [0.03, 0.06, 0.06, 0.02])
-    assert seed_table.holm([0.9, 0.8]) == [1.0, 1.0]
+    np.testing.assert_allclose(claims.holm(p), [0.03, 0.06, 0.06, 0.02])
+    assert claims.holm([0.9, 0.8]) == [1.0, 1.0]
 
 
 def test_a_fall_is_paired_by_seed():
@@ -255,12 +256,12 @@ def test_the_table_reads_levels_against_the_demonstrator(monkeypatch):
 
 def test_nobody_can_outperform_an_expert_that_earns_everything(monkeypatch):
     monkeypatch.setattr(qualities, "shown", lambda *_: (8.0, 8.0))
-    monkeypatch.setattr(seed_table, "FAULTLESS", ("w",))
+    monkeypatch.setattr(claims, "FAULTLESS", ("w",))
     jitter = np.linspace(-0.01, 0.01, 6)
     seeds = {"expert": [0.0] * 6, "untrained": [0.9] * 6, "bc": 0.2 + jitter, "rlhf": 0.1 + jitter}
     read = seed_table.read({"w/100/compared": report(**seeds)})
     cells = [p for p in read["points"] if p["place"] == "compared"]
-    assert {p["outperforms"] for p in cells} == {seed_table.IMPOSSIBLE}
+    assert {p["outperforms"] for p in cells} == {claims.IMPOSSIBLE}
     assert not any("p_holm" in p for p in cells)  # a test that nobody can pass takes no power
     assert any("rlhf outperforms its data: Impossible." in line for line in read["text"])
 
