@@ -46,6 +46,14 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def chosen_devices() -> bool:
+    """Returns whether the environment says how many CPU devices there are."""
+    return (
+        "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+        or "JAX_NUM_CPU_DEVICES" in os.environ
+    )
+
+
 def configure(devices: int | None = None) -> None:
     """Configures JAX for runs. Call it before anything else uses JAX.
 
@@ -65,12 +73,8 @@ def configure(devices: int | None = None) -> None:
     """
     options: Any = cast("Any", jax.config)  # its attributes have no types
     jax_options.check()
-    chosen = (
-        "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-        or "JAX_NUM_CPU_DEVICES" in os.environ
-    )
     try:
-        if devices or not chosen:
+        if devices or not chosen_devices():
             jax.config.update("jax_num_cpu_devices", devices or min(cores(), MOST_CPU_DEVICES))
     except RuntimeError:
         if devices is not None and devices != jax.local_device_count("cpu"):

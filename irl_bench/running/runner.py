@@ -11,17 +11,20 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from irl_bench.core.cell import CellSpec, cell_key, fingerprint
 from irl_bench.core.settings import BadInput
 from irl_bench.plan.build import Input
 from irl_bench.running.batch import Batch
 from irl_bench.running.console import Display, TensorBoard, display_here
+from irl_bench.running.leases import Leases, described
 from irl_bench.running.process import Interrupted, configure, supervise
-from irl_bench.running.programs import program_for
+from irl_bench.running.programs import Program, program_for
 from irl_bench.running.progress import CellProgress
 from irl_bench.running.saving import checkpoint_folder
 from irl_bench.running.session import Session, Summary
@@ -32,6 +35,8 @@ __all__ = ["Interrupted", "Summary", "compute", "configure", "run", "supervise"]
 
 DEVICES = (*range(1, 17), 32, 64, 128, 256)
 """Numbers of devices with which an earlier process may have run."""
+WAIT = 1.0
+"""Time between two looks at the cells that other workers compute [s]."""
 
 
 def run(
@@ -117,8 +122,8 @@ def compute(
     )
     display.begin(len(wanted), len(summary.present))
     try:
-        for alike in shared.values():
-            _run_alike(session, alike, inputs or {})
+        with Leases(out) as leases:
+            _share(session, leases, list(shared.values()), inputs or {})
     finally:
         if board:
             board.close()
@@ -179,31 +184,74 @@ def _begun(out: Path, key: str) -> bool:
     return cell_path(out, key).exists() or checkpoint_folder(out, key).exists()
 
 
-def _run_alike(
-    session: Session, cells: Mapping[str, CellSpec], inputs: Mapping[str, Input]
+def _share(
+    session: Session,
+    leases: Leases,
+    groups: Sequence[Mapping[str, CellSpec]],
+    inputs: Mapping[str, Input],
 ) -> None:
-    """Runs cells that share a program, as many at once as there are devices."""
-    keys, first = list(cells), next(iter(cells.values()))
-    session.display.advance(first.label, "tracing", 0.0)
-    program = program_for(first, inputs)
-    learner, before = program.learner, dict(program.compilations)
+    """Runs groups of cells that share a program, and waits for cells that other workers compute."""
+    told: set[str] = set()
+    while groups:
+        left = [_run_alike(session, leases, cells, inputs) for cells in groups]
+        left = [cells for cells in left if cells]
+        if left == groups:  # all of them are other workers'
+            for key in (key for cells in left for key in cells):
+                holder = leases.holder(key)
+                who = holder and described(holder)
+                if who and who not in told:
+                    told.add(who)
+                    session.display.note(f"waiting for cells that {who} computes")
+            if session.stop.wait(WAIT):
+                raise Interrupted
+        groups = left
+
+
+def _run_alike(
+    session: Session,
+    leases: Leases,
+    cells: Mapping[str, CellSpec],
+    inputs: Mapping[str, Input],
+) -> dict[str, CellSpec]:
+    """Runs cells that share a program, as many at once as there are devices. Returns those that
+    other workers are computing."""
+    left, program, before = dict(cells), None, {}
+    first = next(iter(cells.values()))
     try:
-        for start in range(0, len(keys), program.groups):
+        while left:
+            labels = {key: cell.label for key, cell in left.items()}
+            claimed = leases.claim(labels, jax.local_device_count())
+            # A worker may have finished a cell before this one claimed it.
+            for key in [key for key in left if is_done(session.out, key)]:
+                session.display.cell_done(left.pop(key).label, "stored by another worker")
+                session.summary.present.append(key)
+            ours = [key for key in claimed if key in left]
+            leases.release(set(claimed) - set(ours))
+            if not claimed:
+                break
+            if not ours:
+                continue
             if session.stop.is_set():
                 raise Interrupted
-            batch = [
-                CellProgress(
-                    cells[key],
-                    key,
-                    learner.rounds,
-                    program.metrics,
-                    cells[key].used(learner.consumes),
-                )
-                for key in keys[start : start + program.groups]
-            ]
+            if program is None:
+                session.display.advance(first.label, "tracing", 0.0)
+                program = program_for(first, inputs)
+                before = dict(program.compilations)
+            batch = [_progress(program, key, left[key]) for key in ours]
             Batch(session, program, batch).run()
+            leases.release(ours)
+            for key in ours:
+                del left[key]
     finally:
-        program.settle()
-        counts = session.summary.compilations.setdefault(f"{first.algo} {first.env}", {})
-        for name, count in program.compilations.items():
-            counts[name] = counts.get(name, 0) + count - before.get(name, 0)
+        if program is not None:
+            program.settle()
+            counts = session.summary.compilations.setdefault(f"{first.algo} {first.env}", {})
+            for name, count in program.compilations.items():
+                counts[name] = counts.get(name, 0) + count - before.get(name, 0)
+    return left
+
+
+def _progress(program: Program, key: str, cell: CellSpec) -> CellProgress:
+    """A cell before its first round."""
+    learner = program.learner
+    return CellProgress(cell, key, learner.rounds, program.metrics, cell.used(learner.consumes))

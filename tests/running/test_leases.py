@@ -1,0 +1,136 @@
+"""Leases: one worker per cell, and what is left behind by one that is gone."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from irl_bench.core.cell import cell_key, fingerprint
+from irl_bench.running import leases, runner
+from irl_bench.running.console import Silent
+from irl_bench.running.leases import Leases
+from tests.worlds.toys import cell
+
+CELLS = {"aa": "first", "bb": "second", "cc": "third"}
+
+
+@pytest.fixture
+def clock():
+    """A clock that stands still unless it is moved: `clock[0] += seconds`."""
+    return [0.0]
+
+
+def worker(out, clock):
+    return Leases(out, expiry=90.0, renewal=1e6, clock=lambda: clock[0])
+
+
+def of_another_machine(out, key, **changes):
+    """Writes a lease as a worker on another machine would."""
+    lease = {
+        "worker": "other", "host": "elsewhere", "name": "elsewhere", "pid": 1, "since": 0.0,
+        "renewals": 0, "label": "theirs", **changes,
+    }  # fmt: skip
+    (out / "leases").mkdir(exist_ok=True)
+    (out / "leases" / f"{key}.json").write_text(json.dumps(lease))
+
+
+def test_a_cell_has_one_worker(tmp_path, clock):
+    with worker(tmp_path, clock) as one, worker(tmp_path, clock) as other:
+        assert one.claim(CELLS, 2) == ["aa", "bb"]
+        assert other.claim(CELLS, 2) == ["cc"] and other.claim(CELLS, 2) == []
+        one.release(["aa"])
+        assert other.claim(CELLS, 2) == ["aa"]
+        assert leases.all_of(tmp_path)["bb"]["label"] == "second"
+    assert leases.all_of(tmp_path) == {}
+
+
+def test_a_process_that_is_gone_holds_nothing(tmp_path, clock):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    of_another_machine(tmp_path, "aa", host=leases.here(), pid=gone.pid)
+    of_another_machine(tmp_path, "bb", host=leases.here(), pid=os.getpid())
+    of_another_machine(tmp_path, "cc", host=leases.here(), pid=os.getppid())
+    with worker(tmp_path, clock) as one:
+        assert one.claim(CELLS, 3) == ["aa", "bb"]  # the parent lives
+
+
+def test_another_machine_holds_a_cell_until_it_was_silent_for_long(tmp_path, clock):
+    of_another_machine(tmp_path, "aa")
+    with worker(tmp_path, clock) as one:
+        assert one.claim({"aa": ""}, 1) == []
+        clock[0] += 80
+        of_another_machine(tmp_path, "aa", renewals=1)
+        assert one.claim({"aa": ""}, 1) == []
+        clock[0] += 80
+        assert one.claim({"aa": ""}, 1) == []
+        clock[0] += 20
+        assert one.claim({"aa": ""}, 1) == ["aa"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\x00", b"{}", b"[1]", b"null", b'{"worker": 1}'])
+def test_a_damaged_lease_is_no_lease(tmp_path, clock, content):
+    (tmp_path / "leases").mkdir()
+    (tmp_path / "leases" / "aa.json").write_bytes(content)
+    assert leases.all_of(tmp_path) == {}
+    with worker(tmp_path, clock) as one:
+        assert one.claim({"aa": ""}, 1) == ["aa"]
+
+
+def test_a_claim_is_renewed_unless_another_worker_has_it_now(tmp_path, clock):
+    with worker(tmp_path, clock) as one:
+        one.claim(CELLS, 2)
+        of_another_machine(tmp_path, "bb")
+        one._renew()
+        held = leases.all_of(tmp_path)
+        assert held["aa"]["renewals"] == 1 and held["bb"]["worker"] == "other"
+    assert leases.all_of(tmp_path).keys() == {"bb"}
+
+
+def test_two_workers_share_the_cells_and_each_is_computed_once(tmp_path):
+    cells = [cell(first_seed=3 * group, mode=m) for group in range(3) for m in ("nominal",)]
+    cells += [cell(mode="recoverable", first_seed=3 * group) for group in range(3)]
+    ends, stop = [], threading.Event()
+    work = lambda: ends.append(runner.compute(cells, tmp_path, display=Silent(), stop=stop))
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    done = [key for end in ends for key in end.done]
+    assert sorted(done) == sorted(cell_key(each, fingerprint()) for each in cells)
+    assert all(len(end.done) + len(end.present) == len(cells) for end in ends)
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == len(cells)
+    assert leases.all_of(tmp_path) == {}
+
+
+class Told(Silent):
+    """Keeps the lines, and calls `then` after each."""
+
+    def __init__(self, then):
+        self.lines, self.then = [], then
+
+    def note(self, text):
+        self.lines.append(text)
+        self.then()
+
+
+def test_a_worker_waits_for_another_ones_cell(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "WAIT", 0.01)
+    spec = cell()
+    key = cell_key(spec, fingerprint())
+    (tmp_path / "cells").mkdir()
+    of_another_machine(tmp_path, key, name="far", pid=7)
+    told = Told(lambda: (tmp_path / "leases" / f"{key}.json").unlink())
+    summary = runner.compute([spec], tmp_path, display=told, stop=threading.Event())
+    assert told.lines == ["waiting for cells that process 7 on far computes"]
+    assert summary.done == [key]
+
+
+def test_a_worker_that_waits_can_be_stopped(tmp_path, monkeypatch):
+    spec, stop = cell(), threading.Event()
+    of_another_machine(tmp_path, cell_key(spec, fingerprint()))
+    with pytest.raises(runner.Interrupted):
+        runner.compute([spec], tmp_path, display=Told(stop.set), stop=stop)
