@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from irl_bench import report
 from irl_bench.core import folders
-from irl_bench.core.cell import fingerprint
+from irl_bench.core.cell import CellSpec, cell_key, fingerprint
 from irl_bench.core.settings import BadInput
 from irl_bench.horizon.window import RANGE, SETTLED, least_T_max
-from irl_bench.plan import pilot, presets, registry
-from irl_bench.plan.build import build
+from irl_bench.plan import pilot, presets, registry, shards
+from irl_bench.plan.build import Plan, build
 from irl_bench.plan.document import displaced, document, merge
 from irl_bench.plan.pilot import AUTO
 from irl_bench.plan.request import Request
 from irl_bench.report import curves
 from irl_bench.running import runner
+from irl_bench.storage.cells import cell_path
 from irl_bench.storage.files import locked
 from irl_bench.storage.plans import PlanDocument, WorldRecord, read_plan, write_plan
 
@@ -35,7 +36,8 @@ def sweep(
       say: is called with each line for the user.
 
     Returns:
-      The verdicts of everything in the folder's plan.
+      The verdicts of everything in the folder's plan; none if the request is a part of a plan whose
+      other cells are missing.
 
     Raises:
       BadInput: the request cannot be run; one line for the user.
@@ -43,7 +45,18 @@ def sweep(
       runner.Interrupted: SIGTERM or SIGINT arrived; it is a SystemExit with status 75.
     """
     out, planned, compilations = compute(request, line, say)
+    if incomplete(out, planned, say):
+        return []
     return finish(out, planned, compilations, say)
+
+
+def incomplete(out: Path, planned: PlanDocument, say: Callable[[str], None]) -> bool:
+    """Returns whether cells of a plan are not stored, and says how many."""
+    keys = {key for entry in planned["entries"] for key in entry["cells"]}
+    absent = sum(not cell_path(out, key).exists() for key in keys)
+    if absent:
+        say(f"{absent} cells of the plan are not stored yet; when they are: irl-bench report {out}")
+    return absent > 0
 
 
 def finish(
@@ -98,6 +111,7 @@ def compute(
     if request.demos == AUTO:
         request = _piloted(request, line, say)
     plan = build(request)
+    cells = asked_for(request, plan)
     out = _folder(request.out)
     for note in plan.notes:
         say(f"note: {note}")
@@ -107,8 +121,23 @@ def compute(
         for text in dropped:
             say(text)
         write_plan(out, merged)
-    summary = runner.run(plan.cells, out, plan.inputs, tensorboard=request.tensorboard)
+    summary = runner.run(cells, out, plan.inputs, tensorboard=request.tensorboard)
     return out, planned, summary.compilations
+
+
+def asked_for(request: Request, plan: Plan) -> Sequence[CellSpec]:
+    """Returns the cells of a plan that a request asks to compute.
+
+    Raises:
+      BadInput: it names a cell that the plan has not.
+    """
+    prints = fingerprint()
+    by_key = {cell_key(cell, prints): cell for cell in plan.cells}
+    if request.cells is not None:
+        return shards.named(by_key, request.cells)
+    if request.shard is not None:
+        return shards.share(by_key, *request.shard)
+    return plan.cells
 
 
 def _piloted(request: Request, line: str, say: Callable[[str], None]) -> Request:

@@ -83,6 +83,10 @@ class Request:
     """Folder of the run."""
     tensorboard: bool = False
     """Whether to write TensorBoard files too."""
+    shard: tuple[int, int] | None = None
+    """(i, n): only share i of n of the cells is computed, counted from 1; None: all of them."""
+    cells: Sequence[str] | None = None
+    """Keys of the cells that are computed, or beginnings of keys; None: all of them."""
 
 
 def checked(request: Request) -> Request:
