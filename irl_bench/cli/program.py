@@ -42,6 +42,7 @@ def start(
 
     def parse(argv: list[str]) -> list[str]:
         offered = {flag.name: flag for flag in flags.FLAGS.get_flags_for_module(module)}
+        flags.FLAGS.set_gnu_getopt(True)  # a folder may come before the flags
         try:
             stray = flags.FLAGS(argv)[1:]
         except (flags.Error, ValueError) as error:
@@ -52,8 +53,8 @@ def start(
             errors.complain(problem)
             sys.exit(BAD_INPUT)
         if len(stray) > arguments:
-            hint = absl_errors.for_stray(stray[arguments], offered)
-            why = "every option is a flag" if offered else "one folder at a time"
+            hint = absl_errors.for_stray(stray[arguments], () if arguments else offered)
+            why = "one folder at a time" if arguments else "every option is a flag"
             errors.complain(f"stray argument {stray[arguments]!r}: {why}; {hint}")
             sys.exit(BAD_INPUT)
         return argv

@@ -12,7 +12,8 @@ import sys
 LAUNCHED = re.compile(r"(?:python )?\blaunch/(\w+)\.py\b")
 """A program of the repository."""
 INSTALLED = re.compile(
-    r"(?<![\w/.-])irl-bench (sweep|train|report|demos|demonstrator|search|label|bench)\b"
+    r"(?<![\w/.-])irl-bench "
+    r"(sweep|train|report|status|merge|verify|demos|demonstrator|search|label|bench)\b"
 )
 """A subcommand of the installed program."""
 PAGE = re.compile(r"\bdocs/(?:tutorials|guides|reference)/([\w-]+)\.md\b")

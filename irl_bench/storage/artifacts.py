@@ -7,10 +7,11 @@ them. The metadata also holds the SHA-256 of the rest, which is verified when th
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -99,6 +100,15 @@ def write(out: Path, spec: CellSpec, key: str, parts: Mapping[str, Any]) -> Path
     return path
 
 
+def key_of(path: Path) -> str:
+    """Returns the key of the cell that learned what a file holds.
+
+    Raises:
+      BadInput: the file is damaged or foreign; one line that names it.
+    """
+    return str(_header(path).get("key"))
+
+
 def read(path: str | Path, parts: Sequence[Part] = ("reward",)) -> Artifact:
     """Returns the artifact in a file, or in all files of a run's folder that hold `parts`.
 
@@ -156,19 +166,32 @@ def _digest(arrays: Mapping[str, np.ndarray], spec: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical(dict(spec)).encode() + content).hexdigest()
 
 
-def _read(path: Path) -> Artifact:
+@contextlib.contextmanager
+def _one_line(path: Path) -> Generator[None]:
+    """Makes one line of what goes wrong with a file."""
     try:
-        with cast("Any", safe_open)(path, "np") as file:  # safetensors leaves its methods untyped
-            header = json.loads(file.metadata()["irl_bench"])
-            names: Iterable[str] = file.keys()
-            arrays: dict[str, np.ndarray] = {name: file.get_tensor(name) for name in names}
-        spec = CellSpec.from_dict(header["spec"])
+        yield
     except FileNotFoundError:
         raise BadInput(f"{path} is missing; nearest: the folder of a run") from None
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         raise BadInput(
             f"{path} is damaged or not a file of this program; nearest: copy it again"
         ) from None
+
+
+def _header(path: Path) -> dict[str, Any]:
+    with _one_line(path), cast("Any", safe_open)(path, "np") as file:
+        header = json.loads(file.metadata()["irl_bench"])
+        return {**header}
+
+
+def _read(path: Path) -> Artifact:
+    header = _header(path)
+    with _one_line(path):
+        with cast("Any", safe_open)(path, "np") as file:  # safetensors leaves its methods untyped
+            names: Iterable[str] = file.keys()
+            arrays: dict[str, np.ndarray] = {name: file.get_tensor(name) for name in names}
+        spec = CellSpec.from_dict(header["spec"])
     if _digest(arrays, header["spec"]) != header.get("sha256"):
         raise BadInput(f"{path} is damaged: its SHA-256 does not fit; nearest: copy it again")
     by_seed: dict[int, dict[str, list[np.ndarray]]] = {seed: {} for seed in spec.seeds}

@@ -234,8 +234,15 @@ def rebuild(
       ValueError: a part is missing or cannot be used; one line that names it.
       BadInput: the study cannot be read in parts, or `stored` is not its result; one line.
     """
-    index = json.loads((out / INDEX).read_text())
-    study, parts, entries = find(index["study"]), index["parts"], index.get("entries", {})
+    try:
+        index = json.loads((out / INDEX).read_text())
+        study, parts, entries = find(index["study"]), {**index["parts"]}, index.get("entries", {})
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise StoreError(
+            f"{out / INDEX} is damaged; nearest: run the study's command again"
+        ) from None
     shown = {name: value for name, value in index.items() if name != "entries"}
     if partial or stored:
         data = _finished(out, study, parts)
@@ -300,16 +307,17 @@ def _earlier(stored: Path, index: Mapping[str, Any]) -> list[Any]:
     """The points of a stored result of the study that `index` describes."""
     try:
         result = json.loads(stored.read_text())
-        study, command, points = result["study"], result["command"], result["points"]
+        study, conditions = result["study"], _conditions(result["command"])
+        points = [{**point} for point in result["points"]]
     except OSError as error:
         raise BadInput(f"--stored={stored}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise BadInput(
             f"--stored={stored} is not a study's result; nearest: the file STUDY.json in its folder"
         ) from None
     if study != index["study"]:
         raise BadInput(f"--stored={stored} is a result of {study}, and the folder's is not")
-    apart = _conditions(command) ^ _conditions(index["command"])
+    apart = conditions ^ _conditions(index["command"])
     if apart:
         raise BadInput(
             f"--stored={stored} has other conditions than the folder: {' '.join(sorted(apart))} "
@@ -320,8 +328,16 @@ def _earlier(stored: Path, index: Mapping[str, Any]) -> list[Any]:
 
 def _conditions(command: str) -> set[str]:
     """The flags of a command line that say what is measured."""
-    words = (word.lstrip("-") for word in shlex.split(command) if word.startswith("-"))
-    return {f"--{word}" for word in words if word.partition("=")[0] not in ("out", "seeds_at_once")}
+    found: set[str] = set()
+    words = shlex.split(command)
+    for word, after in zip(words, [*words[1:], "-"], strict=True):
+        name, equals, value = word.lstrip("-").partition("=")
+        if not word.startswith("-") or name in ("out", "seeds_at_once", "tensorboard"):
+            continue
+        if not equals and not after.startswith("-"):
+            value = after
+        found.add(f"--{name}={value}" if value else f"--{name}")
+    return found
 
 
 def shared(source: str, target: str, request: Request, env: str) -> dict[str, Any]:
