@@ -18,6 +18,7 @@ from irl_bench.cli.flags import (
     BIG,
     DEFAULTS,
     EXAMPLES,
+    LAUNCHERS,
     NUMBERS,
     SWITCHES,
     SYNONYMS,
@@ -32,6 +33,7 @@ from irl_bench.plan.pilot import AUTO
 from irl_bench.plan.presets import default_worlds
 from irl_bench.plan.references import NAME, POLICY, REFERENCE, in_folder, problem_with
 from irl_bench.plan.request import Request
+from irl_bench.plan.shards import parse_keys, parse_shard
 
 if TYPE_CHECKING:  # it draws, and what draws is slow to import
     from irl_bench.studies.study import Study
@@ -62,6 +64,12 @@ class Command:
     """Algorithms and worlds whose settings `help` prints."""
     name: str = "sweep"
     """The command whose flags `help` prints: sweep or train."""
+    launcher: str | None = None
+    """One of LAUNCHERS, which runs `launched`; None: this process runs the request."""
+    workers: int | None = None
+    """Number of the launcher's processes; None: as many as suit the machine."""
+    launched: Sequence[str] = ()
+    """The arguments of each process that the launcher starts."""
 
 
 def parse(argv: Sequence[str], program: str = "launch/sweep.py", command: str = "sweep") -> Command:
@@ -166,6 +174,8 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py", command: str = 
             f"--out={out!r} must be a folder's name of printable characters; nearest: "
             f"{DEFAULTS.out!r}"
         )
+    part = _part_of_plan(values, chosen_study)
+    launcher, workers = _launcher(values), numbers.pop("workers", None)
     request = Request(
         **{**chosen, "settings": settings, **{k: v for k, v in numbers.items() if k != "demos"}},
         demos=AUTO if automatic else demos[0] if len(demos) == 1 else None,
@@ -174,6 +184,7 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py", command: str = 
         given=source,
         demos_from=values["demos_from"].value,
         out=out or (f"runs/{chosen_study.name}" if chosen_study else DEFAULTS.out),
+        **part,
     )
     return Command(
         request,
@@ -181,12 +192,66 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py", command: str = 
         dry_run=bool(values["dry_run"].value),
         help=bool(values["help"].value),
         describe=values["describe"].value,
-        line=" ".join([program, *map(shlex.quote, argv[1:])]),
+        line=" ".join([program, *map(shlex.quote, _without(argv[1:], OF_WORK))]),
         study=chosen_study,
         demos=demos,
         owners=[owner for owner in owners if owner.settings],
         name=command,
+        launcher=launcher,
+        workers=workers,
+        launched=_without(argv[1:], ("launcher", "workers")),
     )
+
+
+OF_WORK = ("launcher", "workers", "shard", "cells")
+"""Flags that say who computes which cells, and not what a run is. The report does not note them
+down."""
+
+
+def _without(arguments: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The arguments without these flags, each of which has a value."""
+    kept: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        name, equals, _ = argument.lstrip("-").partition("=")
+        if not argument.startswith("-") or name not in names:
+            kept.append(argument)
+        elif not equals:
+            next(rest, None)
+    return kept
+
+
+def _launcher(values: flags.FlagValues) -> str | None:
+    """The value of --launcher. Raises BadInput for an unknown one, and for --workers without it."""
+    name: str | None = values["launcher"].value
+    if name is None and values["workers"].value is not None:
+        workers = values["workers"].value
+        raise BadInput(
+            f"--workers={workers} is for --launcher; nearest: --launcher=local --workers={workers}"
+        )
+    if name is not None and name not in LAUNCHERS:
+        raise BadInput(
+            f"--launcher={name}: there is {' and '.join(LAUNCHERS)}; nearest: "
+            f"--launcher={nearest(name, LAUNCHERS)}"
+        )
+    return name
+
+
+def _part_of_plan(values: flags.FlagValues, study: Study | None) -> dict[str, Any]:
+    """--shard or --cells as a field of the request. Raises BadInput for both, and for a study,
+    some of whose sweeps need the results of others."""
+    shard, cells = values["shard"].value, values["cells"].value
+    if shard is not None and cells is not None:
+        raise BadInput("--shard and --cells cannot be combined; nearest: leave out --shard")
+    if study and not (shard is None and cells is None):
+        flag = f"--shard={shard}" if cells is None else f"--cells={cells}"
+        raise BadInput(
+            f"{flag} is for a sweep, not for --experiment={study.name}; nearest: the same command "
+            "on every machine, since workers on one folder share its cells"
+        )
+    if shard is not None:
+        return {"shard": parse_shard(shard)}
+    return {} if cells is None else {"cells": parse_keys(cells)}
 
 
 def _plain(error: Exception, values: flags.FlagValues) -> BadInput:

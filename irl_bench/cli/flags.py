@@ -53,6 +53,19 @@ TEXTS = {
     ),
     "reward": ("learned reward for ppo; short for --given=RUN --ppo.reward=learned", None),
     "out": ("folder of the run; the same folder again adds what is missing", DEFAULTS.out),
+    "shard": (
+        "i/n: compute only share i of n of the cells, for machines that are started apart; "
+        "irl-bench report OUT follows when all are stored",
+        None,
+    ),
+    "cells": (
+        "compute only the cells with these keys, or beginnings of keys, separated by commas",
+        None,
+    ),
+    "launcher": (
+        "local: several processes of this machine, which share the cells (see --workers)",
+        "this process alone",
+    ),
     "describe": ("print the settings of an algorithm or world, and exit", None),
 }
 TRAIN = {"algo": "airl", "seeds": "5"}
@@ -65,6 +78,8 @@ TEXTS_OF_TRAIN = {
     ),
 }
 """Flags that `train` explains otherwise."""
+LAUNCHERS = ("local",)
+"""Values of --launcher."""
 NOT_OF_TRAIN = ("policy", "experiment")
 """Flags of `sweep` that `train` does not take."""
 EXAMPLES = {
@@ -78,6 +93,9 @@ EXAMPLES = {
     "given": DEFAULTS.out,
     "reward": DEFAULTS.out,
     "out": DEFAULTS.out,
+    "shard": "1/2",
+    "cells": "0123abcd",
+    "launcher": "local",
     "describe": DEFAULTS.algo[0],
 }
 """A value of each flag in TEXTS, for error lines."""
@@ -149,6 +167,14 @@ NUMBERS = {
             unit="steps",
             low=0,
             high=10**6,
+        ),
+        Setting(
+            "workers",
+            int,
+            2,
+            "processes of --launcher",
+            low=1,
+            high=10_000,
         ),
         Setting("budget", str, DEFAULTS.budget, "size of the experiment", choices=BUDGETS),
     )
@@ -255,7 +281,12 @@ def options(command: str = "sweep") -> list[tuple[str, str]]:
     """Returns (flag, description) of every flag of `sweep` or `train`."""
     texts, defaults = (
         {**TEXTS},
-        {"budget": DEFAULTS.budget, "first_seed": "0", "T_max": "the world's"},
+        {
+            "budget": DEFAULTS.budget,
+            "first_seed": "0",
+            "T_max": "the world's",
+            "workers": "one per GPU, or two",
+        },
     )
     if command == "train":
         texts = {

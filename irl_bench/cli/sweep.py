@@ -31,8 +31,13 @@ def start(name: str = "sweep") -> NoReturn:
 def _prepare() -> None:
     """Configures JAX and the handling of signals."""
     errors.check_jax()
+    import jax
+
     from irl_bench.running import process
 
+    if any(word.lstrip("-").startswith("launcher") for word in sys.argv[1:]):
+        # GPUs are for the processes that it starts, and JAX reserves the memory of those it sees.
+        jax.config.update("jax_platforms", "cpu")
     try:
         process.configure()
     except BadInput as error:
@@ -70,8 +75,8 @@ def main(command: Command) -> int:
     return errors.guarded(lambda: carry_out(command))
 
 
-def carry_out(command: Command) -> None:
-    """Carries out a command.
+def carry_out(command: Command) -> int | None:
+    """Carries out a command and returns its exit status, None for 0.
 
     Raises:
       BadInput, StoreError: one line for the user.
@@ -80,7 +85,7 @@ def carry_out(command: Command) -> None:
         from irl_bench.cli import catalogue
 
         print(catalogue.listing())
-        return
+        return None
     from irl_bench.cli import texts
 
     if command.help:
@@ -91,6 +96,10 @@ def carry_out(command: Command) -> None:
         from irl_bench.cli import dry_run
 
         print(dry_run.study(command) if command.study else dry_run.sweep(command.request))
+    elif command.launcher:
+        from irl_bench.cli import launcher
+
+        return launcher.run(command)
     elif command.study:
         from irl_bench.studies import study
 
@@ -99,3 +108,4 @@ def carry_out(command: Command) -> None:
         from irl_bench.sweep import sweep
 
         sweep(command.request, command.line)
+    return None
