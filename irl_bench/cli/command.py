@@ -29,6 +29,7 @@ from irl_bench.cli.flags import (
 )
 from irl_bench.core.quantities import REFERENCES
 from irl_bench.core.settings import BadInput, Setting
+from irl_bench.launchers.options import OF, parse_options
 from irl_bench.plan.pilot import AUTO
 from irl_bench.plan.presets import default_worlds
 from irl_bench.plan.references import NAME, POLICY, REFERENCE, in_folder, problem_with
@@ -66,8 +67,11 @@ class Command:
     """The command whose flags `help` prints: sweep or train."""
     launcher: str | None = None
     """One of LAUNCHERS, which runs `launched`; None: this process runs the request."""
+    launcher_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """The options of the launcher's engine, by name."""
     workers: int | None = None
-    """Number of the launcher's processes; None: as many as suit the machine."""
+    """Number of the launcher's processes or tasks; None: as many as suit the machine or the
+    plan."""
     launched: Sequence[str] = ()
     """The arguments of each process that the launcher starts."""
 
@@ -176,6 +180,7 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py", command: str = 
         )
     part = _part_of_plan(values, chosen_study)
     launcher, workers = _launcher(values), numbers.pop("workers", None)
+    launcher_options = _launcher_options(values)
     request = Request(
         **{**chosen, "settings": settings, **{k: v for k, v in numbers.items() if k != "demos"}},
         demos=AUTO if automatic else demos[0] if len(demos) == 1 else None,
@@ -198,12 +203,15 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py", command: str = 
         owners=[owner for owner in owners if owner.settings],
         name=command,
         launcher=launcher,
+        launcher_options=launcher_options,
         workers=workers,
-        launched=_without(argv[1:], ("launcher", "workers")),
+        launched=_without(argv[1:], OF_LAUNCHER),
     )
 
 
-OF_WORK = ("launcher", "workers", "shard", "cells")
+OF_LAUNCHER = ("launcher", "launcher_options", "ray_address", "workers")
+"""Flags of the process that launches others."""
+OF_WORK = (*OF_LAUNCHER, "shard", "cells")
 """Flags that say who computes which cells, and not what a run is. The report does not note them
 down."""
 
@@ -231,10 +239,44 @@ def _launcher(values: flags.FlagValues) -> str | None:
         )
     if name is not None and name not in LAUNCHERS:
         raise BadInput(
-            f"--launcher={name}: there is {' and '.join(LAUNCHERS)}; nearest: "
+            f"--launcher={name}: there are {', '.join(LAUNCHERS)}; nearest: "
             f"--launcher={nearest(name, LAUNCHERS)}"
         )
+    if name in OF and values["shard"].value is not None:
+        raise BadInput(
+            f"--shard cannot be combined with --launcher={name}, which divides the plan itself; "
+            "nearest: leave out --shard"
+        )
     return name
+
+
+def _launcher_options(values: flags.FlagValues) -> dict[str, Any]:
+    """--launcher_options and --ray_address as {option: value}. Raises BadInput for an invalid one,
+    and without a launcher that has options."""
+    launcher, text = values["launcher"].value, values["launcher_options"].value
+    address: str | None = values["ray_address"].value
+    if address is not None and launcher != "ray":
+        raise BadInput(
+            f"--ray_address={address} is for --launcher=ray; nearest: --launcher=ray "
+            f"--ray_address={address}"
+        )
+    if text is not None and launcher not in OF:
+        raise BadInput(
+            f"--launcher_options={text} is for --launcher={' and '.join(OF)}; nearest: "
+            f"--launcher={next(iter(OF))}"
+        )
+    options = {} if text is None else parse_options(launcher, text)
+    if address is None:
+        return options
+    if "address" in options:
+        raise BadInput(
+            "--ray_address and --launcher_options=address are the same; nearest: leave out "
+            "--ray_address"
+        )
+    try:
+        return options | {"address": OF["ray"]["address"].parse(address)}
+    except BadInput as error:
+        raise BadInput(f"--ray_address={address}: {error}") from None
 
 
 def _part_of_plan(values: flags.FlagValues, study: Study | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from absl import flags
 
 from irl_bench.core.settings import Setting
+from irl_bench.launchers.options import OF
 from irl_bench.plan import pilot
 from irl_bench.plan.pilot import AUTO
 from irl_bench.plan.presets import BUDGETS
@@ -63,8 +64,20 @@ TEXTS = {
         None,
     ),
     "launcher": (
-        "local: several processes of this machine, which share the cells (see --workers)",
+        "local: several processes of this machine, which share the cells; slurm: jobs of a SLURM "
+        "cluster; ray: tasks of a Ray cluster (see --workers)",
         "this process alone",
+    ),
+    "launcher_options": (
+        "KEY=VALUE,... for --launcher: "
+        + "; ".join(f"{name}: {', '.join(known)}" for name, known in OF.items())
+        + ", additional.SBATCH_OPTION",
+        None,
+    ),
+    "ray_address": (
+        "the Ray cluster of --launcher=ray: auto, HOST:PORT or ray://HOST:PORT; short for "
+        "--launcher_options=address=...",
+        "one on this machine",
     ),
     "describe": ("print the settings of an algorithm or world, and exit", None),
 }
@@ -78,7 +91,7 @@ TEXTS_OF_TRAIN = {
     ),
 }
 """Flags that `train` explains otherwise."""
-LAUNCHERS = ("local",)
+LAUNCHERS = ("local", *OF)
 """Values of --launcher."""
 NOT_OF_TRAIN = ("policy", "experiment")
 """Flags of `sweep` that `train` does not take."""
@@ -96,6 +109,8 @@ EXAMPLES = {
     "shard": "1/2",
     "cells": "0123abcd",
     "launcher": "local",
+    "launcher_options": "timeout_min=60",
+    "ray_address": "auto",
     "describe": DEFAULTS.algo[0],
 }
 """A value of each flag in TEXTS, for error lines."""
@@ -172,7 +187,7 @@ NUMBERS = {
             "workers",
             int,
             2,
-            "processes of --launcher",
+            "processes of --launcher=local, tasks of slurm and ray",
             low=1,
             high=10_000,
         ),
@@ -285,7 +300,8 @@ def options(command: str = "sweep") -> list[tuple[str, str]]:
             "budget": DEFAULTS.budget,
             "first_seed": "0",
             "T_max": "the world's",
-            "workers": "one per GPU, or two",
+            "workers": "local: one per GPU, or two; slurm, ray: one per group of cells that share "
+            "compiled functions, two of a study",
         },
     )
     if command == "train":

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
+from pathlib import Path
+
+import jax
+
 from irl_bench import report
 from irl_bench.cli import errors
 from irl_bench.cli.command import Command
 from irl_bench.core import folders
-from irl_bench.launchers import local
+from irl_bench.core.settings import BadInput
+from irl_bench.launchers import local, tasks
 from irl_bench.plan.build import build
 from irl_bench.plan.pilot import AUTO
 from irl_bench.storage.plans import read_plan
 from irl_bench.studies import study
-from irl_bench.sweep import asked_for, check_folder, incomplete
+from irl_bench.sweep import asked_for, check_folder, finish, incomplete
+
+LATE = 60.0
+"""How long a shared file system may take to show a stored cell [s]."""
 
 
 def run(command: Command) -> int:
@@ -22,12 +32,12 @@ def run(command: Command) -> int:
     """
     out = folders.expand(command.request.out)
     check_folder(out)
-    if command.study:
-        command.study.parts(command.request, command.demos, out)
-    elif command.request.demos != AUTO:
-        plan = build(command.request)  # what is wrong is said here, once
-        if not local.accelerators():  # there, keys are those of the processes' devices
-            asked_for(command.request, plan)
+    return _on_machines(command, out) if command.launcher != "local" else _here(command, out)
+
+
+def _here(command: Command, out: Path) -> int:
+    """Runs the command in processes of this machine."""
+    _cells(command, out, gpus=bool(local.accelerators()))
     try:
         status = local.launch(command.launched, command.workers, out)
     except local.WorkerError as error:
@@ -45,3 +55,65 @@ def run(command: Command) -> int:
     report.show(data.verdicts, data.sentences)
     print(f"report: {out / 'report.html'}")
     return 0
+
+
+def _on_machines(command: Command, out: Path) -> int:
+    """Runs the command as tasks of an engine."""
+    options, devices = command.launcher_options, jax.local_device_count("cpu")
+    if command.launcher == "slurm":
+        from irl_bench.launchers.slurm import Slurm
+
+        engine: tasks.Engine = Slurm(options, out, devices)
+        gpus = bool(options.get("gpus_per_node")) or "gpu" in options.get("gres", "")
+    else:
+        from irl_bench.launchers.ray import Ray
+
+        engine = Ray(options, devices)
+        gpus = bool(options.get("num_gpus"))
+    groups = _cells(command, out, gpus)
+    shared = command.study is None and command.request.cells is None
+    divided = tasks.divide(
+        command.launched, command.workers or groups, shared, out, tasks.environment(gpus)
+    )
+    status = tasks.launch(engine, divided, out)
+    if status:
+        return status
+    if command.study:
+        study.rebuild(out)
+        return 0
+    planned = read_plan(out)
+    if planned is None:
+        raise BadInput(
+            f"all tasks have ended, and {out} holds no plan: the machines see another folder of "
+            "this name; nearest: --out on a file system that all of them share"
+        )
+    until = time.monotonic() + LATE
+    while incomplete(out, planned, lambda _: None) and time.monotonic() < until:
+        time.sleep(1.0)
+    if not incomplete(out, planned, print):
+        # The last task writes the report too, unless it saw a cell of another machine late.
+        finish(out, planned, {}, print)
+    return 0
+
+
+def _cells(command: Command, out: Path, gpus: bool) -> int:
+    """Says once what is wrong with the command, and returns into how many groups its cells fall; of
+    a study, whose cells become known as it runs, `tasks.UNDIVIDED`.
+
+    Args:
+      command: the command.
+      out: the run's folder.
+      gpus: whether GPUs compute. The keys of cells are then not known here.
+
+    Raises:
+      BadInput: the command cannot be run.
+    """
+    if command.study:
+        command.study.parts(command.request, command.demos, out)
+        return tasks.UNDIVIDED
+    # What a pilot will find changes no group.
+    automatic = command.request.demos == AUTO
+    request = dataclasses.replace(command.request, demos=None) if automatic else command.request
+    plan = build(request)
+    named = request.cells is not None
+    return tasks.groups(plan.cells if gpus or (named and automatic) else asked_for(request, plan))

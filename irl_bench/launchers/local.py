@@ -21,18 +21,10 @@ from typing import Any
 
 from irl_bench.core.exits import INTERRUPTED
 from irl_bench.core.settings import BadInput
+from irl_bench.launchers.tasks import EVERY, progress
+from irl_bench.launchers.work import PATIENCE, RESTARTS, last_line, package_path
 from irl_bench.running import process
-from irl_bench.storage.cells import cell_path
-from irl_bench.storage.files import StoreError, writing
-from irl_bench.storage.plans import read_plan
-from irl_bench.upkeep.runs import runs_in
-
-RESTARTS = 3
-"""How often a process that a signal has ended is started again."""
-PATIENCE = 20.0
-"""How long processes have to stop once they were asked to [s]; then they are killed."""
-EVERY = 5.0
-"""Time between two lines about the progress [s]."""
+from irl_bench.storage.files import writing
 
 
 class WorkerError(Exception):
@@ -132,7 +124,7 @@ def launch(
     with writing(out):
         (out / "workers").mkdir(parents=True, exist_ok=True)
     for number, (visible, own) in enumerate(shares(count, gpus, cores), 1):
-        environment = {**os.environ, "PYTHONPATH": _path()}
+        environment = {**os.environ, "PYTHONPATH": package_path()}
         if visible:
             environment["CUDA_VISIBLE_DEVICES"] = visible
             if count > len(gpus):  # else the first process on a GPU would reserve most of it
@@ -222,11 +214,11 @@ class _Run:
                 elif code:
                     how = f"was ended {worker.starts} times" if ended else "failed"
                     raise WorkerError(
-                        f"process {worker.number} {how}: {_last_line(worker.log)}",
+                        f"process {worker.number} {how}: {last_line(worker.log)}",
                         code if code > 0 else 128 - code,
                     )
             if time.monotonic() - last >= EVERY:
-                last, text = time.monotonic(), self._progress()
+                last, text = time.monotonic(), progress(self.out)
                 if text and text != told:
                     told = text
                     self.say(text)
@@ -245,32 +237,7 @@ class _Run:
                 each.kill()
                 each.wait()
 
-    def _progress(self) -> str:
-        """How many cells of the plans so far are stored; "" before there is a plan."""
-        stored = total = 0
-        try:
-            for place in runs_in(self.out).values():
-                plan = read_plan(place)
-                keys = {key for entry in plan["entries"] for key in entry["cells"]} if plan else ()
-                total += len(keys)
-                stored += sum(cell_path(place, key).exists() for key in keys)
-        except (BadInput, StoreError):
-            return ""
-        return f"{stored} of {total} cells are stored"
-
 
 def _name(number: int) -> str:
     """A signal's name; not all numbers have one."""
     return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-
-
-def _path() -> str:
-    """PYTHONPATH with which another process finds this package and the user's own modules."""
-    here = str(Path(__file__).parents[2])
-    return os.pathsep.join(dict.fromkeys([here, *filter(None, [os.environ.get("PYTHONPATH")])]))
-
-
-def _last_line(log: Path) -> str:
-    """The last line of a process's output."""
-    lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1].removeprefix("error: ") if lines else f"it wrote nothing to {log}"

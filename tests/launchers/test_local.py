@@ -1,20 +1,13 @@
 """Several processes of one machine share a sweep; one that dies is started again."""
 
 import os
-import re
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 
 from irl_bench.core.settings import BadInput
 from irl_bench.launchers import local
-
-ROOT = Path(__file__).parents[2]
-SWEEP = ["--algo=bc", "--env=chain", "--mode=cliff", "--budget=smoke", "--seeds=15"]
+from tests.launchers.launched import a_worker, awaited, of_launch, results
 
 
 @pytest.mark.parametrize(
@@ -52,47 +45,17 @@ def test_gpus_are_those_that_may_be_used(environment, expected, monkeypatch):
     assert local.accelerators() == expected
 
 
-def of_launch(folder, out, *flags, **more):
-    return subprocess.Popen(
-        [sys.executable, ROOT / "launch" / "sweep.py", *SWEEP, f"--out={out}", *flags],
-        cwd=folder,
-        env={**os.environ, **more},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def cells(out):
-    return {path.name: path.read_bytes() for path in sorted(out.glob("cells/*.parquet"))}
-
-
-def a_worker(out):
-    """The number of a process that computes a cell, as its lease says; None without one."""
-    for lease in (out / "leases").glob("*.json"):
-        found = re.search(r'"pid": (\d+)', lease.read_text())
-        if found:
-            return int(found[1])
-    return None
-
-
 def test_a_killed_process_loses_nothing(tmp_path):
     out = tmp_path / "run"
     program = of_launch(tmp_path, out, "--launcher=local", "--workers=2")
-    until = time.monotonic() + 120
-    while (pid := a_worker(out)) is None and time.monotonic() < until:
-        time.sleep(0.05)
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
+    os.kill(awaited(lambda: a_worker(out)), signal.SIGKILL)
     said, _ = program.communicate(timeout=300)
     assert program.returncode == 0, said
     assert "was ended by SIGKILL; it starts again" in said and "9 of 9 cells are stored" in said
     assert "report: " in said and (out / "report.html").exists()
     alone = of_launch(tmp_path, tmp_path / "alone")
     assert alone.communicate(timeout=300) and alone.returncode == 0
-    assert cells(out) == cells(tmp_path / "alone")
-    verdicts = [folder / "verdicts.json" for folder in (out, tmp_path / "alone")]
-    assert verdicts[0].read_bytes() == verdicts[1].read_bytes()
+    assert results(out) == results(tmp_path / "alone")
     assert not list((out / "leases").glob("*.json"))
 
 

@@ -1,0 +1,204 @@
+"""Runs tasks as jobs of a SLURM cluster, by submitit.
+
+The jobs are one array. submitit has SLURM signal each of them before its time limit; the job then
+stops at a checkpoint, is requeued, and goes on exactly. submitit writes the tasks that it sends,
+and what they return, as pickles beside its scripts in `<out>/workers/submitit`. Nothing else reads
+them, and no result is one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from irl_bench.core.settings import BadInput
+from irl_bench.launchers import work
+from irl_bench.launchers.options import ADDITIONAL, SLURM
+from irl_bench.launchers.tasks import Ended
+from irl_bench.launchers.work import Task
+from irl_bench.storage.files import write_atomic
+
+GENERIC = ("name", "timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node")
+"""Options that all executors of submitit take. The others are SLURM's."""
+OF_SUBMITIT = ("executor", "max_num_timeout")
+"""Options that are no parameters of a job."""
+JOBS = "jobs.json"
+"""The file that says which job computes which task."""
+LOOK = 30.0
+"""Time between two looks at SLURM's queue [s]."""
+
+
+class Slurm:
+    """Jobs of SLURM.
+
+    Args:
+      options: as `parse_options` returns them.
+      out: the run's folder.
+      devices: the number of devices of a task on a CPU.
+
+    Raises:
+      BadInput: submitit is not installed, or there is no SLURM here.
+    """
+
+    def __init__(self, options: Mapping[str, Any], out: Path, devices: int):
+        try:
+            import cloudpickle
+            import submitit
+        except ImportError:
+            raise BadInput(
+                "--launcher=slurm needs the extra `slurm`; nearest: pip install 'irl-bench[slurm]'"
+            ) from None
+        self.executor = options.get("executor", SLURM["executor"].default)
+        missing = [name for name in ("sbatch", "srun") if shutil.which(name) is None]
+        if self.executor == "slurm" and missing:
+            raise BadInput(
+                f"--launcher=slurm: {missing[0]} is not found, so this is no machine of a SLURM "
+                "cluster; nearest: --launcher=local"
+            )
+        cloudpickle.register_pickle_by_value(work)
+        self.submitit, self.devices = submitit, devices
+        self.options = {name: setting.default for name, setting in SLURM.items() if name in (
+            "timeout_min", "signal_delay_s", "max_num_timeout", "array_parallelism"
+        )} | {"name": "irl_bench", "cpus_per_task": devices} | dict(options)  # fmt: skip
+        self.folder = out.absolute() / "workers" / "submitit"
+        self.every = 0.5 if self.executor != "slurm" else 5.0
+        self.jobs: dict[int, Any] = {}
+        self.looked = time.monotonic()
+
+    def start(self, tasks: Sequence[Task]) -> str:
+        """Submits tasks as one array, but for those that are in SLURM's queue since an earlier
+        start. Raises BadInput, in one line, if SLURM refuses the array."""
+        before = self._submitted(tasks)
+        self.jobs = {n: self.submitit.SlurmJob(self.folder, job) for n, job in before.items()}
+        new = [task for task in tasks if task.number not in before]
+        self.jobs |= dict(zip((task.number for task in new), self._submit(new), strict=True))
+        where = f"their output: {self.folder.parent}"
+        if self.executor != "slurm":
+            return f"{len(tasks)} tasks by submitit's {self.executor} executor; {where}"
+        records = {
+            str(task.number): {**_identity(task), "job": self.jobs[task.number].job_id}
+            for task in tasks
+        }
+        write_atomic(self.folder / JOBS, json.dumps(records, indent=1).encode())
+        follows = f", {len(before)} of them since an earlier start" if before else ""
+        return f"{len(tasks)} tasks in SLURM's queue{follows}: job {self._arrays()}; {where}"
+
+    def _submit(self, tasks: Sequence[Task]) -> list[Any]:
+        """Submits tasks as one array and returns their jobs."""
+        if not tasks:
+            return []
+        most = self.options["max_num_timeout"]
+        executor = self.submitit.AutoExecutor(
+            self.folder,
+            cluster=self.executor,
+            slurm_max_num_timeout=most,
+            local_max_num_timeout=most,
+        )
+        executor.update_parameters(**self._parameters())
+        jobs: list[Any] = []
+        try:
+            with executor.batch():
+                for task in tasks:
+                    jobs.append(executor.submit(dataclasses.replace(task, preemptible=True)))
+        except self.submitit.core.utils.FailedJobError as error:
+            raise BadInput(f"--launcher=slurm: SLURM refused the jobs: {_reason(error)}") from None
+        return jobs
+
+    def _submitted(self, tasks: Sequence[Task]) -> dict[int, str]:
+        """{number: job} of the tasks that an earlier start has submitted and that have not ended.
+        Else a command that is started again would have every node wait for another one."""
+        if self.executor != "slurm" or not (self.folder / JOBS).exists():
+            return {}
+        try:
+            records = json.loads((self.folder / JOBS).read_bytes())
+            known = {
+                task.number: str(records[str(task.number)]["job"])
+                for task in tasks
+                if records.get(str(task.number), {}).items() >= _identity(task).items()
+            }
+        except (OSError, ValueError, KeyError, AttributeError):
+            return {}
+        queued = _queue() or set()
+        return {number: job for number, job in known.items() if job in queued}
+
+    def ended(self) -> list[Ended]:
+        """Returns the tasks that have ended since the last call."""
+        queued = self._in_queue()
+        found = []
+        for number, job in list(self.jobs.items()):
+            if not job.done() and (queued is None or job.job_id in queued):
+                continue
+            del self.jobs[number]
+            try:
+                code, text = job.result()
+            except self.submitit.core.utils.UncompletedJobError as error:
+                code, text = 1, _reason(error)
+            found.append(Ended(number, code, text))
+        return found
+
+    def stop(self) -> str:
+        """Leaves jobs of SLURM as they are; ends those that run on this machine."""
+        if self.executor == "slurm":
+            ending = f"scancel {self._arrays()}"
+            return f"the jobs go on; to end them: {ending}; to follow them: the same command"
+        for job in self.jobs.values():
+            job.cancel()
+        return "the tasks stop; to go on: the same command"
+
+    def _parameters(self) -> dict[str, Any]:
+        """The options as AutoExecutor names them."""
+        parameters: dict[str, Any] = {}
+        more: dict[str, str] = {}
+        for name, value in self.options.items():
+            additional = ADDITIONAL.fullmatch(name)
+            if additional:
+                more[additional[1]] = value
+            elif name in GENERIC:
+                parameters[name] = value
+            elif name not in OF_SUBMITIT:
+                parameters[f"slurm_{name}"] = value
+        return parameters | ({"slurm_additional_parameters": more} if more else {})
+
+    def _arrays(self) -> str:
+        """The numbers of the arrays."""
+        return " ".join(sorted({job.job_id.partition("_")[0] for job in self.jobs.values()}))
+
+    def _in_queue(self) -> set[str] | None:
+        """The jobs in SLURM's queue, every LOOK seconds; None in between.
+
+        submitit asks sacct, which answers only where SLURM keeps accounts. Elsewhere a job that was
+        cancelled or killed would be waited for in vain.
+        """
+        if self.executor != "slurm" or time.monotonic() - self.looked < LOOK:
+            return None
+        self.looked = time.monotonic()
+        return _queue()
+
+
+def _queue() -> set[str] | None:
+    """The user's jobs in SLURM's queue; None if SLURM does not say."""
+    listed = subprocess.run(
+        ["squeue", "--noheader", "--array", "--me", "--format=%i"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return None if listed.returncode else set(listed.stdout.split())
+
+
+def _identity(task: Task) -> dict[str, Any]:
+    """What makes two tasks the same, as JSON gives it back."""
+    return {"arguments": list(task.arguments), "environment": dict(task.environment)}
+
+
+def _reason(error: Exception) -> str:
+    """The last line of an error of submitit that says something."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    texts = [line for line in lines if line.strip("-") and not line.startswith("- ")]
+    return texts[-1] if texts else type(error).__name__

@@ -1,0 +1,47 @@
+"""A short sweep by a launcher, and what it leaves."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SWEEP = ["--algo=bc", "--env=chain", "--mode=cliff", "--budget=smoke", "--seeds=15"]
+
+
+def of_launch(folder, out, *flags, sweep=SWEEP, **more):
+    """A sweep that has just begun."""
+    return subprocess.Popen(
+        [sys.executable, ROOT / "launch" / "sweep.py", *sweep, f"--out={out}", *flags],
+        cwd=folder,
+        env={**os.environ, **more},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def results(out):
+    """{file: bytes} of the cells and the verdicts of a run."""
+    files = [*sorted(out.glob("cells/*.parquet")), out / "verdicts.json"]
+    return {path.name: path.read_bytes() for path in files}
+
+
+def a_worker(out, besides=()):
+    """The number of a process that computes a cell, as its lease says; None without one."""
+    for lease in (out / "leases").glob("*.json"):
+        found = re.search(r'"pid": (\d+)', lease.read_text())
+        if found and int(found[1]) not in besides:
+            return int(found[1])
+    return None
+
+
+def awaited(value, seconds=120):
+    """What a function returns once it is not None."""
+    until = time.monotonic() + seconds
+    while (found := value()) is None:
+        assert time.monotonic() < until, "it did not come"
+        time.sleep(0.05)
+    return found
