@@ -8,8 +8,11 @@ them, and no result is one.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -69,7 +72,7 @@ class Slurm:
         self.folder = out.absolute() / "workers" / "submitit"
         self.every = 0.5 if self.executor != "slurm" else 5.0
         self.jobs: dict[int, Any] = {}
-        self.looked = time.monotonic()
+        self.looked, self.absent = time.monotonic(), set[str]()
 
     def start(self, tasks: Sequence[Task]) -> str:
         """Submits tasks as one array, but for those that are in SLURM's queue since an earlier
@@ -103,7 +106,8 @@ class Slurm:
         executor.update_parameters(**self._parameters())
         jobs: list[Any] = []
         try:
-            with executor.batch():
+            # sbatch's own lines are in the error.
+            with contextlib.redirect_stderr(io.StringIO()), executor.batch():
                 for task in tasks:
                     jobs.append(executor.submit(dataclasses.replace(task, preemptible=True)))
         except self.submitit.core.utils.FailedJobError as error:
@@ -129,16 +133,21 @@ class Slurm:
 
     def ended(self) -> list[Ended]:
         """Returns the tasks that have ended since the last call."""
-        queued = self._in_queue()
+        absent = self._absent()
         found = []
         for number, job in list(self.jobs.items()):
-            if not job.done() and (queued is None or job.job_id in queued):
+            if job.done():
+                try:
+                    code, text = job.result()
+                except self.submitit.core.utils.FailedJobError as error:
+                    code, text = 1, _reason(error)
+                except self.submitit.core.utils.UncompletedJobError:
+                    code, text = 1, f"its job {job.job_id} has ended (state {job.state})"
+            elif job.job_id in absent:
+                code, text = 1, f"its job {job.job_id} has left SLURM's queue without a result"
+            else:
                 continue
             del self.jobs[number]
-            try:
-                code, text = job.result()
-            except self.submitit.core.utils.UncompletedJobError as error:
-                code, text = 1, _reason(error)
             found.append(Ended(number, code, text))
         return found
 
@@ -169,16 +178,20 @@ class Slurm:
         """The numbers of the arrays."""
         return " ".join(sorted({job.job_id.partition("_")[0] for job in self.jobs.values()}))
 
-    def _in_queue(self) -> set[str] | None:
-        """The jobs in SLURM's queue, every LOOK seconds; None in between.
+    def _absent(self) -> set[str]:
+        """The jobs that two looks at SLURM's queue, LOOK seconds apart, have not found.
 
         submitit asks sacct, which answers only where SLURM keeps accounts. Elsewhere a job that was
-        cancelled or killed would be waited for in vain.
+        cancelled or killed would be waited for in vain. A result may be seen later than the end.
         """
         if self.executor != "slurm" or time.monotonic() - self.looked < LOOK:
-            return None
+            return set()
         self.looked = time.monotonic()
-        return _queue()
+        queued = _queue()
+        before, self.absent = self.absent, set[str]()
+        if queued is not None:
+            self.absent = {job.job_id for job in self.jobs.values()} - queued
+        return before & self.absent
 
 
 def _queue() -> set[str] | None:
@@ -198,7 +211,8 @@ def _identity(task: Task) -> dict[str, Any]:
 
 
 def _reason(error: Exception) -> str:
-    """The last line of an error of submitit that says something."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    texts = [line for line in lines if line.strip("-") and not line.startswith("- ")]
-    return texts[-1] if texts else type(error).__name__
+    """The last line of an error of submitit, or of the traceback in it."""
+    text = str(error)
+    within = re.split(r"^-{9,}$", text, flags=re.MULTILINE)
+    lines = (within[1] if len(within) > 1 else text).strip().splitlines()
+    return lines[-1].strip().removeprefix("sbatch: error: ") if lines else type(error).__name__

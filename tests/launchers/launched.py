@@ -45,3 +45,8 @@ def awaited(value, seconds=120):
         assert time.monotonic() < until, "it did not come"
         time.sleep(0.05)
     return found
+
+
+def parent(pid):
+    """A process's parent."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

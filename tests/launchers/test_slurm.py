@@ -8,7 +8,7 @@ import pytest
 
 from irl_bench.launchers.slurm import Slurm
 from irl_bench.launchers.work import Task
-from tests.launchers.launched import a_worker, awaited, of_launch, results
+from tests.launchers.launched import a_worker, awaited, of_launch, parent, results
 
 pytest.importorskip("submitit")
 
@@ -17,14 +17,13 @@ def test_a_preempted_job_is_requeued_and_loses_nothing(tmp_path):
     out = tmp_path / "run"
     options = "--launcher_options=executor=local"
     program = of_launch(tmp_path, out, "--launcher=slurm", options, "--workers=2")
-    awaited(lambda: a_worker(out))
-    jobs = [path.name.split("_")[0] for path in (out / "workers/submitit").glob("*_submitted.pkl")]
-    assert len(jobs) == 2
-    os.kill(int(jobs[0]), signal.SIGUSR2)  # what SLURM sends before the limit
+    task = parent(awaited(lambda: a_worker(out)))
+    job = parent(task)  # submitit's controller
+    os.kill(task, signal.SIGUSR2)  # what SLURM sends before the limit
     said, _ = program.communicate(timeout=300)
     assert program.returncode == 0, said
     assert "9 of 9 cells are stored" in said and "report: " in said
-    log = (out / f"workers/submitit/{jobs[0]}_0_log.err").read_text()
+    log = (out / f"workers/submitit/{job}_0_log.out").read_text()
     assert "Requeued job" in log and log.count("Starting with") == 2
     outputs = [(out / f"workers/{number}.log").read_text() for number in (1, 2)]
     assert any("SIGTERM: stopping at the next checkpoint" in output for output in outputs)
@@ -34,6 +33,7 @@ def test_a_preempted_job_is_requeued_and_loses_nothing(tmp_path):
     assert not list((out / "leases").glob("*.json"))
 
 
+@pytest.mark.filterwarnings("ignore")  # the debug executor leaves its logs open
 def test_a_share_that_fails_is_named(tmp_path):
     engine = Slurm({"executor": "debug"}, tmp_path, 1)
     log = str(tmp_path / "1.log")

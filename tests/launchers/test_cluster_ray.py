@@ -1,0 +1,109 @@
+"""A sweep on a Ray cluster of two nodes, on loopback."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.launchers.launched import a_worker, awaited, of_launch, parent, results
+
+SWEEP = ["--algo=bc", "--env=chain", "--mode=cliff", "--budget=smoke", "--seeds=30"]
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    # The driver belongs to the head, which runs no task.
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    nodes = [made.add_node(num_cpus=2) for _ in range(2)]
+    try:
+        yield made, nodes
+    finally:
+        made.shutdown()
+
+
+def gone(pid):
+    return not Path(f"/proc/{pid}").exists() or None
+
+
+@pytest.fixture
+def alone(tmp_path):
+    def run():
+        program = of_launch(tmp_path, tmp_path / "alone", sweep=SWEEP)
+        said, _ = program.communicate(timeout=600)
+        assert program.returncode == 0, said
+        return results(tmp_path / "alone")
+
+    return run
+
+
+def test_a_killed_worker_and_a_lost_node_lose_nothing(cluster, tmp_path, alone):
+    made, nodes = cluster
+    out = tmp_path / "run"
+    flags = ("--launcher=ray", "--workers=4", f"--ray_address={made.address}")
+    program = of_launch(tmp_path, out, *flags, sweep=SWEEP)
+    first = awaited(lambda: a_worker(out))
+    os.kill(parent(first), signal.SIGKILL)  # Ray's own process
+    awaited(lambda: gone(first), 30)  # what it ran has stopped too
+    second = awaited(lambda: a_worker(out, besides=(first,)))
+    assert second
+    made.remove_node(nodes[1], allow_graceful=False)
+    said, _ = program.communicate(timeout=900)
+    assert program.returncode == 0, said
+    assert results(out) == alone()
+    assert not list((out / "leases").glob("*.json"))
+
+
+def test_a_driver_that_dies_is_started_again(cluster, tmp_path, alone):
+    made, _ = cluster
+    out = tmp_path / "run"
+    flags = ("--launcher=ray", "--workers=2", f"--ray_address={made.address}")
+    program = of_launch(tmp_path, out, *flags, sweep=SWEEP)
+    first = awaited(lambda: a_worker(out))
+    program.kill()
+    program.communicate()
+    awaited(lambda: gone(first), 60)
+    program = of_launch(tmp_path, out, *flags, sweep=SWEEP)
+    awaited(lambda: a_worker(out, besides=(first,)))
+    program.send_signal(signal.SIGINT)
+    said, _ = program.communicate(timeout=60)
+    assert program.returncode == 75 and "the tasks have stopped" in said
+    assert a_worker(out) is None  # nobody holds a lease
+    program = of_launch(tmp_path, out, *flags, sweep=SWEEP)
+    said, _ = program.communicate(timeout=900)
+    assert program.returncode == 0, said
+    assert results(out) == alone()
+
+
+def test_a_cluster_of_this_machine(tmp_path, alone):
+    pytest.importorskip("ray")
+    out = tmp_path / "run"
+    program = of_launch(tmp_path, out, "--launcher=ray", "--workers=2", sweep=SWEEP)
+    said, _ = program.communicate(timeout=900)
+    assert program.returncode == 0, said
+    assert "2 tasks of Ray on this machine" in said and "Traceback" not in said
+    assert results(out) == alone()
+
+
+def test_no_cluster_is_one_line(tmp_path):
+    pytest.importorskip("ray")
+    begun = time.monotonic()
+    command = of_launch(
+        tmp_path, "run", "--launcher=ray", "--ray_address=auto", RAY_TMPDIR=str(tmp_path)
+    )
+    try:
+        said, _ = command.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        command.kill()
+        raise
+    assert command.returncode == 2 and said.count("\n") == 1, said
+    assert said.startswith("error: --ray_address=auto: Ray does not connect")
+    assert time.monotonic() - begun < 60
