@@ -253,7 +253,8 @@ def _launcher(values: flags.FlagValues) -> str | None:
 def _launcher_options(values: flags.FlagValues) -> dict[str, Any]:
     """--launcher_options and --ray_address as {option: value}. Raises BadInput for an invalid one,
     and without a launcher that has options."""
-    launcher, text = values["launcher"].value, values["launcher_options"].value
+    launcher: str = values["launcher"].value or ""
+    text: str | None = values["launcher_options"].value
     address: str | None = values["ray_address"].value
     if address is not None and launcher != "ray":
         raise BadInput(
