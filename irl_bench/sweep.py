@@ -20,9 +20,10 @@ from irl_bench.plan.pilot import AUTO
 from irl_bench.plan.request import Request
 from irl_bench.report import curves
 from irl_bench.running import runner
-from irl_bench.storage.cells import cell_path
-from irl_bench.storage.files import locked
-from irl_bench.storage.plans import PlanDocument, WorldRecord, read_plan, write_plan
+from irl_bench.storage import remote
+from irl_bench.storage.cells import fetch, stored
+from irl_bench.storage.files import locked, store_of
+from irl_bench.storage.plans import PlanDocument, WorldRecord, read_plan, update_plan
 
 
 def sweep(
@@ -53,9 +54,10 @@ def sweep(
 def incomplete(out: Path, planned: PlanDocument, say: Callable[[str], None]) -> bool:
     """Returns whether cells of a plan are not stored, and says how many."""
     keys = {key for entry in planned["entries"] for key in entry["cells"]}
-    absent = sum(not cell_path(out, key).exists() for key in keys)
+    absent = len(keys - stored(out))
     if absent:
-        say(f"{absent} cells of the plan are not stored yet; when they are: irl-bench report {out}")
+        again = f"irl-bench report {remote.shown(out)}"
+        say(f"{absent} cells of the plan are not stored yet; when they are: {again}")
     return absent > 0
 
 
@@ -86,7 +88,7 @@ def finish(
     for text in (*data.unfinished, *data.other_rules, *lines):
         say(text)
     report.show(data.verdicts, data.sentences, compilations)
-    say(f"report: {out / 'report.html'}")
+    say(f"report: {remote.shown(out / 'report.html')}")
     return data.verdicts
 
 
@@ -110,18 +112,23 @@ def compute(
     runner.check_options()
     if request.demos == AUTO:
         request = _piloted(request, line, say)
+    out = folders.expand(request.out)
+    if request.given is not None:  # another machine may have learned it
+        remote.pull(folders.expand(request.given), "learned/*.safetensors")
     plan = build(request)
     cells = asked_for(request, plan)
     out = _folder(request.out)
     for note in plan.notes:
         say(f"note: {note}")
     planned = document(plan, line, fingerprint())
-    with locked(out):
-        merged, dropped = merge(read_plan(out), planned)
-        for text in dropped:
-            say(text)
-        write_plan(out, merged)
+    for text in merge(update_plan(out, lambda before: merge(before, planned)[0]), planned)[1]:
+        say(text)
+    fetch(out, [cell_key(cell, fingerprint()) for cell in cells])
     summary = runner.run(cells, out, plan.inputs, tensorboard=request.tensorboard)
+    if store_of(out):
+        remote.push(out)
+        # Another machine may have written its plan over this one in the moment of the start.
+        update_plan(out, lambda now: merge(planned, now)[0] if now else planned)
     return out, planned, summary.compilations
 
 

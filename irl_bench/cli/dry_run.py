@@ -13,7 +13,8 @@ from irl_bench.plan.document import document, merge
 from irl_bench.plan.pilot import AUTO
 from irl_bench.plan.request import Request
 from irl_bench.running.runner import computed_elsewhere
-from irl_bench.storage.cells import is_done
+from irl_bench.storage import remote
+from irl_bench.storage.cells import fetch, is_done
 from irl_bench.storage.plans import read_plan
 from irl_bench.sweep import asked_for, check_folder, check_T_max
 from irl_bench.upkeep.status import Times
@@ -68,6 +69,7 @@ def sweep(request: Request) -> str:
     ]
     asked = {id(cell) for cell in asked_for(request, plan)}
     missing = []
+    fetch(out, [key for record in planned["entries"] for key in record["cells"]])
     for entry, record in zip(plan.entries, planned["entries"], strict=True):
         todo = [
             cell
@@ -101,7 +103,8 @@ def sweep(request: Request) -> str:
     )
     done = sum(int(row[4]) for row in rows[1:])
     lines = [
-        f"plan: {len(plan.cells)} cells, {done} done, budget {plan.budget}, results in {out}",
+        f"plan: {len(plan.cells)} cells, {done} done, budget {plan.budget}, results in "
+        f"{remote.shown(out)}",
         "",
     ]
     lines += aligned(rows)

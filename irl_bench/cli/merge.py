@@ -5,6 +5,7 @@ irl-bench merge runs/a runs/b --out=runs/both
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import NoReturn
 
@@ -27,6 +28,7 @@ def main(values: flags.FlagValues) -> None:
     """Joins the folders that the arguments name."""
     folders.cache()  # before Matplotlib looks for a folder of its own
     from irl_bench import report
+    from irl_bench.storage import remote
     from irl_bench.studies import study
     from irl_bench.sweep import check_folder
     from irl_bench.upkeep.merge import merge
@@ -34,9 +36,13 @@ def main(values: flags.FlagValues) -> None:
     sources = program.remaining(values)
     if not values.out:
         raise BadInput("--out is needed; nearest: irl-bench merge A B --out=C")
-    out = folders.expand(values.out)
+    out = remote.folder(values.out, writing=True)
     check_folder(out)
-    complete = merge([folders.expand(source) for source in sources], out)
+    remote.pull(out, "*.parquet")
+    remote.pull(out, "*.safetensors")
+    with contextlib.ExitStack() as copies:
+        places = [copies.enter_context(remote.copied(source)) for source in sources]
+        complete = merge(places, out)
     if not complete:
         print(f"when they are stored: irl-bench report {values.out}")
     elif (out / study.INDEX).exists():
@@ -44,7 +50,7 @@ def main(values: flags.FlagValues) -> None:
     else:
         data = report.rebuild(out)
         report.show(data.verdicts, data.sentences)
-        print(f"report: {out / 'report.html'}")
+        print(f"report: {remote.shown(out / 'report.html')}")
 
 
 def start() -> NoReturn:

@@ -31,12 +31,13 @@ def main(values: flags.FlagValues) -> None:
     """Rebuilds the folder that the one argument names."""
     folders.cache()  # before Matplotlib looks for a folder of its own
     from irl_bench import report
+    from irl_bench.storage import remote
     from irl_bench.studies import study
 
     arguments = program.remaining(values)
     if not arguments:
         raise BadInput("the folder of a run is needed; nearest: irl-bench report runs/sweep")
-    folder = folders.expand(arguments[0])
+    folder = remote.folder(arguments[0])
     stored = folders.expand(values.stored) if values.stored is not None else None
     if (folder / study.INDEX).exists():
         study.rebuild(folder, partial=values.partial, stored=stored)

@@ -26,17 +26,19 @@ def define() -> None:
 
 def main(values: flags.FlagValues) -> None:
     """Prints the status of the folder that the one argument names."""
+    from irl_bench.storage import remote
     from irl_bench.upkeep.status import status
 
     arguments = program.remaining(values)
     if not arguments:
         raise BadInput("the folder of a run is needed; nearest: irl-bench status runs/sweep")
-    folder = folders.expand(arguments[0])
+    name = arguments[0]
     while True:
         try:
-            text, complete = status(folder, values.cells)
+            with remote.copied(name, results=False) as folder:
+                text, complete = status(folder, values.cells)
         except BadInput as error:
-            if not values.watch or not folder.is_dir():
+            if not values.watch or not (remote.is_url(name) or folders.expand(name).is_dir()):
                 raise
             text, complete = str(error).partition(";")[0], False  # it may have a plan soon
         if values.watch and sys.stdout.isatty():

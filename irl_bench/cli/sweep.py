@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import sys
 from typing import Any, NoReturn
@@ -87,7 +88,12 @@ def carry_out(command: Command) -> int | None:
         print(catalogue.listing())
         return None
     from irl_bench.cli import texts
+    from irl_bench.storage import remote
 
+    if not command.help and command.describe is None and remote.is_url(command.request.out):
+        out = remote.folder(command.request.out, writing=not command.dry_run)
+        request = dataclasses.replace(command.request, out=str(out))
+        command = dataclasses.replace(command, request=request)
     if command.help:
         print(texts.usage(command.owners, command.name))
     elif command.describe is not None:

@@ -15,7 +15,6 @@ from typing import NoReturn
 from absl import flags
 
 from irl_bench.cli import program
-from irl_bench.core import folders
 from irl_bench.core.settings import BadInput
 
 WRONG = 1
@@ -33,6 +32,7 @@ def main(values: flags.FlagValues) -> int:
     """Verifies the folder that the one argument names, and returns the exit status."""
     from irl_bench.plan.shards import parse_keys
     from irl_bench.running import process
+    from irl_bench.storage import remote
     from irl_bench.upkeep import verify
 
     arguments = program.remaining(values)
@@ -40,10 +40,15 @@ def main(values: flags.FlagValues) -> int:
         raise BadInput("the folder of a run is needed; nearest: irl-bench verify runs/sweep")
     keys = () if values.cells is None else parse_keys(values.cells)
     process.configure()
-    found = verify.check(folders.expand(arguments[0]))
-    for line in found.problems:
-        print(line)
-    process.supervise(lambda stop: verify.repeat(found, values.again, keys, values.seed, stop))
+    name = arguments[0]
+    with remote.copied(name) as folder:
+        say = lambda line: print(line.replace(str(folder), name.rstrip("/")))
+        found = verify.check(folder)
+        for line in found.problems:
+            say(line)
+        process.supervise(
+            lambda stop: verify.repeat(found, values.again, keys, values.seed, stop, say)
+        )
     print(verify.summary(found))
     return WRONG if found.problems else 0
 

@@ -15,7 +15,7 @@ import numpy as np
 from irl_bench import horizon
 from irl_bench.horizon import Curves
 from irl_bench.report import curves
-from irl_bench.storage.cells import cell_path, read_cell
+from irl_bench.storage.cells import cell_path, fetch, read_cell, stored
 from irl_bench.storage.files import StoreError
 from irl_bench.storage.plans import PlanDocument, PlanEntry, read_plan
 
@@ -84,6 +84,7 @@ def load(out: str | os.PathLike[str], partial: bool = False) -> ReportData:
     """
     folder, plan = pathlib.Path(out), plan_of(out)
     unfinished: list[str] = []
+    fetch(folder, [key for entry in plan["entries"] for key in entry["cells"]])
     if partial:
         plan, unfinished = _finished(folder, plan)
     all_curves, manifests, rounds, maps = [], {}, {}, {}
@@ -103,7 +104,6 @@ def load(out: str | os.PathLike[str], partial: bool = False) -> ReportData:
     verdicts = horizon.analyse(
         all_curves, plan["worlds"], horizons=analysis.get("horizons", "auto")
     )
-    stored = {path.stem for path in (folder / "cells").glob("*.parquet")}
     return ReportData(
         curves=all_curves,
         verdicts=verdicts,
@@ -114,7 +114,7 @@ def load(out: str | os.PathLike[str], partial: bool = False) -> ReportData:
         maps=maps,
         unfinished=tuple(unfinished),
         other_rules=tuple(_other_rules(plan)),
-        other_cells=len(stored - manifests.keys()),
+        other_cells=len(stored(folder) - manifests.keys()),
     )
 
 

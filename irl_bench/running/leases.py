@@ -7,6 +7,11 @@ that two workers compute after all is stored once, and its bytes are the same.
 A worker is dead if its process is gone from this machine, or if its lease did not change for EXPIRY
 seconds. They are counted by the clock of the process that waits, so clocks of machines need not
 agree and may be set back.
+
+In an object store a lease is an object too. A worker first claims a cell on its own machine, as
+above, in the working copy, then creates the object, which only one worker can. Each request costs
+time and money there, so one listing tells of all leases, claims are renewed less often, and a
+worker that waits looks less and less often.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import secrets
 import socket
 import threading
@@ -22,12 +28,17 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypedDict, cast
 
-from irl_bench.storage.files import StoreError, locked, write_atomic
+from irl_bench.storage import cells
+from irl_bench.storage.files import StoreError, locked, store_of, write_here
 
 RENEWAL = 10.0
 """Time between two renewals of a claim [s]."""
 EXPIRY = 90.0
 """A lease that did not change for so long belongs to nobody [s]: many renewals have failed."""
+RENEWAL_THERE = 30.0
+"""As RENEWAL, of claims in an object store [s]."""
+LOOKS = (1.0, 30.0)
+"""Shortest and longest time between two looks at an object store for cells to claim [s]."""
 
 
 _ACTIVE: set[str] = set()
@@ -77,8 +88,16 @@ def alive(pid: int) -> bool:
 def read(path: Path) -> Lease | None:
     """Returns a lease; None if there is none, or if the file holds something else."""
     try:
-        lease = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        return _parse(path.read_bytes())
+    except OSError:
+        return None
+
+
+def _parse(content: bytes | None) -> Lease | None:
+    """The lease in a file's bytes; None without one."""
+    try:
+        lease = json.loads(content or b"")
+    except ValueError:
         return None
     kinds = {"pid": int, "renewals": int, "since": (int, float)}
     whole = (
@@ -113,7 +132,7 @@ class Leases:
 
     Args:
       out: the run's folder.
-      expiry, renewal: as EXPIRY and RENEWAL.
+      expiry, renewal: as EXPIRY and RENEWAL, or RENEWAL_THERE.
       clock: monotonic time [s].
     """
 
@@ -121,14 +140,18 @@ class Leases:
         self,
         out: Path,
         expiry: float = EXPIRY,
-        renewal: float = RENEWAL,
+        renewal: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self.folder = out / "leases"
-        self.expiry, self.renewal, self.clock = expiry, renewal, clock
+        self.out, self.folder, self.store = out, out / "leases", store_of(out)
+        self.expiry, self.clock = expiry, clock
+        self.renewal = renewal or (RENEWAL_THERE if self.store else RENEWAL)
         self.worker, self.host = secrets.token_hex(8), here()
         self._held: dict[str, Lease] = {}
         self._seen: dict[str, tuple[Lease, float]] = {}
+        self._versions: dict[str, tuple[str, float]] = {}
+        self._others: dict[str, Lease] = {}
+        self._looks: dict[str, tuple[float, float]] = {}
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -154,13 +177,18 @@ class Leases:
 
         Raises:
           WriteError: the folder cannot be written.
+          StoreError: the object store cannot be used, or holds a damaged cell.
         """
+        return self._claim_here(labels, most) if not self.store else self._claim_there(labels, most)
+
+    def _claim_here(self, labels: Mapping[str, str], most: int) -> list[str]:
+        """Claims cells in the folder."""
         claimed: list[str] = []
         with locked(self.folder):
             for key, label in labels.items():
                 if len(claimed) == most:
                     break
-                if self.holder(key) is not None:
+                if self._holder_here(key) is not None:
                     continue
                 lease = Lease(
                     worker=self.worker,
@@ -171,17 +199,96 @@ class Leases:
                     renewals=0,
                     label=label,
                 )
-                self._write(key, lease)
+                write_here(self._path(key), _bytes(lease))
                 with self._lock:
                     self._held[key] = lease
                 claimed.append(key)
         return claimed
 
+    def _claim_there(self, labels: Mapping[str, str], most: int) -> list[str]:
+        """Claims cells in the folder, then in the object store.
+
+        A cell that turns out to be stored is brought into the folder with all others of `labels`
+        that are; so are these while nothing can be claimed. In between the store is left alone.
+        """
+        assert self.store is not None
+        first = next(iter(labels), "")
+        again, pause = self._looks.get(first, (0.0, LOOKS[0]))
+        if self.clock() < again:
+            return []
+        listed = self.store.list(self.folder)
+        versions = {path.stem: seen.version for path, seen in listed.items()}
+        free = {key: label for key, label in self._turned(labels) if self._is_free(key, versions)}
+        claimed: list[str] = []
+        stored = False
+        while len(claimed) < most and (here := self._claim_here(free, most - len(claimed))):
+            for key in here:
+                del free[key]
+                if self.store.create(self._path(key), _bytes(self._held[key])):
+                    claimed.append(key)
+                    stored |= cells.look(self.out, key)
+                else:
+                    self._drop([key])
+        if claimed:
+            self._looks.pop(first, None)
+        else:
+            self._looks[first] = (
+                self.clock() + pause * random.uniform(0.7, 1.3),
+                min(1.5 * pause, LOOKS[1]),
+            )
+            lease = None if first in self._others else _parse(self.store.read(self._path(first)))
+            if lease is not None:
+                self._others[first] = lease
+        if stored or not claimed:
+            cells.fetch(self.out, labels)
+        return claimed
+
+    def _turned(self, labels: Mapping[str, str]) -> list[tuple[str, str]]:
+        """The cells from another one on for each worker, so that not all try the same."""
+        items = list(labels.items())
+        start = int(self.worker, 16) % max(1, len(items))
+        return items[start:] + items[:start]
+
+    def _is_free(self, key: str, versions: Mapping[str, str]) -> bool:
+        """Whether no living worker has an object on a cell. One of a dead worker is removed.
+
+        Args:
+          key: the cell's key.
+          versions: {key: version} of all objects.
+        """
+        assert self.store is not None
+        version, now = versions.get(key), self.clock()
+        if version is None:
+            self._versions.pop(key, None)
+            return True
+        before, since = self._versions.setdefault(key, (version, now))
+        if before != version:
+            self._versions[key] = (version, now)
+        elif now - since >= self.expiry or self._left_here(key):
+            self.store.remove(self._path(key))
+            return True
+        return False
+
+    def _left_here(self, key: str) -> bool:
+        """Whether the object on a cell is of a process that is gone from this machine."""
+        here = read(self._path(key))
+        if here is None or self.store is None or self._holder_here(key) is not None:
+            return False
+        there = self._present(key)
+        return there is not None and there["worker"] == here["worker"]
+
     def holder(self, key: str) -> Lease | None:
         """Returns the lease of a living worker, this one included, on a cell; None if it is free.
 
-        A lease of another machine counts as living until it was seen unchanged for `expiry`.
+        A lease of another machine counts as living until it was seen unchanged for `expiry`. In an
+        object store, only some of the other workers' leases are known.
         """
+        if self.store:
+            return self._held.get(key) or self._others.get(key)
+        return self._holder_here(key)
+
+    def _holder_here(self, key: str) -> Lease | None:
+        """As `holder`, of the lease in the folder."""
         lease = read(self._path(key))
         if lease is None:
             self._seen.pop(key, None)
@@ -202,13 +309,25 @@ class Leases:
 
     def release(self, keys: Iterable[str]) -> None:
         """Gives up claims. A lease that another worker has taken over stays."""
+        dropped = self._drop(keys)
+        if self.store and dropped:
+            with contextlib.suppress(StoreError):  # they run out
+                for key in dropped:
+                    self.store.remove(self._path(key))
+                self.store.put_log(self.out)  # the cells are finished, and their lines written
+
+    def _drop(self, keys: Iterable[str]) -> list[str]:
+        """Gives up claims in the folder, and returns those that were held."""
+        dropped: list[str] = []
         for key in keys:
             with self._lock:
-                self._held.pop(key, None)
+                if self._held.pop(key, None) is not None:
+                    dropped.append(key)
             lease = read(self._path(key))
             if lease is not None and lease["worker"] == self.worker:
                 with contextlib.suppress(OSError):
                     self._path(key).unlink(missing_ok=True)
+        return dropped
 
     def _keep_renewing(self) -> None:
         """Renews all claims until the context is left."""
@@ -220,19 +339,28 @@ class Leases:
         was suspended. A claim that cannot be written runs out, which costs time alone."""
         with self._lock:
             for key, lease in list(self._held.items()):
-                present = read(self._path(key))
-                if present is not None and present["worker"] != self.worker:
-                    del self._held[key]
-                    continue
-                lease["renewals"] += 1
                 with contextlib.suppress(StoreError):
-                    self._write(key, lease)
+                    present = self._present(key)
+                    if present is not None and present["worker"] != self.worker:
+                        del self._held[key]
+                        continue
+                    lease["renewals"] += 1
+                    write_here(self._path(key), _bytes(lease))
+                    if self.store:
+                        self.store.put(self._path(key), _bytes(lease), check=False)
 
-    def _write(self, key: str, lease: Lease) -> None:
-        write_atomic(self._path(key), (json.dumps(lease) + "\n").encode())
+    def _present(self, key: str) -> Lease | None:
+        """The lease on a cell as it is now."""
+        if self.store:
+            return _parse(self.store.read(self._path(key)))
+        return read(self._path(key))
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.json"
+
+
+def _bytes(lease: Lease) -> bytes:
+    return (json.dumps(lease) + "\n").encode()
 
 
 def described(lease: Lease) -> str:

@@ -13,13 +13,13 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from irl_bench.core.cell import CellSpec, canonical
 from irl_bench.storage.arrow import Table, pa, pq
-from irl_bench.storage.files import StoreError, write_atomic
+from irl_bench.storage.files import StoreError, store_of, write_atomic, write_here
 
 SCHEMA = pa.schema(
     [
@@ -119,6 +119,11 @@ def read_cell(path: Path | str) -> tuple[dict[str, Any], Table]:
         raise StoreError(f"{path} is missing; run the same sweep command to compute it") from None
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
+    return _decode(content, str(path), path.stem)
+
+
+def _decode(content: bytes, path: str, key: str) -> tuple[dict[str, Any], Table]:
+    """The manifest and rows in the bytes of cell `key`, which errors call `path`."""
     if content[:4] != b"PAR1" or content[-4:] != b"PAR1":
         raise StoreError(
             f"{path} is truncated or no Parquet file; move it away and run the sweep again"
@@ -147,7 +152,7 @@ def read_cell(path: Path | str) -> tuple[dict[str, Any], Table]:
             f"{path} was written in another format of this project; move it away and run the sweep "
             "again"
         )
-    if manifest["key"] != path.stem:
+    if manifest["key"] != key:
         raise StoreError(
             f"{path} holds cell {manifest['key']}, not what its name says; move it away"
         )
@@ -155,9 +160,72 @@ def read_cell(path: Path | str) -> tuple[dict[str, Any], Table]:
 
 
 def is_done(out: Path | str, key: str) -> bool:
-    """Whether the cell's result is stored. Raises StoreError if its file does not verify."""
+    """Whether the cell's result is stored. Raises StoreError if its file does not verify.
+
+    A cell that an object store was last seen to hold is brought into the working copy.
+    """
     path = cell_path(out, key)
     if not path.exists():
-        return False
+        store = store_of(path)
+        return store is not None and store.has(path) and look(out, key)
     read_cell(path)
     return True
+
+
+def look(out: Path | str, key: str) -> bool:
+    """Whether an object store holds a cell, which then is brought into the working copy, though the
+    store may not have held it when it was last listed.
+
+    Raises:
+      StoreError: the object does not verify.
+    """
+    path = cell_path(out, key)
+    store = store_of(path)
+    content = store and store.read(path)
+    if store is None or content is None:
+        return False
+    _decode(content, store.url_of(path), key)
+    write_here(path, content)
+    return True
+
+
+def fetch(out: Path | str, keys: Iterable[str]) -> None:
+    """Brings cells that an object store holds into the working copy, after one listing. Any other
+    folder has all of its cells already.
+
+    Args:
+      out: the run's folder.
+      keys: of the cells that are wanted; they need not be there.
+
+    Raises:
+      StoreError: an object does not verify, or has another size than the cell in the working copy.
+    """
+    out = Path(out)
+    store = store_of(out)
+    if store is None:
+        return
+    listed = store.list(out / "cells")
+    missing: list[Path] = []
+    for key in keys:
+        path = cell_path(out, key)
+        if path not in listed:
+            continue
+        if not path.exists():
+            missing.append(path)
+        elif path.stat().st_size != listed[path].size:
+            raise StoreError(
+                f"{store.url_of(path)} and its copy {path} differ in size; move away the one that "
+                "irl-bench verify finds damaged"
+            )
+    for path, content in store.read_all(missing):
+        _decode(content, store.url_of(path), path.stem)
+        write_here(path, content)
+
+
+def stored(out: Path | str) -> set[str]:
+    """Returns the keys of all cells whose files are in a run's folder, sound or not, or that its
+    object store was last seen to hold."""
+    folder = Path(out) / "cells"
+    store = store_of(folder)
+    there = store.listed(folder) if store else {}
+    return {path.stem for path in (*folder.glob("*.parquet"), *there) if path.suffix == ".parquet"}

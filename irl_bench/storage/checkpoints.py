@@ -1,6 +1,8 @@
 """Checkpoints of unfinished cells: arrays in Orbax, a SHA-256 of every file beside them, the two
 newest kept.
 
+In an object store a checkpoint is one object, `<cell>/<name>.safetensors`, of all its files.
+
 Orbax commits a checkpoint atomically but does not notice a flipped bit, so every checkpoint is
 verified before it is restored. A damaged one is skipped for the one before it; without a sound one
 the cell starts again. Several workers may write in one folder: each has its own token in the names
@@ -12,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
@@ -19,12 +22,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
 
 from irl_bench.core.cell import canonical
-from irl_bench.storage.files import WriteError, write_atomic, writing
+from irl_bench.storage.files import WriteError, store_of, write_here, writing
 
 KEPT = 2
 """Number of checkpoints that are kept."""
+_SEAL = "seal.json"
+"""Name of the seal among the files of an object."""
+_FILE = re.compile(r"[A-Za-z0-9._=+-]+(/[A-Za-z0-9._=+-]+)*")
+"""Names of a checkpoint's files."""
 _TOKEN = secrets.token_hex(4)
 
 
@@ -41,6 +50,7 @@ def save(
 
     Raises:
       WriteError: it cannot be written; earlier checkpoints are untouched.
+      StoreError: the object store does not take it.
     """
     name = f"{serial:012d}.{_TOKEN}"
     path = folder / name
@@ -64,8 +74,13 @@ def save(
         raise WriteError(f"cannot write checkpoint {path}: {_one_line(error)}") from error
     text = canonical(body)
     seal = {"body": body, "sha256": hashlib.sha256(text.encode()).hexdigest()}
-    write_atomic(_seal(folder, name), canonical(seal).encode())
+    write_here(_seal(folder, name), canonical(seal).encode())
+    store = store_of(folder)
+    if store is not None:
+        store.put(_object(folder, name), _pack(folder, name))
     for old in _names(folder)[KEPT:]:
+        if store is not None:
+            store.remove(_object(folder, old))
         _seal(folder, old).unlink(missing_ok=True)
         shutil.rmtree(folder / old, ignore_errors=True)
 
@@ -79,9 +94,14 @@ def restore(
       folder: the cell's folder of checkpoints.
       note: is called with one line for each damaged checkpoint.
     """
-    names = _names(folder)
+    store = store_of(folder)
+    here = _names(folder)
+    there = [path.stem for path in store.list(folder)] if store else []
+    names = sorted({*here, *there}, reverse=True)
     for name in names:
         try:
+            if store is not None and name not in here:
+                _unpack(store.read(_object(folder, name)) or b"", folder, name)
             return _read(folder, name)
         except Exception as error:
             following = (
@@ -93,6 +113,10 @@ def restore(
 
 def remove(folder: Path) -> None:
     """Removes all checkpoints of a cell."""
+    store = store_of(folder)
+    if store is not None and folder.exists():
+        for path in store.list(folder):
+            store.remove(path)
     shutil.rmtree(folder, ignore_errors=True)
     with contextlib.suppress(OSError):
         folder.parent.rmdir()  # the last cell of the run removes the folder of all checkpoints
@@ -100,6 +124,36 @@ def remove(folder: Path) -> None:
 
 def _seal(folder: Path, name: str) -> Path:
     return folder / f"{name}.json"
+
+
+def _object(folder: Path, name: str) -> Path:
+    return folder / f"{name}.safetensors"
+
+
+def _pack(folder: Path, name: str) -> bytes:
+    """All files of a checkpoint in one."""
+    files = {
+        file.relative_to(folder / name).as_posix(): file
+        for file in sorted((folder / name).rglob("*"))
+        if file.is_file()
+    }
+    contents = {file: path.read_bytes() for file, path in files.items()}
+    contents[_SEAL] = _seal(folder, name).read_bytes()
+    return save_arrays({file: np.frombuffer(data, np.uint8) for file, data in contents.items()})
+
+
+def _unpack(content: bytes, folder: Path, name: str) -> None:
+    """Writes the files of a checkpoint into the folder, its seal last."""
+    folder.mkdir(parents=True, exist_ok=True)  # `remove` asks the store for what had a folder
+    files = {file: array.tobytes() for file, array in load_arrays(content).items()}
+    seal = files.pop(_SEAL)
+    for file in files:
+        if not _FILE.fullmatch(file) or {".", ".."} & set(file.split("/")):
+            raise ValueError(f"it names a file {file!r}")
+    shutil.rmtree(folder / name, ignore_errors=True)
+    for file, data in files.items():
+        write_here(folder / name / file, data)
+    write_here(_seal(folder, name), seal)
 
 
 def _names(folder: Path) -> list[str]:

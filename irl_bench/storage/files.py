@@ -1,4 +1,8 @@
-"""Atomic writes, the lock of a folder, and their errors."""
+"""Atomic writes, the lock of a folder, and their errors.
+
+A folder may be the working copy of one in an object store (`irl_bench.storage.remote`). What
+`write_atomic` writes there is put into the store too.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,19 @@ import os
 import secrets
 from collections.abc import Generator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import filelock
+
+if TYPE_CHECKING:
+    from irl_bench.storage.remote import Store
 
 LOCK_SECONDS = 600.0
 """How long to wait for the lock [s]. A report takes seconds; a run that holds the lock longer is
 stuck."""
+
+STORES: dict[Path, Store] = {}
+"""The object stores that this process uses, by the folders of their working copies."""
 
 
 class StoreError(ValueError):
@@ -24,9 +35,17 @@ class WriteError(StoreError):
     untouched."""
 
 
+def store_of(path: Path) -> Store | None:
+    """Returns the object store of whose working copy a path is part; None for any other path."""
+    if not STORES:
+        return None
+    return next((store for root, store in STORES.items() if path.is_relative_to(root)), None)
+
+
 @contextlib.contextmanager
 def locked(out: Path | str) -> Generator[None]:
-    """Holds the folder's lock, so that only one run at a time changes its plan and report.
+    """Holds the folder's lock, so that only one run at a time changes its plan and report. The lock
+    of a working copy holds on this machine alone.
 
     Raises:
       WriteError: the lock cannot be made, or another run holds it for more than LOCK_SECONDS.
@@ -62,6 +81,19 @@ def writing(path: Path) -> Generator[None]:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
+    """Writes a file as `write_here` does. A file of a working copy is put into the store too.
+
+    Raises:
+      WriteError: the file cannot be written.
+      StoreError: the store does not take it; the file in the working copy stays.
+    """
+    write_here(path, content)
+    store = store_of(path)
+    if store is not None:
+        store.put(path, content)
+
+
+def write_here(path: Path, content: bytes) -> None:
     """Writes `content` to a temporary file, flushes it to the disk and renames it to `path`.
 
     Raises WriteError if that fails.

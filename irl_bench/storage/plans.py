@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
 from irl_bench.core.cell import canonical
-from irl_bench.storage.files import StoreError, write_atomic
+from irl_bench.storage.files import StoreError, locked, store_of, write_atomic, write_here
 
 VERSION = 1
 """Version of the file format."""
@@ -101,18 +101,63 @@ def write_plan(out: Path | str, plan: PlanDocument | Mapping[str, Any]) -> Path:
     Raises StoreError if it cannot be written.
     """
     path = Path(out) / "plan.json"
-    body = {name: value for name, value in plan.items() if name != "sha256"}
-    digest = hashlib.sha256(canonical(body).encode()).hexdigest()
-    write_atomic(path, (json.dumps({**body, "sha256": digest}, indent=1) + "\n").encode())
+    write_atomic(path, _encode(plan))
     return path
 
 
+def update_plan(
+    out: Path, change: Callable[[PlanDocument | None], PlanDocument]
+) -> PlanDocument | None:
+    """Changes the plan of a run's folder, which nobody else on this machine may do meanwhile.
+
+    In an object store, the first plan is written only if there is none yet; otherwise `change` is
+    asked again. Of two machines that change a plan in the same moment, the later one wins.
+
+    Args:
+      out: the run's folder.
+      change: takes the present plan, None without one, and returns the new one. A plan that stays
+        the same is not written.
+
+    Returns:
+      The plan before.
+
+    Raises:
+      StoreError: the plan cannot be read or written.
+    """
+    path, store = out / "plan.json", store_of(out)
+    with locked(out):
+        while True:
+            before = read_plan(out)
+            after = change(before)
+            if before is not None and canonical(dict(after)) == canonical(dict(before)):
+                return before
+            content = _encode(after)
+            if store is None or before is not None:
+                write_atomic(path, content)
+                return before
+            if store.create(path, content):
+                write_here(path, content)
+                return before
+
+
+def _encode(plan: PlanDocument | Mapping[str, Any]) -> bytes:
+    """The bytes of a plan's file."""
+    body = {name: value for name, value in plan.items() if name != "sha256"}
+    digest = hashlib.sha256(canonical(body).encode()).hexdigest()
+    return (json.dumps({**body, "sha256": digest}, indent=1) + "\n").encode()
+
+
 def read_plan(out: str | os.PathLike[str]) -> PlanDocument | None:
-    """Returns the plan of a run's folder, None if it has none.
+    """Returns the plan of a run's folder, None if it has none. That of an object store is read
+    there.
 
     Raises StoreError if the plan cannot be read, is damaged or foreign.
     """
     path = Path(out) / "plan.json"
+    store = store_of(path)
+    there = store.read(path) if store else None
+    if there is not None:
+        write_here(path, there)
     try:
         content = path.read_bytes()
     except FileNotFoundError:

@@ -36,6 +36,7 @@ from irl_bench.plan import build, registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, figures, load, page, tables
 from irl_bench.report.data import NothingFinished, plain
+from irl_bench.storage import remote
 from irl_bench.storage.files import StoreError, locked, write_atomic
 from irl_bench.studies import STUDIES, levels
 
@@ -267,7 +268,7 @@ def rebuild(
     for heading, rows in result["tables"].items():
         table = tables.of(rows)
         say("\n".join(["", heading, *aligned([table.header, *table.rows], table.text)]))
-    say("\n".join(["", *result["text"], f"study: {out / study.name}.html"]))
+    say("\n".join(["", *result["text"], f"study: {remote.shown(out / study.name)}.html"]))
     return result
 
 

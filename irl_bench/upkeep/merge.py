@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from irl_bench.core.settings import BadInput
-from irl_bench.storage import artifacts
+from irl_bench.storage import artifacts, remote
 from irl_bench.storage.cells import cell_path, read_cell
 from irl_bench.storage.files import StoreError, locked, write_atomic
 from irl_bench.storage.plans import PlanDocument, PlanEntry, WorldRecord, read_plan, write_plan
@@ -84,7 +84,7 @@ def merge(sources: Sequence[Path], out: Path, say: Callable[[str], None] = print
     later = not_begun(out)
     stored = len(planned) - absent
     say(
-        f"joined {len(folders)} folders in {out}: {stored} cell{'s' * (stored != 1)}"
+        f"joined {len(folders)} folders in {remote.shown(out)}: {stored} cell{'s' * (stored != 1)}"
         + (f", {absent} of the plan are missing" if absent else "")
         + (f"; not begun: {', '.join(later)}" if later else "")
     )

@@ -11,7 +11,7 @@ from typing import Any
 from irl_bench.core.text import aligned
 from irl_bench.plan.shards import seconds_of
 from irl_bench.running import leases
-from irl_bench.storage.cells import cell_path
+from irl_bench.storage import cells as stored_cells
 from irl_bench.storage.plans import PlanEntry, read_plan
 from irl_bench.upkeep.runs import not_begun, runs_in
 
@@ -89,6 +89,7 @@ def _of_run(folder: Path, cells: bool) -> tuple[list[str], int]:
     plan = read_plan(folder)
     assert plan is not None  # `runs_in` has looked
     claimed, times = leases.all_of(folder), Times(folder / "log.jsonl")
+    done = stored_cells.stored(folder)
     rows: list[tuple[str, ...]] = [
         ("world", "mode", "algorithm", "cells", "stored", "running", "failed seeds")
     ]
@@ -98,12 +99,10 @@ def _of_run(folder: Path, cells: bool) -> tuple[list[str], int]:
         key
         for entry in plan["entries"]
         for key in entry["cells"]
-        if key in claimed
-        and not cell_path(folder, key).exists()
-        and not leases.lost(folder, key, claimed[key])
+        if key in claimed and key not in done and not leases.lost(folder, key, claimed[key])
     ]
     for entry in plan["entries"]:
-        stored = [key for key in entry["cells"] if cell_path(folder, key).exists()]
+        stored = [key for key in entry["cells"] if key in done]
         left += [_fields(entry) for key in entry["cells"] if key not in stored]
         failed = sum(len(times.failed.get(key, ())) for key in entry["cells"])
         counts = (len(entry["cells"]), len(stored), sum(key in running for key in entry["cells"]))

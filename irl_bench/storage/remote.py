@@ -1,0 +1,499 @@
+"""Run folders in an object store: `s3://bucket/path`, `gs://bucket/path`, `az://container/path`.
+
+A run works in a folder on disk, the working copy of the one in the store. What it writes there is
+put into the store and read back, and what other workers have stored is brought in when it is
+needed. The working copy lies under the user's cache folder, is found again by its URL, and stays:
+what the store did not take is put there by the next run.
+
+Object names are those of the files, and names from a listing that could lead out of the working
+copy are passed over. Packages for stores are imported for a URL alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import hashlib
+import importlib
+import os
+import random
+import re
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from irl_bench.core import folders
+from irl_bench.core.settings import BadInput, nearest
+from irl_bench.storage.files import STORES, StoreError, store_of, write_here, writing
+
+SCHEMES = {
+    "s3": "irl-bench[s3]",
+    "gs": "irl-bench[gcs]",
+    "az": "adlfs",
+    "memory": "fsspec",  # of this process alone: for tests
+}
+"""Kinds of stores, and what to install for them."""
+TRIES = 8
+"""How often a request is made at most while the store fails."""
+FIRST_TRIES = 3
+"""As TRIES, before the first answer: the address may be wrong."""
+PAUSE = 0.5
+"""Time before the second try [s]; it doubles from try to try, so that all take about a minute."""
+AT_ONCE = 64
+"""Objects that are read together."""
+PLANS = ("plan.json", "study.json")
+"""Files that say what a run consists of."""
+RESULTS = {"cells": ".parquet", "learned": ".safetensors"}
+"""Folders of results, and how the names of their files end."""
+
+_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    # One request per object read, and no tries beside TRIES.
+    "s3": {"max_concurrency": 1, "config_kwargs": {"retries": {"max_attempts": 0}}},
+}
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+_PART = re.compile(r"[A-Za-z0-9_=+-][A-Za-z0-9._=+-]*")
+"""A part of an object's name: no hidden file, no way out of a folder."""
+_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError")
+"""Errors of the packages for stores that mean: no credentials were found."""
+
+_T = TypeVar("_T")
+
+
+class Refusal(StoreError):
+    """A store that cannot be used: no rights, no bucket, no connection. What was computed is in the
+    working copy."""
+
+
+class Seen(NamedTuple):
+    """What a listing says of an object."""
+
+    size: int
+    """Bytes."""
+    version: str
+    """Another one whenever the object has been written."""
+    modified: float | None
+    """When it was written, by the store's clock [s since 1970]; None: the store does not say."""
+
+
+class Store:
+    """A run's folder in an object store, with its working copy. All paths are of files there.
+
+    Args:
+      url: of the run's folder.
+      root: the working copy.
+
+    Raises:
+      BadInput: the package for such stores is missing.
+    """
+
+    def __init__(self, url: str, root: Path):
+        self.url, self.root = url, root
+        self._files = _filesystem(url)
+        self._base: str = self._files._strip_protocol(url).rstrip("/")
+        self._seen: dict[str, Seen] = {}
+        self._tries = FIRST_TRIES
+
+    def url_of(self, path: Path) -> str:
+        """Returns the URL of a file's object."""
+        return f"{self.url}/{self._name(path)}"
+
+    # Listings.
+
+    def list(self, folder: Path) -> dict[Path, Seen]:
+        """Lists the objects in a folder and all folders in it, and keeps the result for `listed`
+        and `has`."""
+        inside = "" if folder == self.root else self._name(folder) + "/"
+        # A prefix in place of a path: s3fs asks twice more about a path that holds nothing.
+        found: Mapping[str, Mapping[str, Any]] = self._try(
+            lambda: self._files.find(self._base, prefix=inside, detail=True), bucket=True
+        )
+        kept = {name: seen for name, seen in self._seen.items() if not name.startswith(inside)}
+        for full, about in found.items():
+            name = full.removeprefix(self._base).removeprefix("/")
+            if is_safe(name) and name.startswith(inside):
+                kept[name] = _seen(about)
+        self._seen = kept
+        return self.listed(folder)
+
+    def listed(self, folder: Path) -> dict[Path, Seen]:
+        """Returns the objects in a folder and all folders in it, as last listed."""
+        inside = "" if folder == self.root else self._name(folder) + "/"
+        return {
+            self.root / name: seen for name, seen in self._seen.items() if name.startswith(inside)
+        }
+
+    def has(self, path: Path) -> bool:
+        """Whether a file's object was there when the store was last listed."""
+        return self._name(path) in self._seen
+
+    # Reading.
+
+    def read(self, path: Path) -> bytes | None:
+        """Returns the bytes of a file's object; None if there is none."""
+        name = self._object(path)
+        try:
+            return self._try(lambda: self._files.cat_file(name))
+        except FileNotFoundError:
+            return None
+
+    def read_all(self, paths: Sequence[Path]) -> Generator[tuple[Path, bytes]]:
+        """Yields (path, bytes) of the objects that are there. AT_ONCE are read together."""
+        for start in range(0, len(paths), AT_ONCE):
+            names = {self._object(path): path for path in paths[start : start + AT_ONCE]}
+            found = self._try(lambda names=names: self._files.cat([*names], on_error="return"))
+            for name, path in names.items():
+                content = found.get(name)
+                if not isinstance(content, bytes):  # alone, with all its tries
+                    content = self.read(path)
+                if content is not None:
+                    yield path, content
+
+    def pull(self, folder: Path, pattern: str = "*") -> None:
+        """Brings files into the working copy that are missing there or have another size.
+
+        Args:
+          folder: where they are, or below.
+          pattern: what their names within the folder match; `*` matches slashes too.
+        """
+        wanted = [
+            path
+            for path, seen in self.list(folder).items()
+            if fnmatch.fnmatchcase(path.relative_to(folder).as_posix(), pattern)
+            and not (path.is_file() and path.stat().st_size == seen.size)
+        ]
+        for path, content in self.read_all(wanted):
+            write_here(path, content)
+
+    # Writing.
+
+    def put(self, path: Path, content: bytes, check: bool = True) -> None:
+        """Stores a file's bytes as an object.
+
+        Args:
+          path: of the file.
+          content: its bytes.
+          check: whether to read them back and compare them.
+        """
+        name = self._object(path)
+
+        def write() -> None:
+            self._files.pipe_file(name, content)
+            if check and self._back(name) != content:
+                raise OSError(f"other bytes come back from {name} than were stored")
+
+        self._try(write, bucket=True)
+        self._seen[self._name(path)] = Seen(len(content), "", None)
+
+    def create(self, path: Path, content: bytes) -> bool:
+        """Stores an object unless there is one of its name. Returns whether the object now has
+        these bytes.
+
+        A store without conditional requests may tell two workers at the same moment that both have
+        created it.
+        """
+        name = self._object(path)
+
+        def write() -> bool:
+            try:
+                self._files.pipe_file(name, content, mode="create")
+            except (TypeError, NotImplementedError, ValueError):  # it knows no conditions
+                if not self._files.exists(name):
+                    self._files.pipe_file(name, content)
+            except (PermissionError, FileNotFoundError):
+                raise
+            except OSError:  # most packages say FileExistsError
+                if (there := self._back(name)) is None:
+                    raise
+                return there == content
+            # Also where the store ignores the condition, or an earlier answer was lost.
+            return self._back(name) == content
+
+        return self._try(write, bucket=True)
+
+    def remove(self, path: Path) -> None:
+        """Removes an object, which need not be there."""
+        name = self._object(path)
+        with contextlib.suppress(FileNotFoundError):
+            self._try(lambda: self._files.rm_file(name))
+        self._seen.pop(self._name(path), None)
+
+    def push(self, folder: Path) -> None:
+        """Puts results of the working copy into the store that it lacks, and the log of this
+        machine's runs."""
+        there = self.list(folder)
+        for path in sorted(folder.rglob("*")):
+            if _is_result(path) and path not in there:
+                self.put(path, path.read_bytes())
+        for log in sorted(folder.rglob("log.jsonl")):
+            self.put_log(log.parent)
+
+    def put_log(self, out: Path) -> None:
+        """Stores the log of a run as `log/<working copy>.jsonl`: objects cannot be appended to."""
+        log, name = out / "log.jsonl", self.root / ".name"
+        if not log.is_file():
+            return
+        if not name.exists():
+            write_here(name, secrets.token_hex(8).encode())
+        self.put(out / "log" / f"{name.read_text()}.jsonl", log.read_bytes(), check=False)
+
+    def probe(self) -> None:
+        """Raises Refusal unless objects can be written, read and removed, before hours of work are
+        done for a store that takes nothing."""
+        path = self.root / f"probe-{secrets.token_hex(8)}"
+        self.put(path, b"irl_bench")
+        self.remove(path)
+
+    # Requests.
+
+    def _name(self, path: Path) -> str:
+        """An object's name within the run's folder."""
+        return path.relative_to(self.root).as_posix()
+
+    def _object(self, path: Path) -> str:
+        """An object's full name, as the file system takes it."""
+        return self._base if path == self.root else f"{self._base}/{self._name(path)}"
+
+    def _back(self, name: str) -> bytes | None:
+        """What was just written; None if the store does not show it yet."""
+        try:
+            return self._files.cat_file(name)
+        except FileNotFoundError:
+            return None
+
+    def _try(self, request: Callable[[], _T], bucket: bool = False) -> _T:
+        """The result of a request, which is repeated while the store fails.
+
+        Args:
+          request: what to do.
+          bucket: whether a missing object means that the bucket is missing.
+
+        Raises:
+          FileNotFoundError: the object does not exist.
+          Refusal: the store denies it, or failed TRIES times.
+        """
+        attempt = 1
+        while True:
+            try:
+                result = request()
+                self._tries = TRIES
+                return result
+            except FileNotFoundError as error:
+                if bucket:
+                    raise self._refusal(error) from error
+                raise
+            except Exception as error:  # each package has its own kinds
+                denied = isinstance(error, PermissionError) or _kind(error) in _CREDENTIALS
+                if denied or attempt == self._tries:
+                    raise self._refusal(error) from error
+            time.sleep(PAUSE * 2 ** (attempt - 1) * random.uniform(0.5, 1.0))
+            attempt += 1
+
+    def _refusal(self, error: Exception) -> Refusal:
+        """One line about a request that failed for good."""
+        reason = " ".join(str(error).split()) or _kind(error)
+        reason = reason if len(reason) <= 160 else reason[:157] + "..."
+        if isinstance(error, FileNotFoundError):
+            bucket = self._base.strip("/").partition("/")[0]
+            what, near = f"there is no bucket {bucket}", "a bucket that exists"
+        elif isinstance(error, PermissionError) or _kind(error) in _CREDENTIALS:
+            what = f"access is denied ({reason})"
+            near = "credentials with which objects may be listed, read, written and removed"
+        else:
+            what = f"the store does not answer as it should ({reason})"
+            near = "the same command once it does; for a server of your own, AWS_ENDPOINT_URL"
+        kept = f"results so far are kept in {self.root}"
+        return Refusal(f"{self.url}: {what}; {kept}; nearest: {near}")
+
+
+def is_url(name: str | Path) -> bool:
+    """Returns whether a run's folder is given as the URL of a store, or of anything else."""
+    return isinstance(name, str) and _URL.fullmatch(name) is not None
+
+
+def is_safe(name: str) -> bool:
+    """Returns whether an object's name is that of a file below the run's folder."""
+    return all(_PART.fullmatch(part) for part in name.split("/"))
+
+
+def folder(name: str | Path, writing: bool = False) -> Path:
+    """Returns the folder on disk of a run: that of a path, or the working copy of a URL.
+
+    Args:
+      name: path or URL.
+      writing: whether a run will write there. Then the store is tried out first, and gets what an
+        earlier run could not put there.
+
+    Raises:
+      BadInput: the URL is not one of a store, or its package is missing.
+      Refusal: the store cannot be used.
+    """
+    if not is_url(name):
+        return folders.expand(name)
+    url = _checked(str(name))
+    root = _working_copy(url)
+    if root not in STORES:
+        STORES[root] = Store(url, root)
+    store = STORES[root]
+    try:
+        if writing:
+            store.probe()
+            store.push(root)
+        else:
+            store.list(root)
+        plans = [path for path in store.listed(root) if path.name in PLANS]
+        for path, content in store.read_all(plans):
+            write_here(path, content)
+    except BaseException:
+        del STORES[root]
+        raise
+    return root
+
+
+@contextlib.contextmanager
+def copied(name: str | Path, results: bool = True) -> Generator[Path]:
+    """Gives a folder on disk with what a store holds at this moment, for a look at it. A path is
+    given as it is.
+
+    Args:
+      name: path or URL.
+      results: whether cells and learned files are copied; else they are listed alone.
+
+    Raises:
+      BadInput, Refusal: as `folder`; errors within the context name objects, not files of the copy.
+    """
+    if not is_url(name):
+        yield folders.expand(name)
+        return
+    url = _checked(str(name))
+    with tempfile.TemporaryDirectory() as aside:
+        root = Path(aside).resolve()
+        STORES[root] = store = Store(url, root)
+        try:
+            listed = store.list(root)
+            wanted = [path for path in listed if _is_of_run(path) or (results and _is_result(path))]
+            for path, content in store.read_all(wanted):
+                write_here(path, content)
+            _join_logs(listed)
+            _date(listed)
+            yield root
+        except (BadInput, StoreError) as error:
+            raise type(error)(str(error).replace(str(root), url)) from None
+        finally:
+            del STORES[root]
+
+
+def shown(path: Path) -> str:
+    """Returns a path in messages: of a file in a working copy, the URL."""
+    store = store_of(path)
+    if store is None:
+        return str(path)
+    return store.url if path == store.root else store.url_of(path)
+
+
+def push(out: Path) -> None:
+    """Puts results into the store that it lacks, if the folder is in a working copy."""
+    store = store_of(out)
+    if store is not None:
+        store.push(out)
+
+
+def pull(out: Path, pattern: str) -> None:
+    """Brings files from the store that match a pattern, if the folder is in a working copy."""
+    store = store_of(out)
+    if store is not None:
+        store.pull(out, pattern)
+
+
+def _checked(url: str) -> str:
+    """A URL without a slash at its end. Raises BadInput unless it is one of a store."""
+    found = _URL.fullmatch(url)
+    assert found is not None
+    scheme, rest = found[1], found[2].rstrip("/")
+    if scheme not in SCHEMES:
+        near = rest if scheme == "file" else f"{nearest(scheme, SCHEMES)}://bucket/path"
+        raise BadInput(
+            f"{scheme}:// is no store ({', '.join(SCHEMES)}); nearest: {near or 'runs/sweep'}"
+        )
+    if not is_safe(rest):
+        parts = [re.sub(r"[^A-Za-z0-9._=+-]|^\.+", "", part) for part in rest.split("/")]
+        near = "/".join(filter(None, parts)) or "bucket/path"
+        raise BadInput(
+            f"{scheme}:// with {rest!r}: parts of the name are letters, digits and ._=+- (keys and "
+            f"options are not given in a URL); nearest: {scheme}://{near}"
+        )
+    return f"{scheme}://{rest}"
+
+
+def _working_copy(url: str) -> Path:
+    """The folder of a URL's working copy, which is made."""
+    cache = folders.cache()
+    if cache is None:
+        raise BadInput(
+            f"{url}: a folder for the working copy is needed; nearest: set XDG_CACHE_HOME to one "
+            "that can be written"
+        )
+    name = re.sub(r"[^A-Za-z0-9]+", "-", url)[:60]
+    root = cache / "stores" / f"{name}-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
+    with writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+    return root.resolve()
+
+
+def _filesystem(url: str) -> Any:
+    """The file system of fsspec for a URL. It keeps no listings: other workers write there."""
+    scheme = url.partition("://")[0]
+    try:
+        fsspec: Any = importlib.import_module("fsspec")
+        return fsspec.filesystem(scheme, use_listings_cache=False, **_OPTIONS.get(scheme, {}))
+    except ImportError:
+        raise BadInput(
+            f"{url}: the package for such stores is missing; nearest: pip install "
+            f"'{SCHEMES[scheme]}'"
+        ) from None
+
+
+def _seen(about: Mapping[str, Any]) -> Seen:
+    """What a listing of any package says of an object."""
+    marks = [about.get(name) for name in ("ETag", "etag", "generation", "md5Hash")]
+    dates = [about.get(name) for name in ("LastModified", "mtime", "last_modified", "created")]
+    seconds = [date.timestamp() if isinstance(date, datetime) else date for date in dates]
+    modified = next((each for each in seconds if isinstance(each, float)), None)
+    version = " ".join(str(mark) for mark in (*marks, modified) if mark is not None)
+    return Seen(int(about.get("size") or 0), version, modified)
+
+
+def _kind(error: Exception) -> str:
+    return type(error).__name__
+
+
+def _is_result(path: Path) -> bool:
+    return RESULTS.get(path.parent.name) == path.suffix
+
+
+def _is_of_run(path: Path) -> bool:
+    """Whether a file says how far a run is."""
+    return path.name in (*PLANS, "log.jsonl") or path.parent.name in ("log", "leases")
+
+
+def _join_logs(paths: Iterable[Path]) -> None:
+    """Makes the log of a run of those of its machines."""
+    logs: dict[Path, dict[bytes, None]] = {}
+    for path in sorted(paths):
+        if path.parent.name == "log" and path.is_file():
+            joined = path.parents[1] / "log.jsonl"
+            before = joined.read_bytes() if joined.is_file() else b""
+            lines = logs.setdefault(joined, dict.fromkeys(before.splitlines()))
+            lines |= dict.fromkeys(path.read_bytes().splitlines())
+    for joined, lines in logs.items():
+        write_here(joined, b"".join(line + b"\n" for line in lines))
+
+
+def _date(listed: Mapping[Path, Seen]) -> None:
+    """Gives the claims in a copy the dates of their objects."""
+    for path, seen in listed.items():
+        if path.parent.name == "leases" and path.is_file() and seen.modified is not None:
+            os.utime(path, (seen.modified, seen.modified))

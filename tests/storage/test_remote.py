@@ -1,0 +1,364 @@
+"""Run folders in an object store, here one in the memory of this process: what is put there is
+checked, what comes from there cannot do harm, and a store that fails loses nothing."""
+
+import os
+import types
+
+import numpy as np
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from irl_bench.core.settings import BadInput
+from irl_bench.storage import cells, checkpoints, files, remote
+from irl_bench.storage.cells import cell_path, encode, is_done, look
+from irl_bench.storage.files import StoreError, write_atomic
+from irl_bench.storage.plans import VERSION, read_plan, update_plan, write_plan
+
+URL = "memory://bucket/run"
+KEY = "0123456789abcdef0123"
+ROWS = {"seed": [0, 1], "round": [1, 1], "T": [1, 1], "quantity": ["cost", "cost"], "value": [0, 1]}
+
+
+class Machine:
+    """A machine of its own: `folder` is its working copy of URL."""
+
+    def __init__(self, root, monkeypatch):
+        self.root, self.monkeypatch = root, monkeypatch
+
+    def folder(self, writing=False):
+        self.monkeypatch.setattr(remote.folders, "cache", lambda: self.root)
+        return remote.folder(URL, writing)
+
+
+@pytest.fixture
+def machines(tmp_path, monkeypatch):
+    """Two machines and an empty store, which answers at once or fails at once."""
+    monkeypatch.setattr(MemoryFileSystem, "store", {})
+    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
+    monkeypatch.setattr(remote, "PAUSE", 0.0)
+    monkeypatch.setattr(files, "STORES", {})
+    monkeypatch.setattr(remote, "STORES", files.STORES)
+    return [Machine(tmp_path / name, monkeypatch) for name in ("one", "two")]
+
+
+@pytest.fixture
+def objects(machines):
+    """{name: bytes} of all objects in the run's folder, and writes there."""
+
+    class Objects:
+        def names(self):
+            return sorted(name.removeprefix("/bucket/run/") for name in MemoryFileSystem.store)
+
+        def __getitem__(self, name):
+            return MemoryFileSystem.store[f"/bucket/run/{name}"].getvalue()
+
+        def __setitem__(self, name, content):
+            MemoryFileSystem().pipe_file(f"/bucket/run/{name}", content)
+
+        def __delitem__(self, name):
+            MemoryFileSystem().rm_file(f"/bucket/run/{name}")
+
+    return Objects()
+
+
+def cell(key=KEY, value=1.0):
+    return encode(key, {**ROWS, "value": [0.0, value]}, {})
+
+
+def test_what_is_written_is_in_the_store_and_on_another_machine(machines, objects):
+    one, two = (machine.folder(writing=True) for machine in machines)
+    assert one != two and objects.names() == []  # the probe is gone
+    write_atomic(cell_path(one, KEY), cell())
+    assert objects.names() == [f"cells/{KEY}.parquet"]
+    assert objects[f"cells/{KEY}.parquet"] == cell_path(one, KEY).read_bytes() == cell()
+    cells.fetch(two, [KEY])
+    assert is_done(two, KEY) and cell_path(two, KEY).read_bytes() == cell()
+
+
+def test_a_plain_folder_needs_no_store(tmp_path, monkeypatch):
+    monkeypatch.setattr(remote.importlib, "import_module", lambda name: pytest.fail(name))
+    assert remote.folder(tmp_path, writing=True) == tmp_path
+    with remote.copied(str(tmp_path)) as folder:
+        assert folder == tmp_path
+    write_atomic(tmp_path / "cells" / "a", b"a")
+    assert not is_done(tmp_path, KEY) and not look(tmp_path, KEY)
+
+
+def test_a_cell_seen_late_is_found_by_looking(machines, objects):
+    """A listing may be older than the cell."""
+    folder = machines[0].folder()
+    objects[f"cells/{KEY}.parquet"] = cell()
+    assert not is_done(folder, KEY)
+    assert look(folder, KEY) and is_done(folder, KEY)
+
+
+def test_a_cell_that_was_removed_since_the_listing_is_not_done(machines, objects):
+    objects[f"cells/{KEY}.parquet"] = cell()
+    folder = machines[0].folder()
+    del objects[f"cells/{KEY}.parquet"]
+    assert not is_done(folder, KEY)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda c: c[:-9], lambda c: b"", lambda c: c[:50] + bytes([c[50] ^ 1]) + c[51:]],
+    ids=["truncated", "empty", "flipped"],
+)
+def test_a_damaged_object_is_named_and_never_taken_as_done(machines, objects, damage):
+    objects[f"cells/{KEY}.parquet"] = damage(cell())
+    folder = machines[0].folder()
+    for attempt in (is_done, look, lambda out, key: cells.fetch(out, [key])):
+        with pytest.raises(StoreError, match=f"^{URL}/cells/{KEY}.parquet "):
+            attempt(folder, KEY)
+        assert not cell_path(folder, KEY).exists()
+    objects[f"cells/{KEY}.parquet"] = cell()  # somebody has mended it
+    assert is_done(folder, KEY)
+
+
+def test_an_object_of_another_size_than_its_copy_is_named(machines, objects):
+    folder = machines[0].folder()
+    write_atomic(cell_path(folder, KEY), cell())
+    objects[f"cells/{KEY}.parquet"] = cell()[:-9]
+    with pytest.raises(StoreError, match=rf"{URL}/cells/{KEY}.* differ in size; .*verify"):
+        cells.fetch(folder, [KEY])
+    assert cell_path(folder, KEY).read_bytes() == cell()
+
+
+class Faulty:
+    """Makes requests of one kind fail: the first `count` of them, before or after they have taken
+    effect."""
+
+    def __init__(self, monkeypatch, kind, error, count=10**9, after=False):
+        self.calls = 0
+        usual = getattr(MemoryFileSystem, kind)
+
+        def request(files, *args, **options):
+            self.calls += 1
+            if self.calls > count:
+                return usual(files, *args, **options)
+            if after:
+                usual(files, *args, **options)
+            raise error
+
+        monkeypatch.setattr(MemoryFileSystem, kind, request)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("kind", ["pipe_file", "cat_file"])
+def test_a_request_that_fails_some_times_is_repeated(machines, objects, monkeypatch, kind, after):
+    folder = machines[0].folder(writing=True)
+    faulty = Faulty(monkeypatch, kind, OSError("slow down"), remote.TRIES - 1, after)
+    write_atomic(cell_path(folder, KEY), cell())
+    assert faulty.calls >= remote.TRIES and objects[f"cells/{KEY}.parquet"] == cell()
+
+
+def test_other_bytes_than_were_put_are_put_again(machines, objects, monkeypatch):
+    folder, usual, lies = machines[0].folder(writing=True), MemoryFileSystem.cat_file, [b"x"]
+    read = lambda store, path, **_: lies.pop() if lies else usual(store, path)
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", read)
+    write_atomic(cell_path(folder, KEY), cell())
+    assert not lies and objects[f"cells/{KEY}.parquet"] == cell()
+    lies[:] = [b"x"] * remote.TRIES
+    with pytest.raises(remote.Refusal, match="other bytes come back"):
+        write_atomic(cell_path(folder, KEY), cell())
+    assert not lies
+
+
+def test_what_a_store_did_not_take_is_kept_and_put_by_the_next_run(machines, objects, monkeypatch):
+    folder = machines[0].folder(writing=True)
+    with monkeypatch.context() as broken:
+        Faulty(broken, "pipe_file", OSError("no route"))
+        with pytest.raises(remote.Refusal) as error:
+            write_atomic(cell_path(folder, KEY), cell())
+    text = str(error.value)
+    assert text.startswith(f"{URL}: the store does not answer as it should (no route); ")
+    assert f"kept in {folder}; nearest: " in text and "\n" not in text
+    assert is_done(folder, KEY) and objects.names() == []
+    files.STORES.clear()  # as in another process
+    assert machines[0].folder(writing=True) == folder
+    assert objects.names() == [f"cells/{KEY}.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PermissionError("Access Denied"), r"access is denied \(Access Denied\).*credentials"),
+        (FileNotFoundError("NoSuchBucket"), "there is no bucket bucket.*nearest: a bucket"),
+        (ConnectionError("refused"), r"does not answer as it should \(refused\)"),
+        (type("NoCredentialsError", (Exception,), {})("none"), "access is denied"),
+    ],
+)
+def test_a_store_that_refuses_is_one_line_before_anything_runs(
+    machines, objects, monkeypatch, error, words
+):
+    faulty = Faulty(monkeypatch, "pipe_file", error)
+    with pytest.raises(StoreError, match=words) as told:
+        machines[0].folder(writing=True)
+    assert "\n" not in str(told.value) and faulty.calls <= remote.FIRST_TRIES
+    assert files.STORES == {}
+
+
+@pytest.mark.parametrize(
+    ("url", "near"),
+    [
+        ("s4://bucket/run", "s3://bucket/path"),
+        ("file:///runs/a", "/runs/a"),
+        ("s3://bucket/../run", "s3://bucket/run"),
+        ("s3://key:secret@bucket/run", "s3://keysecretbucket/run"),
+        ("s3://bucket/run?a=b", "s3://bucket/runa=b"),
+        ("memory://", "memory://bucket/path"),
+        ("s3://bucket//run", "s3://bucket/run"),
+    ],
+)
+def test_what_is_no_folder_in_a_store_is_one_line(machines, url, near):
+    with pytest.raises(BadInput, match="nearest: ") as error:
+        remote.folder(url)
+    assert str(error.value).endswith(f"nearest: {near}") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "module", [None, types.SimpleNamespace()], ids=["without fsspec", "without s3fs"]
+)
+def test_a_missing_package_is_named(machines, monkeypatch, module):
+    def fail(*_, **__):
+        raise ImportError("Install s3fs to access S3")
+
+    if module:
+        module.filesystem = fail
+    monkeypatch.setattr(remote.importlib, "import_module", (lambda _: module) if module else fail)
+    with pytest.raises(BadInput, match=r"package .* missing; nearest: pip install 'irl-bench\[s3"):
+        remote.folder("s3://bucket/run")
+    assert files.STORES == {}
+
+
+HOSTILE = [
+    "../outside.json",
+    "cells/../../outside.json",
+    "cells/..",
+    "/etc/outside.json",
+    "cells//outside.json",
+    ".id",
+    "a b/outside.json",
+    "log/../../../outside.jsonl",
+    "leases/\n.json",
+]
+
+
+def test_a_hostile_listing_writes_nothing_outside(machines, objects, monkeypatch, tmp_path):
+    """Every object of such a bucket is offered to everything that brings files in."""
+    names = {f"/bucket/run/{name}": {"size": 1, "created": 0.0} for name in HOSTILE}
+    names["/bucket/run/learned/good.safetensors"] = {"size": 1, "created": 0.0}
+    monkeypatch.setattr(MemoryFileSystem, "find", lambda *_, **__: names)
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", lambda *_, **__: b"x")
+    before = set(tmp_path.parent.rglob("*"))
+    folder = machines[0].folder()
+    store = files.store_of(folder)
+    assert store and [p.name for p in store.listed(folder)] == ["good.safetensors"]
+    remote.pull(folder, "*")
+    cells.fetch(folder, ["../outside", "../../outside"])
+    with remote.copied(URL) as copy:
+        assert [path.name for path in copy.rglob("*") if path.is_file()] == ["good.safetensors"]
+    new = {path for path in tmp_path.parent.rglob("*") if path.is_file()} - before
+    assert {path.relative_to(folder).as_posix() for path in new} == {"learned/good.safetensors"}
+    assert not os.path.exists("/etc/outside.json")  # noqa: PTH110
+
+
+def test_a_plan_that_names_other_files_as_cells_brings_none(machines, objects):
+    folder = machines[0].folder()
+    objects["cells/a.parquet"] = cell("a")
+    for key in ("../cells/a", "../../a", "/etc/a"):
+        assert not is_done(folder, key)
+        cells.fetch(folder, [key])
+    assert not cell_path(folder, "a").exists()
+
+
+# Checkpoints.
+
+
+def arrays(value):
+    return {"x": np.full(3, value, np.float32), "empty": np.zeros((0, 2))}
+
+
+def of_cell(folder):
+    return folder / "checkpoints" / KEY
+
+
+def test_a_checkpoint_goes_on_elsewhere(machines, objects):
+    one, two = (machine.folder() for machine in machines)
+    for serial in range(4):
+        checkpoints.save(of_cell(one), serial, arrays(serial), {"serial": serial})
+    assert len(objects.names()) == checkpoints.KEPT
+    restored = checkpoints.restore(of_cell(two), pytest.fail)
+    assert restored is not None and restored[1] == {"serial": 3}
+    assert (restored[0]["x"] == 3).all() and restored[0]["empty"].shape == (0, 2)
+    checkpoints.save(of_cell(two), 4, arrays(4), {"serial": 4})
+    checkpoints.remove(of_cell(two))
+    assert objects.names() == [] and not of_cell(two).exists()
+
+
+@pytest.mark.parametrize("damage", [lambda c: c[:-5], lambda c: b"", lambda c: c[:-1] + b"\0"])
+def test_a_damaged_checkpoint_is_skipped_for_the_one_before(machines, objects, damage):
+    one, two = (machine.folder() for machine in machines)
+    for serial in range(2):
+        checkpoints.save(of_cell(one), serial, arrays(serial), {"serial": serial})
+    newest = objects.names()[-1]
+    objects[newest] = damage(objects[newest])
+    notes = []
+    restored = checkpoints.restore(of_cell(two), notes.append)
+    assert restored is not None and restored[1] == {"serial": 0}
+    assert len(notes) == 1 and "the one before it is used" in notes[0]
+    checkpoints.remove(of_cell(two))
+    assert objects.names() == []
+
+
+def test_a_hostile_checkpoint_writes_nothing_outside(machines, objects, tmp_path):
+    from safetensors.numpy import save
+
+    folder = machines[0].folder()
+    for name in ("../../x", "/tmp/irl_bench_x", "a/../../../x", ""):
+        files_ = {name: np.zeros(1, np.uint8), "seal.json": np.zeros(1, np.uint8)}
+        objects[f"checkpoints/{KEY}/000000000001.ab.safetensors"] = save(files_)
+        notes = []
+        assert checkpoints.restore(of_cell(folder), notes.append) is None
+        assert len(notes) == 1 and "it names a file" in notes[0]
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+# Plans and logs.
+
+
+def plan(**entries):
+    return {"version": VERSION, "entries": [], "analysis": {}, "worlds": entries}
+
+
+def test_two_machines_that_start_at_once_write_one_plan_of_both(machines, objects):
+    one, two = (machine.folder() for machine in machines)
+
+    def change(before):
+        if before is None:  # the other one is faster
+            write_plan(two, plan(b=1))
+            return plan(a=1)
+        return {**before, "worlds": {**before["worlds"], "a": 1}}
+
+    update_plan(one, change)
+    both = read_plan(two)
+    assert both and both["worlds"] == {"a": 1, "b": 1}
+    assert both == read_plan(one)
+
+
+def test_a_plan_that_stays_the_same_is_not_written(machines, objects, monkeypatch):
+    one, two = (machine.folder() for machine in machines)
+    update_plan(one, lambda _: plan(a=1))
+    Faulty(monkeypatch, "pipe_file", PermissionError("no"))
+    assert update_plan(two, lambda before: before) == read_plan(one)
+
+
+def test_logs_of_all_machines_are_read_as_one(machines, objects):
+    for machine, line in zip(machines, ("a\n", "b\n"), strict=True):
+        folder = machine.folder()
+        (folder / "log.jsonl").write_text(line)
+        remote.push(folder)
+        files.STORES.clear()
+    assert len(objects.names()) == 2
+    with remote.copied(URL, results=False) as copy:
+        assert sorted((copy / "log.jsonl").read_text().split()) == ["a", "b"]
