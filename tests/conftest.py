@@ -16,6 +16,8 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
 import jax
 import pytest
 
+from tests.stores import billed, machines, objects  # noqa: F401 fixtures
+
 # As irl_bench.running.process sets it: else cells run here and by a program would not be the same.
 jax.config.update("jax_default_matmul_precision", "highest")
 

@@ -139,12 +139,12 @@ class Leases:
     def __init__(
         self,
         out: Path,
-        expiry: float = EXPIRY,
+        expiry: float | None = None,
         renewal: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
         self.out, self.folder, self.store = out, out / "leases", store_of(out)
-        self.expiry, self.clock = expiry, clock
+        self.expiry, self.clock = expiry or EXPIRY, clock
         self.renewal = renewal or (RENEWAL_THERE if self.store else RENEWAL)
         self.worker, self.host = secrets.token_hex(8), here()
         self._held: dict[str, Lease] = {}

@@ -155,7 +155,7 @@ def read_plan(out: str | os.PathLike[str]) -> PlanDocument | None:
     """
     path = Path(out) / "plan.json"
     store = store_of(path)
-    there = store.read(path) if store else None
+    there = store.read(path) if store and not store.still else None
     if there is not None:
         write_here(path, there)
     try:

@@ -85,13 +85,14 @@ class Store:
     Args:
       url: of the run's folder.
       root: the working copy.
+      still: whether the working copy stays as it is now, for a look at it.
 
     Raises:
       BadInput: the package for such stores is missing.
     """
 
-    def __init__(self, url: str, root: Path):
-        self.url, self.root = url, root
+    def __init__(self, url: str, root: Path, still: bool = False):
+        self.url, self.root, self.still = url, root, still
         self._files = _filesystem(url)
         self._base: str = self._files._strip_protocol(url).rstrip("/")
         self._seen: dict[str, Seen] = {}
@@ -371,7 +372,7 @@ def copied(name: str | Path, results: bool = True) -> Generator[Path]:
     url = _checked(str(name))
     with tempfile.TemporaryDirectory() as aside:
         root = Path(aside).resolve()
-        STORES[root] = store = Store(url, root)
+        STORES[root] = store = Store(url, root, still=True)
         try:
             listed = store.list(root)
             wanted = [path for path in listed if _is_of_run(path) or (results and _is_result(path))]

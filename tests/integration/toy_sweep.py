@@ -1,5 +1,5 @@
 """A sweep of the toys as a program of its own: `python -m tests.integration.toy_sweep OUT DEVICES
-[ALGO [ROUNDS [BYTES]]]`.
+[ALGO [ROUNDS [BYTES]]]`. OUT may be the URL of a folder in an object store.
 
 Prints "computing" once training is under way, so that whoever disturbs it knows when. BYTES limits
 the size of any one file, as a full disk would.
@@ -9,8 +9,9 @@ import resource
 import signal
 import sys
 
-from irl_bench.running import runner
+from irl_bench.running import leases, runner
 from irl_bench.running.console import Lines
+from irl_bench.storage import remote
 from irl_bench.storage.files import StoreError
 from tests.worlds.toys import cell
 
@@ -40,10 +41,13 @@ def main(out: str, devices: str, algo: str = "", rounds: str = "0", limit: str =
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
     chosen = cells(**({**LONG, "algo": algo} if algo else LONG))
+    leases.EXPIRY, leases.RENEWAL_THERE = 6.0, 1.0
     try:
+        folder = remote.folder(out, writing=True)
         runner.run(
-            chosen, out, display=Loud(), checkpoint_seconds=0.0, chunk_rounds=int(rounds) or None
+            chosen, folder, display=Loud(), checkpoint_seconds=0.0, chunk_rounds=int(rounds) or None
         )
+        remote.push(folder)
     except StoreError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

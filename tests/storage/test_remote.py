@@ -13,52 +13,10 @@ from irl_bench.storage import cells, checkpoints, files, remote
 from irl_bench.storage.cells import cell_path, encode, is_done, look
 from irl_bench.storage.files import StoreError, write_atomic
 from irl_bench.storage.plans import VERSION, read_plan, update_plan, write_plan
+from tests.stores import URL
 
-URL = "memory://bucket/run"
 KEY = "0123456789abcdef0123"
 ROWS = {"seed": [0, 1], "round": [1, 1], "T": [1, 1], "quantity": ["cost", "cost"], "value": [0, 1]}
-
-
-class Machine:
-    """A machine of its own: `folder` is its working copy of URL."""
-
-    def __init__(self, root, monkeypatch):
-        self.root, self.monkeypatch = root, monkeypatch
-
-    def folder(self, writing=False):
-        self.monkeypatch.setattr(remote.folders, "cache", lambda: self.root)
-        return remote.folder(URL, writing)
-
-
-@pytest.fixture
-def machines(tmp_path, monkeypatch):
-    """Two machines and an empty store, which answers at once or fails at once."""
-    monkeypatch.setattr(MemoryFileSystem, "store", {})
-    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
-    monkeypatch.setattr(remote, "PAUSE", 0.0)
-    monkeypatch.setattr(files, "STORES", {})
-    monkeypatch.setattr(remote, "STORES", files.STORES)
-    return [Machine(tmp_path / name, monkeypatch) for name in ("one", "two")]
-
-
-@pytest.fixture
-def objects(machines):
-    """{name: bytes} of all objects in the run's folder, and writes there."""
-
-    class Objects:
-        def names(self):
-            return sorted(name.removeprefix("/bucket/run/") for name in MemoryFileSystem.store)
-
-        def __getitem__(self, name):
-            return MemoryFileSystem.store[f"/bucket/run/{name}"].getvalue()
-
-        def __setitem__(self, name, content):
-            MemoryFileSystem().pipe_file(f"/bucket/run/{name}", content)
-
-        def __delitem__(self, name):
-            MemoryFileSystem().rm_file(f"/bucket/run/{name}")
-
-    return Objects()
 
 
 def cell(key=KEY, value=1.0):

@@ -1,0 +1,149 @@
+"""Leases in an object store: one worker per cell on machines that know only the bucket."""
+
+import threading
+
+import pytest
+
+from irl_bench.core.cell import cell_key, fingerprint
+from irl_bench.running import leases, runner
+from irl_bench.running.console import Silent
+from irl_bench.running.leases import Leases
+from irl_bench.storage import remote
+from irl_bench.storage.cells import cell_path, encode
+from tests.integration.toy_sweep import cells
+
+CELLS = {"aa": "first", "bb": "second", "cc": "third"}
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still unless it is moved, and looks at every call."""
+    monkeypatch.setattr(leases, "LOOKS", (0.0, 0.0))
+    return [0.0]
+
+
+def worker(machine, clock):
+    return Leases(machine.folder(), renewal=1e6, clock=lambda: clock[0])
+
+
+def test_a_cell_has_one_worker(machines, objects, clock):
+    with worker(machines[0], clock) as one, worker(machines[1], clock) as other:
+        first = one.claim(CELLS, 2)
+        assert len(first) == 2
+        assert set(other.claim(CELLS, 2)) == CELLS.keys() - set(first)
+        assert other.claim(CELLS, 2) == [] and one.claim(CELLS, 2) == []
+        one.release(first[:1])
+        assert other.claim(CELLS, 2) == first[:1]
+        assert len(objects.names()) == 3
+    assert objects.names() == []
+
+
+def test_two_processes_of_one_machine_share_the_cells(machines, objects, clock):
+    with worker(machines[0], clock) as one, worker(machines[0], clock) as other:
+        assert sorted([*one.claim(CELLS, 2), *other.claim(CELLS, 2)]) == sorted(CELLS)
+
+
+def test_of_two_that_create_one_object_one_has_it(machines, objects, clock, monkeypatch):
+    """Both have listed the store before either has claimed anything."""
+    with worker(machines[0], clock) as one, worker(machines[1], clock) as other:
+        monkeypatch.setattr(remote.Store, "list", lambda *_: {})
+        assert one.claim(CELLS, 3) and not other.claim(CELLS, 3)
+
+
+def test_a_worker_that_is_silent_for_long_is_dead(machines, objects, clock):
+    one = worker(machines[0], clock)  # never left: it was killed
+    with worker(machines[1], clock) as other:
+        one.claim(CELLS, 3)
+        assert other.claim(CELLS, 3) == []
+        clock[0] += 80
+        one._renew()
+        assert other.claim(CELLS, 3) == []
+        clock[0] += 80
+        assert other.claim(CELLS, 3) == []
+        clock[0] += 20
+        assert sorted(other.claim(CELLS, 3)) == sorted(CELLS)
+        one._renew()  # it was only suspended: it has lost its claims
+        assert one._held == {}
+        one.release(CELLS)
+        assert len(objects.names()) == 3
+
+
+def test_a_process_that_is_gone_from_this_machine_holds_nothing(machines, objects, clock):
+    one = worker(machines[0], clock)
+    leases._ACTIVE.add(one.worker)
+    one.claim(CELLS, 3)
+    with worker(machines[0], clock) as other:
+        assert other.claim(CELLS, 3) == []
+        leases._ACTIVE.discard(one.worker)  # as if its process had ended
+        assert sorted(other.claim(CELLS, 3)) == sorted(CELLS)
+
+
+def test_who_computes_is_known_of_the_first_cell(machines, objects, clock):
+    with worker(machines[0], clock) as one, worker(machines[1], clock) as other:
+        one.claim(CELLS, 3)
+        assert other.claim(CELLS, 3) == []
+        assert leases.described(other.holder("aa")).startswith("process ")
+        assert other.holder("bb") is None
+
+
+def test_a_cell_stored_since_the_listing_is_brought_with_the_others(machines, objects, clock):
+    rows = {"seed": [0], "round": [1], "T": [1], "quantity": ["cost"], "value": [0.0]}
+    folder = machines[0].folder()
+    with worker(machines[0], clock) as one:
+        for key in ("aa", "bb"):
+            objects[f"cells/{key}.parquet"] = encode(key, rows, {})
+        claimed = one.claim(CELLS, 3)
+        assert sorted(claimed) == sorted(CELLS)
+        assert cell_path(folder, "aa").exists() and cell_path(folder, "bb").exists()
+
+
+def test_a_worker_that_waits_asks_less_and_less(machines, objects, billed, monkeypatch):
+    now = [0.0]
+    one = Leases(machines[0].folder(), renewal=1e6, clock=lambda: now[0])
+    one.claim(CELLS, 3)
+    with Leases(machines[1].folder(), renewal=1e6, clock=lambda: now[0], expiry=1e9) as other:
+        billed.clear()
+        for _ in range(600):  # the runner asks every second
+            assert other.claim(CELLS, 3) == []
+            now[0] += 1.0
+    looks = billed["list"] / 2  # leases and cells
+    assert 20 <= looks <= 50 and billed["get"] == 1 and billed["put"] == 0
+
+
+def compute(folder, chosen):
+    return runner.compute(chosen, folder, display=Silent(), stop=threading.Event())
+
+
+def test_two_machines_share_the_cells_and_end_in_the_same_bytes(machines, objects, monkeypatch):
+    monkeypatch.setattr(runner, "WAIT", 0.01)
+    monkeypatch.setattr(leases, "LOOKS", (0.05, 0.05))
+    folders, chosen, ends = [machine.folder() for machine in machines], cells(), []
+    threads = [
+        threading.Thread(target=lambda f=folder: ends.append(compute(f, chosen)))
+        for folder in folders
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    done = [key for end in ends for key in end.done]
+    assert sorted(done) == sorted(cell_key(each, fingerprint()) for each in chosen)
+    alone = machines[0].root / "alone"
+    compute(alone, chosen)
+    for key in done:
+        content = cell_path(alone, key).read_bytes()
+        assert objects[f"cells/{key}.parquet"] == content
+        assert all(cell_path(folder, key).read_bytes() == content for folder in folders)
+    assert {name.partition("/")[0] for name in objects.names()} == {"cells", "learned", "log"}
+
+
+def test_the_number_of_requests_per_cell_is_small_and_constant(machines, billed):
+    """What docs/guides/batch.md says of it."""
+    counts = []
+    for machine, number in zip(machines, (2, 4), strict=True):
+        folder = machine.folder(f"memory://bucket/{number}", writing=True)
+        billed.clear()
+        compute(folder, cells()[:number])
+        counts.append({**billed})
+    each = {kind: (counts[1][kind] - counts[0].get(kind, 0)) / 2 for kind in counts[1]}
+    assert each == {"list": 2, "put": 4, "get": 4, "delete": 1}
