@@ -53,7 +53,11 @@ TEXTS = {
         None,
     ),
     "reward": ("learned reward for ppo; short for --given=RUN --ppo.reward=learned", None),
-    "out": ("folder of the run; the same folder again adds what is missing", DEFAULTS.out),
+    "out": (
+        "folder of the run, or its URL in an object store (s3://bucket/path; gs, az); the same "
+        "folder again adds what is missing",
+        DEFAULTS.out,
+    ),
     "shard": (
         "i/n: compute only share i of n of the cells, for machines that are started apart; "
         "irl-bench report OUT follows when all are stored",
