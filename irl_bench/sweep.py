@@ -112,7 +112,6 @@ def compute(
     runner.check_options()
     if request.demos == AUTO:
         request = _piloted(request, line, say)
-    out = folders.expand(request.out)
     if request.given is not None:  # another machine may have learned it
         remote.pull(folders.expand(request.given), "learned/*.safetensors")
     plan = build(request)

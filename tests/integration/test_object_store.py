@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from irl_bench.cli import sweep as cli
 from irl_bench.running import runner
@@ -42,6 +43,46 @@ def test_a_sweep_ends_in_the_same_bytes(tmp_path, machines, objects, monkeypatch
     cli.carry_out(cli.parse(["irl-bench sweep", *SWEEP, f"--out={URL}", "--dry_run"]))
     said = capsys.readouterr().out
     assert "plan: 3 cells, 3 done" in said and f"results in {URL}" in said
+
+
+def test_a_store_that_refuses_is_one_line_with_status_2(machines, monkeypatch, capsys):
+    def pipe_file(*_, **__):
+        raise PermissionError("Access Denied")
+
+    monkeypatch.setattr(remote.folders, "cache", lambda: machines[0].root)
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", pipe_file)
+    assert cli.main(cli.parse(["irl-bench sweep", *SWEEP, f"--out={URL}"])) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1
+    assert said.err.startswith(f"error: {URL}: access is denied (Access Denied); ")
+    assert "nearest: credentials" in said.err
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_a_store_that_fails_in_the_middle_loses_nothing(
+    tmp_path, machines, objects, monkeypatch, capsys
+):
+    """It takes the first cell, and then nothing more; the same command puts the rest there."""
+    folder, taken = machines[0].folder(writing=True), []
+
+    def pipe_file(store, path, value, **options):
+        if "cells/" in path:
+            taken.append(path)
+        if len(taken) > 1:
+            raise OSError("no route")
+        return usual(store, path, value, **options)
+
+    usual = MemoryFileSystem.pipe_file
+    chosen = cells()
+    with monkeypatch.context() as broken, pytest.raises(remote.Refusal) as error:
+        broken.setattr(MemoryFileSystem, "pipe_file", pipe_file)
+        runner.run(chosen, folder, display=Silent())
+    assert f"results so far are kept in {folder}" in str(error.value)
+    assert len(contents(folder)) == 2
+    assert sum(name.startswith("cells/") for name in objects.names()) == 1
+    files.STORES.clear()
+    assert len(runner.run(chosen, machines[0].folder(writing=True), display=Silent()).done) == 2
+    assert {n: objects[f"cells/{n}"] for n in contents(folder)} == contents(folder)
 
 
 # An S3 server.
@@ -100,14 +141,16 @@ def start(cache, bucket, *arguments):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_compilation")
 def test_a_killed_process_loses_nothing_in_a_bucket(tmp_path, bucket, monkeypatch):
-    """Another machine takes its cells over from their checkpoints, all of which it has from the
-    bucket alone."""
+    """A machine that works beside it takes its cells over and resumes them, all of which it knows
+    from the bucket alone."""
     alone = tmp_path / "alone"
     runner.run(cells(**LONG), alone, display=Silent())
     killed = start(tmp_path / "one", bucket, "", "400")
     assert await_line(killed, "computing")
+    other = start(tmp_path / "two", bucket, "", "400")
     monkeypatch.setattr(remote.folders, "cache", lambda: tmp_path / "look")
     with remote.copied(bucket) as folder:
         store = files.store_of(folder)
@@ -120,7 +163,6 @@ def test_a_killed_process_loses_nothing_in_a_bucket(tmp_path, bucket, monkeypatc
     assert killed.poll() is None
     killed.kill()
     killed.communicate()
-    other = start(tmp_path / "two", bucket)
     said = other.communicate(timeout=300)
     assert other.returncode == 0, said
     assert "resumes at round" in said[0]
