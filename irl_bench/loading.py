@@ -17,7 +17,7 @@ from irl_bench.core.settings import BadInput, nearest, whole
 from irl_bench.core.types import Spec
 from irl_bench.plan import donor, registry
 from irl_bench.running import process
-from irl_bench.storage import artifacts
+from irl_bench.storage import artifacts, learned
 from irl_bench.storage.plans import read_plan
 
 __all__ = ["Loaded", "load"]
@@ -71,8 +71,9 @@ def load(
 
     Args:
       run: the folder of `irl-bench sweep` or `train`; of a study, one of its parts.
-      algo: the algorithm; not needed where only one has trained.
-      env: the world; not needed where there is only one.
+      algo: the algorithm; not needed where only one has trained, unless it is code from outside,
+        which runs only if it is named.
+      env: the world; not needed where there is only one, unless it is code from outside.
       seed: of the training; by default the run's first.
       mode: of the world; by default the nominal one if it was trained, else the run's first.
 
@@ -99,7 +100,18 @@ def load(
     path = artifacts.path_of(folder, entry["cells"][(chosen - first) // width])
     if not path.exists():
         raise BadInput(f"{path} is missing; run the same sweep command to compute it")
+    for name, asked in (("algo", algo), ("env", env)):
+        if registry.is_outside(entry[name]) and asked is None:
+            raise BadInput(
+                f"{folder} was computed with {entry[name]}, code from outside: it runs only if it "
+                f"is named; nearest: {name}={entry[name]!r}"
+            )
+    learned.check(path)
     artifact = artifacts.read(path, ("policy",))
+    if (artifact.algo, artifact.env) != (entry["algo"], entry["env"]):
+        raise BadInput(
+            f"{path} holds what {artifact.algo} learned on {artifact.env}, not what the plan says"
+        )
     loaded = registry.world(
         artifact.env, {**entry["settings"]["options"], **entry["settings"]["dials"]}
     )
@@ -114,10 +126,10 @@ def load(
     spec = Spec(world, artifact.horizon, artifact.demos, artifact.demo_steps)
     rebuilt = donor.rebuild(artifact, parts, spec)
     arrays = rebuilt.given(range(chosen, chosen + 1))
-    learned = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), arrays)
+    stored = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), arrays)
     acting, carry, reward_fn = rebuilt.donor.act, rebuilt.donor.carry, rebuilt.donor.reward_fn
     assert acting is not None
-    key, params = jax.random.PRNGKey(0), learned.policy
+    key, params = jax.random.PRNGKey(0), stored.policy
     if carry is None:
         act = lambda observation, key=key: acting(params, _observed(world, observation, 1), key)
     else:
@@ -127,7 +139,7 @@ def load(
     reward = None
     if reward_fn is not None:
         reward = lambda observation, action, after: reward_fn(
-            learned.reward,
+            stored.reward,
             _observed(world, observation),
             jnp.asarray(action),
             _observed(world, after),

@@ -34,6 +34,7 @@ SHOWN = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "BENCHMARKS.md": "lab/benchmarks.md",
+    "RELIABILITY.md": "lab/reliability.md",
 }
 """Markdown files outside docs/ that are pages of the site."""
 
@@ -68,6 +69,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         [
             *({_lab_title(path): f"lab/{path.name}"} for path in lab),
             {"Benchmarks": "lab/benchmarks.md"},
+            {"Reliability": "lab/reliability.md"},
         ]
     )
     return config

@@ -1,12 +1,16 @@
 """Measures this machine's speed, stores it as JSON and, in the repository, rewrites BENCHMARKS.md
-from the JSON files in benchmarks/.
+from the JSON files in benchmarks/. Or disturbs sweeps on purpose, counts what they survive, and
+rewrites RELIABILITY.md.
 
 python launch/bench.py --what=worlds,horizons,seeds,learners,vmapped_learners,robots
+python launch/bench.py --suite=chaos
+python launch/bench.py --suite=chaos --what=damage,full_disk
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -19,18 +23,32 @@ from irl_bench.cli import program
 ROOT = Path(irl_bench.__file__).parents[1]
 PAGE = ROOT / "BENCHMARKS.md"
 """Of the repository; an installed package has none."""
+RELIABILITY = ROOT / "RELIABILITY.md"
+"""The page of the suite of faults, of the repository too."""
+SPEEDS = ("worlds", "horizons", "seeds", "learners", "vmapped_learners", "robots")
+"""What the suite of speeds measures by default."""
 
 
 def define() -> None:
     """The command's flags."""
+    flags.DEFINE_enum(
+        "suite", "speed", ["speed", "chaos"],
+        "speed: how fast worlds and learners run; chaos: what a run's folder survives, about an "
+        "hour on two cores",
+    )  # fmt: skip
     flags.DEFINE_list(
-        "what", ["worlds", "horizons", "seeds", "learners", "vmapped_learners", "robots"],
-        "parts to measure: worlds with their expert; horizons and seeds, what more of them cost; "
+        "what", None,
+        "parts to measure, by default all. Of speed: worlds with their expert; horizons and seeds, "
+        "what more of them cost; "
         "learners, a round of ppo, "
         "gail and airl beside the bare rollout; vmapped_learners, seeds in one program; robots, "
-        "ppo beside Brax's trainer; "
-        "empty: only rewrite BENCHMARKS.md",
+        "ppo beside Brax's trainer. Of chaos: the faults that RELIABILITY.md lists. "
+        "Empty: only rewrite the page",
     )  # fmt: skip
+    flags.DEFINE_float("share", 1.0, "of chaos: part of the full sizes", 0.001, 1.0)
+    flags.DEFINE_float(
+        "minutes", None, "of chaos: most time that the random kills go on [min]", lower_bound=0.1
+    )
     flags.DEFINE_string(
         "env", "lane_keep", "world whose speed is measured, and which learners train on"
     )
@@ -46,8 +64,8 @@ def define() -> None:
     flags.DEFINE_string(
         "out",
         None,
-        "JSON file; default: benchmarks/cpu-CORES-cores.json, or DEVICE.json. Elsewhere, no page "
-        "is written",
+        "JSON file; default: benchmarks/cpu-CORES-cores.json, or DEVICE.json; of chaos: "
+        "reliability/chaos.json. Elsewhere, no page is written",
     )
 
 
@@ -57,7 +75,8 @@ def check(values: flags.FlagValues) -> None:
     from irl_bench.core.settings import BadInput
     from irl_bench.tools import speed, speed_robots
 
-    unknown = [part for part in values.what if part not in speed.PARTS]
+    what = values.what or ()
+    unknown = [part for part in what if part not in speed.PARTS]
     if unknown:
         raise BadInput(f"unknown {unknown[0]!r}; --what takes {', '.join(speed.PARTS)}")
     bad = [count for count in values.worlds if not (count.isdecimal() and int(count))]
@@ -65,15 +84,17 @@ def check(values: flags.FlagValues) -> None:
         raise BadInput(f"--worlds: {bad[0]!r} is not a number of worlds")
     size = speed_robots.SETTINGS["minibatches"]
     odd = [int(count) for count in values.worlds if int(count) % size]
-    if "robots" in values.what and odd:
+    if odd and "robots" in (SPEEDS if values.what is None else what):
         near = max(1, round(odd[0] / size)) * size
         raise BadInput(f"--worlds: robots need a multiple of {size}, not {odd[0]}; nearest: {near}")
     if values.env not in envs.names():
         raise BadInput(f"--env: unknown world {values.env!r} ({', '.join(envs.names())})")
 
 
-def main(values: flags.FlagValues) -> None:
+def main(values: flags.FlagValues) -> int | None:
     """Measures what the flags ask for."""
+    if values.suite == "chaos":
+        return chaos(values)
     check(values)
     import jax
 
@@ -82,11 +103,12 @@ def main(values: flags.FlagValues) -> None:
     from irl_bench.tools import speed
 
     folder = ROOT / "benchmarks" if PAGE.exists() else Path("benchmarks")
-    if values.what:
+    what = SPEEDS if values.what is None else values.what
+    if what:
         process.configure(devices=process.cores())
         jax.config.update("jax_enable_compilation_cache", False)  # a first call is a cold one
         counts = [int(count) for count in values.worlds]
-        record = speed.measure(values.what, values.env, counts, values.steps, values.repeats)
+        record = speed.measure(what, values.env, counts, values.steps, values.repeats)
         cores, device = record["machine"]["cores"], record["machine"]["device"]
         on_cpu = record["backend"] == "cpu"
         name = f"cpu-{cores}-cores.json" if on_cpu else f"{device.lower().replace(' ', '-')}.json"
@@ -95,10 +117,33 @@ def main(values: flags.FlagValues) -> None:
         out.write_text(json.dumps(record, indent=1) + "\n")
         print(out.read_text())
         if out.resolve().parent != folder.resolve():
-            return
+            return None
     if PAGE.exists():
         PAGE.write_text(speed.page(folder))
         print("rewritten: BENCHMARKS.md")
+    return None
+
+
+def chaos(values: flags.FlagValues) -> int:
+    """Makes the faults that the flags ask for. Returns the exit status: 1 if something was lost,
+    doubled or wrong."""
+    from envs.names import did_you_mean
+    from irl_bench.core import folders
+    from irl_bench.core.settings import BadInput
+    from irl_bench.tools.chaos import suite
+
+    what = list(suite.FAULTS) if values.what is None else values.what
+    for name in what:
+        if name not in suite.FAULTS:
+            raise BadInput(f"--what: no fault {name!r}; {did_you_mean(name, suite.FAULTS)}")
+    usual = (ROOT if RELIABILITY.exists() else Path()) / "reliability" / "chaos.json"
+    out = folders.expand(values.out) if values.out else usual
+    minutes = values.minutes or math.inf
+    sound = suite.run(what, out, values.share, minutes) if what else True
+    if RELIABILITY.exists() and out.resolve() == usual.resolve():
+        RELIABILITY.write_text(suite.page(out))
+        print("rewritten: RELIABILITY.md")
+    return 0 if sound else 1
 
 
 def start() -> NoReturn:

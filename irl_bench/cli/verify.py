@@ -25,6 +25,12 @@ def define() -> None:
     """The command's flags."""
     flags.DEFINE_integer("again", 1, "random cells that are computed again", lower_bound=0)
     flags.DEFINE_string("cells", None, "compute these cells again: keys, separated by commas")
+    flags.DEFINE_bool(
+        "outside",
+        False,
+        "also compute cells again whose algorithm or world is a file from outside this package: "
+        "this runs that file",
+    )
     flags.DEFINE_integer("seed", None, "of the draw of cells; by default another each time")
 
 
@@ -47,7 +53,9 @@ def main(values: flags.FlagValues) -> int:
         for line in found.problems:
             say(line)
         process.supervise(
-            lambda stop: verify.repeat(found, values.again, keys, values.seed, stop, say)
+            lambda stop: verify.repeat(
+                found, values.again, keys, values.seed, stop, say, outside=values.outside
+            )
         )
     print(verify.summary(found))
     return WRONG if found.problems else 0

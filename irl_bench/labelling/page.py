@@ -1,8 +1,8 @@
 """The page on which people compare two clips, served to this machine alone.
 
 All addresses contain a random token, so that no other page in the browser can find them. A request
-that names another host (DNS rebinding) is refused. An answer is on disk before the page gets its
-confirmation.
+that names another host (DNS rebinding) or comes from another page is refused. An answer is on disk
+before the page gets its confirmation.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from envs import drawing
+from irl_bench.core.settings import BadInput
+from irl_bench.storage import untrusted
 from irl_bench.storage.comparisons import ANSWERS, ANSWERS_FILE, read_answers, read_clips
+from irl_bench.storage.files import check_links
 
 HOST = "127.0.0.1"
 LARGEST = 4096
@@ -42,6 +45,7 @@ class Labelling:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        check_links(folder)
         _, self.arrays = read_clips(folder)
         self.pairs = self.arrays["pairs"]
         self._lock = threading.Lock()
@@ -52,13 +56,16 @@ class Labelling:
         """Repairs the last line of the answers after an interruption, so that the next answer
         begins a new line: completes it if only its end is missing, else removes it."""
         path = self.folder / ANSWERS_FILE
-        content = path.read_bytes() if path.exists() else b""
+        try:
+            content = untrusted.content(path) if path.exists() else b""
+        except OSError as error:
+            raise BadInput(f"{path} cannot be read: {error.strerror or error}") from None
         whole, last = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
         if not last:
             return
         with path.open("rb+") as file:
             try:
-                json.loads(last)
+                untrusted.parsed(last)
                 file.seek(0, os.SEEK_END)
                 file.write(b"\n")
             except ValueError:
@@ -129,9 +136,17 @@ def serve(labelling: Labelling, port: int = 0) -> tuple[ThreadingHTTPServer, str
 
     class Handler(BaseHTTPRequestHandler):
         server_version, sys_version = "irl_bench", ""
+        timeout = 30.0  # a body that never comes
 
         def log_message(self, format: str, *args: Any) -> None:
             """Logs nothing, because the address contains the token."""
+
+        def send_error(
+            self, code: int, message: str | None = None, explain: str | None = None
+        ) -> None:
+            """Answers a request that is none, without repeating anything of it."""
+            del message, explain
+            self._send(code, "text/plain", b"not a request\n")
 
         def _send(self, status: int, kind: str, body: bytes) -> None:
             self.send_response(status)
@@ -153,8 +168,11 @@ def serve(labelling: Labelling, port: int = 0) -> tuple[ThreadingHTTPServer, str
             self._send(status, "application/json", json.dumps(value).encode())
 
         def _ours(self) -> bool:
-            """Whether the request names this server and knows the token; if not, answers 404."""
-            if self.headers.get("Host") == address and self.path.startswith(root):
+            """Whether the request names this server, knows the token and comes from no other
+            page; if not, answers 404."""
+            here = self.headers.get("Host") == address
+            origin = self.headers.get("Origin", f"http://{address}")
+            if here and origin == f"http://{address}" and self.path.startswith(root):
                 return True
             self._send(404, "text/plain", b"not found\n")
             return False
@@ -179,7 +197,7 @@ def serve(labelling: Labelling, port: int = 0) -> tuple[ThreadingHTTPServer, str
                 self._send(400, "text/plain", b"not an answer\n")
                 return
             try:
-                body = json.loads(self.rfile.read(int(length)))
+                body = untrusted.parsed(self.rfile.read(int(length)))
                 stored = isinstance(body, dict) and labelling.answer(
                     body.get("pair"), body.get("answer")
                 )

@@ -28,7 +28,7 @@ from irl_bench.plan.donor import Rebuilt
 from irl_bench.plan.presets import Budget
 from irl_bench.plan.registry import Algorithm, LoadedWorld
 from irl_bench.plan.request import Request, check_first_seed, check_horizons, checked
-from irl_bench.storage import demonstrations
+from irl_bench.storage import demonstrations, learned
 from irl_bench.storage.artifacts import Artifact
 from irl_bench.storage.demonstrations import Recorded
 from irl_bench.storage.plans import WorldRecord
@@ -419,10 +419,25 @@ def _demonstrations(request: Request, loaded: LoadedWorld) -> Recorded | None:
 def _artifact(
     algorithm: Algorithm, parts: Sequence[Part], request: Request, loaded: LoadedWorld
 ) -> Artifact:
-    """What the algorithm takes from an earlier run. Raises BadInput if nothing suitable is
-    given."""
+    """What the algorithm takes from an earlier run.
+
+    Raises BadInput if nothing suitable is given, or if it was learned with code that the request
+    does not name: the names in a file may be a stranger's.
+    """
     if request.given is not None:
-        return donor.read(request.given, parts, loaded)
+        if "comparisons" not in parts:
+            learned.check_all(request.given)
+        artifact = donor.read(request.given, parts, loaded)
+        for name, asked, flag in (
+            (artifact.env, request.env, "env"),
+            (artifact.algo, request.algo, "algo"),
+        ):
+            if registry.is_outside(name) and name not in asked:
+                raise BadInput(
+                    f"{request.given} was learned with {name}, code that this command does not "
+                    f"name, so it is not run; nearest: --{flag}={','.join([*asked, name])}"
+                )
+        return artifact
     if "comparisons" in parts:
         raise BadInput(
             f"{algorithm.name} takes people's comparisons; nearest: --given=FOLDER of "

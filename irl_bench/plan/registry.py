@@ -152,6 +152,11 @@ def algorithm(ref: str) -> Algorithm:
     )
 
 
+def is_outside(ref: str) -> bool:
+    """Whether a name of an algorithm or a world means code from outside this package."""
+    return ":" in ref and not ref.startswith(envs.PLAYGROUND)
+
+
 def _takes_of(module: ModuleType) -> Callable[[Any], Sequence[Part]]:
     """The module's `takes`; without one a function that names no parts."""
     return getattr(module, "takes", lambda config: ())

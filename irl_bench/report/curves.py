@@ -91,7 +91,19 @@ def read(out: Path | str, entry: PlanEntry) -> Curves:
     manifest, table = _entry_cells(out, entry)
     seeds = range(entry["seeds"][0], entry["seeds"][0] + entry["seeds"][1])
     steps = range(1, manifest["spec"]["horizon"] + 1)
+    # Each seed has a row for each step. What says otherwise would fill the memory with nothing.
+    if len(seeds) * len(steps) > table.num_rows:
+        raise StoreError(
+            f"{cell_path(out, entry['cells'][0])} holds {table.num_rows:,} rows, too few for "
+            f"{len(seeds):,} seeds over {len(steps):,} steps"
+        )
     values = _quantities(table, seeds, steps)
+    for name, rows in values.items():
+        if np.isinf(rows).any():
+            raise StoreError(
+                f"{cell_path(out, entry['cells'][0])} or another cell of its entry has a {name} "
+                "that is not finite"
+            )
     if "failed" not in values or np.isnan(values["failed"]).any():
         failed = values.get("failed", np.full(len(seeds), np.nan))
         missing = seeds[int(np.flatnonzero(np.isnan(failed))[0])]

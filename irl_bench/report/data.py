@@ -98,7 +98,8 @@ def load(out: str | os.PathLike[str], partial: bool = False) -> ReportData:
             tables.append({name: table[name].to_numpy(zero_copy_only=False) for name in columns})
         rounds[entry["env"], entry["algo"], entry["mode"]] = _rounds(tables, curve.seeds)
         learned = _map(tables, curve.seeds[curve.usable])
-        if learned is not None:
+        probe = plan["worlds"][entry["env"]].get("probe")
+        if learned is not None and (not probe or learned.shape[1] == len(probe.get("x", ()))):
             maps[entry["env"], entry["algo"], entry["mode"]] = learned
     analysis = plan.get("analysis", {})
     verdicts = horizon.analyse(
@@ -191,6 +192,8 @@ def _rounds(
     rounds = {}
     for name, values in metrics.items():
         index = sorted({round_ for _, round_ in values})
+        if len(seeds) * len(index) > sum(len(table["seed"]) for table in tables):
+            raise StoreError(f"the cells of an entry hold too few rows of {name} for their seeds")
         grid = [[values.get((int(seed), round_), math.nan) for round_ in index] for seed in seeds]
         rounds[name] = (
             np.array(index),
@@ -208,7 +211,7 @@ def _map(tables: list[dict[str, np.ndarray]], seeds: np.ndarray) -> np.ndarray |
         seed, value = table["seed"][where][order], table["value"][where][order]
         maps |= {int(each): value[seed == each] for each in np.unique(seed)}
     rows = [maps[int(seed)] for seed in seeds if int(seed) in maps]
-    return np.stack(rows) if rows else None
+    return np.stack(rows) if len({len(row) for row in rows}) == 1 else None
 
 
 def plain(value: Any) -> Any:

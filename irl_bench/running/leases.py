@@ -28,9 +28,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypedDict, cast
 
-from irl_bench.storage import cells
+from irl_bench.storage import cells, untrusted
 from irl_bench.storage.files import StoreError, locked, store_of, write_here
 
+LARGEST = 2**16
+"""The largest file of a lease [bytes]."""
 RENEWAL = 10.0
 """Time between two renewals of a claim [s]."""
 EXPIRY = 90.0
@@ -88,15 +90,17 @@ def alive(pid: int) -> bool:
 def read(path: Path) -> Lease | None:
     """Returns a lease; None if there is none, or if the file holds something else."""
     try:
-        return _parse(path.read_bytes())
+        return _parse(untrusted.content(path, LARGEST))
     except OSError:
         return None
 
 
 def _parse(content: bytes | None) -> Lease | None:
     """The lease in a file's bytes; None without one."""
+    if content is None or len(content) > LARGEST:
+        return None
     try:
-        lease = json.loads(content or b"")
+        lease = untrusted.parsed(content)
     except ValueError:
         return None
     kinds = {"pid": int, "renewals": int, "since": (int, float)}
@@ -105,6 +109,8 @@ def _parse(content: bytes | None) -> Lease | None:
         and lease.keys() == Lease.__annotations__.keys()
         and all(isinstance(value, kinds.get(name, str)) for name, value in lease.items())
         and 0 < lease["pid"] < 2**31  # 0 and -1 would stand for groups of processes
+        and 0 <= lease["since"] < 2**33
+        and all(lease[name].isprintable() for name in ("name", "label"))
     )
     return cast("Lease", lease) if whole else None
 

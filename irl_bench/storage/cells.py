@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from irl_bench.core.cell import CellSpec, canonical
-from irl_bench.storage.arrow import Table, pa, pq
+from irl_bench.storage import untrusted
+from irl_bench.storage.arrow import Table, pa, pc, pq
 from irl_bench.storage.files import StoreError, store_of, write_atomic, write_here
+from irl_bench.storage.untrusted import listed, mapped, name, whole
 
 SCHEMA = pa.schema(
     [
@@ -36,6 +37,42 @@ MANIFEST = "irl_bench"
 """Key of the manifest in the Parquet metadata."""
 FORMAT = 1
 """Version of the file format."""
+MOST_BYTES = 2**30
+"""The largest file of a cell, and the most that its columns may take in memory [bytes]."""
+MOST_ROWS = 10**7
+"""Most rows of a cell: what is compressed well may be far more than its file."""
+QUANTITY = re.compile(r"[A-Za-z0-9_@./:+-]{1,200}")
+"""The form of the names of quantities."""
+_SPEC = {
+    "env": name,
+    "algo": name,
+    "mode": name,
+    "horizon": whole(1, 2**31),
+    "episodes": whole(1),
+    "width": whole(1, 10**6),
+    "first_seed": whole(0, 2**31),
+}
+_MANIFEST = {
+    "key": untrusted.key,
+    "rounds": whole(0, 2**31),
+    "spec": lambda value: untrusted.fields(value, _SPEC) is None,
+    "consumes": lambda value: (
+        untrusted.fields(
+            value,
+            {
+                "expert_queries": whole(),
+                "env_steps": whole(),
+                "interactive": lambda each: isinstance(each, bool),
+            },
+            {"preference_labels": whole()},
+        )
+        is None
+    ),
+}
+_MANIFEST_TOO = {
+    "fingerprint": mapped(untrusted.anything),
+    "failures": listed(lambda value: isinstance(value, dict)),
+}
 _DIGEST = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 _BLANK = b'"sha256":"' + b"0" * 64 + b'"'
 
@@ -114,7 +151,7 @@ def read_cell(path: Path | str) -> tuple[dict[str, Any], Table]:
     """
     path = Path(path)
     try:
-        content = path.read_bytes()
+        content = untrusted.content(path, MOST_BYTES)
     except FileNotFoundError:
         raise StoreError(f"{path} is missing; run the same sweep command to compute it") from None
     except OSError as error:
@@ -141,22 +178,39 @@ def _decode(content: bytes, path: str, key: str) -> tuple[dict[str, Any], Table]
         )
     buffer = io.BytesIO(content)
     try:
-        manifest = json.loads(pq.read_metadata(buffer).metadata[MANIFEST.encode()])
-        table = pq.read_table(buffer)
-    except (KeyError, ValueError, TypeError, pa.ArrowException) as error:
+        file = pq.ParquetFile(buffer)
+        manifest = untrusted.parsed(file.metadata.metadata[MANIFEST.encode()])
+        untrusted.check_parquet(file, MOST_ROWS, MOST_BYTES)
+        table = file.read()
+    except (KeyError, ValueError, TypeError, OSError, MemoryError, pa.ArrowException) as error:
         raise StoreError(
             f"{path} is not a cell of this project: {' '.join(str(error).split())}"
         ) from None
-    if manifest.get("format") != FORMAT or table.schema != SCHEMA:
+    if untrusted.fields(manifest, {"format": lambda value: value == FORMAT}) or (
+        table.schema != SCHEMA
+    ):
         raise StoreError(
             f"{path} was written in another format of this project; move it away and run the sweep "
             "again"
         )
+    wrong = untrusted.fields(manifest, _MANIFEST, _MANIFEST_TOO) or _wrong_rows(table)
+    if wrong:
+        raise StoreError(f"{path} is not a cell of this project: {wrong}")
     if manifest["key"] != key:
         raise StoreError(
             f"{path} holds cell {manifest['key']}, not what its name says; move it away"
         )
     return manifest, table
+
+
+def _wrong_rows(table: Table) -> str | None:
+    """What the rows of a cell cannot hold; None if there is nothing of that kind."""
+    if any(table[column].null_count for column in SCHEMA.names):
+        return "it has rows with missing values"
+    for quantity in pc.unique(table["quantity"]).to_pylist():
+        if not QUANTITY.fullmatch(quantity):
+            return f"it has a quantity {untrusted.shown(quantity)}"
+    return None
 
 
 def is_done(out: Path | str, key: str) -> bool:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import numpy as np
 
 from irl_bench.core.handover import PEOPLE
 from irl_bench.core.settings import BadInput
+from irl_bench.storage import untrusted
 from irl_bench.storage.artifacts import Artifact
 
 ANSWERS = {"left": 1.0, "right": 0.0, "equal": 0.5, "skip": None}
@@ -38,14 +41,44 @@ def read_clips(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     if not path.exists():
         raise BadInput(f"{folder} holds no {CLIPS}; nearest: irl-bench label --out={folder}")
     try:
+        untrusted.check_regular(path)
+        untrusted.check_zip(path)
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        facts = json.loads(str(arrays.pop("facts")))
-        if not facts.keys() >= FACTS or not {"observation", "action", "pairs"} <= arrays.keys():
-            raise KeyError
+        facts = untrusted.parsed(str(arrays.pop("facts")))
+        _check_clips(facts, arrays)
         return facts, arrays
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, MemoryError, EOFError,
+        NotImplementedError, zipfile.BadZipFile, zlib.error,
+    ):  # fmt: skip
         raise BadInput(f"{path} is damaged or not a file of clips") from None
+
+
+def _check_clips(facts: Any, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises ValueError or KeyError unless the clips and their pairs fit one another."""
+    whole = untrusted.whole(0, 2**31)
+    numbers = ("segment", "pairs", "seed", "demos", "demo_steps", "steps", "env_steps")
+    wrong = untrusted.fields(
+        facts,
+        {
+            "env": untrusted.name,
+            "world": untrusted.mapped(untrusted.anything),
+            **dict.fromkeys(numbers, whole),
+        },
+    )
+    observation, action, pairs = (arrays[name] for name in ("observation", "action", "pairs"))
+    segments = len(observation)
+    if (
+        wrong
+        or observation.ndim != 3
+        or action.shape[:2] != observation.shape[:2]
+        or any(array.dtype.kind not in "biuf" for array in (observation, action, pairs))
+        or pairs.ndim != 2
+        or pairs.shape[1] != 2
+        or (pairs.size and not (pairs.min() >= 0 and pairs.max() < segments))
+    ):
+        raise ValueError(wrong)
 
 
 def read_answers(folder: Path, pairs: int) -> dict[int, str]:
@@ -59,11 +92,15 @@ def read_answers(folder: Path, pairs: int) -> dict[int, str]:
       BadInput: any other line is no answer to one of the pairs.
     """
     path = folder / ANSWERS_FILE
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else []
+    try:
+        stored = untrusted.content(path) if path.exists() else b""
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from None
+    lines = stored.decode("utf-8", errors="replace").split("\n")
     answers: dict[int, str] = {}
     for number, line in enumerate(lines, 1):
         try:
-            entry = json.loads(line)
+            entry = untrusted.parsed(line)
             pair, answer = entry["pair"], entry["answer"]
             if answer not in ANSWERS or not isinstance(pair, int) or not 0 <= pair < pairs:
                 raise KeyError(answer)

@@ -7,6 +7,7 @@ A folder may be the working copy of one in an object store (`irl_bench.storage.r
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Generator
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import filelock
+
+from irl_bench.storage import untrusted
 
 if TYPE_CHECKING:
     from irl_bench.storage.remote import Store
@@ -48,9 +51,11 @@ def locked(out: Path | str) -> Generator[None]:
     of a working copy holds on this machine alone.
 
     Raises:
-      WriteError: the lock cannot be made, or another run holds it for more than LOCK_SECONDS.
+      WriteError: the lock cannot be made, another run holds it for more than LOCK_SECONDS, or
+        something in the folder is a link out of it.
     """
     path = Path(out) / ".lock"
+    check_links(Path(out))
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path)
@@ -68,6 +73,18 @@ def locked(out: Path | str) -> Generator[None]:
         yield
     finally:
         lock.release()
+
+
+def check_links(out: Path) -> None:
+    """Raises WriteError if something in a run's folder is a link that leads out of it: what is
+    written there would be written elsewhere. A folder that came from a stranger may have some."""
+    with writing(out), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for path in sorted(out.iterdir()):
+            if untrusted.leads_out(out, path):
+                raise WriteError(
+                    f"{path} is a link that leads out of the folder; nearest: a folder of that "
+                    "name, and --out for another disk"
+                )
 
 
 @contextlib.contextmanager
@@ -94,20 +111,43 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def write_here(path: Path, content: bytes) -> None:
-    """Writes `content` to a temporary file, flushes it to the disk and renames it to `path`.
+    """Writes `content` to a temporary file, flushes it to the disk, renames it to `path` and
+    flushes the folder.
+
+    So a file is on the disk before the next one is written: what a power cut leaves is what stood
+    there at some moment.
 
     Raises WriteError if that fails.
     """
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     with writing(path):
+        new = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
+        for folder in new:
+            _flush(folder.parent)
         try:
             with aside.open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             aside.replace(path)
+            _flush(path.parent)
         except BaseException:
             with contextlib.suppress(OSError):
                 aside.unlink(missing_ok=True)
             raise
+
+
+def _flush(folder: Path) -> None:
+    """Flushes the names in a folder to the disk, where folders can be flushed."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # on Windows, or no permission to read
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):  # some network disks
+            raise
+    finally:
+        os.close(descriptor)

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
 from irl_bench.core.cell import canonical
+from irl_bench.storage import untrusted
 from irl_bench.storage.files import StoreError, locked, store_of, write_atomic, write_here
+from irl_bench.storage.untrusted import listed, mapped, name, number, optional, whole
 
 VERSION = 1
 """Version of the file format."""
@@ -159,25 +161,118 @@ def read_plan(out: str | os.PathLike[str]) -> PlanDocument | None:
     if there is not None:
         write_here(path, there)
     try:
-        content = path.read_bytes()
+        content = untrusted.content(path)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
-    plan = _verified(content)
+    plan, wrong = _verified(content)
     if plan is None:
         raise StoreError(
-            f"{path} is damaged or not a plan of this project; move it away and run the sweep again"
+            f"{path} is damaged or not a plan of this project{wrong}; move it away and run the "
+            "sweep again"
         )
     return plan
 
 
-def _verified(content: bytes) -> PlanDocument | None:
-    """The plan in a file's bytes; None if it does not verify or has another version."""
+def _verified(content: bytes) -> tuple[PlanDocument | None, str]:
+    """The plan in a file's bytes; None and why, in brackets, if it does not verify, has another
+    version or another form."""
     try:
-        plan = json.loads(content)
+        plan = untrusted.parsed(content)
         digest = plan.pop("sha256")
         sound = hashlib.sha256(canonical(plan).encode()).hexdigest() == digest
     except (ValueError, KeyError, AttributeError, TypeError):
-        return None
-    return cast("PlanDocument", plan) if sound and plan.get("version") == VERSION else None
+        return None, ""
+    if not sound or plan.get("version") != VERSION:
+        return None, ""
+    wrong = _problem(plan)
+    return (None, f" ({wrong})") if wrong else (cast("PlanDocument", plan), "")
+
+
+MOST_SEEDS = 10**6
+"""Most seeds of an entry."""
+MOST_PROBED = 4096
+"""Most states at which a world probes a learned reward."""
+_FORM = {
+    "entries": listed(lambda entry: isinstance(entry, dict)),
+    "worlds": mapped(lambda record: isinstance(record, dict)),
+    "analysis": lambda value: (
+        untrusted.fields(
+            value, {}, {"horizons": lambda h: h == "auto" or listed(whole(1, 2**31), 1)(h)}
+        )
+        is None
+    ),
+    "command": untrusted.text,
+    "budget": untrusted.text,
+}
+_SETTINGS = {"width": whole(1, MOST_SEEDS), "horizon": whole(1, 2**31), "episodes": whole(1)}
+_ENTRY = {
+    "env": name,
+    "algo": name,
+    "mode": name,
+    "cells": listed(untrusted.key),
+    "seeds": lambda value: listed(whole(0, 2**31), 2)(value) and len(value) == 2,
+    "settings": lambda value: untrusted.fields(value, _SETTINGS) is None,
+    "rounds": whole(),
+}
+_ENTRY_TOO = {"consumes": mapped(untrusted.anything)}
+_SETTINGS_TOO = {
+    "config": mapped(untrusted.anything),
+    "dials": mapped(number),
+    "options": mapped(untrusted.text),
+    "plugin": mapped(untrusted.text),
+}
+_PROBE = {
+    "x": listed(number, 1),
+    "y": listed(number, 1),
+    "cost": listed(number, 1),
+    "x_name": untrusted.text,
+    "y_name": untrusted.text,
+}
+_WORLD = {
+    "u": optional(whole(0, 2**31)),
+    "latency": whole(0, 2**31),
+    "horizon": whole(1, 2**31),
+    "nominal": name,
+}
+_WORLD_TOO = {
+    "dials": mapped(number),
+    "options": mapped(untrusted.text),
+    "source": mapped(untrusted.text),
+    "recorded": untrusted.text,
+    "fingerprint": untrusted.text,
+    "first_seed": whole(),
+    "seeds": whole(1, MOST_SEEDS),
+    "probe": optional(
+        lambda value: (
+            untrusted.fields(value, {}, _PROBE) is None
+            and len({len(value[part]) for part in ("x", "y", "cost") if part in value}) <= 1
+            and len(value.get("x", ())) <= MOST_PROBED
+        )
+    ),
+}
+
+
+def _problem(plan: Mapping[str, Any]) -> str | None:
+    """What is not as in a plan of this project, whose hash says nothing of its author. None if all
+    is."""
+    wrong = untrusted.fields(plan, _FORM)
+    if wrong:
+        return wrong
+    for entry in plan["entries"]:
+        wrong = untrusted.fields(entry, _ENTRY, _ENTRY_TOO) or untrusted.fields(
+            entry["settings"], {}, _SETTINGS_TOO
+        )
+        if wrong:
+            return f"an entry: {wrong}"
+        if entry["seeds"][1] > len(entry["cells"]) * entry["settings"]["width"]:
+            return f"an entry has {entry['seeds'][1]} seeds in {len(entry['cells'])} cells"
+        if entry["env"] not in plan["worlds"]:
+            return f"an entry has the world {entry['env']}, of which there is no record"
+    for env, record in plan["worlds"].items():
+        wrong = None if name(env) else f"its name is {untrusted.shown(env)}"
+        wrong = wrong or untrusted.fields(record, _WORLD, _WORLD_TOO)
+        if wrong:
+            return f"a world: {wrong}"
+    return None

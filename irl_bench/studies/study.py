@@ -17,6 +17,7 @@ import contextlib
 import dataclasses
 import importlib
 import json
+import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -36,7 +37,7 @@ from irl_bench.plan import build, registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, figures, load, page, tables
 from irl_bench.report.data import NothingFinished, plain
-from irl_bench.storage import remote
+from irl_bench.storage import remote, untrusted
 from irl_bench.storage.files import StoreError, locked, write_atomic
 from irl_bench.studies import STUDIES, levels
 
@@ -167,9 +168,8 @@ def run(
     }
     index["entries"] = {}
     with locked(out):
-        earlier = (
-            json.loads((out / INDEX).read_text())["study"] if (out / INDEX).exists() else study.name
-        )
+        before = index_of(out)
+        earlier = before["study"] if before else study.name
         if earlier != study.name:
             raise BadInput(
                 f"--out={request.out} holds the study {earlier}; nearest: "
@@ -186,6 +186,43 @@ def run(
             sweep.finish(folder, document, compilations, say)
     write_atomic(out / INDEX, _text(index))
     return rebuild(out, say)
+
+
+_PART = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
+
+
+def index_of(folder: Path) -> dict[str, Any] | None:
+    """Returns the index of a study's folder; None if the folder is not a study's.
+
+    Raises:
+      BadInput: the index is damaged, or a part has a name that leads out of the folder.
+    """
+    path = folder / INDEX
+    if not path.exists():
+        return None
+    triples = untrusted.listed(untrusted.listed(untrusted.text, 3))
+    try:
+        index: Any = untrusted.parsed(untrusted.content(path))
+        wrong = untrusted.fields(
+            index,
+            {
+                "study": untrusted.name,
+                "parts": untrusted.mapped(lambda value: isinstance(value, bool)),
+            },
+            {"command": untrusted.text, "entries": untrusted.mapped(triples)},
+        )
+    except (OSError, ValueError):
+        wrong = "damaged"
+    if wrong:
+        raise BadInput(f"{path} is damaged; nearest: run the study's command again")
+    for part in index["parts"]:
+        if not _PART.fullmatch(part) or {".", ".."} & set(part.split("/")):
+            raise BadInput(f"{path} names a part {part!r}, which is no folder of a study")
+        place = folder / part
+        for inside in (place, *place.parents[: part.count("/")]):
+            if untrusted.leads_out(folder, inside):
+                raise BadInput(f"{path}: its part {inside} is a link that leads out of the folder")
+    return index
 
 
 def _text(index: Mapping[str, Any]) -> bytes:
@@ -235,15 +272,10 @@ def rebuild(
       ValueError: a part is missing or cannot be used; one line that names it.
       BadInput: the study cannot be read in parts, or `stored` is not its result; one line.
     """
-    try:
-        index = json.loads((out / INDEX).read_text())
-        study, parts, entries = find(index["study"]), {**index["parts"]}, index.get("entries", {})
-    except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, BadInput):
-            raise
-        raise StoreError(
-            f"{out / INDEX} is damaged; nearest: run the study's command again"
-        ) from None
+    index = index_of(out)
+    if index is None:
+        raise StoreError(f"{out / INDEX} is missing; nearest: run the study's command again")
+    study, parts, entries = find(index["study"]), {**index["parts"]}, index.get("entries", {})
     shown = {name: value for name, value in index.items() if name != "entries"}
     if partial or stored:
         data = _finished(out, study, parts)

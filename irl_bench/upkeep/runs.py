@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from irl_bench.core.settings import BadInput
+from irl_bench.storage import untrusted
 from irl_bench.storage.plans import read_plan
-from irl_bench.studies.study import INDEX
+from irl_bench.studies.study import index_of
 
-_PART = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
+__all__ = ["index_of", "log_lines", "not_begun", "runs_in"]
+
+MOST = 2**30
+"""The largest log that is read [bytes]."""
 
 
-def index_of(folder: Path) -> dict[str, Any] | None:
-    """Returns the index of a study's folder; None if the folder is not a study's.
-
-    Raises:
-      BadInput: the index is damaged, or a part has a name that leads out of the folder.
-    """
-    path = folder / INDEX
-    if not path.exists():
-        return None
+def log_lines(log: Path) -> Iterator[Any]:
+    """Yields the lines of a run's log that are JSON values; nothing if there is no log."""
     try:
-        index: Any = json.loads(path.read_bytes())
-        parts = list(index["parts"])
-        sound = isinstance(index["study"], str) and isinstance(index["parts"], Mapping)
-    except (OSError, ValueError, KeyError, TypeError):
-        sound, parts, index = False, [], {}
-    if not sound:
-        raise BadInput(f"{path} is damaged; nearest: run the study's command again")
-    for part in parts:
-        if not _PART.fullmatch(part) or {".", ".."} & set(part.split("/")):
-            raise BadInput(f"{path} names a part {part!r}, which is no folder of a study")
-    return index
+        lines = untrusted.content(log, MOST).splitlines()
+    except OSError:
+        return
+    for line in lines:
+        try:
+            value = untrusted.parsed(line)
+        except ValueError:
+            continue  # cut short by a crash
+        yield value
 
 
 def runs_in(folder: Path) -> dict[str, Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,11 +11,22 @@ from irl_bench.core.text import aligned
 from irl_bench.plan.shards import seconds_of
 from irl_bench.running import leases
 from irl_bench.storage import cells as stored_cells
+from irl_bench.storage import untrusted
 from irl_bench.storage.plans import PlanEntry, read_plan
-from irl_bench.upkeep.runs import not_begun, runs_in
+from irl_bench.upkeep.runs import log_lines, not_begun, runs_in
 
 _ALIKE = ("algo", "env", "width", "horizon", "episodes")
 """Cells that agree in these fields take about the same time."""
+
+
+_LINE = {
+    "key": untrusted.key,
+    "wall": lambda value: untrusted.number(value) and 0 <= value < 1e9,
+    "algo": untrusted.name,
+    "env": untrusted.name,
+    **dict.fromkeys(("width", "horizon", "episodes"), untrusted.whole()),
+}
+"""The fields of a line of the log that are read here."""
 
 
 class Times:
@@ -30,19 +40,14 @@ class Times:
         self._logged: dict[tuple[Any, ...], list[float]] = {}
         self.failed: dict[str, list[int]] = {}
         """{key: seeds that failed}, of the cells in the log that have any."""
-        if not log.is_file():
-            return
-        for line in log.read_text(errors="replace").splitlines():
-            try:
-                record = json.loads(line)
-                # The cell's own share of the time it was computed in.
-                seconds = float(record["wall"])
+        for record in log_lines(log):
+            # A line cut short by a crash says nothing about time.
+            if untrusted.fields(record, _LINE) is None:
                 place = tuple(record[name] for name in _ALIKE)
-            except (ValueError, KeyError, TypeError):
-                continue  # a line cut short by a crash says nothing about time
-            self._logged.setdefault(place, []).append(seconds)
-            if record.get("failed"):
-                self.failed[str(record.get("key"))] = list(record["failed"])
+                # The cell's own share of the time it was computed in.
+                self._logged.setdefault(place, []).append(float(record["wall"]))
+                if record.get("failed"):
+                    self.failed[record["key"]] = list(record["failed"])
 
     def of(self, cell: Mapping[str, Any]) -> float | None:
         """Returns the expected wall time of a cell [s]; None if nothing like it has run. A logged

@@ -3,9 +3,7 @@ again."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
 import random
 import tempfile
 import threading
@@ -15,13 +13,14 @@ from typing import Any
 
 from irl_bench.core.cell import CellSpec, cell_key, fingerprint
 from irl_bench.core.settings import BadInput
+from irl_bench.plan import registry
 from irl_bench.running import runner
 from irl_bench.running.console import Silent
-from irl_bench.storage import artifacts
+from irl_bench.storage import artifacts, learned, untrusted
 from irl_bench.storage.arrow import Table
 from irl_bench.storage.cells import cell_path, read_cell
 from irl_bench.storage.plans import PlanEntry, read_plan
-from irl_bench.upkeep.runs import not_begun, runs_in
+from irl_bench.upkeep.runs import log_lines, not_begun, runs_in
 
 
 @dataclasses.dataclass
@@ -70,6 +69,7 @@ def check(folder: Path) -> Findings:
                 found.damaged.add(path.stem)
         for path in sorted(place.glob("learned/*.safetensors")):
             try:
+                learned.check(path)
                 if artifacts.key_of(path) != path.stem:
                     raise BadInput(f"{path} is what another cell learned: {artifacts.key_of(path)}")
                 artifacts.read(path, ())
@@ -95,7 +95,7 @@ def _check_cell(
     """
     try:
         manifest, _ = read_cell(path)
-        spec = CellSpec.from_dict(manifest["spec"])
+        spec = learned.spec_of(manifest["spec"])
         expected = cell_key(spec, manifest["fingerprint"])
     except (KeyError, TypeError, ValueError) as error:  # a StoreError is a ValueError
         return " ".join(str(error).split())
@@ -106,9 +106,9 @@ def _check_cell(
             f"{path} holds {spec.label}, and the plan has {entry['algo']} on {entry['env']} there"
         )
     place = path.parents[1]
-    learned = artifacts.path_of(place, path.stem)
-    if entry and entry["rounds"] and not learned.exists():
-        return f"{learned} is missing, which holds what {spec.label} learned"
+    stored = artifacts.path_of(place, path.stem)
+    if entry and entry["rounds"] and not stored.exists():
+        return f"{stored} is missing, which holds what {spec.label} learned"
     found.sound.append((place, spec, path.stem))
     if manifest["fingerprint"] == prints and not spec.recorded and not spec.given:
         found.own.add(path.stem)
@@ -117,11 +117,8 @@ def _check_cell(
 
 def _logged(log: Path) -> set[str]:
     """The keys of all cells that a run's log has as computed."""
-    keys: set[str] = set()
-    for line in log.read_text(errors="replace").splitlines() if log.is_file() else ():
-        with contextlib.suppress(ValueError, KeyError, TypeError):  # a line may be cut short
-            keys.add(str(json.loads(line)["key"]))
-    return keys
+    form = {"key": untrusted.key}
+    return {line["key"] for line in log_lines(log) if untrusted.fields(line, form) is None}
 
 
 def repeat(
@@ -131,6 +128,7 @@ def repeat(
     seed: int | None = None,
     stop: threading.Event | None = None,
     say: Callable[[str], None] = print,
+    outside: bool = False,
 ) -> None:
     """Computes cells again in a folder of its own and compares their files byte for byte. What
     differs becomes a problem.
@@ -142,6 +140,8 @@ def repeat(
       seed: of the draw; None: another one each time.
       stop: ends the work at the next checkpoint once it is set.
       say: is called with one line per cell.
+      outside: whether cells of algorithms and worlds from outside this package are computed too.
+        The folder names that code, and whoever made the folder may have written it.
 
     Raises:
       BadInput: a key is unknown, or none of the cells can be computed here.
@@ -156,7 +156,11 @@ def repeat(
                     "RUN --cells prints"
                 )
     else:
-        able = [cell for cell in found.sound if cell[2] in found.own]
+        able = [
+            cell
+            for cell in found.sound
+            if cell[2] in found.own and (outside or not _outside_of(cell[1]))
+        ]
         chosen = random.Random(seed).sample(able, min(count, len(able)))
     for place, spec, key in chosen:
         name = f"{spec.label} ({key})"
@@ -164,6 +168,12 @@ def repeat(
             say(
                 f"not computed again: {name}: it was made with other sources, versions or devices, "
                 "or from a file"
+            )
+            continue
+        if _outside_of(spec) and not outside:
+            say(
+                f"not computed again: {name}: {_outside_of(spec)} is code from outside; nearest: "
+                "--outside, which runs it"
             )
             continue
         with tempfile.TemporaryDirectory() as aside:
@@ -187,8 +197,14 @@ def repeat(
     if not chosen and found.sound and count and not keys:
         say(
             "no cell was computed again: all were made with other sources, versions or devices "
-            "(JAX_NUM_CPU_DEVICES sets the number of CPU devices), or from a file"
+            "(JAX_NUM_CPU_DEVICES sets the number of CPU devices), from a file, or by code from "
+            "outside (--outside runs it)"
         )
+
+
+def _outside_of(spec: CellSpec) -> str:
+    """The code from outside that a cell needs; empty if it needs none."""
+    return next((name for name in (spec.algo, spec.env) if registry.is_outside(name)), "")
 
 
 def _difference(stored: tuple[dict[str, Any], Table], again: tuple[dict[str, Any], Table]) -> str:

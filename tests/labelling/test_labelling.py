@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -254,9 +255,10 @@ def address(folder):
     serving.server_close()
 
 
-def ask(url, body=None, host=None):
+def ask(url, body=None, host=None, **headers):
     """(status, content)"""
-    request = urllib.request.Request(url, data=body, headers={"Host": host} if host else {})
+    headers |= {"Host": host} if host else {}
+    request = urllib.request.Request(url, data=body, headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=10) as reply:
             return reply.status, reply.read()
@@ -273,6 +275,57 @@ def test_only_who_knows_the_token_is_served(address):
     )
     assert ask(address, host="evil.example")[0] == 404
     assert address.startswith("http://127.0.0.1:") and len(root[3]) > 20
+
+
+def raw(address, request):
+    """What the server replies to bytes; empty if it only closes the connection."""
+    host, _, port = address.split("/")[2].partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def test_another_page_cannot_answer_even_if_it_knows_the_token(folder, address):
+    body = json.dumps({"pair": 0, "answer": "left"}).encode()
+    for origin in ("http://evil.example", "null", address.replace("127.0.0.1", "localhost")[:-1]):
+        assert ask(address + "answer", body, Origin=origin)[0] == 404
+        assert ask(address + "pair", Origin=origin)[0] == 404
+    assert comparisons.read_answers(folder, 20) == {}
+    ours = "/".join(address.split("/")[:3])
+    assert ask(address + "answer", body, Origin=ours)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["../", "..%2f..%2fetc/passwd", "../../../../etc/passwd", "label.html", "pair/", "//"]
+)
+def test_no_path_leads_to_a_file(address, path):
+    root = address.split("/", 3)[3]
+    host = address.split("/")[2]
+    request = f"GET /{root}{path} HTTP/1.0\r\nHost: {host}\r\n\r\n"
+    assert raw(address, request.encode()).startswith(b"HTTP/1.0 404")
+
+
+def test_nothing_of_a_request_comes_back_in_a_header(address):
+    root, host = address.split("/", 3)[3], address.split("/")[2]
+    for target in (f"/{root}%0d%0aSet-Cookie:%20a=b", f"/{root}x\rSet-Cookie: a=b", "/\x00"):
+        reply = raw(address, f"GET {target} HTTP/1.0\r\nHost: {host}\r\nX: \r\n\r\n".encode())
+        assert b"200" not in reply.split(b"\n", 1)[0]
+        assert b"Set-Cookie" not in reply.partition(b"\r\n\r\n")[0]
+
+
+def test_a_deep_answer_is_none(address, capfd):
+    assert ask(address + "answer", b"[" * 4000)[0] == 400
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_answers_that_are_a_link_out_of_the_folder_are_refused(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "mine"
+    elsewhere.write_text("mine")
+    (folder / comparisons.ANSWERS_FILE).symlink_to(elsewhere)
+    with pytest.raises(ValueError, match="is a link that leads out of the folder"):
+        server.Labelling(folder)
+    assert elsewhere.read_text() == "mine"
 
 
 def test_answers_are_stored_at_once_and_nonsense_is_not(folder, address):

@@ -22,6 +22,7 @@ from irl_bench.storage.plans import read_plan, write_plan
 from tests.worlds.toys import cell
 
 KEY = "0123456789abcdef0123"
+PLAN = {"version": 1, "entries": [], "analysis": {}, "worlds": {}, "command": "", "budget": "smoke"}
 MANIFEST = {
     "rounds": 2,
     "consumes": {"expert_queries": 4, "env_steps": 0, "interactive": False},
@@ -135,7 +136,7 @@ def test_a_sound_result_is_kept_and_a_damaged_one_not_overwritten(tmp_path):
 
 def test_a_full_disk_leaves_the_last_good_state(tmp_path, monkeypatch):
     write_cell(tmp_path, cell(), KEY, columns(), MANIFEST)
-    write_plan(tmp_path, {"version": 1, "entries": []})
+    write_plan(tmp_path, PLAN)
 
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -146,7 +147,7 @@ def test_a_full_disk_leaves_the_last_good_state(tmp_path, monkeypatch):
     one_line(caught, cell_path(tmp_path, "a" * 20))
     with pytest.raises(StoreError, match="No space left"):
         write_plan(tmp_path, {"version": 1, "entries": [1]})
-    assert is_done(tmp_path, KEY) and read_plan(tmp_path) == {"version": 1, "entries": []}
+    assert is_done(tmp_path, KEY) and read_plan(tmp_path) == PLAN
     assert [file.name for file in (tmp_path / "cells").iterdir()] == [f"{KEY}.parquet"]
 
 
@@ -160,7 +161,7 @@ def test_a_file_where_the_folder_should_be(tmp_path):
 
 def test_plan_round_trip_and_damage(tmp_path):
     assert read_plan(tmp_path) is None
-    plan = {"version": 1, "entries": [{"env": "é", "seeds": [0, 3]}], "budget": "smoke"}
+    plan = PLAN | {"entries": [entry("bc", [KEY], [0, 3])], "worlds": WORLDS, "command": "é"}
     path = write_plan(tmp_path, plan)
     assert read_plan(tmp_path) == plan
     sound = path.read_bytes()
@@ -185,7 +186,15 @@ def entry(algo, keys, seeds, mode="nominal"):
         "mode": mode,
         "cells": keys,
         "seeds": seeds,
+        "settings": {"width": 3, "horizon": 16, "episodes": 32},
+        "rounds": 2,
+        "consumes": {},
     }
+
+
+WORLDS = {
+    "tests.worlds.toys:TwoState": {"u": None, "latency": 1, "horizon": 16, "nominal": "nominal"}
+}
 
 
 def test_curves_take_the_seeds_asked_for_and_the_expert_of_the_mode(tmp_path):
@@ -200,7 +209,7 @@ def test_curves_take_the_seeds_asked_for_and_the_expert_of_the_mode(tmp_path):
     )
     learner = entry("bc", keys[:2], [1, 4])
     experts = [entry("expert", keys[3:], [0, 3], "recoverable"), entry("expert", keys[2:3], [0, 2])]
-    write_plan(tmp_path, {"version": 1, "entries": [*experts, learner]})
+    write_plan(tmp_path, PLAN | {"entries": [*experts, learner], "worlds": WORLDS})
     got = curves.read(tmp_path, learner)
     steps = np.arange(1, 17)
     assert got.seeds.tolist() == [1, 2, 3, 4] and got.T.tolist() == steps.tolist()

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from irl_bench.core.settings import BadInput
+from irl_bench.storage import untrusted
 from irl_bench.storage.layouts.contents import (
     ALIASES,
     ROLES,
@@ -38,6 +39,7 @@ end."""
 def read_npz(path: Path) -> Contents:
     """Reads an npz file."""
     with reading(path, "npz file"), zipfile.ZipFile(path) as file:
+        untrusted.check_zip(path)
         entries: dict[str, Entry] = {}
         for name in file.namelist():
             if name.endswith(".npy"):
@@ -178,6 +180,9 @@ def _h5_entry(node: Any) -> Entry:
 
     if node.shape is None:  # declared without a size
         return Entry((0,), node.dtype, lambda: np.zeros(0, node.dtype))
+    stored = node.id.get_storage_size()
+    if node.nbytes > max(untrusted.SWOLLEN_BYTES, untrusted.SWOLLEN * stored):
+        raise ValueError(f"{node.name} takes {node.nbytes:,} bytes, and {stored:,} in the file")
     dtype = np.dtype("U") if cast("Any", h5py).check_string_dtype(node.dtype) else node.dtype
     return Entry(node.shape, dtype, lambda: np.asarray(node[()]))
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
+from irl_bench.storage import untrusted
 from irl_bench.storage.layouts.contents import (
     ROLES,
     SAVE,
@@ -115,7 +115,7 @@ def read_lerobot(path: Path) -> Contents:
     names = {"observations": "observation.state", "actions": "action", "rewards": "next.reward"}
     index = ("episode_index", "frame_index")
     with reading(path, "LeRobot dataset"):
-        info: Any = json.loads((path / "meta" / "info.json").read_text())
+        info: Any = untrusted.parsed(untrusted.content(path / "meta" / "info.json"))
         files = sorted((path / "data").rglob("*.parquet"))
         if not files:
             raise refusal(
@@ -126,6 +126,7 @@ def read_lerobot(path: Path) -> Contents:
         for file in files:
             kind_of(file)
             handle = pq.ParquetFile(file)
+            untrusted.check_parquet(handle)
             columns: list[str] = handle.schema_arrow.names
             for name in (names["observations"], *index):
                 if name not in columns:
@@ -181,7 +182,7 @@ def read_imitation(path: Path) -> Contents:
     with reading(path, kind):
         files = [
             path / Path(entry["filename"]).name
-            for entry in json.loads((path / "state.json").read_text())["_data_files"]
+            for entry in untrusted.parsed(untrusted.content(path / "state.json"))["_data_files"]
         ]
         tables: list[Any] = []
         for file in files:

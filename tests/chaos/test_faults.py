@@ -1,0 +1,47 @@
+"""Each fault of the chaos suite in a small size; the same functions at full size write
+RELIABILITY.md."""
+
+import pytest
+
+from irl_bench.tools.chaos import damage, disks, kills, sharing, suite
+
+SMALL = {
+    kills.random_kills: 10,
+    kills.phase_kills: 4,
+    kills.write_kills: 4,
+    kills.terminations: 4,
+    disks.full_disk: 4,
+    disks.read_only: 2,
+    disks.power_cuts: 4,
+    sharing.two_workers: 1,
+    sharing.clock_set_back: 1,
+    sharing.seen_late: 1,
+    sharing.moved: 2,
+}
+"""Fault -> its size here."""
+KILLS = (kills.random_kills, kills.phase_kills)
+
+
+@pytest.mark.parametrize("fault", SMALL, ids=lambda fault: fault.__name__)
+def test_nothing_is_lost_doubled_or_wrong(fault, small):
+    count = fault(small, SMALL[fault])
+    assert count.sound, count.notes
+    assert count.tried >= SMALL[fault] and count.seconds > 0
+    if fault in KILLS:
+        assert count.resumed > 0 and 2 * count.after_checkpoint >= count.tried
+    if fault in (disks.full_disk, disks.read_only):
+        assert count.refused > 0
+
+
+def test_no_damage_is_silent(small):
+    count = damage.damage(small, 120)
+    assert count.sound, count.notes
+    assert count.tried == 122 and count.resumed >= 20 and count.refused >= 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", suite.FAULTS)
+def test_a_tenth_of_the_full_size(name, tmp_path):
+    record, said = tmp_path / "chaos.json", []
+    assert suite.run([name], record, share=0.1, say=said.append), said
+    assert name in suite.page(record)

@@ -1,0 +1,102 @@
+"""Run folders from a stranger: nothing is run or written outside, and every answer is short."""
+
+import json
+import os
+import threading
+
+import pytest
+
+from irl_bench.core.settings import BadInput
+from irl_bench.storage import untrusted
+from irl_bench.storage.cells import cell_path, encode
+from irl_bench.storage.files import WriteError, locked
+from irl_bench.tools.chaos import hostile
+from irl_bench.upkeep import verify
+from tests.storage.test_cells import KEY, MANIFEST, columns
+from tests.worlds.toys import cell
+
+
+def test_folders_of_strangers(small):
+    size = 2 * len(hostile.TRICKS)
+    count = hostile.hostile(small, size)
+    assert count.sound, "\n".join(count.notes)
+    # A trick that no command refuses was none.
+    assert count.tried == size >= 40 and count.refused > size
+
+
+def test_a_lock_that_is_a_link_empties_no_file(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "run" / ".lock").symlink_to(tmp_path / "mine")
+    with (
+        pytest.raises(WriteError, match=r"\.lock is a link that leads out"),
+        locked(tmp_path / "run"),
+    ):
+        pass
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_a_link_within_the_folder_is_none_of_that(tmp_path):
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "figures").symlink_to(tmp_path / "cells")
+    with locked(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[" * 100_000, "nested"),
+        ('{"a": NaN}', "number nan"),
+        ('{"a": 1e999}', "number inf"),
+        ("9" * 40, "64 bits"),
+        ('"\\u001b[2J"', "control characters"),
+        ('"\\ud800"', "no Unicode"),
+        ("{", "Expecting"),
+    ],
+)
+def test_values_that_no_file_holds(text, why):
+    with pytest.raises(ValueError, match=why) as caught:
+        untrusted.parsed(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pipe_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    answers = []
+
+    def read():
+        try:
+            untrusted.content(tmp_path / "pipe")
+        except OSError as error:
+            answers.append(error.strerror)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert answers == ["it is no regular file"]
+
+
+def test_code_that_a_folder_names_runs_only_if_it_is_asked_for(tmp_path, monkeypatch, small):
+    folder, trace = tmp_path / "run", tmp_path / "trace"
+    folder.mkdir()
+    (folder / "evil_of_a_test.py").write_text(f"open({str(trace)!r}, 'w').close()\n")
+    monkeypatch.chdir(folder)
+    plan = json.loads((small.sound / "plan.json").read_text())
+    del plan["sha256"]
+    spec = cell(algo="evil_of_a_test:make")
+    prints = verify.fingerprint()
+    key = verify.cell_key(spec, prints)
+    path = cell_path(folder, key)
+    path.parent.mkdir()
+    manifest = {**MANIFEST, "fingerprint": prints, "spec": spec.to_dict()}
+    path.write_bytes(encode(key, columns(), manifest))
+    hostile.write_plan(folder, plan)
+    found, said = verify.check(folder), []
+    verify.repeat(found, 1, say=said.append)
+    verify.repeat(found, 1, keys=[key], say=said.append)
+    assert key in found.own and not trace.exists()
+    assert "code from outside" in said[0] and "evil_of_a_test:make is code" in said[1]
+    with pytest.raises(BadInput):
+        verify.repeat(found, 1, keys=[key], say=said.append, outside=True)
+    assert trace.exists() and key != KEY
