@@ -15,7 +15,7 @@ from irl_bench.core import folders
 from irl_bench.core.handover import Part
 from irl_bench.core.settings import BadInput, nearest, whole
 from irl_bench.core.types import Spec
-from irl_bench.plan import donor, registry
+from irl_bench.plan import donor, handed_on, registry
 from irl_bench.running import process
 from irl_bench.storage import artifacts, learned
 from irl_bench.storage.plans import read_plan
@@ -125,7 +125,7 @@ def load(
     parts: tuple[Part, ...] = ("policy", "reward") if has_reward else ("policy",)
     spec = Spec(world, artifact.horizon, artifact.demos, artifact.demo_steps)
     rebuilt = donor.rebuild(artifact, parts, spec)
-    arrays = rebuilt.given(range(chosen, chosen + 1))
+    arrays = handed_on.given_of(rebuilt, range(chosen, chosen + 1), spec)
     stored = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), arrays)
     acting, carry, reward_fn = rebuilt.donor.act, rebuilt.donor.carry, rebuilt.donor.reward_fn
     assert acting is not None

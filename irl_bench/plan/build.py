@@ -23,7 +23,7 @@ from irl_bench.core.learner import Learner
 from irl_bench.core.quantities import REFERENCES
 from irl_bench.core.settings import BadInput, nearest
 from irl_bench.core.types import Demonstrations, Spec, Task
-from irl_bench.plan import donor, presets, registry
+from irl_bench.plan import donor, handed_on, presets, registry
 from irl_bench.plan.donor import Rebuilt
 from irl_bench.plan.presets import Budget
 from irl_bench.plan.registry import Algorithm, LoadedWorld
@@ -242,7 +242,7 @@ def _entry(
     starts = [request.first_seed + group * budget.width for group in range(setup.groups)]
     if rebuilt:  # before anything is written: the donor must have learned every seed
         for start in starts:
-            rebuilt.given(range(start, start + budget.width))
+            handed_on.given_of(rebuilt, range(start, start + budget.width), spec)
     blind = setup.blind and not reference
     if learner.rounds and (file or blind):
         has_rewards = file is not None and file.reward is not None

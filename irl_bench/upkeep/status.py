@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from irl_bench.core.text import aligned
 from irl_bench.plan.shards import seconds_of
@@ -20,7 +20,6 @@ _ALIKE = ("algo", "env", "width", "horizon", "episodes")
 
 
 _LINE = {
-    "key": untrusted.key,
     "wall": lambda value: untrusted.number(value) and 0 <= value < 1e9,
     "algo": untrusted.name,
     "env": untrusted.name,
@@ -46,8 +45,9 @@ class Times:
                 place = tuple(record[name] for name in _ALIKE)
                 # The cell's own share of the time it was computed in.
                 self._logged.setdefault(place, []).append(float(record["wall"]))
-                if record.get("failed"):
-                    self.failed[record["key"]] = list(record["failed"])
+                failed = record.get("failed")
+                if untrusted.key(record.get("key")) and isinstance(failed, list) and failed:
+                    self.failed[record["key"]] = cast("list[int]", failed)
 
     def of(self, cell: Mapping[str, Any]) -> float | None:
         """Returns the expected wall time of a cell [s]; None if nothing like it has run. A logged

@@ -23,8 +23,8 @@ KILLS = (kills.random_kills, kills.phase_kills)
 
 
 @pytest.mark.parametrize("fault", SMALL, ids=lambda fault: fault.__name__)
-def test_nothing_is_lost_doubled_or_wrong(fault, small):
-    count = fault(small, SMALL[fault])
+def test_nothing_is_lost_doubled_or_wrong(fault, toy):
+    count = fault(toy, SMALL[fault])
     assert count.sound, count.notes
     assert count.tried >= SMALL[fault] and count.seconds > 0
     if fault in KILLS:
@@ -33,8 +33,8 @@ def test_nothing_is_lost_doubled_or_wrong(fault, small):
         assert count.refused > 0
 
 
-def test_no_damage_is_silent(small):
-    count = damage.damage(small, 120)
+def test_no_damage_is_silent(toy):
+    count = damage.damage(toy, 120)
     assert count.sound, count.notes
     assert count.tried == 122 and count.resumed >= 20 and count.refused >= 40
 

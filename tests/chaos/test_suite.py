@@ -109,6 +109,7 @@ print("written")
 
 
 def disturbed(out, *arguments):
+    out.mkdir()
     return subprocess.run(
         [sys.executable, "-c", PROGRAM, out, *map(str, arguments)],
         cwd=ROOT,
@@ -122,7 +123,8 @@ def disturbed(out, *arguments):
 def test_hooks_disturb_the_write_that_is_meant(tmp_path):
     journal = disturbed(tmp_path / "run", "journal", tmp_path / "journal")
     assert journal.stdout == "written\n", journal.stderr
-    lines = [json.loads(line) for line in (tmp_path / "journal" / "journal").open()]
+    written = (tmp_path / "journal" / "journal").read_text()
+    lines = [json.loads(line) for line in written.splitlines()]
     kinds = [line[0] for line in lines]
     assert kinds == ["mkdir", "fsync", "open", "fsync", "rename", "fsync"]
     assert lines[1][1] == "." and lines[4][2] == "a/b" and lines[5][1] == "a"

@@ -12,7 +12,7 @@ from typing import Any
 from irl_bench.core.settings import BadInput
 from irl_bench.running import leases
 from irl_bench.storage import artifacts, checkpoints
-from irl_bench.storage.cells import read_cell
+from irl_bench.storage.cells import cell_path, read_cell
 from irl_bench.storage.files import StoreError
 from irl_bench.storage.plans import read_plan
 from irl_bench.tools.chaos.counts import Count
@@ -76,9 +76,10 @@ def _interrupted(stage: Stage) -> Path:
 
 
 def _pairs(out: Path) -> list[Path]:
-    """The folders with two complete checkpoints."""
+    """The folders with two complete checkpoints of a cell that is not stored."""
     found = [(out / name).parent for name in sealed(out)]
-    return sorted({folder for folder in found if found.count(folder) >= checkpoints.KEPT})
+    twice = {folder for folder in found if found.count(folder) >= checkpoints.KEPT}
+    return sorted(folder for folder in twice if not cell_path(out, folder.name).exists())
 
 
 def _files(out: Path) -> Mapping[str, list[Path]]:

@@ -164,7 +164,7 @@ def stages(place: Path, faults: Iterable[str]) -> Mapping[bool, Stage]:
             if victim.end():
                 raise RuntimeError(f"the donor's sweep fails:\n{victim.text()[-2000:]}")
         requests = sweeps.EVERY if every else (sweeps.SMALL,)
-        plan = sweeps.write(folder / "sweep.json", requests, donor)
+        plan = sweeps.write(folder / "sweep.json", requests, donor, references=every)
         made[every] = Stage(folder, plan, cache)
     return made
 

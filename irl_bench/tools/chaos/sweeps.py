@@ -65,17 +65,23 @@ def record(out: Path, plan: PlanDocument) -> None:
         write_plan(out, document.merge(read_plan(out), plan)[0])
 
 
-def write(path: Path, requests: tuple[Request, ...], donor: Path | None = None) -> Path:
+def write(
+    path: Path,
+    requests: tuple[Request, ...],
+    donor: Path | None = None,
+    references: bool = True,
+) -> Path:
     """Writes the file of a sweep, in a process of its own.
 
     Args:
       path: of the file.
       requests: what the sweep consists of, each with worlds of its own.
       donor: folder of a run of `DONOR`, from which `DONATED` joins the sweep; None: it does not.
+      references: whether the expert and the untrained policy are in it if nobody asks for them.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     process = multiprocessing.get_context("forkserver").Process(
-        target=_write, args=(str(path), requests, str(donor) if donor else None)
+        target=_write, args=(str(path), requests, str(donor) if donor else None, references)
     )
     process.start()
     process.join()
@@ -84,7 +90,7 @@ def write(path: Path, requests: tuple[Request, ...], donor: Path | None = None) 
     return path
 
 
-def _write(path: str, requests: tuple[Request, ...], donor: str | None) -> None:
+def _write(path: str, requests: tuple[Request, ...], donor: str | None, references: bool) -> None:
     import jax
 
     from irl_bench.running import runner
@@ -99,7 +105,7 @@ def _write(path: str, requests: tuple[Request, ...], donor: str | None) -> None:
     joined: PlanDocument | None = None
     for request in requests:
         plan = build(request)
-        if request.settings:  # the small one, without references
+        if not references:
             plan = dataclasses.replace(
                 plan, entries=tuple(e for e in plan.entries if e.id[1] in request.algo)
             )

@@ -115,7 +115,7 @@ def work(job: Job) -> None:
 
     import jax
 
-    from irl_bench.running import runner
+    from irl_bench.running import leftovers, runner
     from irl_bench.storage.files import StoreError, WriteError
     from irl_bench.tools.chaos import sweeps
 
@@ -129,7 +129,7 @@ def work(job: Job) -> None:
         runner.configure(1)
         _disturb(out, disturbance)
         sweeps.record(out, plan)
-        runner.run(
+        summary = runner.run(
             cells,
             out,
             inputs,
@@ -137,6 +137,7 @@ def work(job: Job) -> None:
             checkpoint_seconds=0.1,
             chunk_rounds=sweeps.CHUNK,
         )
+        leftovers.remove(out, (*summary.present, *summary.done))
     except (StoreError, BadInput) as error:
         os.write(2, f"error: {' '.join(str(error).split())}\n".encode())
         sys.exit(UNWRITTEN if isinstance(error, WriteError) else BAD_INPUT)
