@@ -130,16 +130,18 @@ def files(tmp_path_factory):
     return of
 
 
-def train(algo, env, file, out, settings=None, **more):
-    settings = settings or {
-        name: value for name, value in TINY.items() if name in registry.algorithm(algo).settings
-    }
+def tiny(algo):
+    """The settings of an algorithm that are in TINY."""
+    return {k: v for k, v in TINY.items() if k in registry.algorithm(algo).settings}
+
+
+def train(algos, env, file, out, **settings):
+    """Trains algorithms on a file and returns their verdicts by name."""
     mode = next(iter(registry.world(env).world.modes))
-    arguments = {"budget": "smoke", "seeds": 2, "episodes": 4, "T_max": 32, "mode": mode, **more}
-    verdicts = irl_bench.run(
-        algo, env, demos_from=str(file), out=str(out), **{algo: settings}, **arguments
-    )
-    return next(v for v in verdicts if v["algo"] == algo)
+    arguments = {"budget": "smoke", "seeds": 2, "episodes": 4, "T_max": 32, "mode": mode}
+    settings = {**{algo: tiny(algo) for algo in algos}, **settings}
+    verdicts = irl_bench.run(algos, env, demos_from=str(file), out=str(out), **settings, **arguments)
+    return {v["algo"]: v for v in verdicts}
 
 
 TAKING = [name for name in algos.ALGORITHMS if name not in WITHOUT | {"maxent_irl", "dart"}]
@@ -152,11 +154,20 @@ def no_pictures(monkeypatch):
     monkeypatch.setattr("irl_bench.report.figures.draw", lambda data: {})
 
 
+@pytest.fixture(scope="module")
+def trained(files, tmp_path_factory):
+    """The verdicts and the plan of one run of all of them on one file."""
+    out = tmp_path_factory.mktemp("all")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("irl_bench.report.figures.draw", lambda data: {})
+        return train(TAKING, "chain", files("chain") / "ragged.npz", out), read_plan(out)
+
+
 @pytest.mark.parametrize("algo", TAKING)
-def test_every_algorithm_trains_on_a_file(algo, files, tmp_path):
-    found = train(algo, "chain", files("chain") / "ragged.npz", tmp_path)
-    assert found["seeds"] == 2 and found["usable_seeds"] == 2
-    entry = next(e for e in read_plan(tmp_path)["entries"] if e["algo"] == algo)
+def test_every_algorithm_trains_on_a_file(algo, trained):
+    verdicts, plan = trained
+    assert verdicts[algo]["seeds"] == 2 and verdicts[algo]["usable_seeds"] == 2
+    entry = next(e for e in plan["entries"] if e["algo"] == algo)
     queries = entry["consumes"]["expert_queries"]  # padding is no label
     assert (
         queries <= sum(LENGTHS)
@@ -166,15 +177,15 @@ def test_every_algorithm_trains_on_a_file(algo, files, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["ragged-v0", "unpaid.npz"])
-@pytest.mark.parametrize("algo", ["bc", "gail"])
-def test_minari_and_files_without_rewards_do_as_well(algo, name, files, tmp_path):
-    assert train(algo, "chain", files("chain") / name, tmp_path)["usable_seeds"] == 2
+def test_minari_and_files_without_rewards_do_as_well(name, files, tmp_path):
+    verdicts = train(["bc", "gail"], "chain", files("chain") / name, tmp_path)
+    assert [verdicts[algo]["usable_seeds"] for algo in ("bc", "gail")] == [2, 2]
 
 
 def test_the_same_episodes_train_the_same_policy_whatever_the_file(files, tmp_path):
     folder = files("chain")
     for name in ("ragged.npz", "ragged-v0"):
-        train("bc", "chain", folder / name, tmp_path / name)
+        train(["bc"], "chain", folder / name, tmp_path / name)
     first, second = (
         irl_bench.load(tmp_path / name, "bc", "chain") for name in ("ragged.npz", "ragged-v0")
     )
@@ -183,19 +194,16 @@ def test_the_same_episodes_train_the_same_policy_whatever_the_file(files, tmp_pa
 
 
 def test_rewards_of_a_file_choose_the_best_demonstrations(files, tmp_path):
-    folder = files("chain")
-    assert (
-        train("bc", "chain", folder / "ragged.npz", tmp_path, {"top": 0.5, "rounds": 2})[
-            "usable_seeds"
-        ]
-        == 2
-    )
+    folder, best = files("chain"), {"bc": {"top": 0.5, "rounds": 2}}
+    verdicts = train(["bc"], "chain", folder / "ragged.npz", tmp_path, **best)
+    assert verdicts["bc"]["usable_seeds"] == 2
     with pytest.raises(BadInput, match="needs demonstrations with rewards, which these lack"):
-        train("bc", "chain", folder / "unpaid.npz", tmp_path, {"top": 0.5, "rounds": 2})
+        train(["bc"], "chain", folder / "unpaid.npz", tmp_path, **best)
 
 
 def test_a_tabular_world_trains_on_a_file_too(files, tmp_path):
-    assert train("maxent_irl", "grid", files("grid") / "ragged.npz", tmp_path)["usable_seeds"] == 2
+    verdicts = train(["maxent_irl"], "grid", files("grid") / "ragged.npz", tmp_path)
+    assert verdicts["maxent_irl"]["usable_seeds"] == 2
 
 
 def test_the_commands_of_the_readme_end_to_end(files):
@@ -223,12 +231,13 @@ def test_one_step_is_too_short_for_a_discriminator(files, tmp_path):
         tmp_path / "short.npz", observations=found.observation[:, :1], actions=found.action[:, :1]
     )
     with pytest.raises(BadInput, match="have one step each"):
-        train("gail", "chain", tmp_path / "short.npz", tmp_path / "run")
-    assert train("bc", "chain", tmp_path / "short.npz", tmp_path / "run")["usable_seeds"] == 2
+        train(["gail"], "chain", tmp_path / "short.npz", tmp_path / "run")
+    verdicts = train(["bc"], "chain", tmp_path / "short.npz", tmp_path / "run")
+    assert verdicts["bc"]["usable_seeds"] == 2
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("env", ["lane_keep", "hopper"])
-@pytest.mark.parametrize("algo", TAKING)
-def test_every_algorithm_trains_on_a_file_of_a_car_and_of_a_robot(algo, env, files, tmp_path):
-    assert train(algo, env, files(env) / "ragged.npz", tmp_path)["usable_seeds"] == 2
+def test_every_algorithm_trains_on_a_file_of_a_car_and_of_a_robot(env, files, tmp_path):
+    verdicts = train(TAKING, env, files(env) / "ragged.npz", tmp_path)
+    assert {algo: verdicts[algo]["usable_seeds"] for algo in TAKING} == dict.fromkeys(TAKING, 2)
