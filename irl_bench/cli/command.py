@@ -74,6 +74,8 @@ class Command:
     plan."""
     launched: Sequence[str] = ()
     """The arguments of each process that the launcher starts."""
+    compile_cache: bool = False
+    """Whether compiled functions are kept in the run's folder."""
 
 
 def parse(argv: Sequence[str], program: str = "launch/sweep.py", command: str = "sweep") -> Command:
@@ -206,6 +208,7 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py", command: str = 
         launcher_options=launcher_options,
         workers=workers,
         launched=_without(argv[1:], OF_LAUNCHER),
+        compile_cache=bool(values["compile_cache"].value),
     )
 
 

@@ -204,6 +204,8 @@ SWITCHES = {
     "nothing",
     "observation_only": "withhold the demonstrations' actions from the algorithms",
     "tensorboard": "also write TensorBoard files to OUT/tensorboard",
+    "compile_cache": "keep compiled functions in OUT/compiled, where other machines of the same "
+    "kind find them",
     "help": "print this help and exit",
 }
 

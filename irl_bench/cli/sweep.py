@@ -106,7 +106,18 @@ def carry_out(command: Command) -> int | None:
         from irl_bench.cli import launcher
 
         return launcher.run(command)
-    elif command.study:
+    else:
+        _compute(command)
+    return None
+
+
+def _compute(command: Command) -> None:
+    """Runs a study or a sweep in this process."""
+    if command.compile_cache:
+        from irl_bench.running import process
+
+        process.keep_compiled(folders.expand(command.request.out))
+    if command.study:
         from irl_bench.studies import study
 
         study.run(command.study, command.request, command.demos, command.line)
@@ -114,4 +125,3 @@ def carry_out(command: Command) -> int | None:
         from irl_bench.sweep import sweep
 
         sweep(command.request, command.line)
-    return None

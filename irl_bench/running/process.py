@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
+import platform
+import re
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import jax
@@ -22,6 +27,9 @@ GRACE = 8.0
 BOUNCE = 0.25
 """Within this time a second SIGINT counts as the same key press [s]: wrappers forward a signal that
 the terminal has already sent."""
+
+CPU_INFO = Path("/proc/cpuinfo")
+"""Where Linux describes the CPU."""
 
 _Result = TypeVar("_Result")
 
@@ -92,6 +100,33 @@ def configure(devices: int | None = None) -> None:
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     _start_backend()
+
+
+def keep_compiled(out: Path) -> None:
+    """Keeps compiled functions in a run's folder from now on, `<out>/compiled/<kind>`.
+
+    Functions that were compiled for one kind of machine may crash another (XLA compiles for the
+    CPU's instructions, or for a GPU's architecture), so each kind has a folder of its own.
+
+    Args:
+      out: the run's folder.
+    """
+    from jax.experimental.compilation_cache import compilation_cache
+
+    compilation_cache.reset_cache()  # of the folder that JAX uses so far
+    jax.config.update("jax_compilation_cache_dir", str(out / "compiled" / kind_of_machine()))
+
+
+def kind_of_machine() -> str:
+    """Returns a folder's name for what compiled functions depend on beside themselves: the
+    platform, the kind of the devices, and the instructions of the CPU."""
+    device = jax.devices()[0]
+    facts = [sys.platform, platform.machine(), device.platform, device.device_kind]
+    with contextlib.suppress(OSError):  # Linux alone has it
+        flags = re.search(r"^(?:flags|Features)\s*:(.*)$", CPU_INFO.read_text(), re.MULTILINE)
+        facts += sorted(flags[1].split()) if flags else []
+    digest = hashlib.sha256("\n".join(facts).encode()).hexdigest()[:8]
+    return f"{device.platform}-{digest}"
 
 
 def _start_backend() -> None:

@@ -359,13 +359,17 @@ def _earlier(stored: Path, index: Mapping[str, Any]) -> list[Any]:
     return points
 
 
+NO_CONDITIONS = ("out", "seeds_at_once", "tensorboard", "compile_cache")
+"""Flags that do not say what is measured."""
+
+
 def _conditions(command: str) -> set[str]:
     """The flags of a command line that say what is measured."""
     found: set[str] = set()
     words = shlex.split(command)
     for word, after in zip(words, [*words[1:], "-"], strict=True):
         name, equals, value = word.lstrip("-").partition("=")
-        if not word.startswith("-") or name in ("out", "seeds_at_once", "tensorboard"):
+        if not word.startswith("-") or name in NO_CONDITIONS:
             continue
         if not equals and not after.startswith("-"):
             value = after
