@@ -31,12 +31,14 @@ def test_every_requirement_is_pinned():
         normal(line.split("==")[0]) for line in (ROOT / "constraints.txt").read_text().split()
     }
     extras = PROJECT["project"]["optional-dependencies"]
-    assert extras.keys() >= {"cuda", "tpu", "dev", "data"}
+    assert extras.keys() >= {"cuda", "tpu", "dev", "data", "ray", "slurm"}
     named = [
         *PROJECT["project"]["dependencies"],
         *extras["dev"],
         *extras["data"],
         *extras["docs"],
+        *extras["ray"],
+        *extras["slurm"],
         *PROJECT["build-system"]["requires"],
     ]
     for requirement in (name for name in named if not name.startswith("irl-bench[")):
