@@ -306,8 +306,8 @@ class Store:
         else:
             what = f"the store does not answer as it should ({reason})"
             near = "the same command once it does; for a server of your own, AWS_ENDPOINT_URL"
-        kept = f"results so far are kept in {self.root}"
-        return Refusal(f"{self.url}: {what}; {kept}; nearest: {near}")
+        kept = "" if self.still else f"results so far are kept in {self.root}; "
+        return Refusal(f"{self.url}: {what}; {kept}nearest: {near}")
 
 
 def is_url(name: str | Path) -> bool:

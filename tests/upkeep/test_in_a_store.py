@@ -5,6 +5,7 @@ import time
 import types
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from irl_bench.cli import merge as cli_merge
 from irl_bench.cli import program
@@ -141,6 +142,16 @@ def test_shares_in_a_store_are_joined_in_a_store(store, runs, objects, machines,
         for path in (runs / "whole").glob(pattern):
             assert objects[path.relative_to(runs / "whole").as_posix()] == path.read_bytes()
     assert objects["verdicts.json"] == (runs / "whole" / "verdicts.json").read_bytes()
+
+
+def test_a_store_that_refuses_a_look_keeps_nothing(machines, monkeypatch):
+    def find(*_, **__):
+        raise PermissionError("no")
+
+    monkeypatch.setattr(MemoryFileSystem, "find", find)
+    with pytest.raises(remote.Refusal) as error:
+        of_command(monkeypatch, cli_status, URL, watch=False, cells=False)
+    assert str(error.value).startswith(f"{URL}: access is denied (no); nearest: ")
 
 
 def test_what_holds_no_run_is_named_by_its_url(machines, monkeypatch):
