@@ -20,7 +20,7 @@ from irl_bench.core.cell import CellSpec, canonical
 from irl_bench.storage import untrusted
 from irl_bench.storage.arrow import Table, pa, pc, pq
 from irl_bench.storage.files import StoreError, store_of, write_atomic, write_here
-from irl_bench.storage.untrusted import listed, mapped, name, whole
+from irl_bench.storage.untrusted import Check, listed, mapped, name, whole
 
 SCHEMA = pa.schema(
     [
@@ -43,7 +43,7 @@ MOST_ROWS = 10**7
 """Most rows of a cell: what is compressed well may be far more than its file."""
 QUANTITY = re.compile(r"[A-Za-z0-9_@./:+-]{1,200}")
 """The form of the names of quantities."""
-_SPEC = {
+_SPEC: Mapping[str, Check] = {
     "env": name,
     "algo": name,
     "mode": name,
@@ -52,7 +52,7 @@ _SPEC = {
     "width": whole(1, 10**6),
     "first_seed": whole(0, 2**31),
 }
-_MANIFEST = {
+_MANIFEST: Mapping[str, Check] = {
     "key": untrusted.key,
     "rounds": whole(0, 2**31),
     "spec": lambda value: untrusted.fields(value, _SPEC) is None,
@@ -69,7 +69,7 @@ _MANIFEST = {
         is None
     ),
 }
-_MANIFEST_TOO = {
+_MANIFEST_TOO: Mapping[str, Check] = {
     "fingerprint": mapped(untrusted.anything),
     "failures": listed(lambda value: isinstance(value, dict)),
 }

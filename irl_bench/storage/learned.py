@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,12 +14,12 @@ from irl_bench.core import folders
 from irl_bench.core.cell import CellSpec
 from irl_bench.core.settings import BadInput
 from irl_bench.storage import untrusted
-from irl_bench.storage.untrusted import mapped, name, number, text, whole
+from irl_bench.storage.untrusted import Check, mapped, name, number, text, whole
 
 MOST_SEEDS = 10**5
 """Most seeds of one file."""
 _ARRAY = re.compile(r"[a-z]+\.[0-9]{3,6}")
-_SPEC = {
+_SPEC: Mapping[str, Check] = {
     **dict.fromkeys(("algo", "env", "mode"), name),
     **dict.fromkeys(
         ("horizon", "demos", "demo_steps", "episodes", "block", "eps_episodes", "eps_steps"),
@@ -28,7 +28,7 @@ _SPEC = {
     "first_seed": whole(0, 2**31),
     "width": whole(1, MOST_SEEDS),
 }
-_SPEC_TOO = {
+_SPEC_TOO: Mapping[str, Check] = {
     "config": mapped(untrusted.anything),
     "dials": mapped(number),
     **dict.fromkeys(("options", "plugin"), mapped(text)),

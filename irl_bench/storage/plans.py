@@ -12,7 +12,7 @@ from typing import Any, NotRequired, TypedDict, cast
 from irl_bench.core.cell import canonical
 from irl_bench.storage import untrusted
 from irl_bench.storage.files import StoreError, locked, store_of, write_atomic, write_here
-from irl_bench.storage.untrusted import listed, mapped, name, number, optional, whole
+from irl_bench.storage.untrusted import Check, listed, mapped, name, number, optional, whole
 
 VERSION = 1
 """Version of the file format."""
@@ -194,7 +194,7 @@ MOST_SEEDS = 10**6
 """Most seeds of an entry."""
 MOST_PROBED = 4096
 """Most states at which a world probes a learned reward."""
-_FORM = {
+_FORM: Mapping[str, Check] = {
     "entries": listed(lambda entry: isinstance(entry, dict)),
     "worlds": mapped(lambda record: isinstance(record, dict)),
     "analysis": lambda value: (
@@ -206,8 +206,12 @@ _FORM = {
     "command": untrusted.text,
     "budget": untrusted.text,
 }
-_SETTINGS = {"width": whole(1, MOST_SEEDS), "horizon": whole(1, 2**31), "episodes": whole(1)}
-_ENTRY = {
+_SETTINGS: Mapping[str, Check] = {
+    "width": whole(1, MOST_SEEDS),
+    "horizon": whole(1, 2**31),
+    "episodes": whole(1),
+}
+_ENTRY: Mapping[str, Check] = {
     "env": name,
     "algo": name,
     "mode": name,
@@ -216,27 +220,27 @@ _ENTRY = {
     "settings": lambda value: untrusted.fields(value, _SETTINGS) is None,
     "rounds": whole(),
 }
-_ENTRY_TOO = {"consumes": mapped(untrusted.anything)}
-_SETTINGS_TOO = {
+_ENTRY_TOO: Mapping[str, Check] = {"consumes": mapped(untrusted.anything)}
+_SETTINGS_TOO: Mapping[str, Check] = {
     "config": mapped(untrusted.anything),
     "dials": mapped(number),
     "options": mapped(untrusted.text),
     "plugin": mapped(untrusted.text),
 }
-_PROBE = {
+_PROBE: Mapping[str, Check] = {
     "x": listed(number, 1),
     "y": listed(number, 1),
     "cost": listed(number, 1),
     "x_name": untrusted.text,
     "y_name": untrusted.text,
 }
-_WORLD = {
+_WORLD: Mapping[str, Check] = {
     "u": optional(whole(0, 2**31)),
     "latency": whole(0, 2**31),
     "horizon": whole(1, 2**31),
     "nominal": name,
 }
-_WORLD_TOO = {
+_WORLD_TOO: Mapping[str, Check] = {
     "dials": mapped(number),
     "options": mapped(untrusted.text),
     "source": mapped(untrusted.text),

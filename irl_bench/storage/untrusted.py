@@ -15,8 +15,10 @@ import stat
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
+Check: TypeAlias = Callable[[Any], bool]
+"""Whether a value has a form."""
 KEY = re.compile(r"[0-9a-f]{20}")
 """The form of a cell's key, which is part of file names."""
 NAME = re.compile(r"[A-Za-z0-9._:-]+")
@@ -117,7 +119,7 @@ def text(value: Any) -> bool:
     return all(letter.isprintable() or letter in "\n\t\u00a0" for letter in value)
 
 
-def whole(least: int = 0, most: int = LARGEST) -> Callable[[Any], bool]:
+def whole(least: int = 0, most: int = LARGEST) -> Check:
     """Returns a check of integers in [least, most)."""
     return lambda value: (
         isinstance(value, int) and not isinstance(value, bool) and least <= value < most
@@ -144,7 +146,7 @@ def key(value: Any) -> bool:
     return isinstance(value, str) and KEY.fullmatch(value) is not None
 
 
-def listed(check: Callable[[Any], bool], least: int = 0) -> Callable[[Any], bool]:
+def listed(check: Check, least: int = 0) -> Check:
     """Returns a check of lists of at least `least` values of one kind."""
 
     def checked(value: Any) -> bool:
@@ -156,7 +158,7 @@ def listed(check: Callable[[Any], bool], least: int = 0) -> Callable[[Any], bool
     return checked
 
 
-def mapped(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+def mapped(check: Check) -> Check:
     """Returns a check of {text: values of one kind}."""
     return lambda value: (
         isinstance(value, Mapping)
@@ -171,15 +173,15 @@ def anything(value: Any) -> bool:
     return True
 
 
-def optional(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+def optional(check: Check) -> Check:
     """Returns a check that None passes too."""
     return lambda value: value is None or check(value)
 
 
 def fields(
     value: Any,
-    needed: Mapping[str, Callable[[Any], bool]],
-    possible: Mapping[str, Callable[[Any], bool]] | None = None,
+    needed: Mapping[str, Check],
+    possible: Mapping[str, Check] | None = None,
 ) -> str | None:
     """Returns which field of a mapping is missing or has another form; None if all fit.
 

@@ -201,8 +201,9 @@ def index_of(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     triples = untrusted.listed(untrusted.listed(untrusted.text, 3))
+    index: Any = None
     try:
-        index: Any = untrusted.parsed(untrusted.content(path))
+        index = untrusted.parsed(untrusted.content(path))
         wrong = untrusted.fields(
             index,
             {

@@ -13,13 +13,14 @@ from irl_bench.running import leases
 from irl_bench.storage import cells as stored_cells
 from irl_bench.storage import untrusted
 from irl_bench.storage.plans import PlanEntry, read_plan
+from irl_bench.storage.untrusted import Check
 from irl_bench.upkeep.runs import log_lines, not_begun, runs_in
 
 _ALIKE = ("algo", "env", "width", "horizon", "episodes")
 """Cells that agree in these fields take about the same time."""
 
 
-_LINE = {
+_LINE: Mapping[str, Check] = {
     "wall": lambda value: untrusted.number(value) and 0 <= value < 1e9,
     "algo": untrusted.name,
     "env": untrusted.name,

@@ -346,17 +346,16 @@ def learned_field(folder: Path, draw: random.Random, outside: Path) -> None:
 def learned_arrays(folder: Path, draw: random.Random, outside: Path) -> None:
     """A learned file whose arrays have other names and shapes."""
     path = _learned(folder, draw)
-    arrays = draw.choice(
-        [
-            {"policy.000": np.zeros((0, 3), np.float32)},
-            {"policy.000": np.float32(1).reshape(())},
-            {"../x": np.zeros((1, 2), np.float32)},
-            {"policy": np.zeros((1, 2), np.float32)},
-            {f"policy.{i:03d}": np.zeros((1,), np.float32) for i in range(5_000)},
-            {"reward.000": np.zeros((1, 2), np.float32)},
-            {},
-        ]
-    )
+    choices: list[dict[str, Any]] = [
+        {"policy.000": np.zeros((0, 3), np.float32)},
+        {"policy.000": np.float32(1).reshape(())},
+        {"../x": np.zeros((1, 2), np.float32)},
+        {"policy": np.zeros((1, 2), np.float32)},
+        {f"policy.{i:03d}": np.zeros((1,), np.float32) for i in range(5_000)},
+        {"reward.000": np.zeros((1, 2), np.float32)},
+        {},
+    ]
+    arrays = draw.choice(choices)
     many = draw.random() < 0.3
 
     def change(header: dict[str, Any]) -> None:

@@ -157,7 +157,8 @@ def _disturb(out: Path, disturbance: Disturbance) -> None:
         hooks.clock(disturbance.clock)
     if disturbance.largest:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (disturbance.largest,) * 2)
+        limits = disturbance.largest, disturbance.largest
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     if disturbance.powerless:
         _give_up_rights()
 
