@@ -140,8 +140,8 @@ def train(algos, env, file, out, **settings):
     mode = next(iter(registry.world(env).world.modes))
     arguments = {"budget": "smoke", "seeds": 2, "episodes": 4, "T_max": 32, "mode": mode}
     settings = {**{algo: tiny(algo) for algo in algos}, **settings}
-    verdicts = irl_bench.run(algos, env, demos_from=str(file), out=str(out), **settings, **arguments)
-    return {v["algo"]: v for v in verdicts}
+    found = irl_bench.run(algos, env, demos_from=str(file), out=str(out), **settings, **arguments)
+    return {verdict["algo"]: verdict for verdict in found}
 
 
 TAKING = [name for name in algos.ALGORITHMS if name not in WITHOUT | {"maxent_irl", "dart"}]
