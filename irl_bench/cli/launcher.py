@@ -16,6 +16,8 @@ from irl_bench.core.settings import BadInput
 from irl_bench.launchers import local, tasks
 from irl_bench.plan.build import build
 from irl_bench.plan.pilot import AUTO
+from irl_bench.storage import remote
+from irl_bench.storage.cells import stored
 from irl_bench.storage.plans import read_plan
 from irl_bench.studies import study
 from irl_bench.sweep import asked_for, check_folder, finish, incomplete
@@ -49,11 +51,12 @@ def _here(command: Command, out: Path) -> int:
         study.rebuild(out)
         return 0
     planned = read_plan(out)
+    stored(out, anew=True)
     if planned is None or incomplete(out, planned, print):
         return 0
     data = report.load(out, partial=True)
     report.show(data.verdicts, data.sentences)
-    print(f"report: {out / 'report.html'}")
+    print(f"report: {remote.shown(out / 'report.html')}")
     return 0
 
 
@@ -84,12 +87,14 @@ def _on_machines(command: Command, out: Path) -> int:
     planned = read_plan(out)
     if planned is None:
         raise BadInput(
-            f"all tasks have ended, and {out} holds no plan: the machines see another folder of "
-            "this name; nearest: --out on a file system that all of them share"
+            f"all tasks have ended, and {remote.shown(out)} holds no plan: the machines see "
+            "another folder of this name; nearest: --out on a file system that all of them share"
         )
     until = time.monotonic() + LATE
+    stored(out, anew=True)
     while incomplete(out, planned, lambda _: None) and time.monotonic() < until:
         time.sleep(1.0)
+        stored(out, anew=True)
     if not incomplete(out, planned, print):
         # The last task writes the report too, unless it saw a cell of another machine late.
         finish(out, planned, {}, print)

@@ -26,7 +26,7 @@ from irl_bench.core.exits import INTERRUPTED
 from irl_bench.core.settings import BadInput
 from irl_bench.launchers.work import Task, package_path
 from irl_bench.running import process
-from irl_bench.storage.cells import cell_path
+from irl_bench.storage.cells import stored
 from irl_bench.storage.files import StoreError, writing
 from irl_bench.storage.plans import read_plan
 from irl_bench.upkeep.runs import runs_in
@@ -170,16 +170,16 @@ def launch(
 
 def progress(out: Path) -> str:
     """Returns how many cells of the plans so far are stored; "" before there is a plan."""
-    stored = total = 0
+    done = total = 0
     try:
         for place in runs_in(out).values():
             plan = read_plan(place)
-            keys = {key for entry in plan["entries"] for key in entry["cells"]} if plan else ()
+            keys = {key for entry in plan["entries"] for key in entry["cells"]} if plan else set()
             total += len(keys)
-            stored += sum(cell_path(place, key).exists() for key in keys)
+            done += len(keys & stored(place, anew=True))
     except (BadInput, StoreError):
         return ""
-    return f"{stored} of {total} cells are stored"
+    return f"{done} of {total} cells are stored"
 
 
 class _Asked(BaseException):

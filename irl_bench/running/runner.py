@@ -29,7 +29,7 @@ from irl_bench.running.progress import CellProgress
 from irl_bench.running.saving import checkpoint_folder
 from irl_bench.running.session import Session, Summary
 from irl_bench.storage.cells import cell_path, is_done
-from irl_bench.storage.files import writing
+from irl_bench.storage.files import store_of, writing
 
 __all__ = ["Interrupted", "Summary", "compute", "configure", "run", "supervise"]
 
@@ -180,8 +180,12 @@ def computed_elsewhere(
 
 
 def _begun(out: Path, key: str) -> bool:
-    """Whether a cell is stored or has checkpoints."""
-    return cell_path(out, key).exists() or checkpoint_folder(out, key).exists()
+    """Whether a cell is stored, as far as its object store was last listed, or has checkpoints on
+    this machine."""
+    path = cell_path(out, key)
+    store = store_of(path)
+    there = path.exists() or (store is not None and store.has(path))
+    return there or checkpoint_folder(out, key).exists()
 
 
 def _share(

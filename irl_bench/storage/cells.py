@@ -276,10 +276,15 @@ def fetch(out: Path | str, keys: Iterable[str]) -> None:
         write_here(path, content)
 
 
-def stored(out: Path | str) -> set[str]:
+def stored(out: Path | str, anew: bool = False) -> set[str]:
     """Returns the keys of all cells whose files are in a run's folder, sound or not, or that its
-    object store was last seen to hold."""
+    object store was last seen to hold.
+
+    Args:
+      out: the run's folder.
+      anew: whether an object store is looked at again.
+    """
     folder = Path(out) / "cells"
     store = store_of(folder)
-    there = store.listed(folder) if store else {}
+    there = (store.list if anew else store.listed)(folder) if store else {}
     return {path.stem for path in (*folder.glob("*.parquet"), *there) if path.suffix == ".parquet"}

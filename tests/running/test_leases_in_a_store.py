@@ -11,8 +11,11 @@ from irl_bench.running.leases import Leases
 from irl_bench.storage import remote
 from irl_bench.storage.cells import cell_path, encode
 from tests.integration.toy_sweep import cells
+from tests.storage.test_cells import MANIFEST
+from tests.worlds.toys import cell
 
-CELLS = {"aa": "first", "bb": "second", "cc": "third"}
+A, B, C = "a" * 20, "b" * 20, "c" * 20
+CELLS = {A: "first", B: "second", C: "third"}
 
 
 @pytest.fixture
@@ -82,19 +85,21 @@ def test_who_computes_is_known_of_the_first_cell(machines, objects, clock):
     with worker(machines[0], clock) as one, worker(machines[1], clock) as other:
         one.claim(CELLS, 3)
         assert other.claim(CELLS, 3) == []
-        assert leases.described(other.holder("aa")).startswith("process ")
-        assert other.holder("bb") is None
+        assert leases.described(other.holder(A)).startswith("process ")
+        assert other.holder(B) is None
 
 
 def test_a_cell_stored_since_the_listing_is_brought_with_the_others(machines, objects, clock):
     rows = {"seed": [0], "round": [1], "T": [1], "quantity": ["cost"], "value": [0.0]}
     folder = machines[0].folder()
     with worker(machines[0], clock) as one:
-        for key in ("aa", "bb"):
-            objects[f"cells/{key}.parquet"] = encode(key, rows, {})
+        for key in (A, B):
+            objects[f"cells/{key}.parquet"] = encode(
+                key, rows, {**MANIFEST, "spec": cell().to_dict()}
+            )
         claimed = one.claim(CELLS, 3)
         assert sorted(claimed) == sorted(CELLS)
-        assert cell_path(folder, "aa").exists() and cell_path(folder, "bb").exists()
+        assert cell_path(folder, A).exists() and cell_path(folder, B).exists()
 
 
 def test_a_worker_that_waits_asks_less_and_less(machines, objects, billed, monkeypatch):

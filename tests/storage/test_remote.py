@@ -9,18 +9,21 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from irl_bench.core.settings import BadInput
+from irl_bench.launchers import tasks
 from irl_bench.storage import cells, checkpoints, files, remote
 from irl_bench.storage.cells import cell_path, encode, is_done, look
 from irl_bench.storage.files import StoreError, write_atomic
-from irl_bench.storage.plans import VERSION, read_plan, update_plan, write_plan
+from irl_bench.storage.plans import read_plan, update_plan, write_plan
+from tests.storage.test_cells import KEY, MANIFEST, PLAN
 from tests.stores import URL
+from tests.worlds import toys
 
-KEY = "0123456789abcdef0123"
 ROWS = {"seed": [0, 1], "round": [1, 1], "T": [1, 1], "quantity": ["cost", "cost"], "value": [0, 1]}
 
 
 def cell(key=KEY, value=1.0):
-    return encode(key, {**ROWS, "value": [0.0, value]}, {})
+    manifest = {**MANIFEST, "spec": toys.cell().to_dict()}
+    return encode(key, {**ROWS, "value": [0.0, value]}, manifest)
 
 
 def test_what_is_written_is_in_the_store_and_on_another_machine(machines, objects):
@@ -285,8 +288,11 @@ def test_a_hostile_checkpoint_writes_nothing_outside(machines, objects, tmp_path
 # Plans and logs.
 
 
-def plan(**entries):
-    return {"version": VERSION, "entries": [], "analysis": {}, "worlds": entries}
+RECORD = {"u": None, "latency": 0, "horizon": 8, "nominal": "cliff"}
+
+
+def plan(*worlds):
+    return {**PLAN, "worlds": dict.fromkeys(worlds, RECORD)}
 
 
 def test_two_machines_that_start_at_once_write_one_plan_of_both(machines, objects):
@@ -294,19 +300,19 @@ def test_two_machines_that_start_at_once_write_one_plan_of_both(machines, object
 
     def change(before):
         if before is None:  # the other one is faster
-            write_plan(two, plan(b=1))
-            return plan(a=1)
-        return {**before, "worlds": {**before["worlds"], "a": 1}}
+            write_plan(two, plan("b"))
+            return plan("a")
+        return {**before, "worlds": {**before["worlds"], "a": RECORD}}
 
     update_plan(one, change)
     both = read_plan(two)
-    assert both and both["worlds"] == {"a": 1, "b": 1}
+    assert both and both["worlds"] == {"a": RECORD, "b": RECORD}
     assert both == read_plan(one)
 
 
 def test_a_plan_that_stays_the_same_is_not_written(machines, objects, monkeypatch):
     one, two = (machine.folder() for machine in machines)
-    update_plan(one, lambda _: plan(a=1))
+    update_plan(one, lambda _: plan("a"))
     Faulty(monkeypatch, "pipe_file", PermissionError("no"))
     assert update_plan(two, lambda before: before) == read_plan(one)
 
@@ -320,3 +326,20 @@ def test_logs_of_all_machines_are_read_as_one(machines, objects):
     assert len(objects.names()) == 2
     with remote.copied(URL, results=False) as copy:
         assert sorted((copy / "log.jsonl").read_text().split()) == ["a", "b"]
+
+
+def test_a_launcher_counts_the_cells_that_other_machines_have_stored(machines):
+    one, two = (machine.folder(writing=True) for machine in machines)
+    entry = {
+        "env": "chain",
+        "algo": "bc",
+        "mode": "cliff",
+        "cells": [KEY, KEY[::-1]],
+        "seeds": [0, 2],
+        "settings": {"width": 1, "horizon": 8, "episodes": 4},
+        "rounds": 1,
+    }
+    write_plan(one, {**plan("chain"), "entries": [entry]})
+    assert tasks.progress(two) == "0 of 2 cells are stored"
+    write_atomic(cell_path(one, KEY), cell())
+    assert tasks.progress(two) == "1 of 2 cells are stored"
