@@ -96,7 +96,7 @@ class Ray:
         if self.tasks:
             self.ray.wait(list(self.tasks), num_returns=len(self.tasks), timeout=PATIENCE)
         self.ray.shutdown()
-        return "the tasks have stopped; to go on: the same command"
+        return "the tasks stop at their next checkpoints; to go on: the same command"
 
     def _connect(self) -> None:
         """Connects to the cluster, or starts one. Raises BadInput if that fails."""

@@ -29,13 +29,16 @@ def results(out):
     return {path.name: path.read_bytes() for path in files}
 
 
+def workers(out):
+    """The numbers of the processes that compute cells, as their leases say. One that was killed
+    leaves its leases behind."""
+    texts = [path.read_text() for path in (out / "leases").glob("*.json")]
+    return {int(found[1]) for text in texts if (found := re.search(r'"pid": (\d+)', text))}
+
+
 def a_worker(out, besides=()):
-    """The number of a process that computes a cell, as its lease says; None without one."""
-    for lease in (out / "leases").glob("*.json"):
-        found = re.search(r'"pid": (\d+)', lease.read_text())
-        if found and int(found[1]) not in besides:
-            return int(found[1])
-    return None
+    """One of these numbers; None without one."""
+    return min(workers(out) - set(besides), default=None)
 
 
 def awaited(value, seconds=120):
