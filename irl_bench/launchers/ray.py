@@ -23,6 +23,8 @@ CONNECT = 5.0
 """How long a cluster has to answer [s]."""
 CLIENT_PORT = 10001
 """The port of ray:// addresses without one."""
+LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""The variable that, if it is 0, has Ray listen on loopback alone, on Linux too."""
 
 
 class Ray:
@@ -39,16 +41,19 @@ class Ray:
     every = 0.5
 
     def __init__(self, options: Mapping[str, Any], devices: int):
-        # Ray reads it when it is imported: it would send figures about its use over the network.
+        self.options, self.devices = options, devices
+        self.address: str | None = options.get("address")
+        # Ray reads both when it is imported. It would send figures about its use over the network,
+        # and a cluster of this machine would take commands of anybody on the network.
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        if self.address is None:
+            os.environ[LOOPBACK] = "0"
         try:
             self.ray: Any = importlib.import_module("ray")
         except ImportError:
             raise BadInput(
                 "--launcher=ray needs the extra `ray`; nearest: pip install 'irl-bench[ray]'"
             ) from None
-        self.options, self.devices = options, devices
-        self.address: str | None = options.get("address")
         if self.address is not None:
             check_address(self.address)
         self.tasks: dict[Any, int] = {}

@@ -1,5 +1,6 @@
 """A sweep on a Ray cluster of two nodes, on loopback."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from irl_bench.launchers.ray import LOOPBACK
 from tests.launchers.launched import a_worker, awaited, of_launch, parent, results, workers
 
 SWEEP = ["--algo=bc", "--env=chain", "--mode=cliff", "--budget=smoke", "--seeds=30"]
@@ -18,6 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 @pytest.fixture
 def cluster(monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv(LOOPBACK, "0")
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
@@ -32,6 +35,40 @@ def cluster(monkeypatch):
 
 def gone(pid):
     return not Path(f"/proc/{pid}").exists() or None
+
+
+def descendants(pid):
+    """A process and all that it has started."""
+    numbers = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+    parents = {}
+    for number in numbers:
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            parents[number] = parent(number)
+    found, ours = {pid}, set()
+    while found:
+        ours |= found
+        found = {number for number, above in parents.items() if above in found}
+    return ours
+
+
+def listening(pids):
+    """The addresses, as /proc spells them, at which processes take TCP connections."""
+    sockets = set()
+    for pid in pids:
+        for path in Path(f"/proc/{pid}/fd").glob("*"):
+            with contextlib.suppress(OSError):
+                sockets.add(str(path.readlink()))
+    rows = [
+        line.split()
+        for name in ("tcp", "tcp6")
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]
+    ]
+    of_listener = "0A"
+    return {
+        row[1].partition(":")[0]
+        for row in rows
+        if row[3] == of_listener and f"socket:[{row[9]}]" in sockets
+    }
 
 
 @pytest.fixture
@@ -88,6 +125,9 @@ def test_a_cluster_of_this_machine(tmp_path, alone):
     pytest.importorskip("ray")
     out = tmp_path / "run"
     program = of_launch(tmp_path, out, "--launcher=ray", "--workers=2", sweep=SWEEP)
+    awaited(lambda: a_worker(out))
+    addresses = listening(descendants(program.pid))
+    assert addresses and addresses <= {"0100007F", "0000000000000000FFFF00000100007F"}
     said, _ = program.communicate(timeout=900)
     assert program.returncode == 0, said
     assert "2 tasks of Ray on this machine" in said and "Traceback" not in said

@@ -66,6 +66,7 @@ class Cluster:
             "SelectTypeParameters": "CR_CPU",
             "AccountingStorageType": "accounting_storage/none",
             "JobAcctGatherType": "jobacct_gather/none",
+            "CommunicationParameters": "NoInAddrAny",
             "KillWait": 15,
             "SlurmdTimeout": 10,
             "SchedulerParameters": "batch_sched_delay=0",
