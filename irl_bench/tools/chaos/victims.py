@@ -268,11 +268,13 @@ class Stage:
           **disturbance: as the fields of `Disturbance`.
         """
         self._number += 1
+        said = self.place / "said" / f"{self._number:05d}"
+        said.unlink(missing_ok=True)  # of an earlier stage in this folder
         return Victim(
             Job(
                 str(self.sweep),
                 str(out),
-                str(self.place / "said" / f"{self._number:05d}"),
+                str(said),
                 str(self.cache),
                 pause,
                 Disturbance(**disturbance),
