@@ -120,7 +120,7 @@ def journal(out: Path, to: Path) -> None:
     """Records in a folder what reaches the disk, and when.
 
     Each line of `<to>/journal` is one event: ["open", path] before a file is written, ["fsync",
-    path] before it or a folder is flushed, ["rename", from, path, copy] with a copy of the file's
+    path] before it or a folder is flushed, ["mkdir", path] before a folder is made, ["rename", from, path, copy] with a copy of the file's
     content, and ["remove", path]. Paths are relative to `out`.
     """
     root, number = out.absolute(), itertools.count(1)
@@ -136,7 +136,7 @@ def journal(out: Path, to: Path) -> None:
             write("remove", name)
         elif event in ("open", "fsync"):
             write(event, name)
-        elif event == "os.mkdir":
+        elif event == "os.mkdir" and not path.exists():
             write("mkdir", name)
 
     writes(out, act)
