@@ -120,8 +120,9 @@ def journal(out: Path, to: Path) -> None:
     """Records in a folder what reaches the disk, and when.
 
     Each line of `<to>/journal` is one event: ["open", path] before a file is written, ["fsync",
-    path] before it or a folder is flushed, ["mkdir", path] before a folder is made, ["rename", from, path, copy] with a copy of the file's
-    content, and ["remove", path]. Paths are relative to `out`.
+    path] before it or a folder is flushed, ["mkdir", path] before a folder is made, ["rename",
+    from, path, copy] with a copy of the file's content, and ["remove", path]. Paths are relative
+    to `out`.
     """
     root, number = out.absolute(), itertools.count(1)
     to.mkdir(parents=True, exist_ok=True)

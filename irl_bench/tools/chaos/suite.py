@@ -279,7 +279,11 @@ def page(record: Path) -> str:
         lines.append(
             f"| `{name}`: {fault.text} | {count['tried']:,} | {counted(count)} | {fault.bar} |"
         )
+    absent = [f"`{name}`" for name in FAULTS if name not in faults]
+    if absent:
+        lines += ["", f"Not measured yet: {', '.join(absent)}."]
     lines += ["", "## How it was measured", ""]
+    lines += ["`--share` is the part of the full size that was run.", ""]
     lines += [
         "| fault | command | date | machine | time | versions |",
         "| --- | --- | --- | --- | ---: | --- |",
