@@ -71,15 +71,14 @@ def listening(pids):
     }
 
 
-@pytest.fixture
-def alone(tmp_path):
-    def run():
-        program = of_launch(tmp_path, tmp_path / "alone", sweep=SWEEP)
-        said, _ = program.communicate(timeout=600)
-        assert program.returncode == 0, said
-        return results(tmp_path / "alone")
-
-    return run
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The results of the command itself."""
+    folder = tmp_path_factory.mktemp("alone")
+    program = of_launch(folder, folder / "run", sweep=SWEEP)
+    said, _ = program.communicate(timeout=600)
+    assert program.returncode == 0, said
+    return results(folder / "run")
 
 
 def test_a_killed_worker_and_a_lost_node_lose_nothing(cluster, tmp_path, alone):
@@ -95,7 +94,7 @@ def test_a_killed_worker_and_a_lost_node_lose_nothing(cluster, tmp_path, alone):
     made.remove_node(nodes[1], allow_graceful=False)
     said, _ = program.communicate(timeout=900)
     assert program.returncode == 0, said
-    assert results(out) == alone()
+    assert results(out) == alone
     assert not list((out / "leases").glob("*.json"))
 
 
@@ -118,7 +117,7 @@ def test_a_driver_that_dies_is_started_again(cluster, tmp_path, alone):
     program = of_launch(tmp_path, out, *flags, sweep=SWEEP)
     said, _ = program.communicate(timeout=900)
     assert program.returncode == 0, said
-    assert results(out) == alone()
+    assert results(out) == alone
 
 
 def test_a_cluster_of_this_machine(tmp_path, alone):
@@ -131,7 +130,7 @@ def test_a_cluster_of_this_machine(tmp_path, alone):
     said, _ = program.communicate(timeout=900)
     assert program.returncode == 0, said
     assert "2 tasks of Ray on this machine" in said and "Traceback" not in said
-    assert results(out) == alone()
+    assert results(out) == alone
 
 
 def test_no_cluster_is_one_line(tmp_path):

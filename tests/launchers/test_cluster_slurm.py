@@ -155,17 +155,14 @@ def cluster(tmp_path):
         made.end()
 
 
-@pytest.fixture
-def alone(tmp_path):
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
     """The results of the command itself."""
-
-    def run():
-        program = of_launch(tmp_path, tmp_path / "alone", sweep=SWEEP)
-        said, _ = program.communicate(timeout=600)
-        assert program.returncode == 0, said
-        return results(tmp_path / "alone")
-
-    return run
+    folder = tmp_path_factory.mktemp("alone")
+    program = of_launch(folder, folder / "run", sweep=SWEEP)
+    said, _ = program.communicate(timeout=600)
+    assert program.returncode == 0, said
+    return results(folder / "run")
 
 
 def running(cluster):
@@ -193,7 +190,7 @@ def test_jobs_that_are_killed_and_requeued_lose_nothing(cluster, tmp_path, alone
         path.read_text() for path in (out / "workers/submitit").glob(f"{told}_*_log.out")
     )
     assert "Requeued job" in logs
-    assert results(out) == alone()
+    assert results(out) == alone
     assert not list((out / "leases").glob("*.json"))
 
 
@@ -212,7 +209,7 @@ def test_jobs_go_on_without_the_command_and_are_followed_again(cluster, tmp_path
     said, _ = program.communicate(timeout=900)
     assert program.returncode == 0, said
     assert "2 tasks in SLURM's queue, 2 of them since an earlier start" in said
-    assert results(out) == alone()
+    assert results(out) == alone
 
 
 def test_a_job_that_is_cancelled_is_named(cluster, tmp_path):
@@ -267,7 +264,7 @@ def test_the_array_without_submitit(cluster, tmp_path, alone):
     assert "SIGTERM: stop" in logs[1]
     assert "Restarts=1" in cluster.of("scontrol", "show", "job", f"{job}_1")
     assert "report: " in logs[1] + logs[2]
-    assert results(out) == alone()
+    assert results(out) == alone
 
 
 def test_a_cancelled_array_stays_cancelled(cluster, tmp_path):
