@@ -1,5 +1,6 @@
 """`--compile_cache`: compiled functions stay with the run, for machines of the same kind."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from irl_bench.running import process
+from tests.conftest import QUICK
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,6 +23,7 @@ def swept(out, *flags):
         text=True,
         timeout=300,
         check=False,
+        env={**os.environ, **QUICK},
     )
     assert done.returncode == 0, done.stderr
     return {path.name for path in out.glob("compiled/*/*") if path.name.endswith("-cache")}
