@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import pathlib
 
 os.environ["IRL_BENCH_CHECK_SHAPES"] = "1"  # irl_bench.core.shapes; programs inherit it
 
@@ -20,6 +21,12 @@ from tests.stores import billed, machines, objects  # noqa: F401 fixtures
 
 # As irl_bench.running.process sets it: else cells run here and by a program would not be the same.
 jax.config.update("jax_default_matmul_precision", "highest")
+
+# Functions that an earlier run of the tests has compiled are not compiled again.
+if jax.config.jax_compilation_cache_dir is None:
+    cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(cache) / "irl_bench" / "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 QUICK = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
