@@ -17,11 +17,12 @@ from tests.worlds.toys import cell
 
 
 def test_folders_of_strangers(small):
-    size = 2 * len(hostile.TRICKS)
-    count = hostile.hostile(small, size)
+    size = len(hostile.TRICKS)
+    # The suite measures times; here they only tell of what does not end.
+    count = hostile.hostile(small, size, seconds=120.0)
     assert count.sound, "\n".join(count.notes)
     # A trick that no command refuses was none.
-    assert count.tried == size >= 40 and count.refused > size
+    assert count.tried == size and count.refused > size
 
 
 def test_a_lock_that_is_a_link_empties_no_file(tmp_path):

@@ -567,7 +567,9 @@ def _reported(folder: Path, rebuild: Callable[[Path], Any]) -> list[str]:
     return [*data.sentences, *data.unfinished]
 
 
-def judge(folders: list[str], tricks: Mapping[str, str], sound: str, to: str) -> None:
+def judge(
+    folders: list[str], tricks: Mapping[str, str], sound: str, to: str, seconds: float
+) -> None:
     """Does everything with some folders, and appends what came of it to a file: the main function
     of a process, whose memory is limited.
 
@@ -576,6 +578,7 @@ def judge(folders: list[str], tricks: Mapping[str, str], sound: str, to: str) ->
       tricks: {folder: the name of the trick}.
       sound: the folder of a sound run.
       to: the file.
+      seconds: most that a command may compute [s].
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -598,16 +601,17 @@ def judge(folders: list[str], tricks: Mapping[str, str], sound: str, to: str) ->
                     continue
                 file.write(json.dumps({"folder": name, "command": command}) + "\n")
                 file.flush()
-                file.write(json.dumps(_judged(do)) + "\n")
+                file.write(json.dumps(_judged(do, seconds)) + "\n")
                 file.flush()
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def _judged(do: Callable[[], Any]) -> dict[str, Any]:
-    """Runs a command and returns what came of it: "refused", "accepted" or "wrong", and why."""
+def _judged(do: Callable[[], Any], most: float) -> dict[str, Any]:
+    """Runs a command and returns what came of it: "refused", "accepted" or "wrong", and why. More
+    than `most` seconds of computing are wrong."""
     start, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    signal.setitimer(signal.ITIMER_PROF, 2 * SECONDS)
-    signal.setitimer(signal.ITIMER_REAL, 30 * SECONDS)  # for what waits and computes nothing
+    signal.setitimer(signal.ITIMER_PROF, 2 * most)
+    signal.setitimer(signal.ITIMER_REAL, 30 * most)  # for what waits and computes nothing
     kind, text = "accepted", ""
     try:
         lines = do()
@@ -631,7 +635,7 @@ def _judged(do: Callable[[], Any]) -> dict[str, Any]:
         signal.setitimer(signal.ITIMER_PROF, 0)
     seconds = time.process_time() - start
     grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-    if kind != "wrong" and seconds > SECONDS:
+    if kind != "wrong" and seconds > most:
         kind, text = "wrong", f"it takes {seconds:.1f} s: {text}"
     if kind != "wrong" and grown > MEMORY:
         kind, text = "wrong", f"it takes {grown:,} bytes: {text}"
@@ -642,7 +646,7 @@ def _printable(line: str) -> bool:
     return all(letter.isprintable() or letter == "\t" for letter in line)
 
 
-def hostile(stage: Stage, size: int, seed: int = 0) -> Count:
+def hostile(stage: Stage, size: int, seed: int = 0, seconds: float = SECONDS) -> Count:
     """Folders of strangers, and all that people do with one: status, verify, report, merge, a sweep
     in it, its policies, demonstrations, comparisons and studies.
 
@@ -650,6 +654,7 @@ def hostile(stage: Stage, size: int, seed: int = 0) -> Count:
       stage: a small sweep, whose folder strangers change.
       size: number of folders; every kind of trick in turn.
       seed: of what they do.
+      seconds: most that a command may compute [s].
     """
     count, start = Count("hostile"), time.monotonic()
     assert stage.undisturbed
@@ -670,7 +675,7 @@ def hostile(stage: Stage, size: int, seed: int = 0) -> Count:
     before = _look(outside)
     to = root / "judged"
     while folders:
-        process = CONTEXT.Process(target=judge, args=(folders, names, str(sound), str(to)))
+        process = CONTEXT.Process(target=judge, args=(folders, names, str(sound), str(to), seconds))
         process.start()
         process.join()
         lines = [json.loads(line) for line in to.read_text().splitlines()] if to.exists() else []
