@@ -8,15 +8,15 @@ from irl_bench.tools.chaos import damage, disks, kills, sharing, suite
 SMALL = {
     kills.random_kills: 10,
     kills.phase_kills: 4,
-    kills.write_kills: 4,
-    kills.terminations: 4,
-    disks.full_disk: 4,
+    kills.write_kills: 2,
+    kills.terminations: 2,
+    disks.full_disk: 2,
     disks.read_only: 2,
-    disks.power_cuts: 4,
+    disks.power_cuts: 3,
     sharing.two_workers: 1,
     sharing.clock_set_back: 1,
     sharing.seen_late: 1,
-    sharing.moved: 2,
+    sharing.moved: 1,
 }
 """Fault -> its size here."""
 KILLS = (kills.random_kills, kills.phase_kills)

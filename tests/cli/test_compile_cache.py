@@ -31,14 +31,14 @@ def swept(out, *flags):
 
 def test_another_machine_compiles_nothing_again(tmp_path):
     first = swept(tmp_path / "a", "--compile_cache")
-    assert first and not swept(tmp_path / "b")
-    (tmp_path / "c").mkdir()
-    shutil.copytree(tmp_path / "a" / "compiled", tmp_path / "c" / "compiled")
-    assert swept(tmp_path / "c", "--compile_cache") == first
+    assert first
+    (tmp_path / "b").mkdir()
+    shutil.copytree(tmp_path / "a" / "compiled", tmp_path / "b" / "compiled")
+    assert swept(tmp_path / "b", "--compile_cache") == first
     cells = [
-        {path.name: path.read_bytes() for path in (tmp_path / run).glob("cells/*")} for run in "abc"
+        {path.name: path.read_bytes() for path in (tmp_path / run).glob("cells/*")} for run in "ab"
     ]
-    assert cells[0] and cells[0] == cells[1] == cells[2]
+    assert cells[0] and cells[0] == cells[1]
 
 
 @pytest.mark.parametrize(
