@@ -117,7 +117,7 @@ def test_what_verify_prints_names_objects(store, objects, machines, monkeypatch,
     objects[name] = objects[name][:-9]
     monkeypatch.setattr(process, "configure", lambda: None)
     monkeypatch.setattr(program, "remaining", lambda _: [URL])
-    values = types.SimpleNamespace(again=0, cells=None, seed=None)
+    values = types.SimpleNamespace(again=0, cells=None, seed=None, outside=False)
     assert cli_verify.main(values) == cli_verify.WRONG
     said = capsys.readouterr().out
     assert f"{URL}/{name} is truncated" in said and "tmp" not in said
