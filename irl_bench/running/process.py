@@ -114,6 +114,9 @@ def keep_compiled(out: Path) -> None:
     from jax.experimental.compilation_cache import compilation_cache
 
     compilation_cache.reset_cache()  # of the folder that JAX uses so far
+    # XLA's own caches lie beside JAX's, and their path becomes part of what JAX looks for: in
+    # another folder nothing would be found.
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     jax.config.update("jax_compilation_cache_dir", str(out / "compiled" / kind_of_machine()))
 
 
