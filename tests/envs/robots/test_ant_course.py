@@ -13,6 +13,7 @@ from envs.robots import ant_course
 from envs.robots.ant_course import HALF_WIDTH, KERB, AntCourse, turned
 from envs.robots.locomotion import Ant
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 KEY = jax.random.PRNGKey(3)
 
 
