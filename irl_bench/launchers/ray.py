@@ -113,6 +113,11 @@ class Ray:
                 self.ray.init(address=self.address, **quiet)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             reason = " ".join(str(error).split())[:200]
+            if self.address is None:
+                raise BadInput(
+                    f"--launcher=ray: no cluster starts on this machine ({reason}); nearest: "
+                    "--launcher=local"
+                ) from None
             raise BadInput(
                 f"--ray_address={self.address}: Ray does not connect ({reason}); nearest: leave "
                 "it out for a cluster on this machine"
