@@ -17,7 +17,7 @@ from irl_bench.core.settings import BadInput, nearest, whole
 from irl_bench.core.types import Spec
 from irl_bench.plan import donor, handed_on, registry
 from irl_bench.running import process
-from irl_bench.storage import artifacts, learned
+from irl_bench.storage import artifacts
 from irl_bench.storage.plans import read_plan
 
 __all__ = ["Loaded", "load"]
@@ -106,7 +106,6 @@ def load(
                 f"{folder} was computed with {entry[name]}, code from outside: it runs only if it "
                 f"is named; nearest: {name}={entry[name]!r}"
             )
-    learned.check(path)
     artifact = artifacts.read(path, ("policy",))
     if (artifact.algo, artifact.env) != (entry["algo"], entry["env"]):
         raise BadInput(

@@ -19,7 +19,7 @@ from irl_bench.plan.document import displaced, document, merge
 from irl_bench.plan.pilot import AUTO
 from irl_bench.plan.request import Request
 from irl_bench.report import curves
-from irl_bench.running import leftovers, runner
+from irl_bench.running import runner
 from irl_bench.storage import remote
 from irl_bench.storage.cells import fetch, stored
 from irl_bench.storage.files import locked, store_of
@@ -124,7 +124,6 @@ def compute(
         say(text)
     fetch(out, [cell_key(cell, fingerprint()) for cell in cells])
     summary = runner.run(cells, out, plan.inputs, tensorboard=request.tensorboard)
-    leftovers.remove(out, (*summary.present, *summary.done))
     if store_of(out):
         remote.push(out)
         # Another machine may have written its plan over this one in the moment of the start.

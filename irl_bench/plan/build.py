@@ -28,7 +28,7 @@ from irl_bench.plan.donor import Rebuilt
 from irl_bench.plan.presets import Budget
 from irl_bench.plan.registry import Algorithm, LoadedWorld
 from irl_bench.plan.request import Request, check_first_seed, check_horizons, checked
-from irl_bench.storage import demonstrations, learned
+from irl_bench.storage import demonstrations
 from irl_bench.storage.artifacts import Artifact
 from irl_bench.storage.demonstrations import Recorded
 from irl_bench.storage.plans import WorldRecord
@@ -425,8 +425,6 @@ def _artifact(
     does not name: the names in a file may be a stranger's.
     """
     if request.given is not None:
-        if "comparisons" not in parts:
-            learned.check_all(request.given)
         artifact = donor.read(request.given, parts, loaded)
         for name, asked, flag in (
             (artifact.env, request.env, "env"),

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 from irl_bench.core import folders, jax_options
 from irl_bench.core.exits import INTERRUPTED
@@ -111,8 +112,6 @@ def keep_compiled(out: Path) -> None:
     Args:
       out: the run's folder.
     """
-    from jax.experimental.compilation_cache import compilation_cache
-
     compilation_cache.reset_cache()  # of the folder that JAX uses so far
     # XLA's own caches lie beside JAX's, and their path becomes part of what JAX looks for: in
     # another folder nothing would be found.

@@ -20,6 +20,7 @@ import jax
 from irl_bench.core.cell import CellSpec, cell_key, fingerprint
 from irl_bench.core.settings import BadInput
 from irl_bench.plan.build import Input
+from irl_bench.running import leftovers
 from irl_bench.running.batch import Batch
 from irl_bench.running.console import Display, TensorBoard, display_here
 from irl_bench.running.leases import Leases, described
@@ -124,6 +125,7 @@ def compute(
     try:
         with Leases(out) as leases:
             _share(session, leases, list(shared.values()), inputs or {})
+        leftovers.remove(out, wanted)
     finally:
         if board:
             board.close()

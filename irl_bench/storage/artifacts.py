@@ -24,6 +24,7 @@ from irl_bench.core import folders
 from irl_bench.core.cell import CellSpec, canonical
 from irl_bench.core.handover import Part
 from irl_bench.core.settings import BadInput
+from irl_bench.storage import learned
 from irl_bench.storage.files import write_atomic
 
 
@@ -180,6 +181,7 @@ def _one_line(path: Path) -> Generator[None]:
 
 
 def _header(path: Path) -> dict[str, Any]:
+    learned.check(path)
     with _one_line(path), cast("Any", safe_open)(path, "np") as file:
         header = json.loads(file.metadata()["irl_bench"])
         return {**header}

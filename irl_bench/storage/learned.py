@@ -10,7 +10,6 @@ from typing import Any, cast
 
 from safetensors import SafetensorError, safe_open
 
-from irl_bench.core import folders
 from irl_bench.core.cell import CellSpec
 from irl_bench.core.settings import BadInput
 from irl_bench.storage import untrusted
@@ -70,23 +69,6 @@ def check(path: Path) -> None:
         raise BadInput(
             f"{path} is damaged or not a file of this program{wrong}; nearest: copy it again"
         )
-
-
-def check_all(source: str | Path) -> None:
-    """Checks a file, or all files of a run's folder, named as for
-    `irl_bench.storage.artifacts.read`.
-
-    Raises:
-      BadInput: as `check`.
-    """
-    name, colon, _ = str(source).rpartition(":")
-    path = folders.expand(source if not colon or Path(source).exists() else name)
-    if path.is_dir():
-        inside = path if path.name == "learned" else path / "learned"
-        for file in sorted(inside.glob("*.safetensors")):
-            check(file)
-    else:
-        check(path)
 
 
 def _problem(path: Path) -> str | None:

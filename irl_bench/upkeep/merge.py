@@ -13,17 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from irl_bench.core.settings import BadInput
-from irl_bench.storage import artifacts, learned, remote, untrusted
+from irl_bench.storage import artifacts, remote, untrusted
 from irl_bench.storage.cells import cell_path, read_cell
 from irl_bench.storage.files import StoreError, locked, write_atomic
 from irl_bench.storage.plans import PlanDocument, PlanEntry, WorldRecord, read_plan, write_plan
 from irl_bench.studies.study import INDEX
-from irl_bench.upkeep.runs import index_of, not_begun, runs_in
+from irl_bench.upkeep.runs import MOST_LOG, index_of, not_begun, runs_in
 
 SHOWN = 3
 """How many conflicts are named."""
-LOG = 2**30
-"""The largest log that is read [bytes]."""
 _SEEDS = ("first_seed", "seeds")
 
 
@@ -229,7 +227,6 @@ def _files(places: Sequence[Path]) -> dict[str, tuple[Path, str]]:
             if path.suffix == ".parquet":
                 read_cell(path)
             else:
-                learned.check(path)
                 artifacts.read(path, ())
             name = path.relative_to(place).as_posix()
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -253,7 +250,7 @@ def _join_logs(places: Sequence[Path], out: Path) -> None:
         log = place / "log.jsonl"
         if log.is_file():
             try:
-                lines |= dict.fromkeys(untrusted.content(log, LOG).splitlines())
+                lines |= dict.fromkeys(untrusted.content(log, MOST_LOG).splitlines())
             except OSError as error:
                 raise StoreError(f"cannot read {log}: {error.strerror or error}") from error
     if lines:

@@ -13,14 +13,14 @@ from irl_bench.studies.study import index_of
 
 __all__ = ["index_of", "log_lines", "not_begun", "runs_in"]
 
-MOST = 2**30
+MOST_LOG = 2**30
 """The largest log that is read [bytes]."""
 
 
 def log_lines(log: Path) -> Iterator[Any]:
     """Yields the lines of a run's log that are JSON values; nothing if there is no log."""
     try:
-        lines = untrusted.content(log, MOST).splitlines()
+        lines = untrusted.content(log, MOST_LOG).splitlines()
     except OSError:
         return
     for line in lines:

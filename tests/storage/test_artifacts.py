@@ -19,6 +19,7 @@ from irl_bench.running import runner
 from irl_bench.running.console import Silent
 from irl_bench.storage import artifacts
 from irl_bench.storage.cells import read_cell
+from tests.storage.test_cells import KEY
 
 EVALUATED = ("cost", "graded_cost")
 
@@ -88,7 +89,7 @@ def refused(path, *names):
 
 @pytest.mark.parametrize("of", ["file", "run", "folder"])
 def test_round_trip(tmp_path, of):
-    path = artifacts.write(tmp_path, cell(first_seed=3), "key", parts())
+    path = artifacts.write(tmp_path, cell(first_seed=3), KEY, parts())
     found = artifacts.read({"file": path, "run": tmp_path, "folder": path.parent}[of])
     assert (found.algo, found.env, found.demos, found.demo_steps, found.horizon) == (
         "gail",
@@ -108,7 +109,7 @@ def test_round_trip(tmp_path, of):
 
 def test_groups_of_a_folder_are_merged(tmp_path):
     for first in (0, 2):
-        artifacts.write(tmp_path, cell(first_seed=first), f"key{first}", parts(first))
+        artifacts.write(tmp_path, cell(first_seed=first), f"{first:020x}", parts(first))
     found = artifacts.read(tmp_path)
     assert sorted(found.arrays) == [0, 1, 2, 3]
     for first in (0, 2):
@@ -117,13 +118,13 @@ def test_groups_of_a_folder_are_merged(tmp_path):
 
 
 def test_a_missing_seed_is_named(tmp_path):
-    found = artifacts.read(artifacts.write(tmp_path, cell(), "key", parts()))
+    found = artifacts.read(artifacts.write(tmp_path, cell(), KEY, parts()))
     with pytest.raises(BadInput, match="seed 2 "):
         found.leaves("reward", range(1, 3))
 
 
 def test_every_flipped_bit_and_every_truncation_is_noticed(tmp_path):
-    path = artifacts.write(tmp_path, cell(), "key", parts())
+    path = artifacts.write(tmp_path, cell(), KEY, parts())
     whole = path.read_bytes()
     rng = np.random.default_rng(0)
     for position in rng.integers(0, len(whole), 60):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-import json
 import multiprocessing
 import os
 import resource
@@ -17,7 +16,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from irl_bench.core.exits import BAD_INPUT, UNWRITTEN
 from irl_bench.core.settings import BadInput
 from irl_bench.tools.chaos import hooks
 from irl_bench.tools.chaos.counts import Count
+from irl_bench.upkeep.runs import log_lines
 
 PATIENCE = 3600.0
 """How long a sweep may take that nothing disturbs [s]."""
@@ -115,7 +115,7 @@ def work(job: Job) -> None:
 
     import jax
 
-    from irl_bench.running import leftovers, runner
+    from irl_bench.running import runner
     from irl_bench.storage.files import StoreError, WriteError
     from irl_bench.tools.chaos import sweeps
 
@@ -129,7 +129,7 @@ def work(job: Job) -> None:
         runner.configure(1)
         _disturb(out, disturbance)
         sweeps.record(out, plan)
-        summary = runner.run(
+        runner.run(
             cells,
             out,
             inputs,
@@ -137,7 +137,6 @@ def work(job: Job) -> None:
             checkpoint_seconds=0.1,
             chunk_rounds=sweeps.CHUNK,
         )
-        leftovers.remove(out, (*summary.present, *summary.done))
     except (StoreError, BadInput) as error:
         os.write(2, f"error: {' '.join(str(error).split())}\n".encode())
         sys.exit(UNWRITTEN if isinstance(error, WriteError) else BAD_INPUT)
@@ -336,7 +335,7 @@ class Stage:
                 count.bad("wrong", f"{name} is no file of an undisturbed run")
             elif got[name] != wanted[name]:
                 count.bad("wrong", f"{name} has other bytes")
-        logged = [] if twice else [line["key"] for line in log_of(out)]
+        logged = [] if twice else [line["key"] for line in log_lines(out / "log.jsonl")]
         for key in sorted({key for key in logged if logged.count(key) > 1}):
             count.bad("doubled", f"{key} was stored {logged.count(key)} times")
         left = [path.name for path in out.glob("leases/*.json")]
@@ -352,18 +351,6 @@ def contents(out: Path) -> dict[str, bytes]:
         for path in sorted(paths)
         if path.exists()
     }
-
-
-def log_of(out: Path) -> Sequence[Mapping[str, Any]]:
-    """Returns the lines of a run's log that are whole."""
-    log = out / "log.jsonl"
-    lines: list[Mapping[str, Any]] = []
-    for line in log.read_text(errors="replace").splitlines() if log.exists() else ():
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            continue  # cut short by a kill
-    return lines
 
 
 def resumed(said: str) -> int:
