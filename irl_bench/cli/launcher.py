@@ -8,7 +8,6 @@ from pathlib import Path
 
 import jax
 
-from irl_bench import report
 from irl_bench.cli import errors
 from irl_bench.cli.command import Command
 from irl_bench.core import folders
@@ -45,19 +44,7 @@ def _here(command: Command, out: Path) -> int:
     except local.WorkerError as error:
         errors.complain(error)
         return error.code
-    if status:
-        return status
-    if command.study:
-        study.rebuild(out)
-        return 0
-    planned = read_plan(out)
-    stored(out, anew=True)
-    if planned is None or incomplete(out, planned, print):
-        return 0
-    data = report.load(out, partial=True)
-    report.show(data.verdicts, data.sentences)
-    print(f"report: {remote.shown(out / 'report.html')}")
-    return 0
+    return status or _report(command, out)
 
 
 def _on_machines(command: Command, out: Path) -> int:
@@ -78,25 +65,38 @@ def _on_machines(command: Command, out: Path) -> int:
     divided = tasks.divide(
         command.launched, command.workers or groups, shared, out, tasks.environment(gpus)
     )
-    status = tasks.launch(engine, divided, out)
-    if status:
-        return status
+    # Of a part of a plan, cells are missing that nobody has computed.
+    late = LATE if command.request.cells is None else 0.0
+    return tasks.launch(engine, divided, out) or _report(command, out, late)
+
+
+def _report(command: Command, out: Path, late: float = 0.0) -> int:
+    """Writes and shows the report of a command whose processes have all ended, and returns 0.
+
+    Args:
+      command: the command.
+      out: the run's folder.
+      late: how long its file system may take to show a stored cell [s].
+
+    Raises:
+      BadInput: the processes have written elsewhere.
+    """
     if command.study:
         study.rebuild(out)
         return 0
     planned = read_plan(out)
     if planned is None:
         raise BadInput(
-            f"all tasks have ended, and {remote.shown(out)} holds no plan: the machines see "
+            f"all processes have ended, and {remote.shown(out)} holds no plan: the machines see "
             "another folder of this name; nearest: --out on a file system that all of them share"
         )
-    until = time.monotonic() + LATE
+    until = time.monotonic() + late
     stored(out, anew=True)
     while incomplete(out, planned, lambda _: None) and time.monotonic() < until:
         time.sleep(1.0)
         stored(out, anew=True)
     if not incomplete(out, planned, print):
-        # The last task writes the report too, unless it saw a cell of another machine late.
+        # The last process has written it too, unless it saw a cell of another machine late.
         finish(out, planned, {}, print)
     return 0
 

@@ -311,13 +311,15 @@ class Stage:
             shutil.rmtree(journal)
         return self._shared["changes"]
 
-    def finish(self, out: Path, count: Count) -> None:
-        """Runs a disturbed sweep to its end and counts what is lost, doubled or wrong."""
+    def finish(self, out: Path, count: Count) -> int:
+        """Runs a disturbed sweep to its end and counts what is lost, doubled or wrong. Returns how
+        many cells went on from a checkpoint."""
         victim = self.start(out)
         if victim.end():
             count.bad("wrong", f"the sweep does not end: {last_line(victim.text())}")
-            return
+            return 0
         self.compare(out, count)
+        return resumed(victim.text())
 
     def compare(self, out: Path, count: Count, twice: bool = False) -> None:
         """Counts what is lost, doubled or wrong in a folder in which the sweep has ended.
