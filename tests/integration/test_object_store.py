@@ -4,8 +4,6 @@ line with a store in memory, and by processes that share a bucket of an S3 serve
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 
 import pytest
@@ -16,7 +14,7 @@ from irl_bench.running import runner
 from irl_bench.running.console import Silent
 from irl_bench.storage import files, remote
 from tests.conftest import QUICK
-from tests.integration.test_interruptions import ROOT, await_line, contents
+from tests.integration.test_interruptions import ROOT, await_line, contents, start
 from tests.integration.toy_sweep import LONG, cells
 from tests.stores import URL
 
@@ -121,7 +119,7 @@ def bucket(server, monkeypatch):
     return f"s3://{name}/toys"
 
 
-def start(cache, bucket, *arguments):
+def on_machine(cache, bucket, *arguments):
     """A process on a machine of its own: it has another cache folder."""
     environment = {
         **os.environ,
@@ -130,15 +128,7 @@ def start(cache, bucket, *arguments):
         "PYTHONPATH": str(ROOT),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    command = [sys.executable, "-m", "tests.integration.toy_sweep", bucket, "1", *arguments]
-    return subprocess.Popen(
-        command,
-        env=environment,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return start(environment, bucket, 1, *arguments)
 
 
 @pytest.mark.slow
@@ -148,9 +138,9 @@ def test_a_killed_process_loses_nothing_in_a_bucket(tmp_path, bucket, monkeypatc
     from the bucket alone."""
     alone = tmp_path / "alone"
     runner.run(cells(**LONG), alone, display=Silent())
-    killed = start(tmp_path / "one", bucket, "", "400")
+    killed = on_machine(tmp_path / "one", bucket, "", "400")
     assert await_line(killed, "computing")
-    other = start(tmp_path / "two", bucket, "", "400")
+    other = on_machine(tmp_path / "two", bucket, "", "400")
     monkeypatch.setattr(remote.folders, "cache", lambda: tmp_path / "look")
     with remote.copied(bucket) as folder:
         store = files.store_of(folder)

@@ -31,6 +31,14 @@ def results(out):
     return {path.name: path.read_bytes() for path in files}
 
 
+def undisturbed(folder, sweep):
+    """The results of a command without a launcher."""
+    program = of_launch(folder, folder / "run", sweep=sweep)
+    said, _ = program.communicate(timeout=600)
+    assert program.returncode == 0, said
+    return results(folder / "run")
+
+
 def workers(out):
     """The numbers of the processes that compute cells, as their leases say. One that was killed
     leaves its leases behind."""

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from irl_bench.launchers.ray import LOOPBACK
-from tests.launchers.launched import a_worker, awaited, of_launch, parent, results, workers
+from tests.launchers.launched import (
+    a_worker,
+    awaited,
+    of_launch,
+    parent,
+    results,
+    undisturbed,
+    workers,
+)
 
 SWEEP = ["--algo=bc", "--env=chain", "--mode=cliff", "--budget=smoke", "--seeds=30"]
 
@@ -74,11 +82,7 @@ def listening(pids):
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """The results of the command itself."""
-    folder = tmp_path_factory.mktemp("alone")
-    program = of_launch(folder, folder / "run", sweep=SWEEP)
-    said, _ = program.communicate(timeout=600)
-    assert program.returncode == 0, said
-    return results(folder / "run")
+    return undisturbed(tmp_path_factory.mktemp("alone"), SWEEP)
 
 
 def test_a_killed_worker_and_a_lost_node_lose_nothing(cluster, tmp_path, alone):

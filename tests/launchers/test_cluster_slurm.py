@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from tests.launchers.launched import ROOT, a_worker, awaited, of_launch, results
+from tests.launchers.launched import ROOT, a_worker, awaited, of_launch, results, undisturbed
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
 SWEEP = ["--algo=bc", "--env=chain", "--mode=cliff", "--budget=smoke", "--seeds=30"]
@@ -158,11 +158,7 @@ def cluster(tmp_path):
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """The results of the command itself."""
-    folder = tmp_path_factory.mktemp("alone")
-    program = of_launch(folder, folder / "run", sweep=SWEEP)
-    said, _ = program.communicate(timeout=600)
-    assert program.returncode == 0, said
-    return results(folder / "run")
+    return undisturbed(tmp_path_factory.mktemp("alone"), SWEEP)
 
 
 def running(cluster):

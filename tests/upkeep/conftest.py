@@ -7,6 +7,8 @@ import pytest
 
 from irl_bench import sweep
 from irl_bench.plan.request import Request
+from irl_bench.storage.cells import cell_path
+from irl_bench.storage.plans import read_plan
 
 TOY = Request(
     algo=("tests.worlds.toys:make",),
@@ -38,3 +40,12 @@ def _runs(tmp_path_factory):
 def runs(_runs, tmp_path):
     """A folder with the runs `whole`, `one` and `other`, which a test may spoil."""
     return shutil.copytree(_runs, tmp_path / "runs")
+
+
+@pytest.fixture
+def todo(runs):
+    """The key of a cell that the first share has not stored."""
+    plan = read_plan(runs / "one")
+    assert plan
+    keys = (key for entry in plan["entries"] for key in entry["cells"])
+    return next(key for key in keys if not cell_path(runs / "one", key).exists())

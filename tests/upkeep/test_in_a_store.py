@@ -76,17 +76,9 @@ def test_the_status_says_who_computes(store, runs, machines):
 
 
 def test_who_was_not_seen_for_long_by_the_stores_clock_is_lost(
-    store, runs, machines, objects, monkeypatch
+    store, todo, machines, objects, monkeypatch
 ):
     store("one")
-    plan = read_plan(runs / "one")
-    assert plan
-    (todo, *_) = (
-        key
-        for entry in plan["entries"]
-        for key in entry["cells"]
-        if not cell_path(runs / "one", key).exists()
-    )
     leases = Leases(machines[0].folder(), renewal=1e6)
     leases.claim({todo: "a cell"}, 1)
     name = f"leases/{todo}.json"

@@ -7,7 +7,6 @@ import time
 import pytest
 
 from irl_bench.running.leases import EXPIRY, Leases, all_of, lost
-from irl_bench.storage.cells import cell_path
 from irl_bench.storage.plans import read_plan
 from irl_bench.studies.study import INDEX
 from irl_bench.upkeep.status import Times, status
@@ -47,16 +46,8 @@ def test_a_study_is_not_complete_before_all_parts_are(runs):
 @pytest.mark.parametrize(
     "change", [{"pid": 2**22 + 1}, {"pid": "abc"}, {"pid": 2**40}, {"pid": 0}, {"since": None}]
 )
-def test_who_is_gone_computes_nothing(runs, change):
+def test_who_is_gone_computes_nothing(runs, todo, change):
     """A dead process, and files that are no leases."""
-    plan = read_plan(runs / "one")
-    assert plan
-    (todo, *_) = (
-        key
-        for entry in plan["entries"]
-        for key in entry["cells"]
-        if not cell_path(runs / "one", key).exists()
-    )
     with Leases(runs / "one") as leases:
         leases.claim({todo: "a cell"}, 1)
         path = runs / "one" / "leases" / f"{todo}.json"
