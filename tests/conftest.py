@@ -6,13 +6,14 @@ import pathlib
 
 os.environ["IRL_BENCH_CHECK_SHAPES"] = "1"  # irl_bench.core.shapes; programs inherit it
 
-# XLA's older way to fuse loops on a CPU compiles in two thirds of the time, and compiling is most
-# of what tests do. Set before JAX starts; programs that tests start inherit it. XLA ends a process
-# that names a flag it no longer has, as from 0.11 on.
+# Compiling is most of what tests do. At this level of LLVM it takes two thirds of the time, and so
+# it does with XLA's older way to fuse loops on a CPU. Set before JAX starts; programs that tests
+# start inherit it. XLA ends a process that names a flag it no longer has, as the second from 0.11.
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1".strip()
+)
 if importlib.metadata.version("jaxlib").startswith("0.10."):
-    os.environ["XLA_FLAGS"] = (
-        f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
-    )
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
 import jax
 import pytest
@@ -29,9 +30,12 @@ if jax.config.jax_compilation_cache_dir is None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
-QUICK = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+QUICK = {
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+}
 """Environment of programs whose promises do not rest on XLA's optimiser: they compile in about
-half the time."""
+half the time, and what one of them compiles is kept for the next."""
 
 
 @pytest.fixture(scope="module")

@@ -195,7 +195,7 @@ EXAMPLES = {
         slow=True,
     ),
     "drive_gym": Example(
-        drive_gym, {'"rounds": 5': '"rounds": 2, "bc_steps": 50'}, needs=("gymnasium",)
+        drive_gym, {'"rounds": 5': '"rounds": 2, "bc_steps": 50'}, needs=("gymnasium",), slow=True
     ),
 }
 NOTEBOOKS = [name for name in EXAMPLES if name != "drive_gym"]

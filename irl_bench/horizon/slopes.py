@@ -11,7 +11,7 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats  # pyright: ignore[reportMissingTypeStubs]  # SciPy ships no type stubs
+from scipy import special  # pyright: ignore[reportMissingTypeStubs]  # SciPy ships no type stubs
 
 from irl_bench.horizon.arrays import Floats, Integers
 
@@ -112,9 +112,10 @@ def jackknife_t(
         return estimate, np.full_like(estimate, np.nan), np.full_like(estimate, np.nan)
     without = np.asarray(statistic((values.sum(axis=0) - values) / (seeds - 1)))
     error = np.sqrt((seeds - 1) / seeds * np.sum((without - without.mean(axis=0)) ** 2, axis=0))
+    # Student's t by `special`, since importing `stats` takes as long as importing JAX.
     quantile = cast(
         np.float64,
-        stats.t.ppf(0.5 + level / 2, seeds - 1),  # pyright: ignore[reportUnknownMemberType]
+        special.stdtrit(seeds - 1, 0.5 + level / 2),  # pyright: ignore[reportUnknownMemberType]
     )
     width = quantile * error
     return estimate, estimate - width, estimate + width

@@ -24,7 +24,6 @@ from irl_bench.rl import ppo
 from irl_bench.rollouts.evaluation import collect
 from tests.worlds.helpers import train
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 ALGOS = {"gail": gail, "airl": airl}
 
 

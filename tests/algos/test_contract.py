@@ -59,9 +59,9 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 LEARNT_ALONE = [algo for algo in ALGORITHMS if algo not in ("stored", "judged")]
 """These two must be given what another algorithm has learned: tests/storage/test_artifacts.py."""
 
-ALIKE = ("gailfo", "rlhf_iterated", "best_of_n", "trex", "drex", "cpl")
+ALIKE = ("gailfo", "airl", "rlhf_iterated", "best_of_n", "trex", "drex", "cpl")
 """They go through the code of `gail`, `rlhf` and `dpo`; the default tests try those."""
-BUILT_ON_PPO = ("gail", "airl", "ppo", "rlhf", *ALIKE, "dpo")
+BUILT_ON_PPO = ("gail", "ppo", "rlhf", *ALIKE, "dpo")
 """Slow to compile."""
 
 
@@ -190,7 +190,14 @@ def test_seeds_side_by_side_are_seeds_one_by_one(algo, world):
 
 # Op by op, one round of PPO or of what contains it takes a minute or more, nearly all of it
 # dispatch.
-@pytest.mark.parametrize("algo", [algo for algo in LEARNT_ALONE if algo not in BUILT_ON_PPO])
+@pytest.mark.parametrize(
+    "algo",
+    [
+        pytest.param(algo, marks=pytest.mark.slow if algo in ("dart", "sac") else ())
+        for algo in LEARNT_ALONE
+        if algo not in BUILT_ON_PPO
+    ],
+)
 def test_jit_changes_nothing(algo):
     world = worlds_of(algo)[-1]
     learner, task = learner_of(algo, world), task_of(world)

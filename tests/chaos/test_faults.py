@@ -6,7 +6,7 @@ import pytest
 from irl_bench.tools.chaos import damage, disks, kills, sharing, suite
 
 SMALL = {
-    kills.random_kills: 10,
+    kills.random_kills: 4,
     kills.phase_kills: 4,
     kills.write_kills: 2,
     kills.terminations: 2,
@@ -36,9 +36,9 @@ def test_nothing_is_lost_doubled_or_wrong(fault, toy, monkeypatch):
 
 
 def test_no_damage_is_silent(toy):
-    count = damage.damage(toy, 120)
+    count = damage.damage(toy, 60)
     assert count.sound, count.notes
-    assert count.tried == 122 and count.resumed >= 20 and count.refused >= 40
+    assert count.tried == 62 and count.resumed >= 10 and count.refused >= 20
 
 
 @pytest.mark.slow

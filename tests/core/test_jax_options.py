@@ -174,7 +174,7 @@ def test_texts_need_no_device():
 
 def test_another_generators_figures_are_not_taken(tmp_path):
     flags = (
-        "--algo=bc",
+        "--algo=expert",
         "--env=chain",
         "--mode=cliff",
         "--budget=smoke",
@@ -182,5 +182,5 @@ def test_another_generators_figures_are_not_taken(tmp_path):
         f"--out={tmp_path}",
     )
     assert sweep(*flags).returncode == 0
-    assert "3 done" in sweep(*flags, "--dry_run").stdout
+    assert "2 done" in sweep(*flags, "--dry_run").stdout
     assert "0 done" in sweep(*flags, "--dry_run", JAX_DEFAULT_PRNG_IMPL="rbg").stdout

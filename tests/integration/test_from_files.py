@@ -4,6 +4,7 @@ any trains on the file.
 Episodes of 20, 7, 13 and 1 steps, from npz and from a Minari dataset, with rewards and without.
 """
 
+import functools
 import os
 import pathlib
 import subprocess
@@ -20,6 +21,7 @@ from irl_bench.core.settings import BadInput
 from irl_bench.plan import registry
 from irl_bench.storage.demonstrations import read
 from irl_bench.storage.plans import read_plan
+from tests.algos.test_contract import ALIKE
 from tests.conftest import QUICK
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -156,16 +158,23 @@ def no_pictures(monkeypatch):
 
 @pytest.fixture(scope="module")
 def trained(files, tmp_path_factory):
-    """The verdicts and the plan of one run of all of them on one file."""
-    out = tmp_path_factory.mktemp("all")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("irl_bench.report.figures.draw", lambda data: {})
-        return train(TAKING, "chain", files("chain") / "ragged.npz", out), read_plan(out)
+    """algorithm -> the verdicts and the plan of one run on one file: of those in ALIKE together,
+    or of all others."""
+
+    @functools.cache
+    def run(alike):
+        out = tmp_path_factory.mktemp("all")
+        together = [name for name in TAKING if (name in ALIKE) == alike]
+        return train(together, "chain", files("chain") / "ragged.npz", out), read_plan(out)
+
+    return lambda algo: run(algo in ALIKE)
 
 
-@pytest.mark.parametrize("algo", TAKING)
+@pytest.mark.parametrize(
+    "algo", [pytest.param(a, marks=pytest.mark.slow if a in ALIKE else ()) for a in TAKING]
+)
 def test_every_algorithm_trains_on_a_file(algo, trained):
-    verdicts, plan = trained
+    verdicts, plan = trained(algo)
     assert verdicts[algo]["seeds"] == 2 and verdicts[algo]["usable_seeds"] == 2
     entry = next(e for e in plan["entries"] if e["algo"] == algo)
     queries = entry["consumes"]["expert_queries"]  # padding is no label

@@ -29,7 +29,9 @@ GAIL = {"rounds": 2, "worlds": 8, "episode_steps": 16}
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("run")
-    irl_bench.run(**ASKED, out=str(out), gail=GAIL, **SMALL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("irl_bench.report.figures.draw", lambda data: {})
+        irl_bench.run(**ASKED, out=str(out), gail=GAIL, **SMALL)
     return out
 
 

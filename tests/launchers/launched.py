@@ -7,18 +7,20 @@ import sys
 import time
 from pathlib import Path
 
-from tests.conftest import QUICK
-
 ROOT = Path(__file__).parents[2]
-SWEEP = ["--algo=bc", "--env=chain", "--mode=cliff", "--budget=smoke", "--seeds=15"]
+SWEEP = ["--algo=bc", "--env=chain", "--mode=cliff", "--budget=smoke", "--seeds=10"]
 
 
 def of_launch(folder, out, *flags, sweep=SWEEP, **more):
-    """A sweep that has just begun."""
+    """A sweep that has just begun. All of them share what they compile."""
+    kept = {
+        "JAX_COMPILATION_CACHE_DIR": str(folder.parent / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     return subprocess.Popen(
         [sys.executable, ROOT / "launch" / "sweep.py", *sweep, f"--out={out}", *flags],
         cwd=folder,
-        env={**os.environ, **QUICK, **more},
+        env={**os.environ, **kept, **more},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -33,10 +35,10 @@ def results(out):
 
 def undisturbed(folder, sweep):
     """The results of a command without a launcher."""
-    program = of_launch(folder, folder / "run", sweep=sweep)
+    program = of_launch(folder, folder / "alone", sweep=sweep)
     said, _ = program.communicate(timeout=600)
     assert program.returncode == 0, said
-    return results(folder / "run")
+    return results(folder / "alone")
 
 
 def workers(out):

@@ -8,17 +8,23 @@ import pytest
 
 from irl_bench.launchers.slurm import Slurm
 from irl_bench.launchers.work import Task
-from tests.launchers.launched import a_worker, awaited, of_launch, parent, results
-
-SWEEP = ["--algo=bc", "--env=chain", "--mode=cliff", "--budget=smoke", "--seeds=10"]
+from tests.launchers.launched import (
+    SWEEP,
+    a_worker,
+    awaited,
+    of_launch,
+    parent,
+    results,
+    undisturbed,
+)
 
 pytest.importorskip("submitit")
 
 
 def test_a_preempted_job_is_requeued_and_loses_nothing(tmp_path):
-    out = tmp_path / "run"
+    out, alone = tmp_path / "run", undisturbed(tmp_path, SWEEP)
     options = "--launcher_options=executor=local"
-    program = of_launch(tmp_path, out, "--launcher=slurm", options, "--workers=2", sweep=SWEEP)
+    program = of_launch(tmp_path, out, "--launcher=slurm", options, "--workers=2")
     task = parent(awaited(lambda: a_worker(out)))
     job = parent(task)  # submitit's controller
     os.kill(task, signal.SIGUSR2)  # what SLURM sends before the limit
@@ -29,9 +35,7 @@ def test_a_preempted_job_is_requeued_and_loses_nothing(tmp_path):
     assert "Requeued job" in log and log.count("Starting with") == 2
     outputs = [(out / f"workers/{number}.log").read_text() for number in (1, 2)]
     assert any("SIGTERM: stopping at the next checkpoint" in output for output in outputs)
-    alone = of_launch(tmp_path, tmp_path / "alone", sweep=SWEEP)
-    assert alone.communicate(timeout=300) and alone.returncode == 0
-    assert results(out) == results(tmp_path / "alone")
+    assert results(out) == alone
     assert not list((out / "leases").glob("*.json"))
 
 

@@ -80,8 +80,8 @@ def test_a_carry_that_is_not_used_changes_nothing():
             lambda params, carry, observation, key: (params, carry),
             {"carry": 0, "params": jnp.zeros(2)},
         ),
-        (lambda observation, key: (jnp.zeros(2), {"log_prob": 0.0}), {}),  # Brax's form
-        (lambda params, observation, key: (params, {}), {"params": jnp.zeros(2)}),
+        # Brax's form.
+        (lambda params, observation, key: (params, {"log_prob": 0.0}), {"params": jnp.zeros(2)}),
         (irl_bench.host_policy(lambda observations: np.zeros((len(observations), 2))), {}),
     ):
         assert figures(irl_bench.score(call, "lane_keep", **given, **SMALL)) == figures(plain)
@@ -305,7 +305,9 @@ def test_what_is_not_finite_is_no_success(policy):
     )
 
 
-@pytest.mark.parametrize("name", ["lane_keep", "hopper", "reacher"])
+@pytest.mark.parametrize(
+    "name", ["lane_keep", "hopper", pytest.param("reacher", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_every_world_of_continuous_actions_marks_one_that_is_not_finite(name, value):
     world = envs.make(name)

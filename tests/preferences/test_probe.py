@@ -40,7 +40,7 @@ def trained(module, **settings):
     return states, jax.tree.map(np.asarray, metrics)
 
 
-@pytest.mark.parametrize("module", [rlhf, airl, ppo])
+@pytest.mark.parametrize("module", [pytest.param(rlhf, marks=pytest.mark.slow), airl, ppo])
 def test_training_is_the_same_with_a_probe_and_without(module):
     bare, none = trained(module)
     _, found = trained(module, **PROBE)

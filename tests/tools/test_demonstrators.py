@@ -191,11 +191,17 @@ def test_a_world_whose_physics_breaks_under_random_actions_ships_nothing(tmp_pat
     ("flags", "message"),
     [
         (["--env=hopper", "--world=frictoin=2"], "did you mean friction"),
-        (["--env=hopper", "--set=learning_rat=2"], "did you mean learning_rate"),
-        (["--env=hopper", "--qualities=60"], "known are expert, 75, 50, 25"),
-        (["--env=swimmer"], "swimmer is broken"),
         (["--algo=sac", "--penalty=1"], "PPO alone has it"),
-        (["--env=reacher", "--rising"], "reacher has no fallen starts"),
+        # A process takes a while to say so.
+        *(
+            pytest.param(flags, message, marks=pytest.mark.slow)
+            for flags, message in (
+                (["--env=hopper", "--set=learning_rat=2"], "did you mean learning_rate"),
+                (["--env=hopper", "--qualities=60"], "known are expert, 75, 50, 25"),
+                (["--env=swimmer"], "swimmer is broken"),
+                (["--env=reacher", "--rising"], "reacher has no fallen starts"),
+            )
+        ),
     ],
 )
 def test_bad_input_is_one_line(flags, message):

@@ -179,7 +179,15 @@ NOISE = {"hopper": 5e-3, "inverted_pendulum": 0.01}
 
 @pytest.mark.parametrize(
     ("name", "backend"),
-    [("hopper", "spring"), *(("inverted_pendulum", backend) for backend in locomotion.BACKENDS)],
+    [
+        ("hopper", "spring"),
+        ("inverted_pendulum", "positional"),
+        *(
+            pytest.param("inverted_pendulum", backend, marks=pytest.mark.slow)
+            for backend in locomotion.BACKENDS
+            if backend != "positional"
+        ),
+    ],
 )
 def test_every_standing_up_is_a_fresh_start_of_braxs(name, backend):
     long = LONG if name == "hopper" else {"scale": 2.0}
