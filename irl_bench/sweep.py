@@ -6,7 +6,7 @@ import dataclasses
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from irl_bench import report
 from irl_bench.core import folders
@@ -20,7 +20,9 @@ from irl_bench.plan.pilot import AUTO
 from irl_bench.plan.request import Request
 from irl_bench.report import curves
 from irl_bench.running import runner
-from irl_bench.storage import remote
+from irl_bench.running.leases import last_key
+from irl_bench.running.once import Once
+from irl_bench.storage import remote, untrusted
 from irl_bench.storage.cells import fetch, stored
 from irl_bench.storage.files import locked, store_of
 from irl_bench.storage.plans import PlanDocument, WorldRecord, read_plan, update_plan
@@ -45,20 +47,38 @@ def sweep(
       StoreError: a file of the folder is damaged or cannot be written; one line for the user.
       runner.Interrupted: SIGTERM or SIGINT arrived; it is a SystemExit with status 75.
     """
-    out, planned, compilations = compute(request, line, say)
-    if incomplete(out, planned, say):
+    ran = compute(request, line, say)
+    if not ran.once.begun and incomplete(ran.out, ran.planned, say):
         return []
-    return finish(out, planned, compilations, say)
+    return finish(*ran[:3], say, ran.once)
+
+
+class Ran(NamedTuple):
+    """What `compute` did."""
+
+    out: Path
+    """The run's folder."""
+    planned: PlanDocument
+    """The document of the sweep's plan."""
+    compilations: dict[str, dict[str, int]]
+    """How often each program was compiled."""
+    once: Once
+    """The report, which one of the workers writes."""
 
 
 def incomplete(out: Path, planned: PlanDocument, say: Callable[[str], None]) -> bool:
     """Returns whether cells of a plan are not stored, and says how many."""
-    keys = {key for entry in planned["entries"] for key in entry["cells"]}
-    absent = len(keys - stored(out))
+    keys = set(keys_of(planned))
+    absent = len(keys - stored(out)) and len(keys - stored(out, anew=True))
     if absent:
         again = f"irl-bench report {remote.shown(out)}"
         say(f"{absent} cells of the plan are not stored yet; when they are: {again}")
     return absent > 0
+
+
+def keys_of(planned: PlanDocument) -> list[str]:
+    """Returns the keys of a plan's cells."""
+    return [key for entry in planned["entries"] for key in entry["cells"]]
 
 
 def finish(
@@ -66,6 +86,7 @@ def finish(
     planned: PlanDocument,
     compilations: dict[str, dict[str, int]],
     say: Callable[[str], None],
+    once: Once | None = None,
 ) -> list[dict[str, Any]]:
     """Writes the report of a folder whose cells have been computed.
 
@@ -74,6 +95,7 @@ def finish(
       planned: the document of the sweep's plan, as `compute` returns it.
       compilations: what was compiled, as `compute` returns it.
       say: is called with each line for the user.
+      once: as `compute` returns it, so that one of several workers writes; None: this one does.
 
     Returns:
       The verdicts of everything in the folder's plan.
@@ -81,29 +103,40 @@ def finish(
     Raises:
       StoreError: a file of the folder is damaged or cannot be written.
     """
-    with locked(out):
-        data = report.load(out, partial=True)
-        report.write(data, out)
-        lines = displaced(read_plan(out) or planned, planned)
-    for text in (*data.unfinished, *data.other_rules, *lines):
-        say(text)
-    report.show(data.verdicts, data.sentences, compilations)
+    written: list[report.ReportData] = []
+
+    def write() -> None:
+        with locked(out):
+            data = report.load(out, partial=True)
+            report.write(data, out)
+            lines = displaced(read_plan(out) or planned, planned)
+        for text in (*data.unfinished, *data.other_rules, *lines):
+            say(text)
+        written.append(data)
+
+    def wait() -> None:
+        say(f"another worker writes the report; to print it: irl-bench report {remote.shown(out)}")
+
+    if once is None:
+        write()
+    else:
+        once.write(write, wait)
+    if not written:
+        store = store_of(out)
+        assert store is not None
+        return untrusted.parsed(store.read(out / "verdicts.json") or b"[]")
+    report.show(written[0].verdicts, written[0].sentences, compilations)
     say(f"report: {remote.shown(out / 'report.html')}")
-    return data.verdicts
+    return written[0].verdicts
 
 
-def compute(
-    request: Request, line: str, say: Callable[[str], None]
-) -> tuple[Path, PlanDocument, dict[str, dict[str, int]]]:
+def compute(request: Request, line: str, say: Callable[[str], None]) -> Ran:
     """Runs the missing cells of a request, without the report.
 
     Args:
       request: what to run.
       line: the command that the report shows.
       say: is called with each line for the user.
-
-    Returns:
-      (the run's folder, the document of the sweep's plan, how often each program was compiled).
 
     Raises:
       BadInput: as `sweep`.
@@ -122,13 +155,14 @@ def compute(
     planned = document(plan, line, fingerprint())
     for text in merge(update_plan(out, lambda before: merge(before, planned)[0]), planned)[1]:
         say(text)
-    fetch(out, [cell_key(cell, fingerprint()) for cell in cells])
-    summary = runner.run(cells, out, plan.inputs, tensorboard=request.tensorboard)
+    last = last_key(keys_of(planned))
+    once = Once(out, last)
+    summary = runner.run(cells, out, plan.inputs, tensorboard=request.tensorboard, last=last)
     if store_of(out):
         remote.push(out)
         # Another machine may have written its plan over this one in the moment of the start.
         update_plan(out, lambda now: merge(planned, now)[0] if now else planned)
-    return out, planned, summary.compilations
+    return Ran(out, planned, summary.compilations, once)
 
 
 def asked_for(request: Request, plan: Plan) -> Sequence[CellSpec]:
@@ -181,7 +215,9 @@ def _piloted(request: Request, line: str, say: Callable[[str], None]) -> Request
             # Neither h nor the number of demonstrations depends on the references.
             place = next(i for i, entry in enumerate(plan.entries) if entry.id[1] == "bc")
             runner.run(plan.entries[place].cells, folder, plan.inputs)
-            curve = curves.read(folder, document(plan, line, fingerprint())["entries"][place])
+            entry = document(plan, line, fingerprint())["entries"][place]
+            fetch(folder, entry["cells"])
+            curve = curves.read(folder, entry)
             hazard = curve.rates()[0]
             if hazard is None:
                 raise BadInput(

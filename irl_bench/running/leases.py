@@ -10,13 +10,23 @@ agree and may be set back.
 
 In an object store a lease is an object too. A worker first claims a cell on its own machine, as
 above, in the working copy, then creates the object, which only one worker can. Each request costs
-time and money there, so one listing tells of all leases, claims are renewed less often, and a
-worker that waits looks less and less often.
+time and money there, and a thousand workers make a thousand times as many. So:
+
+- One listing tells of all leases, claims are renewed less often, and a worker that waits looks less
+  and less often.
+- Who finishes a cell removes its lease; who gives it up leaves an empty one. A cell whose lease is
+  gone is thus taken as finished, without a request, until no lease is left. Only then are the cells
+  listed.
+- The first to see all cells claims `last`, which it does to write the report. Whoever sees that
+  claim need not list the cells any more.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import hashlib
+import itertools
 import json
 import os
 import random
@@ -24,12 +34,13 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import TypedDict, TypeVar, cast
 
 from irl_bench.storage import cells, untrusted
 from irl_bench.storage.files import StoreError, locked, store_of, write_here
+from irl_bench.storage.remote import Seen
 
 LARGEST = 2**16
 """The largest file of a lease [bytes]."""
@@ -41,8 +52,11 @@ RENEWAL_THERE = 30.0
 """As RENEWAL, of claims in an object store [s]."""
 LOOKS = (1.0, 30.0)
 """Shortest and longest time between two looks at an object store for cells to claim [s]."""
+LOG_GROWTH = 0.1
+"""By which part of itself a log grows before it is put into an object store again."""
 
 
+_Cell = TypeVar("_Cell")
 _ACTIVE: set[str] = set()
 """Names of the workers of this process."""
 
@@ -132,6 +146,39 @@ def all_of(out: Path) -> dict[str, Lease]:
     return {key: lease for key, lease in found.items() if lease is not None}
 
 
+def last_key(keys: Iterable[str]) -> str:
+    """Returns the name of the claim that is made once all cells of a plan are stored.
+
+    Args:
+      keys: of the plan's cells.
+    """
+    return hashlib.sha256("\n".join(["last", *sorted(keys)]).encode()).hexdigest()[:20]
+
+
+@dataclasses.dataclass
+class _There:
+    """What a worker has seen in the object store."""
+
+    leases: dict[str, Seen] = dataclasses.field(default_factory=dict[str, Seen])
+    """The leases as last listed, by keys."""
+    since: dict[str, tuple[str, float]] = dataclasses.field(
+        default_factory=dict[str, tuple[str, float]]
+    )
+    """{key: version of its lease, since when it has been seen}."""
+    finished: set[str] = dataclasses.field(default_factory=set[str])
+    """Cells whose leases are gone."""
+    stored: set[str] = dataclasses.field(default_factory=set[str])
+    """Cells that are known to be stored."""
+    waiting: set[str] = dataclasses.field(default_factory=set[str])
+    """First cells of the groups of which nothing could be claimed since the last look."""
+    surveyed: bool = False
+    """Whether the cells were listed since the last look."""
+    again: float = 0.0
+    """When to look again, by the worker's clock [s]."""
+    pause: float = 0.0
+    """How long to wait after the next look [s], but for a random part."""
+
+
 class Leases:
     """The claims of one worker in a run's folder. Use it as a context: leaving it gives up all
     claims.
@@ -140,6 +187,9 @@ class Leases:
       out: the run's folder.
       expiry, renewal: as EXPIRY and RENEWAL, or RENEWAL_THERE.
       clock: monotonic time [s].
+      worker: the worker's name, hexadecimal; None: a random one.
+      threaded: whether a thread renews the claims; if not, call `renew`.
+      last: what is claimed in an object store once all cells are stored, as `last_key` returns it.
     """
 
     def __init__(
@@ -148,31 +198,51 @@ class Leases:
         expiry: float | None = None,
         renewal: float | None = None,
         clock: Callable[[], float] = time.monotonic,
+        worker: str | None = None,
+        threaded: bool = True,
+        last: str = "",
     ):
         self.out, self.folder, self.store = out, out / "leases", store_of(out)
         self.expiry, self.clock = expiry or EXPIRY, clock
         self.renewal = renewal or (RENEWAL_THERE if self.store else RENEWAL)
-        self.worker, self.host = secrets.token_hex(8), here()
+        self.worker, self.host, self.last = worker or secrets.token_hex(8), here(), last
         self._held: dict[str, Lease] = {}
         self._seen: dict[str, tuple[Lease, float]] = {}
-        self._versions: dict[str, tuple[str, float]] = {}
+        self._there = _There(pause=LOOKS[0])
         self._others: dict[str, Lease] = {}
-        self._looks: dict[str, tuple[float, float]] = {}
+        self._random = random.Random(self.worker)
         self._lock, self._ended = threading.Lock(), threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = (
+            threading.Thread(target=self._keep_renewing, daemon=True) if threaded else None
+        )
 
     def __enter__(self) -> Leases:
         _ACTIVE.add(self.worker)
-        self._thread = threading.Thread(target=self._keep_renewing, daemon=True)
-        self._thread.start()
+        if self._thread:
+            self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        assert self._thread is not None
-        self._thread.join()
-        self.release(list(self._held))
+        if self._thread:
+            self._thread.join()
+        self.give_up(list(self._held))
+        if self.store:
+            with contextlib.suppress(StoreError):
+                self.store.put_log(self.out)
         _ACTIVE.discard(self.worker)
+
+    def turn(self, cells: dict[str, _Cell]) -> None:
+        """Lets cells begin at a random one if they are in an object store, so that not all workers
+        try the same.
+
+        Args:
+          cells: by their keys, in the order in which they will be claimed.
+        """
+        if self.store and cells:
+            items, start = list(cells.items()), self._random.randrange(len(cells))
+            cells.clear()
+            cells.update(items[start:] + items[:start])
 
     def claim(self, labels: Mapping[str, str], most: int) -> list[str]:
         """Claims cells and returns their keys.
@@ -212,68 +282,112 @@ class Leases:
         return claimed
 
     def _claim_there(self, labels: Mapping[str, str], most: int) -> list[str]:
-        """Claims cells in the folder, then in the object store.
-
-        A cell that turns out to be stored is brought into the folder with all others of `labels`
-        that are; so are these while nothing can be claimed. In between the store is left alone.
-        """
+        """Claims cells in the folder, then in the object store. In between the store is left
+        alone."""
         assert self.store is not None
+        there, now = self._there, self.clock()
         first = next(iter(labels), "")
-        again, pause = self._looks.get(first, (0.0, LOOKS[0]))
-        if self.clock() < again:
+        if now >= there.again:
+            self._look(now)
+        elif first in there.waiting:
             return []
-        listed = self.store.list(self.folder)
-        versions = {path.stem: seen.version for path, seen in listed.items()}
-        free = {key: label for key, label in self._turned(labels) if self._is_free(key, versions)}
+        if self.last in there.leases:
+            there.stored.update(labels)
+            return []
+        claimed = self._create(labels, most)
+        if not claimed and not there.surveyed and not any(key in there.leases for key in labels):
+            # No lease is left: those that were taken as finished are, or their workers gave up.
+            self._survey()
+            claimed = self._create(labels, most)
+        if claimed:
+            there.again, there.pause = 0.0, LOOKS[0]
+            return claimed
+        there.waiting.add(first)
+        lease = None if first in self._others else _parse(self.store.read(self._path(first)))
+        if lease is not None:
+            self._others[first] = lease
+        return []
+
+    def _look(self, now: float) -> None:
+        """Lists the leases in the object store, and when to look again unless something is
+        claimed."""
+        assert self.store is not None
+        there = self._there
+        self.store.look(self.folder)
+        leases = {
+            name.removesuffix(".json"): seen
+            for name, seen in self.store.names(self.folder).items()
+            if name.endswith(".json")
+        }
+        there.finished |= there.leases.keys() - leases.keys() - self._held.keys()
+        there.finished -= leases.keys()
+        for key in there.since.keys() - leases.keys():
+            del there.since[key]
+        for key, seen in leases.items():
+            if there.since.get(key, ("", 0.0))[0] != seen.version:
+                there.since[key] = (seen.version, now)
+        there.leases, there.surveyed = leases, False
+        there.waiting.clear()
+        there.again = now + there.pause * self._random.uniform(0.7, 1.3)
+        there.pause = min(2 * there.pause, LOOKS[1])
+
+    def _create(self, labels: Mapping[str, str], most: int) -> list[str]:
+        """Claims those of the cells that are free as far as was seen. What turns out to be stored
+        is claimed too, and the cells are listed."""
+        assert self.store is not None
+        there = self._there
+        free = ((key, labels[key]) for key in labels if self._is_free(key))
         claimed: list[str] = []
-        stored = False
-        while len(claimed) < most and (here := self._claim_here(free, most - len(claimed))):
-            for key in here:
-                del free[key]
+        met = False
+        while len(claimed) < most and (some := dict(itertools.islice(free, most - len(claimed)))):
+            for key in self._claim_here(some, most):
+                if key in there.leases:  # of a worker that is dead, or gave it up
+                    self.store.remove(self._path(key))
                 if self.store.create(self._path(key), _bytes(self._held[key])):
                     claimed.append(key)
-                    stored |= cells.look(self.out, key)
+                    if cells.look(self.out, key):
+                        there.stored.add(key)
+                        met = True
                 else:
                     self._drop([key])
-        if claimed:
-            self._looks.pop(first, None)
-        else:
-            self._looks[first] = (
-                self.clock() + pause * random.uniform(0.7, 1.3),
-                min(1.5 * pause, LOOKS[1]),
-            )
-            lease = None if first in self._others else _parse(self.store.read(self._path(first)))
-            if lease is not None:
-                self._others[first] = lease
-        if stored or not claimed:
-            cells.fetch(self.out, labels)
+                    there.leases.setdefault(key, Seen(LARGEST, "", None))
+        if met and not there.surveyed:
+            self._survey()
         return claimed
 
-    def _turned(self, labels: Mapping[str, str]) -> list[tuple[str, str]]:
-        """The cells from another one on for each worker, so that not all try the same."""
-        items = list(labels.items())
-        start = int(self.worker, 16) % max(1, len(items))
-        return items[start:] + items[:start]
+    def _survey(self) -> None:
+        """Lists the cells in the object store."""
+        there = self._there
+        there.surveyed = True
+        cells.survey(self.out)
+        there.stored.update(cells.stored(self.out))
+        there.finished.clear()
 
-    def _is_free(self, key: str, versions: Mapping[str, str]) -> bool:
-        """Whether no living worker has an object on a cell. One of a dead worker is removed.
+    def stored(self, keys: Iterable[str]) -> list[str]:
+        """Returns those cells that are stored. In an object store, these are as many as its
+        listings have shown so far.
 
         Args:
-          key: the cell's key.
-          versions: {key: version} of all objects.
+          keys: of cells.
+
+        Raises:
+          StoreError: a file in the folder does not verify.
         """
-        assert self.store is not None
-        version, now = versions.get(key), self.clock()
-        if version is None:
-            self._versions.pop(key, None)
+        if self.store:
+            known = self._there.stored
+            return [key for key in keys if key in known] if known else []
+        return [key for key in keys if cells.is_done(self.out, key)]
+
+    def _is_free(self, key: str) -> bool:
+        """Whether no living worker has an object on a cell that is not known to be finished."""
+        there = self._there
+        if key in there.stored or key in there.finished or key in self._held:
+            return False
+        seen = there.leases.get(key)
+        if seen is None or seen.size == 0:
             return True
-        before, since = self._versions.setdefault(key, (version, now))
-        if before != version:
-            self._versions[key] = (version, now)
-        elif now - since >= self.expiry or self._left_here(key):
-            self.store.remove(self._path(key))
-            return True
-        return False
+        expired = key in there.since and self.clock() - there.since[key][1] >= self.expiry
+        return expired or self._left_here(key)
 
     def _left_here(self, key: str) -> bool:
         """Whether the object on a cell is of a process that is gone from this machine."""
@@ -292,6 +406,17 @@ class Leases:
         if self.store:
             return self._held.get(key) or self._others.get(key)
         return self._holder_here(key)
+
+    def holders(self, groups: Sequence[Mapping[str, object]]) -> list[Lease]:
+        """Returns the leases that are known of other living workers.
+
+        Args:
+          groups: cells by their keys. In an object store, the leases of some others are told too.
+        """
+        if self.store:
+            return list(self._others.values())
+        found = (self._holder_here(key) for cells in groups for key in cells)
+        return [lease for lease in found if lease is not None]
 
     def _holder_here(self, key: str) -> Lease | None:
         """As `holder`, of the lease in the folder."""
@@ -314,13 +439,22 @@ class Leases:
         return lease
 
     def release(self, keys: Iterable[str]) -> None:
-        """Gives up claims. A lease that another worker has taken over stays."""
+        """Ends claims of cells that are stored. A lease that another worker has taken over
+        stays."""
         dropped = self._drop(keys)
         if self.store and dropped:
             with contextlib.suppress(StoreError):  # they run out
                 for key in dropped:
                     self.store.remove(self._path(key))
-                self.store.put_log(self.out)  # the cells are finished, and their lines written
+                self.store.put_log(self.out, LOG_GROWTH)
+
+    def give_up(self, keys: Iterable[str]) -> None:
+        """Ends claims of cells that are not stored, so that others claim them."""
+        dropped = self._drop(keys)
+        if self.store:
+            with contextlib.suppress(StoreError):  # they run out
+                for key in dropped:
+                    self.store.put(self._path(key), b"", check=False)
 
     def _drop(self, keys: Iterable[str]) -> list[str]:
         """Gives up claims in the folder, and returns those that were held."""
@@ -338,9 +472,9 @@ class Leases:
     def _keep_renewing(self) -> None:
         """Renews all claims until the context is left."""
         while not self._ended.wait(self.renewal):
-            self._renew()
+            self.renew()
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
         """Renews all claims once, but for those that another worker has taken over while this one
         was suspended. A claim that cannot be written runs out, which costs time alone."""
         with self._lock:

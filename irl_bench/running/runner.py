@@ -8,10 +8,11 @@ one; so does a cell that runs in other chunks or beside other cells.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +24,20 @@ from irl_bench.plan.build import Input
 from irl_bench.running import leftovers
 from irl_bench.running.batch import Batch
 from irl_bench.running.console import Display, TensorBoard, display_here
-from irl_bench.running.leases import Leases, described
+from irl_bench.running.leases import Leases
 from irl_bench.running.process import Interrupted, configure, supervise
 from irl_bench.running.programs import Program, program_for
 from irl_bench.running.progress import CellProgress
 from irl_bench.running.saving import checkpoint_folder
 from irl_bench.running.session import Session, Summary
-from irl_bench.storage.cells import cell_path, is_done
+from irl_bench.running.sharing import Compute, share
+from irl_bench.storage.cells import cell_path, present, survey
 from irl_bench.storage.files import store_of, writing
 
 __all__ = ["Interrupted", "Summary", "compute", "configure", "run", "supervise"]
 
 DEVICES = (*range(1, 17), 32, 64, 128, 256)
 """Numbers of devices with which an earlier process may have run."""
-WAIT = 1.0
-"""Time between two looks at the cells that other workers compute [s]."""
 
 
 def run(
@@ -71,6 +71,7 @@ def compute(
     checkpoint_seconds: float = 30.0,
     chunk_seconds: float = 2.0,
     chunk_rounds: int | None = None,
+    last: str = "",
 ) -> Summary:
     """Computes and stores every cell that `out` does not hold yet.
 
@@ -84,6 +85,7 @@ def compute(
       checkpoint_seconds: minimum time between two checkpoints [s].
       chunk_seconds: how long one call of training should take [s]; changes no result.
       chunk_rounds: rounds per call of training, instead of `chunk_seconds`; changes no result.
+      last: as for `Leases`.
 
     Raises:
       StoreError: a file cannot be written, or an existing one is damaged or foreign; one line that
@@ -94,12 +96,10 @@ def compute(
     with writing(out):
         (out / "cells").mkdir(parents=True, exist_ok=True)
     wanted = {cell_key(cell, prints): cell for cell in cells}
-    missing = {}
-    for key, cell in wanted.items():
-        if is_done(out, key):
-            summary.present.append(key)
-        else:
-            missing[key] = cell
+    survey(out)
+    summary.present += present(out, wanted)
+    stored = {*summary.present}
+    missing = {key: cell for key, cell in wanted.items() if key not in stored}
     shared: dict[str, dict[str, CellSpec]] = {}
     for key, cell in missing.items():
         shared.setdefault(cell.static_key(), {})[key] = cell
@@ -123,8 +123,14 @@ def compute(
     )
     display.begin(len(wanted), len(summary.present))
     try:
-        with Leases(out) as leases:
-            _share(session, leases, list(shared.values()), inputs or {})
+        with Leases(out, last=last) as leases:
+            share(
+                session,
+                leases,
+                list(shared.values()),
+                jax.local_device_count(),
+                lambda cells: _compiled(session, inputs or {}, cells),
+            )
         leftovers.remove(out, wanted)
     finally:
         if board:
@@ -190,71 +196,32 @@ def _begun(out: Path, key: str) -> bool:
     return there or checkpoint_folder(out, key).exists()
 
 
-def _share(
-    session: Session,
-    leases: Leases,
-    groups: Sequence[Mapping[str, CellSpec]],
-    inputs: Mapping[str, Input],
-) -> None:
-    """Runs groups of cells that share a program, and waits for cells that other workers compute."""
-    told: set[str] = set()
-    while groups:
-        left = [_run_alike(session, leases, cells, inputs) for cells in groups]
-        left = [cells for cells in left if cells]
-        if left == groups:  # all of them are other workers'
-            for key in (key for cells in left for key in cells):
-                holder = leases.holder(key)
-                who = holder and described(holder)
-                if who and who not in told:
-                    told.add(who)
-                    session.display.note(f"waiting for cells that {who} computes")
-            if session.stop.wait(WAIT):
-                raise Interrupted
-        groups = left
-
-
-def _run_alike(
-    session: Session,
-    leases: Leases,
-    cells: Mapping[str, CellSpec],
-    inputs: Mapping[str, Input],
-) -> dict[str, CellSpec]:
-    """Runs cells that share a program, as many at once as there are devices. Returns those that
-    other workers are computing."""
-    left, program, before = dict(cells), None, {}
+@contextlib.contextmanager
+def _compiled(
+    session: Session, inputs: Mapping[str, Input], cells: Mapping[str, CellSpec]
+) -> Generator[Compute]:
+    """Gives a function that computes some of `cells`, which share a program. It is compiled when it
+    is first needed."""
     first = next(iter(cells.values()))
+    program: Program | None = None
+    before: dict[str, int] = {}
+
+    def compute_some(some: Mapping[str, CellSpec]) -> None:
+        nonlocal program, before
+        if program is None:
+            session.display.advance(first.label, "tracing", 0.0)
+            program = program_for(first, inputs)
+            before = dict(program.compilations)
+        Batch(session, program, [_progress(program, key, some[key]) for key in some]).run()
+
     try:
-        while left:
-            labels = {key: cell.label for key, cell in left.items()}
-            claimed = leases.claim(labels, jax.local_device_count())
-            # A worker may have finished a cell before this one claimed it.
-            for key in [key for key in left if is_done(session.out, key)]:
-                session.display.cell_done(left.pop(key).label, "stored by another worker")
-                session.summary.present.append(key)
-            ours = [key for key in claimed if key in left]
-            leases.release(set(claimed) - set(ours))
-            if not claimed:
-                break
-            if not ours:
-                continue
-            if session.stop.is_set():
-                raise Interrupted
-            if program is None:
-                session.display.advance(first.label, "tracing", 0.0)
-                program = program_for(first, inputs)
-                before = dict(program.compilations)
-            batch = [_progress(program, key, left[key]) for key in ours]
-            Batch(session, program, batch).run()
-            leases.release(ours)
-            for key in ours:
-                del left[key]
+        yield compute_some
     finally:
         if program is not None:
             program.settle()
             counts = session.summary.compilations.setdefault(f"{first.algo} {first.env}", {})
             for name, count in program.compilations.items():
                 counts[name] = counts.get(name, 0) + count - before.get(name, 0)
-    return left
 
 
 def _progress(program: Program, key: str, cell: CellSpec) -> CellProgress:

@@ -243,6 +243,47 @@ def look(out: Path | str, key: str) -> bool:
     return True
 
 
+def survey(out: Path | str) -> None:
+    """Lists the cells of an object store, for `present`. Any other folder shows its cells.
+
+    Raises:
+      StoreError: an object has another size than the cell in the working copy.
+    """
+    folder = Path(out) / "cells"
+    store = store_of(folder)
+    if store is None:
+        return
+    store.look(folder)
+    there = store.names(folder)
+    for path in folder.glob("*.parquet"):
+        if path.name in there and path.stat().st_size != there[path.name].size:
+            raise StoreError(
+                f"{store.url_of(path)} and its copy {path} differ in size; move away the one that "
+                "irl-bench verify finds damaged"
+            )
+
+
+def present(out: Path | str, keys: Iterable[str]) -> list[str]:
+    """Returns those cells whose results are stored, in their order.
+
+    What lies in an object store alone is listed as of the last `survey`, and neither read nor
+    verified: whoever makes the report does that, once for all workers.
+
+    Args:
+      out: the run's folder.
+      keys: of cells.
+
+    Raises:
+      StoreError: a file in the folder does not verify.
+    """
+    out = Path(out)
+    if store_of(out) is None:
+        return [key for key in keys if is_done(out, key)]
+    here = {path.stem for path in (out / "cells").glob("*.parquet")}
+    there = stored(out)
+    return [key for key in keys if (is_done(out, key) if key in here else key in there)]
+
+
 def fetch(out: Path | str, keys: Iterable[str]) -> None:
     """Brings cells that an object store holds into the working copy, after one listing. Any other
     folder has all of its cells already.
@@ -258,19 +299,10 @@ def fetch(out: Path | str, keys: Iterable[str]) -> None:
     store = store_of(out)
     if store is None:
         return
-    listed = store.list(out / "cells")
-    missing: list[Path] = []
-    for key in keys:
-        path = cell_path(out, key)
-        if path not in listed:
-            continue
-        if not path.exists():
-            missing.append(path)
-        elif path.stat().st_size != listed[path].size:
-            raise StoreError(
-                f"{store.url_of(path)} and its copy {path} differ in size; move away the one that "
-                "irl-bench verify finds damaged"
-            )
+    survey(out)
+    there = stored(out)
+    paths = [cell_path(out, key) for key in keys if key in there]
+    missing = [path for path in paths if not path.exists()]
     for path, content in store.read_all(missing):
         _decode(content, store.url_of(path), path.stem)
         write_here(path, content)
@@ -286,5 +318,7 @@ def stored(out: Path | str, anew: bool = False) -> set[str]:
     """
     folder = Path(out) / "cells"
     store = store_of(folder)
-    there = (store.list if anew else store.listed)(folder) if store else {}
-    return {path.stem for path in (*folder.glob("*.parquet"), *there) if path.suffix == ".parquet"}
+    if store and anew:
+        store.look(folder)
+    names = {*(store.names(folder) if store else ()), *(p.name for p in folder.glob("*.parquet"))}
+    return {name.removesuffix(".parquet") for name in names if name.endswith(".parquet")}

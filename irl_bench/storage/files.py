@@ -42,7 +42,7 @@ def store_of(path: Path) -> Store | None:
     """Returns the object store of whose working copy a path is part; None for any other path."""
     if not STORES:
         return None
-    return next((store for root, store in STORES.items() if path.is_relative_to(root)), None)
+    return next((STORES[root] for root in (path, *path.parents) if root in STORES), None)
 
 
 @contextlib.contextmanager

@@ -60,6 +60,11 @@ _PART = re.compile(r"[A-Za-z0-9_=+-][A-Za-z0-9._=+-]*")
 _CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError")
 """Errors of the packages for stores that mean: no credentials were found."""
 
+_MARKS = ("ETag", "etag", "generation", "md5Hash")
+"""What the packages call an object's version."""
+_DATES = ("LastModified", "mtime", "last_modified", "created")
+"""What they call the time of its writing."""
+
 _T = TypeVar("_T")
 
 
@@ -95,7 +100,9 @@ class Store:
         self.url, self.root, self.still = url, root, still
         self._files = _filesystem(url)
         self._base: str = self._files._strip_protocol(url).rstrip("/")
-        self._seen: dict[str, Seen] = {}
+        # By folders and names. A thread that renews claims adds to it, so nobody iterates over it.
+        self._seen: dict[str, dict[str, Seen]] = {}
+        self._logs: dict[Path, int] = {}
         self._tries = FIRST_TRIES
 
     def url_of(self, path: Path) -> str:
@@ -105,31 +112,51 @@ class Store:
     # Listings.
 
     def list(self, folder: Path) -> dict[Path, Seen]:
-        """Lists the objects in a folder and all folders in it, and keeps the result for `listed`
-        and `has`."""
+        """Lists the objects in a folder and all folders in it, and keeps the result for `listed`,
+        `names` and `has`."""
+        self.look(folder)
+        return self.listed(folder)
+
+    def look(self, folder: Path) -> None:
+        """As `list`, for a folder of very many objects: it makes no path of each."""
         inside = "" if folder == self.root else self._name(folder) + "/"
         # A prefix in place of a path: s3fs asks twice more about a path that holds nothing.
         found: Mapping[str, Mapping[str, Any]] = self._try(
             lambda: self._files.find(self._base, prefix=inside, detail=True), bucket=True
         )
-        kept = {name: seen for name, seen in self._seen.items() if not name.startswith(inside)}
+        kept = {
+            name: names
+            for name, names in list(self._seen.items())
+            if not f"{name}/".startswith(inside)
+        }
+        safe: dict[str, bool] = {"": True}
         for full, about in found.items():
             name = full.removeprefix(self._base).removeprefix("/")
-            if is_safe(name) and name.startswith(inside):
-                kept[name] = _seen(about)
+            parent, _, own = name.rpartition("/")
+            if parent not in safe:
+                safe[parent] = is_safe(parent)
+            if safe[parent] and is_safe(own) and name.startswith(inside):
+                kept.setdefault(parent, {})[own] = _seen(about)
         self._seen = kept
-        return self.listed(folder)
 
     def listed(self, folder: Path) -> dict[Path, Seen]:
         """Returns the objects in a folder and all folders in it, as last listed."""
         inside = "" if folder == self.root else self._name(folder) + "/"
         return {
-            self.root / name: seen for name, seen in self._seen.items() if name.startswith(inside)
+            self.root / parent / own: seen
+            for parent, names in list(self._seen.items())
+            if f"{parent}/".startswith(inside)
+            for own, seen in list(names.items())
         }
+
+    def names(self, folder: Path) -> dict[str, Seen]:
+        """Returns the objects in a folder by their names there, as last listed."""
+        return dict(self._seen.get("" if folder == self.root else self._name(folder), {}))
 
     def has(self, path: Path) -> bool:
         """Whether a file's object was there when the store was last listed."""
-        return self._name(path) in self._seen
+        parent, _, own = self._name(path).rpartition("/")
+        return own in self._seen.get(parent, {})
 
     # Reading.
 
@@ -187,7 +214,8 @@ class Store:
                 raise OSError(f"other bytes come back from {name} than were stored")
 
         self._try(write, bucket=True)
-        self._seen[self._name(path)] = Seen(len(content), "", None)
+        parent, _, own = self._name(path).rpartition("/")
+        self._seen.setdefault(parent, {})[own] = Seen(len(content), "", None)
 
     def create(self, path: Path, content: bytes) -> bool:
         """Stores an object unless there is one of its name. Returns whether the object now has
@@ -220,26 +248,38 @@ class Store:
         name = self._object(path)
         with contextlib.suppress(FileNotFoundError):
             self._try(lambda: self._files.rm_file(name))
-        self._seen.pop(self._name(path), None)
+        parent, _, own = self._name(path).rpartition("/")
+        self._seen.get(parent, {}).pop(own, None)
 
     def push(self, folder: Path) -> None:
         """Puts results of the working copy into the store that it lacks, and the log of this
-        machine's runs."""
-        there = self.list(folder)
-        for path in sorted(folder.rglob("*")):
-            if _is_result(path) and path not in there:
+        machine's runs. Folders with results that the store is not known to have are listed."""
+        results = sorted(filter(_is_result, folder.rglob("*")))
+        for parent in sorted({path.parent for path in results if not self.has(path)}):
+            self.look(parent)
+        for path in results:
+            if not self.has(path):
                 self.put(path, path.read_bytes())
         for log in sorted(folder.rglob("log.jsonl")):
             self.put_log(log.parent)
 
-    def put_log(self, out: Path) -> None:
-        """Stores the log of a run as `log/<working copy>.jsonl`: objects cannot be appended to."""
+    def put_log(self, out: Path, growth: float = 0.0) -> None:
+        """Stores the log of a run as `log/<working copy>.jsonl` if it has grown since then.
+        Objects cannot be appended to: if each cell stored the log, a worker's bytes would grow as
+        the square of its cells.
+
+        Args:
+          out: the run's folder.
+          growth: by which part of itself it has grown at least.
+        """
         log, name = out / "log.jsonl", self.root / ".name"
-        if not log.is_file():
+        size = log.stat().st_size if log.is_file() else 0
+        if size <= (1 + growth) * self._logs.get(log, 0):
             return
         if not name.exists():
             write_here(name, secrets.token_hex(8).encode())
         self.put(out / "log" / f"{name.read_text()}.jsonl", log.read_bytes(), check=False)
+        self._logs[log] = size
 
     def probe(self) -> None:
         """Raises Refusal unless objects can be written, read and removed, before hours of work are
@@ -336,22 +376,36 @@ def folder(name: str | Path, writing: bool = False) -> Path:
         return folders.expand(name)
     url = _checked(str(name))
     root = _working_copy(url)
-    if root not in STORES:
-        STORES[root] = Store(url, root)
-    store = STORES[root]
+    use(STORES.get(root) or Store(url, root), writing)
+    return root
+
+
+def use(store: Store, writing: bool) -> None:
+    """Makes a store that of its working copy in this process.
+
+    Args:
+      store: with its working copy.
+      writing: as for `folder`. Only the plan of the folder itself is read then: a bucket may hold
+        far more objects than this worker needs.
+
+    Raises:
+      Refusal: the store cannot be used.
+    """
+    STORES[store.root] = store
     try:
         if writing:
             store.probe()
-            store.push(root)
+            store.push(store.root)
+            plans = [store.root / name for name in PLANS]
         else:
-            store.list(root)
-        plans = [path for path in store.listed(root) if path.name in PLANS]
-        for path, content in store.read_all(plans):
-            write_here(path, content)
+            plans = [path for path in store.list(store.root) if path.name in PLANS]
+        for path in plans:
+            content = store.read(path)
+            if content is not None:
+                write_here(path, content)
     except BaseException:
-        del STORES[root]
+        del STORES[store.root]
         raise
-    return root
 
 
 @contextlib.contextmanager
@@ -459,11 +513,17 @@ def _filesystem(url: str) -> Any:
 
 def _seen(about: Mapping[str, Any]) -> Seen:
     """What a listing of any package says of an object."""
-    marks = [about.get(name) for name in ("ETag", "etag", "generation", "md5Hash")]
-    dates = [about.get(name) for name in ("LastModified", "mtime", "last_modified", "created")]
-    seconds = [date.timestamp() if isinstance(date, datetime) else date for date in dates]
-    modified = next((each for each in seconds if isinstance(each, float)), None)
-    version = " ".join(str(mark) for mark in (*marks, modified) if mark is not None)
+    modified: float | None = None
+    marks: list[str] = []
+    for name in _DATES:
+        date = about.get(name)
+        if date is not None and modified is None:
+            seconds = date.timestamp() if isinstance(date, datetime) else date
+            modified = seconds if isinstance(seconds, float) else None
+    for name in _MARKS:
+        if (mark := about.get(name)) is not None:
+            marks.append(str(mark))
+    version = " ".join(marks if modified is None else (*marks, str(modified)))
     return Seen(int(about.get("size") or 0), version, modified)
 
 

@@ -37,8 +37,10 @@ from irl_bench.plan import build, registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, figures, load, page, tables
 from irl_bench.report.data import NothingFinished, plain
+from irl_bench.running.leases import last_key
+from irl_bench.running.once import Once
 from irl_bench.storage import remote, untrusted
-from irl_bench.storage.files import StoreError, locked, write_atomic
+from irl_bench.storage.files import StoreError, locked, store_of, write_atomic
 from irl_bench.studies import STUDIES, levels
 
 INDEX = "study.json"
@@ -176,16 +178,27 @@ def run(
                 f"--out={request.out}-{study.name}"
             )
         write_atomic(out / INDEX, _text(index))
+    once = Once(out, last_key([study.name, *index["parts"]]))
     for number, part in enumerate(parts, 1):
         say(f"part {number} of {len(parts)}: {part.name}")
-        folder, document, compilations = sweep.compute(part.request, line, say)
+        ran = sweep.compute(part.request, line, say)
         index["entries"][part.name] = [
-            [entry["env"], entry["algo"], entry["mode"]] for entry in document["entries"]
+            [entry["env"], entry["algo"], entry["mode"]] for entry in ran.planned["entries"]
         ]
         if part.report:
-            sweep.finish(folder, document, compilations, say)
+            sweep.finish(*ran[:3], say, ran.once)
     write_atomic(out / INDEX, _text(index))
-    return rebuild(out, say)
+    written: list[dict[str, Any]] = []
+
+    def wait() -> None:
+        say(f"another worker writes the study; to print it: irl-bench report {remote.shown(out)}")
+
+    once.write(lambda: written.append(rebuild(out, say)), wait)
+    if written:
+        return written[0]
+    store = store_of(out)
+    assert store is not None
+    return untrusted.parsed(store.read(out / f"{study.name}.json") or b"{}")
 
 
 _PART = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from irl_bench.core.cell import cell_key, fingerprint
-from irl_bench.running import leases, runner
+from irl_bench.running import leases, runner, sharing
 from irl_bench.running.console import Silent
 from irl_bench.running.leases import Leases
 from tests.worlds.toys import cell
@@ -83,7 +83,7 @@ def test_a_claim_is_renewed_unless_another_worker_has_it_now(tmp_path, clock):
     with worker(tmp_path, clock) as one:
         one.claim(CELLS, 2)
         of_another_machine(tmp_path, "bb")
-        one._renew()
+        one.renew()
         held = leases.all_of(tmp_path)
         assert held["aa"]["renewals"] == 1 and held["bb"]["worker"] == "other"
     assert leases.all_of(tmp_path).keys() == {"bb"}
@@ -118,7 +118,7 @@ class Told(Silent):
 
 
 def test_a_worker_waits_for_another_ones_cell(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "WAIT", 0.01)
+    monkeypatch.setattr(sharing, "WAIT", 0.01)
     spec = cell()
     key = cell_key(spec, fingerprint())
     (tmp_path / "cells").mkdir()
