@@ -1,10 +1,12 @@
 """Measures this machine's speed, stores it as JSON and, in the repository, rewrites BENCHMARKS.md
 from the JSON files in benchmarks/. Or disturbs sweeps on purpose, counts what they survive, and
-rewrites RELIABILITY.md.
+rewrites RELIABILITY.md. Or simulates fleets of workers on an object store, counts what they ask of
+it, and rewrites the tables of docs/guides/scale.md.
 
 python launch/bench.py --what=worlds,horizons,seeds,learners,vmapped_learners,robots
 python launch/bench.py --suite=chaos
 python launch/bench.py --suite=chaos --what=damage,full_disk
+python launch/bench.py --suite=scale --workers=10,100 --store=memory
 """
 
 from __future__ import annotations
@@ -25,6 +27,10 @@ PAGE = ROOT / "BENCHMARKS.md"
 """Of the repository; an installed package has none."""
 RELIABILITY = ROOT / "RELIABILITY.md"
 """The page of the suite of faults, of the repository too."""
+SCALE = ROOT / "docs" / "guides" / "scale.md"
+"""The guide with the tables of the simulated fleets, of the repository too."""
+MOST_WORKERS, MOST_CELLS = 5000, 1_000_000
+"""Limits of a simulated fleet: each worker is a thread."""
 SPEEDS = ("worlds", "horizons", "seeds", "learners", "vmapped_learners", "robots")
 """What the suite of speeds measures by default."""
 
@@ -32,9 +38,10 @@ SPEEDS = ("worlds", "horizons", "seeds", "learners", "vmapped_learners", "robots
 def define() -> None:
     """The command's flags."""
     flags.DEFINE_enum(
-        "suite", "speed", ["speed", "chaos"],
+        "suite", "speed", ["speed", "chaos", "scale"],
         "speed: how fast worlds and learners run; chaos: what a run's folder survives, about an "
-        "hour on two cores",
+        "hour on two cores; scale: what many workers ask of an object store, in simulated time, "
+        "some 20 minutes",
     )  # fmt: skip
     flags.DEFINE_list(
         "what", None,
@@ -49,6 +56,18 @@ def define() -> None:
     flags.DEFINE_float(
         "minutes", None, "of chaos: most time that the random kills go on [min]", lower_bound=0.1
     )
+    flags.DEFINE_list(
+        "workers", ["10", "100", "1000"], "of scale: numbers of workers, a fleet each"
+    )
+    flags.DEFINE_integer("cells_each", 2, "of scale: cells for each worker", lower_bound=1)
+    flags.DEFINE_float(
+        "cell_seconds", 60.0, "of scale: how long a cell takes on average [s]", 1.0, 1e6
+    )
+    flags.DEFINE_enum(
+        "store", "s3", ["s3", "memory"],
+        "of scale: moto's S3 server on loopback, or a dictionary, which is faster and counts the "
+        "same",
+    )  # fmt: skip
     flags.DEFINE_string(
         "env", "lane_keep", "world whose speed is measured, and which learners train on"
     )
@@ -65,7 +84,7 @@ def define() -> None:
         "out",
         None,
         "JSON file; default: benchmarks/cpu-CORES-cores.json, or DEVICE.json; of chaos: "
-        "reliability/chaos.json. Elsewhere, no page is written",
+        "reliability/chaos.json; of scale: reliability/fleet.json. Elsewhere, no page is written",
     )
 
 
@@ -95,6 +114,8 @@ def main(values: flags.FlagValues) -> int | None:
     """Measures what the flags ask for."""
     if values.suite == "chaos":
         return chaos(values)
+    if values.suite == "scale":
+        return scale(values)
     check(values)
     import jax
 
@@ -144,6 +165,29 @@ def chaos(values: flags.FlagValues) -> int:
         RELIABILITY.write_text(suite.page(out))
         print("rewritten: RELIABILITY.md")
     return 0 if sound else 1
+
+
+def scale(values: flags.FlagValues) -> None:
+    """Simulates the fleets that the flags ask for."""
+    from irl_bench.core import folders
+    from irl_bench.core.settings import BadInput
+    from irl_bench.tools.fleet import record
+
+    most = min(MOST_WORKERS, max(1, MOST_CELLS // values.cells_each))
+    for count in values.workers:
+        if not (count.isdecimal() and 1 <= int(count) <= most):
+            near = min(max(int(count), 1), most) if count.lstrip("-").isdecimal() else 10
+            raise BadInput(
+                f"--workers: {count!r} is not a number of workers from 1 to {most}; nearest: {near}"
+            )
+    usual = (ROOT if SCALE.exists() else Path()) / "reliability" / "fleet.json"
+    out = folders.expand(values.out) if values.out else usual
+    program.check_file("out", out, "fleet.json")
+    counts = [int(count) for count in values.workers]
+    record.run(counts, values.cells_each, values.cell_seconds, values.store, out)
+    if SCALE.exists() and out.resolve() == usual.resolve() and out.exists():
+        SCALE.write_text(record.page(SCALE.read_text(), json.loads(out.read_text())))
+        print("rewritten: docs/guides/scale.md")
 
 
 def start() -> NoReturn:
