@@ -98,7 +98,8 @@ def finish(
       once: as `compute` returns it, so that one of several workers writes; None: this one does.
 
     Returns:
-      The verdicts of everything in the folder's plan.
+      The verdicts of everything in the folder's plan, as in `verdicts.json` if another worker has
+      written it.
 
     Raises:
       StoreError: a file of the folder is damaged or cannot be written.

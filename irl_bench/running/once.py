@@ -52,7 +52,7 @@ class Once:
 
         Args:
           work: writes the report.
-          say: is called once if another worker is at it.
+          say: is called once if another worker is at it, or has been.
           leases: of this worker, not yet entered; None: new ones.
           sleep: waits for some seconds.
 
@@ -68,29 +68,35 @@ class Once:
         version, told = "", False
         with leases or Leases(self.out) as claims:
             while True:
-                if claims.claim({self.key: "the report"}, 1):
-                    try:
-                        if self._written():
-                            return False
-                        work()
-                        self._leave("")
-                    except (WriteError, Refusal):  # another worker may do better
-                        raise
-                    except StoreError as error:
-                        self._leave(str(error))
-                        raise
-                    finally:
+                claimed = bool(claims.claim({self.key: "the report"}, 1))
+                try:
+                    seen = self.store.names(self.mark.parent).get(self.mark.name)
+                    new = claimed or (seen is not None and seen.version != version)
+                    written = new and self._written()
+                    if claimed and not written:
+                        self._do(work)
+                        return True
+                finally:
+                    if claimed:
                         claims.release([self.key])
-                    return True
                 if not told:
                     told = True
                     say()
-                seen = self.store.listed(self.mark.parent).get(self.mark)
-                if seen is not None and seen.version != version:
-                    version = seen.version
-                    if self._written():
-                        return False
+                if written:
+                    return False
+                version = seen.version if seen is not None else version
                 sleep(WAIT)
+
+    def _do(self, work: Callable[[], None]) -> None:
+        """Does the work, and leaves the mark."""
+        try:
+            work()
+        except (WriteError, Refusal):  # another worker may do better
+            raise
+        except StoreError as error:
+            self._leave(str(error))
+            raise
+        self._leave("")
 
     def _leave(self, wrong: str) -> None:
         """Leaves the mark for the others, with what is wrong."""

@@ -3,14 +3,18 @@ line with a store in memory, and by processes that share a bucket of an S3 serve
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
+import threading
 import time
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from irl_bench import sweep
 from irl_bench.cli import sweep as cli
-from irl_bench.running import runner
+from irl_bench.running import leases, once, runner, sharing
 from irl_bench.running.console import Silent
 from irl_bench.storage import files, remote
 from tests.conftest import QUICK
@@ -41,6 +45,38 @@ def test_a_sweep_ends_in_the_same_bytes(tmp_path, machines, objects, monkeypatch
     cli.carry_out(cli.parse(["irl-bench sweep", *SWEEP, f"--out={URL}", "--dry_run"]))
     said = capsys.readouterr().out
     assert "plan: 3 cells, 3 done" in said and f"results in {URL}" in said
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_of_two_machines_one_writes_the_report(machines, objects, monkeypatch):
+    """The other one waits for it, and knows its verdicts."""
+    monkeypatch.setattr(sharing, "WAIT", 0.05)
+    monkeypatch.setattr(once, "WAIT", 0.05)
+    monkeypatch.setattr(leases, "LOOKS", (0.05, 0.05))
+    request = cli.parse(["irl-bench sweep", *SWEEP]).request
+    said, verdicts = ([], []), []
+    folders = [machine.folder(writing=True) for machine in machines]
+
+    def work(folder, lines):
+        asked = dataclasses.replace(request, out=str(folder))
+        verdicts.append(sweep.sweep(asked, say=lines.append))
+
+    threads = [threading.Thread(target=work, args=pair) for pair in zip(folders, said, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ends = sorted(lines[-1] for lines in said)
+    assert ends == [
+        f"another worker writes the report; to print it: irl-bench report {URL}",
+        f"report: {URL}/report.html",
+    ]
+    told = [[(v["algo"], v["mode"], v["verdict"]) for v in one] for one in verdicts]
+    assert len(told) == 2 and told[0] == told[1] and len(told[0]) == 3
+    assert json.loads(objects["verdicts.json"]) in verdicts
+    assert sum(name.endswith(".written") for name in objects.names()) == 1
+    whole = [len(list((folder / "cells").glob("*.parquet"))) for folder in folders]
+    assert max(whole) == 3  # the writer of the report has read all cells
 
 
 def test_a_store_that_refuses_is_one_line_with_status_2(machines, monkeypatch, capsys):

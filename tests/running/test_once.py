@@ -42,7 +42,7 @@ def test_a_worker_alone_writes_it_whenever_it_runs(machines, objects):
 def test_of_workers_that_ran_together_one_writes_it(machines):
     one, other = (Writer(machine) for machine in machines)
     assert one.write() and not other.write()
-    assert (one.written, other.written) == (1, 0)
+    assert (one.written, other.written) == (1, 0) and (one.told, other.told) == (0, 1)
 
 
 def test_who_comes_while_it_is_written_waits_for_it(machines, monkeypatch):
