@@ -58,6 +58,7 @@ def run(
     given: str | None = None,
     demos_from: str | None = None,
     observation_only: bool = False,
+    worlds_over_devices: bool = False,
     out: str = Request.out,
     tensorboard: bool = False,
     **settings: Any,
@@ -95,6 +96,8 @@ def run(
       demos_from: a file of demonstrations that replace those of the world's expert (npz, HDF5), or
         the folder of a dataset (Minari, LeRobot, imitation).
       observation_only: withhold the demonstrations' actions.
+      worlds_over_devices: spread the training worlds of one learner over all devices; for
+        algorithms that train with PPO.
       out: folder of the run, which also gets verdicts.json and report.html.
       tensorboard: also write TensorBoard files.
       **settings: settings of an algorithm or dials of a world by its name: a dict, or
@@ -111,7 +114,11 @@ def run(
     runner.configure()
     if not isinstance(out, str | os.PathLike):
         raise BadInput(f"out={out!r} must be a folder's name; nearest: {Request.out!r}")
-    for name, value in (("observation_only", observation_only), ("tensorboard", tensorboard)):
+    for name, value in (
+        ("observation_only", observation_only),
+        ("worlds_over_devices", worlds_over_devices),
+        ("tensorboard", tensorboard),
+    ):
         if not isinstance(value, bool):
             raise BadInput(f"{name}={value!r:.60} must be True or False; nearest: {name}=False")
     policies = [registry.POLICY + ref for ref in _list("policy", policy)]
@@ -137,6 +144,7 @@ def run(
         given=given,
         demos_from=None if demos_from is None else str(demos_from),
         observation_only=observation_only,
+        worlds_over_devices=worlds_over_devices,
         settings=_nested(settings, [*algos, *_list("env", env)]),
         out=str(out),
         tensorboard=tensorboard,

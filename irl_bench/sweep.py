@@ -19,7 +19,7 @@ from irl_bench.plan.document import displaced, document, merge
 from irl_bench.plan.pilot import AUTO
 from irl_bench.plan.request import Request
 from irl_bench.report import curves
-from irl_bench.running import runner
+from irl_bench.running import processes, runner
 from irl_bench.running.leases import last_key
 from irl_bench.running.once import Once
 from irl_bench.storage import remote, untrusted
@@ -40,13 +40,16 @@ def sweep(
 
     Returns:
       The verdicts of everything in the folder's plan; none if the request is a part of a plan whose
-      other cells are missing.
+      other cells are missing, or in a process that follows another one.
 
     Raises:
       BadInput: the request cannot be run; one line for the user.
       StoreError: a file of the folder is damaged or cannot be written; one line for the user.
       runner.Interrupted: SIGTERM or SIGINT arrived; it is a SystemExit with status 75.
     """
+    if not processes.leads():
+        runner.follow(build(request).inputs)
+        return []
     ran = compute(request, line, say)
     if not ran.once.begun and incomplete(ran.out, ran.planned, say):
         return []
@@ -149,6 +152,14 @@ def compute(request: Request, line: str, say: Callable[[str], None]) -> Ran:
     if request.given is not None:  # another machine may have learned it
         remote.pull(folders.expand(request.given), "learned/*.safetensors")
     plan = build(request)
+    with processes.leading():
+        return _carry_out(request, plan, line, say)
+
+
+def _carry_out(
+    request: Request, plan: Plan, line: str, say: Callable[[str], None]
+) -> tuple[Path, PlanDocument, dict[str, dict[str, int]]]:
+    """Runs the missing cells of a plan; as `compute`."""
     cells = asked_for(request, plan)
     out = _folder(request.out)
     for note in plan.notes:
@@ -208,6 +219,7 @@ def _piloted(request: Request, line: str, say: Callable[[str], None]) -> Request
             burn_in=worlds[env].get("burn_in", 0),
             given=None,
             tensorboard=False,
+            worlds_over_devices=False,
             settings={k: v for k, v in request.settings.items() if k in ("bc", loaded.name)},
         )
 

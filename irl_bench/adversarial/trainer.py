@@ -123,18 +123,25 @@ class Trainer:
         """
         key, fit_key, sample_key = jax.random.split(state.key, 3)
         policy, batch = self.inner.collect(state.policy, task.dials)
-        rows = Rows.of(batch)
+        # Every device fits the discriminator to the rows of all devices, with the same key.
+        whole = self.spec.spread.gather(batch)
         fitted, metrics = self.discriminator.fit(
             state.discriminator,
             task.demonstrations,
-            rows,
+            Rows.of(whole),
             self._log_prob(policy) if self.form.reads_log_prob else None,
             policy.round,
             fit_key,
         )
-        steps = self.discriminator.policy_steps(fitted.inputs, rows)
+        steps = self.discriminator.policy_steps(fitted.inputs, Rows.of(batch))
         learned = self.form.policy_reward(fitted.params, steps).reshape(batch.reward.shape)
-        metrics |= self._compare(fitted.inputs, task.demonstrations, batch, learned, sample_key)
+        metrics |= self._compare(
+            fitted.inputs,
+            task.demonstrations,
+            whole,
+            self.spec.spread.gather(learned),
+            sample_key,
+        )
         reward = trained_on(self.config, learned, batch.reward)
         absorbing = self._absorbing(self.form.policy_reward, fitted)
         if absorbing is not None:  # the world pays nothing after an end
@@ -162,6 +169,9 @@ class Trainer:
             consumes=Consumes(expert_queries=self.spec.labels(), env_steps=self.inner.env_steps),
             reward=lambda state: self._kept(state.discriminator),
             reward_fn=self._reward_fn,
+            per_world=lambda state: jax.tree.map(lambda _: False, state).replace(
+                policy=self.inner.per_world(state.policy)
+            ),
         )
 
     def _kept(self, fitted: discriminator.State) -> dict[str, Any]:

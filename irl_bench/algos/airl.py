@@ -97,7 +97,7 @@ def make(spec: Spec, config: Config) -> Learner:
             return z
         # With `absorbing`, log pi is centred: it is 0 in the absorbing state, so its mean would
         # decide whether falling pays.
-        mean = jnp.mean(steps.log_prob) if config.absorbing else 0.0
+        mean = spec.spread.mean(steps.log_prob) if config.absorbing else 0.0
         return z + (steps.log_prob - mean)
 
     form = trainer.Form(

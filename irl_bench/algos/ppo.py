@@ -73,7 +73,7 @@ def make(spec: Spec, config: Config) -> Learner:
         return state, {
             **metrics,
             **probed,
-            "reward_correlation": correlation(reward, -batch.graded_cost),
+            "reward_correlation": correlation(*spec.spread.gather((reward, -batch.graded_cost))),
         }
 
     queries = spec.labels() if config.init == "bc" else 0
@@ -85,4 +85,5 @@ def make(spec: Spec, config: Config) -> Learner:
         act=inner.act,
         rounds=config.rounds,
         consumes=consumes,
+        per_world=inner.per_world,
     )

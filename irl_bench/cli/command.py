@@ -12,7 +12,7 @@ from absl import flags
 import envs
 from envs.names import ALIKE, did_you_mean, nearest
 from irl_bench import algos
-from irl_bench.cli import absl_errors
+from irl_bench.cli import absl_errors, distributed
 from irl_bench.cli.absl_errors import dashed
 from irl_bench.cli.flags import (
     BIG,
@@ -182,12 +182,16 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py", command: str = 
         )
     part = _part_of_plan(values, chosen_study)
     launcher, workers = _launcher(values), numbers.pop("workers", None)
+    distributed.checked(values)  # `join` has read them, before JAX started
+    for name in distributed.NAMED:
+        numbers.pop(name, None)
     launcher_options = _launcher_options(values)
     request = Request(
         **{**chosen, "settings": settings, **{k: v for k, v in numbers.items() if k != "demos"}},
         demos=AUTO if automatic else demos[0] if len(demos) == 1 else None,
         tensorboard=bool(values["tensorboard"].value),
         observation_only=bool(values["observation_only"].value),
+        worlds_over_devices=bool(values["worlds_over_devices"].value),
         given=source,
         demos_from=values["demos_from"].value,
         out=out or (f"runs/{chosen_study.name}" if chosen_study else DEFAULTS.out),
@@ -214,7 +218,7 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py", command: str = 
 
 OF_LAUNCHER = ("launcher", "launcher_options", "ray_address", "workers")
 """Flags of the process that launches others."""
-OF_WORK = (*OF_LAUNCHER, "shard", "cells")
+OF_WORK = (*OF_LAUNCHER, "shard", "cells", *distributed.NAMED)
 """Flags that say who computes which cells, and not what a run is. The report does not note them
 down."""
 

@@ -83,6 +83,10 @@ TEXTS = {
         "--launcher_options=address=...",
         "one on this machine",
     ),
+    "coordinator": (
+        "HOST:PORT of the first process, for --distributed where no cluster tells it",
+        "that of the cluster",
+    ),
     "describe": ("print the settings of an algorithm or world, and exit", None),
 }
 TRAIN = {"algo": "airl", "seeds": "5"}
@@ -115,6 +119,7 @@ EXAMPLES = {
     "launcher": "local",
     "launcher_options": "timeout_min=60",
     "ray_address": "auto",
+    "coordinator": "127.0.0.1:12355",
     "describe": DEFAULTS.algo[0],
 }
 """A value of each flag in TEXTS, for error lines."""
@@ -195,6 +200,8 @@ NUMBERS = {
             low=1,
             high=10_000,
         ),
+        Setting("processes", int, 2, "processes of --distributed", low=1, high=10_000),
+        Setting("process_id", int, 0, "this process's place among them, from 0", low=0, high=9_999),
         Setting("budget", str, DEFAULTS.budget, "size of the experiment", choices=BUDGETS),
     )
 }
@@ -203,6 +210,10 @@ SWITCHES = {
     "dry_run": "print the plan, the cells already done and the expected time, and exit; writes "
     "nothing",
     "observation_only": "withhold the demonstrations' actions from the algorithms",
+    "worlds_over_devices": "spread the training worlds of one learner over all devices, for "
+    "learners that are too large for one; algorithms that train with PPO only",
+    "distributed": "with --worlds_over_devices: the devices of several processes, each started "
+    "with this command, compute one learner; see --coordinator",
     "tensorboard": "also write TensorBoard files to OUT/tensorboard",
     "compile_cache": "keep compiled functions in OUT/compiled, where other machines of the same "
     "kind find them",
@@ -306,6 +317,8 @@ def options(command: str = "sweep") -> list[tuple[str, str]]:
             "budget": DEFAULTS.budget,
             "first_seed": "0",
             "T_max": "the world's",
+            "processes": "those of the cluster",
+            "process_id": "that of the cluster",
             "workers": "local: one per GPU, or two; slurm, ray: one per group of cells that share "
             "compiled functions, two of a study",
         },

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
-from irl_bench.cli import errors
+from irl_bench.cli import distributed, errors
 from irl_bench.cli.command import Command, parse
 from irl_bench.cli.spelling import name_of
 from irl_bench.core import folders
@@ -40,6 +40,7 @@ def _prepare() -> None:
         # GPUs are for the processes that it starts, and JAX reserves the memory of those it sees.
         jax.config.update("jax_platforms", "cpu")
     try:
+        distributed.join(sys.argv)
         process.configure()
     except BadInput as error:
         errors.complain(error)

@@ -38,6 +38,7 @@ NUMERICAL = (
     "core", "nets", "rollouts", "rl", "adversarial", "preferences", "algos",
     "storage/artifacts.py", "plan/donor.py", "plan/host.py", "plan/policies.py", "running/batch.py",
     "running/programs.py", "running/progress.py", "running/runner.py", "running/saving.py",
+    "running/work.py",
 )  # fmt: skip
 """Folders and files of `irl_bench` that compute what a cell stores. All others choose, name or
 show cells."""
@@ -113,6 +114,8 @@ class CellSpec:
     given: str = ""
     """SHA-256 of what the algorithm takes from an earlier run: a policy, a reward or comparisons;
     empty if it takes nothing."""
+    world_devices: int = 0
+    """Devices over which the training worlds of each seed are spread; 0: they are on one."""
 
     def __post_init__(self) -> None:
         for field in ("algo", "env", "mode"):
@@ -134,7 +137,7 @@ class CellSpec:
                 raise ValueError(f"{field} = {getattr(self, field)} must be at least 1")
         if self.episodes % self.block:
             raise ValueError(f"block = {self.block} does not divide episodes = {self.episodes}")
-        for field in ("eval_every", "burn_in", "shown_steps"):
+        for field in ("eval_every", "burn_in", "shown_steps", "world_devices"):
             if getattr(self, field) < 0:
                 raise ValueError(f"{field} = {getattr(self, field)} must not be negative")
         if self.first_seed < 0 or self.first_seed + self.width > 2**31:
@@ -185,8 +188,14 @@ class CellSpec:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields by name, as JSON values; the input of the cell's key."""
-        return dataclasses.asdict(self)
+        """The fields by name, as JSON values; the input of the cell's key.
+
+        `world_devices` is there only if worlds are spread, so all other cells keep their keys.
+        """
+        fields = dataclasses.asdict(self)
+        if not self.world_devices:
+            del fields["world_devices"]
+        return fields
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> CellSpec:
@@ -276,6 +285,8 @@ def fingerprint() -> dict[str, Any]:
         # XLA fuses a program for one device differently from one for several: training losses
         # differ in the last bits.
         "devices": _JAX.local_device_count(),
+        # Sums over devices of several processes are taken in another order.
+        **({"processes": _JAX.process_count()} if _JAX.process_count() > 1 else {}),
         "jax": jax_options.numerical(),
         "matmul_precision": str(_JAX.config.jax_default_matmul_precision),
         "xla_flags": flags,

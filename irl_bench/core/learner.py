@@ -60,6 +60,10 @@ class Learner:
       reward_fn: (params of the reward, observation[..., O], action[..., A] or [...],
         next_observation[..., O]) -> reward of these steps, float32[...]. The stored params are
         enough to call it, so that one can train on the reward again.
+      per_world: state -> the same tree with True in place of each leaf whose first axis is that of
+        the training worlds, and False in place of the others. Its worlds can be spread over
+        devices (`Spec.spread`), each of which then holds its share of those leaves and a copy of
+        the others. None: the algorithm cannot do that.
     """
 
     init: Callable[[jax.Array, Task], LearnerState]
@@ -71,3 +75,4 @@ class Learner:
     reward: Callable[[LearnerState], Params] | None = None
     reward_fn: Callable[[Params, jax.Array, jax.Array, jax.Array], jax.Array] | None = None
     carry: Any = None
+    per_world: Callable[[LearnerState], Any] | None = None

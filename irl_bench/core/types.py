@@ -10,6 +10,7 @@ from flax import struct
 
 from envs.core import World
 from irl_bench.core.handover import Donor, Given
+from irl_bench.core.spread import WHOLE, Spread
 
 
 @struct.dataclass  # pyright: ignore[reportUnknownMemberType] - flax leaves **kwargs untyped
@@ -59,6 +60,8 @@ class Spec:
     """Length of each demonstration of a file [steps]; empty if all are `demo_steps` long."""
     clean: bool = False
     """Whether only episodes without a failure are demonstrated."""
+    spread: Spread = WHOLE
+    """Over how many devices the learner's training worlds are spread."""
 
     def labels(self, demos: int | None = None) -> int:
         """Returns the number of steps [state-action pairs] in the first `demos` demonstrations;

@@ -22,12 +22,15 @@ from irl_bench.core.handover import Part
 from irl_bench.core.learner import Learner
 from irl_bench.core.quantities import REFERENCES
 from irl_bench.core.settings import BadInput, nearest
+from irl_bench.core.spread import Spread
 from irl_bench.core.types import Demonstrations, Spec, Task
 from irl_bench.plan import donor, handed_on, presets, registry
 from irl_bench.plan.donor import Rebuilt
 from irl_bench.plan.presets import Budget
+from irl_bench.plan.references import POLICY
 from irl_bench.plan.registry import Algorithm, LoadedWorld
 from irl_bench.plan.request import Request, check_first_seed, check_horizons, checked
+from irl_bench.rl.ppo import TrainingConfig
 from irl_bench.storage import demonstrations
 from irl_bench.storage.artifacts import Artifact
 from irl_bench.storage.demonstrations import Recorded
@@ -122,6 +125,8 @@ def build(request: Request, piloting: bool = False) -> Plan:
             f"{request.given} is given, but {', '.join(request.algo)} takes nothing from an "
             f"earlier run; nearest: --algo=ppo --reward={request.given}"
         )
+    if request.worlds_over_devices and jax.device_count() == 1:
+        notes.append("there is one device, so --worlds_over_devices changes nothing")
     horizons = request.horizons if isinstance(request.horizons, str) else tuple(request.horizons)
     return Plan(
         tuple(entries), records, horizons, request.budget, tuple(dict.fromkeys(notes)), inputs
@@ -234,11 +239,14 @@ def _entry(
         budget.demo_steps,
         lengths=lengths,
         clean=budget.clean,
+        spread=Spread(jax.device_count() if request.worlds_over_devices else 1),
     )
     rebuilt = donor.rebuild(artifact, parts, spec) if artifact else None
     if rebuilt:
         spec = dataclasses.replace(spec, donor=rebuilt.donor)
     learner = registry.learner(algo, spec, config)
+    if request.worlds_over_devices and learner.per_world is None:
+        _check_spreads(algo)
     starts = [request.first_seed + group * budget.width for group in range(setup.groups)]
     if rebuilt:  # before anything is written: the donor must have learned every seed
         for start in starts:
@@ -271,6 +279,7 @@ def _entry(
         "shown_steps": 0 if reference else request.shown_steps,
         "recorded": file.sha256 if file and not reference else "",
         "given": artifact.sha256 if artifact else "",
+        "world_devices": spec.spread.devices if spec.spread.axis and learner.per_world else 0,
         "plugin": {**algorithm.source, **setup.loaded.source},
     }
     if algo == "untrained":
@@ -279,6 +288,22 @@ def _entry(
     cells = tuple(CellSpec(**fields, first_seed=start) for start in starts)
     consumes = cells[0].used(learner.consumes)
     return Entry(cells, budget.seeds, learner.rounds, dataclasses.asdict(consumes)), artifact
+
+
+def _check_spreads(algo: str) -> None:
+    """Raises BadInput for an algorithm whose worlds cannot be spread over devices. References and
+    external policies train nothing, and are computed as ever."""
+    if algo in REFERENCES or algo.startswith(POLICY):
+        return
+    able = [
+        name
+        for name in algos.ALGORITHMS
+        if issubclass(registry.algorithm(name).config or object, TrainingConfig)
+    ]
+    raise BadInput(
+        f"--worlds_over_devices is for algorithms that train with PPO ({', '.join(able)}), and "
+        f"{algo} does not; nearest: leave it out"
+    )
 
 
 def _record(request: Request, setup: _World) -> WorldRecord:

@@ -76,6 +76,8 @@ class Request:
     """File or folder of demonstrations that replace those of the world's expert."""
     observation_only: bool = False
     """Whether the demonstrations' actions are withheld."""
+    worlds_over_devices: bool = False
+    """Whether the training worlds of each learner are spread over all devices."""
     settings: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     """{algorithm or world: {setting or dial: value}}, by the short names that prefix their
     flags."""

@@ -429,6 +429,7 @@ class Trainer:
             compare_key = jax.random.fold_in(pair_key, 1)
             state = when(due, lambda state: self.chosen(state, task, compare_key), state)
             metrics["kept_round"] = state.best_round
+        batch, reward = self.spec.spread.gather((batch, reward))  # of all devices
         metrics |= {
             "proxy": jnp.mean(reward),
             "reward_accuracy": state.accuracy,
@@ -532,4 +533,7 @@ class Trainer:
             ),
             reward=lambda state: state.reward,
             reward_fn=self.rewards.reward_fn,
+            per_world=lambda state: jax.tree.map(lambda _: False, state).replace(
+                policy=self.inner.per_world(state.policy)
+            ),
         )

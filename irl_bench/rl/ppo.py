@@ -268,13 +268,8 @@ class PPO:
 
     def __init__(self, spec: Spec, config: TrainingConfig, *, init: str, terminate: bool = True):
         _check_bounds(config)
-        if config.worlds * config.unroll % config.minibatches:
-            rows = config.worlds * config.unroll
-            near = max(n for n in range(1, config.minibatches + 1) if rows % n == 0)
-            raise BadInput(
-                f"minibatches={config.minibatches} does not divide worlds * unroll = {rows}; "
-                f"nearest: minibatches={near}"
-            )
+        self.spread = spec.spread
+        _check_rows(config, self.spread.devices)
         if config.policy_delay >= config.rounds:
             raise BadInput(
                 f"policy_delay={config.policy_delay} leaves none of rounds={config.rounds}; "
@@ -351,8 +346,13 @@ class PPO:
             opt_state=self.transform.init({"policy": policy, "value": value}),
             statistics=statistics,
             reference=policy,
-            worlds=begin(world, world_key, config.worlds, config.episode_steps),
-            returns=jnp.zeros(config.worlds),
+            worlds=begin(
+                world,
+                self.spread.own(world_key),
+                self.spread.share(config.worlds),
+                config.episode_steps,
+            ),
+            returns=jnp.zeros(self.spread.share(config.worlds)),
             return_variance=jnp.zeros(()),
             round=jnp.int32(0),
             key=key,
@@ -361,6 +361,12 @@ class PPO:
             policy = self._clone(state, task, fit_key)
             state = state.replace(weights={"policy": policy, "value": value}, reference=policy)
         return self._with_probe(state, task.dials)
+
+    def per_world(self, state: State) -> State:
+        """As `Learner.per_world`: True at the leaves of the training worlds."""
+        shared = jax.tree.map(lambda _: False, state)
+        worlds = jax.tree.map(lambda _: True, state.worlds)
+        return shared.replace(worlds=worlds, returns=True)
 
     def _clone(self, state: State, task: Task, key: jax.Array) -> Any:
         """The policy's weights after behavioural cloning, with the initial `log_std`."""
@@ -432,7 +438,8 @@ class PPO:
           dials: the world's.
 
         Returns:
-          The state with worlds and key moved on, and [L, E] transitions.
+          The state with worlds and key moved on, and [L, E] transitions. With worlds that are
+          spread over devices, they are those of this device's worlds.
         """
         key, rollout_key = jax.random.split(state.key)
         inputs, policy = self.inputs(state), state.weights["policy"]
@@ -448,7 +455,7 @@ class PPO:
             world,
             act,
             state.worlds,
-            rollout_key,
+            self.spread.own(rollout_key),
             config.unroll,
             config.episode_steps,
             self.terminate,
@@ -508,12 +515,15 @@ class PPO:
           `reference_kl`) and of the last epoch (`policy_loss`, `value_loss`, `entropy`, `kl`,
           `clipped`, `std`).
         """
-        config = self.config
+        config, mean, var, std = self.config, self.spread.mean, self.spread.var, self.spread.std
         key, loss_key = jax.random.split(state.key)
-        metrics = {"reward_mean": jnp.mean(reward), "reward_std": jnp.std(reward)}
+        metrics = {"reward_mean": mean(reward), "reward_std": std(reward)}
         if config.statistics == "running":
             rows = batch.observation.reshape(-1, self.spec.observation_size)
-            state = state.replace(statistics=running_statistics.update(state.statistics, rows))
+            statistics = running_statistics.update(
+                state.statistics, rows, pmap_axis_name=self.spread.axis
+            )
+            state = state.replace(statistics=statistics)
             # The ratio compares two policies, so both must see the same inputs.
             x = view(self.inputs(state), batch.observation)
             batch = batch.replace(
@@ -523,7 +533,7 @@ class PPO:
             view(self.inputs(state), o) for o in (batch.observation, batch.next_observation)
         )
         if self.start != "random":  # distance of the policy from its start
-            metrics["reference_kl"] = jnp.mean(
+            metrics["reference_kl"] = mean(
                 self.policy.kl(state.weights["policy"], state.reference, x)
             )
         if not is_zero(config.reference_kl):
@@ -532,8 +542,8 @@ class PPO:
         if config.centre_reward and (absorbing is not None or not self.terminate):
             # In an endless task a constant changes no policy. While the value is still far from
             # its fixed point, though, it favours the states that the policy visits often.
-            mean = jnp.mean(reward)
-            reward, absorbing = jax.tree.map(lambda r: r - mean, (reward, absorbing))
+            centre = mean(reward)
+            reward, absorbing = jax.tree.map(lambda r: r - centre, (reward, absorbing))
         if config.normalise_reward:
             scale, state = self._scale(state, batch, reward)
             reward, absorbing = jax.tree.map(
@@ -549,8 +559,8 @@ class PPO:
             )
         target = returns(batch, reward, value, next_value, config.discount, config.gae_lambda)
         advantage = target - value
-        metrics["explained_variance"] = 1.0 - jnp.var(advantage) / (jnp.var(target) + 1e-8)
-        advantage = (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + 1e-8)
+        metrics["explained_variance"] = 1.0 - var(advantage) / (var(target) + 1e-8)
+        advantage = (advantage - mean(advantage)) / (std(advantage) + 1e-8)
         share = state.round / max(1, config.rounds - 1)
         entropy = config.entropy * (1.0 - share * (1.0 - config.entropy_end))
         rows = flat(
@@ -572,9 +582,9 @@ class PPO:
         if not self.policy.discrete:
             metrics["std"] = jnp.mean(jnp.exp(weights["policy"]["log_std"]))
         metrics |= {
-            "true_return": jnp.mean(batch.reward) * self.config.episode_steps,
-            "cost": jnp.mean(batch.cost),
-            "graded_cost": jnp.mean(batch.graded_cost),
+            "true_return": mean(batch.reward) * self.config.episode_steps,
+            "cost": mean(batch.cost),
+            "graded_cost": mean(batch.graded_cost),
         }
         return state.replace(
             weights=weights, opt_state=opt_state, round=state.round + 1, key=key
@@ -593,7 +603,7 @@ class PPO:
             return total * (1.0 - end), total
 
         carried, totals = jax.lax.scan(step, state.returns, (reward, ended))
-        variance = jnp.var(totals)
+        variance = self.spread.var(totals)
         variance = jnp.where(
             state.round == 0, variance, 0.9 * state.return_variance + 0.1 * variance
         )
@@ -610,9 +620,12 @@ class PPO:
         key: jax.Array,
     ) -> tuple[Weights, optax.OptState, Metrics]:
         """Epochs of minibatches; returns weights, optimiser state and the last epoch's mean
-        losses."""
-        config = self.config
-        count = self.steps_per_round
+        losses.
+
+        Each device shuffles its own rows, so that a minibatch is the union of the devices' parts.
+        """
+        config, spread = self.config, self.spread
+        count, key = spread.share(self.steps_per_round), spread.own(key)
 
         def minibatch(
             carry: _Carry, index_and_key: tuple[jax.Array, jax.Array]
@@ -621,6 +634,7 @@ class PPO:
             index, key = index_and_key
             batch = jax.tree.map(lambda x: x[index], rows)
             gradients, losses = jax.grad(self.loss, has_aux=True)(weights, batch, entropy, key)
+            gradients = spread.average(gradients)
             updates, opt_state = self.transform.update(gradients, opt_state, weights)
             weights = cast(Any, optax.apply_updates(weights, updates))
             if not self.policy.discrete:
@@ -643,7 +657,7 @@ class PPO:
         (weights, opt_state), losses = jax.lax.scan(
             epoch, (weights, opt_state), jax.random.split(key, config.epochs)
         )
-        return weights, opt_state, jax.tree.map(lambda x: x[-1], losses)
+        return weights, opt_state, spread.average(jax.tree.map(lambda x: x[-1], losses))
 
     def loss(
         self, weights: Weights, batch: Rows, entropy: jax.Array, key: jax.Array
@@ -732,6 +746,24 @@ def _check_bounds(config: TrainingConfig) -> None:
         raise BadInput(
             f"log_std={first:g} must be in [log_std_min, log_std_max] = [{low:g}, {high:g}]; "
             f"nearest: {nearest:g}"
+        )
+
+
+def _check_rows(config: TrainingConfig, devices: int) -> None:
+    """Raises BadInput unless worlds and rows can be shared out equally."""
+    if config.worlds % devices:
+        near = max(1, round(config.worlds / devices)) * devices
+        raise BadInput(
+            f"worlds={config.worlds} cannot be spread evenly over {devices} devices; nearest: "
+            f"worlds={near}"
+        )
+    rows = config.worlds // devices * config.unroll
+    if rows % config.minibatches:
+        near = max(n for n in range(1, config.minibatches + 1) if rows % n == 0)
+        what = "worlds * unroll" if devices == 1 else f"worlds * unroll / {devices} devices"
+        raise BadInput(
+            f"minibatches={config.minibatches} does not divide {what} = {rows}; "
+            f"nearest: minibatches={near}"
         )
 
 

@@ -7,7 +7,6 @@ import dataclasses
 import json
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -17,6 +16,7 @@ from irl_bench.running.programs import CAPACITY, EVALUATION, LEVEL, Program
 from irl_bench.running.progress import CellProgress
 from irl_bench.running.saving import Saver, checkpoint_folder
 from irl_bench.running.session import Session
+from irl_bench.running.work import Work
 from irl_bench.storage import artifacts, checkpoints
 from irl_bench.storage.cells import write_cell
 from irl_bench.storage.files import writing
@@ -34,16 +34,8 @@ class Batch:
         self.started = time.monotonic()
         self.saver = Saver(session, program)
         self.compile_seconds = program.compile_seconds
-        # Devices without a cell repeat the last one; their results are ignored.
-        self.specs = [cell.spec for cell in cells] + [cells[-1].spec] * (
-            program.groups - len(cells)
-        )
-        self.seeds = program.put([np.asarray(spec.seeds, np.uint32) for spec in self.specs])
-        self.dials = program.put([program.dials(spec) for spec in self.specs])
-        self.given = program.given(self.specs)
+        self.work = Work(program, [cell.spec for cell in cells])
         self.label = cells[0].spec.label + (f" and {len(cells) - 1} more" if len(cells) > 1 else "")
-        self.demos: Any = None
-        self.state: Any = None
 
     def run(self) -> None:
         """Computes and stores the cells.
@@ -56,9 +48,7 @@ class Batch:
         self._train()
         self._evaluate()
         self._measure_eps()
-        learned = (
-            jax.device_get(self.program.keep(self.state)) if self.program.learner.rounds else None
-        )
+        learned = self.work.keep() if self.program.learner.rounds else None
         for group, cell in enumerate(self.cells):
             if learned is not None:
                 parts = jax.tree.map(lambda leaf, g=group: leaf[g], learned)
@@ -79,19 +69,15 @@ class Batch:
         )
         if self.program.learner.rounds and untrained:
             # Checkpoints hold no demonstrations: the seed determines them.
-            self.demos = self.program.demonstrations(self.specs, self.seeds, self.dials)
-        if all(leaves is not None for leaves in restored):
-            groups = restored
-        else:
-            self.state = self.program.init(self.seeds, self.demos, self.dials, self.given)
+            self.work.demonstrate()
+        groups = [leaves for leaves in restored if leaves is not None]
+        if len(groups) < len(restored):
+            self.work.init()
             if not any(restored):
                 return
-            fresh = self.saver.leaves(self.state)
+            fresh = self.work.leaves()
             groups = [fresh[g] if leaves is None else leaves for g, leaves in enumerate(restored)]
-        groups = [*groups, *[groups[-1]] * (self.program.groups - len(groups))]
-        self.state = jax.tree.unflatten(
-            jax.tree.structure(self.program.state_shape), self.program.put(groups)
-        )
+        self.work.restore(groups)
 
     def _train(self) -> None:
         """Trains in chunks of rounds, with an evaluation whenever one is due."""
@@ -101,11 +87,7 @@ class Batch:
             start, compiled = time.monotonic(), self.program.compile_seconds
             counts = [cell.rounds_ahead(min(most, CAPACITY)) for cell in self.cells]
             if any(counts):
-                k = self.program.put([np.int32(count) for count in self._pad(counts, 0)])
-                self.state, buffer = self.program.chunk(
-                    self.state, self.demos, self.dials, self.given, k
-                )
-                rows = np.asarray(buffer)
+                rows = self.work.train(counts)
                 for cell, count, metrics in zip(self.cells, counts, rows, strict=False):
                     self._log(cell, metrics[:count])
                     cell.add_rounds(metrics[:count].copy())
@@ -113,7 +95,7 @@ class Batch:
                     pace = (time.monotonic() - start) / max(counts)
                     most = int(np.clip(self.session.chunk_seconds / max(pace, 1e-6), 1, CAPACITY))
             if any(cell.level_due for cell in self.cells):
-                sums = self._rollouts(LEVEL, [0] * len(self.cells))
+                sums = self.work.evaluate(LEVEL, [0] * len(self.cells))
                 for cell, values in zip(self.cells, sums, strict=False):
                     if cell.level_due:
                         cell.add_level(values)
@@ -122,13 +104,13 @@ class Batch:
                                 cell.key, cell.round, {"level": cell.levels[cell.round][None]}
                             )
             self._pause()
-        self.demos = None
+        self.work.demos = None
 
     def _evaluate(self) -> None:
         """Runs the final evaluation in blocks of episodes, which are added to the cells' sums."""
         while not all(cell.evaluated for cell in self.cells):
             self._show("evaluating")
-            sums = self._rollouts(EVALUATION, [cell.block for cell in self.cells])
+            sums = self.work.evaluate(EVALUATION, [cell.block for cell in self.cells])
             for cell, values in zip(self.cells, sums, strict=False):
                 if not cell.evaluated:
                     cell.add(values)
@@ -139,7 +121,7 @@ class Batch:
         """Measures the errors on held-out expert rollouts in blocks of episodes."""
         while not all(cell.done for cell in self.cells):
             self._show("measuring eps")
-            sums = self._expert_errors([cell.eps_block for cell in self.cells])
+            sums = self.work.expert_errors([cell.eps_block for cell in self.cells])
             for cell, values in zip(self.cells, sums, strict=False):
                 if not cell.done:
                     cell.add(values)
@@ -185,42 +167,6 @@ class Batch:
         )
         session.display.cell_done(spec.label, f"{seconds:.1f} s{failed}")
 
-    # Calls of the compiled functions; one dict of host arrays per group.
-
-    def _rollouts(self, stream: int, blocks: Sequence[int]) -> list[dict[str, np.ndarray]]:
-        """One block of evaluation episodes of each group."""
-        streams = self.program.put([np.uint32(stream)] * self.program.groups)
-        return self._groups(
-            self.program.evaluate(
-                self.state, self.dials, self.seeds, streams, self._numbers(blocks)
-            )
-        )
-
-    def _expert_errors(self, blocks: Sequence[int]) -> list[dict[str, np.ndarray]]:
-        """Errors on one block of held-out expert episodes of each group."""
-        return self._groups(
-            self.program.expert_errors(
-                self.state,
-                self.dials,
-                self.seeds,
-                self._numbers(blocks),
-                self.program.shown([cell.spec for cell in self.cells]),
-            )
-        )
-
-    def _numbers(self, values: Sequence[int]) -> jax.Array:
-        """Numbers of the cells on the devices, uint32[G]."""
-        return self.program.put([np.uint32(value) for value in self._pad(values, values[-1])])
-
-    def _pad(self, values: Sequence[int], filler: int) -> list[int]:
-        """The values, filled up to one per group."""
-        return [*values, *[filler] * (self.program.groups - len(values))]
-
-    def _groups(self, tree: dict[str, jax.Array]) -> list[dict[str, np.ndarray]]:
-        """Arrays with a leading axis of groups as one dict of host arrays per group."""
-        host = jax.device_get(tree)
-        return [{name: leaf[g] for name, leaf in host.items()} for g in range(self.program.groups)]
-
     def _pause(self) -> None:
         """Writes a checkpoint if one is due, and ends the run if it was asked to stop. Called
         between two computations."""
@@ -228,7 +174,7 @@ class Batch:
         if all(cell.done for cell in self.cells):
             return  # the results are written next, which is faster than a checkpoint
         if stopping or self.saver.due:
-            self.saver.save(self.cells, self.state)
+            self.saver.save(self.cells, self.work.leaves())
         if stopping:
             raise Interrupted
 

@@ -8,6 +8,10 @@ numbers do not depend on how many groups run beside it. All that varies between 
 
 with G devices and W seeds per group. Every random number derives from `fold_in(PRNGKey(0), seed)`
 and one of the streams below.
+
+Where a cell's worlds are spread over devices (`CellSpec.world_devices`), all devices compute one
+group: G is 1, each device holds its share of the training worlds, and everything else is on all of
+them alike.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from jax.sharding import PartitionSpec as P
 
 from irl_bench.core.cell import CellSpec, canonical, fingerprint
 from irl_bench.core.settings import BadInput
+from irl_bench.core.spread import AXIS, Spread
 from irl_bench.core.types import Demonstrations, Spec, Task
 from irl_bench.plan import donor, policies, registry
 from irl_bench.plan.build import Input
@@ -40,6 +45,7 @@ from irl_bench.rollouts.evaluation import (
     expected_cost,
     expert_errors,
 )
+from irl_bench.running.processes import on_devices
 from irl_bench.storage.artifacts import Artifact
 from irl_bench.storage.demonstrations import Recorded
 
@@ -57,6 +63,9 @@ DEMONSTRATIONS_OF = (
 """Fields of a cell that determine its expert's demonstrations."""
 CACHED_BYTES = 2**30
 """At most this many bytes of demonstrations are cached for further cells."""
+
+GROUP = P("group")
+"""The leading axis is that of groups; the rest is on every device of a group alike."""
 
 _Value = TypeVar("_Value")
 
@@ -77,6 +86,7 @@ class Program:
       learner: what the algorithm's `make` returned.
       metrics: names of the columns of the metrics buffer: those of `Learner.update`, then FINITE.
       groups: G, the number of groups computed at once.
+      processes: number of processes whose devices compute it.
       compilations: {function: how often it was compiled}.
       probe: where a learned reward is evaluated; None without one.
       state_shape: shapes of the learner's states, leaves [G, W, ...].
@@ -88,7 +98,13 @@ class Program:
         self._recorded = _recorded(cell, inputs)
         lengths = self._recorded.lengths if self._recorded else ()
         spec = Spec(
-            self.world, cell.horizon, cell.demos, cell.demo_steps, lengths=lengths, clean=cell.clean
+            self.world,
+            cell.horizon,
+            cell.demos,
+            cell.demo_steps,
+            lengths=lengths,
+            clean=cell.clean,
+            spread=Spread(cell.world_devices or 1),
         )
         self._rebuilt = _rebuilt(cell, inputs, spec)
         if self._rebuilt:
@@ -97,11 +113,10 @@ class Program:
         self.probe = self.world.probe() if self.learner.reward_fn else None
         self.compilations: dict[str, int] = {}
         self.compile_seconds = 0.0
-        self.groups = jax.local_device_count()
-        mesh = jax.make_mesh(
-            (self.groups,), ("group",), axis_types=(AxisType.Auto,), devices=jax.local_devices()
-        )
-        self._mesh, self._sharding = mesh, NamedSharding(mesh, P("group"))
+        self.groups = groups_at_once(cell)
+        self._mesh = _mesh(cell)
+        self.processes = jax.process_count() if cell.world_devices else 1
+        self._sharding = NamedSharding(self._mesh, P("group"))
         self._cell, self._lock = cell, threading.Lock()
         self._functions: dict[str, Future[Callable[..., Any]]] = {}
         self._pool: ThreadPoolExecutor | None = None
@@ -113,7 +128,9 @@ class Program:
         # A learner of no rounds gets no demonstrations.
         demos = self._demonstration_shapes(seeds, dials) if self.learner.rounds else None
         donated = jax.tree.map(lambda x: self._shape(x.shape, x.dtype), self._given(cell.seeds))
-        state = self._result(self._init, seeds, demos, dials, donated)
+        begin = (seeds, demos, dials, donated)
+        self._state_specs = self._specs(self._result(self._init, *begin))
+        state = self._result(self._init, *begin, out_specs=self._state_specs)
         self.state_shape = state
         # Of one seed: without the axes of groups and seeds.
         params = jax.tree.map(
@@ -128,7 +145,7 @@ class Program:
         self.metrics = (*self._metric_names(state, demos, dials, donated), FINITE)
         self._arguments: dict[str, tuple[Callable, tuple, tuple[int, ...]]] = {
             "demonstrate": (self._demonstrate, (seeds, dials), ()),
-            "init": (self._init, (seeds, demos, dials, donated), ()),
+            "init": (self._init, begin, ()),
             "chunk": (self._chunk, (state, demos, dials, donated, self._shape((), np.int32)), (0,)),
             "evaluate": (self._evaluate, (state, dials, seeds, scalar, scalar), ()),
             "expert_errors": (self._expert_errors, (state, dials, seeds, scalar, scalar), ()),
@@ -258,12 +275,26 @@ class Program:
         """A shape with the group axis in front."""
         return jax.ShapeDtypeStruct((self.groups, *shape), dtype, sharding=self._sharding)
 
-    def _result(self, function: Callable, *arguments: Any) -> Any:
+    def _result(self, function: Callable, *arguments: Any, out_specs: Any = GROUP) -> Any:
         """The shapes, with the group axis, of what `function` returns."""
+        result = jax.eval_shape(self._sharded(function, arguments, out_specs), *arguments)
+        specs = jax.tree.broadcast(out_specs, result, is_leaf=_is_spec)
         return jax.tree.map(
-            lambda x: self._shape(x.shape[1:], x.dtype),
-            jax.eval_shape(self._sharded(function), *arguments),
+            lambda x, spec: jax.ShapeDtypeStruct(
+                x.shape, x.dtype, sharding=NamedSharding(self._mesh, spec)
+            ),
+            result,
+            specs,
         )
+
+    def _specs(self, state: Any) -> Any:
+        """Where the leaves of a state lie: those of the training worlds have the axis of worlds
+        after those of groups and seeds."""
+        if not self._cell.world_devices:
+            return GROUP
+        assert self.learner.per_world is not None  # `plan` has refused other algorithms
+        per_world = self.learner.per_world(state)
+        return jax.tree.map(lambda own: P("group", None, AXIS) if own else GROUP, per_world)
 
     def _demonstration_shapes(self, seeds: Any, dials: Any) -> Any:
         """The shapes of the demonstrations. Those of a file have rewards and actions only if the
@@ -300,7 +331,9 @@ class Program:
 
             return jax.vmap(one)(state, demos, given)
 
-        after, metrics = self._result(update, state, demos, dials, given)
+        after, metrics = self._result(
+            update, state, demos, dials, given, out_specs=self._out_specs("chunk")
+        )
         try:
             chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
         except AssertionError:
@@ -324,24 +357,33 @@ class Program:
                 )
         return tuple(sorted(metrics))
 
-    def _sharded(self, function: Callable) -> Callable:
+    def _out_specs(self, name: str) -> Any:
+        """Where what a function returns lies."""
+        return {"init": self._state_specs, "chunk": (self._state_specs, GROUP)}.get(name, GROUP)
+
+    def _sharded(self, function: Callable, arguments: tuple, out_specs: Any) -> Callable:
         """`function` of one group, mapped over the group axis: each device computes one group, and
-        none waits for another."""
+        none waits for another; or all devices compute one group, if its worlds are spread."""
+        in_specs = jax.tree.map(lambda x: x.sharding.spec, arguments)
 
         def group(*arguments: Any) -> Any:
             result = function(*jax.tree.map(lambda leaf: leaf[0], arguments))
             return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], result)
 
         return jax.shard_map(
-            group, mesh=self._mesh, in_specs=P("group"), out_specs=P("group"), check_vma=False
+            group, mesh=self._mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
         )
 
     def _compile(self, name: str) -> Callable[..., Any]:
         """Compiles a function and counts the compilation."""
         function, shapes, donated = self._arguments[name]
-        start = time.monotonic()
+        start, out_specs = time.monotonic(), self._out_specs(name)
         jitted = jax.jit(
-            self._sharded(function), donate_argnums=donated, out_shardings=self._sharding
+            self._sharded(function, shapes, out_specs),
+            donate_argnums=donated,
+            out_shardings=jax.tree.map(
+                lambda spec: NamedSharding(self._mesh, spec), out_specs, is_leaf=_is_spec
+            ),
         )
         compiled = jitted.lower(*shapes).compile()
         with self._lock:
@@ -454,9 +496,16 @@ class Program:
 
     def put(self, groups: Sequence[Any]) -> Any:
         """Returns one pytree on the devices, leaves [G, ...], from one pytree per group."""
-        return jax.tree.map(
-            lambda *leaves: jax.device_put(np.stack(leaves), self._sharding), *groups
-        )
+        return jax.tree.map(lambda *leaves: on_devices(np.stack(leaves), self._sharding), *groups)
+
+    def put_state(self, groups: Sequence[Sequence[np.ndarray]]) -> Any:
+        """Returns the learner's states on the devices from the leaves of each group's state."""
+        shapes, structure = jax.tree.flatten(self.state_shape)
+        leaves = [
+            on_devices(np.stack(leaf), shape.sharding)
+            for leaf, shape in zip(zip(*groups, strict=True), shapes, strict=True)
+        ]
+        return jax.tree.unflatten(structure, leaves)
 
     def dials(self, cell: CellSpec) -> Any:
         """Returns the dials of a cell: those of its mode, replaced by those that the cell names.
@@ -471,6 +520,30 @@ class Program:
         # another function.
         dials = self.world.dials.replace(**{**self.world.modes[cell.mode], **cell.dials})
         return jax.tree.map(np.float32, dials)
+
+
+def groups_at_once(cell: CellSpec) -> int:
+    """Returns how many groups of seeds this process computes at once: one per device, or one on
+    all devices if its worlds are spread."""
+    return 1 if cell.world_devices else jax.local_device_count()
+
+
+def _mesh(cell: CellSpec) -> jax.sharding.Mesh:
+    """The devices of a program: one per group, or all of them for the worlds of one group."""
+    axes = {"group": groups_at_once(cell)}
+    if cell.world_devices:
+        axes[AXIS] = cell.world_devices
+    types = (AxisType.Auto,) * len(axes)
+    return jax.make_mesh(
+        tuple(axes.values()),
+        tuple(axes),
+        axis_types=types,
+        devices=jax.devices() if cell.world_devices else jax.local_devices(),
+    )
+
+
+def _is_spec(x: Any) -> bool:
+    return isinstance(x, P)
 
 
 def _check_clean(cell: CellSpec, mask: np.ndarray) -> None:

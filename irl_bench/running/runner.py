@@ -9,6 +9,7 @@ one; so does a cell that runs in other chunks or beside other cells.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 import time
 from collections import Counter
@@ -16,17 +17,15 @@ from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from irl_bench.core.cell import CellSpec, cell_key, fingerprint
 from irl_bench.core.settings import BadInput
 from irl_bench.plan.build import Input
-from irl_bench.running import leftovers
+from irl_bench.running import leftovers, work
 from irl_bench.running.batch import Batch
 from irl_bench.running.console import Display, TensorBoard, display_here
 from irl_bench.running.leases import Leases
 from irl_bench.running.process import Interrupted, configure, supervise
-from irl_bench.running.programs import Program, program_for
+from irl_bench.running.programs import Program, groups_at_once, program_for
 from irl_bench.running.progress import CellProgress
 from irl_bench.running.saving import checkpoint_folder
 from irl_bench.running.session import Session, Summary
@@ -34,7 +33,7 @@ from irl_bench.running.sharing import Compute, share
 from irl_bench.storage.cells import cell_path, present, survey
 from irl_bench.storage.files import store_of, writing
 
-__all__ = ["Interrupted", "Summary", "compute", "configure", "run", "supervise"]
+__all__ = ["Interrupted", "Summary", "compute", "configure", "follow", "run", "supervise"]
 
 DEVICES = (*range(1, 17), 32, 64, 128, 256)
 """Numbers of devices with which an earlier process may have run."""
@@ -58,6 +57,19 @@ def run(
     """
     check_options()
     return supervise(lambda stop: compute(cells, out, inputs, stop=stop, **options))
+
+
+def follow(inputs: Mapping[str, Input]) -> None:
+    """Takes part in what the first process runs, until it ends. A signal ends it with the first
+    process, at a checkpoint.
+
+    Args:
+      inputs: `Plan.inputs` of the same plan.
+
+    Raises:
+      Interrupted: the first process was interrupted.
+    """
+    supervise(lambda stop: work.follow(inputs))
 
 
 def compute(
@@ -128,7 +140,7 @@ def compute(
                 session,
                 leases,
                 list(shared.values()),
-                jax.local_device_count(),
+                groups_at_once,
                 lambda cells: _compiled(session, inputs or {}, cells),
             )
         leftovers.remove(out, wanted)
@@ -174,7 +186,7 @@ def computed_elsewhere(
         for cell in missing
         for devices in DEVICES
         if devices != prints["devices"]
-        and _begun(out, cell_key(cell, {**prints, "devices": devices}))
+        and _begun(out, cell_key(_over(cell, devices), {**prints, "devices": devices}))
     )
     if not counts:
         return None
@@ -185,6 +197,13 @@ def computed_elsewhere(
         f"{count} of these cells were begun by a process with {many}, and this one has "
         f"{prints['devices']}, so they are computed again; to resume them, use {again}"
     )
+
+
+def _over(cell: CellSpec, devices: int) -> CellSpec:
+    """The cell as a process with this number of devices computes it."""
+    if not cell.world_devices:
+        return cell
+    return dataclasses.replace(cell, world_devices=devices if devices > 1 else 0)
 
 
 def _begun(out: Path, key: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -35,14 +34,10 @@ class Saver:
         """Whether the last checkpoint is old enough for another one."""
         return time.monotonic() - self.saved >= self.session.checkpoint_seconds
 
-    def leaves(self, state: Any) -> list[list[np.ndarray]]:
-        """Returns the leaves of each group's state on the host."""
-        leaves = jax.device_get(jax.tree.leaves(state))
-        return [[leaf[g] for leaf in leaves] for g in range(self.program.groups)]
-
-    def save(self, cells: Sequence[CellProgress], state: Any) -> None:
-        """Writes a checkpoint of each cell. Raises StoreError if one cannot be written."""
-        for cell, leaves in zip(cells, self.leaves(state), strict=False):
+    def save(self, cells: Sequence[CellProgress], groups: Sequence[list[np.ndarray]]) -> None:
+        """Writes a checkpoint of each cell from the leaves of its state. Raises StoreError if one
+        cannot be written."""
+        for cell, leaves in zip(cells, groups, strict=False):
             self._save(cell, leaves)
         self.saved = time.monotonic()
 

@@ -22,7 +22,7 @@ def share(
     session: Session,
     leases: Leases,
     groups: Sequence[Mapping[str, CellSpec]],
-    at_once: int,
+    at_once: Callable[[CellSpec], int],
     computing: Callable[[Mapping[str, CellSpec]], AbstractContextManager[Compute]],
 ) -> None:
     """Computes groups of cells, and waits until those that other workers compute are stored.
@@ -31,7 +31,7 @@ def share(
       session: of the run.
       leases: the worker's claims.
       groups: cells that are not stored, by their keys; those of a group share a program.
-      at_once: how many cells are computed together.
+      at_once: how many cells like this one are computed together.
       computing: takes a group, and gives what computes cells of it.
 
     Raises:
@@ -62,16 +62,17 @@ def _compute_alike(
     leases: Leases,
     left: dict[str, CellSpec],
     labels: dict[str, str],
-    at_once: int,
+    at_once: Callable[[CellSpec], int],
     computing: Callable[[Mapping[str, CellSpec]], AbstractContextManager[Compute]],
 ) -> None:
     """Computes cells of a group until nothing can be claimed. What is stored is removed from `left`
     and its `labels`."""
     if not left:
         return
+    most = at_once(next(iter(left.values())))
     with computing(left) as compute:
         while left:
-            claimed = leases.claim(labels, at_once)
+            claimed = leases.claim(labels, most)
             # A worker may have finished a cell before this one claimed it.
             stored = leases.stored(left)
             for key in stored:

@@ -192,7 +192,12 @@ def _orbax() -> Any:
     # Orbax has no types. Importing it takes half a second, and most runs end without a checkpoint.
     import orbax.checkpoint as ocp  # pyright: ignore[reportMissingTypeStubs]
 
-    return ocp.Checkpointer(ocp.StandardCheckpointHandler())
+    # This process writes alone; by default Orbax would wait for all that JAX has joined.
+    alone: Any = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+    return ocp.Checkpointer(
+        ocp.StandardCheckpointHandler(multiprocessing_options=alone),
+        multiprocessing_options=alone,
+    )
 
 
 def _one_line(error: BaseException) -> str:

@@ -31,7 +31,7 @@ _SPEC_TOO: Mapping[str, Check] = {
     "config": mapped(untrusted.anything),
     "dials": mapped(number),
     **dict.fromkeys(("options", "plugin"), mapped(text)),
-    **dict.fromkeys(("eval_every", "burn_in", "shown_steps"), whole(0, 2**31)),
+    **dict.fromkeys(("eval_every", "burn_in", "shown_steps", "world_devices"), whole(0, 2**31)),
     "demo_noise": number,
     **dict.fromkeys(("recorded", "given"), text),
     **dict.fromkeys(("observation_only", "clean"), lambda value: isinstance(value, bool)),

@@ -139,7 +139,7 @@ class Worker:
         with self._leases(last) as leases:
             self.renewed = self.now()
             alike = [missing] if missing else []
-            share(session, leases, alike, 1, lambda _: self._computing(leases))
+            share(session, leases, alike, lambda _: 1, lambda _: self._computing(leases))
         remote.push(out)
         update_plan(out, lambda before: before or fleet.plan)
         if once.begun or not incomplete(out, fleet.plan, lambda _: None):
