@@ -31,7 +31,8 @@ from irl_bench.running.process import Interrupted
 from tests.worlds.endings import Bandit
 from tests.worlds.helpers import Windy
 
-KEY = np.zeros(2, np.uint32)  # PRNGKey(0), without starting JAX
+SEED = 0
+"""Of all random numbers; a key would start JAX."""
 SMALL: dict[str, Any] = {"hidden": (8,), "value_hidden": (8,), "worlds": 8, "unroll": 4}
 
 
@@ -63,9 +64,9 @@ def rounds(world: Any, devices: int, config: algo.Config) -> tuple[ppo.PPO, Call
     spread = ppo.PPO(
         Spec(world, world.horizon, 2, 4, spread=Spread(devices)), config, init="random"
     )
-    task = Task(collect(world, KEY, 2, 4), world.dials)
+    task = Task(collect(world, jax.random.PRNGKey(SEED), 2, 4), world.dials)
     begin = lambda key: spread.init(key, task)
-    shapes = jax.eval_shape(over(devices, begin, P(), P()), KEY)
+    shapes = jax.eval_shape(over(devices, begin, P(), P()), jax.random.PRNGKey(SEED))
     specs = jax.tree.map(lambda own: P(AXIS) if own else P(), spread.per_world(shapes))
 
     def one(state: ppo.State) -> tuple:
@@ -87,7 +88,7 @@ def against_one_device(devices: int) -> dict[str, Any]:
         ),
     )
     _, begin, one = rounds(world, devices, config)
-    before, batch, after, metrics = one(begin(KEY))
+    before, batch, after, metrics = one(begin(jax.random.PRNGKey(SEED)))
     alone = ppo.PPO(Spec(world, world.horizon, 2, 4), config, init="random")
     host = lambda tree: jax.tree.map(jnp.asarray, jax.device_get(tree))
     expected, expected_metrics = jax.jit(alone.improve)(
@@ -122,11 +123,11 @@ def bandit() -> dict[str, Any]:
         reward="true",
     )
     spread, begin, one = rounds(Bandit(), 4, config)
-    state = begin(KEY)
+    state = begin(jax.random.PRNGKey(SEED))
     for _ in range(config.rounds):
         state = one(state)[2]
     alone = jax.device_get(state)
-    arm = spread.act(spread.params(alone), jnp.array([1.0, 0.0]), KEY)
+    arm = spread.act(spread.params(alone), jnp.array([1.0, 0.0]), jax.random.PRNGKey(SEED))
     return {"arm": int(arm), "copies_equal": copies_equal(state)}
 
 
