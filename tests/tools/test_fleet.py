@@ -217,9 +217,9 @@ def test_fleets_are_added_to_a_record(tmp_path, capsys):
     for workers in ("2,4", "4"):
         bench.scale(values(f"--workers={workers}", "--store=memory", f"--out={out}"))
     fleets = json.loads(out.read_text())["fleets"]
-    assert [*fleets] == ["memory-2-workers-4-cells", "memory-4-workers-8-cells"]
-    assert fleets["memory-4-workers-8-cells"]["command"].startswith("python launch/bench.py ")
-    assert "4 workers, 8 cells (memory): " in capsys.readouterr().out
+    assert [*fleets] == ["memory-2-workers-2-cells", "memory-4-workers-4-cells"]
+    assert fleets["memory-4-workers-4-cells"]["command"].startswith("python launch/bench.py ")
+    assert "4 workers, 4 cells (memory): " in capsys.readouterr().out
 
 
 def test_the_guide_shows_what_is_stored():
@@ -233,13 +233,15 @@ def test_the_guide_shows_what_is_stored():
 
 def test_the_stored_fleets_are_sound():
     fleets = json.loads(RECORD.read_text())["fleets"]
-    assert max(one["workers"] for name, one in fleets.items() if name.startswith("s3")) == 1000
+    assert max(one["workers"] for one in fleets.values()) == 1000
     for name, one in fleets.items():
         assert one["reports"] == 1 and one["computed_twice"] <= one["died"], name
-        if name.startswith("s3"):
-            assert one["answered_by_server"] == one["requests"], name
         for side, most in one["peak_per_second"].items():
             assert most <= LIMITS[side], name
+        if name.startswith("s3"):
+            assert one["answered_by_server"] == one["requests"], name
+            alike = fleets.get(name.replace("s3", "memory"), one)
+            assert one["requests_by_folder"] == alike["requests_by_folder"], name
 
 
 def test_the_plan_lies_on_the_line_through_two_fleets():

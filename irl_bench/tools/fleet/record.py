@@ -96,8 +96,9 @@ def _version(package: str) -> str:
 
 
 def extrapolated(small: Mapping[str, Any], large: Mapping[str, Any], cells: int) -> dict[str, Any]:
-    """Returns figures of as many workers with more cells. All of them grow with the cells along a
-    straight line: each cell asks for the same, and a listing of all cells is as long as they are.
+    """Returns figures of as many workers with more cells. They grow with the cells along a straight
+    line: each cell asks for the same, and a listing of all cells is as long as they are. What is
+    lost at the start and the end takes as long as in the larger fleet.
 
     Args:
       small, large: figures of two fleets with equal numbers of workers.
@@ -109,7 +110,8 @@ def extrapolated(small: Mapping[str, Any], large: Mapping[str, Any], cells: int)
         return of(small) + part * (of(large) - of(small))
 
     requests = {kind: round(line(lambda one, k=kind: one["requests"][k])) for kind in PRICES}
-    end = line(lambda one: one["end_seconds"])
+    ideal = line(lambda one: one["ideal_seconds"])
+    end = ideal + large["end_seconds"] - large["ideal_seconds"]
     return {
         "workers": large["workers"],
         "cells": cells,
@@ -117,7 +119,7 @@ def extrapolated(small: Mapping[str, Any], large: Mapping[str, Any], cells: int)
         "mean_per_second": round(sum(requests.values()) / end, 1),
         "usd": sum(PRICES[kind] * count for kind, count in requests.items()),
         "end_seconds": end,
-        "ideal_seconds": line(lambda one: one["ideal_seconds"]),
+        "ideal_seconds": ideal,
         **{name: line(lambda one, n=name: one[n]) for name in ("bytes_put", "bytes_got")},
     }
 
@@ -200,6 +202,8 @@ def _plan_table(record: Mapping[str, Any]) -> list[str]:
         "reads per second while all workers compute": f"{reads / busy:,.0f} of {LIMITS['reads']:,}",
         "a listing of all cells": f"{cells // PAGE:,} requests",
         "reading all cells for the report, 64 at once": f"{cells / AT_ONCE * LATENCY:,.0f} s",
+        "read by all workers, mostly the plan": f"{plan['bytes_got'] / 1e9:.0f} GB, and the cells "
+        "for the report",
         "cost of the requests": f"{plan['usd']:.2f} USD",
         "cells that are this short reach a limit": f"{shortest:.1f} s",
         "time": f"{plan['end_seconds'] / 3600:.2f} h; {busy / 3600:.2f} h without any waiting",
