@@ -156,9 +156,7 @@ def compute(request: Request, line: str, say: Callable[[str], None]) -> Ran:
         return _carry_out(request, plan, line, say)
 
 
-def _carry_out(
-    request: Request, plan: Plan, line: str, say: Callable[[str], None]
-) -> tuple[Path, PlanDocument, dict[str, dict[str, int]]]:
+def _carry_out(request: Request, plan: Plan, line: str, say: Callable[[str], None]) -> Ran:
     """Runs the missing cells of a plan; as `compute`."""
     cells = asked_for(request, plan)
     out = _folder(request.out)

@@ -1,7 +1,7 @@
 """Measures this machine's speed, stores it as JSON and, in the repository, rewrites BENCHMARKS.md
 from the JSON files in benchmarks/. Or disturbs sweeps on purpose, counts what they survive, and
 rewrites RELIABILITY.md. Or simulates fleets of workers on an object store, counts what they ask of
-it, and rewrites the tables of docs/guides/scale.md.
+it, and rewrites the tables of the guide to many machines on one bucket.
 
 python launch/bench.py --what=worlds,horizons,seeds,learners,vmapped_learners,robots
 python launch/bench.py --suite=chaos

@@ -182,6 +182,7 @@ def test_a_pilots_episodes_begin_as_the_sweeps_do(algo, burn_in, tmp_path, monke
         sweep.compute(request, "", print)
 
 
+@pytest.mark.slow
 def test_two_sweeps_at_once_are_both_in_the_report(tmp_path):
     line = [
         sys.executable,

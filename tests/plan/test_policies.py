@@ -72,6 +72,7 @@ def test_a_recurrent_policys_errors_are_those_on_the_experts_states():
     assert steps == 32 and np.all(np.asarray(errors) == 4 * 3)  # steps 5, 6 and 7 of each rollout
 
 
+@pytest.mark.slow
 def test_a_carry_that_is_not_used_changes_nothing():
     plain = irl_bench.score(zeros, "lane_keep", **SMALL)
     for call, given in (

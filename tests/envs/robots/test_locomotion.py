@@ -241,7 +241,13 @@ def test_a_push_adds_its_speed_to_the_whole_robot():
     assert len({change > 0 for change in changes}) == 2  # forward and backward
 
 
-@pytest.mark.parametrize("backend", locomotion.BACKENDS)
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param(backend, marks=pytest.mark.slow if backend == "mjx" else ())
+        for backend in locomotion.BACKENDS
+    ],
+)
 def test_a_push_moves_every_part_on_every_backend(backend):
     """Nothing holds a cart on its rail: the push's speed is that of each part after one step, and
     takes the cart as far."""
