@@ -18,7 +18,8 @@ time and money there, and a thousand workers make a thousand times as many. So:
   gone is thus taken as finished, without a request, until no lease is left. Only then are the cells
   listed.
 - The first to see all cells claims `last`, which it does to write the report. Whoever sees that
-  claim need not list the cells any more.
+  claim come or be renewed need not list the cells any more. One that a dead worker left says
+  nothing: cells may have been removed since.
 """
 
 from __future__ import annotations
@@ -171,6 +172,8 @@ class _There:
     """Cells that are known to be stored."""
     waiting: set[str] = dataclasses.field(default_factory=set[str])
     """First cells of the groups of which nothing could be claimed since the last look."""
+    before: str | None = None
+    """Version of the claim `last` at this worker's first look; empty without one."""
     surveyed: bool = False
     """Whether the cells were listed since the last look."""
     again: float = 0.0
@@ -291,7 +294,7 @@ class Leases:
             self._look(now)
         elif first in there.waiting:
             return []
-        if self.last in there.leases:
+        if self.last in there.leases and there.leases[self.last].version != there.before:
             there.stored.update(labels)
             return []
         claimed = self._create(labels, most)
@@ -327,6 +330,8 @@ class Leases:
             if there.since.get(key, ("", 0.0))[0] != seen.version:
                 there.since[key] = (seen.version, now)
         there.leases, there.surveyed = leases, False
+        if there.before is None:
+            there.before = leases[self.last].version if self.last in leases else ""
         there.waiting.clear()
         there.again = now + there.pause * self._random.uniform(0.7, 1.3)
         there.pause = min(2 * there.pause, LOOKS[1])
@@ -397,16 +402,6 @@ class Leases:
         there = self._present(key)
         return there is not None and there["worker"] == here["worker"]
 
-    def holder(self, key: str) -> Lease | None:
-        """Returns the lease of a living worker, this one included, on a cell; None if it is free.
-
-        A lease of another machine counts as living until it was seen unchanged for `expiry`. In an
-        object store, only some of the other workers' leases are known.
-        """
-        if self.store:
-            return self._held.get(key) or self._others.get(key)
-        return self._holder_here(key)
-
     def holders(self, groups: Sequence[Mapping[str, object]]) -> list[Lease]:
         """Returns the leases that are known of other living workers.
 
@@ -419,7 +414,8 @@ class Leases:
         return [lease for lease in found if lease is not None]
 
     def _holder_here(self, key: str) -> Lease | None:
-        """As `holder`, of the lease in the folder."""
+        """The lease of a living worker, this one included, on a cell in the folder; None if it is
+        free. One of another machine counts as living until it was seen unchanged for `expiry`."""
         lease = read(self._path(key))
         if lease is None:
             self._seen.pop(key, None)

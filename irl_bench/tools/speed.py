@@ -8,11 +8,8 @@ results.
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import json
 import math
-import os
-import platform
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,9 +22,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import envs
-import irl_bench
 from envs.core import State, World
-from irl_bench.core import cell
 from irl_bench.core.types import Demonstrations, Spec, Task
 from irl_bench.horizon.slopes import log_spaced
 from irl_bench.plan import registry
@@ -35,7 +30,7 @@ from irl_bench.plan.presets import budget_of, config_differences
 from irl_bench.rl import ppo
 from irl_bench.rollouts import evaluation
 from irl_bench.rollouts.scan import observation_of, scan
-from irl_bench.running import process
+from irl_bench.tools.circumstances import circumstances
 from irl_bench.tools.speed_robots import robots
 from irl_bench.tools.timing import in_turn, seconds
 
@@ -418,23 +413,10 @@ def measure(
     Returns:
       The record of the run with its machine, versions and settings; JSON values.
     """
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    machine = cell.machine()
-    versions = machine.pop("versions")
     return {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": {
-            "cores": process.cores(),
-            "memory_gib": round(memory, 1),
-            **machine,
-        },
+        **circumstances(),
         "backend": jax.default_backend(),
         "devices": jax.local_device_count(),
-        "versions": {
-            "python": platform.python_version(),
-            "irl_bench": irl_bench.__version__,
-            **versions,
-        },
         "settings": {"env": env, "worlds": list(counts), "steps": steps, "repeats": repeats},
         "parts": {part: PARTS[part](env, counts, steps, repeats) for part in parts},
     }

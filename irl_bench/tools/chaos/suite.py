@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import json
 import math
-import os
-import platform
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import irl_bench
-from irl_bench.core import cell
-from irl_bench.running import process
 from irl_bench.storage.files import write_atomic
 from irl_bench.tools.chaos import damage, disks, hostile, kills, sharing, sweeps
 from irl_bench.tools.chaos.counts import Count
 from irl_bench.tools.chaos.victims import Stage
+from irl_bench.tools.circumstances import circumstances
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,25 +211,12 @@ def run(
 def _add(out: Path, name: str, count: Count, command: str) -> None:
     """Puts a count into the record."""
     record: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {"faults": {}}
-    machine = cell.machine()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     record["faults"][name] = {
         **dataclasses.asdict(count),
         "notes": count.notes[:20],
         "seconds": round(count.seconds, 1),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "command": command,
-        "machine": {
-            "cores": process.cores(),
-            "memory_gib": round(memory, 1),
-            "system": platform.system(),
-            "device": machine["device"],
-        },
-        "versions": {
-            "python": platform.python_version(),
-            "irl_bench": irl_bench.__version__,
-            **machine["versions"],
-        },
+        **circumstances(),
     }
     order = [each for each in FAULTS if each in record["faults"]]
     record["faults"] = {each: record["faults"][each] for each in order}

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import importlib.metadata
 import json
-import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import irl_bench
-from irl_bench.core import cell
-from irl_bench.running import process
 from irl_bench.storage.files import write_atomic
 from irl_bench.storage.remote import AT_ONCE
+from irl_bench.tools.circumstances import circumstances
 from irl_bench.tools.fleet.simulation import STARTS, simulate
 from irl_bench.tools.fleet.stores import LATENCY, LIMITS, PAGE, PRICES, SIDES
 
@@ -62,26 +57,15 @@ def run(
 def _add(out: Path, name: str, figures: Mapping[str, Any], command: str) -> None:
     """Puts the figures of a fleet into the record."""
     record: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {"fleets": {}}
-    machine = cell.machine()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    made = circumstances()
+    packages = {name: _version(name) for name in ("fsspec", "s3fs", "moto")}
     record["prices_usd"], record["limits_per_second"] = PRICES, LIMITS
     record["latency_seconds"], record["starts_seconds"] = LATENCY, STARTS
     record["fleets"][name] = {
         **figures,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "command": command,
-        "machine": {
-            "cores": process.cores(),
-            "memory_gib": round(memory, 1),
-            "system": platform.system(),
-            "device": machine["device"],
-        },
-        "versions": {
-            "python": platform.python_version(),
-            "irl_bench": irl_bench.__version__,
-            **machine["versions"],
-            **{name: _version(name) for name in ("fsspec", "s3fs", "moto")},
-        },
+        **made,
+        "versions": {**made["versions"], **packages},
     }
     record["fleets"] = dict(
         sorted(record["fleets"].items(), key=lambda item: (item[1]["cells"], item[0]))
