@@ -53,6 +53,7 @@ def test_the_record_becomes_the_page(tmp_path):
     assert record["machine"].keys() == {
         "cores",
         "memory_gib",
+        "system",
         "device",
         "xla_flags",
         "matmul_precision",
