@@ -51,9 +51,9 @@ def sweep(
         runner.follow(build(request).inputs)
         return []
     ran = compute(request, line, say)
-    if not ran.once.begun and incomplete(ran.out, ran.planned, say):
+    if not (ran.once and ran.once.begun) and incomplete(ran.out, ran.planned, say):
         return []
-    return finish(*ran[:3], say, ran.once)
+    return finish(ran, say)
 
 
 class Ran(NamedTuple):
@@ -65,8 +65,8 @@ class Ran(NamedTuple):
     """The document of the sweep's plan."""
     compilations: dict[str, dict[str, int]]
     """How often each program was compiled."""
-    once: Once
-    """The report, which one of the workers writes."""
+    once: Once | None = None
+    """The report, which one of the workers writes; None: this one does."""
 
 
 def incomplete(out: Path, planned: PlanDocument, say: Callable[[str], None]) -> bool:
@@ -84,21 +84,12 @@ def keys_of(planned: PlanDocument) -> list[str]:
     return [key for entry in planned["entries"] for key in entry["cells"]]
 
 
-def finish(
-    out: Path,
-    planned: PlanDocument,
-    compilations: dict[str, dict[str, int]],
-    say: Callable[[str], None],
-    once: Once | None = None,
-) -> list[dict[str, Any]]:
+def finish(ran: Ran, say: Callable[[str], None]) -> list[dict[str, Any]]:
     """Writes the report of a folder whose cells have been computed.
 
     Args:
-      out: the run's folder.
-      planned: the document of the sweep's plan, as `compute` returns it.
-      compilations: what was compiled, as `compute` returns it.
+      ran: what `compute` did.
       say: is called with each line for the user.
-      once: as `compute` returns it, so that one of several workers writes; None: this one does.
 
     Returns:
       The verdicts of everything in the folder's plan, as in `verdicts.json` if another worker has
@@ -107,13 +98,14 @@ def finish(
     Raises:
       StoreError: a file of the folder is damaged or cannot be written.
     """
+    out = ran.out
     written: list[report.ReportData] = []
 
     def write() -> None:
         with locked(out):
             data = report.load(out, partial=True)
             report.write(data, out)
-            lines = displaced(read_plan(out) or planned, planned)
+            lines = displaced(read_plan(out) or ran.planned, ran.planned)
         for text in (*data.unfinished, *data.other_rules, *lines):
             say(text)
         written.append(data)
@@ -121,15 +113,15 @@ def finish(
     def wait() -> None:
         say(f"another worker writes the report; to print it: irl-bench report {remote.shown(out)}")
 
-    if once is None:
+    if ran.once is None:
         write()
     else:
-        once.write(write, wait)
+        ran.once.write(write, wait)
     if not written:
         store = store_of(out)
         assert store is not None
         return untrusted.parsed(store.read(out / "verdicts.json") or b"[]")
-    report.show(written[0].verdicts, written[0].sentences, compilations)
+    report.show(written[0].verdicts, written[0].sentences, ran.compilations)
     say(f"report: {remote.shown(out / 'report.html')}")
     return written[0].verdicts
 

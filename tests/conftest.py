@@ -1,5 +1,6 @@
 """Fixtures of all tests."""
 
+import gc
 import importlib.metadata
 import os
 import pathlib
@@ -23,11 +24,15 @@ from tests.stores import billed, machines, objects  # noqa: F401 fixtures
 # As irl_bench.running.process sets it: else cells run here and by a program would not be the same.
 jax.config.update("jax_default_matmul_precision", "highest")
 
-# Functions that an earlier run of the tests has compiled are not compiled again.
+# As irl_bench.cli does: tracing makes many objects that stay.
+gc.set_threshold(50_000, 20, 50)
+
+# Functions that an earlier run of the tests has compiled are not compiled again, if they took long
+# enough to compile that storing them pays.
 if jax.config.jax_compilation_cache_dir is None:
     cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(cache) / "irl_bench" / "jax"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 2.0)
 
 
 QUICK = {

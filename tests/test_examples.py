@@ -183,6 +183,7 @@ EXAMPLES = {
         read_a_run,
         {'budget="default"': f'{SMALL}, {FEW}, dagger={{"steps_per_round": 20}}'},
         needs=("duckdb",),
+        slow=True,
     ),
     "reward_maps": Example(
         reward_maps,

@@ -19,7 +19,7 @@ from irl_bench.storage import remote
 from irl_bench.storage.cells import stored
 from irl_bench.storage.plans import read_plan
 from irl_bench.studies import study
-from irl_bench.sweep import asked_for, check_folder, finish, incomplete
+from irl_bench.sweep import Ran, asked_for, check_folder, finish, incomplete
 
 LATE = 60.0
 """How long a shared file system may take to show a stored cell [s]."""
@@ -97,7 +97,7 @@ def _report(command: Command, out: Path, late: float = 0.0) -> int:
         stored(out, anew=True)
     if not incomplete(out, planned, print):
         # The last process has written it too, unless it saw a cell of another machine late.
-        finish(out, planned, {}, print)
+        finish(Ran(out, planned, {}), print)
     return 0
 
 

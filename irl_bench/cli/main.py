@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from typing import Any, NoReturn, cast
@@ -51,5 +52,8 @@ def start(name: str) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal may lack a letter: it shows a question mark
             cast("Any", stream).reconfigure(errors="replace")
+    # Importing and tracing make many objects that stay: looking for cycles among them at Python's
+    # usual rate takes a tenth of a short sweep's time.
+    gc.set_threshold(50_000, 20, 50)
     importlib.import_module(f"irl_bench.cli.{name}").start()
     raise AssertionError("a command ends the process")

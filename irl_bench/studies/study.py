@@ -186,7 +186,7 @@ def run(
             [entry["env"], entry["algo"], entry["mode"]] for entry in ran.planned["entries"]
         ]
         if part.report:
-            sweep.finish(*ran[:3], say, ran.once)
+            sweep.finish(ran, say)
     write_atomic(out / INDEX, _text(index))
     written: list[dict[str, Any]] = []
 

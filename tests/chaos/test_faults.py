@@ -20,9 +20,17 @@ SMALL = {
 }
 """Fault -> its size here."""
 KILLS = (kills.random_kills, kills.phase_kills)
+REPEATED = (
+    kills.random_kills, kills.write_kills, kills.terminations, disks.full_disk,
+)  # fmt: skip
+"""Of these `phase_kills` or a test of the runner (integration/test_interruptions) has one kind."""
 
 
-@pytest.mark.parametrize("fault", SMALL, ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(f, marks=pytest.mark.slow if f in REPEATED else ()) for f in SMALL],
+    ids=lambda fault: fault.__name__,
+)
 def test_nothing_is_lost_doubled_or_wrong(fault, toy, monkeypatch):
     # The suite measures times; here they only tell of what does not end.
     monkeypatch.setattr(kills, "TERM_SECONDS", 60.0)

@@ -30,6 +30,7 @@ def swept(out, *flags):
     return {path.name for path in out.glob("compiled/*/*") if path.name.endswith("-cache")}
 
 
+@pytest.mark.slow
 def test_another_machine_compiles_nothing_again(tmp_path):
     first = swept(tmp_path / "a", "--compile_cache")
     assert first

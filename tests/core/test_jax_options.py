@@ -172,6 +172,7 @@ def test_texts_need_no_device():
     assert done.returncode == 0 and "algorithms" in done.stdout and done.stderr == ""
 
 
+@pytest.mark.slow
 def test_another_generators_figures_are_not_taken(tmp_path):
     flags = (
         "--algo=expert",

@@ -210,6 +210,7 @@ def test_rewards_of_a_file_choose_the_best_demonstrations(files, tmp_path):
         train(["bc"], "chain", folder / "unpaid.npz", tmp_path, **best)
 
 
+@pytest.mark.slow
 def test_a_tabular_world_trains_on_a_file_too(files, tmp_path):
     verdicts = train(["maxent_irl"], "grid", files("grid") / "ragged.npz", tmp_path)
     assert verdicts["maxent_irl"]["usable_seeds"] == 2

@@ -16,7 +16,7 @@ from tests.integration import reference
 
 STORED = json.loads(reference.FILE.read_text())
 ROOT = Path(__file__).parents[2]
-QUICK = ("bc chain", "dagger chain")
+QUICK = ("bc chain",)
 
 
 def close(mine, stored, path, scale=0.0):

@@ -101,6 +101,7 @@ def test_a_sweep_that_another_has_displaced_says_so_at_its_end(
     )
 
 
+@pytest.mark.usefixtures("quick_compilation")
 def test_a_report_leaves_out_what_is_not_finished_and_says_so(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("irl_bench.report.figures.draw", lambda data: {})
     line = [
@@ -134,6 +135,7 @@ def test_a_report_leaves_out_what_is_not_finished_and_says_so(tmp_path, capsys, 
         report.rebuild(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_pilot_finds_the_number_of_demonstrations_and_runs_once(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("irl_bench.report.figures.draw", lambda data: {})
     line = ["sweep.py", "--algo=bc", "--env=chain", "--mode=cliff", "--budget=smoke", "--seeds=2"]

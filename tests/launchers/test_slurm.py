@@ -21,6 +21,7 @@ from tests.launchers.launched import (
 pytest.importorskip("submitit")
 
 
+@pytest.mark.slow
 def test_a_preempted_job_is_requeued_and_loses_nothing(tmp_path):
     out, alone = tmp_path / "run", undisturbed(tmp_path, SWEEP)
     options = "--launcher_options=executor=local"

@@ -96,6 +96,7 @@ def test_an_unknown_world_names_the_nearest():
         envs.make("lane_keeping")
 
 
+@pytest.mark.slow
 def test_contributings_algorithm_runs_on_several_devices(examples):
     """The command that README and CONTRIBUTING print, smaller: on as many devices as there are
     cores, at the chain's size."""

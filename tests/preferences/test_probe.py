@@ -40,7 +40,9 @@ def trained(module, **settings):
     return states, jax.tree.map(np.asarray, metrics)
 
 
-@pytest.mark.parametrize("module", [pytest.param(rlhf, marks=pytest.mark.slow), airl, ppo])
+@pytest.mark.parametrize(
+    "module", [*(pytest.param(module, marks=pytest.mark.slow) for module in (rlhf, airl)), ppo]
+)
 def test_training_is_the_same_with_a_probe_and_without(module):
     bare, none = trained(module)
     _, found = trained(module, **PROBE)
@@ -74,6 +76,7 @@ def test_gold_and_proxy_are_sums_over_a_rollout():
         np.testing.assert_allclose(found["probe_proxy"], proxy, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_clone_earns_the_same_as_the_best_of_one():
     states, probed = trained(rlhf, **PROBE)
     _, best = trained(best_of_n, **BEGINS)

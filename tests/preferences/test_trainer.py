@@ -301,6 +301,7 @@ def test_the_tail_counts_whole_however_a_teacher_weighs_the_segment():
     )
 
 
+@pytest.mark.slow
 def test_noise_ranks_rollouts_of_drex_and_returns_those_of_trex():
     _, states, _ = trained(drex, pairs=50)
     made = jax.tree.map(lambda x: np.asarray(x[0]), states.comparisons)

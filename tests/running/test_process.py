@@ -37,8 +37,10 @@ def test_matrices_are_multiplied_in_full_precision_unless_told(chosen, expected,
 
 
 SUPERVISED = """
-import pathlib, sys, time
+import pathlib, signal, sys, time
 from irl_bench.running import process
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 
 def work(stop):
     print("ready", flush=True)
@@ -56,14 +58,17 @@ def interrupted(tmp_path, *signals):
     each after some seconds."""
     mark = tmp_path / "mark"
     command = [sys.executable, "-c", SUPERVISED, str(mark)]
-    program = subprocess.Popen(
+    with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
-    )
-    assert program.stdout and program.stdout.readline() == "ready\n"
-    for number, wait in signals:
-        time.sleep(wait)
-        program.send_signal(number)
-    _, told = program.communicate(timeout=60)
+    ) as program:
+        assert program.stdout and program.stdout.readline() == "ready\n"
+        for number, wait in signals:
+            time.sleep(wait)
+            program.send_signal(number)
+        try:
+            _, told = program.communicate(timeout=60)
+        finally:
+            program.kill()
     return program.returncode, told, mark.exists()
 
 

@@ -305,7 +305,9 @@ def rebuilt(out):
     return subprocess.run([sys.executable, program, out], capture_output=True, text=True)
 
 
-def test_a_study_runs_to_its_files_and_is_rebuilt_to_the_same_bytes(tmp_path, quick_compilation):
+@pytest.mark.usefixtures("quick_compilation")
+def test_a_study_runs_to_its_files_and_is_rebuilt_to_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr("irl_bench.report.figures.draw", lambda data: {})  # of its parts
     line = (
         "--experiment=demo_efficiency --env=chain --algo=bc --budget=smoke --demos=2,4 "
         f"--out={tmp_path}"

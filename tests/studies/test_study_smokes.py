@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
     [
         pytest.param("seed_table", [], marks=pytest.mark.slow),
         pytest.param("decomposition", [], marks=pytest.mark.slow),
-        ("label_efficiency", ["--env=chain"]),
+        pytest.param("label_efficiency", ["--env=chain"], marks=pytest.mark.slow),
         pytest.param("overoptimization", ["--env=chain"], marks=pytest.mark.slow),
         pytest.param("extrapolation", [], marks=pytest.mark.slow),
     ],

@@ -19,7 +19,10 @@ SIZES = {"seeds": range(2), "demos": 4, "demo_steps": 16, "episodes": 4}
 
 @pytest.mark.parametrize(
     ("algo", "settings", "rounds"),
-    [("bc", {"rounds": 2, "steps_per_round": 5}, 2), ("dagger", {"iterations": 2}, 3)],
+    [
+        ("bc", {"rounds": 2, "steps_per_round": 5}, 2),
+        pytest.param("dagger", {"iterations": 2}, 3, marks=pytest.mark.slow),
+    ],
 )
 def test_algorithms_without_rollouts_of_their_own_are_judged_by_the_evaluation(
     algo, settings, rounds

@@ -181,11 +181,9 @@ NOISE = {"hopper": 5e-3, "inverted_pendulum": 0.01}
     ("name", "backend"),
     [
         ("hopper", "spring"),
-        ("inverted_pendulum", "positional"),
         *(
             pytest.param("inverted_pendulum", backend, marks=pytest.mark.slow)
             for backend in locomotion.BACKENDS
-            if backend != "positional"
         ),
     ],
 )
@@ -244,7 +242,7 @@ def test_a_push_adds_its_speed_to_the_whole_robot():
 @pytest.mark.parametrize(
     "backend",
     [
-        pytest.param(backend, marks=pytest.mark.slow if backend == "mjx" else ())
+        pytest.param(backend, marks=() if backend == "spring" else pytest.mark.slow)
         for backend in locomotion.BACKENDS
     ],
 )
