@@ -4,7 +4,6 @@ elsewhere."""
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +28,6 @@ from irl_bench.rollouts.evaluation import evaluate, expected_cost, expert_errors
 from irl_bench.running import runner
 from irl_bench.running.programs import EVALUATION, HELD_OUT
 from irl_bench.running.progress import costs_are_finite, quantities
-from irl_bench.storage import remote
 
 __all__ = ["run", "score"]
 
@@ -91,8 +89,8 @@ def run(
         an algorithm that imitates, else 0.
       demo_noise: standard deviation of noise on the actions that the expert executes in every
         second demonstration; labels are without it.
-      given: file or folder of an earlier run that provides a learned policy, a learned reward or
-        people's comparisons to an algorithm.
+      given: file or folder of an earlier run, or its URL, that provides a learned policy, a learned
+        reward or people's comparisons to an algorithm.
       demos_from: a file of demonstrations that replace those of the world's expert (npz, HDF5), or
         the folder of a dataset (Minari, LeRobot, imitation).
       observation_only: withhold the demonstrations' actions.
@@ -150,8 +148,7 @@ def run(
         tensorboard=tensorboard,
     )
     line = f"irl_bench.run(**{_arguments(request)})"
-    folder = remote.folder(request.out, writing=True)
-    return sweep.sweep(dataclasses.replace(request, out=str(folder)), line)
+    return sweep.sweep(sweep.on_disk(request, writing=True), line)
 
 
 def score(

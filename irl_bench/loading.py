@@ -11,13 +11,12 @@ import jax
 import jax.numpy as jnp
 
 from envs.core import World
-from irl_bench.core import folders
 from irl_bench.core.handover import Part
 from irl_bench.core.settings import BadInput, nearest, whole
 from irl_bench.core.types import Spec
 from irl_bench.plan import donor, handed_on, registry
 from irl_bench.running import process
-from irl_bench.storage import artifacts
+from irl_bench.storage import artifacts, remote
 from irl_bench.storage.plans import read_plan
 
 __all__ = ["Loaded", "load"]
@@ -70,7 +69,8 @@ def load(
     functions are cached on disk.
 
     Args:
-      run: the folder of `irl-bench sweep` or `train`; of a study, one of its parts.
+      run: the folder of `irl-bench sweep` or `train`, or its URL in an object store; of a study,
+        one of its parts.
       algo: the algorithm; not needed where only one has trained, unless it is code from outside,
         which runs only if it is named.
       env: the world; not needed where there is only one, unless it is code from outside.
@@ -86,37 +86,40 @@ def load(
         raise BadInput(
             f"load({run!r}): a run's folder is needed; nearest: irl_bench.load('runs/sweep')"
         )
-    folder = folders.expand(run)
+    folder = remote.folder(run)
+    shown = remote.shown(folder)
     entry = _entry(folder, algo, env, mode)
     first, count = entry["seeds"]
     chosen = first if seed is None else whole("seed", seed, 0)
     last = first + count - 1
     if not first <= chosen <= last:
         raise BadInput(
-            f"seed={chosen}: {folder} has seeds {first} to {last} of {entry['algo']}; nearest: "
+            f"seed={chosen}: {shown} has seeds {first} to {last} of {entry['algo']}; nearest: "
             f"{min(max(chosen, first), last)}"
         )
     width = entry["settings"]["width"]
     path = artifacts.path_of(folder, entry["cells"][(chosen - first) // width])
+    remote.pull(folder, f"learned/{path.name}")
     if not path.exists():
-        raise BadInput(f"{path} is missing; run the same sweep command to compute it")
+        raise BadInput(f"{remote.shown(path)} is missing; run the same sweep command to compute it")
     for name, asked in (("algo", algo), ("env", env)):
         if registry.is_outside(entry[name]) and asked is None:
             raise BadInput(
-                f"{folder} was computed with {entry[name]}, code from outside: it runs only if it "
+                f"{shown} was computed with {entry[name]}, code from outside: it runs only if it "
                 f"is named; nearest: {name}={entry[name]!r}"
             )
     artifact = artifacts.read(path, ("policy",))
     if (artifact.algo, artifact.env) != (entry["algo"], entry["env"]):
         raise BadInput(
-            f"{path} holds what {artifact.algo} learned on {artifact.env}, not what the plan says"
+            f"{remote.shown(path)} holds what {artifact.algo} learned on {artifact.env}, not what "
+            "the plan says"
         )
     loaded = registry.world(
         artifact.env, {**entry["settings"]["options"], **entry["settings"]["dials"]}
     )
     world = loaded.world
     _check_sources(
-        folder,
+        shown,
         entry["settings"]["plugin"],
         {**registry.algorithm(artifact.algo).source, **loaded.source},
     )
@@ -176,8 +179,13 @@ def _observed(world: World, observation: Any, axes: int | None = None) -> jax.Ar
     return rows
 
 
-def _check_sources(folder: Path, then: Mapping[str, str], now: Mapping[str, str]) -> None:
+def _check_sources(shown: str, then: Mapping[str, str], now: Mapping[str, str]) -> None:
     """Compares the hashes of external files of the algorithm and the world with those of the run.
+
+    Args:
+      shown: the run's folder in messages.
+      then: {file: hash} of the run.
+      now: {file: hash} of today.
 
     Raises:
       BadInput: a file has changed.
@@ -185,7 +193,7 @@ def _check_sources(folder: Path, then: Mapping[str, str], now: Mapping[str, str]
     for name in sorted(then.keys() | now.keys()):
         if then.get(name) != now.get(name):
             raise BadInput(
-                f"{name} has changed since the run in {folder}; nearest: the file as it was then, "
+                f"{name} has changed since the run in {shown}; nearest: the file as it was then, "
                 "or a new run"
             )
 
@@ -196,21 +204,21 @@ def _entry(folder: Path, algo: str | None, env: str | None, mode: str | None) ->
     Raises:
       BadInput: there is no such entry, or more than one algorithm or world to choose from.
     """
-    plan = read_plan(folder)
+    plan, shown = read_plan(folder), remote.shown(folder)
     if plan is None:
         parts = sorted(path.parent.name for path in folder.glob("*/plan.json"))
         hint = (
-            f"{folder / parts[0]}, a part of it"
+            f"{remote.shown(folder / parts[0])}, a part of it"
             if parts
             else "the folder of irl-bench sweep or irl-bench train"
         )
         raise BadInput(
-            f"{folder} is not the folder of a run: it holds no plan.json; nearest: {hint}"
+            f"{shown} is not the folder of a run: it holds no plan.json; nearest: {hint}"
         )
     entries = [entry for entry in plan["entries"] if entry["rounds"]]
     if not entries:
         raise BadInput(
-            f"{folder} holds nothing that was trained; nearest: irl-bench train --out={folder}"
+            f"{shown} holds nothing that was trained; nearest: irl-bench train --out={shown}"
         )
     for name, asked in (("algo", algo), ("env", env), ("mode", mode)):
         there = list(dict.fromkeys(entry[name] for entry in entries))
@@ -219,11 +227,11 @@ def _entry(folder: Path, algo: str | None, env: str | None, mode: str | None) ->
             asked = nominal if nominal in there else there[0]
         elif asked is None and len(there) > 1:
             raise BadInput(
-                f"{folder} holds {', '.join(there)}: {name} must be given; nearest: "
+                f"{shown} holds {', '.join(there)}: {name} must be given; nearest: "
                 f"{name}={there[0]!r}"
             )
         elif asked is not None and asked not in there:
-            raise BadInput(f"{folder} holds no {name} {asked!r} that was trained "
+            raise BadInput(f"{shown} holds no {name} {asked!r} that was trained "
                            f"({', '.join(there)}); nearest: "
                            f"{nearest(asked, there)!r}")  # fmt: skip
         entries = [entry for entry in entries if asked is None or entry[name] == asked]

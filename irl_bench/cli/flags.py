@@ -48,8 +48,8 @@ TEXTS = {
         None,
     ),
     "given": (
-        "file or folder of an earlier run whose learned policy or reward is taken (stored; ppo; "
-        "judged)",
+        "file or folder of an earlier run, or its URL, whose learned policy or reward is taken "
+        "(stored; ppo; judged)",
         None,
     ),
     "reward": ("learned reward for ppo; short for --given=RUN --ppo.reward=learned", None),

@@ -24,7 +24,7 @@ from irl_bench.core import folders
 from irl_bench.core.cell import CellSpec, canonical
 from irl_bench.core.handover import Part
 from irl_bench.core.settings import BadInput
-from irl_bench.storage import learned
+from irl_bench.storage import learned, remote
 from irl_bench.storage.files import write_atomic
 
 
@@ -114,7 +114,8 @@ def read(path: str | Path, parts: Sequence[Part] = ("reward",)) -> Artifact:
     """Returns the artifact in a file, or in all files of a run's folder that hold `parts`.
 
     Args:
-      path: a file or folder. If a folder holds several kinds: FOLDER:KIND or FOLDER:ALGORITHM.
+      path: a file or folder on disk. If a folder holds several kinds: FOLDER:KIND or
+        FOLDER:ALGORITHM.
       parts: what the caller needs.
 
     Raises:
@@ -125,6 +126,7 @@ def read(path: str | Path, parts: Sequence[Part] = ("reward",)) -> Artifact:
     if not colon or Path(path).exists():
         name, kind = str(path), ""
     path, wanted = folders.expand(name), " and ".join(parts)
+    shown = remote.shown(path)
     if path.is_dir():
         folder = path if path.name == "learned" else path / "learned"
         files = sorted(folder.glob("*.safetensors"))
@@ -132,7 +134,7 @@ def read(path: str | Path, parts: Sequence[Part] = ("reward",)) -> Artifact:
         files = [path]
     if not files or not path.exists():
         raise BadInput(
-            f"{path} holds no learned {wanted}; nearest: --given=RUN, the folder of a run of "
+            f"{shown} holds no learned {wanted}; nearest: --given=RUN, the folder of a run of "
             "gail or airl (stored in RUN/learned)"
         )
     kinds: dict[str, list[Artifact]] = {}
@@ -143,9 +145,9 @@ def read(path: str | Path, parts: Sequence[Part] = ("reward",)) -> Artifact:
             kinds.setdefault(artifact.kind, []).append(artifact)
     if len(kinds) != 1:
         listed = ", ".join(f"{kind} ({group[0].algo})" for kind, group in sorted(kinds.items()))
-        hint = f"--given={path}:{min(kinds)}" if kinds else "a run of gail or airl"
+        hint = f"--given={shown}:{min(kinds)}" if kinds else "a run of gail or airl"
         raise BadInput(
-            f"{path} must hold the {wanted} of one algorithm, mode and setting, not of "
+            f"{shown} must hold the {wanted} of one algorithm, mode and setting, not of "
             f"{listed or 'none'}; nearest: {hint}"
         )
     (group,) = kinds.values()
@@ -154,8 +156,8 @@ def read(path: str | Path, parts: Sequence[Part] = ("reward",)) -> Artifact:
         twice = sorted(arrays.keys() & artifact.arrays.keys())
         if twice:
             raise BadInput(
-                f"{path} holds seed {twice[0]} more than once, from other versions; nearest: "
-                f"{files[-1]}"
+                f"{shown} holds seed {twice[0]} more than once, from other versions; nearest: "
+                f"{remote.shown(files[-1])}"
             )
         arrays |= artifact.arrays
     digest = hashlib.sha256("".join(sorted(each.sha256 for each in group)).encode()).hexdigest()
@@ -173,10 +175,10 @@ def _one_line(path: Path) -> Generator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise BadInput(f"{path} is missing; nearest: the folder of a run") from None
+        raise BadInput(f"{remote.shown(path)} is missing; nearest: the folder of a run") from None
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         raise BadInput(
-            f"{path} is damaged or not a file of this program; nearest: copy it again"
+            f"{remote.shown(path)} is damaged or not a file of this program; nearest: copy it again"
         ) from None
 
 
@@ -195,7 +197,9 @@ def _read(path: Path) -> Artifact:
             arrays: dict[str, np.ndarray] = {name: file.get_tensor(name) for name in names}
         spec = CellSpec.from_dict(header["spec"])
     if _digest(arrays, header["spec"]) != header.get("sha256"):
-        raise BadInput(f"{path} is damaged: its SHA-256 does not fit; nearest: copy it again")
+        raise BadInput(
+            f"{remote.shown(path)} is damaged: its SHA-256 does not fit; nearest: copy it again"
+        )
     by_seed: dict[int, dict[str, list[np.ndarray]]] = {seed: {} for seed in spec.seeds}
     for name in sorted(arrays):
         for row, seed in enumerate(spec.seeds):

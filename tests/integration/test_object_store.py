@@ -9,11 +9,15 @@ import os
 import threading
 import time
 
+import jax
+import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+import irl_bench
 from irl_bench import sweep
 from irl_bench.cli import sweep as cli
+from irl_bench.core.settings import BadInput
 from irl_bench.running import leases, once, runner, sharing
 from irl_bench.running.console import Silent
 from irl_bench.storage import files, remote
@@ -45,6 +49,32 @@ def test_a_sweep_ends_in_the_same_bytes(tmp_path, machines, objects, monkeypatch
     cli.carry_out(cli.parse(["irl-bench sweep", *SWEEP, f"--out={URL}", "--dry_run"]))
     said = capsys.readouterr().out
     assert "plan: 3 cells, 3 done" in said and f"results in {URL}" in said
+
+    # Another machine takes what was learned from the bucket.
+    files.STORES.clear()
+    monkeypatch.setattr(remote.folders, "cache", lambda: machines[1].root)
+    loaded = [irl_bench.load(run, seed=3) for run in (URL, tmp_path / "here")]
+    views = np.eye(65, dtype=np.float32)
+    first, second = (jax.vmap(policy.act)(views) for policy in loaded)
+    np.testing.assert_array_equal(first, second)
+    with pytest.raises(BadInput, match=f"seed=9: {URL} has seeds 0 to 4 of bc; nearest: 4"):
+        irl_bench.load(URL, seed=9)
+    (learned,) = (name for name in names if name.startswith("learned/"))
+    for given in (URL, f"{URL}:bc", f"{URL}/{learned}"):
+        stored = ["--algo=stored", *SWEEP[1:], f"--given={given}", f"--out={tmp_path / 'again'}"]
+        cli.carry_out(cli.parse(["irl-bench sweep", *stored]))
+    verdicts = [
+        json.loads((tmp_path / run / "verdicts.json").read_text()) for run in ("here", "again")
+    ]
+    rates = [
+        next(v["hazard"] for v in run if v["algo"] == algo)
+        for run, algo in zip(verdicts, ("bc", "stored"), strict=True)
+    ]
+    assert rates[0] == rates[1] > 0
+    with pytest.raises(BadInput, match=f"{URL} must hold the policy of one algorithm.* none; nea"):
+        cli.carry_out(
+            cli.parse(["irl-bench sweep", *stored[:-2], f"--given={URL}:gail", stored[-1]])
+        )
 
 
 @pytest.mark.usefixtures("quick_compilation")
