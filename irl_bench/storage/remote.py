@@ -55,6 +55,8 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "s3": {"max_concurrency": 1, "config_kwargs": {"retries": {"max_attempts": 0}}},
 }
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+_BY_PATHLIB = re.compile(rf"({'|'.join(SCHEMES)}):/([^/].*)", re.DOTALL)
+"""A URL that was made a path and has lost a slash by that."""
 _PART = re.compile(r"[A-Za-z0-9_=+-][A-Za-z0-9._=+-]*")
 """A part of an object's name: no hidden file, no way out of a folder."""
 _CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError")
@@ -352,7 +354,7 @@ class Store:
 
 def is_url(name: str | Path) -> bool:
     """Returns whether a run's folder is given as the URL of a store, or of anything else."""
-    return isinstance(name, str) and _URL.fullmatch(name) is not None
+    return any(form.fullmatch(str(name)) for form in (_URL, _BY_PATHLIB))
 
 
 def is_safe(name: str) -> bool:
@@ -465,6 +467,11 @@ def pull(out: Path, pattern: str) -> None:
 
 def _checked(url: str) -> str:
     """A URL without a slash at its end. Raises BadInput unless it is one of a store."""
+    if lost := _BY_PATHLIB.fullmatch(url):
+        raise BadInput(
+            f"{url} has lost a slash, as a URL does that is made a path; nearest: the text "
+            f"{lost[1]}://{lost[2]}"
+        )
     found = _URL.fullmatch(url)
     assert found is not None
     scheme, rest = found[1], found[2].rstrip("/")

@@ -2,6 +2,7 @@
 checked, what comes from there cannot do harm, and a store that fails loses nothing."""
 
 import os
+import pathlib
 import types
 
 import numpy as np
@@ -169,6 +170,8 @@ def test_a_store_that_refuses_is_one_line_before_anything_runs(
         ("s3://bucket/run?a=b", "s3://bucket/runa=b"),
         ("memory://", "memory://bucket/path"),
         ("s3://bucket//run", "s3://bucket/run"),
+        ("s3:/bucket/run", "the text s3://bucket/run"),
+        (pathlib.Path("s3://bucket/run"), "the text s3://bucket/run"),
     ],
 )
 def test_what_is_no_folder_in_a_store_is_one_line(machines, url, near):
