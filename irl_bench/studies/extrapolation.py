@@ -38,10 +38,14 @@ QUALITY = "50"
 """Quality of the demonstrator that the learners imitate."""
 BETTER = ("75", "100")
 """Qualities of the demonstrators whose rollouts the learned rewards rank, if the world has them."""
+CLONES = ("bc", "clone")
+"""What no reward trains: BC, and the recipe of the clone that the others start from."""
 RANKED = ("trex", "drex")
 """The algorithms that learn rewards from rankings."""
 SEEN = "learn_flag_seen"
 """The folder of the learners whose rewards see the world's failure flag."""
+STORED = ("seed_ids", "returns", "demonstrator", "best", "random", "unit", "over_best", "p")
+"""What is stored of every learner, in the names of `qualities.measured`."""
 LEAST = 10
 """A seed with fewer rollouts above the best demonstration has no correlation."""
 
@@ -50,7 +54,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     """Returns, for each world, a sweep that learns and sweeps that evaluate each learned reward on
     the rollouts of each better demonstrator."""
     (count,) = demos
-    learners, ranked, better = ("bc", *RANKED), RANKED, BETTER
+    learners, ranked, better = (*CLONES, *RANKED), RANKED, BETTER
     if request.budget == "smoke":  # everything once: one learner and one better demonstrator
         learners = ranked = RANKED[-1:]
         better = BETTER[-1:]
@@ -167,6 +171,12 @@ def read(reports: Mapping[str, ReportData]) -> Result:
                 "env steps": point["consumes"][1],
                 "seeds": point["seeds"],
             }
+            stored = {
+                "env": env,
+                "algo": algo,
+                "place": place,
+                **{name: point[name] for name in STORED},
+            }
             rollouts = [data for name, data in reports.items() if name.startswith(f"{env}/{algo}-")]
             if rollouts and place == "learn":
                 true, learned = judged(rollouts)
@@ -181,18 +191,12 @@ def read(reports: Mapping[str, ReportData]) -> Result:
                     "seeds without": f"{np.isnan(beyond).sum()} / {np.isnan(every).sum()}",
                     "such rollouts": int((true > best).sum(1).min()),
                 }
-                points.append(
-                    {
-                        "env": env,
-                        "algo": algo,
-                        "best": best,
-                        "true": true.tolist(),
-                        "learned": learned.tolist(),
-                        "spearman": beyond.tolist(),
-                        "over_best": point["over_best"],
-                        "returns": point["returns"],
-                    }
-                )
+                stored |= {
+                    "true": true.tolist(),
+                    "learned": learned.tolist(),
+                    "spearman": beyond.tolist(),
+                }
+            points.append(stored)
             rows.setdefault(
                 f"{env}: demonstrator of {QUALITY} %, IQM over seeds [interval]",
                 [],
@@ -204,8 +208,8 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         f"demonstration's, in the seed that has fewest. A seed with fewer than {LEAST} of them, or "
         "with returns that are all the same, has no correlation. It is left out, and counted under "
         "`seeds without`, for the first / the second correlation. Rows `(flag seen)` have no "
-        "Spearman, because their rewards are not judged on such rollouts; BC has no reward. T-REX "
-        "asks for a ranking of its rollouts (labels); D-REX needs none.",
+        "Spearman, because their rewards are not judged on such rollouts; BC and the clone have "
+        "none. T-REX asks for a ranking of its rollouts (labels); D-REX needs none.",
         f"{iqm.TEXT} Returns and correlations are shown the same way.",
         FLAG_HIDDEN,
     ]
@@ -219,7 +223,7 @@ def read(reports: Mapping[str, ReportData]) -> Result:
 
 def draw(result: Mapping[str, Any]) -> Figure:
     """Draws learned over true returns, a row per world and a column per algorithm."""
-    points = result["points"]
+    points = [p for p in result["points"] if "true" in p]
     worlds, algos = (list(dict.fromkeys(p[name] for p in points)) for name in ("env", "algo"))
     figure = Figure(
         figsize=(3.5 * max(1, len(algos)), 2.6 * max(1, len(worlds))), layout="constrained"
@@ -247,7 +251,7 @@ STUDY = Study(
     name="extrapolation",
     help="T-REX and D-REX from a half-good demonstrator: are policy and reward good beyond the "
     "data?",
-    algo=("bc", *RANKED, "judged"),
+    algo=(*CLONES, *RANKED, "judged"),
     env=("lane_keep",),
     fixed=False,
     sizes={

@@ -47,5 +47,8 @@ def test_seeds_without_a_correlation_are_counted(monkeypatch):
     assert hidden[column] == spread(iqm.interval(above[3:])) and "[" in hidden[column]
     assert hidden["lowest seed"] == above[3:].min() and hidden["seeds without"] == "3 / 1"
     assert seen[column] == spread((np.nan,) * 3) and seen["seeds without"] not in ("0 / 0", "3 / 1")
+    stored = [(p["place"], p["algo"], "true" in p, len(p["returns"])) for p in read["points"]]
+    assert stored == [("learn", "trex", True, SEEDS), ("learn_flag_seen", "trex", False, SEEDS)]
+    assert len(extrapolation.draw(read).axes) == 1  # what is not judged has no panel
     assert any("Rows `(flag seen)` have no Spearman" in line for line in read["text"])
     assert iqm.TEXT in " ".join(read["text"])
