@@ -1,16 +1,17 @@
-"""The tables of a lab page hold what its stored results say. `python -m tests.test_lab_tables`
+"""The tables of lab pages hold what their stored results say. `python -m tests.test_lab_tables`
 writes them anew."""
 
 import json
 import pathlib
 
 import numpy as np
+import pytest
 
-from irl_bench.studies import claims, seed_table
+from irl_bench.studies import claims, extrapolation, seed_table
 from irl_bench.studies.qualities import QUALITIES, paired
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "lab" / "2026-11-27-equal-footing.md"
+LAB = ROOT / "docs" / "lab"
 RESULTS = {
     view: ROOT / "results" / f"seed_table-{view}-seeds-60000.json" for view in ("hidden", "visible")
 }
@@ -24,6 +25,7 @@ NAMES = {
     "rlhf": "RLHF, one-shot",
     "rlhf_iterated": "RLHF, iterated",
 }
+RANKERS = {"bc": "BC", "clone": "the clone", "trex": "T-REX", "drex": "D-REX"}
 FALLS = "| algorithm | fall of regret against BC at"
 SCORES, CONTROLS = "| demonstrator (its score, its best) |", "| demonstrator | control |"
 """How the heads of the tables begin. There is one of falls, for the hidden view."""
@@ -110,7 +112,43 @@ def control_rows(points):
     return rows
 
 
-def expected(text):
+def returned(point):
+    middle, low, high = seed_table.iqm.interval(np.array(point["returns"]))
+    return f"{middle:.0f} [{low:.0f}, {high:.0f}]"
+
+
+def policy_rows(points):
+    rows = []
+    for point in points:
+        seen = ", flag seen" * (point["place"] == extrapolation.SEEN)
+        rows.append(
+            [
+                RANKERS[point["algo"]] + seen,
+                returned(point),
+                interval(seed_table.iqm.interval(score(point))),
+                f"{score(point).min():.2f}",
+                str(seed_table.lost(point)),
+                str((np.array(point["returns"]) > point["best"]).sum()),
+                interval(point["over_best"]),
+                f"{point['p']:.2g}",
+            ]
+        )
+    return rows
+
+
+def ranking_rows(points):
+    rows = []
+    for point in points:
+        if "spearman" in point:
+            beyond = np.array(point["spearman"])
+            pairs = zip(np.array(point["true"]), np.array(point["learned"]), strict=True)
+            every = np.array([extrapolation.ranking(*pair, -np.inf) for pair in pairs])
+            shown = [interval(extrapolation.correlated(values)) for values in (beyond, every)]
+            rows.append([RANKERS[point["algo"]], shown[0], f"{beyond.min():.2f}", shown[1]])
+    return rows
+
+
+def of_equal_footing(text):
     """The page with the rows of its tables as the stored results say. The hidden view's table comes
     first of each kind."""
     points = [json.loads(path.read_text())["points"] for path in RESULTS.values()]
@@ -119,6 +157,22 @@ def expected(text):
         (SCORES, score_rows, points),
         (CONTROLS, control_rows, points),
     )
+    return filled(text, kinds)
+
+
+def of_rankings(text):
+    """The page with the rows of its tables as the stored results say."""
+    points = json.loads((ROOT / "results" / "extrapolation-seeds-60000.json").read_text())["points"]
+    kinds = (
+        ("| algorithm | return |", policy_rows, [points]),
+        ("| algorithm | ρ, rollouts better", ranking_rows, [points]),
+    )
+    return filled(text, kinds)
+
+
+def filled(text, kinds):
+    """A page with other rows in its tables: (how a head begins, what makes the rows, the points of
+    each table with such a head) of each kind."""
     for head, made, views in kinds:
         start = 0
         for rows in map(made, views):
@@ -131,10 +185,18 @@ def expected(text):
     return text
 
 
-def test_the_page_of_equal_footing_shows_what_is_stored():
-    text = PAGE.read_text()
-    assert text.splitlines() == expected(text).splitlines()
+PAGES = {
+    "2026-11-27-equal-footing.md": of_equal_footing,
+    "2026-11-28-rankings-without-the-flag.md": of_rankings,
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_shows_what_is_stored(name):
+    text = (LAB / name).read_text()
+    assert text.splitlines() == PAGES[name](text).splitlines()
 
 
 if __name__ == "__main__":
-    PAGE.write_text(expected(PAGE.read_text()))
+    for name, of in PAGES.items():
+        (LAB / name).write_text(of((LAB / name).read_text()))
