@@ -4,6 +4,7 @@ elsewhere."""
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,7 @@ from irl_bench.rollouts.evaluation import evaluate, expected_cost, expert_errors
 from irl_bench.running import runner
 from irl_bench.running.programs import EVALUATION, HELD_OUT
 from irl_bench.running.progress import costs_are_finite, quantities
+from irl_bench.storage import remote
 
 __all__ = ["run", "score"]
 
@@ -148,7 +150,8 @@ def run(
         tensorboard=tensorboard,
     )
     line = f"irl_bench.run(**{_arguments(request)})"
-    return sweep.sweep(sweep.on_disk(request, writing=True), line)
+    folder = remote.folder(request.out, writing=True)
+    return sweep.sweep(dataclasses.replace(request, out=str(folder)), line)
 
 
 def score(

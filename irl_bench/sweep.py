@@ -56,30 +56,6 @@ def sweep(
     return finish(ran, say)
 
 
-def on_disk(request: Request, writing: bool) -> Request:
-    """Returns a request whose folders are on disk: in the place of a URL its working copy, into
-    which what an earlier run has learned is brought.
-
-    Args:
-      request: with paths or URLs in `out` and `given`.
-      writing: whether the run will write into `out`.
-
-    Raises:
-      BadInput, StoreError: a URL or its store cannot be used; one line for the user.
-    """
-    changes: dict[str, str] = {}
-    if remote.is_url(request.out):
-        changes["out"] = str(remote.folder(request.out, writing))
-    if request.given is not None and remote.is_url(request.given):
-        head, colon, tail = str(request.given).rpartition(":")
-        source, kind = (str(request.given), "") if "/" in tail else (head, colon + tail)
-        run, inside, file = source.partition("/learned/")
-        folder = remote.folder(run)
-        remote.pull(folder, "learned/*.safetensors")
-        changes["given"] = f"{folder}{inside}{file}{kind}"
-    return dataclasses.replace(request, **changes)
-
-
 class Ran(NamedTuple):
     """What `compute` did."""
 
@@ -165,8 +141,6 @@ def compute(request: Request, line: str, say: Callable[[str], None]) -> Ran:
     runner.check_options()
     if request.demos == AUTO:
         request = _piloted(request, line, say)
-    if request.given is not None:  # another machine may have learned it
-        remote.pull(folders.expand(request.given), "learned/*.safetensors")
     plan = build(request)
     with processes.leading():
         return _carry_out(request, plan, line, say)

@@ -89,11 +89,11 @@ def carry_out(command: Command) -> int | None:
         print(catalogue.listing())
         return None
     from irl_bench.cli import texts
+    from irl_bench.storage import remote
 
-    if not command.help and command.describe is None:
-        from irl_bench.sweep import on_disk
-
-        request = on_disk(command.request, writing=not command.dry_run)
+    if not command.help and command.describe is None and remote.is_url(command.request.out):
+        out = remote.folder(command.request.out, writing=not command.dry_run)
+        request = dataclasses.replace(command.request, out=str(out))
         command = dataclasses.replace(command, request=request)
     if command.help:
         print(texts.usage(command.owners, command.name))

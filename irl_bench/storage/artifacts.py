@@ -20,7 +20,6 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from irl_bench.core import folders
 from irl_bench.core.cell import CellSpec, canonical
 from irl_bench.core.handover import Part
 from irl_bench.core.settings import BadInput
@@ -114,7 +113,7 @@ def read(path: str | Path, parts: Sequence[Part] = ("reward",)) -> Artifact:
     """Returns the artifact in a file, or in all files of a run's folder that hold `parts`.
 
     Args:
-      path: a file or folder on disk. If a folder holds several kinds: FOLDER:KIND or
+      path: a file or folder, or its URL. If a folder holds several kinds: FOLDER:KIND or
         FOLDER:ALGORITHM.
       parts: what the caller needs.
 
@@ -123,9 +122,9 @@ def read(path: str | Path, parts: Sequence[Part] = ("reward",)) -> Artifact:
         algorithms; one line that names it.
     """
     name, colon, kind = str(path).rpartition(":")
-    if not colon or Path(path).exists():
+    if not colon or "/" in kind or Path(path).exists():
         name, kind = str(path), ""
-    path, wanted = folders.expand(name), " and ".join(parts)
+    path, wanted = _on_disk(name), " and ".join(parts)
     shown = remote.shown(path)
     if path.is_dir():
         folder = path if path.name == "learned" else path / "learned"
@@ -162,6 +161,16 @@ def read(path: str | Path, parts: Sequence[Part] = ("reward",)) -> Artifact:
         arrays |= artifact.arrays
     digest = hashlib.sha256("".join(sorted(each.sha256 for each in group)).encode()).hexdigest()
     return dataclasses.replace(group[0], arrays=arrays, sha256=digest)
+
+
+def _on_disk(name: str) -> Path:
+    """The file or folder on disk of a path or URL, after what the run has learned was brought: in
+    an object store another machine may have learned it."""
+    run, inside, file = name.partition("/learned/") if remote.is_url(name) else (name, "", "")
+    path = remote.folder(run)
+    if not path.is_file():
+        remote.pull(path, "learned/*.safetensors")
+    return path / "learned" / file if inside else path
 
 
 def _digest(arrays: Mapping[str, np.ndarray], spec: Mapping[str, Any]) -> str:
