@@ -19,13 +19,13 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
 import jax
 import pytest
 
+from irl_bench.cli.main import COLLECTION
 from tests.stores import billed, machines, objects  # noqa: F401 fixtures
 
 # As irl_bench.running.process sets it: else cells run here and by a program would not be the same.
 jax.config.update("jax_default_matmul_precision", "highest")
 
-# As irl_bench.cli does: tracing makes many objects that stay.
-gc.set_threshold(50_000, 20, 50)
+gc.set_threshold(*COLLECTION)
 
 # Functions that an earlier run of the tests has compiled are not compiled again, if they took long
 # enough to compile that storing them pays.

@@ -22,6 +22,10 @@ COMMANDS = {
 }
 """Subcommand -> what it does. Each is a module of this package with `start()`."""
 
+COLLECTION = (50_000, 20, 50)
+"""How often Python looks for cycles of objects. Importing and tracing make many objects that stay,
+and at the usual rate looking through them takes a tenth of a short sweep's time."""
+
 
 def main() -> NoReturn:
     """Runs `irl-bench COMMAND [FLAGS]` and ends the process."""
@@ -52,8 +56,6 @@ def start(name: str) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal may lack a letter: it shows a question mark
             cast("Any", stream).reconfigure(errors="replace")
-    # Importing and tracing make many objects that stay: looking for cycles among them at Python's
-    # usual rate takes a tenth of a short sweep's time.
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(*COLLECTION)
     importlib.import_module(f"irl_bench.cli.{name}").start()
     raise AssertionError("a command ends the process")

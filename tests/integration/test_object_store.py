@@ -20,7 +20,7 @@ from irl_bench.cli import sweep as cli
 from irl_bench.core.settings import BadInput
 from irl_bench.running import leases, once, runner, sharing
 from irl_bench.running.console import Silent
-from irl_bench.storage import files, remote
+from irl_bench.storage import artifacts, files, remote
 from tests.conftest import QUICK
 from tests.integration.test_interruptions import ROOT, await_line, contents, start
 from tests.integration.toy_sweep import LONG, cells
@@ -60,6 +60,10 @@ def test_a_sweep_ends_in_the_same_bytes(tmp_path, machines, objects, monkeypatch
     with pytest.raises(BadInput, match=f"seed=9: {URL} has seeds 0 to 4 of bc; nearest: 4"):
         irl_bench.load(URL, seed=9)
     (learned,) = (name for name in names if name.startswith("learned/"))
+    copy = machines[1].folder()
+    for given in (f"{copy}:bc", copy):  # as a study names one of its parts
+        (copy / learned).unlink()
+        assert artifacts.read(given, ("policy",)).algo == "bc"
     for given in (URL, f"{URL}:bc", f"{URL}/{learned}"):
         stored = ["--algo=stored", *SWEEP[1:], f"--given={given}", f"--out={tmp_path / 'again'}"]
         cli.carry_out(cli.parse(["irl-bench sweep", *stored]))
