@@ -43,6 +43,12 @@ QUICK = {
 half the time, and what one of them compiles is kept for the next."""
 
 
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Reports without figures, which take longer than all the rest of a report."""
+    monkeypatch.setattr("irl_bench.report.figures.draw", lambda data: {})
+
+
 @pytest.fixture(scope="module")
 def quick_compilation():
     """Compiles in about half the time: for promises that do not rest on XLA's optimiser."""

@@ -424,6 +424,7 @@ def test_the_absorbing_state_is_judged_paid_and_kept(algo, monkeypatch):
     np.testing.assert_allclose([*paid, learner.reward(state)["absorbing"]], expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_f_is_no_bonus_for_living_where_falls_end_episodes():
     """An undecided discriminator has f = log pi: alone, its mean would pay for living or for
     falling, as the deviation is."""
@@ -439,6 +440,7 @@ def test_f_is_no_bonus_for_living_where_falls_end_episodes():
     assert np.isclose(*means, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_actions_are_needed_where_they_are_read():
     spec, task = Spec(Line(), 16, 4, 16), task_of()
     blind = Task(task.demonstrations.replace(action=None), task.dials)

@@ -51,6 +51,7 @@ def test_distance_is_that_of_the_best_of_n():
     assert float(best_of_n.kl(jnp.float32(1))) == 0
 
 
+@pytest.mark.slow
 def test_the_best_of_more_is_better_by_proxy_and_by_gold():
     world = Windy()
     learner = best_of_n.make(Spec(world, 16, 4, 8), best_of_n.Config(**SMALL))

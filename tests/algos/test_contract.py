@@ -176,7 +176,11 @@ def test_action_is_one_of_the_world(algo, world):
 # Two more compilations of each: those that are slow to compile are tried on one world.
 @pytest.mark.parametrize(
     ("algo", "world"),
-    [pair(a, w) for a in LEARNT_ALONE for w in worlds_of(a)[: 1 if a in BUILT_ON_PPO else 2]],
+    [
+        pytest.param(a, w, marks=pytest.mark.slow if a in ALIKE or a in ("rlhf", "dpo") else ())
+        for a in LEARNT_ALONE
+        for w in worlds_of(a)[: 1 if a in BUILT_ON_PPO else 2]
+    ],
 )
 def test_seeds_side_by_side_are_seeds_one_by_one(algo, world):
     learner = learner_of(algo, world)

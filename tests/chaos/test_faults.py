@@ -21,9 +21,10 @@ SMALL = {
 """Fault -> its size here."""
 KILLS = (kills.random_kills, kills.phase_kills)
 REPEATED = (
-    kills.random_kills, kills.write_kills, kills.terminations, disks.full_disk,
+    *KILLS, kills.write_kills, kills.terminations, disks.full_disk, sharing.moved,
 )  # fmt: skip
-"""Of these `phase_kills` or a test of the runner (integration/test_interruptions) has one kind."""
+"""A test of the runner (integration/test_interruptions) kills and terminates too, and a folder that
+is gone (`moved`) is no other case than one that cannot be written (`read_only`)."""
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ TINY = {
     "replay": 1,
 }
 """Settings that make any algorithm small."""
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("no_pictures", "quick_compilation")
 
 
 def command(program, *flags, folder):
@@ -149,11 +149,6 @@ def train(algos, env, file, out, **settings):
 TAKING = [name for name in algos.ALGORITHMS if name not in WITHOUT | {"maxent_irl", "dart"}]
 """Algorithms that are tried on files of `chain`; `dart` needs continuous actions, and takes its
 demonstrations as `dagger` does."""
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    monkeypatch.setattr("irl_bench.report.figures.draw", lambda data: {})
 
 
 @pytest.fixture(scope="module")

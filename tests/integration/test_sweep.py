@@ -101,9 +101,8 @@ def test_a_sweep_that_another_has_displaced_says_so_at_its_end(
     )
 
 
-@pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.usefixtures("no_pictures", "quick_compilation")
 def test_a_report_leaves_out_what_is_not_finished_and_says_so(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("irl_bench.report.figures.draw", lambda data: {})
     line = [
         "sweep.py",
         "--algo=bc",
@@ -136,8 +135,8 @@ def test_a_report_leaves_out_what_is_not_finished_and_says_so(tmp_path, capsys, 
 
 
 @pytest.mark.slow
-def test_a_pilot_finds_the_number_of_demonstrations_and_runs_once(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("irl_bench.report.figures.draw", lambda data: {})
+@pytest.mark.usefixtures("no_pictures")
+def test_a_pilot_finds_the_number_of_demonstrations_and_runs_once(tmp_path, capsys):
     line = ["sweep.py", "--algo=bc", "--env=chain", "--mode=cliff", "--budget=smoke", "--seeds=2"]
     line += ["--demos=auto", "--demo_steps=2048", "--T_max=960", f"--out={tmp_path}"]
     assert cli.main(cli.parse_or_exit(line)) == 0

@@ -100,9 +100,9 @@ def test_twice_gives_the_same_bytes_after_a_fresh_compilation(tmp_path, referenc
     assert contents(tmp_path) == reference
 
 
-@pytest.mark.usefixtures("quick_compilation")
-def test_seeds_at_once_changes_how_many_share_a_cell_and_no_result(tmp_path, monkeypatch):
-    monkeypatch.setattr("irl_bench.report.figures.draw", lambda data: {})
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures", "quick_compilation")
+def test_seeds_at_once_changes_how_many_share_a_cell_and_no_result(tmp_path):
     curves = []
     for count in (2, 4):
         out = tmp_path / str(count)

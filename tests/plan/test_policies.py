@@ -88,6 +88,7 @@ def test_a_carry_that_is_not_used_changes_nothing():
         assert figures(irl_bench.score(call, "lane_keep", **given, **SMALL)) == figures(plain)
 
 
+@pytest.mark.slow
 def test_a_host_policy_in_a_discrete_world_is_asked_about_every_state():
     """Its hazard is the closed form's, so states and answers belong together."""
     played = np.where(
@@ -381,6 +382,7 @@ def here(tmp_path, monkeypatch):
         sys.modules.pop(name, None)
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_sweep_takes_recurrent_and_host_policies(here, capsys):
     line = [
         "sweep.py",

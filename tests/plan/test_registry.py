@@ -115,7 +115,8 @@ def test_contributings_algorithm_runs_on_several_devices(examples):
     assert "ridge:make" in done.stdout
 
 
-def test_contributings_files_go_through_the_sweep(examples, capsys, monkeypatch):
+@pytest.mark.usefixtures("no_pictures")
+def test_contributings_files_go_through_the_sweep(examples, capsys):
     common = [
         "--seeds=2",
         "--demos=2",
@@ -158,9 +159,6 @@ def test_contributings_files_go_through_the_sweep(examples, capsys, monkeypatch)
 
     # The same by a call runs nothing and changes no byte; then the policy alone, without files.
     before = (examples / "run" / "verdicts.json").read_bytes()
-    monkeypatch.setattr(
-        "irl_bench.report.figures.draw", lambda data: {}
-    )  # they are there and take long
     again = irl_bench.run(
         "ridge:make",
         "gusts:make",

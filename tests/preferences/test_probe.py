@@ -95,6 +95,7 @@ def test_the_clone_earns_the_same_as_the_best_of_one():
         assert (gap < 3 * error).all() and (error > 0).all(), (name, gap, error)
 
 
+@pytest.mark.slow
 def test_ppo_and_best_of_n_begin_in_the_same_states(monkeypatch):
     seen, reached = [], starts.reached
 
@@ -118,6 +119,7 @@ def test_ppo_and_best_of_n_begin_in_the_same_states(monkeypatch):
         np.testing.assert_allclose(other, ours, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_policy_from_elsewhere_is_the_reference_of_the_probe():
     config = ppo.Config(hidden=(8,), value_hidden=(8,), worlds=8, unroll=16, minibatches=2, **PROBE)
     inner = loop.PPO(Spec(Windy(), 16, 4, 8), config, init="given")

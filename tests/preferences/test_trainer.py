@@ -125,6 +125,10 @@ def test_noise_in_the_pool_rises_from_none():
     share = (actions != 0).any(-1).mean(0)
     np.testing.assert_allclose(share, np.linspace(0, 1, 5), atol=0.1)
     assert share[0] == 0 and share[-1] == 1 and np.abs(actions).max() <= 1
+
+
+@pytest.mark.slow
+def test_noise_in_the_pool_widens_what_is_asked_about():
     spread = lambda **noise: float(
         np.std(trained(rlhf, labels=60, **noise)[1].segments.observation[..., 0])
     )
@@ -218,6 +222,7 @@ def objective(learner, state, params):
     return float(reward.mean() - 0.02 * kl.mean())
 
 
+@pytest.mark.slow
 def test_what_was_kept_is_judged_by_the_reward_of_now():
     """The opposite reward chooses the other of the two, whatever was best before."""
     _, states, _ = walk(learning_rate=1e-3, policy_delay=0, keep="last")
@@ -239,6 +244,7 @@ def test_restart_returns_to_the_clone():
     np.testing.assert_allclose(metrics["reference_kl"][:, [0, 3]], 0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_restarted_policy_is_pushed_by_no_earlier_update():
     _, states, _ = trained(rlhf, labels=60, policy_delay=0)
     inner = ppo.PPO(spec_of(Windy()), rlhf.Config(**SMALL), init="bc")

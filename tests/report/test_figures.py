@@ -18,6 +18,7 @@ def drawn():
     return figures.draw(synthetic.report_data(("lane_keep",)))
 
 
+@pytest.mark.slow
 def test_twice_gives_the_same_bytes(drawn):
     again = synthetic.report_data(("lane_keep",))
     assert figures.draw(again) == drawn

@@ -128,6 +128,7 @@ def folder(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_everything_is_written_and_twice_the_same(folder):
     data = report.rebuild(folder)
     written = [

@@ -4,6 +4,7 @@ on their grid."""
 import dataclasses
 
 import numpy as np
+import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from irl_bench.report import figures, interactive, tables, training
@@ -74,6 +75,7 @@ def test_a_probes_names_are_escaped():
         assert layout["yaxis"]["title"]["text"] == "a &amp; b"
 
 
+@pytest.mark.slow
 def test_titles_in_print_stay_within_their_panels(monkeypatch):
     long = "lane_keep, nominal: " + max(training.DIAGNOSTICS.values(), key=len)
     assert len(long) > figures.TITLE

@@ -218,6 +218,7 @@ def test_two_states_need_foresight():
     np.testing.assert_array_equal(act(learner.policy(states), jnp.eye(2), KEY), np.ones((3, 2)))
 
 
+@pytest.mark.slow
 def test_a_constant_reward_teaches_nothing_on_the_line():
     """Every policy earns the same, so advantages are noise: the deviation stays and the cost is
     no better than at the start."""
@@ -381,6 +382,7 @@ def test_log_deviation_stays_within_bounds_and_can_leave_them():
     assert (metrics["std"] <= np.exp(-0.8) + 1e-6).all()
 
 
+@pytest.mark.slow
 def test_statistics_of_the_demonstrations_are_frozen():
     for statistics, changes in (("demonstrations", False), ("running", True)):
         world = Line()

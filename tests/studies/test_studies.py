@@ -59,6 +59,7 @@ def test_score_is_one_for_the_expert_and_zero_for_random_actions(constructed_wor
     assert study.scores(report(bc=[0.1]), "w", "bc", "m") is None
 
 
+@pytest.mark.slow
 def test_random_actions_earn_what_a_loop_says():
     world = envs.make("chain")
     mode = next(iter(world.modes))

@@ -109,6 +109,7 @@ def test_a_training_resumes_exactly_and_ships_its_best(
     )  # 275 of 1100: a quarter of the expert that ships
 
 
+@pytest.mark.slow
 def test_lesser_drivers_of_the_car_are_what_their_cards_say(quick_compilation):
     import jax
 
@@ -291,6 +292,7 @@ def test_what_training_from_nothing_needs_goes_before_the_table():
     assert demonstrators.Training("ant", 0, {}, {"linger": 70}).config.linger == 70
 
 
+@pytest.mark.slow
 def test_a_penalty_is_paid_in_failed_steps(quick_compilation):
     import jax
     import jax.numpy as jnp

@@ -62,6 +62,7 @@ def test_seeds_that_follow_on_one_another_are_one_entry(runs):
     assert all(len(curve.seeds) == 9 for curve in load(runs / "both").curves)
 
 
+@pytest.mark.slow
 def test_the_order_of_folders_does_not_matter(runs):
     """Of three, the one in the middle of the seeds may come last."""
     folders = [run(runs / f"from{first}", first_seed=first, seeds=3) for first in (6, 12, 9)]

@@ -142,6 +142,7 @@ def test_every_dial_says_what_it_is():
         assert field.metadata["help"] and field.metadata["unit"] and low <= field.default <= high
 
 
+@pytest.mark.slow
 def test_plain_dials_and_no_jit_change_nothing_but_rounding():
     world = LaneKeep(friction=0.9)  # Python floats, as `envs.make` leaves them
     dials = NOMINAL.replace(friction=jnp.float32(0.9))
@@ -168,6 +169,7 @@ def test_vmap_changes_nothing_but_rounding():
     )
 
 
+@pytest.mark.slow
 def test_dials_are_data_and_each_matters(by_deaf):
     changes = {
         "hazards": 2.0,
@@ -250,6 +252,7 @@ def test_expert_uses_no_hidden_offset(calm):
     assert left[0][0] < 0 < right[0]
 
 
+@pytest.mark.slow
 def test_rail_bounds_the_excursion_of_any_driver():
     states = run(NOMINAL, keys(8), wild)
     failed, graded = cost(states), np.asarray(states.metrics["graded_cost"])

@@ -22,7 +22,8 @@ def made(**dials):
     return envs.make("ant_course", **dials)
 
 
-@pytest.mark.parametrize("backend", ["spring", pytest.param("mjx", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["spring", "mjx"])
 @pytest.mark.parametrize("angle", [0.7, -2.5])
 def test_an_ant_that_is_turned_in_the_world_looks_as_turned_says(backend, angle):
     """Physics' own observation of a pose and motion, and of the same ant turned by an angle."""
@@ -135,6 +136,7 @@ def beside(states, offsets, off=None):
     return jax.vmap(one)(states, offsets, off)
 
 
+@pytest.mark.slow
 def test_the_expert_stays_on_the_course_and_runs():
     _, (cost, obs, reward, _) = play(running(), 50)
     assert not cost.any() and np.abs(obs[..., 27]).max() < HALF_WIDTH
@@ -202,7 +204,7 @@ def lying(states, lies):
     return states.replace(pipeline_state=ant.replace(info=info))
 
 
-@pytest.mark.parametrize("fallen_start", [0.0, 1.0])
+@pytest.mark.parametrize("fallen_start", [0.0, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_a_fallen_ant_that_is_brought_back_starts_again_where_it_lay(fallen_start):
     """Also where episodes begin with a fallen ant."""
     states = lying(beside(running(), np.zeros(COUNT)), np.resize([1.0, 0.0], COUNT))

@@ -217,6 +217,7 @@ def test_every_standing_up_is_a_fresh_start_of_braxs(name, backend):
         assert len(gaps) and any(len(set(gap)) > 1 for gap in gaps)
 
 
+@pytest.mark.slow
 def test_who_starts_fallen_is_stood_up_upright():
     start, (after, _) = drive(nominal(fallen_start=1.0, reacquisition=1.0), KEYS)
     angle = np.abs(np.asarray(after.pipeline_state.q[0, :, 2]))
@@ -265,6 +266,7 @@ def test_a_push_moves_every_part_on_every_backend(backend):
     np.testing.assert_allclose(way / dt, speeds[:, 0], atol=0.05)
 
 
+@pytest.mark.slow
 def test_pushes_come_at_their_rate():
     def velocities(rate, push):
         world = made("hopper").bind(nominal(push_rate=rate, push=push))

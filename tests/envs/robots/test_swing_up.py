@@ -332,6 +332,7 @@ def played(dials, q, qd, kind=EXPERT, steps=120, seed=0):
     return [np.asarray(x) for x in run(dials, q, qd, kinds, jax.random.PRNGKey(seed), steps)]
 
 
+@pytest.mark.slow
 def test_the_expert_swings_up_from_any_state():
     """A pole that is down in any state costs nothing again within `recovery_steps`."""
     world, (q, qd) = made().bind(nominal(shove_rate=0.0)), random_states(4096)
