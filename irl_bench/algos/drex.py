@@ -49,7 +49,8 @@ def make(spec: Spec, config: Config) -> Learner:
         pool_key, pair_key, at_key = jax.random.split(key, 3)
         segments, _ = pool(learner.draw(state.policy, state.policy.reference), task.dials, pool_key)
         chosen = jax.random.randint(pair_key, (config.pairs,), 0, len(better))
-        first, second = pool.snippets(better[chosen], worse[chosen], at_key)
+        order = pool.order(key)
+        first, second = pool.snippets(order[better[chosen]], order[worse[chosen]], at_key)
         ones = jnp.ones(config.pairs)
         return segments, Comparisons(first, second, ones, ones)
 

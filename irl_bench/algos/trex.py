@@ -43,6 +43,7 @@ def make(spec: Spec, config: Config) -> Learner:
         step = jax.random.randint(step_key, (config.pairs,), 1, pool.worlds)
         second = (first + step) % pool.worlds
         first_snippet, second_snippet = pool.snippets(first, second, at_key)
+        total = total[pool.order(key)]
         gap = total[first] - total[second]
         return segments, Comparisons(
             first_snippet,

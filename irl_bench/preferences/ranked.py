@@ -23,6 +23,8 @@ from irl_bench.rollouts.experience import Act
 
 LEVELS = np.arange(20) * 0.05
 """Probabilities of a random action, float64[20]."""
+SHUFFLE = 2**31 - 1
+"""Number folded into a key for the random order; no split of the key gives the same."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +46,9 @@ class Config(trainer.Config):
     )
     pool_worlds: int = setting(
         100, "rollouts, the same number at each of the 20 levels of noise", low=20, high=65520
+    )
+    shuffled: bool = setting(
+        False, "rank the rollouts in a random order, which carries no information (a control)"
     )
 
 
@@ -99,6 +104,18 @@ class Pool:
             self.spec, dials, noisy_act, self.worlds, config.pool_steps, config.segment, key
         )
         return segments, jnp.sum(batch.reward, 0)
+
+    def order(self, key: jax.Array) -> jax.Array:
+        """Whose place in the ranking each rollout takes, int32[worlds]: its own, or with `shuffled`
+        that of a random one.
+
+        Args:
+          key: from which others may be split; not consumed.
+        """
+        own = jnp.arange(self.worlds)
+        if not self.config.shuffled:
+            return own
+        return jax.random.permutation(jax.random.fold_in(key, SHUFFLE), own)
 
     def snippets(
         self, first: jax.Array, second: jax.Array, key: jax.Array

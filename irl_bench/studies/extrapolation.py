@@ -44,6 +44,10 @@ RANKED = ("trex", "drex")
 """The algorithms that learn rewards from rankings."""
 SEEN = "learn_flag_seen"
 """The folder of the learners whose rewards see the world's failure flag."""
+SHUFFLED = "learn_shuffled"
+"""The folder of the learners whose rankings are in a random order, the control."""
+LEARNT = {"learn": "", SEEN: " (flag seen)", SHUFFLED: " (random ranking)"}
+"""Folder -> what the names of its learners have added in the table."""
 STORED = ("seed_ids", "returns", "demonstrator", "best", "random", "unit", "over_best", "p")
 """What is stored of every learner, in the names of `qualities.measured`."""
 LEAST = 10
@@ -95,6 +99,8 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
         sweeps.append(part("learn", learners, QUALITY))
         if registry.world(env).world.failure_flags:
             sweeps.append(part(SEEN, ranked, QUALITY, changes=UNMASKED))
+        if request.budget != "smoke":
+            sweeps.append(part(SHUFFLED, ranked, QUALITY, changes={"shuffled": True}))
         values = request.settings.get(env, {})
         available = [
             quality
@@ -151,14 +157,14 @@ def read(reports: Mapping[str, ReportData]) -> Result:
     for env in dict.fromkeys(name.split("/")[0] for name in reports):
         learnt = [
             (place, point)
-            for place in ("learn", SEEN)
+            for place in LEARNT
             if f"{env}/{place}" in reports
             for point in measured(env, QUALITY, place, reports[f"{env}/{place}"])
         ]
         for place, point in learnt:
             algo, best = point["algo"], point["best"]
             row = {
-                "algorithm": algo + (" (flag seen)" if place == SEEN else ""),
+                "algorithm": algo + LEARNT[place],
                 "return": spread(point["return"]),
                 "best demonstration": best,
                 "above it, in scores": spread(point["over_best"]),
@@ -207,9 +213,11 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         "for each seed. Such rollouts: the number with a true return above the best "
         f"demonstration's, in the seed that has fewest. A seed with fewer than {LEAST} of them, or "
         "with returns that are all the same, has no correlation. It is left out, and counted under "
-        "`seeds without`, for the first / the second correlation. Rows `(flag seen)` have no "
-        "Spearman, because their rewards are not judged on such rollouts; BC and the clone have "
-        "none. T-REX asks for a ranking of its rollouts (labels); D-REX needs none.",
+        "`seeds without`, for the first / the second correlation. Rows `(random ranking)` are the "
+        "control: their rollouts are ranked in a random order, all else is the same. They and rows "
+        "`(flag seen)` have no Spearman, because their rewards are not judged on such rollouts; BC "
+        "and the clone have none. T-REX asks for a ranking of its rollouts (labels); D-REX needs "
+        "none.",
         f"{iqm.TEXT} Returns and correlations are shown the same way.",
         FLAG_HIDDEN,
     ]

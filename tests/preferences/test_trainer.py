@@ -12,7 +12,7 @@ from irl_bench.algos import cpl, dpo, drex, rlhf, rlhf_iterated, trex
 from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Spec, Task
 from irl_bench.nets.policies import view
-from irl_bench.preferences import offline, teachers, trainer
+from irl_bench.preferences import offline, ranked, teachers, trainer
 from irl_bench.rl import ppo
 from irl_bench.rollouts.evaluation import collect, evaluate
 from tests.worlds.helpers import Line, Windy, train
@@ -319,6 +319,30 @@ def test_noise_ranks_rollouts_of_drex_and_returns_those_of_trex():
     )
     total = segments.reward.reshape(20, -1).sum(1)
     np.testing.assert_array_equal(made.label, total[made.first // 4] > total[made.second // 4])
+
+
+def test_a_random_ranking_is_one_of_the_same_rollouts():
+    order = lambda **settings: np.asarray(
+        ranked.Pool(spec_of(Windy()), ranked.Config(pool_worlds=20, **settings)).order(KEY)
+    )
+    np.testing.assert_array_equal(order(), np.arange(20))
+    shuffled = order(shuffled=True)
+    assert sorted(shuffled) == list(range(20)) and (shuffled != np.arange(20)).sum() > 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [trex, drex])
+def test_a_random_ranking_tells_nothing_and_is_a_ranking(module):
+    _, states, _ = trained(module, pairs=300, shuffled=True)
+    made, segments = (
+        jax.tree.map(lambda x: np.asarray(x[0]), x) for x in (states.comparisons, states.segments)
+    )
+    total = segments.reward.reshape(20, -1).sum(1)
+    winner, loser = np.where(made.label == 1, (made.first, made.second), (made.second, made.first))
+    pairs = set(zip(winner // 4, loser // 4, strict=True))
+    assert not any((worse, better) in pairs for better, worse in pairs)
+    right = np.mean([total[better] > total[worse] for better, worse in pairs])
+    assert 0.25 < right < 0.75
 
 
 @pytest.mark.parametrize(

@@ -36,10 +36,11 @@ def test_seeds_without_a_correlation_are_counted(monkeypatch):
     monkeypatch.setattr(extrapolation.training, "metric", lambda data, curve, name: known.get(name))
     common = {"expert": [0.5] * SEEDS, "untrained": [0.9] * SEEDS}
     learnt = report(trex=0.5 + np.linspace(-0.01, 0.01, SEEDS), **common)
-    data = {"w/learn": learnt, "w/learn_flag_seen": learnt}
+    data = dict.fromkeys(("w/learn", "w/learn_flag_seen", "w/learn_shuffled"), learnt)
     data["w/trex-75"] = report(judged=[0.0] * SEEDS, **common)
     read = extrapolation.read(data)
-    (hidden, seen) = next(iter(read["tables"].values()))
+    (hidden, seen, control) = next(iter(read["tables"].values()))
+    assert control["algorithm"] == "trex (random ranking)"
     pairs = zip(true, learned, strict=True)
     above = np.array([extrapolation.ranking(*pair, 5.0) for pair in pairs])
     assert np.isnan(above[:3]).all() and not np.isnan(above[3:]).any()
@@ -48,7 +49,11 @@ def test_seeds_without_a_correlation_are_counted(monkeypatch):
     assert hidden["lowest seed"] == above[3:].min() and hidden["seeds without"] == "3 / 1"
     assert seen[column] == spread((np.nan,) * 3) and seen["seeds without"] not in ("0 / 0", "3 / 1")
     stored = [(p["place"], p["algo"], "true" in p, len(p["returns"])) for p in read["points"]]
-    assert stored == [("learn", "trex", True, SEEDS), ("learn_flag_seen", "trex", False, SEEDS)]
+    assert stored == [
+        ("learn", "trex", True, SEEDS),
+        ("learn_flag_seen", "trex", False, SEEDS),
+        ("learn_shuffled", "trex", False, SEEDS),
+    ]
     assert len(extrapolation.draw(read).axes) == 1  # what is not judged has no panel
-    assert any("Rows `(flag seen)` have no Spearman" in line for line in read["text"])
+    assert any("rows `(flag seen)` have no Spearman" in line for line in read["text"])
     assert iqm.TEXT in " ".join(read["text"])
