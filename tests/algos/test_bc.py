@@ -15,6 +15,8 @@ from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Demonstrations, Spec, Task
 from tests.worlds.helpers import Line, chain_actions, demonstrate, seen, train
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KEY = jax.random.PRNGKey(0)
 SPEC = Spec(Line(), 16, 4, 8)
 

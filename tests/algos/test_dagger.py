@@ -16,6 +16,8 @@ from irl_bench.algos import bc, dagger
 from irl_bench.core.types import Spec
 from tests.worlds.helpers import Line, chain_actions, chain_expert, demonstrate, line_expert, train
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KEY = jax.random.PRNGKey(0)
 DEMO_ROWS, EPISODES, STEPS, ITERATIONS = 2 * 24, 2, 8, 3
 SPEC = Spec(Chain(), 16, 4, 24)

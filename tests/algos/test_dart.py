@@ -14,6 +14,8 @@ from irl_bench.nets.supervised import Data, PolicyParams
 from irl_bench.rollouts import evaluation
 from tests.worlds.helpers import Line
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KEY = jax.random.PRNGKey(0)
 SMALL = {"hidden": (4,), "iterations": 3, "steps_per_round": 3, "episode_steps": 8}
 

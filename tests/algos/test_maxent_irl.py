@@ -14,6 +14,8 @@ from irl_bench.core.types import Spec, Task
 from irl_bench.rollouts.evaluation import collect
 from tests.worlds.helpers import Line, train
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KEY = jax.random.PRNGKey(0)
 WORLDS = ["grid", "coarse_lane"]
 

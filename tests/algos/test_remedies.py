@@ -17,6 +17,8 @@ from irl_bench.nets.policies import Policy, Standardiser
 from irl_bench.rollouts import evaluation
 from tests.worlds.helpers import Line
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KEY = jax.random.PRNGKey(0)
 
 

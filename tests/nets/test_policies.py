@@ -18,6 +18,8 @@ from irl_bench.nets.policies import (
 )
 from tests.worlds.helpers import Line
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 RANDOM = np.random.default_rng(0)
 KEY = jax.random.PRNGKey(0)
 

@@ -12,6 +12,8 @@ from irl_bench.nets.policies import Policy, Standardiser
 from irl_bench.nets.supervised import Data, PolicyParams, fit, flatten, held_out_loss, optimiser
 from tests.worlds.helpers import Line
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KEY = jax.random.PRNGKey(1)
 AS_IS = Standardiser(jnp.zeros(3), jnp.ones(3))
 

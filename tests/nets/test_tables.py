@@ -15,6 +15,8 @@ from irl_bench.rollouts import evaluation
 from tests.worlds.helpers import Line
 from tests.worlds.toys import TwoState
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 KEY = jax.random.PRNGKey(0)
 
 

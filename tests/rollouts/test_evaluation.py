@@ -13,6 +13,8 @@ from irl_bench.rollouts import evaluation
 from tests.worlds.helpers import Line, chain_expert, line_expert
 from tests.worlds.toys import TwoState
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 EPISODES, HORIZON = 6, 12
 SLIPPERY = {"slip": 0.05}
 KEY = jax.random.PRNGKey(3)

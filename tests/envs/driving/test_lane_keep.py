@@ -14,6 +14,8 @@ from envs.core import dial_fields
 from envs.driving import lane_keep, road
 from envs.driving.lane_keep import EDGE, KERB, KINDS, RAIL, RUT_STEPS, LaneKeep
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 EPISODES, STEPS = 256, 300
 NOMINAL = LaneKeep().dials_for("nominal")
 CALM = NOMINAL.replace(crosswind=jnp.float32(0.0), hazard_rate=jnp.float32(0.0))

@@ -17,6 +17,8 @@ from vehiclemodels.vehicle_dynamics_std import vehicle_dynamics_std
 from envs.driving import road, vehicle
 from envs.driving.vehicle import Car, Inputs
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 STATES = 500
 TYRE = parameters_vehicle2().tire
 
