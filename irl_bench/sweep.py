@@ -13,7 +13,7 @@ from irl_bench.core import folders
 from irl_bench.core.cell import CellSpec, cell_key, fingerprint
 from irl_bench.core.settings import BadInput
 from irl_bench.horizon.window import RANGE, SETTLED, least_T_max
-from irl_bench.plan import pilot, presets, registry, shards
+from irl_bench.plan import pilot, presets, rates, registry, shards
 from irl_bench.plan.build import Plan, build
 from irl_bench.plan.document import displaced, document, merge
 from irl_bench.plan.pilot import AUTO
@@ -176,8 +176,20 @@ def asked_for(request: Request, plan: Plan) -> Sequence[CellSpec]:
     if request.cells is not None:
         return shards.named(by_key, request.cells)
     if request.shard is not None:
-        return shards.share(by_key, *request.shard)
+        return shards.share(by_key, expected(plan, prints), *request.shard)
     return plan.cells
+
+
+def expected(plan: Plan, fingerprint: Mapping[str, Any]) -> dict[str, float | None]:
+    """Returns {key: what the cell is expected to take on one CPU core [s]} of a plan, None where
+    nothing is known."""
+    return {
+        cell_key(cell, fingerprint): rates.seconds_of(
+            cell.env, cell.algo, cell.to_dict(), entry.rounds, entry.consumes["env_steps"]
+        )
+        for entry in plan.entries
+        for cell in entry.cells
+    }
 
 
 def _piloted(request: Request, line: str, say: Callable[[str], None]) -> Request:

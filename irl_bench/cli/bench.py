@@ -1,12 +1,14 @@
 """Measures this machine's speed, stores it as JSON and, in the repository, rewrites BENCHMARKS.md
 from the JSON files in benchmarks/. Or disturbs sweeps on purpose, counts what they survive, and
 rewrites RELIABILITY.md. Or simulates fleets of workers on an object store, counts what they ask of
-it, and rewrites the tables of the guide to many machines on one bucket.
+it, and rewrites the tables of the guide to many machines on one bucket. Or measures
+what cells take, from which --dry_run and the launchers tell the time of a plan.
 
 python launch/bench.py --what=worlds,horizons,seeds,learners,vmapped_learners,robots
 python launch/bench.py --suite=chaos
 python launch/bench.py --suite=chaos --what=damage,full_disk
 python launch/bench.py --suite=scale --workers=10,100 --store=memory
+python launch/bench.py --suite=cells --what=hopper,rlhf
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ RELIABILITY = ROOT / "RELIABILITY.md"
 """The page of the suite of faults, of the repository too."""
 SCALE = ROOT / "docs" / "guides" / "scale.md"
 """The guide with the tables of the simulated fleets, of the repository too."""
+RATES = Path(irl_bench.__file__).parent / "plan" / "rates.json"
+"""What cells take, of the package: `irl_bench.plan.rates`."""
 MOST_WORKERS, MOST_CELLS = 5000, 1_000_000
 """Limits of a simulated fleet: each worker is a thread."""
 SPEEDS = ("worlds", "horizons", "seeds", "learners", "vmapped_learners", "robots")
@@ -38,9 +42,10 @@ SPEEDS = ("worlds", "horizons", "seeds", "learners", "vmapped_learners", "robots
 def define() -> None:
     """The command's flags."""
     flags.DEFINE_enum(
-        "suite", "speed", ["speed", "chaos", "scale"],
+        "suite", "speed", ["speed", "chaos", "scale", "cells"],
         "speed: how fast worlds and learners run; chaos: what a run's folder survives, about an "
-        "hour on two cores; scale: what many workers ask of an object store, in simulated time",
+        "hour on two cores; scale: what many workers ask of an object store, in simulated time; "
+        "cells: what a cell of each world and algorithm takes on one core, about an hour",
     )  # fmt: skip
     flags.DEFINE_list(
         "what", None,
@@ -48,7 +53,8 @@ def define() -> None:
         "what more of them cost; "
         "learners, a round of ppo, "
         "gail and airl beside the bare rollout; vmapped_learners, seeds in one program; robots, "
-        "ppo beside Brax's trainer. Of chaos: the faults that RELIABILITY.md lists. "
+        "ppo beside Brax's trainer. Of chaos: the faults that RELIABILITY.md lists. Of "
+        "cells: names of worlds and algorithms. "
         "Empty: only rewrite the page",
     )  # fmt: skip
     flags.DEFINE_float("share", 1.0, "of chaos: part of the full sizes", 0.001, 1.0)
@@ -81,7 +87,8 @@ def define() -> None:
         "out",
         None,
         "JSON file; default: benchmarks/cpu-CORES-cores.json, or DEVICE.json; of chaos: "
-        "reliability/chaos.json; of scale: reliability/fleet.json. Elsewhere, no page is written",
+        "reliability/chaos.json; of scale: reliability/fleet.json; of cells: the table that "
+        "--dry_run reads. Elsewhere, no page is written",
     )
 
 
@@ -113,6 +120,8 @@ def main(values: flags.FlagValues) -> int | None:
         return chaos(values)
     if values.suite == "scale":
         return scale(values)
+    if values.suite == "cells":
+        return cells(values)
     check(values)
     import jax
 
@@ -185,6 +194,32 @@ def scale(values: flags.FlagValues) -> None:
     if SCALE.exists() and out.resolve() == usual.resolve() and out.exists():
         SCALE.write_text(record.page(SCALE.read_text(), json.loads(out.read_text())))
         print("rewritten: docs/guides/scale.md")
+
+
+def cells(values: flags.FlagValues) -> None:
+    """Measures the worlds and algorithms that the flags ask for."""
+    import jax
+
+    from envs.names import did_you_mean
+    from irl_bench.core import folders
+    from irl_bench.core.settings import BadInput
+    from irl_bench.running import process
+    from irl_bench.tools import rates
+
+    worlds, algorithms = rates.every()
+    if values.what is not None:
+        for name in values.what:
+            if name not in (*worlds, *algorithms):
+                near = did_you_mean(name, [*worlds, *algorithms])
+                raise BadInput(f"--what: no world or algorithm {name!r}; {near}")
+        worlds, algorithms = (
+            [name for name in names if name in values.what] for names in (worlds, algorithms)
+        )
+    out = folders.expand(values.out) if values.out else RATES
+    program.check_file("out", out, "rates.json")
+    process.configure(devices=1)
+    jax.config.update("jax_enable_compilation_cache", False)  # compiling is measured
+    rates.measure(worlds, algorithms, out)
 
 
 def start() -> NoReturn:

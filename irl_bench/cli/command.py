@@ -34,7 +34,7 @@ from irl_bench.plan.pilot import AUTO
 from irl_bench.plan.presets import default_worlds
 from irl_bench.plan.references import NAME, POLICY, REFERENCE, in_folder, problem_with
 from irl_bench.plan.request import Request
-from irl_bench.plan.shards import parse_keys, parse_shard
+from irl_bench.plan.shards import parse_cluster, parse_keys, parse_shard
 
 if TYPE_CHECKING:  # it draws, and what draws is slow to import
     from irl_bench.studies.study import Study
@@ -76,6 +76,8 @@ class Command:
     """The arguments of each process that the launcher starts."""
     compile_cache: bool = False
     """Whether compiled functions are kept in the run's folder."""
+    cluster: tuple[int, int] | None = None
+    """(machines, devices of each) that `dry_run` tells more about."""
 
 
 def parse(argv: Sequence[str], program: str = "launch/sweep.py", command: str = "sweep") -> Command:
@@ -213,6 +215,7 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py", command: str = 
         workers=workers,
         launched=_without(argv[1:], OF_LAUNCHER),
         compile_cache=bool(values["compile_cache"].value),
+        cluster=_cluster(values),
     )
 
 
@@ -221,6 +224,20 @@ OF_LAUNCHER = ("launcher", "launcher_options", "ray_address", "workers")
 OF_WORK = (*OF_LAUNCHER, "shard", "cells", *distributed.NAMED)
 """Flags that say who computes which cells, and not what a run is. The report does not note them
 down."""
+
+
+def _cluster(values: flags.FlagValues) -> tuple[int, int] | None:
+    """The value of --cluster. Raises BadInput for a wrong one, and without --dry_run."""
+    text: str | None = values["cluster"].value
+    if text is None:
+        return None
+    cluster = parse_cluster(text)
+    if not values["dry_run"].value:
+        raise BadInput(
+            f"--cluster={text} only tells what a plan would take; nearest: --dry_run "
+            f"--cluster={text}, or --launcher=slurm to compute"
+        )
+    return cluster
 
 
 def _without(arguments: Sequence[str], names: Sequence[str]) -> list[str]:

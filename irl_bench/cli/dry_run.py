@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 
+from irl_bench.cli import on_cluster
 from irl_bench.cli.command import Command
+from irl_bench.cli.on_cluster import Left
 from irl_bench.core import folders
-from irl_bench.core.cell import fingerprint
+from irl_bench.core.cell import CellSpec, cell_key, fingerprint
 from irl_bench.core.text import aligned
 from irl_bench.plan.build import build
 from irl_bench.plan.document import document, merge
 from irl_bench.plan.pilot import AUTO
+from irl_bench.plan.rates import CORES
 from irl_bench.plan.request import Request
 from irl_bench.running.runner import computed_elsewhere
 from irl_bench.storage import remote
 from irl_bench.storage.cells import fetch, is_done
-from irl_bench.storage.plans import read_plan
+from irl_bench.storage.plans import PlanEntry, read_plan
 from irl_bench.sweep import asked_for, check_folder, check_T_max
 from irl_bench.upkeep.status import Times
 
@@ -24,17 +27,30 @@ def study(command: Command) -> str:
     """Returns the plans of a study's parts as text. Writes nothing."""
     assert command.study is not None
     out, lines = folders.expand(command.request.out), []
+    left: list[Left] = []
     for part in command.study.parts(command.request, command.demos, out):
         lines.append(f"{part.name}:")
         if part.after and not (out / part.after / "learned").is_dir():
             lines += [f"  planned once {part.after} has been run", ""]
         else:
-            lines += [sweep(part.request), ""]
+            text, todo = _planned(part.request)
+            left.append(todo)
+            lines += [text, ""]
+    if command.cluster:
+        lines += on_cluster.described(left, command.cluster, divided=False)
     return "\n".join(lines)
 
 
-def sweep(request: Request) -> str:
-    """Returns the plan of a sweep as text. Writes nothing.
+def sweep(command: Command) -> str:
+    """Returns the plan of a sweep as text. Writes nothing."""
+    text, left = _planned(command.request)
+    if not command.cluster:
+        return text
+    return "\n".join([text, "", *on_cluster.described([left], command.cluster, divided=True)])
+
+
+def _planned(request: Request) -> tuple[str, Left]:
+    """The plan of a sweep as text, and what is left of it to compute.
 
     Raises BadInput for a request that cannot be run, StoreError for a folder that cannot be used.
     """
@@ -68,7 +84,8 @@ def sweep(request: Request) -> str:
         )
     ]
     asked = {id(cell) for cell in asked_for(request, plan)}
-    missing = []
+    missing: list[CellSpec] = []
+    of_missing: list[PlanEntry] = []
     fetch(out, [key for record in planned["entries"] for key in record["cells"]])
     for entry, record in zip(plan.entries, planned["entries"], strict=True):
         todo = [
@@ -76,7 +93,9 @@ def sweep(request: Request) -> str:
             for cell, key in zip(entry.cells, record["cells"], strict=True)
             if not is_done(out, key)
         ]
-        missing += [cell for cell in todo if id(cell) in asked]
+        ours = [cell for cell in todo if id(cell) in asked]
+        missing += ours
+        of_missing += [record] * len(ours)
         first = entry.cells[0]
         env, algo, mode = entry.id
         rows.append(
@@ -95,8 +114,9 @@ def sweep(request: Request) -> str:
                 f"{entry.consumes['preference_labels']:,}",
             )
         )
-    seconds, unknown = Times(out / "log.jsonl").total(cell.to_dict() for cell in missing)
-    minutes = f"{seconds / 60:.1f} minutes (as in this folder, else as on 2 CPU cores)"
+    times = Times(out / "log.jsonl")
+    seconds, unknown = times.total(of_missing)
+    minutes = f"{seconds / 60:.1f} minutes (as in this folder, else as on {CORES} CPU cores)"
     known = minutes if len(missing) > unknown or not missing else ""
     guess = (
         f"unknown for {unknown} cells (nothing like them has run in this folder)" if unknown else ""
@@ -115,4 +135,8 @@ def sweep(request: Request) -> str:
     lines += [f"note: {note}" for note in (*notes, *plan.notes)] + dropped
     elsewhere = computed_elsewhere(out, missing, fingerprint())
     lines += [f"note: {elsewhere}"] if elsewhere else []
-    return "\n".join(lines)
+    prints = fingerprint()
+    keys = [cell_key(cell, prints) for cell in missing]
+    alone = [times.alone(record) for record in of_missing]
+    left = Left(plan, dict(zip(keys, missing, strict=True)), dict(zip(keys, alone, strict=True)))
+    return "\n".join(lines), left

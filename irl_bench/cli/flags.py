@@ -67,6 +67,11 @@ TEXTS = {
         "compute only the cells with these keys, or beginnings of keys, separated by commas",
         None,
     ),
+    "cluster": (
+        "MACHINESxDEVICES, with --dry_run: also print tasks, time and memory on so many machines "
+        "with so many devices each",
+        None,
+    ),
     "launcher": (
         "local: several processes of this machine, which share the cells; slurm: jobs of a SLURM "
         "cluster; ray: tasks of a Ray cluster (see --workers)",
@@ -116,6 +121,7 @@ EXAMPLES = {
     "out": DEFAULTS.out,
     "shard": "1/2",
     "cells": "0123abcd",
+    "cluster": "8x4",
     "launcher": "local",
     "launcher_options": "timeout_min=60",
     "ray_address": "auto",

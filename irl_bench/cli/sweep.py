@@ -102,7 +102,7 @@ def carry_out(command: Command) -> int | None:
     elif command.dry_run:
         from irl_bench.cli import dry_run
 
-        print(dry_run.study(command) if command.study else dry_run.sweep(command.request))
+        print(dry_run.study(command) if command.study else dry_run.sweep(command))
     elif command.launcher:
         from irl_bench.cli import launcher
 

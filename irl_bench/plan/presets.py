@@ -193,22 +193,6 @@ WORLDS = {
 UNTRAINED = {"episodes": 32, "block": 32, "eps_episodes": 64}
 """Upper bounds for the untrained policy: its level is near 1, and nothing is fitted to it."""
 
-SECONDS: Mapping[tuple[str, str], tuple[float, int]] = {
-    ("chain", "expert"): (0.2, 256),
-    ("chain", "untrained"): (0.6, 256),
-    ("chain", "bc"): (3.9, 2048),
-    ("chain", "dagger"): (4.0, 2048),
-    ("lane_keep", "expert"): (2.4, 128),
-    ("lane_keep", "untrained"): (2.4, 32),
-    ("lane_keep", "bc"): (22.0, 1024),
-    ("lane_keep", "dagger"): (25.0, 1024),
-    ("lane_keep", "gail"): (67.0, 1024),
-    ("lane_keep", "gailfo"): (67.0, 1024),
-    ("lane_keep", "airl"): (77.0, 1024),
-}
-"""(world, algorithm) -> (wall time of a cell [s], its episodes), from sweeps at the default budget
-on 2 CPU cores. Only --dry_run uses it."""
-
 OUTSIDE: Mapping[str, Mapping[str, int]] = WORLDS["lane_keep"]
 """The budgets of a world that is not in the table."""
 

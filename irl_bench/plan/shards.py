@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from irl_bench.core.settings import BadInput
-from irl_bench.plan.presets import SECONDS
 
 if TYPE_CHECKING:  # it imports JAX, which the texts of the commands do without
     from irl_bench.core.cell import CellSpec
 
 UNKNOWN_SECONDS = 60.0
 """Taken for the time of a cell of which none is known, when cells are divided [s]."""
+MOST = 100_000
+"""Machines of a cluster, and devices of one, at most."""
 _KEY = re.compile(r"[0-9a-f]{1,20}")
-
-
-def seconds_of(env: str, algo: str, episodes: int) -> float | None:
-    """Returns the time that a cell takes on two CPU cores [s], in proportion to its evaluation
-    episodes; None if no such cell was ever timed."""
-    # Compilation is not in it.
-    stored = SECONDS.get((env, algo))
-    return stored and stored[0] * episodes / stored[1]
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -44,6 +38,25 @@ def parse_shard(text: str) -> tuple[int, int]:
     return i, n
 
 
+def parse_cluster(text: str) -> tuple[int, int]:
+    """Returns (machines, devices of each) of the text MACHINESxDEVICES.
+
+    Raises:
+      BadInput: it is something else; one line with the nearest valid text.
+    """
+    match = re.fullmatch(r"\s*(\d{1,9})\s*[xX*]\s*(\d{1,9})\s*", text)
+    if not match:
+        raise BadInput(
+            f"--cluster={text} must be MACHINESxDEVICES, such as 8 machines with 4 devices each; "
+            "nearest: --cluster=8x4"
+        )
+    machines, devices = (int(part) for part in match.groups())
+    near = "x".join(str(min(max(count, 1), MOST)) for count in (machines, devices))
+    if near != f"{machines}x{devices}":
+        raise BadInput(f"--cluster={text}: both are from 1 to {MOST}; nearest: --cluster={near}")
+    return machines, devices
+
+
 def parse_keys(text: str) -> tuple[str, ...]:
     """Returns keys, or beginnings of keys, that are separated by commas.
 
@@ -60,39 +73,49 @@ def parse_keys(text: str) -> tuple[str, ...]:
     return keys
 
 
-def share(cells: Mapping[str, CellSpec], i: int, n: int) -> list[CellSpec]:
-    """Returns share i of n of a plan's cells, in the plan's order. The shares have no cell in
-    common, and together are the plan.
+def share(
+    cells: Mapping[str, CellSpec], seconds: Mapping[str, float | None], i: int, n: int
+) -> list[CellSpec]:
+    """Returns share i of n, counted from 1, as `shares` does."""
+    return shares(cells, seconds, n)[i - 1]
+
+
+def shares(
+    cells: Mapping[str, CellSpec], seconds: Mapping[str, float | None], n: int
+) -> list[list[CellSpec]]:
+    """Returns n shares of a plan's cells, each in the plan's order. They have no cell in common,
+    and together are the plan.
 
     Cells that share compiled functions stay together unless they are more than a share. Heavy
     groups are dealt out first, each to the share that has the least so far.
 
     Args:
       cells: {key: cell}, the same on every machine.
-      i: the share, from 1.
+      seconds: {key: what the cell is expected to take [s]}, None where nothing is known; the same
+        on every machine too.
       n: how many shares there are.
     """
-    seconds = {
-        key: seconds_of(cell.env, cell.algo, cell.episodes) or UNKNOWN_SECONDS
-        for key, cell in cells.items()
-    }
+    weights = {key: seconds[key] or UNKNOWN_SECONDS for key in cells}
     groups: dict[str, list[str]] = {}
     for key, cell in cells.items():
         groups.setdefault(cell.static_key(), []).append(key)
-    whole = sum(seconds.values()) / n
+    whole = sum(weights.values()) / n
     pieces: list[list[str]] = []
     for keys in groups.values():
-        count = min(len(keys), max(1, round(sum(seconds[key] for key in keys) / whole)))
+        count = min(len(keys), max(1, round(sum(weights[key] for key in keys) / whole)))
         ends = [len(keys) * piece // count for piece in range(count + 1)]
         pieces += [keys[start:end] for start, end in itertools.pairwise(ends)]
-    weight = lambda piece: sum(seconds[key] for key in piece)
-    loads, ours = [0.0] * n, set[str]()
+    weight = lambda piece: sum(weights[key] for key in piece)
+    loads = [(0.0, place) for place in range(n)]
+    owner: dict[str, int] = {}
     for piece in sorted(pieces, key=weight, reverse=True):
-        place = loads.index(min(loads))
-        loads[place] += weight(piece)
-        if place == i - 1:
-            ours.update(piece)
-    return [cell for key, cell in cells.items() if key in ours]
+        load, place = heapq.heappop(loads)
+        heapq.heappush(loads, (load + weight(piece), place))
+        owner |= dict.fromkeys(piece, place)
+    found: list[list[CellSpec]] = [[] for _ in range(n)]
+    for key, cell in cells.items():
+        found[owner[key]].append(cell)
+    return found
 
 
 def named(cells: Mapping[str, CellSpec], keys: Sequence[str]) -> list[CellSpec]:

@@ -20,7 +20,7 @@ import dataclasses
 import gc
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar, cast
 
@@ -118,7 +118,7 @@ class Program:
         self.processes = jax.process_count() if cell.world_devices else 1
         self._sharding = NamedSharding(self._mesh, P("group"))
         self._cell, self._lock = cell, threading.Lock()
-        self._functions: dict[str, Future[Callable[..., Any]]] = {}
+        self._functions: dict[str, Future[Any]] = {}
         self._pool: ThreadPoolExecutor | None = None
 
         # The shapes of all data, without computing any.
@@ -391,9 +391,10 @@ class Program:
             self.compile_seconds += time.monotonic() - start
         return compiled
 
-    def prepare(self) -> None:
-        """Starts compiling all functions that the cells need, two at a time, in order of use."""
-        names = [name for name in self._arguments if name not in self._functions]
+    def prepare(self, only: Collection[str] = ()) -> None:
+        """Starts compiling all functions that the cells need, or those named, two at a time, in
+        order of use."""
+        names = [name for name in only or self._arguments if name not in self._functions]
         names = [
             name
             for name in names
@@ -413,9 +414,13 @@ class Program:
             name: future for name, future in self._functions.items() if not future.cancelled()
         }
 
+    def compiled(self, name: str) -> Any:
+        """Returns a function as soon as it is compiled (`jax.stages.Compiled`)."""
+        return self._functions[name].result()
+
     def _call(self, name: str, *arguments: Any) -> Any:
         """Calls a function as soon as it is compiled."""
-        return self._functions[name].result()(*arguments)
+        return self.compiled(name)(*arguments)
 
     # The compiled functions, of all groups.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from irl_bench.core.text import aligned
-from irl_bench.plan.shards import seconds_of
+from irl_bench.plan import rates
 from irl_bench.running import leases
 from irl_bench.storage import cells as stored_cells
 from irl_bench.storage import untrusted
@@ -16,57 +16,95 @@ from irl_bench.storage.plans import PlanEntry, read_plan
 from irl_bench.storage.untrusted import Check
 from irl_bench.upkeep.runs import log_lines, not_begun, runs_in
 
-_ALIKE = ("algo", "env", "width", "horizon", "episodes")
-"""Cells that agree in these fields take about the same time."""
+_ALIKE = ("width", "horizon", "episodes")
+"""Settings; cells of one algorithm and world that agree in them take about the same time."""
 
 
+_whole = untrusted.whole()
 _LINE: Mapping[str, Check] = {
     "wall": lambda value: untrusted.number(value) and 0 <= value < 1e9,
     "algo": untrusted.name,
     "env": untrusted.name,
-    **dict.fromkeys(("width", "horizon", "episodes"), untrusted.whole()),
+    **dict.fromkeys(_ALIKE, _whole),
 }
 """The fields of a line of the log that are read here."""
+_LINE_TOO: Mapping[str, Check] = {"cells_at_once": untrusted.whole(1)}
+"""Those that a line may lack."""
+_SETTINGS: Mapping[str, Check] = {
+    **dict.fromkeys(("burn_in", "demos", "demo_steps", "eps_episodes", "eps_steps"), _whole),
+    "recorded": untrusted.text,
+    "config": lambda value: (
+        untrusted.mapped(untrusted.anything)(value)
+        and all(_whole(value.get(name, 0)) for name in ("steps_per_round", "batch_size"))
+    ),
+}
+_CONSUMES: Mapping[str, Check] = {"env_steps": _whole}
+"""What `rates.seconds_of` reads of an entry's settings and of what it consumes."""
 
 
 class Times:
-    """Times of cells: as logged in a run, else as measured on two CPU cores.
+    """Times of cells: as logged in a run, else as expected on a machine with `rates.CORES` cores.
 
     Args:
       log: the runner's log.jsonl, which may be missing.
     """
 
     def __init__(self, log: Path):
-        self._logged: dict[tuple[Any, ...], list[float]] = {}
+        self._logged: dict[tuple[Any, ...], list[tuple[float, int]]] = {}
         self.failed: dict[str, list[int]] = {}
         """{key: seeds that failed}, of the cells in the log that have any."""
         for record in log_lines(log):
             # A line cut short by a crash says nothing about time.
-            if untrusted.fields(record, _LINE) is None:
-                place = tuple(record[name] for name in _ALIKE)
-                # The cell's own share of the time it was computed in.
-                self._logged.setdefault(place, []).append(float(record["wall"]))
+            if untrusted.fields(record, _LINE, _LINE_TOO) is None:
+                place = (record["algo"], record["env"], *(record[name] for name in _ALIKE))
+                pair = (float(record["wall"]), int(record.get("cells_at_once", 1)))
+                self._logged.setdefault(place, []).append(pair)
                 failed = record.get("failed")
                 if untrusted.key(record.get("key")) and isinstance(failed, list) and failed:
                     self.failed[record["key"]] = cast("list[int]", failed)
 
-    def of(self, cell: Mapping[str, Any]) -> float | None:
-        """Returns the expected wall time of a cell [s]; None if nothing like it has run. A logged
-        time has compilation in it, others do not.
+    def of(self, entry: PlanEntry) -> float | None:
+        """Returns the expected time of one cell of an entry [s], its share of the time in which
+        several are computed at once; None if nothing is known. A logged time has compilation in
+        it, others do not."""
+        logged = self._of_log(entry)
+        if logged:
+            return sum(wall for wall, _ in logged) / len(logged)
+        seconds = _expected(entry)
+        return None if seconds is None else seconds / rates.CORES
+
+    def alone(self, entry: PlanEntry) -> float | None:
+        """Returns as `of` the time for which one cell keeps its device busy [s]."""
+        logged = self._of_log(entry)
+        if logged:
+            return sum(wall * count for wall, count in logged) / len(logged)
+        return _expected(entry)
+
+    def total(self, entries: Iterable[PlanEntry]) -> tuple[float, int]:
+        """Returns the expected time of cells one after another [s], and the number of cells without
+        an estimate.
 
         Args:
-          cell: its fields `algo`, `env`, `width`, `horizon` and `episodes`.
+          entries: that of each cell.
         """
-        logged = self._logged.get(tuple(cell[name] for name in _ALIKE))
-        if logged:
-            return sum(logged) / len(logged)
-        return seconds_of(cell["env"], cell["algo"], cell["episodes"])
-
-    def total(self, cells: Iterable[Mapping[str, Any]]) -> tuple[float, int]:
-        """Returns the expected time of cells one after another [s], and the number of cells without
-        an estimate."""
-        each = [self.of(cell) for cell in cells]
+        each = [self.of(entry) for entry in entries]
         return sum(seconds for seconds in each if seconds), sum(s is None for s in each)
+
+    def _of_log(self, entry: PlanEntry) -> list[tuple[float, int]]:
+        """(share of the time [s], cells at once) of each logged cell that is like an entry's."""
+        settings = entry["settings"]
+        place = (entry["algo"], entry["env"], *(settings[name] for name in _ALIKE))
+        return self._logged.get(place, [])
+
+
+def _expected(entry: PlanEntry) -> float | None:
+    """The time of one cell of an entry on one core [s]; None if nothing is known, or the plan has
+    fields that no plan of ours has."""
+    checks = ((entry["settings"], _SETTINGS), (entry.get("consumes", {}), _CONSUMES))
+    if any(untrusted.fields(values, fields) is not None for values, fields in checks):
+        return None
+    steps = entry["consumes"]["env_steps"]
+    return rates.seconds_of(entry["env"], entry["algo"], entry["settings"], entry["rounds"], steps)
 
 
 def status(folder: Path, cells: bool = False) -> tuple[str, bool]:
@@ -99,7 +137,7 @@ def _of_run(folder: Path, cells: bool) -> tuple[list[str], int]:
     rows: list[tuple[str, ...]] = [
         ("world", "mode", "algorithm", "cells", "stored", "running", "failed seeds")
     ]
-    left: list[dict[str, Any]] = []
+    left: list[PlanEntry] = []
     listed: list[str] = []
     running = [
         key
@@ -109,7 +147,7 @@ def _of_run(folder: Path, cells: bool) -> tuple[list[str], int]:
     ]
     for entry in plan["entries"]:
         stored = [key for key in entry["cells"] if key in done]
-        left += [_fields(entry) for key in entry["cells"] if key not in stored]
+        left += [entry for key in entry["cells"] if key not in stored]
         failed = sum(len(times.failed.get(key, ())) for key in entry["cells"])
         counts = (len(entry["cells"]), len(stored), sum(key in running for key in entry["cells"]))
         rows.append(
@@ -139,11 +177,6 @@ def _of_run(folder: Path, cells: bool) -> tuple[list[str], int]:
     if unknown:
         expected += f"{' and ' if expected else ''}an unknown time for {unknown} of them"
     return [*lines, f"{len(left)} cells are not stored yet: {expected}"], len(left)
-
-
-def _fields(entry: PlanEntry) -> dict[str, Any]:
-    """What the time of an entry's cells depends on."""
-    return {**entry["settings"], "algo": entry["algo"], "env": entry["env"]}
 
 
 def _clock(since: float) -> str:

@@ -4,9 +4,11 @@ everything else."""
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
+import jax
 import pytest
 
 import envs
@@ -99,6 +101,8 @@ BAD = {
     "--env=lane_keep --episodes=100003": "nearest:",
     "--seeds=5 --seeds=6": "already defined",
     "--dry_run --dry_run": "already defined",
+    "--dry_run --cluster=8": "must be MACHINESxDEVICES",
+    "--cluster=8x4": "only tells what a plan would take; nearest: --dry_run --cluster=8x4",
     "--algo=bc --algo=dagger": "already defined",
     "--sedes=5": "did you mean --seeds",
     "--undefok=sedes --sedes=5": "leave it out",
@@ -260,6 +264,29 @@ def test_dry_run_estimates_from_the_folders_log(capsys, elsewhere):
     assert run("--algo=bc", "--env=chain", "--budget=smoke", "--out=.", "--dry_run") == 0
     out = capsys.readouterr().out
     assert f"expected time: {float(count):.1f} minutes" in out and "unknown" not in out
+
+
+def test_dry_run_of_a_cluster_tells_tasks_time_and_memory(capsys, elsewhere, monkeypatch):
+    monkeypatch.setattr("irl_bench.cli.on_cluster.Program", _Small)
+    line = ("--algo=bc,airl", "--env=chain", "--mode=dagger_chain", "--seeds=20", "--dry_run")
+    assert run(*line, "--cluster=2x3", "--out=runs/x") == 0
+    out = capsys.readouterr().out
+    assert "on 2 machines with 3 devices each" in out and "(--shard=1/2 to 2/2)" in out
+    # Four programs of four cells each: expert, untrained, bc, airl.
+    assert "tasks: 2, with " in out and "unknown" not in out
+    assert re.search(r"time: [\d.]+ (minutes|hours) for the longest task", out)
+    assert re.search(r"memory of a device: about [\d.]+ [MG]B at most, for (bc|airl) on chain", out)
+    assert list(elsewhere.iterdir()) == []
+    assert run(*line, "--cluster=500x3", "--out=runs/x") == 0
+    assert "machines would have nothing to do" in capsys.readouterr().out
+
+
+class _Small:
+    """In place of a program, whose shapes take seconds to find."""
+
+    def __init__(self, cell, inputs):
+        self.world = envs.make(cell.env)
+        self.state_shape = {"weights": jax.ShapeDtypeStruct((1, cell.width, 10), "float32")}
 
 
 def test_list_names_everything(capsys):

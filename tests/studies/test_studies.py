@@ -338,13 +338,15 @@ def test_a_study_runs_to_its_files_and_is_rebuilt_to_the_same_bytes(tmp_path, mo
     assert done.returncode == 2 and done.stderr.count("\n") == 1
 
 
-def test_dry_run_of_a_study_says_what_waits_for_what(tmp_path, capsys):
+def test_dry_run_of_a_study_says_what_waits_for_what(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("irl_bench.cli.on_cluster._memory", lambda left: f"{len(left)} parts")
     command = sweep.parse(
         [
             "sweep.py",
             "--experiment=transfer",
             "--budget=smoke",
             "--dry_run",
+            "--cluster=4x2",
             f"--out={tmp_path}/new",
         ]
     )
@@ -352,6 +354,9 @@ def test_dry_run_of_a_study_says_what_waits_for_what(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "planned once lane_keep/hidden/clone/learn/airl has been run" in text
     assert "lane_keep/hidden/clone/friction/reward_true:" in text
+    told = text[text.rindex("on 4 machines with 2 devices each, one task for each machine:") :]
+    assert "tasks: 4, with " in told and "unknown" not in told and "--shard" not in told
+    assert f"memory of a device: {text.count('plan: ')} parts" in told
     assert not (tmp_path / "new").exists()
 
 

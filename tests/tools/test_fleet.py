@@ -7,7 +7,6 @@ import pathlib
 import threading
 
 import pytest
-from absl import flags
 
 from irl_bench.cli import bench
 from irl_bench.core.settings import BadInput
@@ -15,6 +14,7 @@ from irl_bench.tools.fleet import record
 from irl_bench.tools.fleet.clock import Clock, Killed
 from irl_bench.tools.fleet.simulation import content_of, simulate
 from irl_bench.tools.fleet.stores import LIMITS, PRICES, Bucket, server
+from tests.tools.bench_flags import values
 
 ROOT = pathlib.Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "guides" / "scale.md"
@@ -180,21 +180,6 @@ def test_a_bucket_in_memory_lists_what_begins_alike():
 # The command and its record.
 
 
-def values(*words):
-    known = flags.FlagValues()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("enum", "list", "integer", "float", "string"):
-            usual = getattr(flags, f"DEFINE_{name}")
-            patch.setattr(
-                flags,
-                f"DEFINE_{name}",
-                lambda *a, usual=usual, **k: usual(*a, flag_values=known, **k),
-            )
-        bench.define()
-    known(["bench", "--suite=scale", *words])
-    return known
-
-
 @pytest.mark.parametrize(
     ("words", "near"),
     [
@@ -207,7 +192,7 @@ def values(*words):
 )
 def test_a_wrong_number_of_workers_is_one_line(words, near, tmp_path):
     with pytest.raises(BadInput) as error:
-        bench.scale(values(*words, f"--out={tmp_path / 'fleet.json'}"))
+        bench.scale(values("--suite=scale", *words, f"--out={tmp_path / 'fleet.json'}"))
     assert near in str(error.value) and "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
 

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from irl_bench.plan.rates import CORES, rates
 from irl_bench.running.leases import EXPIRY, Leases, all_of, lost
 from irl_bench.storage.plans import read_plan
 from irl_bench.studies.study import INDEX
@@ -78,11 +79,32 @@ def test_failed_seeds_are_counted(runs):
     assert row.split()[-1] == "2"
 
 
-def test_times_come_from_the_log_then_from_the_table(tmp_path):
-    cell = {"algo": "bc", "env": "lane_keep", "width": 5, "horizon": 2048, "episodes": 512}
-    log = tmp_path / "log.jsonl"
-    assert Times(log).of(cell) == pytest.approx(11.0)
-    log.write_text(json.dumps({**cell, "wall": 7.0}) + "\n" + '{"algo": "bc", "wal')
-    assert Times(log).of(cell) == 7.0
-    unknown = {**cell, "algo": "mine:make"}
-    assert Times(log).total([cell, cell, unknown]) == (14.0, 1)
+def test_times_come_from_the_log_then_from_the_rates(runs):
+    entry = next(e for e in read_plan(runs / "one")["entries"] if e["algo"] == "expert")
+    entry["env"] = "lane_keep"
+    settings, log = entry["settings"], runs / "times.jsonl"
+    settings |= {"width": 5, "horizon": 2048, "episodes": 512, "burn_in": 0, "eps_episodes": 0}
+    step = rates()["worlds"]["lane_keep"]["step"]
+    assert Times(log).alone(entry) == pytest.approx(5 * 512 * 2048 * step)
+    assert Times(log).of(entry) == Times(log).alone(entry) / CORES
+    named = {name: settings[name] for name in ("width", "horizon", "episodes")}
+    line = {**named, "algo": "expert", "env": "lane_keep", "wall": 7.0, "cells_at_once": 3}
+    log.write_text(json.dumps(line) + "\n" + '{"algo": "expert", "wal')
+    assert Times(log).of(entry) == 7.0 and Times(log).alone(entry) == 21.0
+    unknown = {**entry, "algo": "mine:make", "rounds": 3}
+    assert Times(log).total([entry, entry, unknown]) == (14.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"burn_in": "no"}, "settings"), ({"config": {"batch_size": "no"}}, "settings"),
+        ({"config": 3}, "settings"), ({"env_steps": None}, "consumes"), ({"demos": -1}, "settings"),
+    ],
+)  # fmt: skip
+def test_a_strangers_plan_tells_no_time_and_does_no_harm(change, where, runs):
+    entry = next(e for e in read_plan(runs / "one")["entries"] if e["algo"] == "expert")
+    entry["env"] = "lane_keep"
+    assert Times(runs / "no log").of(entry) > 0
+    entry[where] |= change
+    assert Times(runs / "no log").of(entry) is None
