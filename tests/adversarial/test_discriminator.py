@@ -299,7 +299,7 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("algo", [gail, airl])
+@pytest.mark.parametrize("algo", [pytest.param(gail, marks=pytest.mark.slow), airl])
 def test_reward_changes_after_a_discriminator_update(algo):
     """The policy is trained on the reward of the discriminator just fitted, not of the first
     one."""

@@ -458,11 +458,16 @@ def test_extrapolation_sets_policy_and_reward_beside_the_best_demonstration(monk
 def test_parts_of_extrapolation():
     _, parts = parsed("--experiment=extrapolation --env=lane_keep,hopper --out=runs/x")
     of = {part.name: part for part in parts}
-    assert list(of)[:2] == ["lane_keep/learn", "lane_keep/learn_flag_seen"]
+    assert list(of)[:3] == [
+        f"lane_keep/{place}" for place in ("learn", "learn_flag_seen", "learn_shuffled")
+    ]
+    control = of["lane_keep/learn_shuffled"].request
+    assert control.settings["trex"] == {"shuffled": True} and control.algo == ("trex", "drex")
     seen = of["lane_keep/learn_flag_seen"].request
     assert seen.settings["drex"] == {"mask_failure": False} and seen.algo == ("trex", "drex")
-    assert list(of)[6:] == [
+    assert list(of)[7:] == [
         "hopper/learn",
+        "hopper/learn_shuffled",
         *(f"hopper/{algo}-{better}" for algo in ("trex", "drex") for better in ("75", "100")),
     ]
     assert of["hopper/learn"].request.settings == {"hopper": {"demonstrator": "50"}}

@@ -143,6 +143,7 @@ def test_the_expert_stays_on_the_course_and_runs():
     assert 5.0 < reward.mean() < 7.0  # progress along the course [m/s]
 
 
+@pytest.mark.slow
 def test_the_expert_comes_back_from_three_metres_beside_the_course():
     away = np.resize([3.0, -3.0], COUNT)
     states = beside(running(), away)
