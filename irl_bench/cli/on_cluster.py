@@ -105,9 +105,11 @@ def _memory(left: Sequence[Left]) -> str:
     found: list[tuple[float, float, str]] = []
     first: dict[tuple[str, str], tuple[Plan, Entry, CellSpec]] = {}
     for part in left:
+        todo = {id(cell) for cell in part.cells.values()}
         for entry in part.plan.entries:
             for cell in entry.cells:
-                first.setdefault((cell.env, cell.algo), (part.plan, entry, cell))
+                if id(cell) in todo:
+                    first.setdefault((cell.env, cell.algo), (part.plan, entry, cell))
     for plan, entry, cell in first.values():
         program = Program(cell, plan.inputs)
         leaves = jax.tree.leaves(program.state_shape)
