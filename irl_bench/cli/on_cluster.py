@@ -103,6 +103,7 @@ def _memory(left: Sequence[Left]) -> str:
     """The cell that needs most, as text. The arrays that a device holds follow from their shapes;
     XLA's temporary buffers are in proportion to those that were measured."""
     found: list[tuple[float, float, str]] = []
+    unknown: list[str] = []
     first: dict[tuple[str, str], tuple[Plan, Entry, CellSpec]] = {}
     for part in left:
         todo = {id(cell) for cell in part.cells.values()}
@@ -120,14 +121,18 @@ def _memory(left: Sequence[Left]) -> str:
         share = rates.training(cell.config, entry.rounds, entry.consumes["env_steps"])
         beside = rates.temporary_bytes(
             cell.env, cell.algo, cell.width * cell.block,
-            cell.width * wide * share / max(1, entry.rounds),
+            cell.width * wide * share / entry.rounds if entry.rounds else 0.0,
         )  # fmt: skip
-        found.append((held + beside, beside, f"{cell.algo} on {cell.env}"))
+        label = f"{cell.algo} on {cell.env}"
+        if beside is None:
+            unknown.append(label)
+        found.append((held + (beside or 0.0), beside or 0.0, label))
     most, beside, label = max(found)
-    return (
+    text = (
         f"about {_size(most)} at most, for {label}: {_size(most - beside)} of arrays and "
         f"{_size(beside)} of temporary buffers"
     )
+    return f"{text} (those of {', '.join(unknown)} are unknown)" if unknown else text
 
 
 def _some(count: int, what: str) -> str:

@@ -86,18 +86,20 @@ def seconds_of(
     )
 
 
-def temporary_bytes(env: str, algo: str, episodes: int, trained: float) -> float:
+def temporary_bytes(env: str, algo: str, episodes: int, trained: float) -> float | None:
     """Returns the memory of XLA's temporary buffers for a cell [bytes], the more of evaluation and
-    training; 0 where nothing is known.
+    training; None if nothing is known of its world or algorithm.
 
     Args:
       env, algo: names in cells.
       episodes: that are evaluated at once, of all seeds.
-      trained: numbers that a round of training reads, of all seeds.
+      trained: numbers that a round of training reads, of all seeds; 0 if there is none.
     """
     world, learner = rates()["worlds"].get(env), rates()["algorithms"].get(algo)
-    evaluating = world["temporary"] * episodes if world else 0.0
-    return max(evaluating, learner["temporary"] * trained / learner["trained"] if learner else 0.0)
+    if world is None or (learner is None and trained):
+        return None
+    training = learner["temporary"] * trained / learner["trained"] if learner else 0.0
+    return max(world["temporary"] * episodes, training)
 
 
 def compile_seconds(env: str, algo: str) -> float:

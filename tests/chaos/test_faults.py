@@ -21,10 +21,9 @@ SMALL = {
 """Fault -> its size here."""
 KILLS = (kills.random_kills, kills.phase_kills)
 REPEATED = (
-    *KILLS, kills.write_kills, kills.terminations, disks.full_disk, sharing.moved,
+    kills.random_kills, kills.write_kills, kills.terminations, disks.full_disk,
 )  # fmt: skip
-"""A test of the runner (integration/test_interruptions) kills and terminates too, and a folder that
-is gone (`moved`) is no other case than one that cannot be written (`read_only`)."""
+"""Of these `phase_kills` or a test of the runner (integration/test_interruptions) has one kind."""
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from tests.storage.test_cells import KEY, MANIFEST, columns
 from tests.worlds.toys import cell
 
 
-@pytest.mark.slow
 def test_folders_of_strangers(small):
     size = len(hostile.TRICKS)
     # The suite measures times; here they only tell of what does not end.

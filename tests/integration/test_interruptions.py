@@ -113,7 +113,6 @@ def test_kill_and_terminate_then_the_same_bytes(tmp_path, environment, undisturb
     assert not (tmp_path / "checkpoints").exists()
 
 
-@pytest.mark.slow
 def test_full_disk_then_the_same_bytes(tmp_path, environment, undisturbed):
     # 2,000 bytes hold no checkpoint and no result.
     process = start(environment, tmp_path, 1, "", 0, 2000)

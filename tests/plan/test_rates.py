@@ -58,4 +58,6 @@ def test_time_is_that_of_steps_and_of_training(monkeypatch):
     assert rates.compile_seconds("mine:make", "learner") == 0.0
     assert rates.temporary_bytes("road", "learner", 3, 80.0) == 400.0
     assert rates.temporary_bytes("road", "learner", 5, 8.0) == 500.0
-    assert rates.temporary_bytes("mine:make", "expert", 5, 8.0) == 0.0
+    assert rates.temporary_bytes("road", "expert", 5, 0.0) == 500.0
+    assert rates.temporary_bytes("mine:make", "expert", 5, 0.0) is None
+    assert rates.temporary_bytes("road", "mine:make", 5, 8.0) is None

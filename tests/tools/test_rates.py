@@ -6,7 +6,6 @@ import pytest
 
 from irl_bench.cli import bench
 from irl_bench.core.settings import BadInput
-from irl_bench.plan.rates import seconds_of
 from irl_bench.tools import rates
 from tests.tools.bench_flags import values
 
@@ -38,13 +37,16 @@ def test_an_unknown_name_is_one_line(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_cell_takes_about_what_was_measured(tmp_path, monkeypatch, quick_compilation):
-    """The training of the measured cell itself: a unit's time times its amount."""
+def test_a_measurement_runs_to_its_record(tmp_path, monkeypatch, quick_compilation):
     monkeypatch.setattr(rates, "USUAL", "chain")
     monkeypatch.setattr(rates, "LONG", 0.1)
     out = tmp_path / "rates.json"
     rates.measure(["chain"], ["bc"], out)
     record = json.loads(out.read_text())
-    monkeypatch.setattr("irl_bench.plan.rates.rates", lambda: record)
+    world, learner = record["worlds"]["chain"], record["algorithms"]["bc"]
+    assert min(world["step"], world["temporary"], learner["unit"], learner["temporary"]) > 0
+    assert learner["compile"] > 2 * world["compile"] > 0
     _, cell = rates.planned("bc", "chain")
-    assert 0.5 < seconds_of("chain", "bc", cell.to_dict(), cell.config["rounds"], 0) < 500
+    wide = 65 + 1  # numbers of a row: the observation and the action
+    rows = cell.config["steps_per_round"] * cell.config["batch_size"]
+    assert learner["trained"] == rates.SEEDS * wide * rows and learner["world"] == "chain"
