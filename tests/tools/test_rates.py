@@ -47,6 +47,6 @@ def test_a_measurement_runs_to_its_record(tmp_path, monkeypatch, quick_compilati
     assert min(world["step"], world["temporary"], learner["unit"], learner["temporary"]) > 0
     assert learner["compile"] > 2 * world["compile"] > 0
     _, cell = rates.planned("bc", "chain")
-    wide = 65 + 1  # numbers of a row: the observation and the action
+    wide = 65 + 4  # numbers of a row: the observation and the actions
     rows = cell.config["steps_per_round"] * cell.config["batch_size"]
     assert learner["trained"] == rates.SEEDS * wide * rows and learner["world"] == "chain"
