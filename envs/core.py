@@ -116,6 +116,7 @@ class World(Env):
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     chosen: Mapping[str, str] = {}
     source: Mapping[str, str] = {}
+    _once: Mapping[str, Callable[..., State]] = {}
 
     @property
     def has_expert(self) -> bool:
@@ -141,8 +142,29 @@ class World(Env):
     def with_burn_in(self, burn_in: int) -> World:
         """Returns a copy of this world whose episodes begin after `burn_in` steps of its expert."""
         later = copy.copy(self)
-        later.burn_in = burn_in
+        later.burn_in, later._once = burn_in, {}
         return later
+
+    def traced_once(self) -> World:
+        """Returns a copy of this world whose `begin` and `advance` JAX traces once, however many
+        functions call them and whatever its dials. They compute the same.
+
+        Tracing a robot's step takes seconds, and a learner's functions hold several.
+        """
+        once = copy.copy(self)
+        once._once = {
+            "begin": jax.jit(lambda dials, rng: self.bind(dials).begin(rng), inline=True),
+            "advance": jax.jit(
+                lambda dials, state, action: self.bind(dials).step(state, action), inline=True
+            ),
+        }
+        return once
+
+    def advance(self, state: State, action: jax.Array) -> State:
+        """Returns what `step` returns."""
+        if self._once:
+            return self._once["advance"](self.dials, state, action)
+        return self.step(state, action)
 
     def begin(self, rng: jax.Array) -> State:
         """Returns the state at t = 0 of an episode: that of `reset`, or where the expert is after
@@ -154,6 +176,8 @@ class World(Env):
         Args:
           rng: uint32[2], consumed.
         """
+        if self._once:
+            return self._once["begin"](self.dials, rng)
         if not self.burn_in:
             return self.reset(rng)
         reset_key, key = jax.random.split(rng)

@@ -44,7 +44,7 @@ def scan(
     Returns:
       ((the last state, the last memory), the rows of `record` stacked [L, ...]).
     """
-    advance = jax.vmap(world.step) if worlds else world.step
+    advance = jax.vmap(world.advance) if worlds else world.advance
 
     def step(carry: tuple[State, Any], x: Any) -> tuple[tuple[State, Any], Any]:
         before, memory = carry

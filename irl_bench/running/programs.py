@@ -95,6 +95,7 @@ class Program:
 
     def __init__(self, cell: CellSpec, inputs: Mapping[str, Input]):
         self.world = registry.world(cell.env, cell.options).world.with_burn_in(cell.burn_in)
+        self.world = self.world.traced_once()
         self._recorded = _recorded(cell, inputs)
         lengths = self._recorded.lengths if self._recorded else ()
         spec = Spec(
@@ -118,19 +119,31 @@ class Program:
         self.processes = jax.process_count() if cell.world_devices else 1
         self._sharding = NamedSharding(self._mesh, P("group"))
         self._cell, self._lock = cell, threading.Lock()
+        self._state_specs: Any = GROUP
         self._functions: dict[str, Future[Any]] = {}
+        self._traced: dict[str, Any] = {}
+        # Traced once, though both the names of the metrics and `chunk` need it.
+        self._update = jax.jit(
+            lambda state, demos, dials, given: self.learner.update(
+                state, Task(demos, dials, given)
+            ),
+            inline=True,
+        )
         self._pool: ThreadPoolExecutor | None = None
 
         # The shapes of all data, without computing any.
         seeds = self._shape((cell.width,), np.uint32)
         scalar = self._shape((), np.uint32)
         dials = jax.tree.map(lambda _: self._shape((), np.float32), self.world.dials)
+        self._arguments: dict[str, tuple[Callable, tuple, tuple[int, ...]]] = {
+            "demonstrate": (self._demonstrate, (seeds, dials), ())
+        }
         # A learner of no rounds gets no demonstrations.
-        demos = self._demonstration_shapes(seeds, dials) if self.learner.rounds else None
+        demos = self._demonstration_shapes() if self.learner.rounds else None
         donated = jax.tree.map(lambda x: self._shape(x.shape, x.dtype), self._given(cell.seeds))
-        begin = (seeds, demos, dials, donated)
-        self._state_specs = self._specs(self._result(self._init, *begin))
-        state = self._result(self._init, *begin, out_specs=self._state_specs)
+        self._arguments["init"] = (self._init, (seeds, demos, dials, donated), ())
+        self._state_specs = self._specs()
+        state = self._returned("init")
         self.state_shape = state
         # Of one seed: without the axes of groups and seeds.
         params = jax.tree.map(
@@ -143,9 +156,7 @@ class Program:
                 "jax.random.key_data(key)"
             )
         self.metrics = (*self._metric_names(state, demos, dials, donated), FINITE)
-        self._arguments: dict[str, tuple[Callable, tuple, tuple[int, ...]]] = {
-            "demonstrate": (self._demonstrate, (seeds, dials), ()),
-            "init": (self._init, begin, ()),
+        self._arguments |= {
             "chunk": (self._chunk, (state, demos, dials, donated, self._shape((), np.int32)), (0,)),
             "evaluate": (self._evaluate, (state, dials, seeds, scalar, scalar), ()),
             "expert_errors": (self._expert_errors, (state, dials, seeds, scalar, scalar), ()),
@@ -187,7 +198,7 @@ class Program:
         first k rows are filled."""
 
         def update(state: Any, demos: Any, given: Any) -> tuple[Any, jax.Array]:
-            state, metrics = self.learner.update(state, Task(demos, dials, given))
+            state, metrics = self._update(state, demos, dials, given)
             row = [jnp.asarray(metrics[name], jnp.float32) for name in self.metrics[:-1]]
             finite = jnp.where(_finite(self.learner.policy(state)), 0.0, jnp.nan)
             return state, jnp.stack([*row, finite])
@@ -278,6 +289,14 @@ class Program:
     def _result(self, function: Callable, *arguments: Any, out_specs: Any = GROUP) -> Any:
         """The shapes, with the group axis, of what `function` returns."""
         result = jax.eval_shape(self._sharded(function, arguments, out_specs), *arguments)
+        return self._placed(result, out_specs)
+
+    def _returned(self, name: str) -> Any:
+        """The shapes, with the group axis, of what one of the functions returns."""
+        return self._placed(self._trace(name).out_info, self._out_specs(name))
+
+    def _placed(self, result: Any, out_specs: Any) -> Any:
+        """Shapes with the place of each leaf."""
         specs = jax.tree.broadcast(out_specs, result, is_leaf=_is_spec)
         return jax.tree.map(
             lambda x, spec: jax.ShapeDtypeStruct(
@@ -287,20 +306,22 @@ class Program:
             specs,
         )
 
-    def _specs(self, state: Any) -> Any:
+    def _specs(self) -> Any:
         """Where the leaves of a state lie: those of the training worlds have the axis of worlds
         after those of groups and seeds."""
         if not self._cell.world_devices:
             return GROUP
         assert self.learner.per_world is not None  # `plan` has refused other algorithms
+        function, arguments, _ = self._arguments["init"]
+        state = self._result(function, *arguments)
         per_world = self.learner.per_world(state)
         return jax.tree.map(lambda own: P("group", None, AXIS) if own else GROUP, per_world)
 
-    def _demonstration_shapes(self, seeds: Any, dials: Any) -> Any:
+    def _demonstration_shapes(self) -> Any:
         """The shapes of the demonstrations. Those of a file have rewards and actions only if the
         file does."""
         if self._recorded is None:
-            return self._result(self._demonstrate, seeds, dials)
+            return self._returned("demonstrate")
         return jax.tree.map(lambda x: self._shape(x.shape, x.dtype), self._from_file())
 
     def _from_file(self) -> Demonstrations:
@@ -321,7 +342,7 @@ class Program:
 
         def update(state: Any, demos: Any, dials: Any, given: Any) -> Any:
             def one(state: Any, demos: Any, given: Any) -> Any:
-                result: Any = self.learner.update(state, Task(demos, dials, given))
+                result: Any = self._update(state, demos, dials, given)
                 if not isinstance(result, tuple) or len(cast("tuple[Any, ...]", result)) != 2:
                     raise BadInput(
                         f"{algo}: update must return (state, metrics), not a "
@@ -374,10 +395,13 @@ class Program:
             group, mesh=self._mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
         )
 
-    def _compile(self, name: str) -> Callable[..., Any]:
-        """Compiles a function and counts the compilation."""
+    def _trace(self, name: str) -> Any:
+        """A function as JAX has traced it (`jax.stages.Traced`). Tracing a robot takes seconds, so
+        the shapes of what it returns and its compilation share one trace."""
+        if name in self._traced:
+            return self._traced[name]
         function, shapes, donated = self._arguments[name]
-        start, out_specs = time.monotonic(), self._out_specs(name)
+        out_specs = self._out_specs(name)
         jitted = jax.jit(
             self._sharded(function, shapes, out_specs),
             donate_argnums=donated,
@@ -385,7 +409,14 @@ class Program:
                 lambda spec: NamedSharding(self._mesh, spec), out_specs, is_leaf=_is_spec
             ),
         )
-        compiled = jitted.lower(*shapes).compile()
+        self._traced[name] = jitted.trace(*shapes)
+        return self._traced[name]
+
+    def _compile(self, name: str) -> Callable[..., Any]:
+        """Compiles a function and counts the compilation."""
+        start = time.monotonic()
+        compiled = self._trace(name).lower().compile()
+        del self._traced[name]
         with self._lock:
             self.compilations[name] = self.compilations.get(name, 0) + 1
             self.compile_seconds += time.monotonic() - start

@@ -1,14 +1,20 @@
-"""What a learner from outside must return: each mistake is one line that names it."""
+"""Mistakes of a learner from outside, each one line that names it; what several functions of a
+program hold is traced once."""
 
 import dataclasses
+import functools
 import threading
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
+import envs
 from irl_bench.core.settings import BadInput
-from irl_bench.running import runner
+from irl_bench.plan import registry
+from irl_bench.running import programs, runner
 from irl_bench.running.console import Silent
 from tests.worlds import toys
 
@@ -63,3 +69,72 @@ def test_nested_metrics_are_one_line(tmp_path):
     spec = toys.cell(algo=f"{__name__}:make_nested_metric")
     with pytest.raises(BadInput, match="metrics must be a flat dict of scalars, not dict"):
         runner.compute([spec], tmp_path, display=Silent(), stop=threading.Event())
+
+
+class Counted(toys.TwoState):
+    """Counts how often Python runs its step and its reset."""
+
+    name = "counted"
+    calls: ClassVar[dict[str, int]] = {}
+
+    def _count(self, name):
+        self.calls[name] = self.calls.get(name, 0) + 1
+
+    def reset(self, rng):
+        self._count("reset")
+        return super().reset(rng)
+
+    def step(self, state, action):
+        self._count("step")
+        return super().step(state, action)
+
+
+def make_counted(spec, config):
+    learner = toys.make(spec, config)
+
+    def update(state, task):
+        Counted.calls["update"] = Counted.calls.get("update", 0) + 1
+        return learner.update(state, task)
+
+    return dataclasses.replace(learner, update=update)
+
+
+def test_what_several_functions_hold_is_traced_once():
+    """Demonstrations, evaluation and held-out errors step the world; the names of metrics and the
+    rounds need the update."""
+    cell = toys.cell(env=f"{__name__}:Counted", algo=f"{__name__}:make_counted")
+    registry.world(cell.env, cell.options)  # which tries the world before it is used
+    Counted.calls.clear()
+    program = programs.Program(cell, {})
+    program.prepare()
+    names = ("demonstrate", "init", "chunk", "evaluate", "expert_errors", "keep")
+    assert all(program.compiled(name) for name in names)
+    assert program.compilations == dict.fromkeys(names, 1)
+    assert Counted.calls == {"reset": 1, "step": 1, "update": 1}
+
+
+@pytest.mark.parametrize("burn_in", [0, 3])
+def test_a_world_that_is_traced_once_does_the_same(burn_in):
+    world = envs.make("lane_keep").with_burn_in(burn_in)
+    once, key = world.traced_once(), jax.random.PRNGKey(3)
+
+    def play(world, dials, key):
+        world = world.bind(dials)
+        state = world.begin(key)
+        for _ in range(3):
+            state = world.advance(state, world.expert(state, key) * 0.5)
+        return state
+
+    for mode in world.modes:
+        plain, cached = (
+            jax.jit(jax.vmap(functools.partial(play, one), (None, 0)))(
+                world.dials_for(mode), jax.random.split(key, 4)
+            )
+            for one in (world, once)
+        )
+        jax.tree.map(np.testing.assert_array_equal, plain, cached)
+    assert once.with_burn_in(2).begin(key).obs.shape == world.begin(key).obs.shape
+    moved = [
+        jnp.abs(w.with_burn_in(2).begin(key).obs - w.reset(key).obs).max() for w in (once, world)
+    ]
+    assert moved[0] == moved[1] > 0
