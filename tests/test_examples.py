@@ -159,6 +159,7 @@ EXAMPLES = {
             'budget="default"': SMALL,
         },
         an_algorithm_in_full,
+        slow=True,  # tests/plan/test_registry.py goes the same way
     ),
     "a_world": Example(
         a_world,

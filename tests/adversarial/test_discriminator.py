@@ -171,11 +171,16 @@ def taken(observation, action=None, ended=None):
     ("change", "mixup"),
     [
         ({}, False),
-        ({}, True),
-        ({"smoothing": 0.1}, False),
-        ({"penalty": 0.0}, False),
-        ({"penalty": 1.0, "penalty_norm": 0.0}, False),
         ({"replay": 3}, False),
+        *(
+            pytest.param(change, mixup, marks=pytest.mark.slow)
+            for change, mixup in (
+                ({}, True),
+                ({"smoothing": 0.1}, False),
+                ({"penalty": 0.0}, False),
+                ({"penalty": 1.0, "penalty_norm": 0.0}, False),
+            )
+        ),
     ],
 )
 def test_a_discriminator_learns_to_tell_the_sides_apart(change, mixup):
@@ -299,7 +304,7 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("algo", [pytest.param(gail, marks=pytest.mark.slow), airl])
+@pytest.mark.parametrize("algo", [gail, pytest.param(airl, marks=pytest.mark.slow)])
 def test_reward_changes_after_a_discriminator_update(algo):
     """The policy is trained on the reward of the discriminator just fitted, not of the first
     one."""
@@ -396,7 +401,7 @@ def test_terminations_lead_into_the_absorbing_state_and_stay_there():
     )
 
 
-@pytest.mark.parametrize("algo", [gail, airl])
+@pytest.mark.parametrize("algo", [gail, pytest.param(airl, marks=pytest.mark.slow)])
 def test_the_absorbing_state_is_judged_paid_and_kept(algo, monkeypatch):
     from irl_bench.rl import ppo
 

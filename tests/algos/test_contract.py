@@ -63,6 +63,8 @@ ALIKE = ("gailfo", "airl", "rlhf_iterated", "best_of_n", "trex", "drex", "cpl")
 """They go through the code of `gail`, `rlhf` and `dpo`; the default tests try those."""
 BUILT_ON_PPO = ("gail", "ppo", "rlhf", *ALIKE, "dpo")
 """Slow to compile."""
+TRAINED_ALIKE = tuple(algo for algo in BUILT_ON_PPO if algo != "ppo")
+"""Their rounds are PPO's."""
 
 
 def worlds_of(algo):
@@ -177,7 +179,7 @@ def test_action_is_one_of_the_world(algo, world):
 @pytest.mark.parametrize(
     ("algo", "world"),
     [
-        pytest.param(a, w, marks=pytest.mark.slow if a in ALIKE or a in ("rlhf", "dpo") else ())
+        pytest.param(a, w, marks=pytest.mark.slow if a in TRAINED_ALIKE or w == "chain" else ())
         for a in LEARNT_ALONE
         for w in worlds_of(a)[: 1 if a in BUILT_ON_PPO else 2]
     ],
@@ -197,7 +199,7 @@ def test_seeds_side_by_side_are_seeds_one_by_one(algo, world):
 @pytest.mark.parametrize(
     "algo",
     [
-        pytest.param(algo, marks=pytest.mark.slow if algo in ("dart", "sac") else ())
+        pytest.param(algo, marks=() if algo in ("bc", "untrained") else pytest.mark.slow)
         for algo in LEARNT_ALONE
         if algo not in BUILT_ON_PPO
     ],

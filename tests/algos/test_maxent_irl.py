@@ -18,6 +18,10 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 KEY = jax.random.PRNGKey(0)
 WORLDS = ["grid", "coarse_lane"]
+each_slowly = pytest.mark.parametrize(
+    "name", ["grid", pytest.param("coarse_lane", marks=pytest.mark.slow)]
+)
+"""What is solved by training; the larger world with the slow tests."""
 
 
 def solved(world, demos, **settings):
@@ -61,7 +65,7 @@ def test_occupancy_is_where_the_expert_is(name):
     assert (np.abs(seen.mean(0) - exact_demonstrations(world)) < 5 * error).all()
 
 
-@pytest.mark.parametrize("name", WORLDS)
+@each_slowly
 def test_features_are_matched(name):
     world = envs.make(name)
     demos = jax.jit(lambda key: collect(world, key, 64, 100))(KEY)
@@ -71,7 +75,7 @@ def test_features_are_matched(name):
     assert metrics["feature_gap"][0] > 1e-2 and metrics["feature_gap"][-1] < 1e-3
 
 
-@pytest.mark.parametrize("name", WORLDS)
+@each_slowly
 def test_the_true_reward_is_recovered_up_to_shaping(name, monkeypatch):
     """From the demonstrator's exact expectations: equal soft advantages, which shaping cannot
     change, and equal weights up to a constant (every state has one feature)."""

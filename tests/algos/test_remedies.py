@@ -150,7 +150,9 @@ def test_chunks_need_continuous_actions():
         bc.make(Spec(Chain(), 20, 4, 12), bc.Config(chunk=2))
 
 
-@pytest.mark.parametrize("name", ["plant", "swing_up", "hopper"])
+@pytest.mark.parametrize(
+    "name", ["plant", "swing_up", pytest.param("hopper", marks=pytest.mark.slow)]
+)
 def test_an_expert_that_reads_observations_is_the_expert(name):
     import envs
 

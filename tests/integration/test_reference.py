@@ -54,6 +54,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("runs")
 
 
+@pytest.mark.usefixtures("quick_compilation", "no_pictures")
 @pytest.mark.parametrize("name", QUICK)
 def test_nothing_that_computes_has_changed_its_numbers(name, folder):
     case, env = name.split()

@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests.conftest import QUICK
+
 ROOT = Path(__file__).parents[2]
 SWEEP = ["--algo=bc", "--env=chain", "--mode=cliff", "--budget=smoke", "--seeds=10"]
 
@@ -20,7 +22,7 @@ def of_launch(folder, out, *flags, sweep=SWEEP, **more):
     return subprocess.Popen(
         [sys.executable, ROOT / "launch" / "sweep.py", *sweep, f"--out={out}", *flags],
         cwd=folder,
-        env={**os.environ, **kept, **more},
+        env={**os.environ, **QUICK, **kept, **more},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

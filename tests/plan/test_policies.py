@@ -245,12 +245,15 @@ def finite_on_the_lane(observation, key):
     return jnp.where(observation[-1] == 0.0, jnp.ones(2), jnp.nan)
 
 
-@pytest.mark.parametrize("action", [4, 77, -1])
+@pytest.mark.parametrize(
+    "action", [4, *(pytest.param(a, marks=pytest.mark.slow) for a in (77, -1))]
+)
 def test_an_action_that_does_not_exist_is_no_policy(action):
     found = irl_bench.score(lambda observation, key: jnp.int32(action), "chain", **SMALL)
     assert found["verdict"] == "INCONCLUSIVE" and found["usable_seeds"] == 0
 
 
+@pytest.mark.slow
 def test_a_host_policy_may_work_in_place():
     def shift(observations):
         observations -= 1.0
@@ -296,7 +299,12 @@ def test_a_modules_policy_is_called_as_its_module_says(text, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(
-    "policy", [nowhere_finite, finite_on_the_lane, lambda o, k: jnp.asarray([jnp.inf, 0.0])]
+    "policy",
+    [
+        finite_on_the_lane,
+        pytest.param(nowhere_finite, marks=pytest.mark.slow),
+        pytest.param(lambda o, k: jnp.asarray([jnp.inf, 0.0]), marks=pytest.mark.slow),
+    ],
 )
 def test_what_is_not_finite_is_no_success(policy):
     found = irl_bench.score(policy, "lane_keep", **SMALL)

@@ -173,7 +173,8 @@ def same_policy(a, b):
     return all(np.array_equal(x, y) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True))
 
 
-@pytest.mark.parametrize("rate", [pytest.param(0.3, marks=pytest.mark.slow), 1e-3])
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", [0.3, 1e-3])
 def test_the_policy_that_is_kept_is_the_best_by_its_own_reward(rate):
     """With the larger step size PPO spoils what it maximises and the clone or an early candidate
     is best, with the smaller it helps; either way it is the best of the candidates when they are
@@ -238,6 +239,7 @@ def test_what_was_kept_is_judged_by_the_reward_of_now():
     assert same_policy(better.best, inner(state)) and same_policy(worse.best, state.best)
 
 
+@pytest.mark.slow
 def test_restart_returns_to_the_clone():
     _, _, metrics = trained(rlhf_iterated, labels=60, iterations=2, restart=True, policy_delay=0)
     assert (metrics["reference_kl"][:, 2] > 1e-5).all()

@@ -336,6 +336,7 @@ RLHF = {
 }
 
 
+@pytest.mark.slow
 def test_rlhf_begins_with_the_policy_and_the_reward_of_inverse_rl():
     found, airl, policy, reward = airl_learned()
     world = registry.world(found.env).world

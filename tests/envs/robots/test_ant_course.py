@@ -205,7 +205,8 @@ def lying(states, lies):
     return states.replace(pipeline_state=ant.replace(info=info))
 
 
-@pytest.mark.parametrize("fallen_start", [0.0, pytest.param(1.0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("fallen_start", [0.0, 1.0])
 def test_a_fallen_ant_that_is_brought_back_starts_again_where_it_lay(fallen_start):
     """Also where episodes begin with a fallen ant."""
     states = lying(beside(running(), np.zeros(COUNT)), np.resize([1.0, 0.0], COUNT))

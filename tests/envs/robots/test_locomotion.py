@@ -242,10 +242,7 @@ def test_a_push_adds_its_speed_to_the_whole_robot():
 
 @pytest.mark.parametrize(
     "backend",
-    [
-        pytest.param(backend, marks=() if backend == "spring" else pytest.mark.slow)
-        for backend in locomotion.BACKENDS
-    ],
+    [pytest.param(backend, marks=pytest.mark.slow) for backend in locomotion.BACKENDS],
 )
 def test_a_push_moves_every_part_on_every_backend(backend):
     """Nothing holds a cart on its rail: the push's speed is that of each part after one step, and
