@@ -26,6 +26,8 @@ NAMES = {
     "rlhf_iterated": "RLHF, iterated",
 }
 RANKERS = {"bc": "BC", "clone": "the clone", "trex": "T-REX", "drex": "D-REX"}
+KINDS = {extrapolation.SEEN: ", flag seen", extrapolation.SHUFFLED: ", random ranking"}
+"""What the names of learners have added, by the folder of their part."""
 FALLS = "| algorithm | fall of regret against BC at"
 SCORES, CONTROLS = "| demonstrator (its score, its best) |", "| demonstrator | control |"
 """How the heads of the tables begin. There is one of falls, for the hidden view."""
@@ -120,10 +122,10 @@ def returned(point):
 def policy_rows(points):
     rows = []
     for point in points:
-        seen = ", flag seen" * (point["place"] == extrapolation.SEEN)
+        kind = KINDS.get(point["place"], "")
         rows.append(
             [
-                RANKERS[point["algo"]] + seen,
+                RANKERS[point["algo"]] + kind,
                 returned(point),
                 interval(seed_table.iqm.interval(score(point))),
                 f"{score(point).min():.2f}",
@@ -148,6 +150,25 @@ def ranking_rows(points):
     return rows
 
 
+def control_of_rankings_rows(points):
+    found = {(p["algo"], p["place"]): p for p in points}
+    rows = []
+    for algo in extrapolation.RANKED:
+        control = found[algo, extrapolation.SHUFFLED]
+        minus = [found[pair] for pair in ((algo, "learn"), ("clone", "learn"))]
+        assert all(p["seed_ids"] == control["seed_ids"] for p in minus)
+        by_ranking, by_clone = (score(p) - score(control) for p in minus)
+        rows.append(
+            [
+                RANKERS[algo],
+                interval(seed_table.iqm.interval(by_ranking)),
+                f"{(by_ranking > 0).sum()} of {len(by_ranking)}",
+                interval(seed_table.iqm.interval(by_clone)),
+            ]
+        )
+    return rows
+
+
 def of_equal_footing(text):
     """The page with the rows of its tables as the stored results say. The hidden view's table comes
     first of each kind."""
@@ -165,6 +186,7 @@ def of_rankings(text):
     points = json.loads((ROOT / "results" / "extrapolation-seeds-60000.json").read_text())["points"]
     kinds = (
         ("| algorithm | return |", policy_rows, [points]),
+        ("| | the ranking minus a random one |", control_of_rankings_rows, [points]),
         ("| algorithm | ρ, rollouts better", ranking_rows, [points]),
     )
     return filled(text, kinds)
