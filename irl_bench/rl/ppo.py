@@ -52,6 +52,9 @@ from irl_bench.rollouts.experience import (
 
 REWARD_LIMIT = 10.0
 """Normalised rewards are clipped to +-REWARD_LIMIT."""
+KL_STEPS = 16
+"""About so many steps of a rollout tell how far the policy is from its start; all of them would
+take much of a round."""
 
 Metrics: TypeAlias = dict[str, jax.Array]
 """Diagnostics of a round by name, float32[] each."""
@@ -533,8 +536,9 @@ class PPO:
             view(self.inputs(state), o) for o in (batch.observation, batch.next_observation)
         )
         if self.start != "random":  # distance of the policy from its start
+            some = x[:: max(1, config.unroll // KL_STEPS)]
             metrics["reference_kl"] = mean(
-                self.policy.kl(state.weights["policy"], state.reference, x)
+                self.policy.kl(state.weights["policy"], state.reference, some)
             )
         if not is_zero(config.reference_kl):
             log_ratio = batch.log_prob - self.policy.log_prob(state.reference, x, batch.raw)
