@@ -181,7 +181,9 @@ class Batch:
     # Display.
 
     def _show(self, stage: str) -> None:
-        """Shows the stage and the share of the work that is done."""
+        """Tells that a step of the work begins: its stage and the share of the work that is
+        done."""
+        self.session.moved()
         self.session.display.advance(
             self.label, stage, sum(cell.fraction for cell in self.cells) / len(self.cells)
         )

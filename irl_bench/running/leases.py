@@ -6,7 +6,8 @@ that two workers compute after all is stored once, and its bytes are the same.
 
 A worker is dead if its process is gone from this machine, or if its lease did not change for EXPIRY
 seconds. They are counted by the clock of the process that waits, so clocks of machines need not
-agree and may be set back.
+agree and may be set back. A worker that has done no step of its work for STALL seconds renews no
+claim: a device or a file system may never answer, and others need not wait for it.
 
 In an object store a lease is an object too. A worker first claims a cell on its own machine, as
 above, in the working copy, then creates the object, which only one worker can. Each request costs
@@ -49,6 +50,9 @@ RENEWAL = 10.0
 """Time between two renewals of a claim [s]."""
 EXPIRY = 90.0
 """A lease that did not change for so long belongs to nobody [s]: many renewals have failed."""
+STALL = 3600.0
+"""Longest time between two steps of a worker that renews its claims [s]. A step is a compilation,
+or a call of what was compiled."""
 RENEWAL_THERE = 30.0
 """As RENEWAL, of claims in an object store [s]."""
 LOOKS = (1.0, 30.0)
@@ -214,6 +218,7 @@ class Leases:
         self._there = _There(pause=LOOKS[0])
         self._others: dict[str, Lease] = {}
         self._random = random.Random(self.worker)
+        self._moved = clock()
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._thread = (
             threading.Thread(target=self._keep_renewing, daemon=True) if threaded else None
@@ -234,6 +239,11 @@ class Leases:
             with contextlib.suppress(StoreError):
                 self.store.put_log(self.out)
         _ACTIVE.discard(self.worker)
+
+    def moved(self) -> None:
+        """Tells that the worker does a further step of its work. Without it, claims are no longer
+        renewed after STALL seconds."""
+        self._moved = self.clock()
 
     def turn(self, cells: dict[str, _Cell]) -> None:
         """Lets cells begin at a random one if they are in an object store, so that not all workers
@@ -258,6 +268,7 @@ class Leases:
           WriteError: the folder cannot be written.
           StoreError: the object store cannot be used, or holds a damaged cell.
         """
+        self.moved()
         return self._claim_here(labels, most) if not self.store else self._claim_there(labels, most)
 
     def _claim_here(self, labels: Mapping[str, str], most: int) -> list[str]:
@@ -472,7 +483,10 @@ class Leases:
 
     def renew(self) -> None:
         """Renews all claims once, but for those that another worker has taken over while this one
-        was suspended. A claim that cannot be written runs out, which costs time alone."""
+        was suspended or made no progress. A claim that cannot be written runs out, which costs time
+        alone."""
+        if self.clock() - self._moved > STALL:
+            return
         with self._lock:
             for key, lease in list(self._held.items()):
                 with contextlib.suppress(StoreError):

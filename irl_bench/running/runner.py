@@ -136,6 +136,7 @@ def compute(
     display.begin(len(wanted), len(summary.present))
     try:
         with Leases(out, last=last) as leases:
+            session.moved = leases.moved
             share(
                 session,
                 leases,

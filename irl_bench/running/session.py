@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ class Session:
       board: TensorBoard files; None: none are written.
       checkpoint_seconds, chunk_seconds, chunk_rounds: as for `irl_bench.running.runner.compute`.
       summary: what the run has done so far.
+      moved: called before every step of the work (`Leases.moved`).
     """
 
     out: Path
@@ -54,3 +56,4 @@ class Session:
     chunk_seconds: float
     chunk_rounds: int | None
     summary: Summary
+    moved: Callable[[], None] = lambda: None

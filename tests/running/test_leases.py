@@ -12,6 +12,7 @@ from irl_bench.core.cell import cell_key, fingerprint
 from irl_bench.running import leases, runner, sharing
 from irl_bench.running.console import Silent
 from irl_bench.running.leases import Leases
+from tests.worlds import toys
 from tests.worlds.toys import cell
 
 CELLS = {"aa": "first", "bb": "second", "cc": "third"}
@@ -87,6 +88,41 @@ def test_a_claim_is_renewed_unless_another_worker_has_it_now(tmp_path, clock):
         held = leases.all_of(tmp_path)
         assert held["aa"]["renewals"] == 1 and held["bb"]["worker"] == "other"
     assert leases.all_of(tmp_path).keys() == {"bb"}
+
+
+def test_a_worker_that_makes_no_progress_loses_its_claims(tmp_path, clock):
+    with worker(tmp_path, clock) as hung, worker(tmp_path, clock) as other:
+        assert hung.claim(CELLS, 1) == ["aa"]
+
+        def passes(seconds):
+            """Time passes, and the thread of the hung worker renews its claims meanwhile."""
+            for _ in range(seconds // 60):
+                clock[0] += 60
+                hung.renew()
+                other.holders([CELLS])
+
+        for _ in range(3):  # a worker that moves on keeps them
+            passes(3000)
+            hung.moved()
+        assert other.claim({"aa": ""}, 1) == []
+        passes(3000)
+        assert other.claim({"aa": ""}, 1) == []
+        passes(900)
+        assert other.claim({"aa": ""}, 1) == ["aa"]
+        hung.moved()
+        hung.renew()  # it goes on after all
+        assert leases.all_of(tmp_path)["aa"]["worker"] == other.worker
+
+
+def test_every_step_of_a_cell_counts_as_progress(tmp_path, monkeypatch):
+    steps, moved = [], Leases.moved
+    monkeypatch.setattr(Leases, "moved", lambda self: (steps.append(1), moved(self)))
+    stop = threading.Event()
+    spec = cell()
+    summary = runner.compute([spec], tmp_path, display=Silent(), stop=stop, chunk_rounds=1)
+    assert len(summary.done) == 1
+    blocks = spec.episodes // spec.block + spec.eps_episodes // spec.eps_block
+    assert len(steps) >= 1 + toys.ROUNDS + blocks  # the claim, and every call
 
 
 def test_two_workers_share_the_cells_and_each_is_computed_once(tmp_path):
