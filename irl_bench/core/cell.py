@@ -38,7 +38,7 @@ NUMERICAL = (
     "core", "nets", "rollouts", "rl", "adversarial", "preferences", "algos",
     "storage/artifacts.py", "plan/donor.py", "plan/host.py", "plan/policies.py", "running/batch.py",
     "running/programs.py", "running/progress.py", "running/runner.py", "running/saving.py",
-    "running/work.py",
+    "running/threefry.py", "running/work.py",
 )  # fmt: skip
 """Folders and files of `irl_bench` that compute what a cell stores. All others choose, name or
 show cells."""

@@ -45,6 +45,7 @@ from irl_bench.rollouts.evaluation import (
     expected_cost,
     expert_errors,
 )
+from irl_bench.running import threefry
 from irl_bench.running.processes import on_devices
 from irl_bench.storage.artifacts import Artifact
 from irl_bench.storage.demonstrations import Recorded
@@ -94,6 +95,7 @@ class Program:
     """
 
     def __init__(self, cell: CellSpec, inputs: Mapping[str, Input]):
+        threefry.write_out()
         self.world = registry.world(cell.env, cell.options).world.with_burn_in(cell.burn_in)
         self.world = self.world.traced_once()
         self._recorded = _recorded(cell, inputs)
