@@ -7,8 +7,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from irl_bench.studies import claims, extrapolation, seed_table
-from irl_bench.studies.qualities import QUALITIES, paired
+from irl_bench.studies import claims, decomposition, extrapolation, seed_table
+from irl_bench.studies.qualities import QUALITIES, fall, paired
 
 ROOT = pathlib.Path(__file__).parents[1]
 LAB = ROOT / "docs" / "lab"
@@ -25,10 +25,12 @@ NAMES = {
     "rlhf": "RLHF, one-shot",
     "rlhf_iterated": "RLHF, iterated",
 }
+T_MAX = 1024
 RANKERS = {"bc": "BC", "clone": "the clone", "trex": "T-REX", "drex": "D-REX"}
 KINDS = {extrapolation.SEEN: ", flag seen", extrapolation.SHUFFLED: ", random ranking"}
 """What the names of learners have added, by the folder of their part."""
 FALLS = "| algorithm | fall of regret against BC at"
+OVER_CLONE = "| demonstrator | learner | hidden view |"
 SCORES, CONTROLS = "| demonstrator (its score, its best) |", "| demonstrator | control |"
 """How the heads of the tables begin. There is one of falls, for the hidden view."""
 
@@ -61,6 +63,29 @@ def fall_rows(points):
                 point["corrects"] if asked else "–",
             ]
         )
+    # The car's return is the number of steps without a failure, so regrets differ as returns do.
+    places = {(p["place"], p["algo"]): p for p in points if p["quality"] == "100"}
+    more, bc, clone = (
+        places[pair] for pair in (("more_demos", "bc"), ("compared", "bc"), ("compared", "clone"))
+    )
+    failed = lambda p: T_MAX - np.array(p["returns"])
+    against = [interval(fall(failed(more), failed(p))) for p in (bc, clone)]
+    rows.append([f"BC, 49 more demonstrations{mark(more)}", against[0], "–", against[1], "–"])
+    return rows
+
+
+def over_clone_rows(views):
+    """What learners gain over the clone in both views."""
+    found = [{(p["quality"], p["place"], p["algo"]): p for p in points} for points in views]
+    rows = []
+    for quality in QUALITIES:
+        for algo in ("gail", "gailfo", "airl", "rlhf", "rlhf_iterated"):
+            gains = [
+                paired(view[quality, "compared", algo], view[quality, "compared", "clone"])
+                for view in found
+            ]
+            first = f"{quality} %" if algo == "gail" else ""
+            rows.append([first, NAMES[algo], *map(interval, gains)])
     return rows
 
 
@@ -101,6 +126,7 @@ def control_rows(points):
             continue
         learner = found.get((quality, seed_table.TREATMENTS.get(place, "compared"), algo))
         gain = paired(learner, point) if place in seed_table.CONTROLS else None
+        clone = found[quality, "compared", "clone"]
         rows.append(
             [
                 f"{quality} %",
@@ -109,6 +135,7 @@ def control_rows(points):
                 f"{score(point).min():.2f}",
                 str(seed_table.lost(point)),
                 interval(gain) if gain else "–",
+                interval(paired(point, clone)),
             ]
         )
     return rows
@@ -145,8 +172,25 @@ def ranking_rows(points):
             beyond = np.array(point["spearman"])
             pairs = zip(np.array(point["true"]), np.array(point["learned"]), strict=True)
             every = np.array([extrapolation.ranking(*pair, -np.inf) for pair in pairs])
-            shown = [interval(extrapolation.correlated(values)) for values in (beyond, every)]
-            rows.append([RANKERS[point["algo"]], shown[0], f"{beyond.min():.2f}", shown[1]])
+            # The first half of the rollouts is that of the driver of 75 %.
+            drivers = [
+                np.array(
+                    [
+                        extrapolation.ranking(*pair, point["best"])
+                        for pair in zip(*halves, strict=True)
+                    ]
+                )
+                for halves in zip(
+                    *(np.split(np.array(point[name]), 2, axis=1) for name in ("true", "learned")),
+                    strict=True,
+                )
+            ]
+            shown = [
+                interval(extrapolation.correlated(values)) for values in (beyond, *drivers, every)
+            ]
+            above = [f"{(values > 0).sum()}" for values in (beyond, *drivers)]
+            cells = [f"{text} ({n})" for text, n in zip(shown[:3], above, strict=True)]
+            rows.append([RANKERS[point["algo"]], *cells, shown[3]])
     return rows
 
 
@@ -169,6 +213,58 @@ def control_of_rankings_rows(points):
     return rows
 
 
+def with_flag(points):
+    """(point, the one whose reward sees the flag or None) of all whose rewards do not see it."""
+    seen = {decomposition._key(p): p for p in points if decomposition._sees(p)}
+    hidden = (p for p in points if not decomposition._sees(p))
+    return [(p, seen.get(decomposition._key(p))) for p in hidden]
+
+
+def exposure_rows(points, of_rlhf):
+    """Rows of RLHF at each number of labels, or of the learners beside it."""
+    rows, before = [], None
+    clones = {p["quality"]: {} for p in points}
+    for p in points:
+        if p["algo"] in ("bc", "clone"):
+            clones[p["quality"]][p["algo"]] = p
+    for point, seen in with_flag(points):
+        if (point["algo"] == "rlhf") != of_rlhf:
+            continue
+        quality = point["quality"]
+        gains = [
+            "–" if point["algo"] == name else interval(paired(point, clones[quality][name]))
+            for name in ("bc", "clone")
+        ]
+        first = (
+            [f"{point['labels']:,}", f"{point['accuracy']:.2f}"]
+            if of_rlhf
+            else [NAMES[point["algo"]]]
+        )
+        rows.append(
+            [
+                "" if quality == before else f"{quality} %",
+                *first,
+                interval(seed_table.iqm.interval(score(point))),
+                *gains,
+                str(decomposition.lost(point)),
+                interval(seed_table.iqm.interval(score(seen))) if seen else "–",
+                str(decomposition.lost(seen)) if seen else "–",
+            ]
+        )
+        before = quality
+    return rows
+
+
+def of_exposure_bias(text):
+    """The page with the rows of its tables as the stored results say."""
+    points = json.loads((ROOT / "results" / "decomposition-seeds-60000.json").read_text())["points"]
+    kinds = (
+        ("| demonstrator | labels |", lambda p: exposure_rows(p, True), [points]),
+        ("| demonstrator | algorithm |", lambda p: exposure_rows(p, False), [points]),
+    )
+    return filled(text, kinds)
+
+
 def of_equal_footing(text):
     """The page with the rows of its tables as the stored results say. The hidden view's table comes
     first of each kind."""
@@ -176,6 +272,7 @@ def of_equal_footing(text):
     kinds = (
         (FALLS, fall_rows, points[:1]),
         (SCORES, score_rows, points),
+        (OVER_CLONE, over_clone_rows, [points]),
         (CONTROLS, control_rows, points),
     )
     return filled(text, kinds)
@@ -187,7 +284,7 @@ def of_rankings(text):
     kinds = (
         ("| algorithm | return |", policy_rows, [points]),
         ("| | the ranking minus a random one |", control_of_rankings_rows, [points]),
-        ("| algorithm | ρ, rollouts better", ranking_rows, [points]),
+        ("| algorithm | ρ, both drivers", ranking_rows, [points]),
     )
     return filled(text, kinds)
 

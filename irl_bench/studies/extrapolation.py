@@ -1,11 +1,12 @@
 """Can rewards learned from rankings of bad demonstrations rank good behaviour? T-REX and D-REX
 learn from a demonstrator half as good as the expert.
 
-Both learn a reward and a policy. Does the policy outperform the best demonstration, and does the
-reward rank rollouts that are better than any demonstration as the world does (Brown et al. 2020,
-arXiv 1907.03976, section 5)? These rollouts are those of better demonstrators, with more and more
-random actions (`algos/judged.py`). The learners never see them. Ranking is measured by Spearman's
-correlation of the learned with the true return.
+Both learn a reward and a policy. Does the policy outperform the demonstrator's best rollout, and
+does the reward rank rollouts that are better still as the world does (Brown et al. 2020, arXiv
+1907.03976, section 5)? These rollouts are those of better demonstrators, with more and more random
+actions (`algos/judged.py`). The learners never see them. Ranking is measured by Spearman's
+correlation of the learned with the true return, over all of them and for each demonstrator alone: a
+reward that ranks the rollouts of each rightly may still prefer one demonstrator's to another's.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ LEARNT = {"learn": "", SEEN: " (flag seen)", SHUFFLED: " (random ranking)"}
 STORED = ("seed_ids", "returns", "demonstrator", "best", "random", "unit", "over_best", "p")
 """What is stored of every learner, in the names of `qualities.measured`."""
 LEAST = 10
-"""A seed with fewer rollouts above the best demonstration has no correlation."""
+"""A seed with fewer rollouts above the best one has no correlation."""
+ABOVE = "Spearman, rollouts above the best"
+"""The column of the correlation over the rollouts of all better demonstrators."""
 
 
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
@@ -128,6 +131,11 @@ def ranking(true: np.ndarray, learned: np.ndarray, above: float) -> float:
     return float(correlation.statistic)
 
 
+def above_the_best(data: ReportData, best: float) -> np.ndarray:
+    """Returns each seed's `ranking` of one part's rollouts above `best`, float[S]."""
+    return np.array([ranking(*pair, best) for pair in zip(*judged([data]), strict=True)])
+
+
 def correlated(values: np.ndarray) -> list[float]:
     """Returns [IQM, low, high] of float[S] over the seeds that have a correlation; NaN if none
     has."""
@@ -166,9 +174,10 @@ def read(reports: Mapping[str, ReportData]) -> Result:
             row = {
                 "algorithm": algo + LEARNT[place],
                 "return": spread(point["return"]),
-                "best demonstration": best,
+                "best rollout": best,
                 "above it, in scores": spread(point["over_best"]),
-                "Spearman, better than any demonstration": spread((np.nan,) * 3),
+                ABOVE: spread((np.nan,) * 3),
+                **{f"of the driver of {quality} %": spread((np.nan,) * 3) for quality in BETTER},
                 "lowest seed": None,
                 "Spearman, all": spread((np.nan,) * 3),
                 "seeds without": tables.MISSING,
@@ -183,15 +192,23 @@ def read(reports: Mapping[str, ReportData]) -> Result:
                 "place": place,
                 **{name: point[name] for name in STORED},
             }
-            rollouts = [data for name, data in reports.items() if name.startswith(f"{env}/{algo}-")]
+            rollouts = {
+                quality: reports[name]
+                for quality in BETTER
+                if (name := f"{env}/{algo}-{quality}") in reports
+            }
             if rollouts and place == "learn":
-                true, learned = judged(rollouts)
+                true, learned = judged(list(rollouts.values()))
                 beyond, every = (
                     np.array([ranking(*pair, above) for pair in zip(true, learned, strict=True)])
                     for above in (best, -np.inf)
                 )
                 row |= {
-                    "Spearman, better than any demonstration": spread(correlated(beyond)),
+                    f"of the driver of {quality} %": spread(correlated(above_the_best(data, best)))
+                    for quality, data in rollouts.items()
+                }
+                row |= {
+                    ABOVE: spread(correlated(beyond)),
                     "lowest seed": float(np.fmin.reduce(beyond)),
                     "Spearman, all": spread(correlated(every)),
                     "seeds without": f"{np.isnan(beyond).sum()} / {np.isnan(every).sum()}",
@@ -209,9 +226,10 @@ def read(reports: Mapping[str, ReportData]) -> Result:
             ).append(row)
     text = [
         "Score: 1 is the expert, 0 uniformly random actions. Spearman: rank correlation of the "
-        "learned with the true return over rollouts of better demonstrators with random actions, "
-        "for each seed. Such rollouts: the number with a true return above the best "
-        f"demonstration's, in the seed that has fewest. A seed with fewer than {LEAST} of them, or "
+        "learned with the true return over rollouts of better demonstrators (drivers) with random "
+        "actions, for each seed. The best: the highest of 64 rollouts of the demonstrator, none of "
+        "them a demonstration. Such rollouts: the number with a true return above it, in the seed "
+        f"that has fewest. A seed with fewer than {LEAST} of them, or "
         "with returns that are all the same, has no correlation. It is left out, and counted under "
         "`seeds without`, for the first / the second correlation. Rows `(random ranking)` are the "
         "control: their rollouts are ranked in a random order, all else is the same. They and rows "
@@ -247,9 +265,7 @@ def draw(result: Mapping[str, Any]) -> Figure:
         )
         axis.plot(true.ravel(), learned.ravel(), ".", color=colours[p["algo"]], ms=2)
         axis.axvline(p["best"], color="#444444", lw=0.7, ls=(0, (4, 3)))
-        axis.set(
-            xlabel="true return (dashed: best demonstration)", ylabel="learned return, standardised"
-        )
+        axis.set(xlabel="true return (dashed: best rollout)", ylabel="learned return, standardised")
         axis.set(title=f"{p['env']}, {p['algo']}")
         axis.locator_params(axis="x", nbins=6)
     return figure

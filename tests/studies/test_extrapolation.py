@@ -1,5 +1,7 @@
 """Correlations over seeds, of which some have none."""
 
+import dataclasses
+
 import numpy as np
 
 from irl_bench.studies import extrapolation, iqm, qualities
@@ -19,8 +21,8 @@ def test_a_seed_without_a_correlation_is_left_out():
 
 
 def test_seeds_without_a_correlation_are_counted(monkeypatch):
-    """The rollouts of two seeds are all worse than the best demonstration, and the reward of a
-    third says nothing."""
+    """The rollouts of two seeds are all worse than the best rollout, and the reward of a third says
+    nothing."""
     monkeypatch.setattr(
         qualities, "shown", lambda env, quality, *_: (8.0, 5.0 if quality == "50" else 8.0)
     )
@@ -44,7 +46,7 @@ def test_seeds_without_a_correlation_are_counted(monkeypatch):
     pairs = zip(true, learned, strict=True)
     above = np.array([extrapolation.ranking(*pair, 5.0) for pair in pairs])
     assert np.isnan(above[:3]).all() and not np.isnan(above[3:]).any()
-    column = "Spearman, better than any demonstration"
+    column = extrapolation.ABOVE
     assert hidden[column] == spread(iqm.interval(above[3:])) and "[" in hidden[column]
     assert hidden["lowest seed"] == above[3:].min() and hidden["seeds without"] == "3 / 1"
     assert seen[column] == spread((np.nan,) * 3) and seen["seeds without"] not in ("0 / 0", "3 / 1")
@@ -57,3 +59,28 @@ def test_seeds_without_a_correlation_are_counted(monkeypatch):
     assert len(extrapolation.draw(read).axes) == 1  # what is not judged has no panel
     assert any("rows `(flag seen)` have no Spearman" in line for line in read["text"])
     assert iqm.TEXT in " ".join(read["text"])
+
+
+def test_a_wrong_order_of_two_drivers_may_be_the_right_one_of_each(monkeypatch):
+    """The reward ranks the rollouts of each driver rightly and prefers the worse driver's."""
+    monkeypatch.setattr(qualities, "shown", lambda *_: (4.0, 5.0))
+    true = {"75": np.linspace(5.5, 6.5, 20), "100": np.linspace(7.0, 8.0, 20)}
+
+    def metric(data, curve, name):
+        if not name.startswith("judged_"):
+            return None
+        own = true[data.plan["driver"]]
+        values = own if name == "judged_true" else own - 5.0 * (data.plan["driver"] == "100")
+        return np.arange(20), np.tile(values, (SEEDS, 1))
+
+    monkeypatch.setattr(extrapolation.training, "metric", metric)
+    common = {"expert": [0.5] * SEEDS, "untrained": [0.9] * SEEDS}
+    part = lambda driver, **levels: dataclasses.replace(
+        one := report(**levels, **common), plan={**one.plan, "driver": driver}
+    )
+    data = {"w/learn": part("50", trex=[0.5] * SEEDS)}
+    data |= {f"w/trex-{driver}": part(driver, judged=[0.0] * SEEDS) for driver in true}
+    ((row,),) = extrapolation.read(data)["tables"].values()
+    for driver in true:
+        assert row[f"of the driver of {driver} %"] == spread((1.0, 1.0, 1.0))
+    assert row[extrapolation.ABOVE].startswith("-0.") and row["such rollouts"] == 40
