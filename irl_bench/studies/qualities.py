@@ -65,6 +65,8 @@ class Point(_Returns):
     """One-sided p of `over_best` being at most 0."""
     verdict: str
     slope: float | None
+    slope_interval: list[float | None]
+    """[low, high] of the slope."""
     hazard: float | None
     recovery: float | None
     regret: list[float]
@@ -78,7 +80,7 @@ class Point(_Returns):
     """Fall of regret at T_max against the clone that learners of a reward begin with: NaN if the
     clone has no regret, None without a clone."""
     falls: list[list[float]]
-    """[T, fall at T] at a few horizons T up to T_max."""
+    """[T, fall at T, low, high] at a few horizons T up to T_max."""
     accuracy: float | None
     """Accuracy of the learned reward on fresh pairs of segments."""
     consumes: list[int]
@@ -212,11 +214,11 @@ def measured(
                 pairs = regret[in_curve], bc.regret(last)[in_bc, 0]
                 fall_p = max(iqm.p_at_most(pairs[1] - pairs[0]), no_fall(fallen, len(pairs[0])))
             T = np.unique(np.geomspace(min(SHORTEST, last[0]), last[0], 8).round().astype(int))
-            means = (c.regret(T)[i].mean(0) for c, i in ((curve, in_curve), (bc, in_bc)))
+            mine, of_bc = (c.regret(T)[i] for c, i in ((curve, in_curve), (bc, in_bc)))
             falls = [
-                [int(t), 1.0 - float(mine / of_bc)]
-                for t, mine, of_bc in zip(T, *means, strict=True)
-                if of_bc > 0
+                [int(t), *fell]
+                for index, t in enumerate(T)
+                if (fell := fall(mine[:, index], of_bc[:, index])) is not None
             ]
         accuracy = training.metric(data, curve, "reward_accuracy")
         devices = {
@@ -243,6 +245,7 @@ def measured(
                 "p": iqm.p_at_most((returns - best) / scale),
                 "verdict": verdict.get("verdict", tables.MISSING),
                 "slope": verdict.get("slope"),
+                "slope_interval": [verdict.get("ci_low"), verdict.get("ci_high")],
                 "hazard": verdict.get("hazard"),
                 "recovery": verdict.get("recovery"),
                 "regret": interval(regret),

@@ -286,10 +286,17 @@ def _fall_rows(family: Sequence[Point]) -> list[Row]:
                 "quality": f"{point['quality']} %",
                 "algorithm": _name(point),
             }
-            row |= {f"T = {T}": f"{100 * value:.0f} %" for T, value in point["falls"]}
+            row |= {f"T = {T}": _percent(fell) for T, *fell in point["falls"]}
             rows.append(row)
     keys = list(dict.fromkeys(key for row in rows for key in row))
     return [{key: row.get(key, tables.MISSING) for key in keys} for row in rows]
+
+
+def _percent(fell: Sequence[float]) -> str:
+    """Returns [share, low, high] as text, in percent. Results stored before 29 November 2026 have
+    the share alone."""
+    share, *ends = (f"{100 * value:.0f}" for value in fell)
+    return f"{share} % [{', '.join(ends)}]" if ends else f"{share} %"
 
 
 def _name(point: Point) -> str:
