@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from envs.core import State, World
 
-__all__ = ["HEIGHT", "RECENT", "WIDTH", "clip", "frame", "view"]
+__all__ = ["HEIGHT", "RECENT", "WIDTH", "clip", "frame", "seconds", "view"]
 
 CAR = ((1.2, 0.35), (-1.2, 0.35), (-1.2, -0.35), (1.2, -0.35))
 """Corners of the drawn car, (forward, left) [m]; it is slimmer than the real one to fit a lane of
@@ -40,6 +40,8 @@ WIDTH, HEIGHT = 480, 320
 """Size of a frame [pixels]; multiples of 16, as video encoders require."""
 FINER = 2
 """Frames are drawn this many times larger and then averaged, which smooths their edges."""
+STEP_TIME = 0.1
+"""Duration of a step in pictures of a world whose steps have none [s]."""
 RECENT = 60
 """Number of latest steps whose rewards and costs a chart shows."""
 FENCE = RAIL + 0.36
@@ -70,13 +72,14 @@ GRASS, SHOULDER, ASPHALT, PAINT, DASHES, WOOD = (
     "#8a6d3b",
 )
 SKY, GROUND, TILE, HORIZON = "#edf3f8", "#d8d0bf", "#c8bea9", "#77705f"
-FINE, FAILING, GLASS, INK, AIM, TABLE = (
+FINE, FAILING, GLASS, INK, AIM, TABLE, GHOST = (
     "#0072b2",
     "#d1361b",
     "#dcecf5",
     "#333333",
     "#4fa56b",
     "#f1ece0",
+    "#f4c430",
 )
 TERRAIN_COLOURS = {".": "#f4f0e3", "m": "#7d5d3f", "g": "#b3afa5", "G": AIM}
 TERRAIN_NAMES = {"m": "mud", "g": "gravel", "G": "goal"}
@@ -152,6 +155,8 @@ def frame(
     picture: Mapping[str, np.ndarray] | None,
     recent: Sequence[tuple[float, float]] = (),
     age: int = 0,
+    trail: np.ndarray | None = None,
+    ghosts: Sequence[np.ndarray] = (),
 ) -> np.ndarray:
     """Draws one state as pixels.
 
@@ -162,6 +167,10 @@ def frame(
       recent: (reward, cost) of the episode's latest steps, the latest last; at most `RECENT` are
         shown.
       age: steps since reset.
+      trail: on a road, where the car was before: float[n, 3], arc length [m], lateral offset [m]
+        and cost, the latest last.
+      ghosts: on a road, other cars that are shown as outlines: float[3] each, arc length [m],
+        lateral offset [m] and heading error [rad].
 
     Returns:
       uint8[HEIGHT, WIDTH, 3] in RGB. Failures are red.
@@ -171,7 +180,7 @@ def frame(
     failing = bool(recent) and recent[-1][1] > 0.0
     if picture is not None and all(np.isfinite(part).all() for part in picture.values()):
         if "road" in picture:
-            return _road_frame(np.asarray(picture["road"], float), failing)
+            return _road_frame(np.asarray(picture["road"], float), failing, trail, ghosts)
         if "bodies" in picture:
             bodies, parents = (np.asarray(picture[name]) for name in ("bodies", "parents"))
             return _bodies_frame(bodies.astype(float), parents, failing)
@@ -186,6 +195,18 @@ def frame(
         row = [SPEED * DT * age, 0.4 * EDGE * offset, 0.2 * heading]
         return _road_frame(np.concatenate([row, np.zeros(KNOTS)]), failing)
     return _chart_frame(world, np.asarray(observation, float), recent[-RECENT:], age)
+
+
+def seconds(world: World) -> float:
+    """Returns how long a step of a world lasts [s]; STEP_TIME if its steps have no duration."""
+    from envs.driving import lane_keep
+    from envs.robots import swing_up
+
+    own = {lane_keep.LaneKeep: lane_keep.DT, swing_up.SwingUp: swing_up.DT}
+    for name in ("_robot", "_playground"):
+        if hasattr(world, name):
+            return float(getattr(world, name).dt)
+    return next((dt for kind, dt in own.items() if isinstance(world, kind)), STEP_TIME)
 
 
 def _line(kind: str, points: np.ndarray) -> dict[str, Any]:
@@ -332,9 +353,15 @@ def _box(left: float, bottom: float, right: float, top: float) -> list[tuple[flo
     return [(left, bottom), (right, bottom), (right, top), (left, top)]
 
 
-def _road_frame(row: np.ndarray, failing: bool) -> np.ndarray:
+def _road_frame(
+    row: np.ndarray,
+    failing: bool,
+    trail: np.ndarray | None = None,
+    ghosts: Sequence[np.ndarray] = (),
+) -> np.ndarray:
     """Draws the road from above. The lane at the car's position runs to the right through the
-    middle of the frame; the car moves sideways from it."""
+    middle of the frame; the car moves sideways from it. `trail` and `ghosts` are those of
+    `frame`."""
     s, offset, turn = row[:3].tolist()
     grid, beside = _lane(s, s, row[3:])
 
@@ -352,6 +379,16 @@ def _road_frame(row: np.ndarray, failing: bool) -> np.ndarray:
         canvas.line(beside(grid, side * FENCE)[0], WOOD, 0.12)
         for post in np.arange(np.ceil(first / POST), last // POST) * POST:
             canvas.disc(along(post, post, side * FENCE, 1)[0], WOOD, 0.17)
+    if trail is not None:
+        seen = trail[(trail[:, 0] > first) & np.isfinite(trail).all(axis=1)]
+        points = beside(seen[:, 0], seen[:, 1])[0]
+        for start, end, cost in zip(points[:-1], points[1:], seen[1:, 2]):
+            canvas.line([start, end], FAILING if cost else FINE, 0.08)
+    for ghost in ghosts:
+        if np.isfinite(ghost).all() and first < ghost[0] < last:
+            (place,), (angle,) = beside(ghost[:1], ghost[1])
+            corners = place + _turned(CAR, angle + ghost[2])
+            canvas.line([*corners, corners[0]], GHOST, 0.12)
     (place,), _ = beside(np.array([s]), offset)
     canvas.area(place + _turned(CAR, turn), FAILING if failing else FINE, INK)
     canvas.area(place + _turned(WINDSCREEN, turn), GLASS)

@@ -46,7 +46,7 @@ RENDER_MODES = ("rgb_array",)
 COSTS = ("cost", "graded_cost")
 """Metrics of a state that `info` holds."""
 FPS = 10.0
-"""Frames per second of a world whose steps have no duration."""
+"""Frames per second before a world is known."""
 
 
 class GymWorld(gymnasium.Env):
@@ -427,19 +427,10 @@ def _horizon(steps: int) -> int:
 
 def _metadata(world: Any) -> dict[str, Any]:
     """Returns Gymnasium's metadata of a world: its render modes, and its frames per second."""
-    from envs.driving import lane_keep
-    from envs.robots import swing_up
+    from envs import drawing
 
-    own = {lane_keep.LaneKeep: lane_keep.DT, swing_up.SwingUp: swing_up.DT}
-    inner = next(
-        (getattr(world, name) for name in ("_robot", "_playground") if hasattr(world, name)), None
-    )
-    step = (
-        float(inner.dt)
-        if inner is not None
-        else next((dt for kind, dt in own.items() if isinstance(world, kind)), 1.0 / FPS)
-    )
-    return {"render_modes": list(RENDER_MODES), "render_fps": round(1.0 / step, 3)}
+    fps = round(1.0 / drawing.seconds(world), 3)
+    return {"render_modes": list(RENDER_MODES), "render_fps": fps}
 
 
 def _programs(world: Any) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:

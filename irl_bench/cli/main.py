@@ -17,6 +17,7 @@ COMMANDS = {
     "demos": "write a world's demonstrations, or check a file of them",
     "demonstrator": "train or measure a world's demonstrator",
     "search": "search an algorithm's numbers",
+    "render": "film an episode that several policies drive",
     "label": "serve the page on which people compare clips",
     "bench": "measure this machine's speed",
 }

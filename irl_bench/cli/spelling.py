@@ -13,7 +13,7 @@ LAUNCHED = re.compile(r"(?:python )?\blaunch/(\w+)\.py\b")
 """A program of the repository."""
 INSTALLED = re.compile(
     r"(?<![\w/.-])irl-bench "
-    r"(sweep|train|report|status|merge|verify|demos|demonstrator|search|label|bench)\b"
+    r"(sweep|train|report|status|merge|verify|demos|demonstrator|search|render|label|bench)\b"
 )
 """A subcommand of the installed program."""
 PAGE = re.compile(r"\bdocs/(?:tutorials|guides|reference)/([\w-]+)\.md\b")

@@ -1,0 +1,154 @@
+"""What is filmed: one episode, driven by several policies from the same start.
+
+A scene is a number: the start and every random number of the world follow from it. So all drivers
+meet the same road, and the same gusts as long as what they do does not change when the world draws.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs import drawing
+from envs.core import State, World
+from irl_bench.loading import Loaded
+from irl_bench.rollouts.scan import observation_of, scan
+
+NEVER = -1
+"""The step of the first failure in an episode without one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Driver:
+    """What chooses the actions of an episode."""
+
+    name: str
+    """As it is called in the film."""
+    choose: Callable[[State, Any, jax.Array], tuple[jax.Array, Any]]
+    """(state, memory, key) -> (action, memory)."""
+    memory: Any = None
+    """At the start."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Footage:
+    """An episode of H steps; row t is what step t led to."""
+
+    name: str
+    """The driver's."""
+    observation: np.ndarray
+    """float32[H, O]."""
+    action: np.ndarray
+    """float32[H, A] in [-1, 1], or int32[H]."""
+    reward: np.ndarray
+    """float32[H]."""
+    cost: np.ndarray
+    """float32[H] in {0, 1}."""
+    picture: Mapping[str, np.ndarray] | None
+    """Arrays [H, ...], as `envs.drawing.view` returns them; None: the world has no picture."""
+
+
+def policy(name: str, loaded: Loaded) -> Driver:
+    """Returns the driver that a learned policy is."""
+    if loaded.carry is None:
+        return Driver(name, lambda state, memory, key: (loaded.act(state.obs, key), memory))
+
+    def choose(state: State, memory: Any, key: jax.Array) -> tuple[jax.Array, Any]:
+        action, memory = loaded.act(memory, state.obs, key)
+        return action, memory
+
+    return Driver(name, choose, loaded.carry)
+
+
+def expert(world: World) -> Driver:
+    """Returns the driver that the world's expert is."""
+    return Driver("expert", lambda state, memory, key: (world.expert(state, key), memory))
+
+
+def uniform(world: World) -> Driver:
+    """Returns a driver whose actions are uniformly random."""
+
+    def choose(state: State, memory: Any, key: jax.Array) -> tuple[jax.Array, Any]:
+        del state
+        if world.n_actions is not None:
+            return jax.random.randint(key, (), 0, world.n_actions), memory
+        return jax.random.uniform(key, (world.action_size,), minval=-1.0, maxval=1.0), memory
+
+    return Driver("random", choose)
+
+
+def _episode(
+    world: World,
+    driver: Driver,
+    scene: jax.Array,
+    steps: int,
+    of: Callable[[State, jax.Array], Any],
+) -> Any:
+    """Rows of `of(the state that a step led to, the action)` along a scene."""
+    reset_key, key = jax.random.split(jax.random.PRNGKey(scene))
+
+    def act(state: State, memory: Any, key: jax.Array) -> tuple[jax.Array, Any]:
+        action, memory = driver.choose(state, memory, key)
+        return action, (action, memory)
+
+    def record(before: State, after: State, _: Any, aside: Any) -> Any:
+        action, memory = aside
+        return after, memory, of(after, action)
+
+    keys = jax.random.split(key, steps)
+    return scan(world, act, record, world.begin(reset_key), keys, driver.memory)[1]
+
+
+def first_failures(
+    world: World, driver: Driver, scenes: Sequence[int], steps: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Looks for failures in several scenes.
+
+    Args:
+      world: with its dials bound.
+      driver: who drives.
+      scenes: their numbers.
+      steps: length of an episode [steps].
+
+    Returns:
+      int[len(scenes)], the step of the first failure, NEVER without one; and the number of failed
+      steps, int[len(scenes)].
+    """
+    failed = jax.jit(
+        jax.vmap(
+            lambda scene: _episode(
+                world, driver, scene, steps, lambda state, _: ~(state.metrics["cost"] == 0.0)
+            )
+        )
+    )
+    rows = np.asarray(failed(jnp.asarray(scenes, jnp.uint32)))
+    return np.where(rows.any(axis=1), rows.argmax(axis=1), NEVER), rows.sum(axis=1)
+
+
+def film(world: World, driver: Driver, scene: int, steps: int) -> Footage:
+    """Films a driver in a scene.
+
+    Args:
+      world: with its dials bound.
+      driver: who drives.
+      scene: its number.
+      steps: length of the episode [steps].
+    """
+    view = drawing.view(world)
+
+    def seen(state: State, action: jax.Array) -> dict[str, Any]:
+        return {
+            "observation": observation_of(state),
+            "action": action,
+            "reward": state.reward,
+            "cost": state.metrics["cost"],
+            "picture": view(state),
+        }
+
+    run = jax.jit(lambda scene: _episode(world, driver, scene, steps, seen))
+    return Footage(driver.name, **jax.device_get(run(jnp.uint32(scene))))
