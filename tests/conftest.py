@@ -43,6 +43,14 @@ QUICK = {
 half the time, and what one of them compiles is kept for the next."""
 
 
+TINY = (
+    "--bc.hidden=8", "--bc.batch_size=16", "--bc.steps_per_round=10", "--T_max=128",
+    "--episodes=16",
+)  # fmt: skip
+"""Flags of a sweep of BC on the chain whose numbers do not matter: it takes half of the time that
+the budget `smoke` takes."""
+
+
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Reports without figures, which take longer than all the rest of a report."""

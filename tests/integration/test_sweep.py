@@ -19,7 +19,7 @@ from irl_bench.plan import document as documents
 from irl_bench.running import runner
 from irl_bench.storage.files import StoreError
 from irl_bench.storage.plans import read_plan
-from tests.conftest import QUICK
+from tests.conftest import QUICK, TINY
 
 ROOT = pathlib.Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -224,6 +224,7 @@ def test_a_result_that_cannot_be_written_is_no_bad_input(tmp_path, capsys, monke
         "--mode=cliff",
         "--budget=smoke",
         "--seeds=2",
+        *TINY,
         f"--out={tmp_path / 'run'}",
     ]
     assert cli.main(cli.parse_or_exit(line)) == 74

@@ -7,10 +7,10 @@ import sys
 import time
 from pathlib import Path
 
-from tests.conftest import QUICK
+from tests.conftest import QUICK, TINY
 
 ROOT = Path(__file__).parents[2]
-SWEEP = ["--algo=bc", "--env=chain", "--mode=cliff", "--budget=smoke", "--seeds=10"]
+SWEEP = ["--algo=bc", "--env=chain", "--mode=cliff", "--budget=smoke", "--seeds=10", *TINY]
 
 
 def of_launch(folder, out, *flags, sweep=SWEEP, **more):
