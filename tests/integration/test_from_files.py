@@ -21,6 +21,7 @@ from irl_bench.core.settings import BadInput
 from irl_bench.plan import registry
 from irl_bench.storage.demonstrations import read
 from irl_bench.storage.plans import read_plan
+from tests import conftest
 from tests.conftest import QUICK
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -231,6 +232,7 @@ def test_the_commands_of_the_readme_end_to_end(files):
         "--budget=smoke",
         "--mode=cliff",
         "--seeds=2",
+        *conftest.TINY,
         "--out=typed",
         folder=folder,
     )

@@ -17,6 +17,7 @@ from irl_bench.horizon import Curves
 from irl_bench.plan import build
 from irl_bench.report import ReportData, tables
 from irl_bench.studies import aggregate, demo_efficiency, levels, study, transfer
+from tests.conftest import TINY
 
 
 def curves(algo: str, cost: np.ndarray, env: str = "w") -> Curves:
@@ -311,7 +312,7 @@ def test_a_study_runs_to_its_files_and_is_rebuilt_to_the_same_bytes(tmp_path, mo
     monkeypatch.setattr("irl_bench.report.figures.draw", lambda data: {})  # of its parts
     line = (
         "--experiment=demo_efficiency --env=chain --algo=bc --budget=smoke --demos=2,4 "
-        f"--out={tmp_path}"
+        f"{' '.join(TINY)} --out={tmp_path}"
     )
     assert sweep.main(sweep.parse(["sweep.py", *line.split()])) == 0
     names = (
