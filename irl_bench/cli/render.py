@@ -146,11 +146,14 @@ def _cast(values: flags.FlagValues) -> tuple[World, list[Driver]]:
                 raise BadInput(
                     f"--vs={name}: of which run? nearest: --vs=runs/sweep:{name}, or --vs=expert"
                 )
-            loaded = load(where or run, algo, values.env or world.name, values.seed, mode=mode)
-            if loaded.world.chosen != world.chosen:
+            loaded = load(where or run, algo, values.env, values.seed, mode=mode)
+            if (loaded.world.name, loaded.world.chosen) != (world.name, world.chosen):
+                theirs, ours = (
+                    f"{one.name} {dict(one.chosen) or ''}".strip() for one in (loaded.world, world)
+                )
                 raise BadInput(
-                    f"--vs={name}: learned in a world with {dict(loaded.world.chosen)}, the film's "
-                    f"has {dict(world.chosen)}; nearest: a run with the film's options"
+                    f"--vs={name}: learned on {theirs}, and the film is of {ours}; nearest: a run "
+                    "on the film's world"
                 )
             label = f"{algo} ({where})" if where and where != run else algo
             drivers.append(footage.policy(label, loaded))

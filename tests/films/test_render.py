@@ -113,8 +113,15 @@ def test_a_mistake_is_one_line(tmp_path, changes, line):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_policy_of_another_world_is_one_line(run, tmp_path):
-    values = Values(vs=[f"{run}:bc"], out=str(tmp_path / "film"))
-    with pytest.raises(ValueError, match=r"env=grid|grid") as error:
-        render.main(values)
+def test_a_policy_of_another_world_is_one_line(run, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="grid") as error:
+        render.main(Values(vs=[f"{run}:bc"], out=str(tmp_path / "film")))
     assert "\n" not in str(error.value)
+    monkeypatch.setattr("irl_bench.films.footage.expert", lambda world: None)
+    elsewhere = types.SimpleNamespace(name="chain", chosen={"view": "visible"})
+    monkeypatch.setattr(
+        "irl_bench.loading.load", lambda *_, **__: types.SimpleNamespace(world=elsewhere)
+    )
+    line = r"--vs=x:bc: learned on chain \{'view': 'visible'\}, and the film is of grid; nearest: a"
+    with pytest.raises(BadInput, match=line):
+        render._cast(Values(vs=["x:bc"]))
