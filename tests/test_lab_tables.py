@@ -307,6 +307,7 @@ def filled(text, kinds):
 PAGES = {
     "2026-11-27-equal-footing.md": of_equal_footing,
     "2026-11-28-rankings-without-the-flag.md": of_rankings,
+    "2026-11-29-repaired-exposure-bias.md": of_exposure_bias,
 }
 
 

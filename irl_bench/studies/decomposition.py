@@ -231,7 +231,9 @@ def draw(result: Mapping[str, Any]) -> Figure:
             ylabel="normalised score",
             title=f"{env}, demonstrator of {quality} % (dotted)",
         )
-        axis.legend(loc="best", frameon=False, fontsize=7)
+    if panels:  # every panel has the same algorithms
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
