@@ -51,7 +51,7 @@ def define() -> None:
         lower_bound=0,
     )
     flags.DEFINE_integer("steps", 150, "steps that are shown", lower_bound=1)
-    flags.DEFINE_integer("every", 1, "show every so manieth step", lower_bound=1)
+    flags.DEFINE_integer("every", 1, "show every N-th step", lower_bound=1)
     flags.DEFINE_string(
         "layout", "side", "side: a picture each; ghosts: the others as outlines, on a road"
     )
@@ -85,9 +85,11 @@ def main(values: flags.FlagValues) -> None:
     world, drivers = _cast(values)
     first, last = values.start or 0, (values.start or 0) + values.steps
     if last > world.horizon:
+        fits = values.steps <= world.horizon
+        near = f"start={world.horizon - values.steps}" if fits else f"steps={world.horizon}"
         raise BadInput(
             f"--start={first} --steps={values.steps} is longer than an episode of {world.name}, "
-            f"{world.horizon} steps; nearest: --steps={max(1, world.horizon - first)}"
+            f"{world.horizon} steps; nearest: --{near}"
         )
     scene, start, said = _moment(values, world, drivers[0])
     print(said, flush=True)

@@ -100,7 +100,8 @@ def _episode(
         action, memory = aside
         return after, memory, of(after, action)
 
-    keys = jax.random.split(key, steps)
+    # Not split, whose keys may depend on their number: a film is the beginning of a longer one.
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(steps))
     return scan(world, act, record, world.begin(reset_key), keys, driver.memory)[1]
 
 

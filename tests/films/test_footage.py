@@ -28,10 +28,11 @@ def test_a_scene_is_the_same_each_time_and_differs_from_others(world):
 
 
 def test_a_longer_film_begins_as_a_shorter_one_of_the_world_does(world):
-    """Drivers draw their own random numbers, the world's come from its state."""
-    driver = footage.expert(world)
+    """Also where the driver draws its actions."""
+    driver = footage.uniform(world)
     short, long = (footage.film(world, driver, 1, steps) for steps in (8, STEPS))
-    np.testing.assert_array_equal(short.cost, long.cost[:8])
+    np.testing.assert_array_equal(short.action, long.action[:8])
+    np.testing.assert_array_equal(short.observation, long.observation[:8])
 
 
 def test_drivers_meet_the_same_world(world):
