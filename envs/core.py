@@ -214,6 +214,17 @@ class World(Env):
         """
         raise NotImplementedError(f"{type(self).__name__} has no expert")
 
+    def random_action(self, key: jax.Array) -> jax.Array:
+        """Returns a uniformly random action: int32[] in a discrete world, else
+        float32[action_size].
+
+        Args:
+          key: uint32[2], consumed.
+        """
+        if self.n_actions is not None:
+            return jax.random.randint(key, (), 0, self.n_actions, jnp.int32)
+        return jax.random.uniform(key, (self.action_size,), minval=-1.0, maxval=1.0)
+
     @property
     def expert_reads_observations(self) -> bool:
         """Whether the expert is a function of the observation alone, `expert_at`."""

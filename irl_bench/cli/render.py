@@ -169,7 +169,7 @@ def _moment(values: flags.FlagValues, world: World, driver: Driver) -> tuple[int
     if values.scene is not None and values.start is not None:
         return values.scene, values.start, f"scene {values.scene}, from step {values.start}"
     scenes = range(SCENES) if values.scene is None else [values.scene]
-    firsts, _ = footage.first_failures(world, driver, scenes, world.horizon)
+    firsts = footage.first_failures(world, driver, scenes, world.horizon)
     failing = [i for i, step in enumerate(firsts) if step != footage.NEVER]
     index = failing[0] if failing else 0
     scene, failure = scenes[index], int(firsts[index])

@@ -72,14 +72,7 @@ def expert(world: World) -> Driver:
 
 def uniform(world: World) -> Driver:
     """Returns a driver whose actions are uniformly random."""
-
-    def choose(state: State, memory: Any, key: jax.Array) -> tuple[jax.Array, Any]:
-        del state
-        if world.n_actions is not None:
-            return jax.random.randint(key, (), 0, world.n_actions), memory
-        return jax.random.uniform(key, (world.action_size,), minval=-1.0, maxval=1.0), memory
-
-    return Driver("random", choose)
+    return Driver("random", lambda state, memory, key: (world.random_action(key), memory))
 
 
 def _episode(
@@ -105,9 +98,7 @@ def _episode(
     return scan(world, act, record, world.begin(reset_key), keys, driver.memory)[1]
 
 
-def first_failures(
-    world: World, driver: Driver, scenes: Sequence[int], steps: int
-) -> tuple[np.ndarray, np.ndarray]:
+def first_failures(world: World, driver: Driver, scenes: Sequence[int], steps: int) -> np.ndarray:
     """Looks for failures in several scenes.
 
     Args:
@@ -117,8 +108,7 @@ def first_failures(
       steps: length of an episode [steps].
 
     Returns:
-      int[len(scenes)], the step of the first failure, NEVER without one; and the number of failed
-      steps, int[len(scenes)].
+      int[len(scenes)], the step of the first failure; NEVER without one.
     """
     failed = jax.jit(
         jax.vmap(
@@ -128,7 +118,7 @@ def first_failures(
         )
     )
     rows = np.asarray(failed(jnp.asarray(scenes, jnp.uint32)))
-    return np.where(rows.any(axis=1), rows.argmax(axis=1), NEVER), rows.sum(axis=1)
+    return np.where(rows.any(axis=1), rows.argmax(axis=1), NEVER)
 
 
 def film(world: World, driver: Driver, scene: int, steps: int) -> Footage:

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from irl_bench.plan import registry
 from irl_bench.rollouts.evaluation import evaluate
@@ -42,9 +41,7 @@ def _random_return(env: str, steps: int, values: tuple[tuple[str, Any], ...], mo
 
     def act(params: Any, observation: jax.Array, key: jax.Array) -> jax.Array:
         del params, observation
-        if world.n_actions is not None:
-            return jax.random.randint(key, (), 0, world.n_actions, jnp.int32)
-        return jax.random.uniform(key, (world.action_size,), minval=-1.0, maxval=1.0)
+        return world.random_action(key)
 
     @jax.jit
     def run(dials: Any, key: jax.Array) -> jax.Array:

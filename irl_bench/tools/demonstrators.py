@@ -107,9 +107,7 @@ def returns(world: World, act: Act, episodes: int) -> Measure:
 
 def random_policy(world: World) -> Act:
     """Returns a policy of uniformly random actions in [-1, 1]."""
-    return lambda weights, observation, key: jax.random.uniform(
-        key, (world.action_size,), minval=-1.0, maxval=1.0
-    )
+    return lambda weights, observation, key: world.random_action(key)
 
 
 def network_policy(weights: Any, observation: jax.Array, key: jax.Array) -> jax.Array:

@@ -83,7 +83,7 @@ def test_the_name_may_end_in_a_format(tmp_path):
     ],
 )
 def test_a_film_begins_before_the_first_failure(monkeypatch, firsts, given, expected):
-    found = lambda *_: (np.array(firsts), None)
+    found = lambda *_: np.array(firsts)
     monkeypatch.setattr(footage, "first_failures", found)
     world = types.SimpleNamespace(horizon=100)
     values = Values(**{"scene": None, "start": None, **given})
