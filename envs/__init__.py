@@ -17,16 +17,30 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
-from envs.names import did_you_mean, nearest
+from envs.names import HISTORY, did_you_mean, nearest
 
 if TYPE_CHECKING:
     from envs.core import World, dial, soundness
 
-__all__ = ["WORLDS", "World", "build", "dial", "kind", "make", "names", "soundness", "with_dials"]
+__all__ = [
+    "HISTORY",
+    "WORLDS",
+    "World",
+    "build",
+    "dial",
+    "kind",
+    "make",
+    "names",
+    "soundness",
+    "with_dials",
+]
 
 WORLDS = {
     "chain": "envs.chain:Chain",
     "lane_keep": "envs.driving.lane_keep:LaneKeep",
+    "race": "envs.driving.race:Race",
+    "highway": "envs.driving.highway:Highway",
+    "merge": "envs.driving.merge:Merge",
     "swing_up": "envs.robots.swing_up:SwingUp",
     "plant": "envs.plant:Plant",
     "grid": "envs.tabular:Grid",
@@ -106,9 +120,11 @@ def build(factory: Callable[..., World], name: str, **values: float | str) -> Wo
     """Makes a world from its class or factory.
 
     Args:
-      factory: takes options by name and returns a world; `factory.options` lists the options.
+      factory: takes options by name and returns a world; `factory.options` lists the options, and
+        `factory.files` those that also take a file.
       name: what error messages call the world.
-      **values: values of options, which go to `factory`, and of dials.
+      **values: values of options and of dials. Options go to `factory`, but for those of
+        `envs.history`, which make a twin of the world that shows more or less of the past.
 
     Returns:
       A new world.
@@ -118,14 +134,23 @@ def build(factory: Callable[..., World], name: str, **values: float | str) -> Wo
     """
     valid = getattr(factory, "options", {})
     options = {option: values.pop(option) for option in valid if option in values}
+    files = getattr(factory, "files", {})
     for option, value in options.items():
-        if value not in valid[option]:
+        is_file = option in files and str(value).endswith(files[option])
+        if value not in valid[option] and not is_file:
             known = " | ".join(valid[option])
+            if option in files:
+                known += f" | FILE{files[option]}"
             raise ValueError(
                 f"{name}.{option}={value} must be one of {known}; nearest: "
                 f"{nearest(str(value), valid[option])}"
             )
+    seen = {name: str(options.pop(name)) for name in HISTORY if name in options}
     world = factory(**options)
+    if any(value != HISTORY[name][0] for name, value in seen.items()):
+        from envs.history import History
+
+        world = History(world, **seen)
     return with_dials(world, **values) if values else world
 
 

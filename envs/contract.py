@@ -287,7 +287,7 @@ def _check_flags(world: World) -> None:
 
 def _check_options(world: World) -> None:
     """Raises ContractError unless the options list their values and the chosen ones are valid."""
-    name, options, chosen = world.name, world.options, world.chosen
+    name, options, chosen, files = world.name, world.options, world.chosen, world.files
     example = 'options = {"backend": ("spring", "mjx")}, and chosen = {"backend": "spring"}'
     for attribute, value in (("options", options), ("chosen", chosen)):
         if not isinstance(value, Mapping):
@@ -308,7 +308,8 @@ def _check_options(world: World) -> None:
                 f"{name}.options has {option!r}, which is a dial too",
                 "another name for the option or the dial",
             )
-        if option in chosen and chosen[option] not in valid:
+        is_file = option in files and str(chosen.get(option)).endswith(files[option])
+        if option in chosen and chosen[option] not in valid and not is_file:
             _fail(
                 f"{name}.chosen[{option!r}] is {_shown(chosen[option])}, not one of its options",
                 repr(valid[0]),

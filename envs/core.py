@@ -95,6 +95,8 @@ class World(Env):
       latency: L, the steps from a wrong action to the failure that it causes.
       options: {name: valid values, the default first} of choices that are fixed when a world is
         made, such as a backend; the constructor takes them by name.
+      files: {option: ending} of options that also take the path of a file with that ending, such
+        as ".csv"; the file's hash belongs into `source`.
       chosen: the options in use.
       source: {file name: SHA-256} of the files that determine the world's numbers, such as a
         demonstrator's weights.
@@ -102,6 +104,11 @@ class World(Env):
       failure_flags: indices of the observation's entries that show a failure directly;
         demonstrations hold them constant. The discriminators of GAIL and AIRL do not see them by
         default, because they would learn nothing but the flag.
+      velocities: indices of the observation's entries that are velocities, which the option
+        `velocities=hidden` of `envs.history` takes out.
+      past: indices of the entries that tell of the past: former frames and the last action
+        (`envs.history`).
+      last_action: indices of the entries that show the last action.
     """
 
     name: str
@@ -113,7 +120,11 @@ class World(Env):
     latency: int = 1
     burn_in: int = 0
     failure_flags: tuple[int, ...] = ()
+    velocities: tuple[int, ...] = ()
+    past: tuple[int, ...] = ()
+    last_action: tuple[int, ...] = ()
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    files: ClassVar[Mapping[str, str]] = {}
     chosen: Mapping[str, str] = {}
     source: Mapping[str, str] = {}
     _once: Mapping[str, Callable[..., State]] = {}
@@ -264,6 +275,11 @@ class World(Env):
           None in a world that is not drawn, else a dictionary with either
           road: float32[3 + K], the car's arc length [m], lateral offset [m] and heading error
             [rad], then the curvatures [1/m] at the knots of a closed road; or
+          track: float32[4 + 5 n], the car's x [m], y [m] and heading [rad] and the heading of the
+            track beside it [rad], then x, y, heading and the distances to the left and the right
+            edge [m] of n points of the track around the car; with traffic also
+          marks: float32[K], distances of lane marks to the left of those points [m], and
+          cars: float32[N, 3], x [m], y [m] and heading [rad] of the other cars; or
           bodies: float32[B, 2], forward position and height [m] of a robot's parts, and
           parents: int32[B], the part that each one is attached to, -1 for none.
         """

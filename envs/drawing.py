@@ -1,7 +1,7 @@
 """Draws worlds: clips as plain lines for a browser, and single frames as pixels.
 
-A road is drawn from above, a robot from the side, a grid as its cells, and any other world as a
-chart of its observation.
+Roads and tracks are drawn from above, a robot from the side, a grid as its cells, and any other
+world as a chart of its observation.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import numpy as np
 from envs.core import brax_math
 from envs.driving.lane_keep import DT, EDGE, RAIL, SPEED
 from envs.driving.road import KNOTS, SPACING
+from envs.driving.track import RUNOFF
+from envs.history import History
 from envs.robots.locomotion import Robot
 
 if TYPE_CHECKING:
@@ -40,6 +42,18 @@ WIDTH, HEIGHT = 480, 320
 """Size of a frame [pixels]; multiples of 16, as video encoders require."""
 FINER = 2
 """Frames are drawn this many times larger and then averaged, which smooths their edges."""
+RACE_CAR = ((2.2, 0.8), (-2.2, 0.8), (-2.2, -0.8), (2.2, -0.8))
+"""Corners of the car on a track, (forward, left) [m]; it is to scale."""
+RACE_WINDSCREEN = ((1.0, 0.65), (0.3, 0.65), (0.3, -0.65), (1.0, -0.65))
+"""Corners of its windscreen [m]."""
+TRACK_SPAN, TRACK_LEAD = 72.0, 18.0
+"""Width of a frame and of a clip of a track, and the distance of a frame's middle ahead of the car
+[m]."""
+TRACK_FENCE = RUNOFF + 0.8
+"""Distance of the drawn barrier from the edge [m]: the car's side touches it when the car's middle
+is at `RUNOFF`."""
+LATEST = 100
+"""Number of latest steps in the trail on a track, so that it shows no former laps."""
 STEP_TIME = 0.1
 """Duration of a step in pictures of a world whose steps have none [s]."""
 RECENT = 60
@@ -72,6 +86,7 @@ GRASS, SHOULDER, ASPHALT, PAINT, DASHES, WOOD = (
     "#8a6d3b",
 )
 SKY, GROUND, TILE, HORIZON = "#edf3f8", "#d8d0bf", "#c8bea9", "#77705f"
+TRAFFIC = "#e9e4d8"
 FINE, FAILING, GLASS, INK, AIM, TABLE, GHOST = (
     "#0072b2",
     "#d1361b",
@@ -96,11 +111,11 @@ def clip(picture: Mapping[str, np.ndarray]) -> dict[str, Any]:
       line is {"kind": its style, "points": [[x, y], ...]}; x is forward, y to the left on a road
       and up with a robot [m].
     """
-    return (
-        _road(picture["road"])
-        if "road" in picture
-        else _robot(picture["bodies"], picture["parents"])
-    )
+    if "road" in picture:
+        return _road(picture["road"])
+    if "track" in picture:
+        return _track(picture["track"], picture.get("cars"))
+    return _robot(picture["bodies"], picture["parents"])
 
 
 def view(world: World) -> Callable[[State], dict[str, jax.Array] | None]:
@@ -109,6 +124,9 @@ def view(world: World) -> Callable[[State], dict[str, jax.Array] | None]:
     For a robot these are {"ends": float32[G, 2, 3]}, the two ends of each of its G capsules [m],
     equal for a sphere. For any other world they are those of `World.picture`.
     """
+    if isinstance(world, History):
+        own = view(world.inner)
+        return lambda state: own(cast(Any, state.pipeline_state))
     if not isinstance(world, Robot):
         return world.picture
     links, _, middle, along = _shapes(world)
@@ -167,10 +185,10 @@ def frame(
       recent: (reward, cost) of the episode's latest steps, the latest last; at most `RECENT` are
         shown.
       age: steps since reset.
-      trail: on a road, where the car was before: float[n, 3], arc length [m], lateral offset [m]
-        and cost, the latest last.
-      ghosts: on a road, other cars that are shown as outlines: float[3] each, arc length [m],
-        lateral offset [m] and heading error [rad].
+      trail: on a road or a track, where the car was before: float[n, 3], the first two entries of
+        the picture and cost, the latest last.
+      ghosts: on a road or a track, other cars that are shown as outlines: float[3] each, the first
+        three entries of their pictures.
 
     Returns:
       uint8[HEIGHT, WIDTH, 3] in RGB. Failures are red.
@@ -181,10 +199,13 @@ def frame(
     if picture is not None and all(np.isfinite(part).all() for part in picture.values()):
         if "road" in picture:
             return _road_frame(np.asarray(picture["road"], float), failing, trail, ghosts)
+        if "track" in picture:
+            parts = {name: np.asarray(part, float) for name, part in picture.items()}
+            return _track_frame(parts, failing, trail, ghosts)
         if "bodies" in picture:
             bodies, parents = (np.asarray(picture[name]) for name in ("bodies", "parents"))
             return _bodies_frame(bodies.astype(float), parents, failing)
-        return _robot_frame(world, np.asarray(picture["ends"], float), failing)
+        return _robot_frame(world.unwrapped, np.asarray(picture["ends"], float), failing)
     if isinstance(world, Grid):
         return _grid_frame(int(np.argmax(observation)), failing)
     if isinstance(world, CoarseLane):
@@ -199,10 +220,16 @@ def frame(
 
 def seconds(world: World) -> float:
     """Returns how long a step of a world lasts [s]; STEP_TIME if its steps have no duration."""
-    from envs.driving import lane_keep
+    from envs.driving import highway, lane_keep, race
     from envs.robots import swing_up
 
-    own = {lane_keep.LaneKeep: lane_keep.DT, swing_up.SwingUp: swing_up.DT}
+    own = {
+        lane_keep.LaneKeep: lane_keep.DT,
+        race.Race: race.DT,
+        highway.Highway: highway.DT,
+        swing_up.SwingUp: swing_up.DT,
+    }
+    world = cast("World", world.unwrapped)
     for name in ("_robot", "_playground"):
         if hasattr(world, name):
             return float(getattr(world, name).dt)
@@ -271,6 +298,42 @@ def _road(rows: np.ndarray) -> dict[str, Any]:
         [_line("body", at + _turned(CAR, phi))] for at, phi in zip(place, angle + turn, strict=True)
     ]
     return {"still": still, "frames": frames, "span": ROAD_SPAN}
+
+
+def _beside_track(points: np.ndarray, left: np.ndarray | float) -> np.ndarray:
+    """Returns float[n, 2], positions `left` metres to the left of a track's points, float[n, 5]."""
+    heading = points[:, 2]
+    return np.stack(
+        [points[:, 0] - left * np.sin(heading), points[:, 1] + left * np.cos(heading)], 1
+    )
+
+
+def _track(rows: np.ndarray, cars: np.ndarray | None = None) -> dict[str, Any]:
+    """Returns `clip` of `picture["track"]`, float32[H, 4 + 5 n], and of the other cars in it,
+    float32[H, N, 3]."""
+    rows = rows.astype(float)
+    poses, windows = rows[:, :4], rows[:, 4:].reshape(len(rows), -1, 5)
+    still, seen = [], None
+    for window in windows:
+        # The next stretch is added once the car has driven through half of the last one.
+        if (
+            seen is not None
+            and np.linalg.norm(window[0, :2] - seen, axis=1).argmin() < len(seen) // 2
+        ):
+            continue
+        seen = window[:, :2]
+        for side, half in ((1, window[:, 3]), (-1, window[:, 4])):
+            still.append(_line("rail", _beside_track(window, side * (half + TRACK_FENCE))))
+            still.append(_line("edge", _beside_track(window, side * half)))
+    others = np.zeros((len(rows), 0, 3)) if cars is None else cars.astype(float)
+    frames = [
+        [
+            *(_line("other", car[:2] + _turned(RACE_CAR, car[2])) for car in around),
+            _line("body", pose[:2] + _turned(RACE_CAR, pose[2])),
+        ]
+        for pose, around in zip(poses, others, strict=True)
+    ]
+    return {"still": still, "frames": frames, "span": TRACK_SPAN}
 
 
 def _robot(bodies: np.ndarray, parents: np.ndarray) -> dict[str, Any]:
@@ -392,6 +455,60 @@ def _road_frame(
     (place,), _ = beside(np.array([s]), offset)
     canvas.area(place + _turned(CAR, turn), FAILING if failing else FINE, INK)
     canvas.area(place + _turned(WINDSCREEN, turn), GLASS)
+    return _pixels(canvas.image())
+
+
+def _track_frame(
+    picture: Mapping[str, np.ndarray],
+    failing: bool,
+    trail: np.ndarray | None = None,
+    ghosts: Sequence[np.ndarray] = (),
+) -> np.ndarray:
+    """Draws a track, or a road with traffic, from above. At the car's position it runs to the
+    right, and the car is in its place. `trail` and `ghosts` are those of `frame`."""
+    row = picture["track"]
+    x, y, heading, along = row[:4].tolist()
+    points = row[4:].reshape(-1, 5)
+    back = np.array([[np.cos(along), -np.sin(along)], [np.sin(along), np.cos(along)]])
+
+    def seen(places: np.ndarray) -> np.ndarray:
+        return (np.asarray(places, float) - [x, y]) @ back
+
+    canvas = _Canvas(GRASS, TRACK_SPAN, (TRACK_LEAD, 0.0))
+    if "cars" in picture:  # a road with traffic has hard shoulders
+        fences = [seen(_beside_track(points, side * (half + TRACK_FENCE))) for side, half in (
+            (1, points[:, 3]), (-1, points[:, 4])
+        )]  # fmt: skip
+        canvas.area(np.concatenate([fences[0], fences[1][::-1]]), SHOULDER)
+    sides = (1, points[:, 3]), (-1, points[:, 4])
+    edges = [seen(_beside_track(points, side * half)) for side, half in sides]
+    canvas.area(np.concatenate([edges[0], edges[1][::-1]]), ASPHALT)
+    for edge, (side, half) in zip(edges, sides, strict=True):
+        canvas.line(edge, PAINT, 0.3)
+        canvas.line(seen(_beside_track(points, side * (half + TRACK_FENCE))), WOOD, 0.4)
+    for mark in picture.get("marks", ()):
+        middle = seen(_beside_track(points, mark))
+        # Marks on the edges are solid already.
+        inside = (mark < points[:-1, 3] - 0.1) & (mark > 0.1 - points[:-1, 4])
+        for i in np.flatnonzero(inside):
+            if i % 4 < 2:
+                canvas.line(middle[i : i + 2], PAINT, 0.2)
+    if trail is not None:
+        known = trail[-LATEST:][np.isfinite(trail[-LATEST:]).all(axis=1)]
+        places = seen(known[:, :2])
+        for start, end, cost in zip(places[:-1], places[1:], known[1:, 2]):
+            # A car that has spun is put somewhere else.
+            if np.linalg.norm(end - start) < TRACK_LEAD:
+                canvas.line([start, end], FAILING if cost else FINE, 0.35)
+    for ghost in ghosts:
+        if np.isfinite(ghost).all():
+            corners = seen(ghost[:2] + _turned(RACE_CAR, ghost[2]))
+            canvas.line([*corners, corners[0]], GHOST, 0.3)
+    for car in picture.get("cars", ()):
+        canvas.area(seen(car[:2] + _turned(RACE_CAR, car[2])), TRAFFIC, INK)
+    turn = heading - along
+    canvas.area(_turned(RACE_CAR, turn), FAILING if failing else FINE, INK)
+    canvas.area(_turned(RACE_WINDSCREEN, turn), GLASS)
     return _pixels(canvas.image())
 
 

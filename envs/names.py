@@ -1,11 +1,20 @@
-"""Finds the valid name that a misspelt one is closest to."""
+"""Names: the options that many worlds share, and the valid name that a misspelt one is closest
+to."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["did_you_mean", "nearest"]
+__all__ = ["HISTORY", "did_you_mean", "nearest"]
+
+HISTORY: Mapping[str, tuple[str, ...]] = {
+    "frames": ("1", "2", "4", "8"),
+    "last_action": ("hidden", "visible"),
+    "velocities": ("visible", "hidden"),
+}
+"""Options of a world that say what a policy sees of the past (`envs.history`), the default
+first."""
 
 ALIKE = 0.6
 """The least similarity, of difflib, at which a name may be a misspelling of another one."""

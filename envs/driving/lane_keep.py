@@ -30,6 +30,8 @@ from flax import struct
 from envs import demonstrators
 from envs.core import State, dial, soundness
 from envs.driving import road, vehicle
+from envs.driving.actuators import actuate
+from envs.names import HISTORY
 
 DT, SUBSTEPS = 0.1, 4
 """Control step [s] and Runge-Kutta steps within it."""
@@ -55,8 +57,6 @@ RUT_STEPS, REST_STEPS = 8, 20
 """Steps for which a rut pulls, and the fewest steps of plain road after it."""
 WIND_TIME = 2.0
 """Correlation time of the crosswind [s]."""
-WIND_AREA = 6.5
-"""Side area of the car times its side-force coefficient [m²]."""
 DELAY_STEPS = 4
 """Number of past actions that are kept for the dial `delay`."""
 
@@ -148,7 +148,9 @@ class LaneKeep(demonstrators.Demonstrated):
     options: ClassVar = {
         "demonstrator": demonstrators.QUALITIES,
         "view": ("hidden", "visible"),
+        **HISTORY,
     }
+    velocities = (2, 3, 4)
     modes: Mapping[str, Mapping[str, float]] = {
         "nominal": {},
         "recoverable": {"reacquisition": 0.25},
@@ -210,22 +212,16 @@ class LaneKeep(demonstrators.Demonstrated):
         u = jax.random.uniform(uniform_key, (3,))
         z = jax.random.normal(normal_key, (3,))
 
-        noisy = jnp.clip(jnp.clip(action, -1.0, 1.0) + dials.noise * z[:2], -1.0, 1.0)
-        past = jnp.concatenate([noisy[None], inner.past[:-1]])
-        # Linear interpolation between past actions.
-        age = jnp.abs(jnp.arange(DELAY_STEPS) - dials.delay / DT)
-        executed = jnp.einsum("d,da->a", jax.nn.relu(1.0 - age), past)
-
+        executed, past = actuate(action, inner.past, dials.noise * z[:2], dials.delay / DT)
         local, origin = road.window(inner.knots, inner.car.s)
         accel = executed[1] * MAX_ACCEL
         accel = jnp.where((inner.car.v_x < MIN_SPEED) & (accel < 0.0), 0.0, accel)
         outward = jnp.where(jnp.abs(inner.car.e_y) > EDGE, jnp.sign(inner.car.e_y), 0.0)
-        wind_force = 0.5 * 1.2 * WIND_AREA * jnp.hypot(inner.car.v_x, inner.wind) * inner.wind
         inputs = vehicle.Inputs(
             steer=executed[0] * MAX_STEER,
             accel=accel,
             pull=jnp.where(inner.rut > 0, jnp.asarray(PULL, jnp.float32)[inner.kind], 0.0),
-            wind=wind_force,
+            wind=vehicle.wind_force(inner.car.v_x, inner.wind),
             slope=SHOULDER * outward,
             friction=dials.friction,
             mass=dials.mass,

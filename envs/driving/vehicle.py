@@ -38,6 +38,8 @@ STEER_LAG = 0.1
 """Time constant of the steering actuator [s]."""
 STEER_RATE = 0.4
 """Limit of the steering rate [rad/s]."""
+WIND_AREA = 6.5
+"""Side area of the car times its side-force coefficient [m²]."""
 WIND_ARM = 0.3
 """Distance of a crosswind's centre of pressure ahead of the centre of gravity [m]."""
 MIN_FRENET = 0.2
@@ -98,6 +100,11 @@ def axle_loads(accel: jax.Array, mass: jax.Array | float) -> tuple[jax.Array, ja
     front = total * (GRAVITY * REAR - accel * HEIGHT) / WHEELBASE
     rear = total * (GRAVITY * FRONT + accel * HEIGHT) / WHEELBASE
     return front, rear
+
+
+def wind_force(v_x: jax.Array, wind: jax.Array) -> jax.Array:
+    """Returns the lateral force [N] of a crosswind [m/s] on a car with forward speed v_x [m/s]."""
+    return 0.5 * 1.2 * WIND_AREA * jnp.hypot(v_x, wind) * wind
 
 
 def newton_euler(

@@ -44,6 +44,7 @@ from flax import struct
 
 from envs import demonstrators
 from envs.core import State, brax_envs, brax_math, dial, soundness
+from envs.names import HISTORY
 
 BACKENDS = ("spring", "positional", "generalized", "mjx")
 """Physics backends: Brax's springs, projected positions and generalised coordinates, and MuJoCo's
@@ -396,7 +397,10 @@ class Robot(demonstrators.Demonstrated):
 
 
 class Planar(Robot):
-    """A robot in a plane: q begins with x, z and the torso's angle."""
+    """A robot in a plane: q begins with x, z and the torso's angle. The observation is q without x,
+    then qd."""
+
+    options: ClassVar = {**Robot.options, **HISTORY}
 
     directions = 1
 
@@ -404,6 +408,11 @@ class Planar(Robot):
     """Angle by which a robot that starts fallen is turned, to either side [rad]."""
     drop: ClassVar[float]
     """Change of its height at a fallen start [m]."""
+
+    def __init__(self, backend: str = "auto", demonstrator: str = "expert"):
+        super().__init__(backend, demonstrator)
+        size = self.observation_size
+        self.velocities = tuple(range(size - self._robot.sys.qd_size(), size))
 
     def _fallen_pose(self, q: jax.Array, key: jax.Array) -> jax.Array:
         """Returns q turned by `turn` to a random side and moved by `drop`."""

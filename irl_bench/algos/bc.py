@@ -8,6 +8,9 @@ round with the lowest held-out loss are kept; after `patience` rounds without im
 not change any more. Features that are constant in the demonstrations are dropped, because their
 weights stay random and would disturb the action as soon as a feature takes another value.
 
+In a world that shows the past (`envs.history`) the rounds' metrics tell how much the policy copies
+its last action, and `history_dropout` and `adversary` keep it from that (`nets.copying`).
+
 With `time_indexed` the policy is a table of actions instead, one per time step and view.
 """
 
@@ -27,6 +30,7 @@ from irl_bench.core.learner import Consumes, Learner
 from irl_bench.core.settings import BadInput, setting
 from irl_bench.core.types import Spec, Task
 from irl_bench.nets import tables
+from irl_bench.nets.copying import Adversary, forgetful, measures
 from irl_bench.nets.policies import Policy, Standardiser, standardiser
 from irl_bench.nets.supervised import (
     Averaged,
@@ -98,6 +102,18 @@ class Config:
         low=0.0,
         high=1000.0,
     )
+    history_dropout: float = setting(
+        0.0,
+        "share of the rows whose past is hidden while training, in a world that shows the past",
+        low=0.0,
+        high=1.0,
+    )
+    adversary: float = setting(
+        0.0,
+        "weight of an adversary that guesses the last action, in a world that shows the past",
+        low=0.0,
+        high=1000.0,
+    )
     time_indexed: bool = setting(
         False, "a table with an action per time step and view, instead of a network (chain)"
     )
@@ -156,7 +172,7 @@ def chunked(task: Task, chunk: int) -> Task:
 
 def derivatives(
     world: World, policy: Policy, inputs: Standardiser, weight: float
-) -> Callable[[Any, jax.Array, jax.Array], jax.Array]:
+) -> Callable[[Any, Data, jax.Array], jax.Array]:
     """The loss of Taylor series imitation learning, of first order (Pfrommer et al. 2022, arXiv
     2205.14812, equation 3.2): the policy's derivatives shall be the expert's.
 
@@ -170,13 +186,13 @@ def derivatives(
       weight: of the loss.
 
     Returns:
-      (weights, observations float32[n, O], key) -> float32[].
+      (weights, rows, key) -> float32[].
     """
     # A feature that is constant in the data has scale 0 and is not moved.
     unit = jnp.where(inputs.scale > 0, 1.0 / jnp.where(inputs.scale > 0, inputs.scale, 1.0), 0.0)
 
-    def loss(weights: Any, observation: jax.Array, key: jax.Array) -> jax.Array:
-        direction = unit * jax.random.normal(key, observation.shape)
+    def loss(weights: Any, batch: Data, key: jax.Array) -> jax.Array:
+        direction = unit * jax.random.normal(key, batch.observation.shape)
 
         def mismatch(at: jax.Array, along: jax.Array) -> jax.Array:
             acts = lambda x: policy.mode(weights, inputs(x))[: world.action_size]
@@ -184,7 +200,7 @@ def derivatives(
             expert = jax.jvp(world.expert_at, (at,), (along,))[1]
             return jnp.sum(jnp.square(own - expert))
 
-        return weight * jnp.mean(jax.vmap(mismatch)(observation, direction))
+        return weight * jnp.mean(jax.vmap(mismatch)(batch.observation, direction))
 
     return loss
 
@@ -211,13 +227,14 @@ def best_of(task: Task, share: float) -> Task:
     return dataclasses.replace(task, demonstrations=jax.tree.map(lambda x: x[chosen], demos))
 
 
-def split(task: Task, share: float) -> tuple[Data, Data]:
+def split(task: Task, share: float, previous: bool = False) -> tuple[Data, Data]:
     """Rows for training and held-out rows.
 
     Args:
       task: the data of the learner.
       share: of the episodes, the last of which are held out: at least one of two or more. If none
         is held out, the held-out rows are those of training.
+      previous: whether the rows hold the action of the step before.
 
     Raises:
       BadInput: the demonstrations have no actions.
@@ -228,8 +245,8 @@ def split(task: Task, share: float) -> tuple[Data, Data]:
     training = jax.tree.map(lambda x: x[: episodes - held], demos)
     test = jax.tree.map(lambda x: x[episodes - held :], demos) if held else demos
     return (
-        flatten(training.observation, training.action, training.mask),
-        flatten(test.observation, test.action, test.mask),
+        flatten(training.observation, training.action, training.mask, previous),
+        flatten(test.observation, test.action, test.mask, previous),
     )
 
 
@@ -244,7 +261,12 @@ def make(spec: Spec, config: Config) -> Learner:
     )
     if config.ema:
         transform = averaged(transform, config.ema)
-    rows = lambda task: split(chunked(best_of(task, config.top), config.chunk), config.held_out)
+    # A chunk has no single last action.
+    past = bool(spec.world.past) and config.chunk == 1
+    rows = lambda task: split(
+        chunked(best_of(task, config.top), config.chunk), config.held_out, past
+    )
+    augment = forgetful(spec.world.past, config.history_dropout) if config.history_dropout else None
 
     def init(key: jax.Array, task: Task) -> State:
         key, weights_key = jax.random.split(key)
@@ -252,6 +274,12 @@ def make(spec: Spec, config: Config) -> Learner:
         inputs = standardiser(training.observation, training.mask, config.keep_constant)
         weights = policy.init(weights_key)
         best = PolicyParams(weights, inputs)
+        if config.adversary:
+            adversary_key = jax.random.fold_in(weights_key, 1)
+            layer = config.hidden[-1] if config.hidden else spec.observation_size
+            weights = {
+                **weights, Adversary.NAME: Adversary.init(adversary_key, layer, policy.size)
+            }  # fmt: skip
         return State(
             weights, transform.init(weights), best, jnp.float32(jnp.inf), jnp.int32(0), key
         )
@@ -260,6 +288,11 @@ def make(spec: Spec, config: Config) -> Learner:
         key, fit_key = jax.random.split(state.key)
         training, test = rows(task)
         inputs = state.best.inputs
+        extra = None
+        if config.tasil:
+            extra = derivatives(spec.world.bind(task.dials), policy, inputs, config.tasil)
+        elif config.adversary:
+            extra = Adversary(policy, inputs, config.adversary)
         weights, opt_state, loss = fit(
             policy,
             config.loss,
@@ -271,11 +304,11 @@ def make(spec: Spec, config: Config) -> Learner:
             fit_key,
             config.steps_per_round,
             config.batch_size,
-            derivatives(spec.world.bind(task.dials), policy, inputs, config.tasil)
-            if config.tasil
-            else None,
+            extra,
+            augment,
         )
         acting = cast(Averaged, opt_state).average if config.ema else weights
+        acting = {name: part for name, part in acting.items() if name != Adversary.NAME}
         held_out = held_out_loss(policy, config.loss, PolicyParams(acting, inputs), test)
         # A NaN loss counts as better. Otherwise a broken seed would hide behind its last good
         # weights.
@@ -293,11 +326,16 @@ def make(spec: Spec, config: Config) -> Learner:
             ),
             key=key,
         )
-        return state, {
+        metrics = {
             "loss": loss,
             "held_out_loss": held_out,
             "best_held_out_loss": state.best_loss,
         }
+        if past:
+            shuffle_key = jax.random.fold_in(fit_key, 1)
+            last = spec.world.last_action
+            metrics |= measures(policy, state.best, test, last, shuffle_key)
+        return state, metrics
 
     def act(params: PolicyParams, observation: jax.Array, key: jax.Array) -> jax.Array:
         return policy.mode(params.weights, params.inputs(observation))
@@ -330,7 +368,10 @@ def _check(spec: Spec, config: Config) -> None:
                 "bc.time_indexed needs discrete actions and one-hot observations, which "
                 f"{spec.world.name} has not; nearest: --env=chain"
             )
-        for name, plain in (("chunk", 1), ("ema", 0.0), ("tasil", 0.0)):
+        for name, plain in (
+            ("chunk", 1), ("ema", 0.0), ("tasil", 0.0), ("history_dropout", 0.0),
+            ("adversary", 0.0),
+        ):  # fmt: skip
             value = getattr(config, name)
             if value != plain:
                 raise BadInput(
@@ -341,6 +382,20 @@ def _check(spec: Spec, config: Config) -> None:
         raise BadInput(
             f"bc.chunk={config.chunk} needs continuous actions, which {spec.world.name} has not; "
             "nearest: bc.chunk=1"
+        )
+    for name in ("history_dropout", "adversary"):
+        value = getattr(config, name)
+        if value and not spec.world.past:
+            raise BadInput(_needs_past(spec.world, name, value))
+        if value and config.chunk > 1:
+            raise BadInput(
+                f"bc.{name}={value:g} keeps a policy from its last action, and one that chooses "
+                f"{config.chunk} at once sees none for as long; nearest: bc.chunk=1"
+            )
+    if config.adversary and config.tasil:
+        raise BadInput(
+            f"bc.adversary={config.adversary:g} and bc.tasil={config.tasil:g} are two further "
+            "losses, of which BC has one; nearest: bc.tasil=0"
         )
     longest = min(spec.demo_steps, spec.horizon)
     if config.chunk > longest:
@@ -353,6 +408,16 @@ def _check(spec: Spec, config: Config) -> None:
             f"bc.tasil={config.tasil:g} needs an expert that is a function of the observation, "
             f"which that of {spec.world.name} is not; nearest: bc.tasil=0"
         )
+
+
+def _needs_past(world: World, name: str, value: float) -> str:
+    """The error line for a remedy against copying in a world that shows no past."""
+    shows = "last_action" in world.options
+    hint = f"--{world.name}.last_action=visible" if shows else f"bc.{name}=0"
+    return (
+        f"bc.{name}={value:g} needs a world that shows the past, which {world.name} does not; "
+        f"nearest: {hint}"
+    )
 
 
 def _tables(spec: Spec, config: Config) -> Learner:

@@ -53,7 +53,7 @@ def define() -> None:
     flags.DEFINE_integer("steps", 150, "steps that are shown", lower_bound=1)
     flags.DEFINE_integer("every", 1, "show every N-th step", lower_bound=1)
     flags.DEFINE_string(
-        "layout", "side", "side: a picture each; ghosts: the others as outlines, on a road"
+        "layout", "side", "side: a picture each; ghosts: the others as outlines, on a road or track"
     )
     flags.DEFINE_list("formats", ["gif", "html"], "gif, html (a page that plays it), mp4")
     flags.DEFINE_string("out", "film", "the files' name without its ending")

@@ -129,6 +129,8 @@ class Setting:
     low: float = -INF
     high: float = INF
     choices: tuple[str, ...] | None = None
+    ending: str = ""
+    """A file whose name ends so is a valid value too; "": none is."""
 
     @classmethod
     def make(cls, name: str, default: Any, metadata: Mapping[str, Any]) -> Setting:
@@ -164,7 +166,8 @@ class Setting:
         if self.kind is bool:
             return "true or false"
         if self.choices:
-            return " | ".join(self.choices)
+            file = [f"FILE{self.ending}"] if self.ending else []
+            return " | ".join([*self.choices, *file])
         noun = {int: "integer", float: "number", tuple: "integers separated by commas or x"}[
             self.kind
         ]
@@ -233,7 +236,8 @@ class Setting:
         """Returns `value` as this setting's type. Raises BadInput with the nearest valid value if
         it is invalid."""
         if self.choices:
-            if value not in self.choices:
+            is_file = self.ending and isinstance(value, str) and value.endswith(self.ending)
+            if value not in self.choices and not is_file:
                 guess = nearest(str(value), self.choices)
                 raise BadInput(
                     f"must be one of {self.range}, not {_quote(value)}; nearest: {guess}"

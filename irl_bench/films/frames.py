@@ -43,13 +43,20 @@ def draw(
     """
     main, *others = footages
     if layout == "ghosts":
-        if main.picture is None or "road" not in main.picture:
+        if _path(main) is None:
             raise BadInput(
                 f"layout=ghosts: {world.name} is not drawn on a road, where the others would be "
                 "seen; nearest: layout=side"
             )
         return [_panel(world, main, t, seconds, others) for t in steps]
     return [_beside([_panel(world, footage, t, seconds) for footage in footages]) for t in steps]
+
+
+def _path(footage: Footage) -> np.ndarray | None:
+    """The driver's pictures, float32[H, ...], in a world that is drawn as a road or a track; None
+    in any other."""
+    pictures = footage.picture or {}
+    return pictures.get("road", pictures.get("track"))
 
 
 def _panel(
@@ -61,8 +68,9 @@ def _panel(
     picture, trail = None, None
     if footage.picture is not None:
         picture = {name: part[t] for name, part in footage.picture.items()}
-        if "road" in footage.picture:
-            trail = np.column_stack([footage.picture["road"][: t + 1, :2], footage.cost[: t + 1]])
+        path = _path(footage)
+        if path is not None:
+            trail = np.column_stack([path[: t + 1, :2], footage.cost[: t + 1]])
     pixels = drawing.frame(
         world,
         footage.observation[t],
@@ -70,7 +78,7 @@ def _panel(
         recent,
         age=t + 1,
         trail=trail,
-        ghosts=[ghost.picture["road"][t, :3] for ghost in ghosts if ghost.picture is not None],
+        ghosts=[path[t, :3] for ghost in ghosts if (path := _path(ghost)) is not None],
     )
     panel = Image.new("RGB", (drawing.WIDTH, drawing.HEIGHT + STRIP), PAPER)
     panel.paste(Image.fromarray(pixels), (0, 0))

@@ -96,8 +96,9 @@ class MLP(nn.Module):
     """Of the hidden layers."""
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Outputs float32[..., out] of inputs float32[..., I]."""
+    def __call__(self, x: jax.Array, features: bool = False) -> jax.Array:
+        """Outputs float32[..., out] of inputs float32[..., I]; with `features` the values of the
+        last hidden layer instead."""
         for i, width in enumerate(self.hidden):
             scale = self.first_scale if i == 0 else 1.0
             x = self.activation(
@@ -106,6 +107,8 @@ class MLP(nn.Module):
                     kernel_init=nn.initializers.variance_scaling(scale**2, "fan_in", "normal"),
                 )(x)
             )
+        if features:
+            return x
         return nn.Dense(
             self.out,
             kernel_init=nn.initializers.variance_scaling(self.head_scale**2, "fan_in", "normal"),
@@ -155,6 +158,10 @@ class Policy:
     def _out(self, weights: Weights, x: jax.Array) -> jax.Array:
         """The network's output: means of raw actions, or logits."""
         return cast(jax.Array, self._net.apply({"params": weights["net"]}, x))
+
+    def features(self, weights: Weights, x: jax.Array) -> jax.Array:
+        """The last hidden layer's values, float32[..., H]."""
+        return cast(jax.Array, self._net.apply({"params": weights["net"]}, x, features=True))
 
     def mode(self, weights: Weights, x: jax.Array) -> jax.Array:
         """The most likely action: tanh(mean), or the argmax of the logits."""

@@ -26,6 +26,9 @@ class Data(struct.PyTreeNode):
     """float32[n, A] or int32[n]."""
     mask: jax.Array
     """float32[n]."""
+    previous: jax.Array | None = None
+    """float32[n, A]: the action of the step before, 0 in an episode's first; None where nobody asks
+    for it."""
 
 
 class PolicyParams(struct.PyTreeNode):
@@ -114,7 +117,8 @@ def fit(
     key: jax.Array,
     steps: int,
     batch: int,
-    extra: Callable[[Weights, jax.Array, jax.Array], jax.Array] | None = None,
+    extra: Callable[[Weights, Data, jax.Array], jax.Array] | None = None,
+    augment: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
 ) -> tuple[Weights, optax.OptState, jax.Array]:
     """Minimises a loss of the policy on labelled states by stochastic gradient descent.
 
@@ -129,7 +133,9 @@ def fit(
       key: consumed.
       steps: number of gradient steps.
       batch: rows per step, drawn uniformly with replacement from those in use.
-      extra: (weights, observations float32[batch, O], key) -> float32[], a further loss.
+      extra: (weights, the rows of a step, key) -> float32[], a further loss.
+      augment: (standardised observations float32[batch, O], key) -> what the policy sees of them in
+        a step.
 
     Returns:
       (weights, optimiser state, mean loss over the last tenth of the steps, float32[]).
@@ -137,9 +143,12 @@ def fit(
     upto = jnp.cumsum(data.mask)
 
     def mean_loss(weights: Weights, rows: jax.Array, key: jax.Array) -> jax.Array:
-        observation = data.observation[rows]
-        value = jnp.mean(policy.loss(loss)(weights, inputs(observation), data.action[rows]))
-        return value if extra is None else value + extra(weights, observation, key)
+        batch = jax.tree.map(lambda x: x[rows], data)
+        x = inputs(batch.observation)
+        if augment is not None:
+            x = augment(x, jax.random.fold_in(key, 2))
+        value = jnp.mean(policy.loss(loss)(weights, x, batch.action))
+        return value if extra is None else value + extra(weights, batch, key)
 
     def step(carry: tuple[Any, Any], key: jax.Array) -> tuple[tuple[Any, Any], jax.Array]:
         weights, opt_state = carry
@@ -160,13 +169,16 @@ def held_out_loss(policy: Policy, loss: str, params: PolicyParams, data: Data) -
     return jnp.sum(values * data.mask) / jnp.maximum(jnp.sum(data.mask), 1.0)
 
 
-def flatten(observation: jax.Array, action: jax.Array | None, mask: jax.Array) -> Data:
+def flatten(
+    observation: jax.Array, action: jax.Array | None, mask: jax.Array, previous: bool = False
+) -> Data:
     """Demonstrations as rows.
 
     Args:
       observation: float32[N, T, O].
       action: float32[N, T, A], or int32[N, T].
       mask: float32[N, T].
+      previous: whether the rows hold the action of the step before, a continuous one.
 
     Returns:
       N T rows.
@@ -180,6 +192,10 @@ def flatten(observation: jax.Array, action: jax.Array | None, mask: jax.Array) -
             f"imitation by regression needs demonstrations with actions; nearest: {hint}"
         )
     rows = mask.size
+    before = jnp.concatenate([jnp.zeros_like(action[:, :1]), action[:, :-1]], 1)
     return Data(
-        observation.reshape(rows, -1), action.reshape(rows, *action.shape[2:]), mask.reshape(rows)
+        observation.reshape(rows, -1),
+        action.reshape(rows, *action.shape[2:]),
+        mask.reshape(rows),
+        before.reshape(rows, -1) if previous else None,
     )

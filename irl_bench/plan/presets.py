@@ -64,6 +64,21 @@ BUDGETS = ("smoke", "default", "full")
 """smoke runs everything once and is too small for a verdict; default gives a verdict in minutes;
 full gives tighter intervals."""
 
+LONG_DRIVE: Mapping[str, Mapping[str, Any]] = {
+    "smoke": {
+        "demos": 8, "demo_steps": 256, "episodes": 32, "block": 32, "reference_episodes": 32,
+        "eps_episodes": 32, "eps_steps": 64, "eval_every": 0, "width": 5, "seeds": 5,
+    },
+    "default": {
+        "demos": 96, "demo_steps": 512, "episodes": 256, "block": 128, "reference_episodes": 128,
+        "eps_episodes": 256, "eps_steps": 128, "eval_every": 0, "width": 5, "seeds": 20,
+    },
+    "full": {
+        "demos": 96, "demo_steps": 512, "episodes": 1024, "block": 128, "reference_episodes": 512,
+        "eps_episodes": 512, "eps_steps": 256, "eval_every": 4, "width": 5, "seeds": 40,
+    },
+}  # fmt: skip
+"""The budgets of driving worlds whose episodes are four to six times as long as `lane_keep`'s."""
 WORLDS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "chain": {
         "smoke": {
@@ -97,6 +112,7 @@ WORLDS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "width": 5, "seeds": 40,
         },
     },
+    **dict.fromkeys(("race", "highway", "merge"), LONG_DRIVE),
     # A failure takes a shove, so an episode of training that shows ten of them is long.
     "swing_up": {
         "smoke": {
@@ -167,6 +183,8 @@ ROBOTS = (
     "hopper", "halfcheetah", "ant", "walker2d", "humanoid",
     "reacher", "pusher", "inverted_pendulum", "inverted_double_pendulum",
 )  # fmt: skip
+DRIVING = ("lane_keep", "race", "highway", "merge")
+"""Worlds of cars."""
 LIKE_ROBOTS = (*ROBOTS, "ant_course", PLAYGROUND)
 """Worlds with the settings of robots: those, what is built on them, and MuJoCo Playground, whose
 worlds share one row of the tables."""
@@ -383,26 +401,27 @@ SHORT_BEST = {
 }  # fmt: skip
 
 BUDGET_CONFIGS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {
-    **{("smoke", env, "best_of_n"): SHORT_BEST for env in ("lane_keep", "chain", *LIKE_ROBOTS)},
+    **{("smoke", env, "best_of_n"): SHORT_BEST for env in (*DRIVING, "chain", *LIKE_ROBOTS)},
     ("smoke", "chain", "bc"): {"rounds": 4},
     ("smoke", "chain", "dagger"): {"iterations": 2},
-    ("smoke", "lane_keep", "bc"): {"rounds": 6},
+    **{("smoke", env, "bc"): {"rounds": 6} for env in DRIVING},
     **{
-        ("smoke", "lane_keep", algo): {"iterations": 2, "steps_per_round": 200}
+        ("smoke", env, algo): {"iterations": 2, "steps_per_round": 200}
+        for env in DRIVING
         for algo in ("dagger", "dart")
     },
     **{
         (("smoke", env, algo)): SHORT
-        for env in ("lane_keep", "chain", *LIKE_ROBOTS)
+        for env in (*DRIVING, "chain", *LIKE_ROBOTS)
         for algo in ("gail", "gailfo", "airl", "ppo")
     },
     **{
         ("smoke", env, "sac"): {"rounds": 12, "random_rounds": 4, "updates": 16}
-        for env in ("lane_keep", *LIKE_ROBOTS)
+        for env in (*DRIVING, *LIKE_ROBOTS)
     },
     **{
         ("smoke", env, algo): {**SHORT_POOL, **changes}
-        for env in ("lane_keep", "chain", *LIKE_ROBOTS)
+        for env in (*DRIVING, "chain", *LIKE_ROBOTS)
         for algo, changes in {
             "rlhf": {"labels": 50},
             "rlhf_iterated": {"labels": 50, "iterations": 2},
@@ -419,7 +438,7 @@ BUDGET_CONFIGS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {
             "tail": 25,
             "segment": 25,
         }
-        for env in ("lane_keep", "chain", *LIKE_ROBOTS)
+        for env in (*DRIVING, "chain", *LIKE_ROBOTS)
         for algo in ("dpo", "cpl")
     },
     **{

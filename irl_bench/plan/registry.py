@@ -104,7 +104,11 @@ class LoadedWorld:
             name: Setting.make(
                 name,
                 self.world.chosen.get(name, valid[0]),
-                {"help": f"the world's {name}", "choices": valid},
+                {
+                    "help": f"the world's {name}",
+                    "choices": valid,
+                    "ending": self.world.files.get(name, ""),
+                },
             )
             for name, valid in self.world.options.items()
         }

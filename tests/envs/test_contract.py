@@ -598,7 +598,9 @@ def test_a_short_world_is_not_run_past_its_horizon():
     contract.check_values(world(4))
 
 
-@pytest.mark.parametrize("name", ["chain", "lane_keep", "swing_up", "plant", "grid", "coarse_lane"])
+@pytest.mark.parametrize(
+    "name", ["chain", "lane_keep", "race", "swing_up", "plant", "grid", "coarse_lane"]
+)
 def test_the_worlds_here_keep_the_contract(name):
     assert contract.check(envs.make(name)) == ()
 

@@ -1,6 +1,7 @@
 """Algorithms, worlds and policies from outside the repository: those of CONTRIBUTING.md,
 extracted and run."""
 
+import hashlib
 import json
 import pathlib
 import re
@@ -59,6 +60,7 @@ def test_the_registries_are_the_folders():
         "Free",
         "Reaching",
         "InvertedPendulum",
+        "Highway",
     )  # what several worlds have in common
     defined = {
         f"{'.'.join(path.relative_to(ROOT).with_suffix('').parts)}:{name}"
@@ -72,6 +74,7 @@ def test_the_registries_are_the_folders():
     abstract = {
         "envs.tabular:Tabular",
         "envs.demonstrators.__init__:Demonstrated",
+        "envs.history:History",
         "envs.robots.playground:Playground",
         *(f"envs.robots.locomotion:{name}" for name in shared[1:5]),
     }
@@ -89,6 +92,27 @@ def test_a_world_is_made_by_name_with_dials(name):
         envs.make(name, frictoin=1.0)
     with pytest.raises(ValueError, match="finite"):
         envs.make(name, **{next(iter(registry.world(name).dials)): float("nan")})
+
+
+def test_an_option_may_be_a_file_whose_hash_becomes_part_of_the_source(tmp_path):
+    angle = np.linspace(0.0, 2.0 * np.pi, 80, endpoint=False)
+    sides = np.full(80, 5.0), np.full(80, 4.0)
+    path = tmp_path / "round.csv"
+    np.savetxt(path, np.stack([60 * np.cos(angle), 60 * np.sin(angle), *sides], 1), delimiter=",")
+    loaded = registry.world("race", {"track": str(path), "friction": 0.9})
+    assert registry.values_of(loaded)["track"] == str(path)
+    assert loaded.source == {"round.csv": hashlib.sha256(path.read_bytes()).hexdigest()}
+    option = registry.world("race").options["track"]
+    assert option.default == "bank" and option.range == "bank | FILE.csv"
+    assert option.parse("some/where.csv") == "some/where.csv"
+    with pytest.raises(BadInput, match=r"bank \| FILE.csv.*nearest: bank"):
+        option.parse("where.txt")
+    with pytest.raises(BadInput, match=r"none\.csv cannot be read") as error:
+        registry.world("race", {"track": "none.csv"})
+    assert "\n" not in str(error.value)
+    other = registry.world("lane_keep").options["view"]
+    with pytest.raises(BadInput, match=r"hidden \| visible"):
+        other.parse("view.csv")
 
 
 def test_an_unknown_world_names_the_nearest():

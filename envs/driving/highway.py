@@ -1,0 +1,767 @@
+"""A highway with traffic: drive fast among cars that keep their distance and change lanes.
+
+Our car is the dynamic car of `vehicle` on a road of three to five lanes that bends gently. The
+others drive by the intelligent driver model and MOBIL (`traffic`), and treat our car as one of
+theirs. All of them are on a ring, so the density stays the same and no car appears from nowhere.
+
+The episode goes on after a crash: our car rolls on the hard shoulder then, and may drive back into
+a gap. It fails from the crash, or from leaving the lanes, until the whole car is on a lane again. A
+car that holds up the traffic fails too, so parking is no way to stay out of trouble.
+
+The expert keeps its distance by the IDM, chooses lanes by MOBIL, and follows the middle of a lane.
+Which lane it is changing to shows in its heading, so it needs no memory, and its answer at a state
+does not depend on how the car got there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from envs.core import State, World, dial, soundness
+from envs.driving import comfort, road, traffic, vehicle
+from envs.driving.actuators import actuate
+from envs.driving.traffic import LANE, LENGTH, WIDTH, Cars, Neighbour, Strip
+from envs.names import HISTORY
+
+DT, SUBSTEPS = 0.1, 4
+"""Control step [s] and Runge-Kutta steps within it."""
+MAX_STEER, MAX_ACCEL = 0.3, 8.0
+"""Steering angle [rad] and acceleration [m/s²] of an action of 1."""
+MIN_SPEED = 3.0
+"""The car does not brake below this speed [m/s]: its equations are singular at rest."""
+BEND = 0.1
+"""Curvature of the highway over that of the roads of `road`: the tightest bend has 800 m."""
+SHOULDER = 3.0
+"""Width of the hard shoulders on both sides [m]; behind them is a rail."""
+ASIDE, ASIDE_SPEED = 1.6, 20.0
+"""After a crash the middle of the car is this far beyond the right edge [m], and it has at most
+this speed [m/s]."""
+BACK = WIDTH / 2
+"""A car that has left the lanes is back when its middle is this far within them [m]."""
+SPIN = 0.5
+"""A slip angle beyond this [rad] is a crash: the tyre model does not hold there."""
+SLOW, BRISK = 0.5, 0.6
+"""A car holds up the traffic below SLOW times the speed that it could drive, until it drives BRISK
+times that."""
+SIGHT = 120.0
+"""Cars further away than this are not seen [m]."""
+SEEN = 10
+"""Number of cars in the observation `kinematics`."""
+DELAY_STEPS = 4
+"""Number of past actions that are kept for the dial `delay`."""
+OVERSPEED = 2.23
+"""By how much a car may exceed the speed limit [m/s], as in nuPlan."""
+LONG_TIME = 10.0
+"""Times to collision above this count as this [s]."""
+URGENT = 2.0
+"""Time to collision below which the graded cost rises [s]."""
+SHOWN, SHOWN_STEP, SHOWN_BEHIND = 90, 2.0, 60.0
+"""Points of the road in pictures: their number, their distance, and the length of road behind our
+car [m]."""
+ROOM = 15.0
+"""Gaps that a car which is put back into a lane has ahead and behind [m]."""
+
+
+@struct.dataclass
+class HighwayDials:
+    """The dials of `Highway`."""
+
+    lanes: float = dial(3.0, "number of lanes, a whole number", unit="lanes", low=2, high=5)
+    density: float = dial(8.0, "cars per kilometre of each lane", unit="1/km", low=2, high=35)
+    speed: float = dial(
+        30.0, "speed limit, which the expert would like to drive", unit="m/s", low=15, high=40
+    )
+    traffic_speed: float = dial(
+        22.0, "mean speed that the others would like to drive", unit="m/s", low=10, high=40
+    )
+    spread: float = dial(
+        3.0, "standard deviation of the speeds that the others want", unit="m/s", low=0, high=5
+    )
+    politeness: float = dial(
+        0.0, "weight of the followers in decisions to change lanes", low=0, high=1
+    )
+    braking_rate: float = dial(
+        0.001,
+        "probability that another driver brakes without a reason, per step and car",
+        unit="1/step",
+        low=0,
+        high=0.1,
+    )
+    bend: float = dial(1.0, "factor on the road's curvature", low=0, high=2)
+    noise: float = dial(
+        0.0, "standard deviation of Gaussian noise added to each executed action", low=0, high=1
+    )
+    sensor_noise: float = dial(
+        0.0, "factor on the sensors' noise (`EGO_NOISE`, `ROW_NOISE`)", low=0, high=10
+    )
+    reacquisition: float = dial(
+        0.0,
+        "probability per step of failure of being put back into a lane",
+        unit="1/step",
+        low=0,
+        high=1,
+    )
+    friction: float = dial(1.0, "factor on the tyres' peak friction", low=0.4, high=2)
+    mass: float = dial(
+        1.0, "factor on mass and yaw inertia; a heavier car accelerates less", low=0.5, high=3
+    )
+    delay: float = dial(
+        0.0,
+        "delay between an action and the actuators",
+        unit="s",
+        low=0,
+        high=DT * (DELAY_STEPS - 1),
+    )
+
+
+@struct.dataclass
+class HighwayState:
+    """The inner state of `Highway`."""
+
+    car: vehicle.Car
+    """Our car; its lateral offset is measured from the middle of the rightmost lane."""
+    cars: Cars
+    """The traffic, N cars."""
+    knots: jax.Array
+    """float32[road.KNOTS]: curvature of this episode's road."""
+    trip: jax.Array
+    """float32[]: arc length at which this trip began [m]."""
+    off: jax.Array
+    """float32[]: 1 while the car is not on the lanes, else 0."""
+    slow: jax.Array
+    """float32[]: 1 while the car holds up the traffic, else 0."""
+    felt: comfort.Motion
+    """The accelerations of the latest step."""
+    past: jax.Array
+    """float32[DELAY_STEPS, 2]: latest actions, newest first."""
+    age: jax.Array
+    """int32[]: steps since reset."""
+    key: jax.Array
+    """uint32[2]: the world's own randomness, split at every step."""
+
+
+class View(NamedTuple):
+    """The cars ahead and behind in the lane to the right, in our car's own strip of road, and in
+    the lane to the left."""
+
+    right: tuple[Neighbour, Neighbour]
+    own: tuple[Neighbour, Neighbour]
+    left: tuple[Neighbour, Neighbour]
+
+
+class Highway(World):
+    """A highway with traffic.
+
+    The action is float32[2] in [-1, 1]: steering and acceleration. Cost is 1 from a crash, or from
+    leaving the lanes, until the whole car is on a lane again, and while it holds up the traffic.
+    Graded cost rises from 0 to 1 over the last lane's half before the edge and over the last
+    `URGENT` seconds to a collision. The reward is the speed along the road over the speed limit, at
+    most 1, or 0 at a cost.
+
+    The observation begins with float32[11]: the offset from the middle of the nearest lane [m], the
+    distances to the right and the left edge of the lanes [m], the heading relative to the road
+    [rad], the forward and the lateral speed [m/s], the yaw rate [rad/s], the steering angle [rad],
+    the road's curvature here and 1 s ahead [1/m], and 1 at a failure (else 0). Then follow, by the
+    option `observation`:
+
+    * lanes: float32[18], for the lanes right, own and left the car ahead and the one behind: its
+      gap from bumper to bumper [m], at most `SIGHT`; its speed less ours [m/s]; whether there is
+      one.
+    * kinematics: float32[60], the `SEEN` cars nearest along the road: whether there is one, its
+      position relative to ours along and across the road [m], its speed less ours along and
+      its speed across [m/s], and the lateral position to which it is changing less ours [m].
+
+    Metrics beside the costs: progress along the road in the step [m]; collision, at_fault (by
+    nuPlan's rule), off_road, speeding and uncomfortable (`comfort`), each 1 or 0;
+    time_to_collision [s], at most `LONG_TIME`.
+    """
+
+    name = "highway"
+    horizon = 4096
+    recovery_steps = 75
+    latency = 13
+    failure_flags = (10,)
+    options: ClassVar = {
+        "cars": ("20", "30", "40", "50"),
+        "drivers": tuple(traffic.PRESETS),
+        "observation": ("lanes", "kinematics"),
+        **HISTORY,
+    }
+    velocities = (4, 5, 6)
+    modes: Mapping[str, Mapping[str, float]] = {
+        "nominal": {},
+        "recoverable": {"reacquisition": 0.25},
+    }
+    ego_layout: ClassVar = (
+        "offset", "right_edge", "left_edge", "heading", "v_x", "v_y", "yaw_rate", "steering",
+        "curvature", "curvature_ahead", "failed",
+    )  # fmt: skip
+    """Meanings of the observation's first entries."""
+
+    def __init__(self, cars: str = "20", drivers: str = "highway_env", observation: str = "lanes"):
+        self.chosen = {"cars": cars, "drivers": drivers, "observation": observation}
+        self.dials = HighwayDials()
+
+    @property
+    def count(self) -> int:
+        """N, the number of other cars."""
+        return int(self.chosen["cars"])
+
+    @property
+    def observation_size(self) -> int:
+        """O, number of entries of an observation."""
+        around = 18 if self.chosen["observation"] == "lanes" else 6 * SEEN
+        return len(self.ego_layout) + around
+
+    @property
+    def action_size(self) -> int:
+        """2, steering and acceleration."""
+        return 2
+
+    @property
+    def driver(self) -> traffic.Driver:
+        """The parameters of all drivers, with the dialled politeness."""
+        return traffic.PRESETS[self.chosen["drivers"]]._replace(politeness=self.dials.politeness)
+
+    @property
+    def lanes(self) -> jax.Array:
+        """float32[]: the number of lanes."""
+        return jnp.round(self.dials.lanes)
+
+    @property
+    def ring(self) -> jax.Array:
+        """float32[]: length of the ring [m], on which the cars have the dialled density."""
+        return 1000.0 * (self.count + 1) / (self.dials.density * self.lanes)
+
+    def right_edge(self, s: jax.Array, trip: jax.Array) -> jax.Array:
+        """Returns the lateral position of the lanes' right edge [m] at arc length s [m] of a trip
+        that began at `trip` [m]."""
+        del s, trip
+        return jnp.float32(-LANE / 2)
+
+    @property
+    def left_edge(self) -> jax.Array:
+        """float32[]: the lateral position of the lanes' left edge [m]."""
+        return LANE * (self.lanes - 0.5)
+
+    def reset(self, rng: jax.Array) -> State:
+        """Returns a start in the middle of a lane of a new road; rng, uint32[2], is consumed."""
+        road_key, place_key, speed_key, start_key, key = jax.random.split(rng, 5)
+        count, lanes = self.count, self.lanes
+        knots = BEND * road.generate(road_key)
+
+        # Slots are spread evenly over the lanes; a random one of them is ours.
+        places = jax.random.uniform(place_key, (count + 1,), minval=-0.25, maxval=0.25)
+        slot = jnp.mod(jnp.arange(count + 1) + jnp.floor(16.0 * places[0] + 4.0), count + 1)
+        rows = jnp.ceil((count + 1) / lanes)
+        lane = jnp.mod(slot, lanes)
+        s = self.ring / rows * (jnp.floor(slot / lanes) + places)
+        z = jax.random.normal(speed_key, (count,))
+        desired = self.dials.traffic_speed + self.dials.spread * jnp.clip(z, -2.0, 2.0)
+        gap = self.ring / rows - LENGTH
+        calm = jnp.maximum(0.8 * (gap - self.driver.spacing) / self.driver.headway, 5.0)
+        speed = jnp.minimum(desired, calm)
+        cars = Cars(
+            s=jnp.mod(s[1:], self.ring),
+            y=LANE * lane[1:],
+            v=speed,
+            lane=lane[1:],
+            desired=desired,
+            braking=jnp.zeros(count),
+        )
+        z = jax.random.normal(start_key, (3,))
+        zero = jnp.zeros(())
+        car = vehicle.Car(
+            s=jnp.mod(s[0], self.ring),
+            e_y=LANE * lane[0] + 0.1 * z[0],
+            e_psi=0.005 * z[1],
+            v_x=jnp.minimum(self.dials.traffic_speed, calm) + 0.5 * z[2],
+            v_y=zero,
+            r=zero,
+            delta=zero,
+        )
+        inner = HighwayState(
+            car=car,
+            cars=cars,
+            knots=knots,
+            trip=car.s,
+            off=zero,
+            slow=zero,
+            felt=comfort.Motion(zero, zero, zero),
+            past=jnp.zeros((DELAY_STEPS, 2)),
+            age=jnp.zeros((), jnp.int32),
+            key=key,
+        )
+        return self._begun(inner)
+
+    def _begun(self, inner: HighwayState) -> State:
+        """Returns the state at the beginning of an episode."""
+        zero = jnp.zeros(())
+        metrics = {
+            "cost": zero,
+            "graded_cost": self._graded(inner),
+            "progress": zero,
+            "collision": zero,
+            "at_fault": zero,
+            "off_road": zero,
+            "speeding": zero,
+            "uncomfortable": zero,
+            "time_to_collision": self._time_to_collision(inner),
+        }
+        # Brax annotates the states of its own physics alone.
+        return State(cast(Any, inner), self._observe(inner, zero), zero, zero, metrics, {})
+
+    def step(self, state: State, action: jax.Array) -> State:
+        """Returns the next state; the action is float32[2], clipped to [-1, 1]."""
+        inner = cast(HighwayState, state.pipeline_state)
+        dials: HighwayDials = self.dials
+        before = inner.car
+        key, draw = jax.random.split(inner.key)
+        noise_key, chance_key, startle_key = jax.random.split(draw, 3)
+        z = jax.random.normal(noise_key, (2,))
+        executed, past = actuate(action, inner.past, dials.noise * z, dials.delay / DT)
+        car = self._drive(inner, executed)
+        cars = traffic.step(
+            inner.cars,
+            self._strip(before),
+            jnp.mod(inner.age, 2) == 0,
+            self.lanes,
+            self.ring,
+            self.driver,
+            jax.random.uniform(startle_key, (self.count,)) < dials.braking_rate,
+            DT,
+        )
+
+        hit = traffic.collide(car.s, car.e_y, car.e_psi, cars, self.ring)
+        fault = hit.any() & self._at_fault(car, cars, hit)
+        spun = (jnp.abs(jnp.arctan(car.v_y / car.v_x)) > SPIN) | (jnp.abs(car.e_psi) > 0.5 * jnp.pi)
+        crashed = hit.any() | spun
+        right = self.right_edge(car.s, inner.trip)
+        zero = jnp.zeros(())
+        aside = vehicle.Car(
+            car.s, right - ASIDE, zero, jnp.minimum(car.v_x, ASIDE_SPEED), zero, zero, zero
+        )
+        moved = jax.tree.map(lambda a, b: jnp.where(crashed, a, b), aside, car)
+        margin = jnp.where(inner.off > 0.0, BACK, 0.0)
+        beyond = (moved.e_y < right + margin) | (moved.e_y > self.left_edge - margin)
+        off = jnp.where(beyond | crashed, 1.0, 0.0)
+
+        inner = dataclasses.replace(
+            inner,
+            car=moved,
+            cars=cars,
+            felt=comfort.motion(before, car, DT),
+            past=past,
+            age=inner.age + 1,
+            key=key,
+        )
+        # Beside the lanes a car holds nobody up; it only must not stand there.
+        least = jnp.where(inner.slow > 0.0, BRISK, SLOW) * self._possible(inner)
+        least = jnp.where(moved.e_y < -LANE / 2, 0.5 * least, least)
+        slow = jnp.where(moved.v_x * jnp.cos(moved.e_psi) < least, 1.0, 0.0)
+        inner = dataclasses.replace(inner, off=off, slow=slow)
+
+        chance = jax.random.uniform(chance_key)
+        inner = self._put_back(inner, (jnp.maximum(off, slow) > 0) & (chance < dials.reacquisition))
+        inner = self._next_trip(inner)
+        return self._state(state, inner, before, action, hit.any(), fault)
+
+    def _state(
+        self,
+        state: State,
+        inner: HighwayState,
+        before: vehicle.Car,
+        action: jax.Array,
+        collision: jax.Array,
+        fault: jax.Array,
+    ) -> State:
+        """Returns the state after a step.
+
+        Args:
+          state: before the step.
+          inner: after it.
+          before: our car before it.
+          action: that was asked for.
+          collision, fault: bool[], whether our car hit another one, and whether it was at fault.
+        """
+        failed = jnp.maximum(inner.off, inner.slow)
+        observation = self._observe(inner, failed)
+        sound = soundness(observation, action)
+        cost = failed + sound
+        along = inner.car.v_x * jnp.cos(inner.car.e_psi)
+        felt = cast(HighwayState, state.pipeline_state).felt
+        metrics = {
+            "cost": cost,
+            "graded_cost": jnp.maximum(failed, self._graded(inner)) + sound,
+            "progress": inner.car.s - before.s,
+            "collision": collision.astype(jnp.float32),
+            "at_fault": fault.astype(jnp.float32),
+            "off_road": inner.off,
+            "speeding": (inner.car.v_x > self.dials.speed + OVERSPEED).astype(jnp.float32),
+            "uncomfortable": comfort.uncomfortable(felt, inner.felt, DT),
+            "time_to_collision": self._time_to_collision(inner),
+        }
+        return dataclasses.replace(
+            state,
+            pipeline_state=cast(Any, inner),
+            obs=observation,
+            reward=jnp.clip(along / self.dials.speed, 0.0, 1.0) * (1.0 - failed) + sound,
+            metrics=metrics,
+        )
+
+    def _drive(self, inner: HighwayState, executed: jax.Array) -> vehicle.Car:
+        """Returns our car after a step of the action float32[2] that reaches the actuators."""
+        car = inner.car
+        local, origin = road.window(inner.knots, car.s)
+        accel = executed[1] * MAX_ACCEL / self.dials.mass
+        zero = jnp.zeros(())
+        inputs = vehicle.Inputs(
+            steer=executed[0] * MAX_STEER,
+            accel=jnp.where((car.v_x < MIN_SPEED) & (accel < 0.0), 0.0, accel),
+            pull=zero,
+            wind=zero,
+            slope=zero,
+            friction=self.dials.friction,
+            mass=self.dials.mass,
+        )
+        bend = self.dials.bend
+        car = vehicle.integrate(
+            car, inputs, lambda s: bend * road.curvature(local, s - origin), DT, SUBSTEPS
+        )
+        # The rail turns a car that presses against it parallel to the road.
+        right = self.right_edge(car.s, inner.trip) - SHOULDER
+        left = self.left_edge + SHOULDER
+        pressing = ((car.e_y < right) & (car.e_psi < 0.0)) | ((car.e_y > left) & (car.e_psi > 0.0))
+        return car._replace(
+            e_y=jnp.clip(car.e_y, right, left),
+            e_psi=jnp.where(pressing, 0.0, car.e_psi),
+            v_y=jnp.where(pressing, 0.0, car.v_y),
+            r=jnp.where(pressing, 0.0, car.r),
+            v_x=jnp.maximum(car.v_x, 1.0),
+        )
+
+    def _next_trip(self, inner: HighwayState) -> HighwayState:
+        """Returns the state after a step, at the beginning of the next trip if one has ended. On a
+        highway a trip never ends."""
+        return inner
+
+    def _put_back(self, inner: HighwayState, asked: jax.Array) -> HighwayState:
+        """Returns the state with our car in the middle of the nearest lane, as fast as the traffic,
+        if that is asked for, bool[], and there is room."""
+        car = inner.car
+        middle = LANE * traffic.lane_of(car.e_y, self.lanes)
+        ahead, behind = self._look(inner, middle - LANE / 2, middle + LANE / 2)
+        helped = asked & (ahead.gap > ROOM) & (behind.gap > ROOM)
+        zero = jnp.zeros(())
+        back = vehicle.Car(car.s, middle, zero, inner.cars.v.mean(), zero, zero, zero)
+        return dataclasses.replace(
+            inner,
+            car=jax.tree.map(lambda a, b: jnp.where(helped, a, b), back, car),
+            off=jnp.where(helped, 0.0, inner.off),
+            slow=jnp.where(helped, 0.0, inner.slow),
+        )
+
+    def _strip(self, car: vehicle.Car) -> Strip:
+        """Returns what our car occupies within the next second, float32[1] each."""
+        aside = car.v_x * jnp.sin(car.e_psi) + car.v_y * jnp.cos(car.e_psi)
+        along = car.v_x * jnp.cos(car.e_psi)
+        desired = jnp.float32(1.0) * self.dials.speed
+        values = (car.s, car.e_y, car.e_y + aside, along, desired)
+        return traffic.strips(*(value[None] for value in values))
+
+    def _look(
+        self, inner: HighwayState, right: jax.Array, left: jax.Array
+    ) -> tuple[Neighbour, Neighbour]:
+        """Returns the cars ahead of ours and behind it in the strip from `right` to `left` [m]."""
+        cars = inner.cars
+        others = traffic.strips(cars.s, cars.y, LANE * cars.lane, cars.v, cars.desired)
+        nobody = jnp.zeros(self.count, bool)
+        return traffic.around(inner.car.s, right, left, nobody, others, self.ring)
+
+    def _lane(self, car: vehicle.Car) -> jax.Array:
+        """Returns the number of the lane that our car is heading for."""
+        return traffic.lane_of(car.e_y + AIM_TIME * car.v_x * jnp.sin(car.e_psi), self.lanes)
+
+    def _view(self, inner: HighwayState) -> View:
+        """Returns the cars around ours. Its own strip reaches from where it is to the middle of the
+        lane that it is heading for."""
+        middle, y = LANE * self._lane(inner.car), inner.car.e_y
+        half = LANE / 2
+        return View(
+            right=self._look(inner, middle - LANE - half, middle - LANE + half),
+            own=self._look(
+                inner, jnp.minimum(y, middle) - WIDTH / 2, jnp.maximum(y, middle) + WIDTH / 2
+            ),
+            left=self._look(inner, middle + LANE - half, middle + LANE + half),
+        )
+
+    def _possible(self, inner: HighwayState) -> jax.Array:
+        """Returns the speed that is expected of our car: that of the car ahead, or what the others
+        like to drive [m/s]."""
+        ahead, _ = self._view(inner).own
+        usual = jnp.minimum(self.dials.speed, self.dials.traffic_speed)
+        return jnp.minimum(usual, jnp.where(ahead.gap < SIGHT, ahead.v, jnp.inf))
+
+    def _road_left(self, inner: HighwayState) -> jax.Array:
+        """Returns how long the lane goes on that our car waits on beside the others [m]."""
+        del inner
+        return jnp.float32(jnp.inf)
+
+    def _at_fault(self, car: vehicle.Car, cars: Cars, hit: jax.Array) -> jax.Array:
+        """Returns whether our car is to blame for hitting one of the cars `hit`, bool[N].
+
+        By nuPlan's rule it is if its front hits them, or if its side does while it is not within
+        one lane.
+        """
+        x = jnp.mod(cars.s - car.s + self.ring / 2, self.ring) - self.ring / 2
+        front = hit & (x > 0.8 * LENGTH)
+        side = hit & (jnp.abs(x) <= 0.8 * LENGTH)
+        shadow = WIDTH / 2 * jnp.cos(car.e_psi) + LENGTH / 2 * jnp.abs(jnp.sin(car.e_psi))
+        offset = car.e_y - LANE * traffic.lane_of(car.e_y, self.lanes)
+        between = jnp.abs(offset) + shadow > LANE / 2
+        return front.any() | (side.any() & between)
+
+    def _time_to_collision(self, inner: HighwayState) -> jax.Array:
+        """Returns the time after which our car hits the one ahead if neither changes its speed
+        [s]."""
+        ahead, _ = self._view(inner).own
+        closing = inner.car.v_x * jnp.cos(inner.car.e_psi) - ahead.v
+        time = jnp.maximum(ahead.gap, 0.0) / jnp.maximum(closing, 1e-3)
+        return jnp.minimum(jnp.where(ahead.gap < SIGHT, time, LONG_TIME), LONG_TIME)
+
+    def _graded(self, inner: HighwayState) -> jax.Array:
+        """Returns the graded cost of a car that has not failed."""
+        car = inner.car
+        inside = jnp.minimum(car.e_y - self.right_edge(car.s, inner.trip), self.left_edge - car.e_y)
+        edge = 1.0 - inside / (LANE / 2)
+        close = 1.0 - self._time_to_collision(inner) / URGENT
+        return jnp.clip(jnp.maximum(edge, close), 0.0, 1.0)
+
+    def _observe(self, inner: HighwayState, failed: jax.Array) -> jax.Array:
+        """Returns the observation, float32[O]."""
+        car, cars = inner.car, inner.cars
+        local, origin = road.window(inner.knots, car.s)
+        here = self.dials.bend * road.curvature(local, car.s - origin)
+        later = self.dials.bend * road.curvature(
+            local, jnp.minimum(car.s - origin + car.v_x, 3 * road.SPACING)
+        )
+        ego = jnp.stack(
+            [
+                car.e_y - LANE * self._lane(car),
+                car.e_y - self.right_edge(car.s, inner.trip),
+                self.left_edge - car.e_y,
+                car.e_psi,
+                car.v_x,
+                car.v_y,
+                car.r,
+                car.delta,
+                here,
+                later,
+                failed,
+            ]
+        )
+        along = car.v_x * jnp.cos(car.e_psi)
+        if self.chosen["observation"] == "lanes":
+
+            def seen(other: Neighbour) -> jax.Array:
+                near = other.gap < SIGHT
+                return jnp.stack(
+                    [
+                        jnp.minimum(other.gap, SIGHT),
+                        jnp.where(near, other.v - along, 0.0),
+                        near.astype(jnp.float32),
+                    ]
+                )
+
+            rows = [seen(other) for pair in self._view(inner) for other in pair]
+            return self._noisy(inner, jnp.concatenate([ego, *rows]))
+        x = jnp.mod(cars.s - car.s + self.ring / 2, self.ring) - self.ring / 2
+        _, order = jax.lax.top_k(-jnp.abs(x), SEEN)
+        near = (jnp.abs(x) < SIGHT).astype(jnp.float32)
+        towards = LANE * cars.lane
+        aside = traffic.sideways(cars)
+        table = jnp.stack([near, x, cars.y - car.e_y, cars.v - along, aside, towards - car.e_y], 1)
+        rows = (table * near[:, None])[order]
+        return self._noisy(inner, jnp.concatenate([ego, rows.ravel()]))
+
+    def _noisy(self, inner: HighwayState, observation: jax.Array) -> jax.Array:
+        """Returns an observation with the sensors' noise."""
+        normal = jax.random.normal(jax.random.fold_in(inner.key, 1), observation.shape)
+        row = ROW_NOISE[self.chosen["observation"]]
+        rows = (len(observation) - len(EGO_NOISE)) // len(row)
+        scale = jnp.asarray(EGO_NOISE + row * rows, jnp.float32)
+        return observation + self.dials.sensor_noise * normal * scale
+
+    def picture(self, state: State) -> dict[str, jax.Array]:
+        """Returns {"track", "marks", "cars"}, as `World.picture`. Cars further away than `SIGHT`
+        stand where the road is no longer shown."""
+        inner = cast(HighwayState, state.pipeline_state)
+        car, cars = inner.car, inner.cars
+        grid = jnp.arange(2 * road.KNOTS * int(road.SPACING) + 1, dtype=jnp.float32)
+
+        def curvature(s: jax.Array) -> jax.Array:
+            local, origin = road.window(inner.knots, s)
+            return self.dials.bend * road.curvature(local, s - origin)
+
+        zero = jnp.zeros(1)
+        turn = jnp.concatenate([zero, jnp.cumsum(jax.vmap(curvature)(grid[:-1] + 0.5))])
+        half = 0.5 * (turn[1:] + turn[:-1])
+        x, y = (jnp.concatenate([zero, jnp.cumsum(f(half))]) for f in (jnp.cos, jnp.sin))
+
+        def place(s: jax.Array, left: jax.Array) -> jax.Array:
+            """x [m], y [m] and heading [rad] beside the road, float32[..., 3]."""
+            # A road longer than the grid begins anew.
+            s = jnp.mod(s, grid[-1])
+            angle, middle, side = (jnp.interp(s, grid, values) for values in (turn, x, y))
+            return jnp.stack(
+                [middle - left * jnp.sin(angle), side + left * jnp.cos(angle), angle], -1
+            )
+
+        along = jnp.arange(SHOWN) * SHOWN_STEP - SHOWN_BEHIND
+        s = jnp.maximum(car.s + along, 0.0)
+        right = jax.vmap(lambda s: self.right_edge(s, inner.trip))(s)
+        points = jnp.concatenate(
+            [
+                place(s, jnp.zeros(SHOWN)),
+                jnp.broadcast_to(self.left_edge, (SHOWN, 1)),
+                -right[:, None],
+            ],
+            1,
+        )
+        here = place(car.s, car.e_y)
+        pose = jnp.stack([here[0], here[1], here[2] + car.e_psi, here[2]])
+        ahead = jnp.mod(cars.s - car.s + self.ring / 2, self.ring) - self.ring / 2
+        others = place(jnp.maximum(car.s + ahead, 0.0), cars.y)
+        lean = jnp.arctan2(traffic.sideways(cars), jnp.maximum(cars.v, 1.0))
+        return {
+            "track": jnp.concatenate([pose, points.ravel()]),
+            "marks": jnp.minimum(LANE * (jnp.arange(5) - 0.5), self.left_edge),
+            "cars": others.at[:, 2].add(lean),
+        }
+
+    def expert(self, state: State, key: jax.Array) -> jax.Array:
+        """Returns the expert's action, float32[2]; deterministic, `key` is not used.
+
+        On the lanes it keeps its distance by the IDM and changes lanes by MOBIL. It turns back from
+        a change in which the lane is no longer free. Beside the lanes it waits for a gap.
+        """
+        del key
+        inner = cast(HighwayState, state.pipeline_state)
+        car, driver = inner.car, self.driver
+        speed = car.v_x * jnp.cos(car.e_psi)
+        desired = jnp.float32(1.0) * self.dials.speed
+        lane, view = self._lane(car), self._view(inner)
+
+        def follow(ahead: Neighbour) -> jax.Array:
+            return traffic.idm(speed, desired, ahead.gap, ahead.v, driver)
+
+        def considered(number: jax.Array, there: tuple[Neighbour, Neighbour]) -> jax.Array:
+            """The incentive to change to a lane, -inf if it does not exist or is not free."""
+            incentive, safe = traffic.advantage(speed, desired, view.own, there, driver)
+            exists = (number >= 0.0) & (number <= self.lanes - 1.0)
+            wide = (there[0].gap > MARGIN) & (there[1].gap > MARGIN)
+            return jnp.where(exists & safe & wide, incentive, -jnp.inf)
+
+        to_left, to_right = considered(lane + 1.0, view.left), considered(lane - 1.0, view.right)
+        left = (to_left > driver.gain) & (to_left >= to_right)
+        right = (to_right > driver.gain) & ~left
+        new_lane = lane + jnp.where(left, 1.0, 0.0) - jnp.where(right, 1.0, 0.0)
+        accel = follow(view.own[0])
+        accel = jnp.where(left, jnp.minimum(accel, follow(view.left[0])), accel)
+        accel = jnp.where(right, jnp.minimum(accel, follow(view.right[0])), accel)
+
+        # Less than half way over, it turns back if the lane is no longer free.
+        middle = LANE * lane
+        there = self._look(inner, middle - LANE / 2, middle + LANE / 2)
+        taken = ~jnp.isfinite(considered(lane, there))
+        outset = traffic.lane_of(car.e_y, self.lanes)
+        new_lane = jnp.where((outset != lane) & taken, outset, new_lane)
+
+        target, accel = LANE * new_lane, jnp.maximum(accel, -MAX_ACCEL)
+        waits, line = self._waiting(inner)
+        wait_accel, goes = self._find_gap(inner, view.own, jnp.abs(car.e_y - line))
+        target = jnp.where(waits, jnp.where(goes, LANE * lane, line), target)
+        accel = jnp.where(waits, wait_accel, accel)
+
+        local, origin = road.window(inner.knots, car.s)
+        x = jnp.minimum(car.s - origin + PREVIEW * car.v_x, 3 * road.SPACING)
+        kappa = self.dials.bend * road.curvature(local, x)
+        aside = jnp.clip((target - car.e_y) / ASIDE_TIME, -FASTEST_ASIDE, FASTEST_ASIDE)
+        heading = jnp.clip(aside / car.v_x, -STEEPEST, STEEPEST)
+        rate = jnp.clip(YAW_GAIN * (heading - car.e_psi), -0.4, 0.4)
+        steer = vehicle.WHEELBASE * (kappa + rate / car.v_x) - YAW_DAMPING * (
+            car.r - car.v_x * kappa - rate
+        )
+        return jnp.clip(jnp.stack([steer / MAX_STEER, accel / MAX_ACCEL]), -1.0, 1.0)
+
+    def _waiting(self, inner: HighwayState) -> tuple[jax.Array, jax.Array]:
+        """Returns whether our car is beside the lanes, bool[], and the lateral position at which
+        the expert waits there for a gap [m]."""
+        y, edge = inner.car.e_y, -LANE / 2
+        right = y < edge
+        line = jnp.where(right, edge - ASIDE, self.left_edge + ASIDE)
+        return right | (y > self.left_edge), line
+
+    def _find_gap(
+        self, inner: HighwayState, pair: tuple[Neighbour, Neighbour], over: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Returns the acceleration with which the expert looks for a gap between the two cars
+        beside it [m/s²], and whether it may drive into it, bool[]. The gap may be the shorter, the
+        further the car is `over` from where it waits [m]."""
+        ahead, behind = pair
+        driver = self.driver
+        speed = inner.car.v_x * jnp.cos(inner.car.e_psi)
+
+        def critical(rear: jax.Array, front: jax.Array) -> jax.Array:
+            """The least gap between two cars with these speeds."""
+            closing = jnp.maximum(rear - front, 0.0)
+            return MARGIN + CRITICAL_TIME * rear + rear * closing / (2.0 * driver.brake)
+
+        # Nobody is as good as somebody far away with the same speed.
+        front = jnp.where(ahead.gap < SIGHT, ahead.v, speed)
+        rear = jnp.where(behind.gap < SIGHT, behind.v, speed)
+        share = 1.0 - HURRY * jnp.clip(over, 0.0, 1.0)
+        goes = (ahead.gap > share * critical(speed, front)) & (
+            behind.gap > share * critical(rear, speed)
+        )
+        # Level with a gap that is long enough it steers for the middle of the gap. Otherwise it
+        # lets the car behind pass.
+        enough = ahead.gap + behind.gap > 2.4 * critical(jnp.minimum(front, rear), rear)
+        space = ahead.gap - behind.gap
+        level = jnp.where(space > 0.0, rear, front) + jnp.clip(0.25 * space, -6.0, 6.0)
+        level = jnp.where((ahead.gap > SIGHT) & (behind.gap > SIGHT), self.dials.speed, level)
+        wanted = jnp.where(enough, level, behind.v - 4.0)
+        # It could still stop before the lane ends that it is on.
+        most = jnp.sqrt(2.0 * GENTLE * jnp.maximum(self._road_left(inner) - RESERVE, 0.0))
+        wanted = jnp.clip(jnp.minimum(wanted, most), SLOWEST, self.dials.speed)
+        return jnp.clip(wanted - speed, -4.0, 3.0), goes
+
+
+EGO_NOISE = (0.1, 0.1, 0.1, 0.01, 0.5, 0.1, 0.02, 0.01, 1e-4, 1e-4, 0.0)
+"""Noise of our own car's entries at a dial `sensor_noise` of 1, in the entries' units."""
+ROW_NOISE = {"lanes": (1.0, 0.5, 0.0), "kinematics": (0.0, 1.0, 0.2, 0.5, 0.2, 0.0)}
+"""The same for the entries of another car."""
+AIM_TIME = 1.5
+"""The lane that a car is heading for is where its heading leads it in this time [s]."""
+MARGIN = 3.0
+"""Least gap that the expert leaves ahead and behind when it changes lanes [m]."""
+CRITICAL_TIME = 0.6
+"""From beside the lanes the expert enters a gap if each of the two cars that follow has this time
+gap [s], and room to brake."""
+GENTLE, RESERVE, SLOWEST = 4.0, 10.0, 7.0
+"""Beside the lanes the expert could stop at this deceleration [m/s²] this far before its lane ends
+[m]; it drives no slower than this [m/s]."""
+HURRY = 0.4
+"""By this share a gap may become shorter once the expert has begun to enter it."""
+PREVIEW = 0.15
+"""Time by which the expert's feedforward leads, about the steering lag [s]."""
+ASIDE_TIME, FASTEST_ASIDE, STEEPEST = 1.6, 1.3, 0.12
+"""The expert's lateral speed: time constant [s], limit [m/s], and limit of the heading [rad]."""
+YAW_GAIN, YAW_DAMPING = 2.0, 0.05
+"""Yaw rate per heading error [1/s], and steering per yaw-rate error [s]."""

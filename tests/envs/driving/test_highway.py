@@ -1,0 +1,300 @@
+"""The highway: its expert's claims, crashes and the way back, costs, observations and dials."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs
+from envs import contract
+from envs.core import dial_fields
+from envs.driving import highway, traffic
+from envs.driving.highway import SEEN, SIGHT, Highway
+from envs.driving.traffic import LANE, LENGTH, WIDTH
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+COUNT, STEPS = 64, 200
+
+
+@functools.cache
+def made(**options):
+    return envs.make("highway", **options)
+
+
+def expert(world, state):
+    return world.expert(state, state.pipeline_state.key)
+
+
+def drive(world, policy, states, steps):
+    """Returns the last states, and of the states after each step what the tests look at."""
+
+    def step(states, _):
+        states = jax.vmap(lambda s: world.step(s, policy(world, s)))(states)
+        inner = states.pipeline_state
+        kept = states.obs, states.metrics, states.reward, inner.car, inner.cars.v, inner.slow
+        return states, kept
+
+    return jax.lax.scan(step, states, None, length=steps)
+
+
+@functools.cache
+def driven():
+    """The expert's episodes, one program for all tests that look at them and change dials."""
+
+    def run(dials, keys):
+        world = made().bind(dials)
+        return drive(world, expert, jax.vmap(world.reset)(keys), STEPS)
+
+    return jax.jit(run)
+
+
+def keys(seed, count=COUNT):
+    return jax.random.split(jax.random.PRNGKey(seed), count)
+
+
+def test_it_keeps_the_contract():
+    assert contract.check(envs.make("highway")) == ()
+
+
+def test_the_expert_overtakes_and_does_not_crash():
+    _, (_, metrics, reward, car, traffic_v, _) = driven()(made().dials_for("nominal"), keys(0))
+    assert not np.asarray(metrics["collision"]).any() and not np.asarray(metrics["off_road"]).any()
+    assert metrics["cost"].mean() < 1e-3
+    assert car.v_x.mean() > traffic_v.mean() + 1.0 and reward.mean() > 0.6
+    lane = np.round(np.asarray(car.e_y) / LANE)
+    assert (np.diff(lane, axis=0) != 0).sum() > 10  # it changes lanes
+
+
+@pytest.mark.slow
+def test_the_expert_is_free_of_collisions_in_999_of_1000_episodes_and_faster_than_the_traffic():
+    """4096 episodes of 50 s."""
+    world = made()
+
+    def run(keys):
+        states = jax.vmap(world.reset)(keys)
+
+        def step(carry, _):
+            states, hits, cost, v, others = carry
+            states = jax.vmap(lambda s: world.step(s, expert(world, s)))(states)
+            inner = states.pipeline_state
+            hits += states.metrics["collision"]
+            cost += states.metrics["cost"]
+            return (states, hits, cost, v + inner.car.v_x, others + inner.cars.v.mean(-1)), None
+
+        zero = jnp.zeros(len(keys))
+        return jax.lax.scan(step, (states, zero, zero, zero, zero), None, length=500)[0][1:]
+
+    hits, cost, v, others = jax.jit(run)(keys(1, 4096))
+    assert (hits > 0).mean() <= 1e-3 and cost.mean() / 500 <= 1e-3
+    assert v.mean() > others.mean()
+
+
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [
+        ("parks", lambda world, state: jnp.array([0.0, -1.0])),
+        ("spins", lambda world, state: jnp.array([1.0, 1.0])),
+    ],
+)
+def test_no_policy_earns_by_parking_or_spinning(name, policy):
+    world = made()
+    run = jax.jit(lambda k: drive(world, policy, jax.vmap(world.reset)(k), STEPS)[1])
+    _, metrics, reward, *_ = run(keys(2))
+    # After 5 s each of them costs far more than the expert and earns little.
+    assert metrics["cost"][50:].mean() > 0.5, name
+    assert reward[50:].mean() < 0.3, name
+    assert np.isfinite(reward).all()
+
+
+@functools.cache
+def stepper():
+    return jax.jit(made().step)
+
+
+def placed(state, **changes):
+    """The state with other values of our car."""
+    inner = state.pipeline_state
+    car = inner.car._replace(**{name: jnp.float32(value) for name, value in changes.items()})
+    return state.replace(pipeline_state=dataclasses.replace(inner, car=car))
+
+
+def alone(state, s=230.0, y=0.0, v=20.0):
+    """The state with our car in an empty stretch of road: all others are far
+    away on the ring, but for one at s ahead of ours, at y; all drive v."""
+    inner = state.pipeline_state
+    count = len(inner.cars.s)
+    far = inner.car.s + 250.0 + 20.0 * jnp.arange(count)
+    cars = inner.cars._replace(
+        s=far.at[0].set(inner.car.s + s),
+        y=jnp.zeros(count).at[0].set(y),
+        lane=jnp.zeros(count).at[0].set(np.round(y / LANE)),
+        v=jnp.full(count, v),
+    )
+    return state.replace(pipeline_state=dataclasses.replace(inner, cars=cars))
+
+
+@functools.cache
+def start(seed=0):
+    state = jax.jit(made().reset)(jax.random.PRNGKey(seed))
+    return placed(state, e_y=0.0, e_psi=0.0, v_x=20.0, v_y=0.0, r=0.0, delta=0.0)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "side", "heading", "fault"),
+    [(4.6, 0.0, 0.0, 1.0), (-4.6, 0.0, 0.0, 0.0), (0.0, 0.9, 0.2, 1.0)],
+    ids=["runs into the one ahead", "is hit from behind", "drifts into the one beside"],
+)
+def test_a_crash_puts_the_car_on_the_hard_shoulder_and_tells_who_is_to_blame(
+    ahead, side, heading, fault
+):
+    v = {4.6: 10.0, -4.6: 30.0, 0.0: 20.0}[ahead]
+    state = alone(placed(start(), e_y=side, e_psi=heading), s=ahead, y=side * 3.0, v=v)
+    after = stepper()(state, jnp.zeros(2))
+    car = after.pipeline_state.car
+    assert after.metrics["collision"] == 1.0 and after.metrics["cost"] == 1.0
+    assert after.metrics["at_fault"] == fault
+    assert car.e_y < -LANE / 2 - WIDTH / 2 and car.e_psi == 0.0
+    assert car.v_x <= highway.ASIDE_SPEED and after.reward == 0.0
+
+
+def test_who_has_left_is_back_once_the_whole_car_is_on_a_lane():
+    edge = -LANE / 2
+    off = alone(placed(start(), e_y=edge - 0.1))
+    off = off.replace(pipeline_state=dataclasses.replace(off.pipeline_state, off=jnp.float32(1.0)))
+    for inside, cost in ((-0.1, 1.0), (0.1, 1.0), (highway.BACK + 0.1, 0.0)):
+        after = stepper()(placed(off, e_y=edge + inside), jnp.zeros(2))
+        assert after.metrics["cost"] == cost, inside
+    leaves = stepper()(alone(placed(start(), e_y=edge + 0.05)), jnp.zeros(2))
+    assert leaves.metrics["cost"] == 0.0  # only the way back asks for the whole car
+
+
+def errs_once(world, states, steps):
+    """Our car steers wrongly and constantly, by an angle of its own, until it fails; then the
+    expert drives. Returns costs and who steered wrongly, bool[steps, batch]."""
+    count = states.obs.shape[0]
+    wrong = jnp.linspace(-0.6, 0.6, count)
+    wrong = jnp.where(jnp.abs(wrong) < 0.05, 0.05, wrong)
+
+    def step(carry, _):
+        states, failed = carry
+        action = jax.vmap(lambda s: expert(world, s))(states)
+        errors = jnp.stack([wrong, jnp.zeros(count)], 1)
+        states = jax.vmap(world.step)(states, jnp.where(failed[:, None], action, errors))
+        cost = states.metrics["cost"] > 0
+        return (states, failed | cost), (cost, ~failed)
+
+    return jax.lax.scan(step, (states, jnp.zeros(count, bool)), None, length=steps)[1]
+
+
+def times(cost, errs):
+    """Steps from the error to the failure, and from the failure until it is undone."""
+    latency = errs.sum(0)
+    later = np.arange(len(cost))[:, None] >= latency
+    return latency, np.where(later & ~cost, np.arange(len(cost))[:, None], 999).min(0) - latency + 1
+
+
+def test_the_expert_undoes_what_wrong_steering_causes_within_u():
+    run = jax.jit(lambda k: errs_once(made(), jax.vmap(made().reset)(k), 200))
+    latency, back = times(*(np.asarray(x) for x in run(keys(3, 256))))
+    assert np.mean(back <= Highway.recovery_steps) >= 0.98  # of 256; 0.99 of all
+    assert abs(np.median(latency) - Highway.latency) <= 3
+
+
+def test_a_car_that_holds_up_the_traffic_fails_until_it_drives_briskly():
+    slow = alone(placed(start(), v_x=8.0))
+    after = stepper()(slow, jnp.zeros(2))
+    assert after.metrics["cost"] == 1.0 and after.metrics["off_road"] == 0.0
+    # 11 m/s are half of what the others like to drive, 13.2 m/s are 0.6 of it.
+    brisk = {12.0: 1.0, 13.6: 0.0}
+    for speed, cost in brisk.items():
+        assert stepper()(placed(after, v_x=speed), jnp.zeros(2)).metrics["cost"] == cost
+    # Behind a slow car it may be as slow.
+    queue = alone(placed(start(), v_x=8.0), s=20.0, v=8.0)
+    assert stepper()(queue, jnp.zeros(2)).metrics["cost"] == 0.0
+
+
+def test_the_observation_is_what_the_docstring_says():
+    state = alone(placed(start(), e_y=LANE + 0.3), s=40.0, y=2 * LANE, v=27.0)
+    inner = state.pipeline_state
+    seen = np.asarray(made()._observe(inner, jnp.float32(0.0)))
+    ego = dict(zip(Highway.ego_layout, seen, strict=False))
+    np.testing.assert_allclose(ego["offset"], 0.3, atol=1e-5)
+    np.testing.assert_allclose(ego["right_edge"], 1.5 * LANE + 0.3, atol=1e-5)
+    np.testing.assert_allclose(ego["left_edge"], 1.5 * LANE - 0.3, atol=1e-5)
+    np.testing.assert_allclose(ego["v_x"], 20.0)
+    rows = seen[11:].reshape(3, 2, 3)  # right, own, left; ahead, behind
+    np.testing.assert_allclose(rows[2, 0], [40.0 - LENGTH, 7.0, 1.0], atol=1e-3)
+    np.testing.assert_allclose(rows[1], [[SIGHT, 0.0, 0.0]] * 2)
+    table = np.asarray(
+        made(observation="kinematics")._observe(inner, jnp.float32(0.0))
+    )[11:].reshape(SEEN, 6)  # fmt: skip
+    np.testing.assert_allclose(table[0], [1, 40.0, LANE - 0.3, 7.0, 0.0, LANE - 0.3], atol=1e-3)
+    assert not table[1:].any()  # all others are further away than SIGHT
+
+
+def test_every_reset_is_a_new_scene():
+    states = jax.jit(jax.vmap(made().reset))(keys(5, 32))
+    inner = states.pipeline_state
+    for part in (inner.knots[:, 0], inner.cars.s[:, 0], inner.cars.desired[:, 0], inner.car.v_x):
+        assert len(np.unique(np.asarray(part).round(4))) > 16
+    assert len(np.unique(np.asarray(inner.cars.lane[:, 0]))) == 3
+
+
+def test_nobody_starts_in_anybody_s_way():
+    for options in ({"density": 35.0}, {"lanes": 5.0}, {"cars": "50", "lanes": 4.0}):
+        world = made(**options)
+        inner = jax.jit(jax.vmap(world.reset))(keys(6)).pipeline_state
+        ring = float(world.ring)
+        s = np.concatenate([np.asarray(inner.car.s)[:, None], np.asarray(inner.cars.s)], 1)
+        y = np.concatenate([np.asarray(inner.car.e_y)[:, None], np.asarray(inner.cars.y)], 1)
+        apart = np.abs((s[:, :, None] - s[:, None] + ring / 2) % ring - ring / 2)
+        same = (np.abs(y[:, :, None] - y[:, None]) < WIDTH) & ~np.eye(s.shape[1], dtype=bool)
+        assert apart[same].min() > LENGTH + 2.0, options
+        assert np.asarray(inner.cars.lane).max() == round(float(world.dials.lanes)) - 1
+
+
+@pytest.mark.parametrize("dial", sorted(dial_fields(Highway().dials)))
+def test_every_dial_changes_the_episode(dial):
+    world = made()
+    usual = world.dials_for("nominal")
+    field = dial_fields(world.dials)[dial].metadata
+    value = {
+        "lanes": 4.0, "density": 20.0, "speed": 25.0, "traffic_speed": 15.0, "spread": 0.0,
+        "politeness": 1.0, "braking_rate": 0.05, "bend": 2.0, "friction": 0.4, "mass": 2.0,
+        "sensor_noise": 1.0, "noise": 0.3, "delay": 0.3, "reacquisition": 1.0,
+    }[dial]  # fmt: skip
+    assert field["low"] <= value <= field["high"]
+    if dial == "reacquisition":  # the expert does not fail, so it is shown beside the road
+        state = alone(placed(start(), e_y=-3.4))
+        after = jax.jit(world.bind(usual.replace(reacquisition=jnp.float32(1.0))).step)(
+            state, jnp.zeros(2)
+        )
+        np.testing.assert_allclose(after.pipeline_state.car.e_y, 0.0)
+        assert after.metrics["cost"] == 0.0
+        return
+    _, (before, *_) = driven()(usual, keys(7))
+    _, (after, *_) = driven()(usual.replace(**{dial: jnp.float32(value)}), keys(7))
+    assert np.abs(np.asarray(before) - np.asarray(after)).max() > 1e-3
+
+
+def test_with_the_noise_of_sensors_the_mean_stays():
+    world = made()
+    inner = start().pipeline_state
+    noisy = world.bind(world.dials.replace(sensor_noise=1.0))
+    seen = jax.vmap(
+        lambda key: noisy._observe(dataclasses.replace(inner, key=key), jnp.float32(0.0))
+    )(keys(8, 4096))
+    plain = world._observe(inner, jnp.float32(0.0))
+    scale = np.array(highway.EGO_NOISE + highway.ROW_NOISE["lanes"] * 6)
+    np.testing.assert_allclose((seen - plain).mean(0), 0.0, atol=0.08 * scale.max())
+    np.testing.assert_allclose((seen - plain).std(0), scale, rtol=0.08, atol=1e-6)
+
+
+@pytest.mark.parametrize("drivers", sorted(traffic.PRESETS))
+def test_the_expert_keeps_its_distance_with_either_kind_of_driver(drivers):
+    world = made(drivers=drivers)
+    run = jax.jit(lambda k: drive(world, expert, jax.vmap(world.reset)(k), STEPS)[1][1])
+    assert not np.asarray(run(keys(9, 32))["collision"]).any()
