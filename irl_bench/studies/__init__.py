@@ -1,6 +1,7 @@
 """Studies, one file each. To add a study, write its file and register it here."""
 
 STUDIES = {
+    "copycat": "irl_bench.studies.copycat",
     "decomposition": "irl_bench.studies.decomposition",
     "demo_efficiency": "irl_bench.studies.demo_efficiency",
     "extrapolation": "irl_bench.studies.extrapolation",

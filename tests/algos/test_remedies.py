@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+import envs
 from irl_bench.algos import bc
 from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Demonstrations, Spec, Task
@@ -107,7 +108,9 @@ def test_the_loss_of_derivatives_is_the_difference_of_both_jacobians():
     own = jax.jacobian(lambda x: policy.mode(weights, inputs(x)))(seen[0])
     expert = jax.jacobian(spec.world.expert_at)(seen[0])
     expected = np.sum(np.square((np.asarray(own) - np.asarray(expert)) * unit))
-    rows = jnp.repeat(seen, 40_000, axis=0)
+    rows = supervised.Data(
+        jnp.repeat(seen, 40_000, axis=0), jnp.zeros((40_000, 2)), jnp.ones(40_000)
+    )
     found = bc.derivatives(spec.world, policy, inputs, 0.5)(weights, rows, KEY)
     np.testing.assert_allclose(found, 0.5 * expected, rtol=0.05)
 
@@ -164,3 +167,41 @@ def test_an_expert_that_reads_observations_is_the_expert(name):
             world.expert_at(state.obs), world.expert(state, KEY), rtol=1e-4, atol=1e-5
         )
     assert not envs.make("lane_keep").expert_reads_observations
+
+
+@pytest.mark.parametrize(
+    ("options", "settings", "words"),
+    [
+        ({}, {"history_dropout": 0.5}, r"history_dropout=0.5 needs .* --lane_keep.last_action=vis"),
+        ({}, {"adversary": 1.0}, r"bc.adversary=1 needs a world that shows the past, .*lane_keep"),
+        ({"frames": "2"}, {"adversary": 1.0, "chunk": 4}, r"chooses 4 at once .* bc.chunk=1$"),
+        ({"frames": "2"}, {"history_dropout": 0.1, "chunk": 2}, r"nearest: bc.chunk=1$"),
+    ],
+)
+def test_a_remedy_against_copying_needs_a_past(options, settings, words):
+    world = envs.make("lane_keep", **options)
+    with pytest.raises(BadInput, match=words):
+        bc.make(Spec(world, 64, 4, 64), bc.Config(**settings))
+
+
+def test_what_an_adversary_learns_is_not_part_of_the_policy():
+    """It trains, and neither the stored policy nor the plain one's initial weights change."""
+    world = envs.make("lane_keep", last_action="visible")
+    rng = np.random.default_rng(0)
+    demos = Demonstrations(
+        jnp.asarray(rng.normal(size=(3, 8, world.observation_size)), jnp.float32),
+        jnp.asarray(rng.uniform(-1, 1, (3, 8, 2)), jnp.float32),
+        jnp.ones((3, 8)),
+    )
+    task = Task(demos, world.dials_for("nominal"))
+    spec, size = Spec(world, 64, 3, 8), {"hidden": (4,), "rounds": 2, "steps_per_round": 5}
+    policies = {}
+    for weight in (0.0, 2.0):
+        learner = bc.make(spec, bc.Config(adversary=weight, **size))
+        state = learner.init(KEY, task)
+        policies[weight] = learner.policy(state)
+        trained, metrics = jax.jit(learner.update)(state, task)
+        assert set(learner.policy(trained).weights) == {"net", "log_std"}
+        assert {"predictable", "repeats", "shift"} <= metrics.keys()
+        assert all(np.isfinite(float(value)) for value in metrics.values())
+    jax.tree.map(np.testing.assert_array_equal, policies[0.0], policies[2.0])
