@@ -2,13 +2,15 @@
 from the JSON files in benchmarks/. Or disturbs sweeps on purpose, counts what they survive, and
 rewrites RELIABILITY.md. Or simulates fleets of workers on an object store, counts what they ask of
 it, and rewrites the tables of the guide to many machines on one bucket. Or measures
-what cells take, from which --dry_run and the launchers tell the time of a plan.
+what cells take, from which --dry_run and the launchers tell the time of a plan. Or measures what
+the experts of the driving worlds do, and how fast these worlds run beside others'.
 
 python launch/bench.py --what=worlds,horizons,seeds,learners,vmapped_learners,robots
 python launch/bench.py --suite=chaos
 python launch/bench.py --suite=chaos --what=damage,full_disk
 python launch/bench.py --suite=scale --workers=10,100 --store=memory
 python launch/bench.py --suite=cells --what=hopper,rlhf
+python launch/bench.py --suite=driving --what=experts
 """
 
 from __future__ import annotations
@@ -42,10 +44,12 @@ SPEEDS = ("worlds", "horizons", "seeds", "learners", "vmapped_learners", "robots
 def define() -> None:
     """The command's flags."""
     flags.DEFINE_enum(
-        "suite", "speed", ["speed", "chaos", "scale", "cells"],
+        "suite", "speed", ["speed", "chaos", "scale", "cells", "driving"],
         "speed: how fast worlds and learners run; chaos: what a run's folder survives, about an "
         "hour on two cores; scale: what many workers ask of an object store, in simulated time; "
-        "cells: what a cell of each world and algorithm takes on one core, about an hour",
+        "cells: what a cell of each world and algorithm takes on one core, about an hour; "
+        "driving: the figures of the driving worlds' experts, and speeds, beside highway-env's "
+        "where that is installed",
     )  # fmt: skip
     flags.DEFINE_list(
         "what", None,
@@ -54,9 +58,12 @@ def define() -> None:
         "learners, a round of ppo, "
         "gail and airl beside the bare rollout; vmapped_learners, seeds in one program; robots, "
         "ppo beside Brax's trainer. Of chaos: the faults that RELIABILITY.md lists. Of "
-        "cells: names of worlds and algorithms. "
+        "cells: names of worlds and algorithms. Of driving: experts, speeds. "
         "Empty: only rewrite the page",
     )  # fmt: skip
+    flags.DEFINE_integer(
+        "episodes", 4096, "of driving: episodes of each expert, a multiple of 512", lower_bound=512
+    )
     flags.DEFINE_float("share", 1.0, "of chaos: part of the full sizes", 0.001, 1.0)
     flags.DEFINE_float(
         "minutes", None, "of chaos: most time that the random kills go on [min]", lower_bound=0.1
@@ -87,8 +94,9 @@ def define() -> None:
         "out",
         None,
         "JSON file; default: benchmarks/cpu-CORES-cores.json, or DEVICE.json; of chaos: "
-        "reliability/chaos.json; of scale: reliability/fleet.json; of cells: the table that "
-        "--dry_run reads. Elsewhere, no page is written",
+        "reliability/chaos.json; of scale: reliability/fleet.json; of driving: "
+        "results/driving.json; of cells: the table that --dry_run reads. Elsewhere, no page is "
+        "written",
     )
 
 
@@ -122,6 +130,8 @@ def main(values: flags.FlagValues) -> int | None:
         return scale(values)
     if values.suite == "cells":
         return cells(values)
+    if values.suite == "driving":
+        return driving(values)
     check(values)
     import jax
 
@@ -220,6 +230,31 @@ def cells(values: flags.FlagValues) -> None:
     process.configure(devices=1)
     jax.config.update("jax_enable_compilation_cache", False)  # compiling is measured
     rates.measure(worlds, algorithms, out)
+
+
+def driving(values: flags.FlagValues) -> None:
+    """Measures the driving worlds."""
+    from irl_bench.core import folders
+    from irl_bench.core.settings import BadInput
+    from irl_bench.running import process
+    from irl_bench.tools import driving as suite
+
+    what = ("experts", "speeds") if values.what is None else values.what
+    for name in what:
+        if name not in ("experts", "speeds"):
+            raise BadInput(f"--what: no part {name!r} of driving; nearest: experts,speeds")
+    if values.episodes % suite.AT_ONCE:
+        near = max(1, round(values.episodes / suite.AT_ONCE)) * suite.AT_ONCE
+        raise BadInput(
+            f"--episodes={values.episodes} must be a multiple of {suite.AT_ONCE}; nearest: {near}"
+        )
+    usual = (ROOT if PAGE.exists() else Path()) / "results" / "driving.json"
+    out = folders.expand(values.out) if values.out else usual
+    program.check_file("out", out, "driving.json")
+    process.configure(devices=1)
+    record = suite.measure(what, values.episodes, values.repeats)
+    suite.write(record, out)
+    print(suite.tables(record))
 
 
 def start() -> NoReturn:

@@ -9,8 +9,10 @@ Every view of a world is a twin of it (`envs.history`) with the same demonstrati
 
 - present: the world's own observation, the control of `last action`;
 - last action: the action that led to the observation as well;
-- positions: no velocities, the control of the frames;
-- frames: the latest 2, 4 or 8 frames without velocities, from which velocities can be told.
+- positions: no velocities, the control of what follows;
+- positions and action: the last action without velocities, of which it tells something;
+- frames: the latest 2, 4 or 8 frames without velocities, from which velocities can be told;
+- frames and action: both.
 
 In two of the views that show the past stand remedies beside plain BC: dropout on the past, an
 adversary that guesses the last action, and DAgger, which asks the expert.
@@ -46,15 +48,21 @@ from irl_bench.studies.study import (
 
 VIEWS: Mapping[str, Mapping[str, str]] = {
     "present": {},
-    "last_action": {"last_action": "visible"},
+    "last-action": {"last_action": "visible"},
     "positions": {"velocities": "hidden"},
+    "positions-action": {"velocities": "hidden", "last_action": "visible"},
     "frames-2": {"velocities": "hidden", "frames": "2"},
     "frames-4": {"velocities": "hidden", "frames": "4"},
     "frames-8": {"velocities": "hidden", "frames": "8"},
+    "frames-4-action": {"velocities": "hidden", "frames": "4", "last_action": "visible"},
 }
 """Folder -> options of the world."""
-CONTROLS = {"last_action": "present", **dict.fromkeys(("frames-2", "frames-4", "frames-8"),
-            "positions")}  # fmt: skip
+CONTROLS = {
+    "last-action": "present",
+    **dict.fromkeys(
+        ("positions-action", "frames-2", "frames-4", "frames-8", "frames-4-action"), "positions"
+    ),
+}
 """View that shows the past -> the one without it."""
 PLAIN = "bc"
 REMEDIES: Mapping[str, Mapping[str, Any]] = {
@@ -63,7 +71,7 @@ REMEDIES: Mapping[str, Mapping[str, Any]] = {
 }
 """Folder -> settings of BC."""
 ASKS = "dagger"
-TREATED = ("last_action", "frames-4")
+TREATED = ("positions-action", "frames-4-action")
 """The views in which remedies stand beside plain BC."""
 NAMES = {
     PLAIN: "none",
@@ -73,7 +81,7 @@ NAMES = {
 }
 MEASURES = ("predictable", "repeats", "shift")
 """Training metrics of BC in views of the past."""
-SMOKE = ("present", "last_action")
+SMOKE = ("positions", "positions-action")
 
 
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
@@ -171,9 +179,10 @@ def read(reports: Mapping[str, ReportData]) -> Result:
                 point["held_out_change"] = interval(held_out[mine] - theirs[yours])
         points.append(point)
         shown = lambda values: spread(values) if values else None
+        shown_view = view.replace("-", " ")
         rows.setdefault(f"{env}: at T = {int(last[0])} steps", []).append(
             {
-                "view": view.replace("_", " ").replace("-", " "),
+                "view": shown_view,
                 "remedy": NAMES[arm],
                 "held-out loss less control's": shown(point["held_out_change"]),
                 "regret": spread(point["J"]),
@@ -184,12 +193,12 @@ def read(reports: Mapping[str, ReportData]) -> Result:
                 "ρ": point["recovery"],
                 "repeats": shown(point["repeats"]),
                 "R² of the next action on the last": shown(point["predictable"]),
-                "shift": shown(point["shift"] if view == "last_action" else None),
+                "shift": shown(point["shift"] if "action" in view else None),
                 "seeds": verdict["usable_seeds"],
             }
         )
         if arm == PLAIN and base is not None:
-            text.append(f"{env}, {view.replace('_', ' ')}: {sentence(point)}")
+            text.append(f"{env}, {shown_view}: {sentence(point)}")
     text += [
         "The control of a view is the view without the past; that of a remedy is plain BC in its "
         "view. Differences and ratios are paired by seed.",
@@ -228,7 +237,7 @@ def draw(result: Mapping[str, Any]) -> Figure:
             axis.plot([low, high], [y, y], color=colour, lw=1.5)
             axis.plot([middle], [y], "o", color=colour, ms=4)
         names = [
-            point["view"].replace("_", " ").replace("-", " ")
+            point["view"].replace("-", " ")
             + ("" if point["remedy"] == NAMES[PLAIN] else f", {point['remedy']}")
             for point in group
         ]

@@ -36,7 +36,7 @@ def test_views_and_remedies_differ_in_one_thing_each(tmp_path):
                 base = cells["present/bc"].config
                 changed = {k: v for k, v in cell.config.items() if v != base[k]}
                 assert changed == copycat.REMEDIES.get(arm, {})
-    arms = {name.split("/")[2] for name in found if name.startswith("race/frames-4")}
+    arms = {name.split("/")[2] for name in found if name.startswith("race/frames-4-action")}
     assert arms == {"bc", "dropout", "adversary", "dagger"}
 
 
@@ -67,27 +67,27 @@ def test_a_view_is_a_copycat_if_its_held_out_loss_falls_and_its_regret_rises():
     seen = {"predictable": 0.9, "repeats": 0.8, "shift": 0.5}
     reports = (
         constructed("lane_keep/present/bc", 1.0, -2.0)
-        | constructed("lane_keep/last_action/bc", 3.0, -3.0, **seen)
-        | constructed("lane_keep/last_action/dropout", 1.5, -2.5, **seen)
-        | constructed("lane_keep/last_action/dagger", 0.5, None)
+        | constructed("lane_keep/last-action/bc", 3.0, -3.0, **seen)
+        | constructed("lane_keep/last-action/dropout", 1.5, -2.5, **seen)
+        | constructed("lane_keep/last-action/dagger", 0.5, None)
         | constructed("lane_keep/positions/bc", 2.0, -1.0)
         | constructed("lane_keep/frames-4/bc", 1.0, -2.0, **seen)
     )
     read = copycat.read(reports)
     points = {(p["view"], p["remedy"]): p for p in read["points"]}
-    copies = points["last_action", "none"]
+    copies = points["last-action", "none"]
     np.testing.assert_allclose(copies["ratio"][0], 3.0)
     np.testing.assert_allclose(copies["held_out_change"][0], -1.0)
     np.testing.assert_allclose(copies["repeats"][0], 0.8, atol=0.01)
-    treated = points["last_action", "dropout on the past"]
+    treated = points["last-action", "dropout on the past"]
     np.testing.assert_allclose(treated["ratio"][0], 0.5)  # of plain BC in the same view
     np.testing.assert_allclose(treated["held_out_change"][0], 0.5)
-    assert points["last_action", "DAgger, which asks"]["held_out_change"] is None
-    np.testing.assert_allclose(points["last_action", "DAgger, which asks"]["ratio"][0], 1 / 6)
+    assert points["last-action", "DAgger, which asks"]["held_out_change"] is None
+    np.testing.assert_allclose(points["last-action", "DAgger, which asks"]["ratio"][0], 1 / 6)
     np.testing.assert_allclose(points["frames-4", "none"]["ratio"][0], 0.5)
     assert read["text"][:2] == [
         "lane_keep, last action: the held-out loss falls, the regret rises; a copycat.",
-        "lane_keep, frames-4: the held-out loss falls, the regret falls.",
+        "lane_keep, frames 4: the held-out loss falls, the regret falls.",
     ]
     (rows,) = read["tables"].values()
     assert [row["shift"] is not None for row in rows] == [False, True, True, False, False, False]
@@ -130,9 +130,9 @@ def test_smoke_runs_to_its_files(tmp_path, quick_compilation):
     found = json.loads((tmp_path / "copycat.json").read_text())
     (rows,) = found["tables"].values()
     assert [(row["view"], row["remedy"]) for row in rows] == [
-        ("present", "none"),
-        ("last action", "none"),
-        ("last action", "dropout on the past"),
-        ("last action", "adversary"),
+        ("positions", "none"),
+        ("positions action", "none"),
+        ("positions action", "dropout on the past"),
+        ("positions action", "adversary"),
     ]
     assert (tmp_path / "figures" / "copycat.png").exists()

@@ -1,0 +1,185 @@
+"""What the experts of the driving worlds do, and how fast these worlds run beside another
+simulator: `launch/bench.py --suite=driving`.
+
+Every expert drives 50 s in each of several thousand episodes. Speeds are measured in turn, so a
+slow phase of the machine affects all of them. Peers are measured where they are installed.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import envs
+from envs import drawing
+from envs.core import State, World
+from irl_bench.core.text import aligned
+from irl_bench.rollouts.scan import observation_of, scan
+from irl_bench.tools.circumstances import circumstances
+from irl_bench.tools.timing import in_turn
+
+WORLDS = ("lane_keep", "race", "highway", "merge")
+DRIVEN = 50.0
+"""Length of an episode of the experts [s]."""
+AT_ONCE = 512
+"""Episodes that are driven side by side."""
+TIMED, STEPS = 1024, 64
+"""Worlds side by side whose speed is measured, and steps of a timed call."""
+PEERS = {
+    "highway-env highway-v0": "highway-v0",
+    "highway-env merge-v0": "merge-v0",
+    "highway-env racetrack-v0": "racetrack-v0",
+}
+"""Name -> Gymnasium's name of a world of highway-env (Leurent 2018), with its default settings and
+random actions."""
+PEER_STEPS = 20
+"""Steps of a peer in a timed call."""
+
+
+def experts(world: World, episodes: int) -> dict[str, float]:
+    """Drives the expert from fresh starts.
+
+    Args:
+      world: with an expert.
+      episodes: a multiple of `AT_ONCE`.
+
+    Returns:
+      "episodes" and "steps" of each; "cost", the share of failed steps; "failed", the share of
+      episodes with a failure; and the means over all steps of the world's other metrics and of the
+      reward. A metric that counts events has a second entry, "episodes with NAME": the share of
+      episodes in which it is not 0.
+    """
+    steps = round(DRIVEN / drawing.seconds(world))
+
+    @jax.jit
+    def drive(keys: jax.Array) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        def step(carry: Any, key: jax.Array) -> tuple[Any, None]:
+            states, sums, ever = carry
+            actions = jax.vmap(world.expert)(states, jax.random.split(key, len(keys)))
+            states = jax.vmap(world.step)(states, actions)
+            values = {**states.metrics, "reward": states.reward}
+            sums = {name: sums[name] + value for name, value in values.items()}
+            ever = {name: jnp.maximum(ever[name], 1.0 * (values[name] > 0)) for name in values}
+            return (states, sums, ever), None
+
+        states = jax.vmap(world.reset)(keys)
+        zero = dict.fromkeys([*states.metrics, "reward"], jnp.zeros(len(keys)))
+        clock = jax.random.split(jax.random.fold_in(keys[0], 1), steps)
+        return jax.lax.scan(step, (states, zero, zero), clock)[0][1:]
+
+    sums: dict[str, float] = {}
+    ever: dict[str, float] = {}
+    keys = jax.random.split(jax.random.PRNGKey(0), episodes)
+    for first in range(0, episodes, AT_ONCE):
+        total, any_ = drive(keys[first : first + AT_ONCE])
+        for name in total:
+            sums[name] = sums.get(name, 0.0) + float(total[name].sum())
+            ever[name] = ever.get(name, 0.0) + float(any_[name].sum())
+    found: dict[str, float] = {"episodes": episodes, "steps": steps}
+    found |= {name: value / (episodes * steps) for name, value in sums.items()}
+    found["failed"] = ever["cost"] / episodes
+    events = ("collision", "at_fault", "off_road")
+    return found | {f"episodes with {n}": ever[n] / episodes for n in events if n in ever}
+
+
+def rollout(world: World, by_expert: bool) -> Callable[[], Any]:
+    """Returns a call of `STEPS` steps of `TIMED` worlds, by the expert or with random actions."""
+    states = jax.jit(jax.vmap(world.reset))(jax.random.split(jax.random.PRNGKey(0), TIMED))
+
+    def act(states: State, memory: Any, key: jax.Array) -> tuple[jax.Array, None]:
+        keys = jax.random.split(key, TIMED)
+        if by_expert:
+            return jax.vmap(world.expert)(states, keys), None
+        return jax.vmap(world.random_action)(keys), None
+
+    def record(before: State, after: State, memory: Any, aside: None) -> Any:
+        # XLA drops what nobody reads.
+        seen = observation_of(after).sum() + after.metrics["cost"].sum() + after.reward.sum()
+        return after, None, seen
+
+    run = jax.jit(lambda states, keys: scan(world, act, record, states, keys, worlds=True))
+    return functools.partial(run, states, jax.random.split(jax.random.PRNGKey(1), STEPS))
+
+
+def peers() -> dict[str, Callable[[], Any]]:
+    """Returns a call of `PEER_STEPS` steps of each peer that is installed."""
+    try:
+        importlib.import_module("highway_env")
+    except ImportError:
+        return {}
+    import gymnasium
+
+    def steps(environment: Any) -> None:
+        for _ in range(PEER_STEPS):
+            _, _, ended, cut, _ = environment.step(environment.action_space.sample())
+            if ended or cut:
+                environment.reset()
+
+    calls = {}
+    for name, registered in PEERS.items():
+        environment = gymnasium.make(registered)
+        environment.reset(seed=0)
+        calls[name] = functools.partial(steps, environment)
+    return calls
+
+
+def measure(what: Sequence[str], episodes: int, repeats: int) -> dict[str, Any]:
+    """Measures experts, speeds, or both.
+
+    Args:
+      what: of "experts" and "speeds".
+      episodes: of each expert.
+      repeats: timed calls of each kind after the first.
+
+    Returns:
+      The record; JSON values. Speeds are medians [steps/s].
+    """
+    record: dict[str, Any] = circumstances()
+    if "experts" in what:
+        record["experts"] = {name: experts(envs.make(name), episodes) for name in WORLDS}
+    if "speeds" in what:
+        calls = {
+            f"{name}, {'expert' if by_expert else 'random actions'}": rollout(
+                envs.make(name), by_expert
+            )
+            for name in WORLDS
+            for by_expert in (True, False)
+        }
+        others = peers()
+        _, times = in_turn({**calls, **others}, repeats)
+        record["speeds"] = {
+            name: (PEER_STEPS if name in others else TIMED * STEPS) / float(np.median(times[name]))
+            for name in times
+        }
+    return record
+
+
+def tables(record: Mapping[str, Any]) -> str:
+    """Returns a record as text."""
+    lines = []
+    for name, row in record.get("experts", {}).items():
+        lines.append(f"{name}: {row['episodes']} episodes of {row['steps']} steps")
+        pairs = [
+            [key, f"{value:.4g}"] for key, value in row.items() if key not in ("episodes", "steps")
+        ]
+        lines += [f"  {line}" for line in aligned(pairs)]
+    if "speeds" in record:
+        lines.append("steps per second")
+        pairs = [[name, f"{value:,.0f}"] for name, value in record["speeds"].items()]
+        lines += [f"  {line}" for line in aligned(pairs)]
+    return "\n".join(lines)
+
+
+def write(record: Mapping[str, Any], out: Path) -> None:
+    """Writes a record. Parts that it lacks are kept from an earlier one in the same file."""
+    earlier = json.loads(out.read_text()) if out.exists() else {}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps({**earlier, **record}, indent=1) + "\n")

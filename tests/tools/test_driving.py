@@ -1,0 +1,92 @@
+"""The suite of the driving worlds: what it counts, and its bad input."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import envs
+from envs import drawing
+from irl_bench.cli import bench
+from irl_bench.core.settings import BadInput
+from irl_bench.tools import driving
+from tests.tools.bench_flags import values
+from tests.worlds.helpers import Line
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+def test_experts_are_counted_step_by_step(monkeypatch):
+    """A short drive of `lane_keep`'s expert against a loop that sums in NumPy."""
+    monkeypatch.setattr(driving, "DRIVEN", 2.0)
+    monkeypatch.setattr(driving, "AT_ONCE", 4)
+    world = envs.make("lane_keep", hazard_rate=1.0, hazards=64.0, crosswind=15.0)
+    world.expert = lambda state, key: jnp.array([0.3, 0.0])  # leaves the lane soon
+    found = driving.experts(world, 8)
+    keys = jax.random.split(jax.random.PRNGKey(0), 8)
+    states, costs, rewards = jax.vmap(world.reset)(keys), [], []
+    step = jax.jit(jax.vmap(world.step))
+    for _ in range(20):
+        states = step(states, jnp.tile(jnp.array([0.3, 0.0]), (8, 1)))
+        costs.append(np.asarray(states.metrics["cost"]))
+        rewards.append(np.asarray(states.reward))
+    assert found["steps"] == 20 and found["episodes"] == 8
+    np.testing.assert_allclose(found["cost"], np.mean(costs), rtol=1e-5)
+    np.testing.assert_allclose(found["failed"], (np.max(costs, 0) > 0).mean())
+    np.testing.assert_allclose(found["reward"], np.mean(rewards), rtol=1e-5)
+    assert 0 < found["cost"] < 1
+
+
+def test_events_are_counted_by_episode(monkeypatch):
+    monkeypatch.setattr(driving, "DRIVEN", 1.0)
+    monkeypatch.setattr(driving, "AT_ONCE", 4)
+    found = driving.experts(envs.make("highway"), 4)
+    assert {"collision", "episodes with collision", "episodes with at_fault", "progress"} <= set(
+        found
+    )
+    assert found["episodes with collision"] == 0.0 and 1.0 < found["progress"] < 4.0
+
+
+def test_peers_are_left_out_where_they_are_missing(monkeypatch):
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(driving.importlib, "import_module", missing)
+    assert driving.peers() == {}
+
+
+def test_a_rollout_steps_all_worlds(monkeypatch):
+    monkeypatch.setattr(driving, "TIMED", 3)
+    monkeypatch.setattr(driving, "STEPS", 2)
+    world = Line()
+    monkeypatch.setattr(drawing, "seconds", lambda world: 0.1)
+    for by_expert in (True, False):
+        (_, _), seen = driving.rollout(world, by_expert)()
+        assert seen.shape == (2,) and np.isfinite(seen).all()
+
+
+def test_the_command_stores_and_prints_what_it_measured(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(driving, "experts", lambda world, episodes: {
+        "episodes": episodes, "steps": 10, "cost": 0.25, "name": len(world.name)
+    })  # fmt: skip
+    out = tmp_path / "driving.json"
+    out.write_text(json.dumps({"speeds": {"earlier": 1.0}}))
+    bench.main(values("--suite=driving", "--what=experts", "--episodes=512", f"--out={out}"))
+    record = json.loads(out.read_text())
+    assert set(record["experts"]) == set(driving.WORLDS) and record["speeds"] == {"earlier": 1.0}
+    assert record["experts"]["race"]["cost"] == 0.25 and "machine" in record
+    assert "race: 512 episodes of 10 steps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--what=races"], r"--what: no part 'races' of driving; nearest: experts,speeds$"),
+        (["--episodes=700"], r"--episodes=700 must be a multiple of 512; nearest: 512$"),
+    ],
+)
+def test_bad_input_is_one_line(flags, words):
+    with pytest.raises(BadInput, match=words):
+        bench.main(values("--suite=driving", *flags))
