@@ -106,8 +106,8 @@ class World(Env):
         default, because they would learn nothing but the flag.
       velocities: indices of the observation's entries that are velocities, which the option
         `velocities=hidden` of `envs.history` takes out.
-      past: indices of the entries that tell of the past: former frames and the last action
-        (`envs.history`).
+      past: groups of indices of the entries that tell of the past: one group for each former frame,
+        and one for the last action (`envs.history`).
       last_action: indices of the entries that show the last action.
     """
 
@@ -121,7 +121,7 @@ class World(Env):
     burn_in: int = 0
     failure_flags: tuple[int, ...] = ()
     velocities: tuple[int, ...] = ()
-    past: tuple[int, ...] = ()
+    past: tuple[tuple[int, ...], ...] = ()
     last_action: tuple[int, ...] = ()
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     files: ClassVar[Mapping[str, str]] = {}

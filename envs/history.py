@@ -63,7 +63,9 @@ class History(World):
         size = len(self.entries)
         flags = [int(i) for i in np.flatnonzero(np.isin(self.entries, world.failure_flags))]
         self.failure_flags = tuple(k * size + flag for k in range(self.count) for flag in flags)
-        self.past = tuple(range(size, self.observation_size))
+        ends = [*range(size, self.count * size + 1, size), self.observation_size]
+        groups = (tuple(range(*ends[i : i + 2])) for i in range(len(ends) - 1))
+        self.past = tuple(group for group in groups if group)
         self.last_action = tuple(range(self.count * size, self.observation_size))
         kept = {int(entry): i for i, entry in enumerate(self.entries)}
         self.velocities = tuple(kept[i] for i in world.velocities if i in kept)

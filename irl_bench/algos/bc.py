@@ -9,7 +9,8 @@ not change any more. Features that are constant in the demonstrations are droppe
 weights stay random and would disturb the action as soon as a feature takes another value.
 
 In a world that shows the past (`envs.history`) the rounds' metrics tell how much the policy copies
-its last action, and `history_dropout` and `adversary` keep it from that (`nets.copying`).
+its last action. `history_dropout` and `adversary` keep it from that (`nets.copying`), and with
+`interventions` it drives to find out what it should see (`algos._masks`).
 
 With `time_indexed` the policy is a table of actions instead, one per time step and view.
 """
@@ -26,6 +27,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.core import World
+from irl_bench.algos import _masks
 from irl_bench.core.learner import Consumes, Learner
 from irl_bench.core.settings import BadInput, setting
 from irl_bench.core.types import Spec, Task
@@ -113,6 +115,13 @@ class Config:
         "weight of an adversary that guesses the last action, in a world that shows the past",
         low=0.0,
         high=1000.0,
+    )
+    interventions: int = setting(
+        0,
+        "rounds after the training in which the policy drives to find out what to see of the past",
+        unit="rounds",
+        low=0,
+        high=10000,
     )
     time_indexed: bool = setting(
         False, "a table with an action per time step and view, instead of a network (chain)"
@@ -255,6 +264,8 @@ def make(spec: Spec, config: Config) -> Learner:
     _check(spec, config)
     if config.time_indexed:
         return _tables(spec, config)
+    if config.interventions:
+        return _masks.make(spec, config)
     policy = Policy(spec, config.hidden, config.first_scale, chunk=config.chunk)
     transform = optimiser(
         config.learning_rate, config.weight_decay, config.rounds * config.steps_per_round
@@ -370,7 +381,7 @@ def _check(spec: Spec, config: Config) -> None:
             )
         for name, plain in (
             ("chunk", 1), ("ema", 0.0), ("tasil", 0.0), ("history_dropout", 0.0),
-            ("adversary", 0.0),
+            ("adversary", 0.0), ("interventions", 0),
         ):  # fmt: skip
             value = getattr(config, name)
             if value != plain:
@@ -383,7 +394,7 @@ def _check(spec: Spec, config: Config) -> None:
             f"bc.chunk={config.chunk} needs continuous actions, which {spec.world.name} has not; "
             "nearest: bc.chunk=1"
         )
-    for name in ("history_dropout", "adversary"):
+    for name in ("history_dropout", "adversary", "interventions"):
         value = getattr(config, name)
         if value and not spec.world.past:
             raise BadInput(_needs_past(spec.world, name, value))
@@ -391,6 +402,14 @@ def _check(spec: Spec, config: Config) -> None:
             raise BadInput(
                 f"bc.{name}={value:g} keeps a policy from its last action, and one that chooses "
                 f"{config.chunk} at once sees none for as long; nearest: bc.chunk=1"
+            )
+    if config.interventions:
+        plain = {"ema": 0.0, "tasil": 0.0, "history_dropout": 0.0, "adversary": 0.0, "top": 1.0}
+        other = next((name for name in plain if getattr(config, name) != plain[name]), None)
+        if other:
+            raise BadInput(
+                f"bc.interventions={config.interventions} does without bc.{other}; nearest: "
+                f"bc.{other}={plain[other]:g}"
             )
     if config.adversary and config.tasil:
         raise BadInput(

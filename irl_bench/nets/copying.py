@@ -23,7 +23,9 @@ RIDGE = 1e-6
 """Added to the diagonal when the next action is regressed on the last one."""
 
 
-def forgetful(past: Sequence[int], share: float) -> Callable[[jax.Array, jax.Array], jax.Array]:
+def forgetful(
+    past: Sequence[Sequence[int]], share: float
+) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """Returns an `augment` of `supervised.fit` that hides the past in a share of the rows (Bansal,
     Krizhevsky and Ogale 2018, arXiv 1812.03079: dropout on the past motion).
 
@@ -31,7 +33,7 @@ def forgetful(past: Sequence[int], share: float) -> Callable[[jax.Array, jax.Arr
       past: `World.past`.
       share: of the rows.
     """
-    index = np.asarray(past, int)
+    index = np.concatenate([np.asarray(group, int) for group in past])
 
     def augment(x: jax.Array, key: jax.Array) -> jax.Array:
         hidden = jax.random.bernoulli(key, share, (x.shape[0], 1))

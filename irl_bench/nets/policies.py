@@ -128,6 +128,7 @@ class Policy:
       log_std: initial log-standard deviation of the raw action; unused in a discrete world.
       chunk: number of actions that are chosen at once, in a world of continuous ones. They then
         count as one action of `chunk` times A components.
+      more: number of inputs besides the observation, after which they stand.
     """
 
     def __init__(
@@ -137,10 +138,11 @@ class Policy:
         first_scale: float = 1.0,
         log_std: float = -1.0,
         chunk: int = 1,
+        more: int = 0,
     ):
         self.discrete = spec.n_actions is not None
         self.size = spec.n_actions if spec.n_actions is not None else chunk * spec.action_size
-        self._inputs, self._log_std = spec.observation_size, log_std
+        self._inputs, self._log_std = spec.observation_size + more, log_std
         self._net = MLP(tuple(hidden), self.size, first_scale)
 
     def init(self, key: jax.Array) -> Weights:

@@ -15,7 +15,8 @@ Every view of a world is a twin of it (`envs.history`) with the same demonstrati
 - frames and action: both.
 
 In two of the views that show the past stand remedies beside plain BC: dropout on the past, an
-adversary that guesses the last action, and DAgger, which asks the expert.
+adversary that guesses the last action, masks that are chosen by driving, and DAgger, which asks the
+expert.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ PLAIN = "bc"
 REMEDIES: Mapping[str, Mapping[str, Any]] = {
     "dropout": {"history_dropout": 0.5},
     "adversary": {"adversary": 1.0},
+    "masks": {"interventions": 10},
 }
 """Folder -> settings of BC."""
 ASKS = "dagger"
@@ -77,11 +79,13 @@ NAMES = {
     PLAIN: "none",
     "dropout": "dropout on the past",
     "adversary": "adversary",
+    "masks": "masks by intervention, which drives",
     ASKS: "DAgger, which asks",
 }
 MEASURES = ("predictable", "repeats", "shift")
 """Training metrics of BC in views of the past."""
-SMOKE = ("positions", "positions-action")
+SMOKE, SMOKE_ARMS = ("positions", "positions-action"), ("dropout",)
+"""The views and remedies of the smallest budget."""
 
 
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
@@ -112,7 +116,9 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
                 continue
             arms: dict[str, tuple[str, Mapping[str, Any]]] = {PLAIN: ("bc", {})}
             if view in TREATED:
-                arms |= {name: ("bc", settings) for name, settings in REMEDIES.items()}
+                arms |= {
+                    name: ("bc", REMEDIES[name]) for name in (SMOKE_ARMS if smoke else REMEDIES)
+                }
                 arms |= {} if smoke else {ASKS: ("dagger", {})}
             for arm, (algo, settings) in arms.items():
                 part = narrowed(
@@ -202,6 +208,9 @@ def read(reports: Mapping[str, ReportData]) -> Result:
     text += [
         "The control of a view is the view without the past; that of a remedy is plain BC in its "
         "view. Differences and ratios are paired by seed.",
+        "All have the same demonstrations, but DAgger, which has as many labels. Masks by "
+        "intervention also take environment steps and see the world's reward; DAgger takes "
+        "environment steps too.",
         "Intervals: mean over seeds and its jackknife-t interval of 95 %.",
         "repeats: among the tenth of the held-out steps in which the expert's action changes most, "
         "the share in which the policy's action is nearer to the last one than to the expert's. "

@@ -63,7 +63,10 @@ def test_its_attributes_speak_of_its_own_observation():
     size = world.observation_size - 3
     assert twin.velocities == ()
     assert twin.failure_flags == tuple(k * size + size - 1 for k in range(4))
-    assert twin.past == tuple(range(size, 4 * size + 2))
+    frames = [tuple(range(k * size, (k + 1) * size)) for k in (1, 2, 3)]
+    assert twin.past == (*frames, (4 * size, 4 * size + 1))
+    assert twin.last_action == twin.past[-1]
+    assert envs.make("lane_keep", velocities="hidden").past == ()
     assert world.past == () and envs.make("lane_keep", frames="2").velocities == (2, 3, 4)
     for name in ("name", "horizon", "modes", "recovery_steps", "latency", "backend", "n_actions"):
         assert getattr(twin, name) == getattr(world, name)

@@ -111,7 +111,7 @@ def test_without_a_visible_last_action_nothing_is_shuffled():
 
 def test_dropout_hides_the_past_of_a_share_of_the_rows():
     x = jnp.ones((4000, SIZE))
-    seen = np.asarray(forgetful(LAST, 0.3)(x, jax.random.PRNGKey(0)))
+    seen = np.asarray(forgetful((LAST[:1], LAST[1:]), 0.3)(x, jax.random.PRNGKey(0)))
     assert (seen[:, :3] == 1.0).all()
     assert ((seen[:, 3] == 0.0) == (seen[:, 4] == 0.0)).all()
     np.testing.assert_allclose((seen[:, 3] == 0.0).mean(), 0.3, atol=0.03)
@@ -135,7 +135,7 @@ def copies(**remedy):
 def test_a_clone_copies_and_both_remedies_keep_it_from_that():
     """The cause is noisy and the last action is exact, so a clone repeats itself."""
     plain = copies()
-    dropout = copies(augment=forgetful(LAST, 0.9))
+    dropout = copies(augment=forgetful((LAST,), 0.9))
     adversary = copies(weight=3.0)
     assert plain["predictable"] > 0.7 and plain["repeats"] > 0.4 and plain["shift"] > 0.5
     assert dropout["shift"] < plain["shift"] and dropout["repeats"] < plain["repeats"]
