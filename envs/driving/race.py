@@ -65,11 +65,13 @@ DELAY_STEPS = 5
 """Number of past actions that are kept for the dial `delay`."""
 AHEAD = np.arange(0.0, 91.0, 5.0)
 """Distances ahead at which the curvature is observed [m]. Braking from 30 to 13 m/s takes 81 m."""
-EGO, PREVIEW = 9, len(AHEAD)
+EGO, PREVIEW = 8, len(AHEAD)
 """Number of entries of the observation about the car, and about the curvature ahead."""
-UNITS = np.array([5.0, 0.3, 30.0, 1.0, 0.5, 0.1, 5.0, 5.0, 1.0])
+UNITS = np.array([5.0, 0.3, 30.0, 1.0, 0.5, 0.1, 5.0, 5.0])
 """Divisors of the entries about the car: lateral offset [m], heading error [rad], forward and
-lateral speed [m/s], yaw rate [rad/s], steering angle [rad], distances to both edges [m], pace."""
+lateral speed [m/s], yaw rate [rad/s], steering angle [rad], distances to both edges [m].
+The pace is not among them: it is nearly constant in demonstrations, and a clone that sees it stops
+as soon as it is a little slow."""
 CURVATURE = 1 / 20.0
 """Divisor of the observed curvatures [1/m]."""
 SEEN_BEHIND, SEEN, SEEN_STEP = 40.0, 64, 2.0
@@ -156,9 +158,9 @@ class Place(NamedTuple):
 class Race(World):
     """Racing on closed tracks at the limit of friction.
 
-    The observation is float32[30], scaled to order one: 9 entries about the car (lateral offset,
+    The observation is float32[29], scaled to order one: 8 entries about the car (lateral offset,
     heading error, forward and lateral speed, yaw rate, steering angle, distances to the left and
-    the right edge, pace, each divided by its entry of `UNITS`), the curvature at the 19 distances
+    the right edge, each divided by its entry of `UNITS`), the curvature at the 19 distances
     `AHEAD` times 20 m, the side flag and the slow flag. The action is float32[2] in [-1, 1]:
     steering and acceleration.
 
@@ -176,7 +178,7 @@ class Race(World):
     recovery_steps = 70
     latency = 32
     failure_flags = (EGO + PREVIEW, EGO + PREVIEW + 1)
-    velocities = (2, 3, 4, 8)
+    velocities = (2, 3, 4)
     options: ClassVar = {"track": ("bank",), **HISTORY}
     files: ClassVar = {"track": ".csv"}
     modes: Mapping[str, Mapping[str, float]] = {
@@ -411,7 +413,6 @@ class Race(World):
                 car.delta,
                 place.left - car.e_y,
                 place.right + car.e_y,
-                inner.pace,
             ]
         )
         ahead = self._curvature(inner.track, car.s + AHEAD)

@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from envs.core import World
     from irl_bench.films.footage import Driver
 
-SCENES = 64
-"""Number of scenes in which a failure is looked for, unless a scene is named."""
-LEAD = 20
-"""Steps that a film shows before the first failure."""
 WITHOUT_RUN = ("expert", "random")
 """Drivers that need no run."""
 
@@ -40,14 +36,14 @@ def define() -> None:
     flags.DEFINE_integer(
         "scene",
         None,
-        f"number of the scene; default: the first of {SCENES} in which the policy fails",
+        "number of the scene; default: the first of 64 in which the policy fails",
         lower_bound=0,
         upper_bound=2**32 - 1,
     )
     flags.DEFINE_integer(
         "start",
         None,
-        f"first step that is shown; default: {LEAD} before the policy's first failure",
+        "first step that is shown; default: 20 before the policy's first failure",
         lower_bound=0,
     )
     flags.DEFINE_integer("steps", 150, "steps that are shown", lower_bound=1)
@@ -168,22 +164,18 @@ def _moment(values: flags.FlagValues, world: World, driver: Driver) -> tuple[int
 
     if values.scene is not None and values.start is not None:
         return values.scene, values.start, f"scene {values.scene}, from step {values.start}"
-    scenes = range(SCENES) if values.scene is None else [values.scene]
-    firsts = footage.first_failures(world, driver, scenes, world.horizon)
-    failing = [i for i, step in enumerate(firsts) if step != footage.NEVER]
-    index = failing[0] if failing else 0
-    scene, failure = scenes[index], int(firsts[index])
-    late = max(0, world.horizon - values.steps)
-    start = values.start if values.start is not None else min(late, max(0, failure - LEAD))
-    if not failing:
-        many = f"none of {SCENES} scenes" if values.scene is None else "no step of this scene"
+    scenes = range(footage.SCENES) if values.scene is None else [values.scene]
+    found = footage.moment(world, driver, scenes, values.steps)
+    scene, start = found.scene, found.start if values.start is None else values.start
+    if not found.failing:
+        many = f"none of {len(scenes)} scenes" if values.scene is None else "no step of this scene"
         return scene, start, f"{driver.name} fails in {many}; scene {scene}, from step {start}"
-    share = f", the first of {len(failing)} of {SCENES} in which it fails" * (values.scene is None)
+    share = f", the first of {len(found.failing)} of {len(scenes)} in which it fails"
     return (
         scene,
         start,
-        f"{driver.name} fails first in step {failure} of scene {scene}{share}; shown from step "
-        f"{start}",
+        f"{driver.name} fails first in step {found.failure} of scene {scene}"
+        f"{share * (values.scene is None)}; shown from step {start}",
     )
 
 

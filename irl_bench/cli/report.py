@@ -2,6 +2,7 @@
 stored cells alone.
 
 python launch/report.py runs/first
+python launch/report.py runs/first --films
 python launch/report.py runs/seed_table --partial
 """
 
@@ -20,6 +21,11 @@ from irl_bench.core.settings import BadInput
 def define() -> None:
     """The command's flags."""
     flags.DEFINE_bool("partial", False, "read a study of which parts are missing")
+    flags.DEFINE_bool(
+        "films",
+        False,
+        "film BC beside DAgger, or the expert, in every world with a picture, for the report",
+    )
     flags.DEFINE_string(
         "stored",
         None,
@@ -40,6 +46,11 @@ def main(values: flags.FlagValues) -> None:
     folder = remote.folder(arguments[0])
     stored = folders.expand(values.stored) if values.stored is not None else None
     if (folder / study.INDEX).exists():
+        if values.films:
+            raise BadInput(
+                f"--films is for a run, and {arguments[0]} is a study's folder; nearest: a part of "
+                "it"
+            )
         study.rebuild(folder, partial=values.partial, stored=stored)
         return
     if values.partial or stored:
@@ -49,6 +60,14 @@ def main(values: flags.FlagValues) -> None:
             f"out {flag.partition('=')[0]}"
         )
     data = report.rebuild(folder)
+    if values.films:
+        from irl_bench.films import of_run
+        from irl_bench.running import process
+
+        process.configure()
+        if not of_run.write(folder, data):
+            print("films: no world with a picture in which BC was trained")
+        data = report.rebuild(folder)
     for line in (*data.unfinished, *data.other_rules):
         print(line)
     report.show(data.verdicts, data.sentences)

@@ -19,6 +19,9 @@ from envs.core import State, World
 from irl_bench.loading import Loaded
 from irl_bench.rollouts.scan import observation_of, scan
 
+SCENES, LEAD = 64, 20
+"""Number of scenes in which a failure is looked for, unless a scene is named, and the steps that a
+film shows before it."""
 NEVER = -1
 """The step of the first failure in an episode without one."""
 
@@ -119,6 +122,38 @@ def first_failures(world: World, driver: Driver, scenes: Sequence[int], steps: i
     )
     rows = np.asarray(failed(jnp.asarray(scenes, jnp.uint32)))
     return np.where(rows.any(axis=1), rows.argmax(axis=1), NEVER)
+
+
+@dataclasses.dataclass(frozen=True)
+class Moment:
+    """What a film of a driver shows."""
+
+    scene: int
+    """The first scene in which the driver fails; the first one if it fails in none."""
+    start: int
+    """The first step that is shown."""
+    failing: tuple[int, ...]
+    """The scenes in which the driver fails."""
+    failure: int
+    """Step of the first failure in the scene; NEVER without one."""
+
+
+def moment(world: World, driver: Driver, scenes: Sequence[int], steps: int) -> Moment:
+    """Looks for a driver's first failure, from LEAD steps before which a film of `steps` steps
+    shows it.
+
+    Args:
+      world: with its dials bound.
+      driver: who drives.
+      scenes: numbers of scenes, in the order in which they are looked at.
+      steps: length of the film.
+    """
+    firsts = first_failures(world, driver, scenes, world.horizon)
+    failing = [i for i, step in enumerate(firsts) if step != NEVER]
+    index = failing[0] if failing else 0
+    failure = int(firsts[index])
+    start = min(max(0, world.horizon - steps), max(0, failure - LEAD))
+    return Moment(scenes[index], start, tuple(scenes[i] for i in failing), failure)
 
 
 def film(world: World, driver: Driver, scene: int, steps: int) -> Footage:

@@ -3,11 +3,14 @@ formats."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
 import json
 import math
 import os
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ import numpy as np
 from irl_bench import horizon
 from irl_bench.horizon import Curves
 from irl_bench.report import curves
+from irl_bench.storage import untrusted
 from irl_bench.storage.cells import cell_path, fetch, read_cell, stored
 from irl_bench.storage.files import StoreError
 from irl_bench.storage.plans import PlanDocument, PlanEntry, read_plan
@@ -31,6 +35,9 @@ RULES = {
 }
 """Setting -> (algorithms, how they were trained before they had it). `ppo:learned` is PPO with
 `reward=learned`."""
+
+FILMS, LARGEST_FILM = "films", 1_000_000
+"""The folder of films in a run's, and the size above which a report does not show one [bytes]."""
 
 Entry = tuple[str, str, str]
 """(env, algo, mode)"""
@@ -68,6 +75,28 @@ class ReportData:
     """One line for each entry that was trained under rules of an earlier version."""
     other_cells: int = 0
     """Cells in the folder that this report does not use."""
+    films: dict[str, bytes] = dataclasses.field(default_factory=dict)
+    """World -> a GIF of its policies (`irl_bench.films.of_run`); of these cells, if there is
+    one."""
+
+
+def film_path(folder: pathlib.Path, plan: PlanDocument, env: str) -> pathlib.Path:
+    """Returns where the film of a world is stored. The name follows from the cells of its learners,
+    so the film of other policies is never taken for theirs."""
+    keys = sorted(k for entry in plan["entries"] if entry["env"] == env for k in entry["cells"])
+    cells = hashlib.sha256(" ".join(keys).encode()).hexdigest()[:12]
+    return folder / FILMS / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', env)}-{cells}.gif"
+
+
+def _films(folder: pathlib.Path, plan: PlanDocument) -> dict[str, bytes]:
+    """The films in a run's folder. One that is no GIF, or too large, is left out."""
+    found = {}
+    for env in dict.fromkeys(entry["env"] for entry in plan["entries"]):
+        with contextlib.suppress(OSError):
+            content = untrusted.content(film_path(folder, plan, env), LARGEST_FILM)
+            if content.startswith(b"GIF8"):
+                found[env] = content
+    return found
 
 
 def load(out: str | os.PathLike[str], partial: bool = False) -> ReportData:
@@ -113,6 +142,7 @@ def load(out: str | os.PathLike[str], partial: bool = False) -> ReportData:
         manifests=manifests,
         rounds=rounds,
         maps=maps,
+        films=_films(folder, plan),
         unfinished=tuple(unfinished),
         other_rules=tuple(_other_rules(plan)),
         other_cells=len(stored(folder) - manifests.keys()),

@@ -96,6 +96,10 @@ def build(data: ReportData) -> str:
         budget=data.plan.get("budget") or tables.MISSING,
         horizons=data.plan.get("analysis", {}).get("horizons", "auto"),
         used=len(data.manifests),
+        films={
+            env: "data:image/gif;base64," + base64.b64encode(content).decode()
+            for env, content in data.films.items()
+        },
         other_cells=data.other_cells,
         figures=markupsafe.Markup(_json(plots)),
         plotly=markupsafe.Markup(plotly.offline.get_plotlyjs()),

@@ -151,10 +151,10 @@ def test_observation_layout():
     starts, ends = zip(*world.observation_layout.values())
     assert [*starts] == [0, *ends[:-1]] and ends[-1] == world.observation_size == SLOW + 1
     car, (left, right) = state.pipeline_state.car, edges(state)
-    seen = np.asarray(state.obs[:9]) * race.UNITS
+    seen = np.asarray(state.obs[:8]) * race.UNITS
     expected = [car.e_y, car.e_psi, car.v_x, car.v_y, car.r, car.delta]
     np.testing.assert_allclose(
-        seen, [*expected, left - car.e_y, right + car.e_y, 1.0], rtol=1e-4, atol=1e-5
+        seen, [*expected, left - car.e_y, right + car.e_y], rtol=1e-4, atol=1e-5
     )
     first, last = world.observation_layout["curvature"]
     kappa = [

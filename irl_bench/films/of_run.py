@@ -1,0 +1,93 @@
+"""The films of a run: for each world BC beside DAgger, from just before BC's first failure.
+
+The seed is the one whose regret is the median, so a film shows neither the best nor the worst
+training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from envs import drawing
+from envs.core import World
+from irl_bench.core.quantities import REFERENCES
+from irl_bench.films import footage, frames, writing
+from irl_bench.horizon import Curves
+from irl_bench.loading import load
+from irl_bench.report.data import LARGEST_FILM, ReportData, film_path
+
+STEPS = 90
+"""Steps that a film shows."""
+MAIN, OTHERS = "bc", ("dagger", "expert")
+"""Whom a film is about, and who drives beside it: the first of these that the run has."""
+
+
+def median_seed(curve: Curves) -> int:
+    """Returns the usable seed whose regret at the longest horizon is the median; of an even number,
+    the lower of the two."""
+    regret = curve.regret(curve.T[-1:])[:, 0]
+    seeds = np.asarray(curve.seeds)[curve.usable]
+    return int(seeds[np.argsort(regret, kind="stable")[(len(regret) - 1) // 2]])
+
+
+def write(out: Path, data: ReportData, say: Callable[[str], None] = print) -> list[Path]:
+    """Films every world of a run in which BC was trained and that has a picture.
+
+    Args:
+      out: the run's folder.
+      data: of its report.
+      say: receives a line for each film.
+
+    Returns:
+      The files, one for each world, none larger than `LARGEST_FILM`.
+
+    Raises:
+      BadInput, StoreError: a learned policy cannot be read, or a file not be written; one line.
+    """
+    paths = []
+    for curve in data.curves:
+        if curve.algo != MAIN or curve.mode != data.plan["worlds"][curve.env]["nominal"]:
+            continue
+        if not curve.usable.any():
+            continue
+        seed = median_seed(curve)
+        loaded = load(out, MAIN, curve.env, seed, mode=curve.mode)
+        world = loaded.world.bind(loaded.world.dials_for(loaded.mode))
+        if not _drawn(world):
+            continue
+        has = {c.algo for c in data.curves if c.env == curve.env and c.mode == curve.mode}
+        beside = next(name for name in OTHERS if name in has or name in REFERENCES)
+        drivers = [footage.policy(MAIN, loaded)]
+        if beside == "expert":
+            drivers.append(footage.expert(world))
+        else:
+            other = load(out, beside, curve.env, seed, mode=curve.mode)
+            drivers.append(footage.policy(beside, other))
+        found = footage.moment(world, drivers[0], range(footage.SCENES), STEPS)
+        start = found.start
+        taken = [footage.film(world, driver, found.scene, start + STEPS) for driver in drivers]
+        path = film_path(out, data.plan, curve.env)
+        path.parent.mkdir(exist_ok=True)
+        every = 1
+        while True:
+            steps = range(start, start + STEPS, every)
+            seconds = drawing.seconds(world)
+            pictures = frames.draw(world, taken, steps, "side", seconds)
+            writing.write(path.with_suffix(""), ["gif"], pictures, seconds * every, "", [])
+            if path.stat().st_size <= LARGEST_FILM or every >= 8:
+                break
+            every *= 2
+        paths.append(path)
+        say(
+            f"film: {path}: {' beside '.join(d.name for d in drivers)}, seed {seed}, whose regret "
+            f"is the median; BC fails in {len(found.failing)} of {footage.SCENES} scenes"
+        )
+    return paths
+
+
+def _drawn(world: World) -> bool:
+    """Whether a film of a world shows more than a chart."""
+    return type(world.unwrapped).picture is not World.picture
