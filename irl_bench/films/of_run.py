@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -90,4 +91,5 @@ def write(out: Path, data: ReportData, say: Callable[[str], None] = print) -> li
 
 def _drawn(world: World) -> bool:
     """Whether a film of a world shows more than a chart."""
-    return type(world.unwrapped).picture is not World.picture
+    within = cast(World, world.unwrapped)
+    return type(within).picture is not World.picture
