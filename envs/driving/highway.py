@@ -16,6 +16,7 @@ does not depend on how the car got there.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, cast
 
@@ -31,7 +32,7 @@ from envs.names import HISTORY
 
 DT, SUBSTEPS = 0.1, 4
 """Control step [s] and Runge-Kutta steps within it."""
-MAX_STEER, MAX_ACCEL = 0.3, 8.0
+MAX_STEER, MAX_ACCEL = 0.1, 8.0
 """Steering angle [rad] and acceleration [m/s²] of an action of 1."""
 MIN_SPEED = 3.0
 """The car does not brake below this speed [m/s]: its equations are singular at rest."""
@@ -53,6 +54,8 @@ SIGHT = 120.0
 """Cars further away than this are not seen [m]."""
 SEEN = 10
 """Number of cars in the observation `kinematics`."""
+WIND_TIME = 2.0
+"""Correlation time of the crosswind [s]."""
 DELAY_STEPS = 4
 """Number of past actions that are kept for the dial `delay`."""
 OVERSPEED = 2.23
@@ -111,6 +114,13 @@ class HighwayDials:
     mass: float = dial(
         1.0, "factor on mass and yaw inertia; a heavier car accelerates less", low=0.5, high=3
     )
+    crosswind: float = dial(
+        4.0,
+        "standard deviation of the crosswind (Ornstein-Uhlenbeck, 2 s)",
+        unit="m/s",
+        low=0,
+        high=15,
+    )
     delay: float = dial(
         0.0,
         "delay between an action and the actuators",
@@ -138,6 +148,8 @@ class HighwayState:
     """float32[]: 1 while the car holds up the traffic, else 0."""
     felt: comfort.Motion
     """The accelerations of the latest step."""
+    wind: jax.Array
+    """float32[]: crosswind speed [m/s]."""
     past: jax.Array
     """float32[DELAY_STEPS, 2]: latest actions, newest first."""
     age: jax.Array
@@ -275,7 +287,7 @@ class Highway(World):
             desired=desired,
             braking=jnp.zeros(count),
         )
-        z = jax.random.normal(start_key, (3,))
+        z = jax.random.normal(start_key, (4,))
         zero = jnp.zeros(())
         car = vehicle.Car(
             s=jnp.mod(s[0], self.ring),
@@ -294,6 +306,7 @@ class Highway(World):
             off=zero,
             slow=zero,
             felt=comfort.Motion(zero, zero, zero),
+            wind=self.dials.crosswind * z[3],
             past=jnp.zeros((DELAY_STEPS, 2)),
             age=jnp.zeros((), jnp.int32),
             key=key,
@@ -324,8 +337,8 @@ class Highway(World):
         before = inner.car
         key, draw = jax.random.split(inner.key)
         noise_key, chance_key, startle_key = jax.random.split(draw, 3)
-        z = jax.random.normal(noise_key, (2,))
-        executed, past = actuate(action, inner.past, dials.noise * z, dials.delay / DT)
+        z = jax.random.normal(noise_key, (3,))
+        executed, past = actuate(action, inner.past, dials.noise * z[:2], dials.delay / DT)
         car = self._drive(inner, executed)
         cars = traffic.step(
             inner.cars,
@@ -352,11 +365,13 @@ class Highway(World):
         beyond = (moved.e_y < right + margin) | (moved.e_y > self.left_edge - margin)
         off = jnp.where(beyond | crashed, 1.0, 0.0)
 
+        calms = math.exp(-DT / WIND_TIME)
         inner = dataclasses.replace(
             inner,
             car=moved,
             cars=cars,
             felt=comfort.motion(before, car, DT),
+            wind=calms * inner.wind + dials.crosswind * math.sqrt(1.0 - calms**2) * z[2],
             past=past,
             age=inner.age + 1,
             key=key,
@@ -425,7 +440,7 @@ class Highway(World):
             steer=executed[0] * MAX_STEER,
             accel=jnp.where((car.v_x < MIN_SPEED) & (accel < 0.0), 0.0, accel),
             pull=zero,
-            wind=zero,
+            wind=vehicle.wind_force(car.v_x, inner.wind),
             slope=zero,
             friction=self.dials.friction,
             mass=self.dials.mass,

@@ -175,8 +175,8 @@ def errs_once(world, states, steps):
     """Our car steers wrongly and constantly, by an angle of its own, until it fails; then the
     expert drives. Returns costs and who steered wrongly, bool[steps, batch]."""
     count = states.obs.shape[0]
-    wrong = jnp.linspace(-0.6, 0.6, count)
-    wrong = jnp.where(jnp.abs(wrong) < 0.05, 0.05, wrong)
+    wrong = jnp.linspace(-1.0, 1.0, count)
+    wrong = jnp.where(jnp.abs(wrong) < 0.15, 0.15, wrong)
 
     def step(carry, _):
         states, failed = carry
@@ -264,7 +264,7 @@ def test_every_dial_changes_the_episode(dial):
     value = {
         "lanes": 4.0, "density": 20.0, "speed": 25.0, "traffic_speed": 15.0, "spread": 0.0,
         "politeness": 1.0, "braking_rate": 0.05, "bend": 2.0, "friction": 0.4, "mass": 2.0,
-        "sensor_noise": 1.0, "noise": 0.3, "delay": 0.3, "reacquisition": 1.0,
+        "sensor_noise": 1.0, "noise": 0.3, "crosswind": 0.0, "delay": 0.3, "reacquisition": 1.0,
     }[dial]  # fmt: skip
     assert field["low"] <= value <= field["high"]
     if dial == "reacquisition":  # the expert does not fail, so it is shown beside the road

@@ -99,7 +99,7 @@ def test_who_stays_on_the_ramp_is_off_the_road_at_its_end():
         """Steers along the road at ENTRY_SPEED."""
         car = state.pipeline_state.car
         steer = -0.05 * (car.e_y + LANE) - 0.5 * car.e_psi
-        return jnp.stack([steer / 0.3, 0.3 * (ENTRY_SPEED - car.v_x)])
+        return jnp.stack([steer / 0.1, 0.3 * (ENTRY_SPEED - car.v_x)])
 
     def step(state, _):
         state = made().step(state, follow(state))
