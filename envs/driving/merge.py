@@ -49,7 +49,7 @@ class Merge(Highway):
 
     name = "merge"
     recovery_steps = 115
-    latency = 13
+    latency = 15
 
     def __init__(self, cars: str = "20", drivers: str = "highway_env", observation: str = "lanes"):
         super().__init__(cars, drivers, observation)
