@@ -133,7 +133,11 @@ def build(factory: Callable[..., World], name: str, **values: float | str) -> Wo
       ValueError: as `make`.
     """
     valid = getattr(factory, "options", {})
-    options = {option: values.pop(option) for option in valid if option in values}
+    options = {
+        option: str(value) if isinstance(value := values.pop(option), int) else value
+        for option in valid
+        if option in values
+    }
     files = getattr(factory, "files", {})
     for option, value in options.items():
         is_file = option in files and str(value).endswith(files[option])

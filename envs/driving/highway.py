@@ -34,6 +34,9 @@ DT, SUBSTEPS = 0.1, 4
 """Control step [s] and Runge-Kutta steps within it."""
 MAX_STEER, MAX_ACCEL = 0.1, 8.0
 """Steering angle [rad] and acceleration [m/s²] of an action of 1."""
+HELD = 0.95
+"""Anti-lock brakes and traction control keep the longitudinal force below this share of what the
+tyres hold."""
 MIN_SPEED = 3.0
 """The car does not brake below this speed [m/s]: its equations are singular at rest."""
 BEND = 0.1
@@ -43,8 +46,9 @@ SHOULDER = 3.0
 ASIDE, ASIDE_SPEED = 1.6, 20.0
 """After a crash the middle of the car is this far beyond the right edge [m], and it has at most
 this speed [m/s]."""
-BACK = WIDTH / 2
-"""A car that has left the lanes is back when its middle is this far within them [m]."""
+OUT, BACK = WIDTH / 2, WIDTH / 2 + 0.2
+"""A car is off the lanes when its middle is less than OUT within them, until it is BACK within them
+[m]: its side is then on the edge, and 0.2 m within."""
 SPIN = 0.5
 """A slip angle beyond this [rad] is a crash: the tyre model does not hold there."""
 SLOW, BRISK = 0.5, 0.6
@@ -197,7 +201,7 @@ class Highway(World):
     name = "highway"
     horizon = 4096
     recovery_steps = 75
-    latency = 13
+    latency = 12
     failure_flags = (10,)
     options: ClassVar = {
         "cars": ("20", "30", "40", "50"),
@@ -205,7 +209,6 @@ class Highway(World):
         "observation": ("lanes", "kinematics"),
         **HISTORY,
     }
-    velocities = (4, 5, 6)
     modes: Mapping[str, Mapping[str, float]] = {
         "nominal": {},
         "recoverable": {"reacquisition": 0.25},
@@ -219,6 +222,11 @@ class Highway(World):
     def __init__(self, cars: str = "20", drivers: str = "highway_env", observation: str = "lanes"):
         self.chosen = {"cars": cars, "drivers": drivers, "observation": observation}
         self.dials = HighwayDials()
+        # Also what tells of speeds: the curvature 1 s ahead, and the speeds in the others' rows.
+        own, row = len(self.ego_layout), len(ROW_NOISE[observation])
+        moving = {"lanes": (1,), "kinematics": (3, 4)}[observation]
+        rows = range(own, own + (18 if observation == "lanes" else 6 * SEEN), row)
+        self.velocities = (4, 5, 6, 9, *(first + i for first in rows for i in moving))
 
     @property
     def count(self) -> int:
@@ -264,13 +272,14 @@ class Highway(World):
 
     def reset(self, rng: jax.Array) -> State:
         """Returns a start in the middle of a lane of a new road; rng, uint32[2], is consumed."""
-        road_key, place_key, speed_key, start_key, key = jax.random.split(rng, 5)
+        road_key, place_key, slot_key, speed_key, start_key, key = jax.random.split(rng, 6)
         count, lanes = self.count, self.lanes
         knots = BEND * road.generate(road_key)
 
         # Slots are spread evenly over the lanes; a random one of them is ours.
         places = jax.random.uniform(place_key, (count + 1,), minval=-0.25, maxval=0.25)
-        slot = jnp.mod(jnp.arange(count + 1) + jnp.floor(16.0 * places[0] + 4.0), count + 1)
+        first = jax.random.randint(slot_key, (), 0, count + 1)
+        slot = jnp.mod(jnp.arange(count + 1) + first, count + 1).astype(jnp.float32)
         rows = jnp.ceil((count + 1) / lanes)
         lane = jnp.mod(slot, lanes)
         s = self.ring / rows * (jnp.floor(slot / lanes) + places)
@@ -352,7 +361,7 @@ class Highway(World):
         )
 
         hit = traffic.collide(car.s, car.e_y, car.e_psi, cars, self.ring)
-        fault = hit.any() & self._at_fault(car, cars, hit)
+        fault = hit.any() & self._at_fault(inner, car, hit)
         spun = (jnp.abs(jnp.arctan(car.v_y / car.v_x)) > SPIN) | (jnp.abs(car.e_psi) > 0.5 * jnp.pi)
         crashed = hit.any() | spun
         right = self.right_edge(car.s, inner.trip)
@@ -361,7 +370,7 @@ class Highway(World):
             car.s, right - ASIDE, zero, jnp.minimum(car.v_x, ASIDE_SPEED), zero, zero, zero
         )
         moved = jax.tree.map(lambda a, b: jnp.where(crashed, a, b), aside, car)
-        margin = jnp.where(inner.off > 0.0, BACK, 0.0)
+        margin = jnp.where(inner.off > 0.0, BACK, OUT)
         beyond = (moved.e_y < right + margin) | (moved.e_y > self.left_edge - margin)
         off = jnp.where(beyond | crashed, 1.0, 0.0)
 
@@ -434,7 +443,10 @@ class Highway(World):
         """Returns our car after a step of the action float32[2] that reaches the actuators."""
         car = inner.car
         local, origin = road.window(inner.knots, car.s)
+        # The brakes and the engine leave the tyres some grip to steer with.
+        brake, drive = vehicle.longitudinal_limits(self.dials.friction)
         accel = executed[1] * MAX_ACCEL / self.dials.mass
+        accel = jnp.clip(accel, -HELD * brake, HELD * drive)
         zero = jnp.zeros(())
         inputs = vehicle.Inputs(
             steer=executed[0] * MAX_STEER,
@@ -528,13 +540,15 @@ class Highway(World):
         del inner
         return jnp.float32(jnp.inf)
 
-    def _at_fault(self, car: vehicle.Car, cars: Cars, hit: jax.Array) -> jax.Array:
+    def _at_fault(self, inner: HighwayState, car: vehicle.Car, hit: jax.Array) -> jax.Array:
         """Returns whether our car is to blame for hitting one of the cars `hit`, bool[N].
 
         By nuPlan's rule it is if its front hits them, or if its side does while it is not within
-        one lane.
+        one lane. Which of them it is follows from `inner`, where the cars were before the step;
+        `car` is ours after it.
         """
-        x = jnp.mod(cars.s - car.s + self.ring / 2, self.ring) - self.ring / 2
+        x = inner.cars.s - inner.car.s
+        x = jnp.mod(x + self.ring / 2, self.ring) - self.ring / 2
         front = hit & (x > 0.8 * LENGTH)
         side = hit & (jnp.abs(x) <= 0.8 * LENGTH)
         shadow = WIDTH / 2 * jnp.cos(car.e_psi) + LENGTH / 2 * jnp.abs(jnp.sin(car.e_psi))
@@ -543,18 +557,20 @@ class Highway(World):
         return front.any() | (side.any() & between)
 
     def _time_to_collision(self, inner: HighwayState) -> jax.Array:
-        """Returns the time after which our car hits the one ahead if neither changes its speed
-        [s]."""
-        ahead, _ = self._view(inner).own
+        """Returns the time after which our car hits the one ahead of it, in the strip that it
+        covers within the next second, if neither changes its speed [s]."""
+        strip = self._strip(inner.car)
+        ahead, _ = self._look(inner, strip.right[0], strip.left[0])
         closing = inner.car.v_x * jnp.cos(inner.car.e_psi) - ahead.v
         time = jnp.maximum(ahead.gap, 0.0) / jnp.maximum(closing, 1e-3)
-        return jnp.minimum(jnp.where(ahead.gap < SIGHT, time, LONG_TIME), LONG_TIME)
+        closes = (ahead.gap < SIGHT) & (closing > 0.0)
+        return jnp.minimum(jnp.where(closes, time, LONG_TIME), LONG_TIME)
 
     def _graded(self, inner: HighwayState) -> jax.Array:
         """Returns the graded cost of a car that has not failed."""
         car = inner.car
         inside = jnp.minimum(car.e_y - self.right_edge(car.s, inner.trip), self.left_edge - car.e_y)
-        edge = 1.0 - inside / (LANE / 2)
+        edge = 1.0 - (inside - OUT) / (LANE / 2 - OUT)
         close = 1.0 - self._time_to_collision(inner) / URGENT
         return jnp.clip(jnp.maximum(edge, close), 0.0, 1.0)
 

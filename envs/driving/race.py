@@ -52,6 +52,9 @@ SET_BACK = 0.5
 """Where a car that has spun is put: this far beyond the nearer edge [m]."""
 SCRAPE = 0.9
 """Factor on the speed in a step in which the car presses against the barrier."""
+HELD = 0.95
+"""Anti-lock brakes and traction control keep the longitudinal force below this share of what the
+tyres hold."""
 SPIN = 0.5
 """A car spins beyond this slip angle [rad]: neither the tyre model nor its reference holds
 there."""
@@ -194,6 +197,7 @@ class Race(World):
     """Slices of the observation: {meaning: (first index, last index + 1)}."""
 
     def __init__(self, track: str = "bank", **dials: float):
+        track = track if track == "bank" else str(Path(track).expanduser().resolve())
         self.chosen = {"track": track}
         self.dials = RaceDials(**dials)
         if track == "bank":
@@ -260,7 +264,8 @@ class Race(World):
 
         executed, past = actuate(action, inner.past, dials.noise * z[:2], dials.delay / DT)
         grip = self._grip(inner.car, self._at(inner.track, inner.car.s))
-        accel = jnp.clip(executed[1] * MAX_ACCEL, -grip * PEAK, grip * PEAK)
+        brake, drive = vehicle.longitudinal_limits(grip)
+        accel = jnp.clip(executed[1] * MAX_ACCEL, -HELD * brake, HELD * drive)
         zero = jnp.zeros(())
         inputs = vehicle.Inputs(
             steer=executed[0] * MAX_STEER,

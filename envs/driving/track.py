@@ -38,6 +38,8 @@ FEWEST = 8
 """Fewest points of a track from a file."""
 NARROWEST = 1.0
 """Smallest half-width of a track from a file [m]; the car is 1.6 m wide."""
+WIDEST = 50.0
+"""Largest half-width of a track from a file [m]."""
 GAP = 5.0
 """A track from a file is open if the gap between its last and first point is this many times its
 largest other spacing."""
@@ -175,13 +177,21 @@ def read(path: str | Path) -> Track:
             f"{path}: a track needs at least {FEWEST} points, not {len(rows)}; give one every few "
             "metres"
         )
-    points, right, left = rows[:, :2], rows[:, 2], rows[:, 3]
+    # Coordinates of a map are too large for float32.
+    points, right, left = rows[:, :2] - rows[:, :2].mean(0), rows[:, 2], rows[:, 3]
     narrow = np.minimum(left, right) < NARROWEST
     if narrow.any():
         raise ValueError(
             f"{path}, line {numbers[np.argmax(narrow)]}: a width is "
             f"{np.minimum(left, right)[narrow][0]:g} m; widths are distances from the centre line "
             f"to an edge, at least {NARROWEST:g} m"
+        )
+    wide = np.maximum(left, right) > WIDEST
+    if wide.any():
+        raise ValueError(
+            f"{path}, line {numbers[np.argmax(wide)]}: a width is "
+            f"{np.maximum(left, right)[wide][0]:g} m; widths are distances from the centre line to "
+            f"an edge, at most {WIDEST:g} m"
         )
     spacings = np.linalg.norm(np.diff(points, axis=0), axis=1)
     if not spacings.all():

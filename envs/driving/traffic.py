@@ -23,10 +23,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-LANE = 3.75
-"""Width of a lane [m]."""
 LENGTH, WIDTH = 4.5, 1.8
 """Length and width of every car [m]."""
+LANE = 3.5
+"""Width of a lane [m]. It is less than twice `WIDTH`, so no car fits between two others."""
 HARDEST = 9.0
 """Strongest braking [m/s²]."""
 SUDDEN, SUDDEN_TIME = 5.0, 1.5

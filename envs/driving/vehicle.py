@@ -102,6 +102,22 @@ def axle_loads(accel: jax.Array, mass: jax.Array | float) -> tuple[jax.Array, ja
     return front, rear
 
 
+def longitudinal_limits(friction: jax.Array | float) -> tuple[jax.Array, jax.Array]:
+    """Returns the strongest braking and acceleration [m/s²] that no axle's tyres exceed, with the
+    load that they shift; `friction` is a factor on the tyres' peak.
+
+    The engine drives the rear axle alone.
+    """
+    mu = jnp.asarray(friction) * TYRE_D
+    shift = mu * HEIGHT / WHEELBASE
+    front, rear = mu * GRAVITY * REAR / WHEELBASE, mu * GRAVITY * FRONT / WHEELBASE
+    # The front axle gains load under braking: beyond some friction it holds any.
+    gains = shift >= BRAKE_FRONT
+    of_front = jnp.where(gains, jnp.inf, front / jnp.where(gains, 1.0, BRAKE_FRONT - shift))
+    of_rear = rear / (1.0 - BRAKE_FRONT + shift)
+    return jnp.minimum(of_front, of_rear), rear / jnp.maximum(1.0 - shift, 1e-3)
+
+
 def wind_force(v_x: jax.Array, wind: jax.Array) -> jax.Array:
     """Returns the lateral force [N] of a crosswind [m/s] on a car with forward speed v_x [m/s]."""
     return 0.5 * 1.2 * WIND_AREA * jnp.hypot(v_x, wind) * wind
@@ -154,9 +170,10 @@ def derivative(car: Car, inputs: Inputs, kappa: jax.Array) -> Car:
     def lateral(alpha: jax.Array, load: jax.Array, f_x: jax.Array) -> jax.Array:
         # Friction ellipse: the longitudinal force reduces the grip that is left.
         used = f_x / (inputs.friction * TYRE_D * load)
-        return tyre_lateral(alpha, load, inputs.friction) * jnp.sqrt(
-            jnp.maximum(1.0 - used * used, 0.0)
-        )
+        left = 1.0 - used * used
+        # Written so that the derivative at 0 is finite.
+        share = jnp.where(left > 0.0, jnp.sqrt(jnp.where(left > 0.0, left, 1.0)), 0.0)
+        return tyre_lateral(alpha, load, inputs.friction) * share
 
     f_yf = lateral(jnp.arctan((car.v_y + FRONT * car.r) / car.v_x) - delta, load_f, f_xf)
     f_yr = lateral(jnp.arctan((car.v_y - REAR * car.r) / car.v_x), load_r, f_xr)

@@ -8,7 +8,7 @@ round with the lowest held-out loss are kept; after `patience` rounds without im
 not change any more. Features that are constant in the demonstrations are dropped, because their
 weights stay random and would disturb the action as soon as a feature takes another value.
 
-In a world that shows the past (`envs.history`) the rounds' metrics tell how much the policy copies
+In a twin of a world (`envs.history`) the rounds' metrics tell how much the policy copies
 its last action. `history_dropout` and `adversary` keep it from that (`nets.copying`), and with
 `interventions` it drives to find out what it should see (`algos._masks`).
 
@@ -273,7 +273,8 @@ def make(spec: Spec, config: Config) -> Learner:
     if config.ema:
         transform = averaged(transform, config.ema)
     # A chunk has no single last action.
-    past = bool(spec.world.past) and config.chunk == 1
+    twin = bool(spec.world.past) or spec.world.unwrapped is not spec.world
+    past = twin and config.chunk == 1
     rows = lambda task: split(
         chunked(best_of(task, config.top), config.chunk), config.held_out, past
     )
@@ -411,11 +412,11 @@ def _check(spec: Spec, config: Config) -> None:
                 f"bc.interventions={config.interventions} does without bc.{other}; nearest: "
                 f"bc.{other}={plain[other]:g}"
             )
-    if config.adversary and config.tasil:
-        raise BadInput(
-            f"bc.adversary={config.adversary:g} and bc.tasil={config.tasil:g} are two further "
-            "losses, of which BC has one; nearest: bc.tasil=0"
-        )
+    for other in ("tasil", "history_dropout"):
+        if config.adversary and getattr(config, other):
+            raise BadInput(
+                f"bc.adversary={config.adversary:g} does without bc.{other}; nearest: bc.{other}=0"
+            )
     longest = min(spec.demo_steps, spec.horizon)
     if config.chunk > longest:
         raise BadInput(

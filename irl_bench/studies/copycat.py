@@ -208,6 +208,8 @@ def read(reports: Mapping[str, ReportData]) -> Result:
     text += [
         "The control of a view is the view without the past; that of a remedy is plain BC in its "
         "view. Differences and ratios are paired by seed.",
+        "Each view is judged by itself, with two intervals of 95 %. Of many views, some may be "
+        "called a copycat by chance.",
         "All have the same demonstrations, but DAgger, which has as many labels. Masks by "
         "intervention also take environment steps and see the world's reward; DAgger takes "
         "environment steps too.",
@@ -215,7 +217,8 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         "repeats: among the tenth of the held-out steps in which the expert's action changes most, "
         "the share in which the policy's action is nearer to the last one than to the expert's. "
         "shift: how far the policy's action moves if the last action alone is exchanged with that "
-        "of another row, relative to the spread of the expert's actions.",
+        "of another row, relative to the spread of the expert's actions. A policy that lags or is "
+        "noisy repeats too, so read repeats beside its control's.",
     ]
     return {"title": "Copycats", "text": text, "tables": rows, "points": points}
 

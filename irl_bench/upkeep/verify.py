@@ -175,6 +175,13 @@ def repeat(
                 "--outside, which runs it"
             )
             continue
+        changed = _changed_files(spec)
+        if changed:
+            say(
+                f"not computed again: {name}: {changed} is not the file that it was made with; "
+                "nearest: the file as it was then"
+            )
+            continue
         with tempfile.TemporaryDirectory() as aside:
             runner.compute([spec], aside, stop=stop or threading.Event(), display=Silent())
             same = [
@@ -204,6 +211,12 @@ def repeat(
 def _outside_of(spec: CellSpec) -> str:
     """The code from outside that a cell needs; empty if it needs none."""
     return next((name for name in (spec.algo, spec.env) if registry.is_outside(name)), "")
+
+
+def _changed_files(spec: CellSpec) -> str:
+    """The files of a cell's world that are others today; empty if there is none."""
+    now = registry.world(spec.env, spec.options).source
+    return ", ".join(name for name, digest in now.items() if spec.plugin.get(name) != digest)
 
 
 def _difference(stored: tuple[dict[str, Any], Table], again: tuple[dict[str, Any], Table]) -> str:

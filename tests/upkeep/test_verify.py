@@ -1,5 +1,9 @@
 """What is wrong in a run's folder is found: flipped bits, and values that somebody wrote."""
 
+import hashlib
+import types
+
+import numpy as np
 import pytest
 
 from irl_bench.core.settings import BadInput
@@ -150,3 +154,22 @@ def test_cells_of_other_sources_are_not_computed_again(runs, monkeypatch):
 def test_an_unknown_key_is_one_line(runs):
     with pytest.raises(BadInput, match=r"no sound cell has the key 00ff.*irl-bench status"):
         verify.repeat(verify.check(runs / "whole"), 1, keys=["00ff"])
+
+
+def test_a_file_of_the_world_that_has_changed_is_named(tmp_path):
+    """A track that is another today: its cells are not computed again, and nothing is called
+    wrong."""
+    angle = np.linspace(0.0, 2.0 * np.pi, 60, endpoint=False)
+    path = tmp_path / "track.csv"
+
+    def write(radius):
+        rows = np.stack([radius * np.cos(angle), radius * np.sin(angle), 0 * angle + 5.0], 1)
+        path.write_text("\n".join(",".join(map(str, [*row, 5.0])) for row in rows) + "\n")
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    spec = types.SimpleNamespace(
+        env="race", options={"track": str(path)}, plugin={"track.csv": write(60.0)}
+    )
+    assert verify._changed_files(spec) == ""
+    write(70.0)
+    assert verify._changed_files(spec) == "track.csv"

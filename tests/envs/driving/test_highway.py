@@ -167,8 +167,10 @@ def test_who_has_left_is_back_once_the_whole_car_is_on_a_lane():
     for inside, cost in ((-0.1, 1.0), (0.1, 1.0), (highway.BACK + 0.1, 0.0)):
         after = stepper()(placed(off, e_y=edge + inside), jnp.zeros(2))
         assert after.metrics["cost"] == cost, inside
-    leaves = stepper()(alone(placed(start(), e_y=edge + 0.05)), jnp.zeros(2))
-    assert leaves.metrics["cost"] == 0.0  # only the way back asks for the whole car
+    # Who is on the lanes leaves them when its side crosses the edge.
+    for inside, cost in ((highway.OUT - 0.05, 1.0), (highway.OUT + 0.05, 0.0)):
+        after = stepper()(alone(placed(start(), e_y=edge + inside)), jnp.zeros(2))
+        assert after.metrics["cost"] == cost, inside
 
 
 def errs_once(world, states, steps):
@@ -298,3 +300,54 @@ def test_the_expert_keeps_its_distance_with_either_kind_of_driver(drivers):
     world = made(drivers=drivers)
     run = jax.jit(lambda k: drive(world, expert, jax.vmap(world.reset)(k), STEPS)[1][1])
     assert not np.asarray(run(keys(9, 32))["collision"]).any()
+
+
+@pytest.mark.parametrize("line", [LANE / 2, -LANE / 2 + 0.05, -LANE / 2 + 0.85])
+def test_no_policy_earns_by_driving_between_the_lanes_or_on_the_edge(line):
+    """A car that holds a lane marking, or the edge, at the speed limit on a straight road."""
+    world = made().bind(made().dials.replace(bend=0.0, crosswind=0.0))
+
+    def hold(world, state):
+        car = state.pipeline_state.car
+        aside = jnp.clip(line - car.e_y, -1.0, 1.0) / car.v_x
+        rate = 2.0 * (aside - car.e_psi)
+        return jnp.stack([26.0 * rate / car.v_x, 0.3 * (30.0 - car.v_x)])
+
+    run = jax.jit(lambda k: drive(world, hold, jax.vmap(world.reset)(k), 300)[1])
+    _, metrics, reward, *_ = run(keys(4))
+    best = jax.jit(lambda k: drive(world, expert, jax.vmap(world.reset)(k), 300)[1])(keys(4))
+    assert reward[50:].mean() < best[2][50:].mean()
+    assert metrics["cost"][50:].mean() > 0.1
+
+
+@pytest.mark.parametrize("closing", [5.0, 10.0, 20.0, 25.0])
+def test_who_runs_into_the_car_ahead_is_to_blame_at_any_speed(closing):
+    for gap in np.linspace(0.05, 0.95, 5):
+        state = alone(
+            placed(start(), v_x=30.0), s=float(LENGTH + gap * 0.1 * closing), v=30.0 - closing
+        )
+        after = stepper()(state, jnp.zeros(2))
+        assert after.metrics["collision"] == 1.0 and after.metrics["at_fault"] == 1.0, gap
+
+
+def test_time_to_collision_needs_a_car_ahead_that_is_slower():
+    for s, v, time in ((24.5, 10.0, 2.0), (24.5, 30.0, 10.0), (0.0, 10.0, 10.0)):
+        y = 0.0 if s else LANE
+        state = alone(placed(start()), s=s, y=y, v=v).pipeline_state
+        np.testing.assert_allclose(made()._time_to_collision(state), time, rtol=1e-4)
+
+
+def test_hidden_velocities_are_those_of_all_cars():
+    """Two scenes that differ in speeds alone look alike."""
+    for observation, shown in (("lanes", 29 - 10), ("kinematics", 71 - 24)):
+        twin = envs.make("highway", observation=observation, velocities="hidden")
+        assert twin.observation_size == shown
+        scenes = [
+            alone(placed(start(), v_x=v, v_y=0.1 * v, r=0.01 * v), s=40.0, v=0.8 * v)
+            for v in (15.0, 25.0)
+        ]
+        seen = [
+            np.asarray(twin.inner._observe(s.pipeline_state, jnp.float32(0.0)))[twin.entries]
+            for s in scenes
+        ]
+        np.testing.assert_allclose(*seen, atol=1e-5)

@@ -416,3 +416,27 @@ def test_centre_line_for_drawing():
         centre_line(np.asarray(knots), 200.0)(s),
         atol=2e-3,
     )
+
+
+@pytest.mark.parametrize("friction", [0.3, 0.5, 1.0, 2.0])
+def test_at_the_longitudinal_limits_no_axle_exceeds_its_grip(friction):
+    brake, drive = (float(x) for x in vehicle.longitudinal_limits(friction))
+    peak = friction * vehicle.TYRE_D
+    for accel, front_share in ((-brake, vehicle.BRAKE_FRONT), (drive, 0.0)):
+        loads = [float(load) for load in vehicle.axle_loads(jnp.float32(accel), 1.0)]
+        used = [
+            abs(share * accel * vehicle.MASS) / (peak * load)
+            for share, load in zip((front_share, 1.0 - front_share), loads, strict=True)
+        ]
+        np.testing.assert_allclose(max(used), 1.0, rtol=1e-4)
+
+
+def test_the_derivative_is_finite_where_an_axle_has_no_grip_left():
+    def forward(accel):
+        car = vehicle.Car(*(jnp.float32(x) for x in (0, 0, 0, 20, 0, 0, 0)))
+        zero = jnp.zeros(())
+        inputs = vehicle.Inputs(zero, accel, zero, zero, zero, 1.0, 1.0)
+        return sum(jnp.sum(x) for x in vehicle.derivative(car, inputs, zero))
+
+    for accel in (-12.0, 0.0, 12.0):
+        assert np.isfinite(jax.grad(forward)(jnp.float32(accel)))
