@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from irl_bench.studies import claims, decomposition, extrapolation, seed_table
+from irl_bench.studies import claims, decomposition, demo_efficiency, extrapolation, seed_table
 from irl_bench.studies.qualities import QUALITIES, fall, paired
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -255,6 +255,40 @@ def exposure_rows(points, of_rlhf):
     return rows
 
 
+def demonstration_rows(points):
+    """A row for each algorithm whose reward does not see the flag, at each number of
+    demonstrations."""
+    found = {(p["algo"], p["demos"]): p for p in points}
+    lost = lambda p: str(int((np.array(p["scores"]) < 0.5).sum()))
+    rows, before = [], None
+    for (algo, demos), point in found.items():
+        if algo.endswith(demo_efficiency.MARK):
+            continue
+        seen = found.get((algo + demo_efficiency.MARK, demos))
+        middle, low, high = point["regret"]
+        rows.append(
+            [
+                "" if demos == before else str(demos),
+                NAMES[algo],
+                interval(point["score"]),
+                interval(point["gain_over_clone"]) if algo != "clone" else "–",
+                lost(point),
+                f"{middle:.0f} [{low:.0f}, {high:.0f}]",
+                interval(seen["score"]) if seen else "–",
+                lost(seen) if seen else "–",
+            ]
+        )
+        before = demos
+    return rows
+
+
+def of_demonstrations(text):
+    """The page with the rows of its table as the stored result says."""
+    path = ROOT / "results" / "demo_efficiency-seeds-60000.json"
+    points = json.loads(path.read_text())["points"]
+    return filled(text, (("| demonstrations | algorithm |", demonstration_rows, [points]),))
+
+
 def of_exposure_bias(text):
     """The page with the rows of its tables as the stored results say."""
     points = json.loads((ROOT / "results" / "decomposition-seeds-60000.json").read_text())["points"]
@@ -308,6 +342,7 @@ PAGES = {
     "2026-11-27-equal-footing.md": of_equal_footing,
     "2026-11-28-rankings-without-the-flag.md": of_rankings,
     "2026-11-29-repaired-exposure-bias.md": of_exposure_bias,
+    "2026-11-29-demonstrations-on-the-car.md": of_demonstrations,
 }
 
 
