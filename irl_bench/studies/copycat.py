@@ -27,13 +27,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from irl_bench.core.settings import BadInput
 from irl_bench.horizon import Curves
 from irl_bench.plan import registry
 from irl_bench.plan.request import Request
-from irl_bench.report import ReportData, series, training
+from irl_bench.report import ReportData, training
 from irl_bench.studies.study import (
     OVER_HORIZONS,
     Part,
@@ -43,6 +42,7 @@ from irl_bench.studies.study import (
     interval,
     narrowed,
     paired_ratio,
+    regret_bars,
     same_seeds,
     spread,
 )
@@ -236,29 +236,12 @@ def sentence(point: Mapping[str, Any]) -> str:
 
 def draw(result: Mapping[str, Any]) -> Figure:
     """Draws the regret of each view and remedy with its interval, a panel per world."""
-    points = result["points"]
-    worlds = list(dict.fromkeys(point["world"] for point in points))
-    figure = Figure(figsize=(3.7 * len(worlds), 3.0), layout="constrained")
-    axes = figure.subplots(1, len(worlds), squeeze=False)[0]
-    colours = series.colours(["bc", "dagger"])
-    for axis, world in zip(axes, worlds, strict=True):
-        group = [point for point in points if point["world"] == world][::-1]
-        for y, point in enumerate(group):
-            middle, low, high = np.array(point["J"], float)
-            colour = colours["dagger" if point["remedy"] == NAMES[ASKS] else "bc"]
-            axis.plot([low, high], [y, y], color=colour, lw=1.5)
-            axis.plot([middle], [y], "o", color=colour, ms=4)
-        names = [
-            point["view"].replace("-", " ")
-            + ("" if point["remedy"] == NAMES[PLAIN] else f", {point['remedy']}")
-            for point in group
-        ]
-        axis.set_yticks(range(len(group)), names, fontsize=6)
-        axis.set_xscale("symlog", linthresh=max(1e-3, min(abs(p["J"][0]) for p in group) or 1e-3))
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-        axis.set_xlabel(f"regret at T = {group[0]['T']} [steps]", fontsize=7)
-        axis.set_title(world, fontsize=8)
-    return figure
+
+    def name(point: Mapping[str, Any]) -> str:
+        remedy = "" if point["remedy"] == NAMES[PLAIN] else f", {point['remedy']}"
+        return point["view"].replace("-", " ") + remedy
+
+    return regret_bars(result["points"], name, (3.7, 3.0))
 
 
 STUDY = Study(

@@ -25,9 +25,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from envs.core import World
 from irl_bench.algos import bc
@@ -35,7 +33,7 @@ from irl_bench.core.settings import BadInput
 from irl_bench.horizon import Curves
 from irl_bench.plan import registry
 from irl_bench.plan.request import Request
-from irl_bench.report import ReportData, series, tables
+from irl_bench.report import ReportData, tables
 from irl_bench.studies.study import (
     OVER_HORIZONS,
     Part,
@@ -45,6 +43,7 @@ from irl_bench.studies.study import (
     interval,
     narrowed,
     paired_ratio,
+    regret_bars,
     spread,
 )
 
@@ -251,24 +250,7 @@ def read(reports: Mapping[str, ReportData]) -> Result:
 
 def draw(result: Mapping[str, Any]) -> Figure:
     """Draws the regret of each remedy with its interval, a panel per world."""
-    points = result["points"]
-    worlds = list(dict.fromkeys(point["world"] for point in points))
-    figure = Figure(figsize=(3.5 * len(worlds), 2.6), layout="constrained")
-    axes = figure.subplots(1, len(worlds), squeeze=False)[0]
-    colours = series.colours(["bc", "dagger"])
-    for axis, world in zip(axes, worlds, strict=True):
-        group = [point for point in points if point["world"] == world][::-1]
-        for y, point in enumerate(group):
-            middle, low, high = np.array(point["J"], float)
-            colour = colours["dagger" if point["remedy"].startswith("DAgger") else "bc"]
-            axis.plot([low, high], [y, y], color=colour, lw=1.5)
-            axis.plot([middle], [y], "o", color=colour, ms=4)
-        axis.set_yticks(range(len(group)), [point["remedy"] for point in group], fontsize=6)
-        axis.set_xscale("symlog", linthresh=max(1e-3, min(abs(p["J"][0]) for p in group) or 1e-3))
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-        axis.set_xlabel(f"regret at T = {group[0]['T']} [steps]", fontsize=7)
-        axis.set_title(world, fontsize=8)
-    return figure
+    return regret_bars(result["points"], lambda point: point["remedy"], (3.5, 2.6))
 
 
 STUDY = Study(

@@ -35,7 +35,7 @@ from irl_bench.core.text import aligned
 from irl_bench.horizon import Curves, slopes
 from irl_bench.plan import build, registry
 from irl_bench.plan.request import Request
-from irl_bench.report import ReportData, figures, load, page, tables
+from irl_bench.report import ReportData, figures, load, page, series, tables
 from irl_bench.report.data import NothingFinished, plain
 from irl_bench.running.leases import last_key
 from irl_bench.running.once import Once
@@ -440,6 +440,38 @@ def paired_ratio(curve: Curves, other: Curves, last: np.ndarray) -> list[float] 
     with np.errstate(invalid="ignore", divide="ignore"):
         estimate = slopes.jackknife_t(pairs, lambda mean: np.log(mean[..., 0] / mean[..., 1]))
     return [float(np.exp(x)) for x in estimate]
+
+
+def regret_bars(
+    points: Sequence[Mapping[str, Any]],
+    name: Callable[[Mapping[str, Any]], str],
+    size: tuple[float, float],
+) -> Figure:
+    """Draws regrets with their intervals below each other, a panel per world.
+
+    Args:
+      points: dictionaries with "world", "remedy", "T" and "J", [regret, low, high]. A remedy whose
+        name begins with DAgger has its colour.
+      name: what a point is called.
+      size: of a panel [inches].
+    """
+    worlds = list(dict.fromkeys(point["world"] for point in points))
+    figure = Figure(figsize=(size[0] * len(worlds), size[1]), layout="constrained")
+    axes = figure.subplots(1, len(worlds), squeeze=False)[0]
+    colours = series.colours(["bc", "dagger"])
+    for axis, world in zip(axes, worlds, strict=True):
+        group = [point for point in points if point["world"] == world][::-1]
+        for y, point in enumerate(group):
+            middle, low, high = np.array(point["J"], float)
+            colour = colours["dagger" if point["remedy"].startswith("DAgger") else "bc"]
+            axis.plot([low, high], [y, y], color=colour, lw=1.5)
+            axis.plot([middle], [y], "o", color=colour, ms=4)
+        axis.set_yticks(range(len(group)), [name(point) for point in group], fontsize=6)
+        axis.set_xscale("symlog", linthresh=max(1e-3, min(abs(p["J"][0]) for p in group) or 1e-3))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+        axis.set_xlabel(f"regret at T = {group[0]['T']} [steps]", fontsize=7)
+        axis.set_title(world, fontsize=8)
+    return figure
 
 
 FLAG_HIDDEN = (
