@@ -33,13 +33,9 @@ AT_ONCE = 512
 """Episodes that are driven side by side."""
 TIMED, STEPS = 1024, 64
 """Worlds side by side whose speed is measured, and steps of a timed call."""
-PEERS = {
-    "highway-env highway-v0": "highway-v0",
-    "highway-env merge-v0": "merge-v0",
-    "highway-env racetrack-v0": "racetrack-v0",
-}
-"""Name -> Gymnasium's name of a world of highway-env (Leurent 2018), with its default settings and
-random actions."""
+PEERS = ("highway", "merge", "racetrack")
+"""Worlds of highway-env (Leurent 2018), which run with their default settings and random actions,
+each in its newest version."""
 PEER_STEPS = 20
 """Steps of a peer in a timed call."""
 
@@ -109,12 +105,13 @@ def rollout(world: World, by_expert: bool) -> Callable[[], Any]:
     return functools.partial(run, states, jax.random.split(jax.random.PRNGKey(1), STEPS))
 
 
-def peers() -> dict[str, Callable[[], Any]]:
-    """Returns a call of `PEER_STEPS` steps of each peer that is installed."""
+def peers() -> tuple[dict[str, Callable[[], Any]], dict[str, float]]:
+    """Returns a call of `PEER_STEPS` steps of each peer that is installed, and how long a step of
+    it lasts [s]."""
     try:
         importlib.import_module("highway_env")
     except ImportError:
-        return {}
+        return {}, {}
     import gymnasium
 
     def steps(environment: Any) -> None:
@@ -123,12 +120,17 @@ def peers() -> dict[str, Callable[[], Any]]:
             if ended or cut:
                 environment.reset()
 
-    calls = {}
-    for name, registered in PEERS.items():
-        environment = gymnasium.make(registered)
+    calls: dict[str, Callable[[], Any]] = {}
+    durations: dict[str, float] = {}
+    for peer in PEERS:
+        versions = [s.id for s in gymnasium.registry.values() if s.name == peer]
+        newest = max(versions, key=lambda name: int(name.rpartition("-v")[2]))
+        environment: Any = gymnasium.make(newest)
         environment.reset(seed=0)
+        name = f"highway-env {newest}"
         calls[name] = functools.partial(steps, environment)
-    return calls
+        durations[name] = 1.0 / environment.unwrapped.config["policy_frequency"]
+    return calls, durations
 
 
 def measure(what: Sequence[str], episodes: int, repeats: int) -> dict[str, Any]:
@@ -140,24 +142,27 @@ def measure(what: Sequence[str], episodes: int, repeats: int) -> dict[str, Any]:
       repeats: timed calls of each kind after the first.
 
     Returns:
-      The record; JSON values. Speeds are medians [steps/s].
+      The record; JSON values. Speeds are medians: "speeds" [steps/s], and "simulated", how many
+      seconds of driving that is in a second.
     """
     record: dict[str, Any] = circumstances()
     if "experts" in what:
         record["experts"] = {name: experts(envs.make(name), episodes) for name in WORLDS}
     if "speeds" in what:
-        calls = {
-            f"{name}, {'expert' if by_expert else 'random actions'}": rollout(
-                envs.make(name), by_expert
-            )
-            for name in WORLDS
-            for by_expert in (True, False)
-        }
-        others = peers()
+        calls: dict[str, Callable[[], Any]] = {}
+        others, durations = peers()
+        for env in WORLDS:
+            world = envs.make(env)
+            for by_expert in (True, False):
+                name = f"{env}, {'expert' if by_expert else 'random actions'}"
+                calls[name], durations[name] = rollout(world, by_expert), drawing.seconds(world)
         _, times = in_turn({**calls, **others}, repeats)
         record["speeds"] = {
             name: (PEER_STEPS if name in others else TIMED * STEPS) / float(np.median(times[name]))
             for name in times
+        }
+        record["simulated"] = {
+            name: speed * durations[name] for name, speed in record["speeds"].items()
         }
     return record
 
@@ -172,8 +177,11 @@ def tables(record: Mapping[str, Any]) -> str:
         ]
         lines += [f"  {line}" for line in aligned(pairs)]
     if "speeds" in record:
-        lines.append("steps per second")
-        pairs = [[name, f"{value:,.0f}"] for name, value in record["speeds"].items()]
+        lines.append("steps per second, and seconds of driving per second")
+        pairs = [
+            [name, f"{value:,.0f}", f"{record['simulated'][name]:,.0f}"]
+            for name, value in record["speeds"].items()
+        ]
         lines += [f"  {line}" for line in aligned(pairs)]
     return "\n".join(lines)
 

@@ -54,7 +54,25 @@ def test_peers_are_left_out_where_they_are_missing(monkeypatch):
         raise ImportError(name)
 
     monkeypatch.setattr(driving.importlib, "import_module", missing)
-    assert driving.peers() == {}
+    assert driving.peers() == ({}, {})
+
+
+def test_speeds_are_steps_and_driven_seconds(monkeypatch):
+    """Of a peer whose step lasts a second, and of worlds whose steps last a tenth."""
+    monkeypatch.setattr(driving, "WORLDS", ("lane_keep",))
+    monkeypatch.setattr(driving, "rollout", lambda world, by_expert: lambda: None)
+    monkeypatch.setattr(driving, "peers", lambda: ({"peer": lambda: None}, {"peer": 1.0}))
+    monkeypatch.setattr(
+        driving,
+        "in_turn",
+        lambda calls, n: ({}, {name: np.array([0.5, 2.0, 4.0]) for name in calls}),
+    )
+    record = driving.measure(["speeds"], 512, 3)
+    assert record["speeds"]["peer"] == record["simulated"]["peer"] == driving.PEER_STEPS / 2.0
+    steps = driving.TIMED * driving.STEPS / 2.0
+    assert record["speeds"]["lane_keep, expert"] == steps
+    np.testing.assert_allclose(record["simulated"]["lane_keep, random actions"], 0.1 * steps)
+    assert "peer" in driving.tables(record)
 
 
 def test_a_rollout_steps_all_worlds(monkeypatch):
