@@ -13,6 +13,7 @@ if it had left the road and come back to it.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import cast
 
 import jax
@@ -48,6 +49,10 @@ class Merge(Highway):
     """
 
     name = "merge"
+    modes: Mapping[str, Mapping[str, float]] = {
+        "nominal": {},
+        "recoverable": {"reacquisition": 0.25},
+    }
     recovery_steps = 115
     latency = 15
 

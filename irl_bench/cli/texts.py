@@ -133,7 +133,7 @@ def _describe_world(loaded: LoadedWorld) -> str:
     lines = [
         f"{loaded.ref} (world): {loaded.help}",
         "",
-        f"  observation float32[{world.observation_size}], action {kind}",
+        f"  observations float32[{world.observation_size}], actions {kind}",
         f"  T_max = {world.horizon} steps; recovery u = {comes_back}; latency L = {world.latency} "
         "steps",
         "",

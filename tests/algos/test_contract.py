@@ -125,7 +125,7 @@ def close(first, second, tolerance=1e-5):
 
 def test_registry_is_the_folder():
     folder = pathlib.Path(irl_bench.algos.__file__).parent
-    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "config"}
+    files = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
     assert set(ALGORITHMS) == files and set(REFERENCES) <= files
     assert all(module == f"irl_bench.algos.{name}" for name, module in ALGORITHMS.items())
     for module in ALGORITHMS.values():

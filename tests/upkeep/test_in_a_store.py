@@ -118,7 +118,7 @@ def test_what_verify_prints_names_objects(store, objects, machines, monkeypatch,
 def test_a_report_is_written_back(store, runs, objects, machines, monkeypatch, capsys):
     store("whole")
     monkeypatch.setattr(remote.folders, "cache", lambda: machines[1].root)
-    of_command(monkeypatch, cli_report, URL, partial=False, stored=None)
+    of_command(monkeypatch, cli_report, URL, partial=False, stored=None, films=False)
     assert f"report: {URL}/report.html" in capsys.readouterr().out
     for name in ("verdicts.json", "report.html"):
         assert objects[name] == (runs / "whole" / name).read_bytes()
