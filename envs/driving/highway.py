@@ -374,13 +374,13 @@ class Highway(World):
         beyond = (moved.e_y < right + margin) | (moved.e_y > self.left_edge - margin)
         off = jnp.where(beyond | crashed, 1.0, 0.0)
 
-        calms = math.exp(-DT / WIND_TIME)
+        share = math.exp(-DT / WIND_TIME)
         inner = dataclasses.replace(
             inner,
             car=moved,
             cars=cars,
             felt=comfort.motion(before, car, DT),
-            wind=calms * inner.wind + dials.crosswind * math.sqrt(1.0 - calms**2) * z[2],
+            wind=share * inner.wind + dials.crosswind * math.sqrt(1.0 - share**2) * z[2],
             past=past,
             age=inner.age + 1,
             key=key,
