@@ -289,6 +289,32 @@ def of_demonstrations(text):
     return filled(text, (("| demonstrations | algorithm |", demonstration_rows, [points]),))
 
 
+def copycat_rows(points):
+    shown = lambda values: interval(values) if values else "–"
+    rows = []
+    for point in points:
+        middle, low, high = point["J"]
+        rows.append(
+            [
+                point["view"].replace("-", " "),
+                point["remedy"],
+                shown(point["held_out_change"]),
+                f"{middle:.1f} [{low:.1f}, {high:.1f}]",
+                shown(point["ratio"]),
+                shown(point["slope"] if point["slope"][0] is not None else None),
+                shown(point["repeats"]),
+            ]
+        )
+    return rows
+
+
+def of_copycats(text):
+    """The page with the rows of its table as the stored result says."""
+    path = ROOT / "results" / "copycat-lane_keep-seeds-60000.json"
+    points = json.loads(path.read_text())["points"]
+    return filled(text, (("| view | remedy |", copycat_rows, [points]),))
+
+
 def of_exposure_bias(text):
     """The page with the rows of its tables as the stored results say."""
     points = json.loads((ROOT / "results" / "decomposition-seeds-60000.json").read_text())["points"]
@@ -343,6 +369,7 @@ PAGES = {
     "2026-11-28-rankings-without-the-flag.md": of_rankings,
     "2026-11-29-repaired-exposure-bias.md": of_exposure_bias,
     "2026-11-29-demonstrations-on-the-car.md": of_demonstrations,
+    "2026-11-29-copycat.md": of_copycats,
 }
 
 

@@ -467,7 +467,11 @@ def regret_bars(
             axis.plot([low, high], [y, y], color=colour, lw=1.5)
             axis.plot([middle], [y], "o", color=colour, ms=4)
         axis.set_yticks(range(len(group)), [name(point) for point in group], fontsize=6)
-        axis.set_xscale("symlog", linthresh=max(1e-3, min(abs(p["J"][0]) for p in group) or 1e-3))
+        if min(point["J"][1] for point in group) > 0.0:
+            axis.set_xscale("log")
+        else:
+            least = min(abs(point["J"][0]) for point in group)
+            axis.set_xscale("symlog", linthresh=max(1e-3, least))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
         axis.set_xlabel(f"regret at T = {group[0]['T']} [steps]", fontsize=7)
         axis.set_title(world, fontsize=8)
