@@ -34,9 +34,6 @@ DT, SUBSTEPS = 0.1, 4
 """Control step [s] and Runge-Kutta steps within it."""
 MAX_STEER, MAX_ACCEL = 0.1, 8.0
 """Steering angle [rad] and acceleration [m/s²] of an action of 1."""
-HELD = 0.95
-"""Anti-lock brakes and traction control keep the longitudinal force below this share of what the
-tyres hold."""
 MIN_SPEED = 3.0
 """The car does not brake below this speed [m/s]: its equations are singular at rest."""
 BEND = 0.1
@@ -180,11 +177,11 @@ class Highway(World):
     `URGENT` seconds to a collision. The reward is the speed along the road over the speed limit, at
     most 1, or 0 at a cost.
 
-    The observation begins with float32[11]: the offset from the middle of the nearest lane [m], the
-    distances to the right and the left edge of the lanes [m], the heading relative to the road
-    [rad], the forward and the lateral speed [m/s], the yaw rate [rad/s], the steering angle [rad],
-    the road's curvature here and 1 s ahead [1/m], and 1 at a failure (else 0). Then follow, by the
-    option `observation`:
+    The observation begins with float32[11]: the offset from the middle of the lane that the car is
+    heading for (`AIM_TIME`) [m], the distances to the right and the left edge of the lanes [m], the
+    heading relative to the road [rad], the forward and the lateral speed [m/s], the yaw rate
+    [rad/s], the steering angle [rad], the road's curvature here and 1 s ahead [1/m], and 1 at a
+    failure (else 0). Then follow, by the option `observation`:
 
     * lanes: float32[18], for the lanes right, own and left the car ahead and the one behind: its
       gap from bumper to bumper [m], at most `SIGHT`; its speed less ours [m/s]; whether there is
@@ -225,7 +222,7 @@ class Highway(World):
         # Also what tells of speeds: the curvature 1 s ahead, and the speeds in the others' rows.
         own, row = len(self.ego_layout), len(ROW_NOISE[observation])
         moving = {"lanes": (1,), "kinematics": (3, 4)}[observation]
-        rows = range(own, own + (18 if observation == "lanes" else 6 * SEEN), row)
+        rows = range(own, own + ROWS[observation] * row, row)
         self.velocities = (4, 5, 6, 9, *(first + i for first in rows for i in moving))
 
     @property
@@ -236,8 +233,8 @@ class Highway(World):
     @property
     def observation_size(self) -> int:
         """O, number of entries of an observation."""
-        around = 18 if self.chosen["observation"] == "lanes" else 6 * SEEN
-        return len(self.ego_layout) + around
+        observation = self.chosen["observation"]
+        return len(self.ego_layout) + ROWS[observation] * len(ROW_NOISE[observation])
 
     @property
     def action_size(self) -> int:
@@ -443,10 +440,9 @@ class Highway(World):
         """Returns our car after a step of the action float32[2] that reaches the actuators."""
         car = inner.car
         local, origin = road.window(inner.knots, car.s)
-        # The brakes and the engine leave the tyres some grip to steer with.
         brake, drive = vehicle.longitudinal_limits(self.dials.friction)
         accel = executed[1] * MAX_ACCEL / self.dials.mass
-        accel = jnp.clip(accel, -HELD * brake, HELD * drive)
+        accel = jnp.clip(accel, -vehicle.HELD * brake, vehicle.HELD * drive)
         zero = jnp.zeros(())
         inputs = vehicle.Inputs(
             steer=executed[0] * MAX_STEER,
@@ -547,8 +543,7 @@ class Highway(World):
         one lane. Which of them it is follows from `inner`, where the cars were before the step;
         `car` is ours after it.
         """
-        x = inner.cars.s - inner.car.s
-        x = jnp.mod(x + self.ring / 2, self.ring) - self.ring / 2
+        x = traffic.ahead(inner.car.s, inner.cars.s, self.ring)
         front = hit & (x > 0.8 * LENGTH)
         side = hit & (jnp.abs(x) <= 0.8 * LENGTH)
         shadow = WIDTH / 2 * jnp.cos(car.e_psi) + LENGTH / 2 * jnp.abs(jnp.sin(car.e_psi))
@@ -612,7 +607,7 @@ class Highway(World):
 
             rows = [seen(other) for pair in self._view(inner) for other in pair]
             return self._noisy(inner, jnp.concatenate([ego, *rows]))
-        x = jnp.mod(cars.s - car.s + self.ring / 2, self.ring) - self.ring / 2
+        x = traffic.ahead(car.s, cars.s, self.ring)
         _, order = jax.lax.top_k(-jnp.abs(x), SEEN)
         near = (jnp.abs(x) < SIGHT).astype(jnp.float32)
         towards = LANE * cars.lane
@@ -667,7 +662,7 @@ class Highway(World):
         )
         here = place(car.s, car.e_y)
         pose = jnp.stack([here[0], here[1], here[2] + car.e_psi, here[2]])
-        ahead = jnp.mod(cars.s - car.s + self.ring / 2, self.ring) - self.ring / 2
+        ahead = traffic.ahead(car.s, cars.s, self.ring)
         others = place(jnp.maximum(car.s + ahead, 0.0), cars.y)
         lean = jnp.arctan2(traffic.sideways(cars), jnp.maximum(cars.v, 1.0))
         return {
@@ -774,6 +769,8 @@ class Highway(World):
         return jnp.clip(wanted - speed, -4.0, 3.0), goes
 
 
+ROWS = {"lanes": 6, "kinematics": SEEN}
+"""Number of other cars in each observation."""
 EGO_NOISE = (0.1, 0.1, 0.1, 0.01, 0.5, 0.1, 0.02, 0.01, 1e-4, 1e-4, 0.0)
 """Noise of our own car's entries at a dial `sensor_noise` of 1, in the entries' units."""
 ROW_NOISE = {"lanes": (1.0, 0.5, 0.0), "kinematics": (0.0, 1.0, 0.2, 0.5, 0.2, 0.0)}

@@ -52,9 +52,6 @@ SET_BACK = 0.5
 """Where a car that has spun is put: this far beyond the nearer edge [m]."""
 SCRAPE = 0.9
 """Factor on the speed in a step in which the car presses against the barrier."""
-HELD = 0.95
-"""Anti-lock brakes and traction control keep the longitudinal force below this share of what the
-tyres hold."""
 SPIN = 0.5
 """A car spins beyond this slip angle [rad]: neither the tyre model nor its reference holds
 there."""
@@ -265,7 +262,7 @@ class Race(World):
         executed, past = actuate(action, inner.past, dials.noise * z[:2], dials.delay / DT)
         grip = self._grip(inner.car, self._at(inner.track, inner.car.s))
         brake, drive = vehicle.longitudinal_limits(grip)
-        accel = jnp.clip(executed[1] * MAX_ACCEL, -HELD * brake, HELD * drive)
+        accel = jnp.clip(executed[1] * MAX_ACCEL, -vehicle.HELD * brake, vehicle.HELD * drive)
         zero = jnp.zeros(())
         inputs = vehicle.Inputs(
             steer=executed[0] * MAX_STEER,

@@ -285,6 +285,12 @@ def step(
     )
 
 
+def ahead(s: jax.Array, others: jax.Array, ring: jax.Array) -> jax.Array:
+    """Returns how far ahead of s [m] the others are on the shorter way round the ring, negative
+    behind [m]; float32 of the shape of `others`."""
+    return jnp.mod(others - s + ring / 2, ring) - ring / 2
+
+
 def collide(
     s: jax.Array, y: jax.Array, heading: jax.Array, cars: Cars, ring: jax.Array
 ) -> jax.Array:
@@ -299,7 +305,7 @@ def collide(
       cars: N cars.
       ring: float32[], length of the ring [m].
     """
-    x = jnp.mod(cars.s - s + ring / 2, ring) - ring / 2
+    x = ahead(s, cars.s, ring)
     across = cars.y - y
     cos, sin = jnp.cos(heading), jnp.sin(heading)
     half = jnp.array([LENGTH / 2, WIDTH / 2])

@@ -42,6 +42,9 @@ WIND_AREA = 6.5
 """Side area of the car times its side-force coefficient [m²]."""
 WIND_ARM = 0.3
 """Distance of a crosswind's centre of pressure ahead of the centre of gravity [m]."""
+HELD = 0.95
+"""Anti-lock brakes and traction control keep the longitudinal force below this share of what the
+tyres hold (`longitudinal_limits`), which leaves them some grip to steer with."""
 MIN_FRENET = 0.2
 """Lower bound put on 1 - kappa e_y, which is zero at the centre of curvature."""
 
