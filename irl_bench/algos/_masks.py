@@ -10,6 +10,7 @@ seen. Interventions take environment steps and see the world's reward, which BC 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,8 +21,8 @@ from flax import struct
 from envs.core import State as WorldState
 from irl_bench.core.learner import Consumes, Learner
 from irl_bench.core.types import Spec, Task
-from irl_bench.nets.policies import Policy, standardiser
-from irl_bench.nets.supervised import Data, PolicyParams, draw, flatten, optimiser
+from irl_bench.nets.policies import Policy, Weights, standardiser
+from irl_bench.nets.supervised import Data, Kept, PolicyParams, draw, optimiser
 from irl_bench.rollouts.scan import observation_of, scan
 
 EPISODES, STEPS = 32, 256
@@ -44,10 +45,12 @@ class Masked(struct.PyTreeNode):
 class State(struct.PyTreeNode):
     """Everything that is kept between rounds."""
 
-    policy: PolicyParams
-    """The network's parameters."""
+    weights: Weights
+    """Of the policy after the last round."""
     opt_state: Any
-    """Of its optimiser."""
+    """Of the optimiser of `weights`."""
+    best: Kept
+    """The policy with the lowest held-out loss under random masks. This one drives and acts."""
     gram: jax.Array
     """float32[G + 1, G + 1]: sum over episodes of x x', with x = (m - 1/2, 1)."""
     moment: jax.Array
@@ -67,12 +70,13 @@ def effects(gram: jax.Array, moment: jax.Array) -> jax.Array:
     return jnp.linalg.solve(gram + ridge, moment)[:-1]
 
 
-def make(spec: Spec, config: Any) -> Learner:
+def make(spec: Spec, config: Any, rows: Callable[[Task], tuple[Data, Data]]) -> Learner:
     """Returns the learner.
 
     Args:
       spec: of a world that shows the past.
       config: `bc.Config` with interventions.
+      rows: the rows for training and the held-out rows, those of plain BC.
     """
     groups = spec.world.past
     size = len(groups)
@@ -90,28 +94,30 @@ def make(spec: Spec, config: Any) -> Learner:
         """What the network sees of observations [..., O] under masks [..., G]."""
         return jnp.concatenate([params.inputs(observation) * (present + mask @ member), mask], -1)
 
+    def some(key: jax.Array, count: int) -> jax.Array:
+        """Random masks float32[count, G]."""
+        return 1.0 * jax.random.bernoulli(key, 0.5, (count, size))
+
     def init(key: jax.Array, task: Task) -> State:
         key, weights_key = jax.random.split(key)
-        demos = task.demonstrations
-        data = flatten(demos.observation, demos.action, demos.mask)
-        inputs = standardiser(data.observation, data.mask, config.keep_constant)
+        training, _ = rows(task)
+        inputs = standardiser(training.observation, training.mask, config.keep_constant)
         weights = policy.init(weights_key)
+        best = Kept.start(PolicyParams(weights, inputs))
         zero = jnp.zeros((size + 1, size + 1))
-        return State(
-            PolicyParams(weights, inputs), transform.init(weights), zero, zero[0], jnp.int32(0), key
-        )
+        return State(weights, transform.init(weights), best, zero, zero[0], jnp.int32(0), key)
 
-    def fit(state: State, data: Data, steps: jax.Array, key: jax.Array) -> tuple[State, jax.Array]:
-        """Gradient steps on random masks, int32[] of them; also returns their mean loss."""
-        upto = jnp.cumsum(data.mask)
-        params = state.policy
+    def fit(state: State, task: Task, key: jax.Array) -> tuple[State, jax.Array]:
+        """A round of gradient steps on random masks; also returns their mean loss."""
+        training, test = rows(task)
+        params = state.best.policy
+        upto = jnp.cumsum(training.mask)
 
         def loss(weights: Any, key: jax.Array) -> jax.Array:
             rows_key, mask_key = jax.random.split(key)
-            rows = draw(upto, rows_key, config.batch_size)
-            masks = 1.0 * jax.random.bernoulli(mask_key, 0.5, (config.batch_size, size))
-            x = view(params, data.observation[rows], masks)
-            return jnp.mean(policy.loss(config.loss)(weights, x, data.action[rows]))
+            chosen = draw(upto, rows_key, config.batch_size)
+            x = view(params, training.observation[chosen], some(mask_key, config.batch_size))
+            return jnp.mean(policy.loss(config.loss)(weights, x, training.action[chosen]))
 
         def step(i: jax.Array, carry: Any) -> Any:
             weights, opt_state, total = carry
@@ -120,10 +126,17 @@ def make(spec: Spec, config: Any) -> Learner:
             return jax.tree.map(jnp.add, weights, updates), opt_state, total + value
 
         weights, opt_state, total = jax.lax.fori_loop(
-            0, steps, step, (params.weights, state.opt_state, jnp.zeros(()))
+            0, config.steps_per_round, step, (state.weights, state.opt_state, jnp.zeros(()))
         )
-        policy_now = params.replace(weights=weights)
-        return state.replace(policy=policy_now, opt_state=opt_state), total / jnp.maximum(steps, 1)
+        # All rounds are compared under the same masks.
+        x = view(params, test.observation, some(jax.random.PRNGKey(0), len(test.mask)))
+        values = policy.loss(config.loss)(weights, x, test.action)
+        held_out = jnp.sum(values * test.mask) / jnp.maximum(jnp.sum(test.mask), 1.0)
+        best = state.best.after(weights, held_out, config.patience)
+        return (
+            state.replace(weights=weights, opt_state=opt_state, best=best),
+            total / config.steps_per_round,
+        )
 
     def drive(params: PolicyParams, masks: jax.Array, dials: Any, key: jax.Array) -> jax.Array:
         """The mean reward of an episode under each mask float32[EPISODES, G]; float32[EPISODES]."""
@@ -141,21 +154,23 @@ def make(spec: Spec, config: Any) -> Learner:
 
     def update(state: State, task: Task) -> tuple[State, dict[str, jax.Array]]:
         key, fit_key, mask_key, drive_key = jax.random.split(state.key, 4)
-        demos = task.demonstrations
         training = state.round < config.rounds
-        steps = jnp.where(training, config.steps_per_round, 0)
-        data = flatten(demos.observation, demos.action, demos.mask)
-        state, loss = fit(state, data, steps, fit_key)
+        # A loop of at most one pass: what is not done takes no time, for all seeds at once.
+        state, loss = jax.lax.fori_loop(
+            0,
+            jnp.where(training, 1, 0),
+            lambda _, carry: fit(carry[0], task, fit_key),
+            (state, jnp.zeros(())),
+        )
 
         def intervene(_: jax.Array, sums: Any) -> Any:
             gram, moment, _ = sums
             share = jax.nn.sigmoid(effects(gram, moment) / TEMPERATURE)
             masks = 1.0 * (jax.random.uniform(mask_key, (EPISODES, size)) < share)
-            reward = drive(state.policy, masks, task.dials, drive_key)
+            reward = drive(state.best.policy, masks, task.dials, drive_key)
             x = jnp.concatenate([masks - 0.5, jnp.ones((EPISODES, 1))], 1)
             return gram + x.T @ x, moment + reward @ x, reward.mean()
 
-        # A loop of at most one pass: while the policy is trained, it takes no time.
         gram, moment, reward = jax.lax.fori_loop(
             0, jnp.where(training, 0, 1), intervene, (state.gram, state.moment, jnp.zeros(()))
         )
@@ -163,6 +178,7 @@ def make(spec: Spec, config: Any) -> Learner:
         state = state.replace(gram=gram, moment=moment, round=state.round + 1, key=key)
         return state, {
             "loss": loss,
+            "best_masked_held_out_loss": state.best.loss,
             "intervention_reward": reward,
             **{f"effect_{g}": found[g] for g in range(size)},
         }
@@ -172,7 +188,7 @@ def make(spec: Spec, config: Any) -> Learner:
         return policy.mode(params.policy.weights, view(params.policy, observation, params.mask))
 
     def chosen(state: State) -> Masked:
-        return Masked(state.policy, 1.0 * (effects(state.gram, state.moment) > 0.0))
+        return Masked(state.best.policy, 1.0 * (effects(state.gram, state.moment) > 0.0))
 
     return Learner(
         init=init,

@@ -37,6 +37,7 @@ from irl_bench.nets.policies import Policy, Standardiser, standardiser
 from irl_bench.nets.supervised import (
     Averaged,
     Data,
+    Kept,
     PolicyParams,
     averaged,
     fit,
@@ -135,12 +136,8 @@ class State(struct.PyTreeNode):
     """Of the policy after the last round."""
     opt_state: Any
     """Of the optimiser of `weights`."""
-    best: PolicyParams
+    best: Kept
     """The policy with the lowest held-out loss."""
-    best_loss: jax.Array
-    """float32[]: its held-out loss."""
-    stale: jax.Array
-    """int32[]: rounds since the lowest held-out loss."""
     key: jax.Array
     """Of the rounds to come."""
 
@@ -264,20 +261,20 @@ def make(spec: Spec, config: Config) -> Learner:
     _check(spec, config)
     if config.time_indexed:
         return _tables(spec, config)
-    if config.interventions:
-        return _masks.make(spec, config)
-    policy = Policy(spec, config.hidden, config.first_scale, chunk=config.chunk)
-    transform = optimiser(
-        config.learning_rate, config.weight_decay, config.rounds * config.steps_per_round
-    )
-    if config.ema:
-        transform = averaged(transform, config.ema)
     # A chunk has no single last action.
     twin = bool(spec.world.past) or spec.world.unwrapped is not spec.world
     past = twin and config.chunk == 1
     rows = lambda task: split(
         chunked(best_of(task, config.top), config.chunk), config.held_out, past
     )
+    if config.interventions:
+        return _masks.make(spec, config, rows)
+    policy = Policy(spec, config.hidden, config.first_scale, chunk=config.chunk)
+    transform = optimiser(
+        config.learning_rate, config.weight_decay, config.rounds * config.steps_per_round
+    )
+    if config.ema:
+        transform = averaged(transform, config.ema)
     augment = forgetful(spec.world.past, config.history_dropout) if config.history_dropout else None
 
     def init(key: jax.Array, task: Task) -> State:
@@ -285,21 +282,19 @@ def make(spec: Spec, config: Config) -> Learner:
         training, _ = rows(task)
         inputs = standardiser(training.observation, training.mask, config.keep_constant)
         weights = policy.init(weights_key)
-        best = PolicyParams(weights, inputs)
+        best = Kept.start(PolicyParams(weights, inputs))
         if config.adversary:
             adversary_key = jax.random.fold_in(weights_key, 1)
             layer = config.hidden[-1] if config.hidden else spec.observation_size
             weights = {
                 **weights, Adversary.NAME: Adversary.init(adversary_key, layer, policy.size)
             }  # fmt: skip
-        return State(
-            weights, transform.init(weights), best, jnp.float32(jnp.inf), jnp.int32(0), key
-        )
+        return State(weights, transform.init(weights), best, key)
 
     def update(state: State, task: Task) -> tuple[State, dict[str, jax.Array]]:
         key, fit_key = jax.random.split(state.key)
         training, test = rows(task)
-        inputs = state.best.inputs
+        inputs = state.best.policy.inputs
         extra = None
         if config.tasil:
             extra = derivatives(spec.world.bind(task.dials), policy, inputs, config.tasil)
@@ -311,7 +306,7 @@ def make(spec: Spec, config: Config) -> Learner:
             transform,
             state.weights,
             state.opt_state,
-            state.best.inputs,
+            inputs,
             training,
             fit_key,
             config.steps_per_round,
@@ -322,31 +317,17 @@ def make(spec: Spec, config: Config) -> Learner:
         acting = cast(Averaged, opt_state).average if config.ema else weights
         acting = {name: part for name, part in acting.items() if name != Adversary.NAME}
         held_out = held_out_loss(policy, config.loss, PolicyParams(acting, inputs), test)
-        # A NaN loss counts as better. Otherwise a broken seed would hide behind its last good
-        # weights.
-        better = ~(held_out >= state.best_loss) & (state.stale < config.patience)
-        best = jax.tree.map(
-            lambda new, old: jnp.where(better, new, old), acting, state.best.weights
-        )
-        state = State(
-            weights=weights,
-            opt_state=opt_state,
-            best=PolicyParams(best, state.best.inputs),
-            best_loss=jnp.where(better, held_out, state.best_loss),
-            stale=jnp.where(
-                state.stale >= config.patience, state.stale, jnp.where(better, 0, state.stale + 1)
-            ),
-            key=key,
-        )
+        best = state.best.after(acting, held_out, config.patience)
+        state = State(weights=weights, opt_state=opt_state, best=best, key=key)
         metrics = {
             "loss": loss,
             "held_out_loss": held_out,
-            "best_held_out_loss": state.best_loss,
+            "best_held_out_loss": best.loss,
         }
         if past:
             shuffle_key = jax.random.fold_in(fit_key, 1)
             last = spec.world.last_action
-            metrics |= measures(policy, state.best, test, last, shuffle_key)
+            metrics |= measures(policy, best.policy, test, last, shuffle_key)
         return state, metrics
 
     def act(params: PolicyParams, observation: jax.Array, key: jax.Array) -> jax.Array:
@@ -364,7 +345,7 @@ def make(spec: Spec, config: Config) -> Learner:
     return Learner(
         init=init,
         update=update,
-        policy=lambda state: state.best,
+        policy=lambda state: state.best.policy,
         act=act if config.chunk == 1 else act_in_chunks,
         rounds=config.rounds,
         consumes=_consumes(spec, config),

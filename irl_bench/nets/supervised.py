@@ -40,6 +40,40 @@ class PolicyParams(struct.PyTreeNode):
     """Of the observations that the network sees."""
 
 
+class Kept(struct.PyTreeNode):
+    """The policy with the lowest held-out loss so far, and whether training still looks for one."""
+
+    policy: PolicyParams
+    """The policy."""
+    loss: jax.Array
+    """float32[]: its held-out loss."""
+    stale: jax.Array
+    """int32[]: rounds since then."""
+
+    @classmethod
+    def start(cls, policy: PolicyParams) -> Kept:
+        """Any policy is better than this one."""
+        return cls(policy, jnp.float32(jnp.inf), jnp.int32(0))
+
+    def after(self, weights: Weights, loss: jax.Array, patience: int) -> Kept:
+        """Returns what is kept after a round that ended with these weights and held-out loss.
+
+        A NaN loss counts as better. Otherwise a broken seed would hide behind its last good
+        weights. After `patience` rounds without a better one nothing changes any more.
+        """
+        searching = self.stale < patience
+        better = ~(loss >= self.loss) & searching
+        best = jax.tree.map(
+            lambda new, old: jnp.where(better, new, old), weights, self.policy.weights
+        )
+        stale = jnp.where(better, 0, self.stale + 1)
+        return Kept(
+            self.policy.replace(weights=best),
+            jnp.where(better, loss, self.loss),
+            jnp.where(searching, stale, self.stale),
+        )
+
+
 def optimiser(
     learning_rate: float, weight_decay: float, steps: int
 ) -> optax.GradientTransformation:

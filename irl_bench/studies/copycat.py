@@ -211,8 +211,8 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         "Each view is judged by itself, with two intervals of 95 %. Of many views, some may be "
         "called a copycat by chance.",
         "All have the same demonstrations, but DAgger, which has as many labels. Masks by "
-        "intervention also take environment steps and see the world's reward, and hold out no "
-        "demonstrations, where plain BC holds out a tenth; DAgger takes environment steps too.",
+        "intervention also take environment steps and see the world's reward; DAgger takes "
+        "environment steps too.",
         "Intervals: mean over seeds and its jackknife-t interval of 95 %.",
         "repeats: among the tenth of the held-out steps in which the expert's action changes most, "
         "the share in which the policy's action is nearer to the last one than to the expert's. "

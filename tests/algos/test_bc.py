@@ -112,10 +112,10 @@ def test_weights_of_the_best_round_are_kept():
     losses = [row["held_out_loss"] for row in metrics]
     best = int(np.argmin(losses))
     assert 0 < best < 20 and losses[-1] > 1.2 * losses[best]  # the case is what it is meant to be
-    assert same(states[-1].best.weights, states[best + 1].weights)
-    assert not same(states[-1].best.weights, states[-1].weights)
+    assert same(states[-1].best.policy.weights, states[best + 1].weights)
+    assert not same(states[-1].best.policy.weights, states[-1].weights)
     assert metrics[-1]["best_held_out_loss"] == pytest.approx(losses[best])
-    assert same(learner_of().policy(states[-1]), states[-1].best)
+    assert same(learner_of().policy(states[-1]), states[-1].best.policy)
 
 
 def early_stopping(losses, patience):
@@ -142,7 +142,7 @@ def test_patience_against_its_definition(patience, seed):
     states, metrics = follow(learner, tasks)
     kept = early_stopping([row["held_out_loss"] for row in metrics], patience)
     for state, round_ in zip(states[1:], kept):
-        assert same(state.best.weights, states[round_].weights)
+        assert same(state.best.policy.weights, states[round_].weights)
 
 
 def test_nothing_changes_once_patience_is_over():
@@ -150,10 +150,10 @@ def test_nothing_changes_once_patience_is_over():
     # First a loss that can hardly be lower, then two bad ones, then a perfect one that comes too
     # late.
     states, _ = follow(learner, [task(0.05), task(-3.0), task(-3.0), *[task(1.0)] * 20])
-    assert not same(states[1].best, states[0].best)
+    assert not same(states[1].best.policy, states[0].best.policy)
     for state in states[2:]:
-        assert same(state.best, states[1].best)
-    assert int(states[-1].stale) == 2 and not same(states[-1].weights, states[1].weights)
+        assert same(state.best.policy, states[1].best.policy)
+    assert int(states[-1].best.stale) == 2 and not same(states[-1].weights, states[1].weights)
 
 
 def test_a_loss_that_is_not_a_number_shows_in_the_policy():
@@ -168,7 +168,7 @@ def test_a_loss_that_is_not_a_number_shows_in_the_policy():
         assert np.isnan(learner.act(learner.policy(state), jnp.ones(3), KEY)).any()
     # After training has stopped it shows in the loss, which the runner watches as well.
     states, metrics = follow(learner, [task(0.05), task(-3.0), task(-3.0), broken])
-    assert np.isnan(metrics[-1]["loss"]) and np.isfinite(states[-1].best.weights["log_std"]).all()
+    assert np.isnan(metrics[-1]["loss"]) and np.isfinite(states[-1].best.policy.weights["log_std"]).all()
 
 
 def test_features_that_never_vary_play_no_part():

@@ -82,6 +82,23 @@ def test_it_finds_that_the_last_action_does_harm():
     assert learner.policy(state).mask.tolist() == [0.0]
 
 
+def test_the_held_out_demonstrations_are_not_trained_on():
+    """As plain BC: of 40 episodes the last 4. Their actions change no weights, and choose which
+    round's weights are kept."""
+    task, spec = tempting(), Spec(Tempting(), 64, 40, 20)
+    demos = task.demonstrations
+    other = task.replace(demonstrations=demos.replace(action=demos.action.at[-4:].multiply(-1.0)))
+    first, second = (trained(t, spec, rounds=2, interventions=1) for t in (task, other))
+    for one, two in zip(*(jax.tree.leaves(s.weights) for _, s, _ in (first, second)), strict=True):
+        np.testing.assert_array_equal(one, two)
+    losses = [[row["best_masked_held_out_loss"] for row in rows] for _, _, rows in (first, second)]
+    assert losses[0][0] != losses[1][0] and losses[0][1] <= losses[0][0]
+    seen = task.replace(demonstrations=demos.replace(action=demos.action.at[0].multiply(-1.0)))
+    third = trained(seen, spec, rounds=2, interventions=1)[1]
+    leaves = zip(*(jax.tree.leaves(s.weights) for s in (first[1], third)), strict=True)
+    assert any(np.any(np.asarray(one) != np.asarray(two)) for one, two in leaves)
+
+
 def test_a_hidden_group_does_not_move_the_action():
     learner, state, _ = tempted()
     params = learner.policy(state)
