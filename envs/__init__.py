@@ -166,8 +166,8 @@ def with_dials(world: World, **dials: Any) -> World:
       **dials: numbers by name of dial.
 
     Raises:
-      ValueError: a dial is unknown, or its value is not a finite number in the dial's range; one
-        line.
+      ValueError: a dial is unknown, or its value is not a finite number in the dial's range, or
+        not a whole one where the dial counts something; one line.
     """
     from envs.core import dial_fields
 
@@ -188,5 +188,10 @@ def with_dials(world: World, **dials: Any) -> World:
         if not math.isfinite(value) or not low <= value <= high:
             raise ValueError(
                 f"{world.name}.{name}={value} must be finite and in [{low:g}, {high:g}]"
+            )
+        if fields[name].metadata.get("whole") and value != round(value):
+            raise ValueError(
+                f"{world.name}.{name}={value} must be a whole number in [{low:g}, {high:g}]; "
+                f"nearest: {round(value)}"
             )
     return world.bind(world.dials.replace(**dials)) if dials else world

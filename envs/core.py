@@ -45,6 +45,7 @@ def dial(
     unit: str = "1",
     low: float = float("-inf"),
     high: float = float("inf"),
+    whole: bool = False,
 ) -> Any:
     """Declares a dial: a field of a world's `flax.struct.dataclass` of dials.
 
@@ -53,14 +54,15 @@ def dial(
       help: its meaning, in a few words.
       unit: its unit; "1" for a number without one.
       low, high: its closed range.
+      whole: whether it counts something, so that only whole numbers are valid.
 
     Returns:
-      A dataclass field whose metadata hold help, unit, low and high.
+      A dataclass field whose metadata hold help, unit, low, high and whole.
     """
     return struct.field(
         pytree_node=True,
         default=default,
-        metadata={"help": help, "unit": unit, "low": low, "high": high},
+        metadata={"help": help, "unit": unit, "low": low, "high": high, "whole": whole},
     )
 
 
@@ -282,6 +284,17 @@ class World(Env):
           cars: float32[N, 3], x [m], y [m] and heading [rad] of the other cars; or
           bodies: float32[B, 2], forward position and height [m] of a robot's parts, and
           parents: int32[B], the part that each one is attached to, -1 for none.
+        """
+        del state
+        return None
+
+    def whereabouts(self, state: State) -> dict[str, jax.Array] | None:
+        """Returns two numbers that tell where a state is, for charts of where failures begin; runs
+        inside jit.
+
+        Returns:
+          {name with its unit, such as "lateral offset [m]": float32[]}, for the horizontal axis and
+          the vertical one; None in a world without such a chart.
         """
         del state
         return None

@@ -146,3 +146,7 @@ class History(World):
     def picture(self, state: State) -> dict[str, jax.Array] | None:
         """Returns the picture of the world within, as `World.picture`."""
         return self.inner.picture(cast(State, state.pipeline_state))
+
+    def whereabouts(self, state: State) -> dict[str, jax.Array] | None:
+        """Returns where the state within is, as `World.whereabouts`."""
+        return self.inner.whereabouts(cast(State, state.pipeline_state))

@@ -76,7 +76,7 @@ ROOM = 15.0
 class HighwayDials:
     """The dials of `Highway`."""
 
-    lanes: float = dial(3.0, "number of lanes, a whole number", unit="lanes", low=2, high=5)
+    lanes: float = dial(3.0, "number of lanes", unit="lanes", low=2, high=5, whole=True)
     density: float = dial(8.0, "cars per kilometre of each lane", unit="1/km", low=2, high=35)
     speed: float = dial(
         30.0, "speed limit, which the expert would like to drive", unit="m/s", low=15, high=40
@@ -249,7 +249,7 @@ class Highway(World):
     @property
     def lanes(self) -> jax.Array:
         """float32[]: the number of lanes."""
-        return jnp.round(self.dials.lanes)
+        return self.dials.lanes
 
     @property
     def ring(self) -> jax.Array:
@@ -623,6 +623,17 @@ class Highway(World):
         rows = (len(observation) - len(EGO_NOISE)) // len(row)
         scale = jnp.asarray(EGO_NOISE + row * rows, jnp.float32)
         return observation + self.dials.sensor_noise * normal * scale
+
+    def whereabouts(self, state: State) -> dict[str, jax.Array]:
+        """Returns the gap to the car ahead, at most `SIGHT`, and the offset from the middle of the
+        lane that our car is heading for, as `World.whereabouts`."""
+        inner = cast(HighwayState, state.pipeline_state)
+        ahead, _ = self._view(inner).own
+        offset = inner.car.e_y - LANE * self._lane(inner.car)
+        return {
+            "gap to the car ahead [m]": jnp.minimum(ahead.gap, SIGHT),
+            "offset from the lane's middle [m]": offset,
+        }
 
     def picture(self, state: State) -> dict[str, jax.Array]:
         """Returns {"track", "marks", "cars"}, as `World.picture`. Cars further away than `SIGHT`

@@ -307,6 +307,14 @@ class LaneKeep(demonstrators.Demonstrated):
         car = inner.car
         return {"road": jnp.concatenate([jnp.stack([car.s, car.e_y, car.e_psi]), inner.knots])}
 
+    def whereabouts(self, state: State) -> dict[str, jax.Array]:
+        """Returns the road's curvature and the lateral offset, as `World.whereabouts`."""
+        inner = cast(LaneKeepState, state.pipeline_state)
+        car = inner.car
+        local, origin = road.window(inner.knots, car.s)
+        kappa = road.curvature(local, car.s - origin)
+        return {"curvature [1/m]": kappa, "lateral offset [m]": car.e_y}
+
     def probe(self) -> dict[str, Any]:
         """Returns a grid of lateral offset against heading, as `World.probe`, on a straight road at
         SPEED with all other quantities at rest."""

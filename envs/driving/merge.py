@@ -35,7 +35,7 @@ ENTRY_SPEED = 15.0
 class MergeDials(HighwayDials):
     """The dials of `Merge`: those of `Highway`, with two lanes and denser traffic."""
 
-    lanes: float = dial(2.0, "number of lanes, a whole number", unit="lanes", low=2, high=5)
+    lanes: float = dial(2.0, "number of lanes", unit="lanes", low=2, high=5, whole=True)
     density: float = dial(12.0, "cars per kilometre of each lane", unit="1/km", low=2, high=35)
 
 

@@ -422,6 +422,12 @@ class Race(World):
         seen = seen + self.dials.sensor_noise * jax.random.normal(key, seen.shape)
         return jnp.concatenate([seen, jnp.stack([inner.side, inner.slow])])
 
+    def whereabouts(self, state: State) -> dict[str, jax.Array]:
+        """Returns the track's curvature and the lateral offset, as `World.whereabouts`."""
+        inner = cast(RaceState, state.pipeline_state)
+        kappa = self._at(inner.track, inner.car.s).kappa
+        return {"curvature [1/m]": kappa, "lateral offset [m]": inner.car.e_y}
+
     def picture(self, state: State) -> dict[str, jax.Array]:
         """Returns {"track": float32[4 + 5 SEEN]}, as `World.picture`."""
         inner = cast(RaceState, state.pipeline_state)

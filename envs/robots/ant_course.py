@@ -246,6 +246,14 @@ class AntCourse(World):
         by itself."""
         return self._ant.bind(self.dials.replace(reacquisition=jnp.float32(0.0), **changes))
 
+    def whereabouts(self, state: State) -> dict[str, jax.Array]:
+        """Returns the course's curvature and the lateral offset, as `World.whereabouts`."""
+        course = state.info["course"]
+        return {
+            "curvature [1/m]": self._curvature(course, course["s"]),
+            "lateral offset [m]": self._offset(course, self._place(cast(State, state.pipeline_state))),
+        }
+
     def _place(self, ant: State) -> jax.Array:
         """Returns where the torso is on the ground, in the physics' frame, float32[2] [m]."""
         return cast(Any, ant.pipeline_state).x.pos[0, :2]

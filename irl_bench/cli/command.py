@@ -476,7 +476,7 @@ def _unknown(flag: str, values: flags.FlagValues, owners: Sequence[Owner]) -> st
     owner, dot, field = flag.partition(".")
     for known in owners:
         if dot and known.name == owner:
-            what = "dial" if hasattr(known, "world") else "setting"
+            what = "dial or option" if hasattr(known, "world") else "setting"
             hint = did_you_mean(field, known.settings, lambda name: f"--{owner}.{name}")
             return f"--{flag}: {owner} has no {what} {field!r}; {hint}"
     if dot and owner in algos.ALGORITHMS:

@@ -7,7 +7,7 @@ meet the same road, and the same gusts as long as what they do does not change w
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -101,6 +101,37 @@ def _episode(
     return scan(world, act, record, world.begin(reset_key), keys, driver.memory)[1]
 
 
+def episodes(
+    world: World,
+    driver: Driver,
+    scenes: Sequence[int],
+    steps: int,
+    of: Callable[[State, jax.Array], Any],
+    block: int = SCENES,
+) -> Iterator[Any]:
+    """Yields what is read along episodes, a block of scenes after the other.
+
+    Args:
+      world: with its dials bound.
+      driver: who drives.
+      scenes: their numbers. The last block is filled up with its last scene, whose rows are
+        dropped.
+      steps: length of an episode [steps].
+      of: (the state that a step led to, the action) -> arrays; runs inside jit.
+      block: scenes driven at once.
+
+    Yields:
+      The arrays [scenes of the block, steps, ...].
+    """
+    run = jax.jit(jax.vmap(lambda scene: _episode(world, driver, scene, steps, of)))
+    block = min(block, len(scenes))
+    for first in range(0, len(scenes), block):
+        some = list(scenes[first : first + block])
+        filled = some + some[-1:] * (block - len(some))
+        rows = jax.device_get(run(jnp.asarray(filled, jnp.uint32)))
+        yield jax.tree.map(lambda x, n=len(some): np.asarray(x)[:n], rows)
+
+
 def first_failures(world: World, driver: Driver, scenes: Sequence[int], steps: int) -> np.ndarray:
     """Looks for failures in several scenes.
 
@@ -113,14 +144,10 @@ def first_failures(world: World, driver: Driver, scenes: Sequence[int], steps: i
     Returns:
       int[len(scenes)], the step of the first failure; NEVER without one.
     """
-    failed = jax.jit(
-        jax.vmap(
-            lambda scene: _episode(
-                world, driver, scene, steps, lambda state, _: ~(state.metrics["cost"] == 0.0)
-            )
-        )
+    blocks = episodes(
+        world, driver, scenes, steps, lambda state, _: ~(state.metrics["cost"] == 0.0)
     )
-    rows = np.asarray(failed(jnp.asarray(scenes, jnp.uint32)))
+    rows = np.concatenate(list(blocks))
     return np.where(rows.any(axis=1), rows.argmax(axis=1), NEVER)
 
 

@@ -1,4 +1,5 @@
-"""The films of a run: for each world BC beside DAgger, from just before BC's first failure.
+"""The films of a run: for each world BC beside DAgger, from just before BC's first failure, and
+where both fail.
 
 The seed is the one whose regret is the median, so a film shows neither the best nor the worst
 training.
@@ -6,6 +7,7 @@ training.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -15,10 +17,11 @@ import numpy as np
 from envs import drawing
 from envs.core import World
 from irl_bench.core.quantities import REFERENCES
-from irl_bench.films import footage, frames, writing
+from irl_bench.films import failures, footage, frames, writing
 from irl_bench.horizon import Curves
 from irl_bench.loading import load
 from irl_bench.report.data import LARGEST_FILM, ReportData, film_path
+from irl_bench.storage.files import write_atomic
 
 STEPS = 90
 """Steps that a film shows."""
@@ -82,6 +85,9 @@ def write(out: Path, data: ReportData, say: Callable[[str], None] = print) -> li
                 break
             every *= 2
         paths.append(path)
+        where = failures.places(world, drivers)
+        if where is not None:
+            write_atomic(path.with_suffix(".json"), json.dumps(where).encode())
         say(
             f"film: {path}: {' beside '.join(d.name for d in drivers)}, seed {seed}, whose regret "
             f"is the median; BC fails in {len(found.failing)} of {footage.SCENES} scenes"

@@ -17,7 +17,8 @@ import numpy as np
 
 from irl_bench import horizon
 from irl_bench.horizon import Curves
-from irl_bench.report import curves
+from irl_bench.report import curves, failures
+from irl_bench.report.failures import Where
 from irl_bench.storage import untrusted
 from irl_bench.storage.cells import cell_path, fetch, read_cell, stored
 from irl_bench.storage.files import StoreError
@@ -78,6 +79,8 @@ class ReportData:
     films: dict[str, bytes] = dataclasses.field(default_factory=dict)
     """World -> a GIF of its policies (`irl_bench.films.of_run`); of these cells, if there is
     one."""
+    failures: list[Where] = dataclasses.field(default_factory=list)
+    """Where the policies of the films fail, for worlds that can tell."""
 
 
 def film_path(folder: pathlib.Path, plan: PlanDocument, env: str) -> pathlib.Path:
@@ -143,6 +146,11 @@ def load(out: str | os.PathLike[str], partial: bool = False) -> ReportData:
         rounds=rounds,
         maps=maps,
         films=_films(folder, plan),
+        failures=[
+            where
+            for env in dict.fromkeys(entry["env"] for entry in plan["entries"])
+            for where in failures.read(film_path(folder, plan, env).with_suffix(".json"), env)
+        ],
         unfinished=tuple(unfinished),
         other_rules=tuple(_other_rules(plan)),
         other_cells=len(stored(folder) - manifests.keys()),

@@ -44,6 +44,8 @@ TITLE = 48
 """Most characters on a line of a panel's title."""
 WINDOW = "#F0F0EA"
 """Colour of the window's shade."""
+USUAL = "#CFCFC8"
+"""Colour of the places where a policy usually is."""
 UNDATED = {
     "png": {"Software": None},
     "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
@@ -513,6 +515,22 @@ def reward_maps(data: ReportData) -> Figure | None:
     return _grid(panels, "Learned rewards", caption, paint, 2.2)
 
 
+def failures(data: ReportData) -> Figure | None:
+    """Where the policies of the films are before their failures, over where they usually are."""
+    looks, wheres = series.looks(data), {where.title: where for where in data.failures}
+    panels = [Panel(where.env, "", where.title, (), None) for where in data.failures]
+
+    def paint(axis: Axes, panel: Panel) -> None:
+        where = wheres[panel.title]
+        look = looks.get(where.driver, looks["expert"])
+        for places, size, colour in ((where.usual, 2, USUAL), (where.before, 3, look.colour)):
+            axis.plot(*places.T, ls="none", marker=".", ms=size, color=colour, rasterized=True)
+        limits = series.around([w for w in data.failures if w.env == where.env])
+        axis.set(xlim=limits[0], ylim=limits[1], xlabel=where.axes[0], ylabel=where.axes[1])
+
+    return _grid(panels, "Where failures begin", series.WHERE, paint, 2.2)
+
+
 def diagnostics(data: ReportData) -> Figure | None:
     """Training diagnostics by round: mean over seeds, and their middle 80 %."""
     looks, panels = series.looks(data), list(training.panels(data))
@@ -539,6 +557,7 @@ FIGURES = {
     "hazard_over_time": hazard_over_time,
     "learning": learning,
     "reward_maps": reward_maps,
+    "failures": failures,
     "diagnostics": diagnostics,
 }
 """File name without its ending -> what draws the figure, None if it has no data."""

@@ -303,6 +303,34 @@ def reward_maps(data: ReportData) -> list[Plot]:
     return plots
 
 
+def failures(data: ReportData) -> list[Plot]:
+    """Where the policies of the films are before their failures, over where they usually are."""
+    looks, plots = series.looks(data), []
+    for where in data.failures:
+        shown = (("usually", where.usual, "rgba(128,128,120,0.35)", 3),
+                 ("before a failure", where.before, looks.get(where.driver, looks["expert"]).colour, 5))  # fmt: skip
+        traces = [
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "x": places[:, 0],
+                "y": places[:, 1],
+                "name": name,
+                "marker": {"color": colour, "size": size},
+                "hoverinfo": "x+y",
+            }
+            for name, places, colour, size in shown
+        ]
+        limits = series.around([other for other in data.failures if other.env == where.env])
+        axes = {
+            axis: {"title": {"text": html.escape(name)}, "range": list(limit)}
+            for axis, name, limit in zip(("xaxis", "yaxis"), where.axes, limits, strict=True)
+        }
+        figure = {"data": traces, "layout": axes | {"height": 320, "showlegend": True}}
+        plots.append({"title": where.title, "note": "", "figure": _rounded(plain(figure))})
+    return plots
+
+
 def _plot(
     panel: Panel,
     traces: list[Trace],

@@ -15,7 +15,7 @@ import jinja2
 import markupsafe
 import plotly.offline
 
-from irl_bench.report import interactive, tables
+from irl_bench.report import interactive, series, tables
 from irl_bench.report.data import ReportData
 
 MEANINGS = {
@@ -57,6 +57,7 @@ def build(data: ReportData) -> str:
             LEARNING,
         ),
         ("Learned rewards", interactive.reward_maps(data), REWARDS),
+        ("Where failures begin", interactive.failures(data), series.WHERE),
         ("Training diagnostics", interactive.diagnostics(data), DIAGNOSTICS),
     ]
     plots: list[Any] = []

@@ -12,6 +12,7 @@ import numpy as np
 from irl_bench.core.quantities import REFERENCES
 from irl_bench.horizon import Curves, slopes
 from irl_bench.report.data import ReportData
+from irl_bench.report.failures import Where
 
 PALETTE = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's palette; its colours stay distinct under the common colour-vision deficiencies.
@@ -394,3 +395,21 @@ def headline(verdict: Mapping[str, Any]) -> str:
     if low is None or high is None:
         return f"{verdict['verdict']}{mixed}, slope {slope:.2f}"
     return f"{verdict['verdict']}{mixed}, slope {slope:.2f} [{low:.2f}, {high:.2f}]"
+
+
+WHERE = (
+    "Colour: where a policy was a second before a failure began. Grey: where it usually is. At most "
+    "1,000 places of each, from 256 episodes of one seed, the one whose regret is the median."
+)
+"""Caption of the places before failures."""
+
+
+def around(wheres: Sequence[Where]) -> list[tuple[float, float]]:
+    """Returns the range of each axis, (low, high), that shows nearly all places of a world's
+    policies."""
+    rows = np.concatenate([rows for where in wheres for rows in (where.usual, where.before)])
+    if not len(rows):
+        return [(0.0, 1.0)] * 2
+    low, high = np.quantile(rows, (0.002, 0.998), axis=0)
+    margin = 0.05 * (high - low) + 1e-9
+    return list(zip((low - margin).tolist(), (high + margin).tolist(), strict=True))

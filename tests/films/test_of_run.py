@@ -34,7 +34,7 @@ def test_the_seed_is_the_one_with_the_median_regret():
 
 
 class Drawn(TwoState):
-    """`TwoState` with a picture: two parts and what connects them."""
+    """`TwoState` with a picture, two parts and what connects them, and with places."""
 
     name = "drawn"
     horizon = 100
@@ -43,6 +43,10 @@ class Drawn(TwoState):
         off = state.metrics["cost"]
         places = jnp.stack([jnp.zeros(2), jnp.stack([1.0 + off, 1.0 - off])])
         return {"bodies": places, "parents": jnp.array([-1, 0])}
+
+    def whereabouts(self, state):
+        off = state.metrics["cost"]
+        return {"height [m]": 1.0 - off, "place [m]": 1.0 + off}
 
 
 WORLD = "tests.films.test_of_run:Drawn"
@@ -71,12 +75,14 @@ def test_the_report_shows_a_film_of_every_world_that_has_a_picture(run):
     assert done.returncode == 0, done.stderr
     (line,) = re.findall(r"^film: .*", done.stdout, re.MULTILINE)
     assert re.search(r"bc beside expert, seed [01], .* BC fails in \d+ of 64 scenes$", line)
-    (path,) = (run / "films").iterdir()
+    path, places = sorted((run / "films").iterdir())
     assert (
         path.name.startswith("tests.films.test_of_run-Drawn-")
         and path.stat().st_size <= report_data.LARGEST_FILM
     )
+    assert places == path.with_suffix(".json")
     text = (run / "report.html").read_text()
+    assert "<h2>Where failures begin</h2>" in text and "height [m]" in text
     assert text.count('src="data:image/gif;base64,') == 1
     assert "<details><summary>tests.films.test_of_run:Drawn</summary><img" in text
 

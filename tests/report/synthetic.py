@@ -10,6 +10,7 @@ import numpy as np
 from irl_bench import horizon
 from irl_bench.horizon import Curves
 from irl_bench.report.data import ReportData
+from irl_bench.report.failures import Where
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -168,7 +169,16 @@ def with_curves(all_curves: list[Curves]) -> ReportData:
     }
     sentences = horizon.sentences(verdicts, plan["worlds"])
     maps = {(c.env, c.algo, c.mode): learned_map(c) for c in all_curves if c.algo == "dagger"}
-    return ReportData(all_curves, verdicts, sentences, plan, manifests, rounds, maps, other_cells=3)
+    places = np.linspace(-1.0, 1.0, 40).reshape(20, 2)
+    failures = [
+        Where(c.env, c.algo, ("curvature [1/m]", "offset [m]"), 1.0, 20, 5000, places, -places)
+        for c in all_curves
+        if c.algo in ("bc", "dagger") and c.mode == "nominal"
+    ]
+    return ReportData(
+        all_curves, verdicts, sentences, plan, manifests, rounds, maps, other_cells=3,
+        failures=failures,
+    )  # fmt: skip
 
 
 def learned_map(curve: Curves) -> np.ndarray:

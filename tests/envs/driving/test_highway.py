@@ -351,3 +351,10 @@ def test_hidden_velocities_are_those_of_all_cars():
             for s in scenes
         ]
         np.testing.assert_allclose(*seen, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["highway", "merge"])
+def test_lanes_are_counted(name):
+    with pytest.raises(ValueError, match=rf"{name}.lanes=2.4 must be .* whole .*; nearest: 2$"):
+        envs.make(name, lanes=2.4)
+    assert float(envs.make(name, lanes=4).dials.lanes) == 4.0
