@@ -189,9 +189,9 @@ def with_dials(world: World, **dials: Any) -> World:
             raise ValueError(
                 f"{world.name}.{name}={value} must be finite and in [{low:g}, {high:g}]"
             )
-        if fields[name].metadata.get("whole") and value != round(value):
+        if fields[name].metadata.get("whole") and float(value) != round(float(value)):
             raise ValueError(
                 f"{world.name}.{name}={value} must be a whole number in [{low:g}, {high:g}]; "
-                f"nearest: {round(value)}"
+                f"nearest: {round(float(value))}"
             )
     return world.bind(world.dials.replace(**dials)) if dials else world

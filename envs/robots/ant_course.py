@@ -248,10 +248,10 @@ class AntCourse(World):
 
     def whereabouts(self, state: State) -> dict[str, jax.Array]:
         """Returns the course's curvature and the lateral offset, as `World.whereabouts`."""
-        course = state.info["course"]
+        course, place = state.info["course"], self._place(cast(State, state.pipeline_state))
         return {
             "curvature [1/m]": self._curvature(course, course["s"]),
-            "lateral offset [m]": self._offset(course, self._place(cast(State, state.pipeline_state))),
+            "lateral offset [m]": self._offset(course, place),
         }
 
     def _place(self, ant: State) -> jax.Array:

@@ -61,6 +61,8 @@ class Command:
     """The study to run on `request`; None: a sweep."""
     demos: tuple[int, ...] = ()
     """Numbers of demonstrations of the study."""
+    parts: tuple[str, ...] = ()
+    """Names or beginnings of names of the study's parts to compute; (): all."""
     owners: Sequence[Owner] = ()
     """Algorithms and worlds whose settings `help` prints."""
     name: str = "sweep"
@@ -208,6 +210,7 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py", command: str = 
         line=" ".join([program, *map(shlex.quote, _without(argv[1:], OF_WORK))]),
         study=chosen_study,
         demos=demos,
+        parts=_parts(values, chosen_study),
         owners=[owner for owner in owners if owner.settings],
         name=command,
         launcher=launcher,
@@ -221,7 +224,7 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py", command: str = 
 
 OF_LAUNCHER = ("launcher", "launcher_options", "ray_address", "workers")
 """Flags of the process that launches others."""
-OF_WORK = (*OF_LAUNCHER, "shard", "cells", *distributed.NAMED)
+OF_WORK = (*OF_LAUNCHER, "shard", "cells", "parts", *distributed.NAMED)
 """Flags that say who computes which cells, and not what a run is. The report does not note them
 down."""
 
@@ -319,6 +322,22 @@ def _part_of_plan(values: flags.FlagValues, study: Study | None) -> dict[str, An
     if shard is not None:
         return {"shard": parse_shard(shard)}
     return {} if cells is None else {"cells": parse_keys(cells)}
+
+
+def _parts(values: flags.FlagValues, study: Study | None) -> tuple[str, ...]:
+    """--parts as names. Raises BadInput for a sweep, or without a name."""
+    text: str | None = values["parts"].value
+    if text is None:
+        return ()
+    if study is None:
+        raise BadInput(
+            f"--parts={text} is for a study, and this is a sweep; nearest: --experiment=transfer, "
+            "or --cells"
+        )
+    names = tuple(name.strip().strip("/") for name in text.split(","))
+    if not all(names):
+        raise BadInput(f"--parts={text} names a part that is empty; nearest: leave it out")
+    return names
 
 
 def _plain(error: Exception, values: flags.FlagValues) -> BadInput:

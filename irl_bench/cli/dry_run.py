@@ -25,10 +25,13 @@ from irl_bench.upkeep.status import Times
 
 def study(command: Command) -> str:
     """Returns the plans of a study's parts as text. Writes nothing."""
+    from irl_bench.studies.study import chosen  # it draws, and what draws is slow to import
+
     assert command.study is not None
     out, lines = folders.expand(command.request.out), []
     left: list[Left] = []
-    for part in command.study.parts(command.request, command.demos, out):
+    parts = chosen(command.study.parts(command.request, command.demos, out), command.parts)
+    for part in parts:
         lines.append(f"{part.name}:")
         if part.after and not (out / part.after / "learned").is_dir():
             lines += [f"  planned once {part.after} has been run", ""]

@@ -67,6 +67,11 @@ TEXTS = {
         "compute only the cells with these keys, or beginnings of keys, separated by commas",
         None,
     ),
+    "parts": (
+        "compute only these parts of a study, by their names or beginnings of names as in "
+        "lane_keep/visible, separated by commas, and the parts that they take from",
+        None,
+    ),
     "cluster": (
         "MACHINESxDEVICES, with --dry_run: also print tasks, time and memory on so many machines "
         "with so many devices each",
@@ -106,7 +111,7 @@ TEXTS_OF_TRAIN = {
 """Flags that `train` explains otherwise."""
 LAUNCHERS = ("local", *OF)
 """Values of --launcher."""
-NOT_OF_TRAIN = ("policy", "experiment")
+NOT_OF_TRAIN = ("policy", "experiment", "parts")
 """Flags of `sweep` that `train` does not take."""
 EXAMPLES = {
     "algo": ",".join(DEFAULTS.algo),
@@ -121,6 +126,7 @@ EXAMPLES = {
     "out": DEFAULTS.out,
     "shard": "1/2",
     "cells": "0123abcd",
+    "parts": "lane_keep",
     "cluster": "8x4",
     "launcher": "local",
     "launcher_options": "timeout_min=60",

@@ -121,7 +121,7 @@ def _compute(command: Command) -> None:
     if command.study:
         from irl_bench.studies import study
 
-        study.run(command.study, command.request, command.demos, command.line)
+        study.run(command.study, command.request, command.demos, command.line, only=command.parts)
     else:
         from irl_bench.sweep import sweep
 

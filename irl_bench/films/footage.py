@@ -125,11 +125,11 @@ def episodes(
     """
     run = jax.jit(jax.vmap(lambda scene: _episode(world, driver, scene, steps, of)))
     block = min(block, len(scenes))
+    padded = np.pad(np.asarray(scenes, np.uint32), (0, -len(scenes) % block), "edge")
     for first in range(0, len(scenes), block):
-        some = list(scenes[first : first + block])
-        filled = some + some[-1:] * (block - len(some))
-        rows = jax.device_get(run(jnp.asarray(filled, jnp.uint32)))
-        yield jax.tree.map(lambda x, n=len(some): np.asarray(x)[:n], rows)
+        rows = jax.device_get(run(jnp.asarray(padded[first : first + block])))
+        kept = len(scenes) - first
+        yield jax.tree.map(lambda x, kept=kept: x[:kept], rows)
 
 
 def first_failures(world: World, driver: Driver, scenes: Sequence[int], steps: int) -> np.ndarray:

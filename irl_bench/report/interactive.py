@@ -307,8 +307,11 @@ def failures(data: ReportData) -> list[Plot]:
     """Where the policies of the films are before their failures, over where they usually are."""
     looks, plots = series.looks(data), []
     for where in data.failures:
-        shown = (("usually", where.usual, "rgba(128,128,120,0.35)", 3),
-                 ("before a failure", where.before, looks.get(where.driver, looks["expert"]).colour, 5))  # fmt: skip
+        look = looks.get(where.driver, looks["expert"])
+        shown = (
+            ("usually", where.usual, "rgba(128,128,120,0.35)", 3),
+            ("before a failure", where.before, look.colour, 5),
+        )
         traces = [
             {
                 "type": "scatter",

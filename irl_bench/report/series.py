@@ -398,8 +398,8 @@ def headline(verdict: Mapping[str, Any]) -> str:
 
 
 WHERE = (
-    "Colour: where a policy was a second before a failure began. Grey: where it usually is. At most "
-    "1,000 places of each, from 256 episodes of one seed, the one whose regret is the median."
+    "Colour: where a policy was a second before a failure began. Grey: where it usually is. At "
+    "most 1,000 places of each, from 256 episodes of one seed, the one whose regret is the median."
 )
 """Caption of the places before failures."""
 

@@ -34,7 +34,7 @@ maximises f = g + gamma h(s') - h(s), less log pi if its actions are discrete.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,18 @@ from irl_bench.storage.files import StoreError
 from irl_bench.studies import iqm
 from irl_bench.studies.label_efficiency import FRESH
 from irl_bench.studies.significance import SIGNIFICANT, holm, is_small
-from irl_bench.studies.study import FLAG_HIDDEN, Part, Result, Row, Study, narrowed, shared, spread
+from irl_bench.studies.study import (
+    FLAG_HIDDEN,
+    Part,
+    Result,
+    Row,
+    Study,
+    first_of_each,
+    narrowed,
+    not_run,
+    shared,
+    spread,
+)
 
 LABELS = {"smoke": (50,), "default": (100, 300, 1000, 3000), "full": (100, 300, 1000, 3000)}
 """Numbers of labels by budget."""
@@ -292,69 +303,57 @@ def curves_of(data: ReportData, algo: str, name: str) -> dict[str, np.ndarray] |
 def read(reports: Mapping[str, ReportData]) -> Result:
     """Returns gold and proxy over d of every run, with their fits."""
     points: list[Row] = []
-    rows: dict[str, list[Row]] = {}
     for name, data in reports.items():
         env, *place, last = name.split("/")
         pressure, seen = place == ["pressure"], place[-1] == SEEN
         algo = PRESSURE[last][0] if pressure else last
-        if last == "source" or (values := curves_of(data, algo, name)) is None:
+        if last == "source" or all(curve.algo != algo for curve in data.curves):
             continue
+        if (values := curves_of(data, algo, name)) is None:
+            continue
+        (curve,) = (c for c in data.curves if c.algo == algo)
+        accuracy = training.metric(data, curve, "reward_accuracy")
         labels, width = (None, None) if pressure else (int(place[0]), place[1])
-        gain, risen, d = values["gold"], values["proxy"][:, -1], values["d"]
-        fitted, peak = fits(d.mean(0), gain.mean(0)), peaks(gain)
-        fall = peak - gain[:, -1]
+        gain, d = values["gold"], values["d"]
+        peak = peaks(gain)
         points.append(
             {
+                "part": name,
                 "env": env,
                 "what": last,
+                "algo": algo,
                 "pressure": pressure,
                 "labels": labels,
                 "width": width,
                 "flag_seen": seen,
-                "fits": fitted,
+                "asked": curve.labels,
+                "env_steps": curve.consumes[1],
+                "accuracy": float(np.mean(accuracy[1][:, -1])) if accuracy else None,
+                "fits": fits(d.mean(0), gain.mean(0)),
                 "d": d.mean(0).tolist(),
                 "gold": gain.mean(0).tolist(),
                 "proxy": values["proxy"].mean(0).tolist(),
                 "peaks": peak.tolist(),
-                "falls": fall.tolist(),
-                "risen": risen.tolist(),
-                # The adversarial reward moves with its policy: there is nothing to over-optimise.
-                "p": None if last == "adversarial" else fall_p(fall),
+                "falls": (peak - gain[:, -1]).tolist(),
+                "risen": values["proxy"][:, -1].tolist(),
             }
         )
-        (curve,) = (c for c in data.curves if c.algo == algo)
-        accuracy = training.metric(data, curve, "reward_accuracy")
-        row: Row = {
-            "accuracy on fresh pairs": float(np.mean(accuracy[1][:, -1])) if accuracy else None,
-            "d at the end": float(d[:, -1].mean()),
-            "gold gain at its peak": spread(iqm.interval(peak)),
-            "at the end": spread(iqm.interval(gain[:, -1])),
-            "fall": spread(iqm.interval(fall)),
-            "p (Holm)": None,
-            "seeds that fall": f"{fallen_seeds(peak, fall)} of {len(fall)}",
-            "proxy gain": spread(iqm.interval(risen)),
-            "over-optimised": tables.MISSING,
-            **{f"R² of {form}": fitted[form]["r2"] if fitted else None for form in FORMS},
-        }
-        if pressure:
-            heading = f"{env}: rewards under the same pressure, {SHOWN}"
-            row = {
-                "reward": last.replace("_", " "),
-                "algorithm": algo,
-                **row,
-                "labels": curve.labels,
-                "env steps": curve.consumes[1],
-            }
-        else:
-            heading = f"{env}: rlhf without a penalty, and best-of-n, {SHOWN}"
-            by = last + (MARK if seen else "")
-            row = {"by": by, "labels": labels, "reward's layers": width, **row}
-        points[-1]["row"] = row
-        rows.setdefault(heading, []).append(row)
-    for env in dict.fromkeys(point["env"] for point in points):
-        _judge([point for point in points if point["env"] == env])
-    for point in points:
-        del point["row"]
+    return join(points)
+
+
+def join(points: Sequence[Mapping[str, Any]], parts: Iterable[str] = ()) -> Result:
+    """Returns what `read` does, and what is missing of `parts`, from the points of any parts. The
+    answers are given anew, since Holm's correction runs over all of them."""
+    parts = tuple(parts)
+    order = {name: place for place, name in enumerate(parts)}
+    found = sorted(first_of_each(points), key=lambda p: order.get(p["part"], len(order)))
+    for env in dict.fromkeys(point["env"] for point in found):
+        _judge([point for point in found if point["env"] == env])
+    rows: dict[str, list[Row]] = {}
+    for point in found:
+        kind = "rewards under the same pressure" if point["pressure"] else "rlhf without a penalty"
+        more = "" if point["pressure"] else ", and best-of-n"
+        rows.setdefault(f"{point['env']}: {kind}{more}, {SHOWN}", []).append(_row(point))
     text = [
         "Gold: true reward of a rollout above the clone's. It is no return of an episode: a "
         "rollout has as many steps as best-of-n's `length` says, and begins in a state that the "
@@ -386,8 +385,9 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         "are not independent, so a criterion such as AIC, which counts them as such, would be far "
         "too certain.",
         FLAG_HIDDEN,
+        *not_run(found, (part for part in parts if not part.endswith("/source"))),
     ]
-    return {"title": "Gold against proxy", "text": text, "tables": rows, "points": points}
+    return {"title": "Gold against proxy", "text": text, "tables": rows, "points": found}
 
 
 SHOWN = "IQM over seeds [interval]"
@@ -395,13 +395,39 @@ SHOWN = "IQM over seeds [interval]"
 
 
 def _judge(points: Sequence[Row]) -> None:
-    """Writes p after Holm's correction and the answer into the points and rows of one world."""
+    """Writes p, p after Holm's correction, and the answer into the points of one world."""
+    for point in points:
+        # The adversarial reward moves with its policy: there is nothing to over-optimise.
+        adversarial = point["what"] == "adversarial"
+        point["p"] = None if adversarial else fall_p(np.array(point["falls"]))
     asked = [point for point in points if point["p"] is not None]
     for point, adjusted in zip(asked, holm([point["p"] for point in asked]), strict=True):
         peak, fall, risen = (np.array(point[key]) for key in ("peaks", "falls", "risen"))
         answer = over_optimised(peak, fall, risen, adjusted)
         point |= {"p_holm": adjusted, "over_optimised": answer}
-        point["row"] |= {"p (Holm)": adjusted, "over-optimised": answer}
+
+
+def _row(point: Mapping[str, Any]) -> Row:
+    """Returns a point as a row of its table."""
+    peak, fall, risen = (np.array(point[key]) for key in ("peaks", "falls", "risen"))
+    shown = lambda values: spread(iqm.interval(values))
+    row: Row = {
+        "accuracy on fresh pairs": point["accuracy"],
+        "d at the end": point["d"][-1],
+        "gold gain at its peak": shown(peak),
+        "at the end": shown(peak - fall),
+        "fall": shown(fall),
+        "p (Holm)": point.get("p_holm"),
+        "seeds that fall": f"{fallen_seeds(peak, fall)} of {len(fall)}",
+        "proxy gain": shown(risen),
+        "over-optimised": point.get("over_optimised", tables.MISSING),
+        **{f"R² of {form}": point["fits"][form]["r2"] if point["fits"] else None for form in FORMS},
+    }
+    if point["pressure"]:
+        name = {"reward": point["what"].replace("_", " "), "algorithm": point["algo"]}
+        return {**name, **row, "labels": point["asked"], "env steps": point["env_steps"]}
+    by = point["what"] + (MARK if point["flag_seen"] else "")
+    return {"by": by, "labels": point["labels"], "reward's layers": point["width"], **row}
 
 
 def draw(result: Mapping[str, Any]) -> Figure:
@@ -473,4 +499,5 @@ STUDY = Study(
     parts=parts,
     read=read,
     draw=draw,
+    join=join,
 )

@@ -134,12 +134,37 @@ def narrowed(request: Request, **changes: Any) -> Request:
     )
 
 
+def chosen(parts: Sequence[Part], only: Sequence[str]) -> list[Part]:
+    """Returns some parts of a study, in their order, with those that they take from.
+
+    Args:
+      parts: all of them.
+      only: names, or beginnings of names that end before a `/`; (): all.
+
+    Raises:
+      BadInput: a name fits no part; one line.
+    """
+    names: set[str] = set()
+    for name in only:
+        fitting = {p.name for p in parts if f"{p.name}/".startswith(f"{name}/")}
+        if not fitting:
+            known = {"/".join(p.name.split("/")[: name.count("/") + 1]) for p in parts}
+            raise BadInput(
+                f"--parts: the study has no part {name!r}; nearest: --parts={nearest(name, known)}"
+            )
+        names |= fitting
+    sources = {part.name: part.after for part in parts}
+    names |= {source for name in names if (source := sources[name])}
+    return [part for part in parts if not only or part.name in names]
+
+
 def run(
     study: Study,
     request: Request,
     demos: tuple[int, ...],
     line: str,
     say: Callable[[str], None] = print,
+    only: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Runs what is missing of every part, then writes the study's files.
 
@@ -149,9 +174,11 @@ def run(
       demos: numbers of demonstrations.
       line: the command line, which is stored.
       say: receives lines on the progress, and the tables.
+      only: the parts to run, as in `chosen`.
 
     Returns:
-      The study's result with what its index says; JSON values.
+      The study's result with what its index says; JSON values. {} while parts are missing of a
+      study that cannot be read without them.
 
     Raises:
       BadInput, StoreError, runner.Interrupted: as `sweep.sweep`. BadInput comes before anything is
@@ -159,16 +186,17 @@ def run(
     """
     out = folders.expand(request.out)
     sweep.check_folder(out)
-    parts = study.parts(request, demos, out)
+    every = study.parts(request, demos, out)
+    parts = chosen(every, only)
     for part in parts:
         if not part.after:
             build.build(part.request)
-    index = {
+    index: dict[str, Any] = {
         "study": study.name,
         "command": line,
-        "parts": {part.name: part.report for part in parts},
+        "parts": {part.name: part.report for part in every},
+        "entries": {},
     }
-    index["entries"] = {}
     with locked(out):
         before = index_of(out)
         earlier = before["study"] if before else study.name
@@ -177,8 +205,11 @@ def run(
                 f"--out={request.out} holds the study {earlier}; nearest: "
                 f"--out={request.out}-{study.name}"
             )
+        if only and before:
+            entries = before.get("entries", {})
+            index["entries"] = {name: entries[name] for name in entries if name in index["parts"]}
         write_atomic(out / INDEX, _text(index))
-    once = Once(out, last_key([study.name, *index["parts"]]))
+    once = Once(out, last_key([study.name, *(part.name for part in parts)]))
     for number, part in enumerate(parts, 1):
         say(f"part {number} of {len(parts)}: {part.name}")
         ran = sweep.compute(part.request, line, say)
@@ -188,12 +219,18 @@ def run(
         if part.report:
             sweep.finish(ran, say)
     write_atomic(out / INDEX, _text(index))
+    missing = [part.name for part in every if part.name not in index["entries"]]
+    if missing:
+        say(f"parts to come: {', '.join(missing)}")
+    if missing and study.join is None:
+        say(f"{study.name} is read once all of its parts are there")
+        return {}
     written: list[dict[str, Any]] = []
 
     def wait() -> None:
         say(f"another worker writes the study; to print it: irl-bench report {remote.shown(out)}")
 
-    once.write(lambda: written.append(rebuild(out, say)), wait)
+    once.write(lambda: written.append(rebuild(out, say, partial=bool(missing))), wait)
     if written:
         return written[0]
     store = store_of(out)
@@ -371,6 +408,32 @@ def _earlier(stored: Path, index: Mapping[str, Any]) -> list[Any]:
             "is in one of the two commands"
         )
     return points
+
+
+def first_of_each(points: Iterable[Mapping[str, Any]]) -> list[Row]:
+    """Returns the first point of each part of a study, as copies.
+
+    Args:
+      points: of any parts, each with its "part".
+
+    Raises:
+      BadInput: a point does not say of which part it is; one line.
+    """
+    found: dict[str, Row] = {}
+    for point in points:
+        if "part" not in point:
+            raise BadInput(
+                "--stored: the result is of an earlier version, which did not store the parts of "
+                "its points; nearest: the study's command, which measures it again"
+            )
+        found.setdefault(point["part"], {**point})
+    return list(found.values())
+
+
+def not_run(points: Iterable[Mapping[str, Any]], parts: Iterable[str]) -> list[str]:
+    """Returns a sentence on the parts of which there is no point; [] if there is none."""
+    absent = sorted({*parts} - {point["part"] for point in points})
+    return [f"Not run: {', '.join(absent)}."] if absent else []
 
 
 NO_CONDITIONS = ("out", "seeds_at_once", "tensorboard", "compile_cache")

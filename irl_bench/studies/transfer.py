@@ -21,7 +21,7 @@ shows which rewards transfer, and not that the start or the sight by itself is t
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,9 @@ from irl_bench.studies.study import (
     Result,
     Row,
     Study,
+    first_of_each,
     narrowed,
+    not_run,
     returns_of,
     scores,
     spread,
@@ -75,7 +77,8 @@ CHANGES: Mapping[str, Mapping[str, Mapping[str, float]]] = {
 }
 """World -> change -> dials; "none" shows what training again costs if nothing changes."""
 SMOKE = ("policy_airl", "reward_airl", "reward_true")
-"""The methods of the smallest budget, under the first change but "none"."""
+"""The methods of the smallest budget, under "none", from which scores are told, and the first
+change."""
 
 METHODS: Mapping[str, tuple[str, str, str | None]] = {
     "policy_airl": ("AIRL's policy", "stored", "airl"),
@@ -104,7 +107,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
                 f"--env={env}: transfer has changes for {', '.join(CHANGES)}; nearest: "
                 f"{nearest(env, CHANGES)}"
             )
-        changes = list(CHANGES[env])[1:2] if request.budget == "smoke" else list(CHANGES[env])
+        changes = list(CHANGES[env])[: 2 if request.budget == "smoke" else None]
         for sight, options, masked in _sights(request, env):
             for start in STARTS if request.budget != "smoke" else STARTS[:1]:
                 sweeps += _crossed(request, env, sight, options, masked, start, changes, count, out)
@@ -200,23 +203,22 @@ def read(reports: Mapping[str, ReportData]) -> Result:
     Raises:
       ValueError: the folder holds no part of this study; one line.
     """
-    rows: dict[str, list[Row]] = {}
     points: list[Row] = []
     for env, changes in CHANGES.items():
         for sight, change in itertools.product((*VIEWS, ONLY), changes):
             for method, start in itertools.product(METHODS, STARTS):
-                name = f"{env}/{sight}/{start}/{change}/{method}"
-                if name not in reports:
+                at = f"{env}/{sight}/{start}"
+                data, unchanged = (reports.get(f"{at}/{of}/{method}") for of in (change, "none"))
+                if data is None or unchanged is None:
                     continue  # not in this run
-                data, unchanged = (
-                    reports[f"{env}/{sight}/{start}/{of}/{method}"] for of in (change, "none")
-                )
-                point = _point(data, unchanged, method)
+                if not _finished(data, method) or not _finished(unchanged, method):
+                    continue
                 dials = ", ".join(f"{dial} = {value:g}" for dial, value in changes[change].items())
                 learned = METHODS[method][2] is not None
-                source = reports.get(f"{env}/{sight}/{start}/learn/{METHODS[method][2]}")
+                source = reports.get(f"{at}/learn/{METHODS[method][2]}")
                 points.append(
                     {
+                        "part": f"{at}/{change}/{method}",
                         "env": env,
                         "source_steps": max(c.consumes[1] for c in source.curves)
                         if source
@@ -224,9 +226,15 @@ def read(reports: Mapping[str, ReportData]) -> Result:
                         "sight": sight,
                         "change": dials or "nothing changed",
                         "start": start if learned else None,
-                        **point,
+                        **_point(data, unchanged, method),
                     }
                 )
+    return join(points)
+
+
+def join(points: Sequence[Mapping[str, Any]], parts: Iterable[str] = ()) -> Result:
+    """Returns what `read` does, and what is missing of `parts`, from the points of any parts."""
+    points, rows = sorted(first_of_each(points), key=_order), dict[str, list[Row]]()
     for point in points:
         group = [p for p in points if _place(p) == _place(point)]
         policy = next((p for p in group if p["method"] == METHODS["policy_airl"][0]), None)
@@ -265,6 +273,7 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         "not corrected for their number.",
         iqm.TEXT,
         FLAG_HIDDEN,
+        *not_run(points, (part for part in parts if "/learn/" not in part)),
     ]
     return {"title": "Reward transfer", "text": text, "tables": rows, "points": points}
 
@@ -287,12 +296,25 @@ def _place(point: Row) -> tuple[Any, ...]:
     return point["env"], point["sight"], point["change"], point["start"]
 
 
+def _order(point: Row) -> tuple[int, ...]:
+    """Returns what orders points as tables show them."""
+    env, sight, start, change, method = point["part"].split("/")
+    orders = (CHANGES, (*VIEWS, ONLY), CHANGES[env], METHODS, STARTS)
+    names = (env, sight, change, method, start)
+    return tuple(list(order).index(name) for order, name in zip(orders, names, strict=True))
+
+
 def _gain(point: Row, policy: Row) -> list[float] | None:
     """Returns the score less that of AIRL's policy, paired by seed, with its interval; None if the
     usable seeds differ."""
     if point["seed_ids"] != policy["seed_ids"]:
         return None
     return iqm.interval(np.array(point["scores"]) - np.array(policy["scores"]))
+
+
+def _finished(data: ReportData, method: str) -> bool:
+    """Whether all is there of a method and of the references beside it."""
+    return {METHODS[method][1], "expert", "untrained"} <= {curve.algo for curve in data.curves}
 
 
 def _point(data: ReportData, unchanged: ReportData, method: str) -> Row:
@@ -367,4 +389,5 @@ STUDY = Study(
     parts=parts,
     read=read,
     draw=draw,
+    join=join,
 )

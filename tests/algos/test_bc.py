@@ -168,7 +168,10 @@ def test_a_loss_that_is_not_a_number_shows_in_the_policy():
         assert np.isnan(learner.act(learner.policy(state), jnp.ones(3), KEY)).any()
     # After training has stopped it shows in the loss, which the runner watches as well.
     states, metrics = follow(learner, [task(0.05), task(-3.0), task(-3.0), broken])
-    assert np.isnan(metrics[-1]["loss"]) and np.isfinite(states[-1].best.policy.weights["log_std"]).all()
+    assert (
+        np.isnan(metrics[-1]["loss"])
+        and np.isfinite(states[-1].best.policy.weights["log_std"]).all()
+    )
 
 
 def test_features_that_never_vary_play_no_part():

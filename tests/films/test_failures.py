@@ -35,7 +35,9 @@ class Counted(Line):
 
     def _made(self, n, action):
         cost = 1.0 * (n > 0) * (jnp.mod(n, 10) == 0)
-        return State((n, action), n[None], -cost, jnp.zeros(()), {"cost": cost, "graded_cost": cost})
+        return State(
+            (n, action), n[None], -cost, jnp.zeros(()), {"cost": cost, "graded_cost": cost}
+        )
 
     def whereabouts(self, state):
         n, action = state.pipeline_state
@@ -55,7 +57,7 @@ def test_the_place_is_that_of_a_second_before_each_failure():
     found = counted()
     assert found["axes"] == ["steps", "action [1]"] and list(found["drivers"]) == ["bc", "dagger"]
     row = found["drivers"]["bc"]
-    # Four failures in each of 256 episodes of 40 steps. A step of this world is taken to last 0.1 s.
+    # Four failures in each of 256 episodes of 40 steps, which are taken to last 0.1 s.
     back = round(failures.BEFORE / 0.1)
     assert (row["failures"], row["episodes"], row["steps"]) == (1024, 256, 40)
     places = np.array(row["before"])
@@ -83,7 +85,13 @@ def test_blocks_of_episodes_are_those_of_one_call():
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("lane_keep", {}), ("race", {}), ("highway", {}), ("merge", {}), ("lane_keep", {"frames": "2"})],
+    [
+        ("lane_keep", {}),
+        ("race", {}),
+        ("highway", {}),
+        ("merge", {}),
+        ("lane_keep", {"frames": "2"}),
+    ],
 )
 def test_places_of_cars(name, options):
     """The numbers are those that the observation or the state holds by other ways."""
@@ -118,13 +126,16 @@ def test_the_report_draws_them(tmp_path):
     assert "Where failures begin" not in page.build(data_of({}, tmp_path))
 
 
+EMPTY = {"failures": 0, "episodes": 1, "steps": 5, "before": [], "usual": []}
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"axes": ["one"]}, {"axes": ["a\x1b[2J", "b"]}, {"seconds": "1"}, {"drivers": []},
         {"drivers": {"bc": {}}},
-        {"drivers": {"bc": {"failures": 1, "episodes": 1, "steps": 1, "before": [[1.0]], "usual": []}}},
-        {"drivers": {"bc": {"failures": -1, "episodes": 1, "steps": 1, "before": [], "usual": []}}},
+        {"drivers": {"bc": {**EMPTY, "before": [[1.0]]}}},
+        {"drivers": {"bc": {**EMPTY, "steps": -1}}},
     ],
 )  # fmt: skip
 def test_a_file_of_another_form_is_left_out(change, tmp_path):
@@ -135,6 +146,6 @@ def test_a_file_of_another_form_is_left_out(change, tmp_path):
 
 
 def test_a_driver_that_never_failed_is_drawn(tmp_path):
-    row = {"failures": 0, "episodes": 1, "steps": 5, "before": [], "usual": [[0.0, 1.0]]}
+    row = {**EMPTY, "usual": [[0.0, 1.0]]}
     data = data_of({"axes": ["a", "b"], "seconds": 1.0, "drivers": {"stranger": row}}, tmp_path)
     assert "failures.png" in figures.draw(data) and "0 failures in 5 steps" in page.build(data)

@@ -2,6 +2,7 @@
 rule and its parts."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from scipy import stats
 
 from irl_bench.algos import best_of_n
 from irl_bench.plan import build, registry
+from irl_bench.report.data import plain
 from irl_bench.rl import ppo
 from irl_bench.storage.files import StoreError
 from irl_bench.studies import iqm, overoptimization
@@ -212,6 +214,17 @@ def test_p_is_corrected_over_all_rows_of_a_world(monkeypatch):
     assert other[0]["p (Holm)"] == pytest.approx(p)
     assert [p["flag_seen"] for p in found["points"]] == [False, True, False, False, False, False]
     overoptimization.draw(found)
+    # In two halves, and from what a file holds of the first: Holm's correction runs over both.
+    names = list(data)
+    first, second = (
+        overoptimization.read({name: data[name] for name in part})
+        for part in (names[:2], names[2:])
+    )
+    assert first["tables"] != found["tables"]
+    stored = json.loads(json.dumps(plain(first)))["points"]
+    joined = overoptimization.join([*stored, *second["points"]], names)
+    assert plain(joined) == plain(found)
+    assert overoptimization.join(stored, names)["text"][-1].startswith("Not run: ")
 
 
 def test_parts():

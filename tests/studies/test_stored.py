@@ -144,6 +144,11 @@ def test_nothing_finished_and_a_study_that_needs_all_parts(folder, tmp_path):
     with pytest.raises(StoreError, match="seed_table has no finished part yet"):
         study.rebuild(out, quiet, partial=True)
     index = json.loads((out / study.INDEX).read_text())
-    (out / study.INDEX).write_text(json.dumps({**index, "study": "transfer"}))
-    with pytest.raises(BadInput, match="transfer has no result before all of its parts are there"):
+    (out / study.INDEX).write_text(json.dumps({**index, "study": "retrain"}))
+    with pytest.raises(BadInput, match="retrain has no result before all of its parts are there"):
         study.rebuild(out, quiet, partial=True)
+
+
+def test_points_of_an_earlier_version_are_refused():
+    with pytest.raises(BadInput, match="earlier version"):
+        study.first_of_each([{"env": "w"}])

@@ -16,6 +16,7 @@ from irl_bench.core.settings import BadInput
 from irl_bench.horizon import Curves
 from irl_bench.plan import build
 from irl_bench.report import ReportData, tables
+from irl_bench.report.data import plain
 from irl_bench.studies import aggregate, demo_efficiency, levels, study, transfer
 from tests.conftest import TINY
 
@@ -255,6 +256,25 @@ def test_transfer_compares_each_method_under_each_change(tmp_path, constructed_w
     assert clone["less AIRL's policy"] == "0 [0, 0]" and clone["score"].startswith("0.8 [")
     assert row["AIRL's g(s)", "a random policy"]["less AIRL's policy"] == "0.1 [0.1, 0.1]"
     assert row["true reward", tables.MISSING]["less AIRL's policy"] == tables.MISSING
+    # In two halves, and from what a file holds of the first.
+    names = [part.name for part in parts]
+    half = {name for name in names if "/clone/" in name}
+    halves = [
+        {name: found[name] for name in found if (name in half) is first} for first in (True, False)
+    ]
+    first, second = (transfer.read(part) for part in halves)
+    assert 0 < len(first["points"]) < len(read["points"])
+    stored = json.loads(json.dumps(plain(first)))["points"]
+    joined = transfer.join([*stored, *second["points"]], names)
+    assert plain(joined["tables"]) == plain(read["tables"]) and joined["text"] == read["text"]
+    assert f"{names[-1]}" in transfer.join(stored, names)["text"][-1]
+    # What is not measured in the unchanged world has no scale.
+    lacking = {name: found[name] for name in found if "visible/random/none/" not in name}
+    assert not any(
+        point["part"].startswith("lane_keep/visible/random/")
+        for point in transfer.read(lacking)["points"]
+    )
+
     titles = [axis.get_title() for axis in transfer.draw(read).axes if axis.get_title()]
     assert (
         titles[:2]
@@ -295,6 +315,8 @@ def test_transfer_compares_each_method_under_each_change(tmp_path, constructed_w
         ("--experiment=demo_efficiency --bc.lr=1", "no setting"),
         ("--experiment=demo_efficiency --mode=nominal", "--mode"),
         ("--demos=1,4", "--experiment=demo_efficiency"),
+        ("--parts=lane_keep", "is for a study, and this is a sweep"),
+        ("--experiment=transfer --parts=a,,b", "a part that is empty"),
     ],
 )
 def test_bad_input_is_one_line_with_the_nearest(line, words):
@@ -305,6 +327,53 @@ def test_bad_input_is_one_line_with_the_nearest(line, words):
 def rebuilt(out):
     program = pathlib.Path(__file__).parents[2] / "launch" / "report.py"
     return subprocess.run([sys.executable, program, out], capture_output=True, text=True)
+
+
+PARTS = ("w/one/bc", "w/one/clone", "w/two/bc", "w/twofold/bc")
+
+
+@pytest.mark.parametrize(
+    ("only", "expected"),
+    [
+        ((), PARTS),
+        (("w",), PARTS),
+        (("w/two",), ("w/one/clone", "w/two/bc")),
+        (("w/twofold/bc", "w/one/bc"), ("w/one/bc", "w/twofold/bc")),
+    ],
+)
+def test_some_parts_of_a_study(only, expected):
+    """With those that they take from, and no others whose names begin alike."""
+    parts = [
+        study.Part(name, build.Request(), after="w/one/clone" if name == "w/two/bc" else None)
+        for name in PARTS
+    ]
+    assert tuple(part.name for part in study.chosen(parts, only)) == expected
+    with pytest.raises(BadInput, match=r"no part 'w/tow'; nearest: --parts=w/two$"):
+        study.chosen(parts, ("w/tow",))
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_a_study_is_run_part_by_part(tmp_path, monkeypatch, capsys):
+    """As on two machines or two evenings; nothing is computed twice."""
+    monkeypatch.setattr("irl_bench.report.figures.draw", lambda data: {})
+    line = (
+        "--experiment=demo_efficiency --env=chain --algo=bc --budget=smoke --demos=2,4 "
+        f"{' '.join(TINY)} --out={tmp_path}"
+    )
+    run = lambda *more: sweep.main(sweep.parse(["sweep.py", *line.split(), *more]))
+    assert run("--parts=demos-4") == 0
+    text = capsys.readouterr().out
+    assert "parts to come: demos-2\ndemo_efficiency is read once all of its parts are there" in text
+    assert not (tmp_path / "demos-2").exists() and not (tmp_path / "demo_efficiency.json").exists()
+    assert run("--parts=demos-4,demos-2") == 0
+    assert "parts to come" not in capsys.readouterr().out
+    found = json.loads((tmp_path / "demo_efficiency.json").read_text())
+    assert "--parts" not in found["command"] and {p["demos"] for p in found["points"]} == {2, 4}
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/cells/*.parquet")}
+    assert run() == 0 and rebuilt(tmp_path).returncode == 0
+    assert times == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/cells/*.parquet")}
+    assert run("--parts=demo-4") == 2
+    assert "no part 'demo-4'; nearest: --parts=demos-4" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("quick_compilation")

@@ -1,4 +1,4 @@
-"""Each study of preferences at its smallest budget, from the command line to its files."""
+"""Studies of learned rewards at their smallest budget, from the command line to its files."""
 
 import json
 import shutil
@@ -22,6 +22,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
         pytest.param("label_efficiency", ["--env=chain"], marks=pytest.mark.slow),
         pytest.param("overoptimization", ["--env=chain"], marks=pytest.mark.slow),
         pytest.param("extrapolation", [], marks=pytest.mark.slow),
+        pytest.param("transfer", [], marks=pytest.mark.slow),
     ],
 )
 def test_smoke_runs_to_its_files(name, more, tmp_path):
