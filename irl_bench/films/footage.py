@@ -54,6 +54,8 @@ class Footage:
     """float32[H] in {0, 1}."""
     picture: Mapping[str, np.ndarray] | None
     """Arrays [H, ...], as `envs.drawing.view` returns them; None: the world has no picture."""
+    places: Mapping[str, np.ndarray] | None = None
+    """{name with its unit: float32[H]}, as `World.whereabouts`; None: the world has none."""
 
 
 def policy(name: str, loaded: Loaded) -> Driver:
@@ -201,6 +203,7 @@ def film(world: World, driver: Driver, scene: int, steps: int) -> Footage:
             "reward": state.reward,
             "cost": state.metrics["cost"],
             "picture": view(state),
+            "places": world.whereabouts(state),
         }
 
     run = jax.jit(lambda scene: _episode(world, driver, scene, steps, seen))

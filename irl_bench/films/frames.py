@@ -87,16 +87,17 @@ def _panel(
 
 
 def _strip(footage: Footage, t: int, seconds: float, ghosts: Sequence[Footage]) -> Image.Image:
-    """The driver's name, the time and the failed steps so far, beside curves of the latest
-    steps: the action's entries, on a red ground where a step failed."""
+    """The driver's name, the time, the failed steps so far, and a car's offset and speed, beside
+    curves of the latest steps: the action's entries, on a red ground where a step failed."""
     strip = Image.new("RGB", (drawing.WIDTH, STRIP), PAPER)
     pen, font, small = ImageDraw.Draw(strip), ImageFont.load_default(15), ImageFont.load_default(11)
     failed = int((footage.cost[: t + 1] != 0.0).sum())
-    pen.text((10, 6), footage.name[:18], INK, font)
-    pen.text((10, 27), f"{(t + 1) * seconds:.1f} s, {failed} failed", INK, small)
+    pen.text((10, 3), footage.name[:18], INK, font)
+    lines = [f"{(t + 1) * seconds:.1f} s, {failed} failed", *_ego(footage, t, seconds)]
     if ghosts:
-        names = ", ".join(ghost.name for ghost in ghosts)
-        pen.text((10, 43), f"outline: {names}"[:24], INK, small)
+        lines.append(f"outline: {', '.join(ghost.name for ghost in ghosts)}"[:24])
+    for row, line in enumerate(lines):
+        pen.text((10, 22 + 13 * row), line, INK, small)
     left, top, right, bottom = CURVES
     first = max(0, t + 1 - drawing.RECENT)
     wide = (right - left) / drawing.RECENT
@@ -114,6 +115,20 @@ def _strip(footage: Footage, t: int, seconds: float, ghosts: Sequence[Footage]) 
         points = [(left + (i + 0.5) * wide, middle - tall * v) for i, v in enumerate(values)]
         pen.line([*points, points[-1]], COLOURS[entry % len(COLOURS)], 1)
     return strip
+
+
+def _ego(footage: Footage, t: int, seconds: float) -> list[str]:
+    """A line with the offset and the speed of a car at step t; [] in a world of something else."""
+    path = _path(footage)
+    if path is None or not footage.places:
+        return []
+    offset = list(footage.places.values())[1][t]
+    if t == 0:
+        return [f"offset {offset:.2f} m"]
+    # A road's picture begins with the arc length, a track's with x and y.
+    size = 1 if footage.picture and "road" in footage.picture else 2
+    speed = np.linalg.norm(path[t, :size] - path[t - 1, :size]) / seconds
+    return [f"offset {offset:.2f} m, {speed:.0f} m/s"]
 
 
 def _beside(panels: Sequence[Image.Image]) -> Image.Image:

@@ -92,3 +92,19 @@ def test_ghosts_need_a_road():
     with pytest.raises(BadInput, match=r"toy is not drawn on a road.*nearest: layout=side"):
         frames.draw(TOY, [chart, chart], [5], "ghosts", 0.1)
     frames.draw(TOY, [chart, chart], [5], "side", 0.1)
+
+
+def test_the_strip_tells_a_cars_offset_and_speed():
+    """Its speed by the places of two pictures: 1.5 m along a road, or 3 m and 4 m on a track."""
+    zeros = np.zeros((2, 1), np.float32)
+    places = {"curvature [1/m]": np.zeros(2), "lateral offset [m]": np.array([0.5, -0.25])}
+    road = {"road": np.array([[2.0, 0.5, 0.0], [3.5, -0.25, 0.0]])}
+    track = {"track": np.array([[1.0, 1.0, 0.0], [4.0, 5.0, 0.0]])}
+    for picture, speed in ((road, 15), (track, 50)):
+        footage = Footage("bc", zeros, zeros, zeros[:, 0], zeros[:, 0], picture, places)
+        assert frames._ego(footage, 1, 0.1) == [f"offset -0.25 m, {speed} m/s"]
+        assert frames._ego(footage, 0, 0.1) == ["offset 0.50 m"]
+        nowhere = dataclasses.replace(footage, places=None)
+        assert frames._ego(nowhere, 1, 0.1) == []
+    robot = Footage("bc", zeros, zeros, zeros[:, 0], zeros[:, 0], {"ends": zeros}, places)
+    assert frames._ego(robot, 1, 0.1) == []

@@ -35,6 +35,12 @@ ELSEWHERE = {
 }
 """Where those are run that cannot learn on WORLD: it has discrete actions, AIRL's reward there is
 of actions too, and its dynamics are no table."""
+MORE = (
+    *((case, "lane_keep") for case in ("bc", "dagger", "gail", "airl", "rlhf")),
+    *((case, env) for env in ("hopper", "race", "highway", "merge") for case in ("bc", "dagger")),
+)
+"""Further (case, world): the car's learners, and bodies and traffic, whose physics are in no other
+case."""
 SEEDS = 2
 DONORS = {"stored": "airl", "judged": "airl", "ppo:learned": "airl", "rlhf:airl": "airl"}
 """Cases that begin with what an earlier run has learned, and which run that is."""
@@ -79,9 +85,9 @@ VERDICT = (
 """Fields of a verdict that are compared, those of them that it has."""
 
 
-def world_of(case: str) -> str:
-    """The world that a case is run on."""
-    return ELSEWHERE.get(case, WORLD)
+def every() -> list[tuple[str, str]]:
+    """All (case, world)."""
+    return [*((case, ELSEWHERE.get(case, WORLD)) for case in CASES), *MORE]
 
 
 def run(case: str, env: str, folder: Path) -> dict[str, Any]:
@@ -153,8 +159,7 @@ def figures(leaf: np.ndarray) -> tuple[float, float]:
 
 def everything(folder: Path, wanted: Sequence[str] = ()) -> dict[str, Any]:
     results = {}
-    for case in CASES:
-        env = world_of(case)
+    for case, env in every():
         if not wanted or f"{case} {env}" in wanted:
             results[f"{case} {env}"] = run(case, env, folder)
             print(f"{case} {env}: done", file=sys.stderr, flush=True)

@@ -44,7 +44,7 @@ def close(mine, stored, path, scale=0.0):
 def test_the_reference_holds_every_algorithm():
     cases = {name.split()[0].partition(":")[0] for name in STORED}
     assert cases == ALGORITHMS.keys() - set(REFERENCES)
-    assert STORED.keys() == {f"{case} {reference.world_of(case)}" for case in reference.CASES}
+    assert STORED.keys() == {f"{case} {env}" for case, env in reference.every()}
     of_references = {algo for name in STORED for algo in STORED[name]["verdicts"]}
     assert {name.partition("/")[0] for name in of_references} >= set(REFERENCES)
 
