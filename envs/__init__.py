@@ -167,7 +167,7 @@ def with_dials(world: World, **dials: Any) -> World:
 
     Raises:
       ValueError: a dial is unknown, or its value is not a finite number in the dial's range, or
-        not a whole one where the dial counts something; one line.
+        not a whole one where the dial counts something, or an option settles it; one line.
     """
     from envs.core import dial_fields
 
@@ -189,6 +189,8 @@ def with_dials(world: World, **dials: Any) -> World:
             raise ValueError(
                 f"{world.name}.{name}={value} must be finite and in [{low:g}, {high:g}]"
             )
+        if name in world.fixed:
+            raise ValueError(f"{world.name}.{name}={value}: it {world.fixed[name]}")
         if fields[name].metadata.get("whole") and float(value) != round(float(value)):
             raise ValueError(
                 f"{world.name}.{name}={value} must be a whole number in [{low:g}, {high:g}]; "

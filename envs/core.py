@@ -100,6 +100,7 @@ class World(Env):
       files: {option: ending} of options that also take the path of a file with that ending, such
         as ".csv"; the file's hash belongs into `source`.
       chosen: the options in use.
+      fixed: {dial: why it cannot be changed}, of dials that an option settles.
       source: {file name: SHA-256} of the files that determine the world's numbers, such as a
         demonstrator's weights.
       burn_in: steps that the expert acts before an episode begins (`begin`); 0: none.
@@ -128,6 +129,7 @@ class World(Env):
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     files: ClassVar[Mapping[str, str]] = {}
     chosen: Mapping[str, str] = {}
+    fixed: Mapping[str, str] = {}
     source: Mapping[str, str] = {}
     _once: Mapping[str, Callable[..., State]] = {}
 

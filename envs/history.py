@@ -58,6 +58,7 @@ class History(World):
         self.options = world.options  # pyright: ignore[reportAttributeAccessIssue]
         self.files = world.files  # pyright: ignore[reportAttributeAccessIssue]
         self.name, self.modes, self.source = world.name, world.modes, world.source
+        self.fixed = world.fixed
         self.horizon, self.latency = world.horizon, world.latency
         self.recovery_steps, self.n_actions = world.recovery_steps, world.n_actions
         size = len(self.entries)

@@ -16,17 +16,22 @@ does not depend on how the car got there.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from envs.core import State, World, dial, soundness
 from envs.driving import comfort, road, traffic, vehicle
+from envs.driving import scenario as scenarios
 from envs.driving.actuators import actuate
+from envs.driving.scenario import Scenario
 from envs.driving.traffic import LANE, LENGTH, WIDTH, Cars, Neighbour, Strip
 from envs.names import HISTORY
 
@@ -68,6 +73,14 @@ URGENT = 2.0
 SHOWN, SHOWN_STEP, SHOWN_BEHIND = 90, 2.0, 60.0
 """Points of the road in pictures: their number, their distance, and the length of road behind our
 car [m]."""
+SHORTEST_RING = 300.0
+"""Length of the ring of a scenario with a shorter road [m], where no car is both ahead and
+behind."""
+LATERAL = 2.0
+"""Lateral acceleration in the tightest bend of a scenario's road at the speed limit [m/s²]."""
+STANDING = 5.0
+"""A car of a scenario that begins slower than this [m/s] has been stopped by something, and would
+like to drive like the others."""
 ROOM = 15.0
 """Gaps that a car which is put back into a lane has ahead and behind [m]."""
 
@@ -159,6 +172,21 @@ class HighwayState:
     """uint32[2]: the world's own randomness, split at every step."""
 
 
+class Start(NamedTuple):
+    """Where everybody is at the beginning. Arrays of N + 1 cars begin with ours."""
+
+    knots: jax.Array
+    """float32[road.KNOTS]: curvature of the road."""
+    s: jax.Array
+    """float32[N + 1]: arc lengths [m]."""
+    lane: jax.Array
+    """float32[N + 1]: lanes."""
+    speed: jax.Array
+    """float32[N + 1]: speeds [m/s]."""
+    desired: jax.Array
+    """float32[N]: what the others would like to drive [m/s]."""
+
+
 class View(NamedTuple):
     """The cars ahead and behind in the lane to the right, in our car's own strip of road, and in
     the lane to the left."""
@@ -190,6 +218,10 @@ class Highway(World):
       position relative to ours along and across the road [m], its speed less ours along and
       its speed across [m/s], and the lateral position to which it is changing less ours [m].
 
+    With `scenario=FILE.xml` the road, the lanes and all cars at the start are those of a CommonRoad
+    scenario (`scenario`). The others would like to drive as fast as they begin, give or take the
+    dial `spread`. The road goes on straight beyond its end, and repeats after 2.56 km.
+
     Metrics beside the costs: progress along the road in the step [m]; collision, at_fault (by
     nuPlan's rule), off_road, speeding and uncomfortable (`comfort`), each 1 or 0;
     time_to_collision [s], at most `LONG_TIME`.
@@ -204,8 +236,10 @@ class Highway(World):
         "cars": ("20", "30", "40", "50"),
         "drivers": tuple(traffic.PRESETS),
         "observation": ("lanes", "kinematics"),
+        "scenario": ("none",),
         **HISTORY,
     }
+    files: ClassVar = {"scenario": ".xml"}
     modes: Mapping[str, Mapping[str, float]] = {
         "nominal": {},
         "recoverable": {"reacquisition": 0.25},
@@ -216,19 +250,49 @@ class Highway(World):
     )  # fmt: skip
     """Meanings of the observation's first entries."""
 
-    def __init__(self, cars: str = "20", drivers: str = "highway_env", observation: str = "lanes"):
+    def __init__(
+        self,
+        cars: str = "20",
+        drivers: str = "highway_env",
+        observation: str = "lanes",
+        scenario: str = "none",
+    ):
         self.chosen = {"cars": cars, "drivers": drivers, "observation": observation}
         self.dials = HighwayDials()
+        self._scenario: Scenario | None = None
+        if scenario != "none":
+            if cars != "20":
+                raise ValueError(
+                    f"{self.name}.cars={cars}: the cars come from the scenario; nearest: leave out "
+                    "cars"
+                )
+            self._set_up(Path(scenario).expanduser().resolve())
         # Also what tells of speeds: the curvature 1 s ahead, and the speeds in the others' rows.
         own, row = len(self.ego_layout), len(ROW_NOISE[observation])
         moving = {"lanes": (1,), "kinematics": (3, 4)}[observation]
         rows = range(own, own + ROWS[observation] * row, row)
         self.velocities = (4, 5, 6, 9, *(first + i for first in rows for i in moving))
 
+    def _set_up(self, path: Path) -> None:
+        """Takes the road and the cars from a scenario's file."""
+        scene = scenarios.read(path, road.SPACING, road.KNOTS * road.SPACING)
+        self._scenario = scene
+        self.source = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()}
+        self.chosen = {**self.chosen, "scenario": str(path)}
+        # So fast that the tightest bend takes a comfortable lateral acceleration.
+        fastest = math.sqrt(LATERAL / max(float(np.abs(scene.curvature).max()), 1e-9))
+        self.dials = HighwayDials(
+            lanes=float(scene.lanes),
+            speed=float(np.clip(fastest, 15.0, HighwayDials().speed)),
+            traffic_speed=float(np.clip(scene.cars[:, 2].mean(), 10.0, 40.0)),
+        )
+        told = f"comes from {path.name}; nearest: leave it out"
+        self.fixed = {"lanes": told, "density": told}
+
     @property
     def count(self) -> int:
         """N, the number of other cars."""
-        return int(self.chosen["cars"])
+        return len(self._scenario.cars) if self._scenario else int(self.chosen["cars"])
 
     @property
     def observation_size(self) -> int:
@@ -253,7 +317,10 @@ class Highway(World):
 
     @property
     def ring(self) -> jax.Array:
-        """float32[]: length of the ring [m], on which the cars have the dialled density."""
+        """float32[]: length of the ring [m]: that on which the cars have the dialled density, or
+        that of the scenario's road, at least `SHORTEST_RING`."""
+        if self._scenario:
+            return jnp.float32(max(self._scenario.length, SHORTEST_RING))
         return 1000.0 * (self.count + 1) / (self.dials.density * self.lanes)
 
     def right_edge(self, s: jax.Array, trip: jax.Array) -> jax.Array:
@@ -269,37 +336,27 @@ class Highway(World):
 
     def reset(self, rng: jax.Array) -> State:
         """Returns a start in the middle of a lane of a new road; rng, uint32[2], is consumed."""
-        road_key, place_key, slot_key, speed_key, start_key, key = jax.random.split(rng, 6)
-        count, lanes = self.count, self.lanes
-        knots = BEND * road.generate(road_key)
-
-        # Slots are spread evenly over the lanes; a random one of them is ours.
-        places = jax.random.uniform(place_key, (count + 1,), minval=-0.25, maxval=0.25)
-        first = jax.random.randint(slot_key, (), 0, count + 1)
-        slot = jnp.mod(jnp.arange(count + 1) + first, count + 1).astype(jnp.float32)
-        rows = jnp.ceil((count + 1) / lanes)
-        lane = jnp.mod(slot, lanes)
-        s = self.ring / rows * (jnp.floor(slot / lanes) + places)
-        z = jax.random.normal(speed_key, (count,))
-        desired = self.dials.traffic_speed + self.dials.spread * jnp.clip(z, -2.0, 2.0)
-        gap = self.ring / rows - LENGTH
-        calm = jnp.maximum(0.8 * (gap - self.driver.spacing) / self.driver.headway, 5.0)
-        speed = jnp.minimum(desired, calm)
+        *scene_keys, speed_key, start_key, key = jax.random.split(rng, 6)
+        wish = self.dials.spread * jnp.clip(jax.random.normal(speed_key, (self.count,)), -2.0, 2.0)
+        if self._scenario:
+            start = self._recorded(self._scenario, wish)
+        else:
+            start = self._procedural(scene_keys, wish)
         cars = Cars(
-            s=jnp.mod(s[1:], self.ring),
-            y=LANE * lane[1:],
-            v=speed,
-            lane=lane[1:],
-            desired=desired,
-            braking=jnp.zeros(count),
+            s=jnp.mod(start.s[1:], self.ring),
+            y=LANE * start.lane[1:],
+            v=start.speed[1:],
+            lane=start.lane[1:],
+            desired=start.desired,
+            braking=jnp.zeros(self.count),
         )
         z = jax.random.normal(start_key, (4,))
         zero = jnp.zeros(())
         car = vehicle.Car(
-            s=jnp.mod(s[0], self.ring),
-            e_y=LANE * lane[0] + 0.1 * z[0],
+            s=jnp.mod(start.s[0], self.ring),
+            e_y=LANE * start.lane[0] + 0.1 * z[0],
             e_psi=0.005 * z[1],
-            v_x=jnp.minimum(self.dials.traffic_speed, calm) + 0.5 * z[2],
+            v_x=start.speed[0] + 0.5 * z[2],
             v_y=zero,
             r=zero,
             delta=zero,
@@ -307,7 +364,7 @@ class Highway(World):
         inner = HighwayState(
             car=car,
             cars=cars,
-            knots=knots,
+            knots=start.knots,
             trip=car.s,
             off=zero,
             slow=zero,
@@ -318,6 +375,41 @@ class Highway(World):
             key=key,
         )
         return self._begun(inner)
+
+    def _procedural(self, keys: Sequence[jax.Array], wish: jax.Array) -> Start:
+        """Returns a new road with cars evenly spread over its lanes, a random one of which is ours.
+
+        Args:
+          keys: three, of the road, the places and ours among them; consumed.
+          wish: float32[N], by how much faster than others the cars would like to drive [m/s].
+        """
+        road_key, place_key, slot_key = keys
+        count, lanes = self.count, self.lanes
+        places = jax.random.uniform(place_key, (count + 1,), minval=-0.25, maxval=0.25)
+        first = jax.random.randint(slot_key, (), 0, count + 1)
+        slot = jnp.mod(jnp.arange(count + 1) + first, count + 1).astype(jnp.float32)
+        rows = jnp.ceil((count + 1) / lanes)
+        desired = self.dials.traffic_speed + wish
+        gap = self.ring / rows - LENGTH
+        calm = jnp.maximum(0.8 * (gap - self.driver.spacing) / self.driver.headway, 5.0)
+        own = jnp.full(1, self.dials.traffic_speed)
+        return Start(
+            knots=BEND * road.generate(road_key),
+            s=self.ring / rows * (jnp.floor(slot / lanes) + places),
+            lane=jnp.mod(slot, lanes),
+            speed=jnp.minimum(jnp.concatenate([own, desired]), calm),
+            desired=desired,
+        )
+
+    def _recorded(self, scene: Scenario, wish: jax.Array) -> Start:
+        """Returns the road and the cars of a scenario; `wish` as in `_procedural`."""
+        knots = np.zeros(road.KNOTS)
+        knots[: len(scene.curvature)] = scene.curvature[: road.KNOTS]
+        s, lane, speed = jnp.asarray(np.concatenate([[scene.own], scene.cars]).T, jnp.float32)
+        speed = speed.at[0].max(MIN_SPEED)
+        free = jnp.where(speed[1:] < STANDING, self.dials.traffic_speed, speed[1:])
+        desired = jnp.maximum(free + wish, 1.0)
+        return Start(jnp.asarray(knots, jnp.float32), s, lane, speed, desired)
 
     def _begun(self, inner: HighwayState) -> State:
         """Returns the state at the beginning of an episode."""

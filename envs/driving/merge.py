@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import cast
+from typing import ClassVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +49,9 @@ class Merge(Highway):
     """
 
     name = "merge"
+    # A ramp is no part of a scenario.
+    options: ClassVar = {k: v for k, v in Highway.options.items() if k not in Highway.files}
+    files: ClassVar = {}
     modes: Mapping[str, Mapping[str, float]] = {
         "nominal": {},
         "recoverable": {"reacquisition": 0.25},

@@ -1,0 +1,69 @@
+"""Roads that a user brings: from the file to a sweep, its report and a loaded policy."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests import conftest
+from tests.envs.driving.scenarios import bend
+
+ROOT = Path(__file__).parents[2]
+
+
+def program(name, *arguments, folder):
+    return subprocess.run(
+        [sys.executable, ROOT / "launch" / name, *arguments],
+        cwd=folder,
+        env={**os.environ, **conftest.QUICK, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def oval():
+    """The text of a track: two straights and two half circles."""
+    angles = np.linspace(0, 2 * math.pi, 60, endpoint=False)
+    rows = [(120 * math.cos(a), 60 * math.sin(a), 5.0, 5.0) for a in angles]
+    return "# x_m,y_m,w_tr_right_m,w_tr_left_m\n" + "\n".join(
+        ",".join(f"{x:.3f}" for x in row) for row in rows
+    )
+
+
+@pytest.mark.parametrize(
+    ("env", "option", "name", "text"),
+    [
+        ("highway", "scenario", "bend.xml", bend),
+        pytest.param("race", "track", "oval.csv", oval, marks=pytest.mark.slow),
+    ],
+)
+def test_a_road_from_a_file_end_to_end(env, option, name, text, tmp_path):
+    (tmp_path / name).write_text(text())
+    flag = f"--{env}.{option}={name}"
+    sweep = [
+        "--algo=bc",
+        f"--env={env}",
+        "--mode=nominal",
+        "--budget=smoke",
+        "--seeds=1",
+        "--out=run",
+    ]
+    done = program("sweep.py", *sweep, flag, *conftest.TINY, folder=tmp_path)
+    assert done.returncode == 0 and env in done.stdout, done.stderr
+    plan = json.loads((tmp_path / "run" / "plan.json").read_text())
+    assert name in json.dumps(plan["worlds"][env]) and (tmp_path / "run/report.html").exists()
+    # The same command again computes nothing, and another file's contents are another world.
+    cells = lambda: sorted(path.name for path in (tmp_path / "run" / "cells").glob("*.parquet"))
+    before = cells()
+    assert program("sweep.py", *sweep, flag, *conftest.TINY, folder=tmp_path).returncode == 0
+    assert cells() == before
+    missing = program("sweep.py", *sweep, f"--{env}.{option}=no{name}", folder=tmp_path)
+    assert missing.returncode == 2 and len(missing.stderr.strip().splitlines()) == 1
+    assert f"no{name}" in missing.stderr and "No such file" in missing.stderr
