@@ -7,7 +7,15 @@ import pathlib
 import numpy as np
 import pytest
 
-from irl_bench.studies import claims, decomposition, demo_efficiency, extrapolation, seed_table
+from irl_bench.studies import (
+    claims,
+    decomposition,
+    demo_efficiency,
+    extrapolation,
+    iqm,
+    overoptimization,
+    seed_table,
+)
 from irl_bench.studies.qualities import QUALITIES, fall, paired
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -306,6 +314,69 @@ def copycat_rows(points):
             ]
         )
     return rows
+
+
+def gain_rows(points):
+    """Rows of the sweep over labels and sizes of the reward (`pressure` False)."""
+    rows = []
+    for p in points:
+        if p["pressure"]:
+            continue
+        by = {"rlhf": "RLHF", "best_of_n": "best-of-n"}[p["what"]]
+        rows.append(
+            [
+                by + (", flag seen" if p["flag_seen"] else ""),
+                f"{p['labels']:,}",
+                p["width"].replace("x", " x "),
+                f"{p['accuracy']:.2f}",
+                *gains(p),
+            ]
+        )
+    return rows
+
+
+def gains(p):
+    """Cells that all points of over-optimisation have."""
+    peak, fall, risen = (np.array(p[key]) for key in ("peaks", "falls", "risen"))
+    adjusted = p.get("p_holm")
+    return [
+        f"{p['d'][-1]:.2f}",
+        whole(iqm.interval(peak)),
+        whole(iqm.interval(fall)),
+        "–" if adjusted is None else f"{adjusted:.2g}",
+        f"{overoptimization.fallen_seeds(peak, fall)} of {len(fall)}",
+        interval(iqm.interval(risen)),
+        p.get("over_optimised", "–"),
+    ]
+
+
+def whole(values):
+    middle, low, high = values
+    return f"{middle:.1f} [{low:.1f}, {high:.1f}]"
+
+
+PRESSED = {
+    "frozen": "AIRL's, frozen",
+    "adversarial": "AIRL's, still learning",
+    "one_shot": "from comparisons, one-shot",
+    "iterated": "from comparisons, iterated",
+}
+
+
+def pressure_rows(points):
+    """Rows of the rewards under the same pressure."""
+    return [
+        [PRESSED[p["what"]], p["algo"], *gains(p), f"{p['asked']:,}", f"{p['env_steps']:,}"]
+        for p in points
+        if p["pressure"]
+    ]
+
+
+def of_over_optimisation(text):
+    path = ROOT / "results" / "overoptimization-seeds-60000.json"
+    points = json.loads(path.read_text())["points"]
+    kinds = {"| by | labels |": gain_rows(points), "| reward | algorithm |": pressure_rows(points)}
+    return filled(text, kinds)
 
 
 def of_copycats(text):

@@ -1,6 +1,6 @@
 """A highway with traffic: drive fast among cars that keep their distance and change lanes.
 
-Our car is the dynamic car of `vehicle` on a road of three to five lanes that bends gently. The
+Our car is the dynamic car of `vehicle` on a road of two to five lanes that bends gently. The
 others drive by the intelligent driver model and MOBIL (`traffic`), and treat our car as one of
 theirs. All of them are on a ring, so the density stays the same and no car appears from nowhere.
 
@@ -8,9 +8,8 @@ The episode goes on after a crash: our car rolls on the hard shoulder then, and 
 a gap. It fails from the crash, or from leaving the lanes, until the whole car is on a lane again. A
 car that holds up the traffic fails too, so parking is no way to stay out of trouble.
 
-The expert keeps its distance by the IDM, chooses lanes by MOBIL, and follows the middle of a lane.
-Which lane it is changing to shows in its heading, so it needs no memory, and its answer at a state
-does not depend on how the car got there.
+The expert (`highway_expert`) keeps its distance by the IDM, chooses lanes by MOBIL, and follows the
+middle of a lane.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ import numpy as np
 from flax import struct
 
 from envs.core import State, World, dial, soundness
-from envs.driving import comfort, road, traffic, vehicle
+from envs.driving import comfort, highway_expert, road, traffic, vehicle
 from envs.driving import scenario as scenarios
 from envs.driving.actuators import actuate
 from envs.driving.scenario import Scenario
-from envs.driving.traffic import LANE, LENGTH, WIDTH, Cars, Neighbour, Strip
+from envs.driving.traffic import LANE, LENGTH, SIGHT, WIDTH, Cars, Neighbour, Strip
 from envs.names import HISTORY
 
 DT, SUBSTEPS = 0.1, 4
@@ -56,8 +55,6 @@ SPIN = 0.5
 SLOW, BRISK = 0.5, 0.6
 """A car holds up the traffic below SLOW times the speed that it could drive, until it drives BRISK
 times that."""
-SIGHT = 120.0
-"""Cars further away than this are not seen [m]."""
 SEEN = 10
 """Number of cars in the observation `kinematics`."""
 WIND_TIME = 2.0
@@ -224,7 +221,7 @@ class Highway(World):
 
     Metrics beside the costs: progress along the road in the step [m]; collision, at_fault (by
     nuPlan's rule), off_road, speeding and uncomfortable (`comfort`), each 1 or 0;
-    time_to_collision [s], at most `LONG_TIME`.
+    time_to_collision [s], at most `LONG_TIME`; and traffic_speed, the others' mean speed [m/s].
     """
 
     name = "highway"
@@ -424,6 +421,7 @@ class Highway(World):
             "speeding": zero,
             "uncomfortable": zero,
             "time_to_collision": self._time_to_collision(inner),
+            "traffic_speed": inner.cars.v.mean(),
         }
         # Brax annotates the states of its own physics alone.
         return State(cast(Any, inner), self._observe(inner, zero), zero, zero, metrics, {})
@@ -519,6 +517,7 @@ class Highway(World):
             "speeding": (inner.car.v_x > self.dials.speed + OVERSPEED).astype(jnp.float32),
             "uncomfortable": comfort.uncomfortable(felt, inner.felt, DT),
             "time_to_collision": self._time_to_collision(inner),
+            "traffic_speed": inner.cars.v.mean(),
         }
         return dataclasses.replace(
             state,
@@ -571,7 +570,7 @@ class Highway(World):
         if that is asked for, bool[], and there is room."""
         car = inner.car
         middle = LANE * traffic.lane_of(car.e_y, self.lanes)
-        ahead, behind = self._look(inner, middle - LANE / 2, middle + LANE / 2)
+        ahead, behind = self.look(inner, middle - LANE / 2, middle + LANE / 2)
         helped = asked & (ahead.gap > ROOM) & (behind.gap > ROOM)
         zero = jnp.zeros(())
         back = vehicle.Car(car.s, middle, zero, inner.cars.v.mean(), zero, zero, zero)
@@ -590,7 +589,7 @@ class Highway(World):
         values = (car.s, car.e_y, car.e_y + aside, along, desired)
         return traffic.strips(*(value[None] for value in values))
 
-    def _look(
+    def look(
         self, inner: HighwayState, right: jax.Array, left: jax.Array
     ) -> tuple[Neighbour, Neighbour]:
         """Returns the cars ahead of ours and behind it in the strip from `right` to `left` [m]."""
@@ -599,31 +598,31 @@ class Highway(World):
         nobody = jnp.zeros(self.count, bool)
         return traffic.around(inner.car.s, right, left, nobody, others, self.ring)
 
-    def _lane(self, car: vehicle.Car) -> jax.Array:
+    def aimed_lane(self, car: vehicle.Car) -> jax.Array:
         """Returns the number of the lane that our car is heading for."""
         return traffic.lane_of(car.e_y + AIM_TIME * car.v_x * jnp.sin(car.e_psi), self.lanes)
 
-    def _view(self, inner: HighwayState) -> View:
+    def view(self, inner: HighwayState) -> View:
         """Returns the cars around ours. Its own strip reaches from where it is to the middle of the
         lane that it is heading for."""
-        middle, y = LANE * self._lane(inner.car), inner.car.e_y
+        middle, y = LANE * self.aimed_lane(inner.car), inner.car.e_y
         half = LANE / 2
         return View(
-            right=self._look(inner, middle - LANE - half, middle - LANE + half),
-            own=self._look(
+            right=self.look(inner, middle - LANE - half, middle - LANE + half),
+            own=self.look(
                 inner, jnp.minimum(y, middle) - WIDTH / 2, jnp.maximum(y, middle) + WIDTH / 2
             ),
-            left=self._look(inner, middle + LANE - half, middle + LANE + half),
+            left=self.look(inner, middle + LANE - half, middle + LANE + half),
         )
 
     def _possible(self, inner: HighwayState) -> jax.Array:
         """Returns the speed that is expected of our car: that of the car ahead, or what the others
         like to drive [m/s]."""
-        ahead, _ = self._view(inner).own
+        ahead, _ = self.view(inner).own
         usual = jnp.minimum(self.dials.speed, self.dials.traffic_speed)
         return jnp.minimum(usual, jnp.where(ahead.gap < SIGHT, ahead.v, jnp.inf))
 
-    def _road_left(self, inner: HighwayState) -> jax.Array:
+    def road_left(self, inner: HighwayState) -> jax.Array:
         """Returns how long the lane goes on that our car waits on beside the others [m]."""
         del inner
         return jnp.float32(jnp.inf)
@@ -647,7 +646,7 @@ class Highway(World):
         """Returns the time after which our car hits the one ahead of it, in the strip that it
         covers within the next second, if neither changes its speed [s]."""
         strip = self._strip(inner.car)
-        ahead, _ = self._look(inner, strip.right[0], strip.left[0])
+        ahead, _ = self.look(inner, strip.right[0], strip.left[0])
         closing = inner.car.v_x * jnp.cos(inner.car.e_psi) - ahead.v
         time = jnp.maximum(ahead.gap, 0.0) / jnp.maximum(closing, 1e-3)
         closes = (ahead.gap < SIGHT) & (closing > 0.0)
@@ -671,7 +670,7 @@ class Highway(World):
         )
         ego = jnp.stack(
             [
-                car.e_y - LANE * self._lane(car),
+                car.e_y - LANE * self.aimed_lane(car),
                 car.e_y - self.right_edge(car.s, inner.trip),
                 self.left_edge - car.e_y,
                 car.e_psi,
@@ -697,7 +696,7 @@ class Highway(World):
                     ]
                 )
 
-            rows = [seen(other) for pair in self._view(inner) for other in pair]
+            rows = [seen(other) for pair in self.view(inner) for other in pair]
             return self._noisy(inner, jnp.concatenate([ego, *rows]))
         x = traffic.ahead(car.s, cars.s, self.ring)
         _, order = jax.lax.top_k(-jnp.abs(x), SEEN)
@@ -720,8 +719,8 @@ class Highway(World):
         """Returns the gap to the car ahead, at most `SIGHT`, and the offset from the middle of the
         lane that our car is heading for, as `World.whereabouts`."""
         inner = cast(HighwayState, state.pipeline_state)
-        ahead, _ = self._view(inner).own
-        offset = inner.car.e_y - LANE * self._lane(inner.car)
+        ahead, _ = self.view(inner).own
+        offset = inner.car.e_y - LANE * self.aimed_lane(inner.car)
         return {
             "gap to the car ahead [m]": jnp.minimum(ahead.gap, SIGHT),
             "offset from the lane's middle [m]": offset,
@@ -775,101 +774,19 @@ class Highway(World):
         }
 
     def expert(self, state: State, key: jax.Array) -> jax.Array:
-        """Returns the expert's action, float32[2]; deterministic, `key` is not used.
-
-        On the lanes it keeps its distance by the IDM and changes lanes by MOBIL. It turns back from
-        a change in which the lane is no longer free. Beside the lanes it waits for a gap.
-        """
+        """Returns the expert's action, float32[2]; deterministic, `key` is not used. See
+        `highway_expert`."""
         del key
-        inner = cast(HighwayState, state.pipeline_state)
-        car, driver = inner.car, self.driver
-        speed = car.v_x * jnp.cos(car.e_psi)
-        desired = jnp.float32(1.0) * self.dials.speed
-        lane, view = self._lane(car), self._view(inner)
-
-        def follow(ahead: Neighbour) -> jax.Array:
-            return traffic.idm(speed, desired, ahead.gap, ahead.v, driver)
-
-        def considered(number: jax.Array, there: tuple[Neighbour, Neighbour]) -> jax.Array:
-            """The incentive to change to a lane, -inf if it does not exist or is not free."""
-            incentive, safe = traffic.advantage(speed, desired, view.own, there, driver)
-            exists = (number >= 0.0) & (number <= self.lanes - 1.0)
-            wide = (there[0].gap > MARGIN) & (there[1].gap > MARGIN)
-            return jnp.where(exists & safe & wide, incentive, -jnp.inf)
-
-        to_left, to_right = considered(lane + 1.0, view.left), considered(lane - 1.0, view.right)
-        left = (to_left > driver.gain) & (to_left >= to_right)
-        right = (to_right > driver.gain) & ~left
-        new_lane = lane + jnp.where(left, 1.0, 0.0) - jnp.where(right, 1.0, 0.0)
-        accel = follow(view.own[0])
-        accel = jnp.where(left, jnp.minimum(accel, follow(view.left[0])), accel)
-        accel = jnp.where(right, jnp.minimum(accel, follow(view.right[0])), accel)
-
-        # Less than half way over, it turns back if the lane is no longer free.
-        middle = LANE * lane
-        there = self._look(inner, middle - LANE / 2, middle + LANE / 2)
-        taken = ~jnp.isfinite(considered(lane, there))
-        outset = traffic.lane_of(car.e_y, self.lanes)
-        new_lane = jnp.where((outset != lane) & taken, outset, new_lane)
-
-        target, accel = LANE * new_lane, jnp.maximum(accel, -MAX_ACCEL)
-        waits, line = self._waiting(inner)
-        wait_accel, goes = self._find_gap(inner, view.own, jnp.abs(car.e_y - line))
-        target = jnp.where(waits, jnp.where(goes, LANE * lane, line), target)
-        accel = jnp.where(waits, wait_accel, accel)
-
-        local, origin = road.window(inner.knots, car.s)
-        x = jnp.minimum(car.s - origin + PREVIEW * car.v_x, 3 * road.SPACING)
-        kappa = self.dials.bend * road.curvature(local, x)
-        aside = jnp.clip((target - car.e_y) / ASIDE_TIME, -FASTEST_ASIDE, FASTEST_ASIDE)
-        heading = jnp.clip(aside / car.v_x, -STEEPEST, STEEPEST)
-        rate = jnp.clip(YAW_GAIN * (heading - car.e_psi), -0.4, 0.4)
-        steer = vehicle.WHEELBASE * (kappa + rate / car.v_x) - YAW_DAMPING * (
-            car.r - car.v_x * kappa - rate
-        )
+        steer, accel = highway_expert.drive(self, cast(HighwayState, state.pipeline_state))
         return jnp.clip(jnp.stack([steer / MAX_STEER, accel / MAX_ACCEL]), -1.0, 1.0)
 
-    def _waiting(self, inner: HighwayState) -> tuple[jax.Array, jax.Array]:
+    def waiting(self, inner: HighwayState) -> tuple[jax.Array, jax.Array]:
         """Returns whether our car is beside the lanes, bool[], and the lateral position at which
         the expert waits there for a gap [m]."""
         y, edge = inner.car.e_y, -LANE / 2
         right = y < edge
         line = jnp.where(right, edge - ASIDE, self.left_edge + ASIDE)
         return right | (y > self.left_edge), line
-
-    def _find_gap(
-        self, inner: HighwayState, pair: tuple[Neighbour, Neighbour], over: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """Returns the acceleration with which the expert looks for a gap between the two cars
-        beside it [m/s²], and whether it may drive into it, bool[]. The gap may be the shorter, the
-        further the car is `over` from where it waits [m]."""
-        ahead, behind = pair
-        driver = self.driver
-        speed = inner.car.v_x * jnp.cos(inner.car.e_psi)
-
-        def critical(rear: jax.Array, front: jax.Array) -> jax.Array:
-            """The least gap between two cars with these speeds."""
-            closing = jnp.maximum(rear - front, 0.0)
-            return MARGIN + CRITICAL_TIME * rear + rear * closing / (2.0 * driver.brake)
-
-        # Nobody is as good as somebody far away with the same speed.
-        front = jnp.where(ahead.gap < SIGHT, ahead.v, speed)
-        rear = jnp.where(behind.gap < SIGHT, behind.v, speed)
-        share = 1.0 - HURRY * jnp.clip(over, 0.0, 1.0)
-        goes = (ahead.gap > share * critical(speed, front)) & (
-            behind.gap > share * critical(rear, speed)
-        )
-        # Level with a gap that is long enough it steers for the middle of the gap. Otherwise it
-        # lets the car behind pass.
-        enough = ahead.gap + behind.gap > 2.4 * critical(jnp.minimum(front, rear), rear)
-        space = ahead.gap - behind.gap
-        level = jnp.where(space > 0.0, rear, front) + jnp.clip(0.25 * space, -6.0, 6.0)
-        level = jnp.where((ahead.gap > SIGHT) & (behind.gap > SIGHT), self.dials.speed, level)
-        wanted = jnp.where(enough, level, behind.v - 4.0)
-        # It could still stop before the lane ends that it is on.
-        most = jnp.sqrt(2.0 * GENTLE * jnp.maximum(self._road_left(inner) - RESERVE, 0.0))
-        wanted = jnp.clip(jnp.minimum(wanted, most), SLOWEST, self.dials.speed)
-        return jnp.clip(wanted - speed, -4.0, 3.0), goes
 
 
 ROWS = {"lanes": 6, "kinematics": SEEN}
@@ -880,19 +797,3 @@ ROW_NOISE = {"lanes": (1.0, 0.5, 0.0), "kinematics": (0.0, 1.0, 0.2, 0.5, 0.2, 0
 """The same for the entries of another car."""
 AIM_TIME = 1.5
 """The lane that a car is heading for is where its heading leads it in this time [s]."""
-MARGIN = 3.0
-"""Least gap that the expert leaves ahead and behind when it changes lanes [m]."""
-CRITICAL_TIME = 0.6
-"""From beside the lanes the expert enters a gap if each of the two cars that follow has this time
-gap [s], and room to brake."""
-GENTLE, RESERVE, SLOWEST = 4.0, 10.0, 7.0
-"""Beside the lanes the expert could stop at this deceleration [m/s²] this far before its lane ends
-[m]; it drives no slower than this [m/s]."""
-HURRY = 0.4
-"""By this share a gap may become shorter once the expert has begun to enter it."""
-PREVIEW = 0.15
-"""Time by which the expert's feedforward leads, about the steering lag [s]."""
-ASIDE_TIME, FASTEST_ASIDE, STEEPEST = 1.6, 1.3, 0.12
-"""The expert's lateral speed: time constant [s], limit [m/s], and limit of the heading [rad]."""
-YAW_GAIN, YAW_DAMPING = 2.0, 0.05
-"""Yaw rate per heading error [1/s], and steering per yaw-rate error [s]."""

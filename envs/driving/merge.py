@@ -101,13 +101,13 @@ class Merge(Highway):
         anew = self._on_ramp(inner, jax.random.fold_in(inner.key, 2))
         return jax.tree.map(lambda a, b: jnp.where(done, a, b), anew, inner)
 
-    def _road_left(self, inner: HighwayState) -> jax.Array:
+    def road_left(self, inner: HighwayState) -> jax.Array:
         """Returns how long the acceleration lane still is [m], or inf beyond its end."""
         left = RAMP - (inner.car.s - inner.trip)
         return jnp.where(left > 0.0, left, jnp.inf)
 
     def _noisy(self, inner: HighwayState, observation: jax.Array) -> jax.Array:
         """Returns an observation with the sensors' noise and the distance to the ramp's end."""
-        left = self._road_left(inner)
+        left = self.road_left(inner)
         shown = jnp.where(left < RAMP + 1.0, left, -BEYOND)
         return jnp.concatenate([super()._noisy(inner, observation), shown[None]])

@@ -39,6 +39,8 @@ STEEPEST = 0.3
 """Highest lateral speed over the forward speed [1]."""
 SETTLED = 0.4
 """A car may change lanes again once it is this close to the middle of its lane [m]."""
+SIGHT = 120.0
+"""Cars further away than this are not seen [m]."""
 NOBODY = 1e4
 """Distance to a car that does not exist [m]."""
 
