@@ -43,6 +43,27 @@ def test_another_machine_compiles_nothing_again(tmp_path):
     assert cells[0] and cells[0] == cells[1]
 
 
+@pytest.mark.slow
+def test_entries_that_were_torn_or_damaged_are_compiled_again(tmp_path):
+    """A machine that dies leaves half a file, or an empty one, since JAX writes in place; a disk
+    may flip a bit."""
+    names = sorted(swept(tmp_path / "a", "--compile_cache"))
+    assert len(names) >= 3
+    (tmp_path / "b").mkdir()
+    shutil.copytree(tmp_path / "a" / "compiled", tmp_path / "b" / "compiled")
+    entries = sorted((tmp_path / "b").glob("compiled/*/*-cache"))
+    for number, entry in enumerate(entries):
+        content = bytearray(entry.read_bytes())
+        content[len(content) // 2] ^= 1
+        damaged = (content[: len(content) // 2], b"", content)[number % 3]
+        entry.write_bytes(damaged)
+    assert swept(tmp_path / "b", "--compile_cache") == set(names)
+    cells = [
+        {path.name: path.read_bytes() for path in (tmp_path / run).glob("cells/*")} for run in "ab"
+    ]
+    assert cells[0] and cells[0] == cells[1]
+
+
 @pytest.mark.parametrize(
     ("info", "other"),
     [
