@@ -180,7 +180,8 @@ def with_dials(world: World, **dials: Any) -> World:
             fields[name].metadata.get(end, edge)
             for end, edge in (("low", -math.inf), ("high", math.inf))
         )
-        if isinstance(value, str) or not isinstance(value, SupportsFloat):
+        sized = getattr(value, "ndim", 0) > 0
+        if isinstance(value, str) or sized or not isinstance(value, SupportsFloat):
             raise ValueError(
                 f"{world.name}.{name}={value!r} must be a number in [{low:g}, {high:g}], not a "
                 f"{type(value).__name__}"
@@ -189,7 +190,7 @@ def with_dials(world: World, **dials: Any) -> World:
             raise ValueError(
                 f"{world.name}.{name}={value} must be finite and in [{low:g}, {high:g}]"
             )
-        if name in world.fixed:
+        if name in world.fixed and float(value) != float(getattr(world.dials, name)):
             raise ValueError(f"{world.name}.{name}={value}: it {world.fixed[name]}")
         if fields[name].metadata.get("whole") and float(value) != round(float(value)):
             raise ValueError(

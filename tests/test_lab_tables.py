@@ -373,9 +373,13 @@ def pressure_rows(points):
 
 
 def of_over_optimisation(text):
+    """The page with the rows of its tables as the stored result says."""
     path = ROOT / "results" / "overoptimization-seeds-60000.json"
     points = json.loads(path.read_text())["points"]
-    kinds = {"| by | labels |": gain_rows(points), "| reward | algorithm |": pressure_rows(points)}
+    kinds = (
+        ("| by | labels |", gain_rows, [points]),
+        ("| reward | algorithm |", pressure_rows, [points]),
+    )
     return filled(text, kinds)
 
 
@@ -441,6 +445,7 @@ PAGES = {
     "2026-11-29-repaired-exposure-bias.md": of_exposure_bias,
     "2026-11-29-demonstrations-on-the-car.md": of_demonstrations,
     "2026-11-29-copycat.md": of_copycats,
+    "2026-11-29-gold-and-proxy.md": of_over_optimisation,
 }
 
 

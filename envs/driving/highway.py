@@ -70,9 +70,6 @@ URGENT = 2.0
 SHOWN, SHOWN_STEP, SHOWN_BEHIND = 90, 2.0, 60.0
 """Points of the road in pictures: their number, their distance, and the length of road behind our
 car [m]."""
-SHORTEST_RING = 300.0
-"""Length of the ring of a scenario with a shorter road [m], where no car is both ahead and
-behind."""
 LATERAL = 2.0
 """Lateral acceleration in the tightest bend of a scenario's road at the speed limit [m/s²]."""
 STANDING = 5.0
@@ -315,9 +312,9 @@ class Highway(World):
     @property
     def ring(self) -> jax.Array:
         """float32[]: length of the ring [m]: that on which the cars have the dialled density, or
-        that of the scenario's road, at least `SHORTEST_RING`."""
+        that of the scenario."""
         if self._scenario:
-            return jnp.float32(max(self._scenario.length, SHORTEST_RING))
+            return jnp.float32(self._scenario.ring)
         return 1000.0 * (self.count + 1) / (self.dials.density * self.lanes)
 
     def right_edge(self, s: jax.Array, trip: jax.Array) -> jax.Array:
@@ -723,7 +720,7 @@ class Highway(World):
         offset = inner.car.e_y - LANE * self.aimed_lane(inner.car)
         return {
             "gap to the car ahead [m]": jnp.minimum(ahead.gap, SIGHT),
-            "offset from the lane's middle [m]": offset,
+            "offset from the lane aimed at [m]": offset,
         }
 
     def picture(self, state: State) -> dict[str, jax.Array]:

@@ -19,16 +19,17 @@ HEAD = (
 
 def bend(
     lanes=3, length=600.0, radius=400.0, pieces=3, cars=CARS, own=OWN, version="2020a",
-    oncoming=False, more="",
+    oncoming=False, ramp=False, points=41, overlap=0.0, more="",
 ):  # fmt: skip
     """The text of a scenario. The right lane has this length and radius. `oncoming` adds a lane of
-    the other direction to the left, and `more` is appended before the end."""
+    the other direction to the left, `ramp` one beside the first piece to the right, and `more` is
+    appended before the end. Lanelets have so many points, and overlap by so much [m]."""
 
     def at(s, left):
         angle, r = s / radius, radius - left
         return f"<x>{r * math.sin(angle):.4f}</x><y>{radius - r * math.cos(angle):.4f}</y>"
 
-    def points(s, left):
+    def line(s, left):
         return "".join(f"<point>{at(q, left)}</point>" for q in s)
 
     def state(s, lane, speed):
@@ -40,8 +41,9 @@ def bend(
 
     parts = [HEAD.format(version=version)]
     for piece in range(pieces):
-        s = np.linspace(piece, piece + 1, 41) * length / pieces
-        for lane in range(lanes + oncoming):
+        s = np.linspace(piece * length / pieces - overlap * (piece > 0),
+                        (piece + 1) * length / pieces, points)  # fmt: skip
+        for lane in range(-1 if ramp and not piece else 0, lanes + oncoming):
             name = 100 * (piece + 1) + lane
             back = lane == lanes
             way = s[::-1] if back else s
@@ -49,18 +51,18 @@ def bend(
             first, second = (right, left) if back else (left, right)
             after, before = (name - 100, name + 100) if back else (name + 100, name - 100)
             links = [("predecessor", before), ("successor", after)]
-            known = [(k, n) for k, n in links if 100 <= n < 100 * (pieces + 1)]
+            known = [(k, n) for k, n in links if 100 <= n < 100 * (pieces + 1) and lane >= 0]
             beside = ""
             if not back and lane < lanes - 1 + oncoming:
                 same = "same" if lane < lanes - 1 else "opposite"
                 beside += f'<adjacentLeft ref="{name + 1}" drivingDir="{same}"/>'
             if back:
                 beside += f'<adjacentLeft ref="{name - 1}" drivingDir="opposite"/>'
-            elif lane:
+            elif lane > (-1 if ramp and not piece else 0):
                 beside += f'<adjacentRight ref="{name - 1}" drivingDir="same"/>'
             parts.append(
-                f'<lanelet id="{name}"><leftBound>{points(way, first * WIDTH)}</leftBound>'
-                f"<rightBound>{points(way, second * WIDTH)}</rightBound>"
+                f'<lanelet id="{name}"><leftBound>{line(way, first * WIDTH)}</leftBound>'
+                f"<rightBound>{line(way, second * WIDTH)}</rightBound>"
                 + "".join(f'<{kind} ref="{other}"/>' for kind, other in known)
                 + f"{beside}<laneletType>highway</laneletType></lanelet>\n"
             )

@@ -1,5 +1,7 @@
 """CommonRoad scenarios: what is read of a bend whose numbers are known, and the world on it."""
 
+import os
+
 import jax
 import numpy as np
 import pytest
@@ -77,6 +79,63 @@ def test_where_the_road_forks_the_straightest_way_is_taken(file):
     np.testing.assert_allclose(read(path).curvature, 1 / 400.0, rtol=0.01)
 
 
+def test_a_road_of_few_points_and_of_points_that_repeat_or_step_back(file):
+    """A straight road of two points, and joints where the next lanelet begins a little behind the
+    end of the last one."""
+    straight = read(file(radius=1e9, points=2, pieces=1, cars=((100.0, 0, 20.0),)))
+    np.testing.assert_allclose(straight.curvature, 0.0, atol=1e-6)
+    assert straight.length == pytest.approx(600.0)
+    for overlap in (-0.5, 0.0, 1e-4, 0.01, 0.5):
+        found = read(file(points=15, overlap=overlap))
+        np.testing.assert_allclose(found.curvature, 1 / 400.0, rtol=0.15)
+    far = read(file(length=5000.0, radius=1e9, points=2, pieces=1, own=(2000.0, 1, 22.0),
+                    cars=((1900.0, 0, 20.0), (10.0, 0, 20.0))))  # fmt: skip
+    assert far.length == pytest.approx(road.KNOTS * road.SPACING) and len(far.cars) == 1
+    assert far.own[0] == pytest.approx(scenario.BEHIND) and far.cars[0, 0] == pytest.approx(400.0)
+
+
+def test_our_car_may_begin_where_the_road_does(file):
+    for s in (0.001, 599.99):
+        assert read(file(own=(s, 1, 22.0))).own[0] == pytest.approx(s, abs=0.1)
+
+
+def test_a_lane_that_soon_ends_is_none_of_the_road(file):
+    """Beside the first third of the road is an acceleration lane."""
+    cars = ((100.0, 0, 20.0), (250.0, 1, 21.0), (150.0, -1, 15.0))
+    found = read(file(cars=cars, ramp=True))
+    assert found.lanes == 3 and found.length == pytest.approx(600.0, abs=0.1)
+    np.testing.assert_allclose(found.cars, cars[:2], atol=0.1)
+    with pytest.raises(ValueError, match="on no lane of the road"):
+        read(file(cars=cars, own=(90.0, -1, 22.0), ramp=True))
+
+
+def test_who_appears_later_walks_or_cycles_is_left_out(file):
+    text = file().read_text()
+    first, second = (
+        text.index("<dynamicObstacle"),
+        text.index("<dynamicObstacle", 3 + text.index("<dynamicObstacle")),
+    )
+    late = text[first:second].replace("<time><exact>0<", "<time><exact>40<")
+    walker = text[first:second].replace("<type>car<", "<type>pedestrian<")
+    path = file()
+    path.write_text(text[:first] + late + walker + text[second:])
+    np.testing.assert_allclose(read(path).cars, CARS[1:], atol=0.1)
+
+
+def test_the_encoding_is_the_files_own(file):
+    path = file()
+    text = path.read_text().replace("irl_bench", "M\u00fcller").replace("UTF-8", "ISO-8859-1")
+    path.write_bytes(text.encode("latin-1"))
+    assert len(read(path).cars) == len(CARS)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_what_never_ends_is_no_file(make, tmp_path):
+    make(path := tmp_path / "endless.xml")
+    with pytest.raises(ValueError, match="no regular file"):
+        read(path)
+
+
 def test_a_long_road_is_cut_around_the_start(file):
     found = read(file(length=6000.0, radius=1500.0, pieces=40, own=(3000.0, 1, 22.0),
                       cars=((2900.0, 0, 20.0), (3100.0, 0, 21.0), (100.0, 0, 22.0))))  # fmt: skip
@@ -110,7 +169,7 @@ def test_it_reads_what_the_reference_reader_reads(file):
         assert [n for n, lanelet in mine.items() if lanelet.holds(place)] == list(map(str, inside))
     (problem,) = problems.planning_problem_dict.values()
     root = scenario._root(path).find("planningProblem/initialState")
-    np.testing.assert_allclose(scenario._state(root, path)[0], problem.initial_state.position)
+    np.testing.assert_allclose(scenario._state(root, "", path)[0], problem.initial_state.position)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +189,13 @@ def test_it_reads_what_the_reference_reader_reads(file):
         (lambda text: bend(cars=()), "0 cars are on the road"),
         (lambda text: bend(cars=((92.0, 1, 20.0),)), "our car and obstacle 9000 are 2.0 m apart"),
         (lambda text: bend(cars=((150.0, 1, 20.0), (152.0, 1, 20.0))), "9000 and obstacle 9001"),
+        (lambda text: bend(own=(1.0, 1, 20.0), cars=((599.0, 1, 20.0),)), "2.0 m apart .* across"),
+        (lambda text: bend(cars=((150.0, 1, -20.0),)), "obstacle 9000 begins with -20 m/s"),
+        (lambda text: bend(cars=((150.0, 1, 1e38),)), "nearest: from 0 to 70"),
+        (
+            lambda text: text.replace("<velocity>", "<speed>").replace("</velocity>", "</speed>"),
+            "the speed of the planning problem is no number",
+        ),
     ],
 )
 def test_a_file_that_will_not_do_is_one_line(file, change, message):
@@ -146,8 +212,9 @@ def test_a_file_that_is_not_there_and_values_that_come_from_it(file, tmp_path):
     with pytest.raises(ValueError, match=r"must be one of none \| FILE.xml"):
         envs.make("highway", scenario="bend.osm")
     path = str(file())
+    assert float(envs.make("highway", scenario=path, lanes=3).dials.lanes) == 3.0  # as it is
     for values, message in (
-        ({"lanes": 3}, "highway.lanes=3: it comes from bend.xml"),
+        ({"lanes": 4}, "highway.lanes=4: it comes from bend.xml"),
         ({"density": 9.0, "frames": "2"}, "highway.density=9.0: it comes from bend.xml"),
         ({"cars": "30"}, "highway.cars=30: the cars come from the scenario"),
     ):
