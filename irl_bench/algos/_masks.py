@@ -22,7 +22,7 @@ from envs.core import State as WorldState
 from irl_bench.core.learner import Consumes, Learner
 from irl_bench.core.types import Spec, Task
 from irl_bench.nets.policies import Policy, Weights, standardiser
-from irl_bench.nets.supervised import Data, Kept, PolicyParams, draw, optimiser
+from irl_bench.nets.supervised import Data, Kept, PolicyParams, draw, mean_in_use, optimiser
 from irl_bench.rollouts.scan import observation_of, scan
 
 EPISODES, STEPS = 32, 256
@@ -107,8 +107,9 @@ def make(spec: Spec, config: Any, rows: Callable[[Task], tuple[Data, Data]]) -> 
         zero = jnp.zeros((size + 1, size + 1))
         return State(weights, transform.init(weights), best, zero, zero[0], jnp.int32(0), key)
 
-    def fit(state: State, task: Task, key: jax.Array) -> tuple[State, jax.Array]:
-        """A round of gradient steps on random masks; also returns their mean loss."""
+    def fit(state: State, task: Task, key: jax.Array) -> tuple[State, jax.Array, jax.Array]:
+        """A round of gradient steps on random masks; also returns their mean loss, and the held-out
+        one."""
         training, test = rows(task)
         params = state.best.policy
         upto = jnp.cumsum(training.mask)
@@ -131,11 +132,12 @@ def make(spec: Spec, config: Any, rows: Callable[[Task], tuple[Data, Data]]) -> 
         # All rounds are compared under the same masks.
         x = view(params, test.observation, some(jax.random.PRNGKey(0), len(test.mask)))
         values = policy.loss(config.loss)(weights, x, test.action)
-        held_out = jnp.sum(values * test.mask) / jnp.maximum(jnp.sum(test.mask), 1.0)
+        held_out = mean_in_use(values, test.mask)
         best = state.best.after(weights, held_out, config.patience)
         return (
             state.replace(weights=weights, opt_state=opt_state, best=best),
             total / config.steps_per_round,
+            held_out,
         )
 
     def drive(params: PolicyParams, masks: jax.Array, dials: Any, key: jax.Array) -> jax.Array:
@@ -156,11 +158,9 @@ def make(spec: Spec, config: Any, rows: Callable[[Task], tuple[Data, Data]]) -> 
         key, fit_key, mask_key, drive_key = jax.random.split(state.key, 4)
         training = state.round < config.rounds
         # A loop of at most one pass: what is not done takes no time, for all seeds at once.
-        state, loss = jax.lax.fori_loop(
-            0,
-            jnp.where(training, 1, 0),
-            lambda _, carry: fit(carry[0], task, fit_key),
-            (state, jnp.zeros(())),
+        nothing = state, jnp.zeros(()), jnp.zeros(())
+        state, loss, held_out = jax.lax.fori_loop(
+            0, jnp.where(training, 1, 0), lambda _, carry: fit(carry[0], task, fit_key), nothing
         )
 
         def intervene(_: jax.Array, sums: Any) -> Any:
@@ -178,6 +178,7 @@ def make(spec: Spec, config: Any, rows: Callable[[Task], tuple[Data, Data]]) -> 
         state = state.replace(gram=gram, moment=moment, round=state.round + 1, key=key)
         return state, {
             "loss": loss,
+            "masked_held_out_loss": held_out,
             "best_masked_held_out_loss": state.best.loss,
             "intervention_reward": reward,
             **{f"effect_{g}": found[g] for g in range(size)},

@@ -82,7 +82,7 @@ def _report(command: Command, out: Path, late: float = 0.0) -> int:
       BadInput: the processes have written elsewhere.
     """
     if command.study:
-        study.rebuild(out)
+        study.latest(out)
         return 0
     planned = read_plan(out)
     if planned is None:
@@ -114,7 +114,7 @@ def _cells(command: Command, out: Path, gpus: bool) -> int:
       BadInput: the command cannot be run.
     """
     if command.study:
-        command.study.parts(command.request, command.demos, out)
+        study.chosen(command.study.parts(command.request, command.demos, out), command.parts)
         return tasks.UNDIVIDED
     # What a pilot will find changes no group.
     automatic = command.request.demos == AUTO

@@ -4,7 +4,7 @@ which it usually is."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import numpy as np
 
 from envs import drawing
 from envs.core import State, World
-from irl_bench.films.footage import Driver, episodes
+from irl_bench.films.footage import Driver, episodes, place_names
 
 BEFORE = 1.0
 """How long before a failure the place is read [s]. As it begins, the offset is that of the edge,
@@ -35,22 +35,18 @@ def places(world: World, drivers: Sequence[Driver]) -> dict[str, Any] | None:
       "drivers": {name: {"failures": how many began, "episodes", "steps": of an episode, "before":
       the places `BEFORE` each of them, [[x, y], ...], "usual": places at even distances along the
       episodes}}. None in a world without such places.
+
+    Raises:
+      BadInput: as `place_names`.
     """
-    start = jax.eval_shape(lambda: world.begin(jax.random.PRNGKey(0)))
-    names: list[str] = []
-
-    def at(state: State) -> jax.Array | None:
-        found = world.whereabouts(state)
-        if found is not None:
-            names[:] = found
-        return None if found is None else jnp.stack(list(found.values()))
-
-    if jax.eval_shape(at, start) is None:
+    names = place_names(world)
+    if not names:
         return None
     back = max(1, round(BEFORE / drawing.seconds(world)))
 
     def seen(state: State, action: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return cast(jax.Array, at(state)), ~(state.metrics["cost"] == 0.0)
+        at = world.whereabouts(state) or {}
+        return jnp.stack([at[name] for name in names]), ~(state.metrics["cost"] == 0.0)
 
     found: dict[str, Any] = {}
     for driver in drivers:

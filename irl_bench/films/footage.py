@@ -16,6 +16,7 @@ import numpy as np
 
 from envs import drawing
 from envs.core import State, World
+from irl_bench.core.settings import BadInput
 from irl_bench.loading import Loaded
 from irl_bench.rollouts.scan import observation_of, scan
 
@@ -185,6 +186,37 @@ def moment(world: World, driver: Driver, scenes: Sequence[int], steps: int) -> M
     return Moment(scenes[index], start, tuple(scenes[i] for i in failing), failure)
 
 
+def place_names(world: World) -> list[str]:
+    """Returns the names of the two numbers that tell where a state is; [] in a world that has none.
+
+    Raises:
+      BadInput: `World.whereabouts` returns something else; one line.
+    """
+
+    names: list[str] = []
+
+    def found(key: jax.Array) -> Any:
+        places = world.whereabouts(world.begin(key))
+        names[:] = places or ()  # JAX returns a dictionary in another order
+        return places
+
+    given = jax.eval_shape(found, jax.random.PRNGKey(0))
+    if given is None:
+        return []
+    sound = (
+        isinstance(given, dict)
+        and len(given) == 2
+        and all(isinstance(name, str) and name.isprintable() for name in given)
+        and all(getattr(value, "shape", None) == () for value in given.values())
+    )
+    if not sound:
+        raise BadInput(
+            f"{world.name}.whereabouts must return two numbers by name, not {given!r:.200}; "
+            'nearest: {"curvature [1/m]": float32[], "offset [m]": float32[]}'
+        )
+    return names
+
+
 def film(world: World, driver: Driver, scene: int, steps: int) -> Footage:
     """Films a driver in a scene.
 
@@ -194,7 +226,7 @@ def film(world: World, driver: Driver, scene: int, steps: int) -> Footage:
       scene: its number.
       steps: length of the episode [steps].
     """
-    view = drawing.view(world)
+    view, names = drawing.view(world), place_names(world)
 
     def seen(state: State, action: jax.Array) -> dict[str, Any]:
         return {
@@ -203,7 +235,7 @@ def film(world: World, driver: Driver, scene: int, steps: int) -> Footage:
             "reward": state.reward,
             "cost": state.metrics["cost"],
             "picture": view(state),
-            "places": world.whereabouts(state),
+            "places": world.whereabouts(state) if names else None,
         }
 
     run = jax.jit(lambda scene: _episode(world, driver, scene, steps, seen))

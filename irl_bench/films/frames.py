@@ -119,16 +119,18 @@ def _strip(footage: Footage, t: int, seconds: float, ghosts: Sequence[Footage]) 
 
 def _ego(footage: Footage, t: int, seconds: float) -> list[str]:
     """A line with the offset and the speed of a car at step t; [] in a world of something else."""
-    path = _path(footage)
-    if path is None or not footage.places:
+    path, places = _path(footage), footage.places or {}
+    offset = next((name for name in places if "offset" in name), None)
+    if path is None or offset is None:
         return []
-    offset = list(footage.places.values())[1][t]
+    line = f"offset {places[offset][t]:.2f} m"
     if t == 0:
-        return [f"offset {offset:.2f} m"]
-    # A road's picture begins with the arc length, a track's with x and y.
+        return [line]
+    # A road's picture begins with the arc length, a track's with x and y. Where a picture begins
+    # anew, a single step would be far too long.
     size = 1 if footage.picture and "road" in footage.picture else 2
-    speed = np.linalg.norm(path[t, :size] - path[t - 1, :size]) / seconds
-    return [f"offset {offset:.2f} m, {speed:.0f} m/s"]
+    steps = np.diff(path[max(0, t - 5) : t + 1, :size], axis=0)
+    return [f"{line}, {np.median(np.linalg.norm(steps, axis=1)) / seconds:.0f} m/s"]
 
 
 def _beside(panels: Sequence[Image.Image]) -> Image.Image:

@@ -200,7 +200,12 @@ def fit(
 def held_out_loss(policy: Policy, loss: str, params: PolicyParams, data: Data) -> jax.Array:
     """Mean of the loss "nll" or "mse" over the rows in use, float32[]; 0 without such a row."""
     values = policy.loss(loss)(params.weights, params.inputs(data.observation), data.action)
-    return jnp.sum(values * data.mask) / jnp.maximum(jnp.sum(data.mask), 1.0)
+    return mean_in_use(values, data.mask)
+
+
+def mean_in_use(values: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean of values float32[n] over the rows in use, float32[]; 0 without such a row."""
+    return jnp.sum(values * mask) / jnp.maximum(jnp.sum(mask), 1.0)
 
 
 def flatten(

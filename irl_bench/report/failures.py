@@ -11,8 +11,10 @@ import numpy as np
 
 from irl_bench.storage import untrusted
 
-LARGEST = 1_000_000
-"""The size above which a file is left out [bytes]."""
+LARGEST, MOST = 1_000_000, 4
+"""The size above which a file is left out [bytes], and the number of policies."""
+FURTHEST = 1e12
+"""Numbers beyond this are no places."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +68,8 @@ def read(path: pathlib.Path, env: str) -> list[Where]:
 
 def _pair(value: Any) -> bool:
     """Whether a value is a place."""
-    return untrusted.listed(untrusted.number)(value) and len(value) == 2
+    numbers = untrusted.listed(lambda x: untrusted.number(x) and abs(x) < FURTHEST)
+    return numbers(value) and len(value) == 2
 
 
 def _driver(value: Any) -> bool:
@@ -81,6 +84,10 @@ def _sound(value: Any) -> bool:
     form = {
         "axes": lambda axes: untrusted.listed(untrusted.text)(axes) and len(axes) == 2,
         "seconds": untrusted.number,
-        "drivers": untrusted.mapped(_driver),
+        "drivers": lambda drivers: (
+            untrusted.mapped(_driver)(drivers)
+            and len(drivers) <= MOST
+            and all(untrusted.name(name) for name in drivers)
+        ),
     }
     return untrusted.fields(value, form) is None

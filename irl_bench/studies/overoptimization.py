@@ -300,7 +300,7 @@ def curves_of(data: ReportData, algo: str, name: str) -> dict[str, np.ndarray] |
     return {"gold": gold - gold[:, :1], "proxy": proxy - start, "d": np.sqrt(kl.clip(0))}
 
 
-def read(reports: Mapping[str, ReportData]) -> Result:
+def measure(reports: Mapping[str, ReportData]) -> list[Row]:
     """Returns gold and proxy over d of every run, with their fits."""
     points: list[Row] = []
     for name, data in reports.items():
@@ -338,7 +338,12 @@ def read(reports: Mapping[str, ReportData]) -> Result:
                 "risen": values["proxy"][:, -1].tolist(),
             }
         )
-    return join(points)
+    return points
+
+
+def read(reports: Mapping[str, ReportData]) -> Result:
+    """Returns gold and proxy over d of every run, with their fits."""
+    return join(measure(reports))
 
 
 def join(points: Sequence[Mapping[str, Any]], parts: Iterable[str] = ()) -> Result:
@@ -499,5 +504,6 @@ STUDY = Study(
     parts=parts,
     read=read,
     draw=draw,
+    measure=measure,
     join=join,
 )

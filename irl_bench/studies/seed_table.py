@@ -135,15 +135,20 @@ def _richer(request: Request, env: str, demos: int) -> int:
     return demos + -(-rlhf["labels"] * rlhf["segment"] // steps)
 
 
-def read(reports: Mapping[str, ReportData]) -> Result:
-    """Returns the verdicts of every world and quality, and the numbers that they rest on."""
+def measure(reports: Mapping[str, ReportData]) -> list[Point]:
+    """Returns the numbers of every learner in every world and quality."""
     points: list[Point] = []
     for name, data in reports.items():
         env, quality, place = name.split("/")
         if any(curve.algo == "expert" for curve in data.curves):  # else it is not finished
             starts = reports.get(f"{env}/{quality}/compared")
             points += measured(env, quality, place, data, starts)
-    return join(points)
+    return points
+
+
+def read(reports: Mapping[str, ReportData]) -> Result:
+    """Returns the verdicts of every world and quality, and the numbers that they rest on."""
+    return join(measure(reports))
 
 
 def join(points: Sequence[Point], parts: Iterable[str] = ()) -> Result:
@@ -426,5 +431,6 @@ STUDY = Study(
     parts=parts,
     read=read,
     draw=draw,
+    measure=measure,
     join=join,
 )

@@ -75,6 +75,8 @@ class Part:
     """Whether the part gets its own report at once; `launch/report.py` writes one at any time."""
     after: str | None = None
     """The part that learns the policy or reward of `request.given`."""
+    beside: str | None = None
+    """The part against which this one is read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,8 +92,10 @@ class Study:
       parts: (request, numbers of demonstrations, folder) -> the sweeps, in the order to run.
       read: {part's name: the data of its report} -> the study's result.
       draw: the result, as read back from JSON -> the figure.
+      measure: {part's name: the data of its report} -> points, of a study that can be read in
+        parts; `read` joins them. None if the study has no result before all parts are there.
       join: (points from any parts and results of the study, the names of all parts) -> the study's
-        result. None if the study has no result before all of its parts are there.
+        result; there is one where there is `measure`.
     """
 
     name: str
@@ -103,6 +107,7 @@ class Study:
     parts: Callable[[Request, tuple[int, ...], Path], list[Part]]
     read: Callable[[Mapping[str, ReportData]], Result]
     draw: Callable[[Mapping[str, Any]], Figure]
+    measure: Callable[[Mapping[str, ReportData]], Sequence[Any]] | None = None
     join: Callable[[Sequence[Any], Iterable[str]], Result] | None = None
 
 
@@ -135,7 +140,8 @@ def narrowed(request: Request, **changes: Any) -> Request:
 
 
 def chosen(parts: Sequence[Part], only: Sequence[str]) -> list[Part]:
-    """Returns some parts of a study, in their order, with those that they take from.
+    """Returns some parts of a study, in their order, with those that they take from or are read
+    against.
 
     Args:
       parts: all of them.
@@ -153,8 +159,9 @@ def chosen(parts: Sequence[Part], only: Sequence[str]) -> list[Part]:
                 f"--parts: the study has no part {name!r}; nearest: --parts={nearest(name, known)}"
             )
         names |= fitting
-    sources = {part.name: part.after for part in parts}
-    names |= {source for name in names if (source := sources[name])}
+    for part in reversed(parts):  # what a part takes from stands before it
+        if part.name in names:
+            names |= {other for other in (part.beside, part.after) if other}
     return [part for part in parts if not only or part.name in names]
 
 
@@ -205,9 +212,16 @@ def run(
                 f"--out={request.out} holds the study {earlier}; nearest: "
                 f"--out={request.out}-{study.name}"
             )
-        if only and before:
-            entries = before.get("entries", {})
-            index["entries"] = {name: entries[name] for name in entries if name in index["parts"]}
+        entries = before.get("entries", {}) if before and only else {}
+        if before and entries:
+            apart = _conditions(before["command"]) ^ _conditions(line)
+            if apart:
+                raise BadInput(
+                    f"--out={request.out} holds parts under other conditions: "
+                    f"{' '.join(sorted(apart))} is in one of the two commands; nearest: another "
+                    "--out"
+                )
+        index["entries"] = {**entries}
         write_atomic(out / INDEX, _text(index))
     once = Once(out, last_key([study.name, *(part.name for part in parts)]))
     for number, part in enumerate(parts, 1):
@@ -218,24 +232,45 @@ def run(
         ]
         if part.report:
             sweep.finish(ran, say)
-    write_atomic(out / INDEX, _text(index))
-    missing = [part.name for part in every if part.name not in index["entries"]]
-    if missing:
-        say(f"parts to come: {', '.join(missing)}")
-    if missing and study.join is None:
-        say(f"{study.name} is read once all of its parts are there")
-        return {}
+    with locked(out):  # other parts may have been run meanwhile
+        now = index_of(out)
+        if only and now:
+            index["entries"] = {**now.get("entries", {}), **index["entries"]}
+        write_atomic(out / INDEX, _text(index))
     written: list[dict[str, Any]] = []
 
     def wait() -> None:
         say(f"another worker writes the study; to print it: irl-bench report {remote.shown(out)}")
 
-    once.write(lambda: written.append(rebuild(out, say, partial=bool(missing))), wait)
+    once.write(lambda: written.append(latest(out, say)), wait)
     if written:
         return written[0]
     store = store_of(out)
     assert store is not None
     return untrusted.parsed(store.read(out / f"{study.name}.json") or b"{}")
+
+
+def latest(out: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Writes a study's files from the parts that are there, and says which are to come.
+
+    Returns:
+      As `run`.
+    """
+    index = index_of(out)
+    assert index is not None, "the folder is a study's"
+    missing = [name for name in index["parts"] if name not in index.get("entries", {})]
+    if missing:
+        say(f"parts to come: {', '.join(missing)}")
+        if find(index["study"]).measure is None:
+            say(f"{index['study']} is read once all of its parts are there")
+            return {}
+    try:
+        return rebuild(out, say, partial=bool(missing))
+    except NothingFinished as error:
+        if not missing:
+            raise
+        say(str(error))
+        return {}
 
 
 _PART = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
@@ -357,8 +392,8 @@ def rebuild(
 
 def _finished(out: Path, study: Study, parts: Iterable[str]) -> dict[str, ReportData]:
     """What is there of each part of a study that can be read in parts."""
-    if study.join is None:
-        readable = [name for name in STUDIES if find(name).join]
+    if study.measure is None:
+        readable = [name for name in STUDIES if find(name).measure]
         raise BadInput(
             f"{study.name} has no result before all of its parts are there (--partial and --stored "
             f"are for {', '.join(readable)}); nearest: run its command again, which goes on"
@@ -377,14 +412,21 @@ def _joined(
 ) -> Result:
     """The result of a study's parts `data` and of an earlier result, whose points count where both
     have one."""
-    assert study.join is not None
-    earlier = _earlier(stored, index) if stored else []
-    points = [*earlier, *(study.read(data)["points"] if data else [])]
+    assert study.measure is not None and study.join is not None
+    points = [*(_earlier(stored, index) if stored else []), *study.measure(data)]
     if not points:
-        raise StoreError(
-            f"{index['study']} has no finished part yet; run its command to compute them"
+        raise NothingFinished(
+            f"{index['study']} has no part yet that can be read; run its command to compute them"
         )
-    return study.join(points, index["parts"])
+    try:
+        return study.join(points, index["parts"])
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        if stored is None or isinstance(error, BadInput):
+            raise
+        raise BadInput(
+            f"--stored={stored} holds points that {index['study']} does not store "
+            f"({type(error).__name__}: {error}); nearest: the file that the study wrote"
+        ) from None
 
 
 def _earlier(stored: Path, index: Mapping[str, Any]) -> list[Any]:

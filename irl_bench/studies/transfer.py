@@ -193,16 +193,14 @@ def _crossed(
             place = f"{at}/{change}/{method}"
             given = str(out / after) if after else None
             sweep = changed(place, algo, settings, CHANGES[env][change], given)
-            sweeps.append(Part(place, sweep, report=False, after=after))
+            scale = f"{at}/none/{method}" if change != "none" else None
+            sweeps.append(Part(place, sweep, report=False, after=after, beside=scale))
     return sweeps
 
 
-def read(reports: Mapping[str, ReportData]) -> Result:
-    """Returns the scores of all methods under each change, sight and start.
-
-    Raises:
-      ValueError: the folder holds no part of this study; one line.
-    """
+def measure(reports: Mapping[str, ReportData]) -> list[Row]:
+    """Returns the score of each method under each change, sight and start. One that was not run in
+    the unchanged world too has no scale and is left out."""
     points: list[Row] = []
     for env, changes in CHANGES.items():
         for sight, change in itertools.product((*VIEWS, ONLY), changes):
@@ -229,6 +227,21 @@ def read(reports: Mapping[str, ReportData]) -> Result:
                         **_point(data, unchanged, method),
                     }
                 )
+    return points
+
+
+def read(reports: Mapping[str, ReportData]) -> Result:
+    """Returns the scores of all methods under each change, sight and start.
+
+    Raises:
+      ValueError: the folder holds no part of this study; one line.
+    """
+    points = measure(reports)
+    if not points:
+        raise ValueError(
+            "the folder holds no part of transfer, or those of an earlier version; the study's "
+            "command completes it"
+        )
     return join(points)
 
 
@@ -258,11 +271,6 @@ def join(points: Sequence[Mapping[str, Any]], parts: Iterable[str] = ()) -> Resu
                 "env steps": point["env_steps"],
                 "env steps to learn the reward": point["source_steps"],
             }
-        )
-    if not points:
-        raise ValueError(
-            "the folder holds no part of transfer, or those of an earlier version; the study's "
-            "command completes it"
         )
     text = [
         "Score: 1 is the expert in the unchanged world, 0 uniformly random actions in the changed "
@@ -389,5 +397,6 @@ STUDY = Study(
     parts=parts,
     read=read,
     draw=draw,
+    measure=measure,
     join=join,
 )

@@ -10,6 +10,7 @@ import pytest
 
 import envs
 from envs.core import State
+from irl_bench.core.settings import BadInput
 from irl_bench.films import failures, footage
 from irl_bench.report import data as report_data
 from irl_bench.report import failures as stored
@@ -66,6 +67,21 @@ def test_the_place_is_that_of_a_second_before_each_failure():
     assert set(places[:, 0]) == {max(n - back, 1) for n in (10, 20, 30, 40)}
     usual = np.array(row["usual"])
     assert len(usual) == failures.KEPT and not np.any(usual[:, 0] % 10 == 0)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{}, {"a": 0.0}, {"a": 0.0, "b": 0.0, "c": 0.0}, {"a": jnp.zeros(2), "b": jnp.zeros(2)},
+     {"a\x1b": 0.0, "b": 0.0}, [0.0, 1.0]],
+)  # fmt: skip
+def test_places_of_another_form_are_refused_in_one_line(odd, monkeypatch):
+    given = jax.tree.map(jnp.asarray, odd)
+    monkeypatch.setattr(Counted, "whereabouts", lambda self, state: given)
+    with pytest.raises(
+        BadInput, match=r"whereabouts must return two numbers by name, not"
+    ) as error:
+        failures.places(Counted(), [driver()])
+    assert "\n" not in str(error.value)
 
 
 def test_a_world_without_places_has_none():
@@ -136,6 +152,8 @@ EMPTY = {"failures": 0, "episodes": 1, "steps": 5, "before": [], "usual": []}
         {"drivers": {"bc": {}}},
         {"drivers": {"bc": {**EMPTY, "before": [[1.0]]}}},
         {"drivers": {"bc": {**EMPTY, "steps": -1}}},
+        {"drivers": {"bc": {**EMPTY, "usual": [[0.0, 1.7e308], [0.0, -1.7e308]]}}},
+        {"drivers": {f"bc{i}": EMPTY for i in range(5)}}, {"drivers": {"bc" * 999 + "!": EMPTY}},
     ],
 )  # fmt: skip
 def test_a_file_of_another_form_is_left_out(change, tmp_path):

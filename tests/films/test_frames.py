@@ -106,5 +106,15 @@ def test_the_strip_tells_a_cars_offset_and_speed():
         assert frames._ego(footage, 0, 0.1) == ["offset 0.50 m"]
         nowhere = dataclasses.replace(footage, places=None)
         assert frames._ego(nowhere, 1, 0.1) == []
+    elsewhere = Footage(
+        "bc", zeros, zeros, zeros[:, 0], zeros[:, 0], road, {"speed": zeros, "angle": zeros}
+    )
+    assert frames._ego(elsewhere, 1, 0.1) == []
+    # The picture of a road that repeats jumps back once.
+    many = np.zeros((12, 1), np.float32)
+    path = np.stack([np.r_[np.arange(6), np.arange(6)], np.zeros(12), np.zeros(12)], 1)
+    jump = Footage("bc", many, many, many[:, 0], many[:, 0], {"track": path},
+                   {"lateral offset [m]": np.zeros(12)})  # fmt: skip
+    assert all(frames._ego(jump, t, 0.1) == ["offset 0.00 m, 10 m/s"] for t in range(1, 12))
     robot = Footage("bc", zeros, zeros, zeros[:, 0], zeros[:, 0], {"ends": zeros}, places)
     assert frames._ego(robot, 1, 0.1) == []

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
+import irl_bench
 from tests import conftest
 from tests.envs.driving.scenarios import bend
 
@@ -59,7 +61,12 @@ def test_a_road_from_a_file_end_to_end(env, option, name, text, tmp_path):
     assert done.returncode == 0 and env in done.stdout, done.stderr
     plan = json.loads((tmp_path / "run" / "plan.json").read_text())
     assert name in json.dumps(plan["worlds"][env]) and (tmp_path / "run/report.html").exists()
-    # The same command again computes nothing, and another file's contents are another world.
+    policy = irl_bench.load(tmp_path / "run", "bc", env, seed=0)
+    state = policy.world.reset(jax.random.PRNGKey(0))
+    assert np.isfinite(policy.act(state.obs, jax.random.PRNGKey(1))).all()
+    shown = program("report.py", "run", "--films", folder=tmp_path)
+    assert shown.returncode == 0 and f"film: run/films/{env}" in shown.stdout, shown.stderr
+    # The same command again computes nothing.
     cells = lambda: sorted(path.name for path in (tmp_path / "run" / "cells").glob("*.parquet"))
     before = cells()
     assert program("sweep.py", *sweep, flag, *conftest.TINY, folder=tmp_path).returncode == 0

@@ -141,7 +141,7 @@ def test_a_file_that_is_no_result_is_named(tmp_path, folder, content, expected):
 
 def test_nothing_finished_and_a_study_that_needs_all_parts(folder, tmp_path):
     out = folder()
-    with pytest.raises(StoreError, match="seed_table has no finished part yet"):
+    with pytest.raises(StoreError, match="seed_table has no part yet that can be read"):
         study.rebuild(out, quiet, partial=True)
     index = json.loads((out / study.INDEX).read_text())
     (out / study.INDEX).write_text(json.dumps({**index, "study": "retrain"}))
@@ -152,3 +152,13 @@ def test_nothing_finished_and_a_study_that_needs_all_parts(folder, tmp_path):
 def test_points_of_an_earlier_version_are_refused():
     with pytest.raises(BadInput, match="earlier version"):
         study.first_of_each([{"env": "w"}])
+
+
+@pytest.mark.parametrize("damaged", [{"part": "a/b"}, {"part": 3}, {}, []])
+@pytest.mark.parametrize("name", ["seed_table", "transfer", "overoptimization"])
+def test_damaged_points_are_one_line(damaged, name, tmp_path, folder):
+    path = stored(tmp_path, {"points": [damaged]}, name=name)
+    with pytest.raises(BadInput) as error:
+        study.rebuild(folder(name=name), quiet, stored=path)
+    assert str(path) in str(error.value) or "--stored" in str(error.value)
+    assert "\n" not in str(error.value)

@@ -4,6 +4,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -372,8 +373,50 @@ def test_a_study_is_run_part_by_part(tmp_path, monkeypatch, capsys):
     times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/cells/*.parquet")}
     assert run() == 0 and rebuilt(tmp_path).returncode == 0
     assert times == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/cells/*.parquet")}
+    changed = [part for part in line.split() if "T_max" not in part]
+    assert sweep.main(sweep.parse(["sweep.py", *changed, "--T_max=64", "--parts=demos-2"])) == 2
+    error = capsys.readouterr().err
+    assert "holds parts under other conditions: --T_max=128 --T_max=64 is in one" in error
     assert run("--parts=demo-4") == 2
     assert "no part 'demo-4'; nearest: --parts=demos-4" in capsys.readouterr().err
+
+
+def test_parts_run_beside_each_other_all_count(tmp_path, monkeypatch, capsys):
+    """One worker ends while another is in the middle of its part."""
+    line = (
+        "--experiment=demo_efficiency --env=chain --algo=bc --budget=smoke --demos=2,4 "
+        f"--out={tmp_path}"
+    )
+    command = sweep.parse(["sweep.py", *line.split()])
+    run = lambda name: study.run(
+        command.study, command.request, command.demos, command.line, only=(name,)
+    )
+    begun, rebuilt = [], []
+
+    def compute(request, *_):
+        if not begun:
+            begun.append(request)
+            run("demos-2")
+        entries = [{"env": "chain", "algo": "bc", "mode": "cliff"}]
+        return types.SimpleNamespace(planned={"entries": entries})
+
+    monkeypatch.setattr(study.sweep, "compute", compute)
+    monkeypatch.setattr(study.sweep, "finish", lambda *_: None)
+    monkeypatch.setattr(study, "rebuild", lambda *_, **options: rebuilt.append(options) or {})
+    run("demos-4")
+    text = capsys.readouterr().out
+    assert "parts to come: demos-4" in text and "parts to come: demos-2" not in text
+    assert rebuilt == [{"partial": False}]
+
+
+def test_a_part_comes_with_the_one_it_is_read_against(tmp_path):
+    command = sweep.parse(
+        ["sweep.py", "--experiment=transfer", "--budget=smoke", f"--out={tmp_path}"]
+    )
+    parts = transfer.parts(command.request, command.demos, tmp_path)
+    at = "lane_keep/hidden/clone"
+    names = [part.name for part in study.chosen(parts, (f"{at}/friction/reward_airl",))]
+    assert names == [f"{at}/learn/airl", f"{at}/none/reward_airl", f"{at}/friction/reward_airl"]
 
 
 @pytest.mark.usefixtures("quick_compilation")

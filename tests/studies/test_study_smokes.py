@@ -1,4 +1,4 @@
-"""Studies of learned rewards at their smallest budget, from the command line to its files."""
+"""Studies of learned rewards at their smallest budget, from the command line to their files."""
 
 import json
 import shutil
