@@ -64,13 +64,9 @@ def test_a_road_from_a_file_end_to_end(env, option, name, text, tmp_path):
     policy = irl_bench.load(tmp_path / "run", "bc", env, seed=0)
     state = policy.world.reset(jax.random.PRNGKey(0))
     assert np.isfinite(policy.act(state.obs, jax.random.PRNGKey(1))).all()
-    shown = program("report.py", "run", "--films", folder=tmp_path)
-    assert shown.returncode == 0 and f"film: run/films/{env}" in shown.stdout, shown.stderr
-    # The same command again computes nothing.
-    cells = lambda: sorted(path.name for path in (tmp_path / "run" / "cells").glob("*.parquet"))
-    before = cells()
-    assert program("sweep.py", *sweep, flag, *conftest.TINY, folder=tmp_path).returncode == 0
-    assert cells() == before
+    if env == "race":  # the slower one, of the slow tests
+        shown = program("report.py", "run", "--films", folder=tmp_path)
+        assert shown.returncode == 0 and f"film: run/films/{env}" in shown.stdout, shown.stderr
     missing = program("sweep.py", *sweep, f"--{env}.{option}=no{name}", folder=tmp_path)
     assert missing.returncode == 2 and len(missing.stderr.strip().splitlines()) == 1
     assert f"no{name}" in missing.stderr and "No such file" in missing.stderr
