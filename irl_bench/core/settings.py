@@ -131,6 +131,8 @@ class Setting:
     choices: tuple[str, ...] | None = None
     ending: str = ""
     """A file whose name ends so is a valid value too; "": none is."""
+    whole: bool = False
+    """Whether only whole numbers are valid, of a dial that counts something."""
 
     @classmethod
     def make(cls, name: str, default: Any, metadata: Mapping[str, Any]) -> Setting:
@@ -168,7 +170,8 @@ class Setting:
         if self.choices:
             file = [f"FILE{self.ending}"] if self.ending else []
             return " | ".join([*self.choices, *file])
-        noun = {int: "integer", float: "number", tuple: "integers separated by commas or x"}[
+        number = "whole number" if self.whole else "number"
+        noun = {int: "integer", float: number, tuple: "integers separated by commas or x"}[
             self.kind
         ]
         if self.low == -INF and self.high == INF:

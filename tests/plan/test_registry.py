@@ -3,6 +3,7 @@ extracted and run."""
 
 import hashlib
 import json
+import math
 import pathlib
 import re
 import subprocess
@@ -87,6 +88,7 @@ def test_a_world_is_made_by_name_with_dials(name):
     assert world.name == name
     for dial in registry.world(name).dials.values():
         value = 0.5 * (max(dial.low, -1.0) + min(dial.high, max(dial.low, -1.0) + 1.0))
+        value = math.ceil(value) if dial.whole else value
         assert getattr(envs.make(name, **{dial.name: value}).dials, dial.name) == value
     with pytest.raises(ValueError, match=r"did you mean|known are"):
         envs.make(name, frictoin=1.0)

@@ -14,6 +14,7 @@ from envs.core import dial_fields
 from envs.driving import highway, traffic
 from envs.driving.highway import SEEN, SIGHT, Highway
 from envs.driving.traffic import LANE, LENGTH, WIDTH
+from irl_bench.plan import registry
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 COUNT, STEPS = 64, 200
@@ -358,3 +359,4 @@ def test_lanes_are_counted(name):
     with pytest.raises(ValueError, match=rf"{name}.lanes=2.4 must be .* whole .*; nearest: 2$"):
         envs.make(name, lanes=2.4)
     assert float(envs.make(name, lanes=4).dials.lanes) == 4.0
+    assert registry.world(name).dials["lanes"].range == "whole number in [2, 5]"
