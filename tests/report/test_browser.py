@@ -155,7 +155,7 @@ def test_nothing_spills_and_nothing_is_loaded(report, width):
     assert measured["opened"] <= measured["client"]
     assert measured["right"] <= measured["client"]
     assert measured["spill"] <= 0
-    assert measured["plots"] == 32 and measured["drawn"] > 40
+    assert measured["plots"] == 36 and measured["drawn"] > 40
     assert measured["broken"] == [] and measured["loaded"] == []
 
 
