@@ -141,7 +141,8 @@ def read(path: str | Path, spacing: float, longest: float) -> Scenario:
             f"where our car begins; nearest: a scenario with {FEWEST_LANES} to {MOST_LANES}"
         )
     line = _joined([lanelets[name].middle for name in chain])
-    line = _cut(line, _projected(line, point), longest)
+    if len(line) > 1:  # a road may be no longer than `NEAR`
+        line = _cut(line, _projected(line, point), longest)
     length = float(_lengths(line)[-1])
     if length < SHORTEST:
         raise ValueError(

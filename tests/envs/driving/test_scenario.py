@@ -185,6 +185,7 @@ def test_it_reads_what_the_reference_reader_reads(file):
         (lambda text: bend(own=(90.0, 9, 20.0)), "which is on no lanelet"),
         (lambda text: bend(lanes=1, cars=(), own=(90.0, 0, 20.0)), "has 1 lane of one direction"),
         (lambda text: bend(length=80.0, cars=CARS[-1:], own=(10.0, 1, 20.0)), "road is 80 m long"),
+        (lambda text: bend(length=0.4, pieces=1, cars=(), own=(0.2, 1, 1.0)), "road is 0 m long"),
         (lambda text: bend(radius=60.0, length=150.0), "bends with a radius of 60 m"),
         (lambda text: bend(cars=()), "0 cars are on the road"),
         (lambda text: bend(cars=((92.0, 1, 20.0),)), "our car and obstacle 9000 are 2.0 m apart"),
