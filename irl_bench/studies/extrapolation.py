@@ -62,7 +62,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     the rollouts of each better demonstrator."""
     (count,) = demos
     learners, ranked, better = (*CLONES, *RANKED), RANKED, BETTER
-    if request.budget == "smoke":  # everything once: one learner and one better demonstrator
+    if request.budget == "smoke":  # one learner, the flag hidden, one better demonstrator
         learners = ranked = RANKED[-1:]
         better = BETTER[-1:]
     sweeps = []
@@ -100,9 +100,9 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
             return Part(name, changed, report=False, after=learned if source else None)
 
         sweeps.append(part("learn", learners, QUALITY))
-        if registry.world(env).world.failure_flags:
-            sweeps.append(part(SEEN, ranked, QUALITY, changes=UNMASKED))
         if request.budget != "smoke":
+            if registry.world(env).world.failure_flags:
+                sweeps.append(part(SEEN, ranked, QUALITY, changes=UNMASKED))
             sweeps.append(part(SHUFFLED, ranked, QUALITY, changes={"shuffled": True}))
         values = request.settings.get(env, {})
         available = [

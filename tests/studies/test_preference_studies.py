@@ -480,8 +480,4 @@ def test_parts_of_extrapolation():
     } and better.request.algo == ("judged",)
     assert of["hopper/trex-75"].request.settings["hopper"] == {"demonstrator": "75"}
     _, few = parsed("--experiment=extrapolation --budget=smoke")
-    assert [part.name for part in few] == [
-        "lane_keep/learn",
-        "lane_keep/learn_flag_seen",
-        "lane_keep/drex-100",
-    ]
+    assert [part.name for part in few] == ["lane_keep/learn", "lane_keep/drex-100"]
