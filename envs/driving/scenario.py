@@ -304,13 +304,13 @@ def _state(
     """The place float[2] [m], the speed [m/s] and the time step of an initial state. A place that
     is an area counts as its middle."""
     points = np.zeros((0, 2))
-    for kind in (".", "polygon", "rectangle/center", "circle/center"):
-        area = element.find(f"position/{kind}" if kind != "." else "position")
-        if area is not None and not len(points):
-            points = _points(area, what, path)
-            if kind.endswith("center"):
-                place = [_number(area.find(axis), f"the place of {what}", path) for axis in "xy"]
-                points = np.array([place])
+    for kind in ("position", "position/polygon"):
+        points = points if len(points) else _points(element.find(kind), what, path)
+    for kind in ("position/rectangle/center", "position/circle/center"):
+        centre = element.find(kind)
+        if centre is not None and not len(points):
+            place = [_number(centre.find(axis), f"the place of {what}", path) for axis in "xy"]
+            points = np.array([place])
     if not len(points):
         raise ValueError(f"{path}: {what} has no position in its initial state")
     time = element.find("time")

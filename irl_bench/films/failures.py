@@ -31,7 +31,7 @@ def places(world: World, drivers: Sequence[Driver]) -> dict[str, Any] | None:
       drivers: who drives. All have the same scenes.
 
     Returns:
-      JSON values: "axes": the names of both numbers (`World.whereabouts`); "seconds": `BEFORE`; and
+      JSON values: "axes": the names of both numbers (`World.whereabouts`), and
       "drivers": {name: {"failures": how many began, "episodes", "steps": of an episode, "before":
       the places `BEFORE` each of them, [[x, y], ...], "usual": places at even distances along the
       episodes}}. None in a world without such places.
@@ -66,7 +66,7 @@ def places(world: World, drivers: Sequence[Driver]) -> dict[str, Any] | None:
             "before": _spread(np.concatenate(before)),
             "usual": _spread(np.concatenate(usual)),
         }
-    return {"axes": names, "seconds": BEFORE, "drivers": found}
+    return {"axes": names, "drivers": found}
 
 
 def _spread(rows: np.ndarray) -> list[list[float]]:

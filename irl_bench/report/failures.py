@@ -27,8 +27,6 @@ class Where:
     """Name of the policy."""
     axes: tuple[str, str]
     """What the two numbers of a place are, with their units."""
-    seconds: float
-    """How long before a failure its place was read [s]."""
     failures: int
     """How many began."""
     steps: int
@@ -56,7 +54,6 @@ def read(path: pathlib.Path, env: str) -> list[Where]:
                     env,
                     driver,
                     tuple(found["axes"]),
-                    found["seconds"],
                     row["failures"],
                     row["episodes"] * row["steps"],
                     *(np.asarray(row[name], float).reshape(-1, 2) for name in ("before", "usual")),
@@ -83,7 +80,6 @@ def _sound(value: Any) -> bool:
     """Whether a value is what is stored of a world."""
     form = {
         "axes": lambda axes: untrusted.listed(untrusted.text)(axes) and len(axes) == 2,
-        "seconds": untrusted.number,
         "drivers": lambda drivers: (
             untrusted.mapped(_driver)(drivers)
             and len(drivers) <= MOST

@@ -148,7 +148,7 @@ EMPTY = {"failures": 0, "episodes": 1, "steps": 5, "before": [], "usual": []}
 @pytest.mark.parametrize(
     "change",
     [
-        {"axes": ["one"]}, {"axes": ["a\x1b[2J", "b"]}, {"seconds": "1"}, {"drivers": []},
+        {"axes": ["one"]}, {"axes": ["a\x1b[2J", "b"]}, {"drivers": []},
         {"drivers": {"bc": {}}},
         {"drivers": {"bc": {**EMPTY, "before": [[1.0]]}}},
         {"drivers": {"bc": {**EMPTY, "steps": -1}}},
@@ -165,5 +165,5 @@ def test_a_file_of_another_form_is_left_out(change, tmp_path):
 
 def test_a_driver_that_never_failed_is_drawn(tmp_path):
     row = {**EMPTY, "usual": [[0.0, 1.0]]}
-    data = data_of({"axes": ["a", "b"], "seconds": 1.0, "drivers": {"stranger": row}}, tmp_path)
+    data = data_of({"axes": ["a", "b"], "drivers": {"stranger": row}}, tmp_path)
     assert "failures.png" in figures.draw(data) and "0 failures in 5 steps" in page.build(data)

@@ -171,7 +171,7 @@ def with_curves(all_curves: list[Curves]) -> ReportData:
     maps = {(c.env, c.algo, c.mode): learned_map(c) for c in all_curves if c.algo == "dagger"}
     places = np.linspace(-1.0, 1.0, 40).reshape(20, 2)
     failures = [
-        Where(c.env, c.algo, ("curvature [1/m]", "offset [m]"), 1.0, 20, 5000, places, -places)
+        Where(c.env, c.algo, ("curvature [1/m]", "offset [m]"), 20, 5000, places, -places)
         for c in all_curves
         if c.algo in ("bc", "dagger") and c.mode == "nominal"
     ]

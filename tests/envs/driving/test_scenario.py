@@ -1,6 +1,7 @@
 """CommonRoad scenarios: what is read of a bend whose numbers are known, and the world on it."""
 
 import os
+import re
 
 import jax
 import numpy as np
@@ -120,6 +121,25 @@ def test_who_appears_later_walks_or_cycles_is_left_out(file):
     path = file()
     path.write_text(text[:first] + late + walker + text[second:])
     np.testing.assert_allclose(read(path).cars, CARS[1:], atol=0.1)
+
+
+@pytest.mark.parametrize("shape", ["rectangle", "circle", "polygon"])
+def test_a_place_that_is_an_area_counts_as_its_middle(file, shape):
+    def area(found):
+        x, y = float(found[1]), float(found[2])
+        at = lambda dx, dy: f"<x>{x + dx:.4f}</x><y>{y + dy:.4f}</y>"
+        corners = ((-1, -1), (1, -1), (1, 1), (-1, 1))
+        inside = (
+            "".join(f"<point>{at(*corner)}</point>" for corner in corners)
+            if shape == "polygon"
+            else f"<center>{at(0, 0)}</center>"
+        )
+        return f"<position><{shape}>{inside}</{shape}></position>"
+
+    path = file()
+    place = r"<position><point><x>(.*?)</x><y>(.*?)</y></point></position>"
+    path.write_text(re.sub(place, area, path.read_text()))
+    np.testing.assert_allclose(read(path).cars, CARS, atol=0.1)
 
 
 def test_the_encoding_is_the_files_own(file):
