@@ -206,18 +206,19 @@ class _Run:
                     continue
                 worker.running = None
                 # A process that is asked to stop ends with INTERRUPTED.
-                ended = code < 0 or code == INTERRUPTED
-                if ended and worker.starts <= RESTARTS:
+                signalled = code < 0 or code == INTERRUPTED
+                if signalled and worker.starts <= RESTARTS:
                     how = _name(-code) if code < 0 else "a signal"
                     self.say(f"process {worker.number} was ended by {how}; it starts again")
                     self._start(worker)
                 elif code:
-                    how = f"was ended {worker.starts} times" if ended else "failed"
+                    how = f"was ended {worker.starts} times" if signalled else "failed"
                     raise WorkerError(
                         f"process {worker.number} {how}: {last_line(worker.log)}",
                         code if code > 0 else 128 - code,
                     )
-            if time.monotonic() - last >= EVERY:
+            ended = not any(worker.running for worker in self.workers)
+            if time.monotonic() - last >= EVERY or ended:
                 last, text = time.monotonic(), progress(self.out)
                 if text and text != told:
                     told = text

@@ -64,6 +64,15 @@ def made(tmp_path, script):
     return local._Run(["sh", "-c", script], [worker], tmp_path, said.append), worker, said
 
 
+def test_the_last_line_counts_all_cells(tmp_path, monkeypatch):
+    """Also if the processes end soon after the line before it."""
+    counts = iter(["1 of 2 cells are stored", "2 of 2 cells are stored"])
+    monkeypatch.setattr(local, "progress", lambda out: next(counts))
+    launched, _, said = made(tmp_path, "sleep 1")
+    assert launched.run() == 0
+    assert said == ["1 of 2 cells are stored", "2 of 2 cells are stored"]
+
+
 def test_a_process_that_was_asked_to_stop_starts_again(tmp_path):
     """By somebody else than the launcher."""
     flag = tmp_path / "flag"
