@@ -16,7 +16,7 @@ from irl_bench.core.settings import BadInput, nearest, whole
 from irl_bench.core.types import Spec
 from irl_bench.plan import donor, handed_on, registry
 from irl_bench.running import process
-from irl_bench.storage import artifacts, remote
+from irl_bench.storage import artifacts, remote, world_files
 from irl_bench.storage.plans import read_plan
 
 __all__ = ["Loaded", "load"]
@@ -114,6 +114,7 @@ def load(
             f"{remote.shown(path)} holds what {artifact.algo} learned on {artifact.env}, not what "
             "the plan says"
         )
+    world_files.offer(folder)
     loaded = registry.world(
         artifact.env, {**entry["settings"]["options"], **entry["settings"]["dials"]}
     )

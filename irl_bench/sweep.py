@@ -22,7 +22,7 @@ from irl_bench.report import curves
 from irl_bench.running import processes, runner
 from irl_bench.running.leases import last_key
 from irl_bench.running.once import Once
-from irl_bench.storage import remote, untrusted
+from irl_bench.storage import remote, untrusted, world_files
 from irl_bench.storage.cells import fetch, stored
 from irl_bench.storage.files import locked, store_of
 from irl_bench.storage.plans import PlanDocument, WorldRecord, read_plan, update_plan
@@ -155,6 +155,7 @@ def _carry_out(request: Request, plan: Plan, line: str, say: Callable[[str], Non
     planned = document(plan, line, fingerprint())
     for text in merge(update_plan(out, lambda before: merge(before, planned)[0]), planned)[1]:
         say(text)
+    world_files.keep(out, plan.worlds)
     last = last_key(keys_of(planned))
     once = Once(out, last)
     summary = runner.run(cells, out, plan.inputs, tensorboard=request.tensorboard, last=last)

@@ -15,7 +15,6 @@ middle of a lane.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from envs import files
 from envs.core import State, World, dial, soundness
 from envs.driving import comfort, highway_expert, road, traffic, vehicle
 from envs.driving import scenario as scenarios
@@ -260,7 +260,7 @@ class Highway(World):
                     f"{self.name}.cars={cars}: the cars come from the scenario; nearest: leave out "
                     "cars"
                 )
-            self._set_up(Path(scenario).expanduser().resolve())
+            self._set_up(files.path_of(scenario))
         # Also what tells of speeds: the curvature 1 s ahead, and the speeds in the others' rows.
         own, row = len(self.ego_layout), len(ROW_NOISE[observation])
         moving = {"lanes": (1,), "kinematics": (3, 4)}[observation]
@@ -271,8 +271,8 @@ class Highway(World):
         """Takes the road and the cars from a scenario's file."""
         scene = scenarios.read(path, road.SPACING, road.KNOTS * road.SPACING)
         self._scenario = scene
-        self.source = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()}
-        self.chosen = {**self.chosen, "scenario": str(path)}
+        name, self.source = files.named(path)
+        self.chosen = {**self.chosen, "scenario": name}
         # So fast that the tightest bend takes a comfortable lateral acceleration.
         fastest = math.sqrt(LATERAL / max(float(np.abs(scene.curvature).max()), 1e-9))
         self.dials = HighwayDials(

@@ -13,10 +13,8 @@ the observation shows the distances to both edges and whether the car is off the
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, cast
 
 import jax
@@ -24,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from envs import files
 from envs.core import State, World, dial, soundness
 from envs.driving import track as tracks
 from envs.driving import vehicle
@@ -194,16 +193,15 @@ class Race(World):
     """Slices of the observation: {meaning: (first index, last index + 1)}."""
 
     def __init__(self, track: str = "bank", **dials: float):
-        track = track if track == "bank" else str(Path(track).expanduser().resolve())
-        self.chosen = {"track": track}
         self.dials = RaceDials(**dials)
         if track == "bank":
             shapes = tracks.bank()
         else:
-            shape = tracks.read(track)
+            path = files.path_of(track)
+            shape = tracks.read(path)
             shapes = (shape, tracks.reverse(shape))
-            digest = hashlib.sha256(Path(track).read_bytes()).hexdigest()
-            self.source = {Path(track).name: digest}
+            track, self.source = files.named(path)
+        self.chosen = {"track": track}
         self._points = len(shapes[0].kappa)
         self._lengths = np.array([shape.length for shape in shapes], np.float32)
         self._places = np.concatenate([_places(shape) for shape in shapes]).astype(np.float32)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from irl_bench.core.settings import BadInput
-from irl_bench.storage import artifacts, remote, untrusted
+from irl_bench.storage import artifacts, remote, untrusted, world_files
 from irl_bench.storage.cells import cell_path, read_cell
 from irl_bench.storage.files import StoreError, locked, write_atomic
 from irl_bench.storage.plans import PlanDocument, PlanEntry, WorldRecord, read_plan, write_plan
@@ -209,7 +209,7 @@ def _with_all_seeds(same: Sequence[tuple[Path, PlanEntry]]) -> PlanEntry:
 
 
 def _files(places: Sequence[Path]) -> dict[str, tuple[Path, str]]:
-    """{name in a run's folder: (where it lies, its SHA-256)} of all results.
+    """{name in a run's folder: (where it lies, its SHA-256)} of results and of files of worlds.
 
     Raises:
       BadInput: two folders hold other contents under one name.
@@ -222,11 +222,12 @@ def _files(places: Sequence[Path]) -> dict[str, tuple[Path, str]]:
             *sorted(place.glob("cells/*.parquet")),
             *sorted(place.glob("pilot/cells/*.parquet")),
             *sorted(place.glob("learned/*.safetensors")),
+            *world_files.kept(place),
         ]
         for path in paths:
             if path.suffix == ".parquet":
                 read_cell(path)
-            else:
+            elif path.suffix == ".safetensors":
                 artifacts.read(path, ())
             name = path.relative_to(place).as_posix()
             digest = hashlib.sha256(path.read_bytes()).hexdigest()

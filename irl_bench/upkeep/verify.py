@@ -16,7 +16,7 @@ from irl_bench.core.settings import BadInput
 from irl_bench.plan import registry
 from irl_bench.running import runner
 from irl_bench.running.console import Silent
-from irl_bench.storage import artifacts, learned, untrusted
+from irl_bench.storage import artifacts, learned, untrusted, world_files
 from irl_bench.storage.arrow import Table
 from irl_bench.storage.cells import cell_path, read_cell
 from irl_bench.storage.plans import PlanEntry, read_plan
@@ -175,7 +175,12 @@ def repeat(
                 "--outside, which runs it"
             )
             continue
-        changed = _changed_files(spec)
+        world_files.offer(place)
+        try:
+            changed = _changed_files(spec)
+        except BadInput as error:  # a file is gone
+            say(f"not computed again: {name}: {error}")
+            continue
         if changed:
             say(
                 f"not computed again: {name}: {changed} is not the file that it was made with; "
