@@ -197,6 +197,14 @@ def verdict_of(figures: Mapping[str, Any]) -> tuple[str, str | None, str]:
         )
     if none:
         T, end, last = none[-1], f["horizons"][-1], f["regret"][-1]
+        if T == end:  # better than its demonstrator in the long run
+            short = next(i for i, horizon in enumerate(f["horizons"]) if horizon not in none)
+            return (
+                "NO-WINDOW",
+                None,
+                f"regret changes its sign: {f['regret'][short]:.3g} failed steps more than the "
+                f"expert at T = {f['horizons'][short]}, but {last:.3g} at T = {end}",
+            )
         return (
             "NO-WINDOW",
             None,

@@ -45,6 +45,17 @@ def test_no_window_if_regret_is_seen_at_some_horizons_alone(verdict):
     assert "failed steps are at T = 1024" in figures["reason"]
 
 
+def test_no_window_for_who_fails_less_than_its_demonstrator_at_long_horizons_alone(verdict):
+    figures = verdict(lambda T: 500.0 - T)
+    assert figures["verdict"] == "NO-WINDOW" and figures["slope"] is None
+    first, last = figures["regret"][0], figures["regret"][-1]
+    assert last < 0 < first
+    assert figures["reason"] == (
+        f"regret changes its sign: {first:.3g} failed steps more than the expert at T = 80, but "
+        f"{last:.3g} at T = 1024"
+    )
+
+
 def test_no_regret_if_there_is_none_at_any_horizon(verdict):
     figures = verdict(lambda T: 0.0 * T)
     assert figures["verdict"] == "NO-REGRET" and "every horizon" in figures["reason"]
