@@ -197,7 +197,7 @@ def verdict_of(figures: Mapping[str, Any]) -> tuple[str, str | None, str]:
         )
     if none:
         T, end, last = none[-1], f["horizons"][-1], f["regret"][-1]
-        if T == end:  # better than its demonstrator in the long run
+        if end in none:  # better than its demonstrator in the long run
             short = next(i for i, horizon in enumerate(f["horizons"]) if horizon not in none)
             return (
                 "NO-WINDOW",
