@@ -35,7 +35,18 @@ _Returns = TypedDict("_Returns", {"return": list[float]})
 """A field whose name is a keyword of Python: the interval of `Point.returns`."""
 
 
-class Point(_Returns):
+class KeptUp(TypedDict, total=False):
+    """What a demonstrator shows of itself, where demonstrations are shorter than rollouts. It may
+    be better than what it does later, as on `lane_keep`, where cars gain speed."""
+
+    kept_up: list[float]
+    """[mean, best]: what ROLLOUTS rollouts would return if their first `demo_steps` steps were
+    kept up."""
+    demo_steps: int
+    """Length of a demonstration [steps]."""
+
+
+class Point(_Returns, KeptUp):
     """One learner at one quality of the demonstrator; JSON values. An interval is [middle, low,
     high] over seeds, of the interquartile mean (`iqm`), but of the mean for regret and its fall.
     Returns are sums over T_max steps."""
@@ -136,6 +147,18 @@ def shown(env: str, quality: str, steps: int, record: Mapping[str, Any]) -> tupl
     return _rollouts(env, steps, tuple(sorted(values.items())))
 
 
+def _kept_up(env: str, quality: str, steps: int, record: Mapping[str, Any]) -> KeptUp:
+    """Returns what points have of demonstrations that are shorter than rollouts."""
+    short = int(record.get("demo_steps", steps))
+    if short >= steps:
+        return {}
+    factor = steps / short
+    return {
+        "kept_up": [factor * total for total in shown(env, quality, short, record)],
+        "demo_steps": short,
+    }
+
+
 @functools.cache
 def _rollouts(env: str, steps: int, values: tuple[tuple[str, Any], ...]) -> tuple[float, float]:
     """Returns `shown` for a world with some dials and options."""
@@ -194,6 +217,7 @@ def measured(
     random = levels.random_return(env, steps, record, demonstrator.mode)
     scale = shown(env, "100", steps, record)[0] - random
     best, typical = shown(env, quality, steps, record)[1], float(np.mean(demonstrator.returns))
+    half = _kept_up(env, quality, steps, record)
     bc, clone = begun.get("bc"), begun.get("clone")
     points: list[Point] = []
     for algo, curve in curves.items():
@@ -238,6 +262,7 @@ def measured(
                 "return": iqm.interval(returns),
                 "demonstrator": typical,
                 "best": best,
+                **half,
                 "random": random,
                 "unit": scale,
                 "over_best": iqm.interval((returns - best) / scale),

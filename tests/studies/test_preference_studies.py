@@ -164,6 +164,25 @@ def test_parts_hold_every_quality_and_control():
     assert len(parts) == 2 + len(seed_table.CONTROLS) + 1
 
 
+def test_what_is_shown_may_be_better_than_the_bar(monkeypatch):
+    """Demonstrations of half a rollout, in which the demonstrator never fails."""
+    totals = {4: (3.0, 4.0), 8: (4.0, 5.0)}
+    monkeypatch.setattr(qualities, "shown", lambda env, quality, steps, _: totals[steps])
+    same = lambda level: [level] * 6
+    data = report(expert=same(0.5), bc=same(0.5), untrained=same(0.9))
+    data.plan["worlds"]["w"]["demo_steps"] = 4
+    read = seed_table.read({"w/50/compared": data})
+    (point,) = read["points"]
+    assert point["kept_up"] == [6.0, 8.0] and point["demo_steps"] == 4
+    (line,) = (line for line in read["text"] if "Kept up" in line)
+    score = lambda total: f"{(total - point['random']) / point['unit']:.2f}"
+    assert line == (
+        "w, demonstrator of 50 %: its demonstrations are the first 4 steps. Kept up to T_max, they "
+        f"would score {score(6.0)} in the mean and {score(8.0)} in the best of 64 rollouts; the "
+        f"best rollout, above which a learner has to be, scores {score(5.0)}."
+    )
+
+
 def test_the_table_reads_levels_against_the_demonstrator(monkeypatch):
     monkeypatch.setattr(
         qualities,
