@@ -140,7 +140,7 @@ def build(factory: Callable[..., World], name: str, **values: float | str) -> Wo
     }
     files = getattr(factory, "files", {})
     for option, value in options.items():
-        is_file = option in files and str(value).endswith(files[option])
+        is_file = option in files and str(value).lower().endswith(files[option])
         if value not in valid[option] and not is_file:
             known = " | ".join(valid[option])
             if option in files:

@@ -308,7 +308,7 @@ def _check_options(world: World) -> None:
                 f"{name}.options has {option!r}, which is a dial too",
                 "another name for the option or the dial",
             )
-        is_file = option in files and str(chosen.get(option)).endswith(files[option])
+        is_file = option in files and str(chosen.get(option)).lower().endswith(files[option])
         if option in chosen and chosen[option] not in valid and not is_file:
             _fail(
                 f"{name}.chosen[{option!r}] is {_shown(chosen[option])}, not one of its options",

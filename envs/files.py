@@ -7,43 +7,74 @@ has such a file under this name, as a run's folder does, offers it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import re
 from pathlib import Path
 
+LARGEST = 64 * 2**20
+"""Size of the largest file that is read [bytes]."""
+LONGEST = 100
+"""Letters of a file's own name that a world's name for it keeps."""
+
 _DIGITS = 12
-_NAMED = re.compile(rf"(.+)-([0-9a-f]{{{_DIGITS}}})")
+_NAMED = re.compile(rf"(.+)-([0-9a-f]{{{_DIGITS}}})\.[^.]*", re.DOTALL)
 _UNUSUAL = re.compile(r"[^A-Za-z0-9_=+-]")
 """What names of objects in a store had better not hold."""
 
-_known: dict[str, Path] = {}
-"""Where files lie, by the names that worlds give them. Content never changes under such a name."""
+_known: dict[str, dict[Path, None]] = {}
+"""Where files were last seen, by the names that worlds give them."""
 
 
-def path_of(name: str | Path) -> Path:
+def path_of(name: str | os.PathLike[str]) -> Path:
     """Returns where a file lies.
 
     Args:
       name: its path, or the name that a world gives a file that was read or offered before.
 
     Raises:
-      ValueError: the file has changed since then; one line.
+      ValueError: the file is no regular one, is too large, or has other content than its name says;
+        one line.
     """
-    path = _known.get(str(name))
-    if path is None:
-        return Path(name).expanduser()
-    try:
-        if named(path)[0] == name:
-            return path
-    except OSError:
-        pass
-    raise ValueError(f"{path} is not the file any more that was named {name}; nearest: {path}")
+    text = os.fspath(name)
+    path = Path(text)
+    with contextlib.suppress(RuntimeError):  # `~name` of nobody
+        path = path.expanduser()
+    if path.exists():
+        if not path.is_file():
+            raise ValueError(f"{path} is no regular file; nearest: the path of one")
+        if path.stat().st_size > LARGEST:
+            raise ValueError(
+                f"{path} has {path.stat().st_size:,} bytes; nearest: a file of at most {LARGEST:,}"
+            )
+        with contextlib.suppress(OSError):  # whoever reads it says so
+            if is_named(path.name) and not _holds(path):
+                raise ValueError(
+                    f"{path} has other content than its name says; nearest: another name for it"
+                )
+    if path.name != text or not is_named(text):
+        return path
+    for place in reversed(list(_known.get(text, ()))):
+        with contextlib.suppress(OSError):
+            if digest_of(place).startswith(_digits(text)):
+                return place
+    if not path.exists():
+        raise ValueError(
+            f"{text} is not known here; nearest: the path of the file whose SHA-256 begins with "
+            f"{_digits(text)}, or files/{text} in the folder of a run that has it"
+        )
+    return path
 
 
-def known(name: str) -> Path | None:
-    """Returns where a file lies that was read or offered under a world's name for it; None if there
-    is none."""
-    return _known.get(name)
+def content(name: str) -> bytes | None:
+    """Returns what a file holds that was read or offered under a world's name for it; None if
+    `name` is no such name.
+
+    Raises:
+      ValueError: as `path_of`, also if the file is gone.
+    """
+    return path_of(name).read_bytes() if name in _known else None
 
 
 def named(path: Path) -> tuple[str, dict[str, str]]:
@@ -52,11 +83,13 @@ def named(path: Path) -> tuple[str, dict[str, str]]:
     Raises:
       OSError: the file cannot be read.
     """
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    again = _NAMED.fullmatch(path.stem)
-    stem = again[1] if again and again[2] == digest[:_DIGITS] else path.stem
-    name = f"{_UNUSUAL.sub('_', stem)}-{digest[:_DIGITS]}{path.suffix}"
-    _known[name] = path.absolute()
+    digest = digest_of(path)
+    stem, _, ending = path.name.rpartition(".")
+    if is_named(path.name) and digest.startswith(_digits(path.name)):
+        stem = stem[: -_DIGITS - 1]
+    stem = _UNUSUAL.sub("_", stem)[:LONGEST] or "file"
+    name = f"{stem}-{digest[:_DIGITS]}.{ending.lower()}"
+    _see(name, path)
     return name, {name: digest}
 
 
@@ -67,6 +100,46 @@ def offer(path: Path) -> None:
     Raises:
       OSError: the file cannot be read.
     """
-    again = _NAMED.fullmatch(path.stem)
-    if again and hashlib.sha256(path.read_bytes()).hexdigest().startswith(again[2]):
-        _known[path.name] = path.absolute()
+    if is_sound(path):
+        _see(path.name, path)
+
+
+def is_named(name: str) -> bool:
+    """Whether a file's name is one that worlds give."""
+    return _NAMED.fullmatch(name) is not None
+
+
+def is_sound(path: Path) -> bool:
+    """Whether a file is a regular one, no link, and holds what the name says that a world has given
+    it.
+
+    Raises:
+      OSError: it cannot be read.
+    """
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > LARGEST:
+        return False
+    return is_named(path.name) and _holds(path)
+
+
+def digest_of(path: Path) -> str:
+    """Returns the SHA-256 of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _holds(path: Path) -> bool:
+    """Whether a file holds what its name says."""
+    return digest_of(path).startswith(_digits(path.name))
+
+
+def _digits(name: str) -> str:
+    """The digits in a name."""
+    found = _NAMED.fullmatch(name)
+    assert found is not None
+    return found[2]
+
+
+def _see(name: str, path: Path) -> None:
+    """Notes where a file lies; the latest place comes last."""
+    places = _known.setdefault(name, {})
+    places.pop(path.absolute(), None)
+    places[path.absolute()] = None

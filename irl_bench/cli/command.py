@@ -207,7 +207,7 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py", command: str = 
         dry_run=bool(values["dry_run"].value),
         help=bool(values["help"].value),
         describe=values["describe"].value,
-        line=" ".join([program, *map(shlex.quote, _without(argv[1:], OF_WORK))]),
+        line=_printable(" ".join([program, *map(shlex.quote, _without(argv[1:], OF_WORK))])),
         study=chosen_study,
         demos=demos,
         parts=_parts(values, chosen_study),
@@ -241,6 +241,15 @@ def _cluster(values: flags.FlagValues) -> tuple[int, int] | None:
             f"--cluster={text}, or --launcher=slurm to compute"
         )
     return cluster
+
+
+def _printable(line: str) -> str:
+    """A command as a plan can hold it: file names may have spaces that are no letters, or bytes
+    that are no text."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in line
+    )
 
 
 def _without(arguments: Sequence[str], names: Sequence[str]) -> list[str]:

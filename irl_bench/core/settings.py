@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
@@ -239,7 +240,9 @@ class Setting:
         """Returns `value` as this setting's type. Raises BadInput with the nearest valid value if
         it is invalid."""
         if self.choices:
-            is_file = self.ending and isinstance(value, str) and value.endswith(self.ending)
+            if self.ending and isinstance(value, os.PathLike):
+                value = os.fspath(value)
+            is_file = self.ending and isinstance(value, str) and value.lower().endswith(self.ending)
             if value not in self.choices and not is_file:
                 guess = nearest(str(value), self.choices)
                 raise BadInput(

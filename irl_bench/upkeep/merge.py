@@ -238,7 +238,7 @@ def _files(places: Sequence[Path]) -> dict[str, tuple[Path, str]]:
         shown = "; ".join(conflicts[:SHOWN])
         more = f" and {len(conflicts) - SHOWN} more" if len(conflicts) > SHOWN else ""
         raise BadInput(
-            f"the same cell with other contents: {shown}{more}; nearest: irl-bench verify on each "
+            f"the same file with other contents: {shown}{more}; nearest: irl-bench verify on each "
             "folder"
         )
     return found

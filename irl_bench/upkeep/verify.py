@@ -67,6 +67,7 @@ def check(folder: Path) -> Findings:
             if problem:
                 found.problems.append(problem)
                 found.damaged.add(path.stem)
+        found.problems += world_files.damaged(place)
         for path in sorted(place.glob("learned/*.safetensors")):
             try:
                 if artifacts.key_of(path) != path.stem:
