@@ -639,6 +639,7 @@ PAGES = {
     "2026-11-29-copycat.md": of_copycats,
     "2026-11-29-gold-and-proxy.md": of_over_optimisation,
     "2026-11-29-inverse-rl-searched.md": of_searched_settings,
+    "2026-11-29-car-reward-transfer.md": of_transfer,
 }
 
 
