@@ -102,11 +102,14 @@ def test_an_option_may_be_a_file_whose_hash_becomes_part_of_the_source(tmp_path)
     path = tmp_path / "round.csv"
     np.savetxt(path, np.stack([60 * np.cos(angle), 60 * np.sin(angle), *sides], 1), delimiter=",")
     loaded = registry.world("race", {"track": str(path), "friction": 0.9})
-    assert registry.values_of(loaded)["track"] == str(path)
-    assert loaded.source == {"round.csv": hashlib.sha256(path.read_bytes()).hexdigest()}
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    name = f"round-{digest[:12]}.csv"
+    assert registry.values_of(loaded)["track"] == name and loaded.source == {name: digest}
+    assert registry.world("race", {"track": name}).source == loaded.source
     option = registry.world("race").options["track"]
     assert option.default == "bank" and option.range == "bank | FILE.csv"
     assert option.parse("some/where.csv") == "some/where.csv"
+    assert option.check(pathlib.Path("SOME.CSV")) == "SOME.CSV"
     with pytest.raises(BadInput, match=r"bank \| FILE.csv.*nearest: bank"):
         option.parse("where.txt")
     with pytest.raises(BadInput, match=r"none\.csv cannot be read") as error:

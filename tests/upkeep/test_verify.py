@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from irl_bench.core.settings import BadInput
+from irl_bench.plan import registry
 from irl_bench.storage.cells import encode, read_cell
 from irl_bench.storage.plans import read_plan, write_plan
 from irl_bench.upkeep import verify
@@ -167,9 +168,13 @@ def test_a_file_of_the_world_that_has_changed_is_named(tmp_path):
         path.write_text("\n".join(",".join(map(str, [*row, 5.0])) for row in rows) + "\n")
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
-    spec = types.SimpleNamespace(
-        env="race", options={"track": str(path)}, plugin={"track.csv": write(60.0)}
+    digest = write(60.0)
+    name = registry.world("race", {"track": str(path)}).world.chosen["track"]
+    cell = lambda sha256: types.SimpleNamespace(
+        env="race", options={"track": name}, plugin={name: sha256}
     )
-    assert verify._changed_files(spec) == ""
+    assert verify._changed_files(cell(digest)) == ""
+    assert verify._changed_files(cell("0" * 64)) == name
     write(70.0)
-    assert verify._changed_files(spec) == "track.csv"
+    with pytest.raises(BadInput, match=f"{name} is not known here"):
+        verify._changed_files(cell(digest))

@@ -510,8 +510,10 @@ def test_a_track_from_a_file(tmp_path):
     path = tmp_path / "mine.csv"
     np.savetxt(path, rows, delimiter=",", header="x_m,y_m,w_tr_right_m,w_tr_left_m")
     world = envs.make("race", track=str(path), friction=0.9)
-    assert world.source == {"mine.csv": hashlib.sha256(path.read_bytes()).hexdigest()}
-    assert world.chosen == {"track": str(path)} and len(world._lengths) == 2
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    name = f"mine-{digest[:12]}.csv"
+    assert world.source == {name: digest}
+    assert world.chosen == {"track": name} and len(world._lengths) == 2
     contract.check_shapes(world)
     states = jax.jit(jax.vmap(world.reset))(keys(14, 32))
     assert set(np.asarray(states.pipeline_state.track)) == {0, 1}
