@@ -15,8 +15,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
-import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -240,8 +240,8 @@ class Setting:
         """Returns `value` as this setting's type. Raises BadInput with the nearest valid value if
         it is invalid."""
         if self.choices:
-            if self.ending and isinstance(value, os.PathLike):
-                value = os.fspath(value)
+            if self.ending and isinstance(value, Path):
+                value = str(value)
             is_file = self.ending and isinstance(value, str) and value.lower().endswith(self.ending)
             if value not in self.choices and not is_file:
                 guess = nearest(str(value), self.choices)

@@ -70,7 +70,7 @@ def kept(out: Path) -> list[Path]:
 def damaged(out: Path) -> list[str]:
     """Returns a line for each file that a run's folder keeps and that does not hold what its name
     says."""
-    lines = []
+    lines: list[str] = []
     for path in _in(out):
         try:
             sound, why = files.is_sound(path), "does not hold what its name says"
