@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
-from envs.names import HISTORY, did_you_mean, nearest
+from envs.names import HISTORY, did_you_mean, is_file, nearest
 
 if TYPE_CHECKING:
     from envs.core import World, dial, soundness
@@ -140,8 +140,7 @@ def build(factory: Callable[..., World], name: str, **values: float | str) -> Wo
     }
     files = getattr(factory, "files", {})
     for option, value in options.items():
-        is_file = option in files and str(value).lower().endswith(files[option])
-        if value not in valid[option] and not is_file:
+        if value not in valid[option] and not is_file(value, files.get(option, "")):
             known = " | ".join(valid[option])
             if option in files:
                 known += f" | FILE{files[option]}"

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.core import State, World, dial_fields
-from envs.names import nearest
+from envs.names import is_file, nearest
 
 __all__ = ["ContractError", "check", "check_shapes", "check_values"]
 
@@ -308,8 +308,8 @@ def _check_options(world: World) -> None:
                 f"{name}.options has {option!r}, which is a dial too",
                 "another name for the option or the dial",
             )
-        is_file = option in files and str(chosen.get(option)).lower().endswith(files[option])
-        if option in chosen and chosen[option] not in valid and not is_file:
+        is_path = is_file(chosen.get(option), files.get(option, ""))
+        if option in chosen and chosen[option] not in valid and not is_path:
             _fail(
                 f"{name}.chosen[{option!r}] is {_shown(chosen[option])}, not one of its options",
                 repr(valid[0]),

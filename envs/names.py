@@ -32,6 +32,12 @@ def nearest(name: str, names: Iterable[str], least: float = 0.0) -> str:
     return originals[matches[0]] if matches else ""
 
 
+def is_file(value: object, ending: str) -> bool:
+    """Whether an option's value is a file's name with an ending, such as ".csv"; never if the
+    option takes none (""). Case does not count."""
+    return bool(ending) and str(value).lower().endswith(ending)
+
+
 def did_you_mean(name: str, names: Iterable[str], spelt: Callable[[str], str] = repr) -> str:
     """Returns how an error line about an unknown name ends: with the name that is probably meant
     or, where none is alike, with all of them.

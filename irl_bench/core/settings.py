@@ -21,7 +21,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from envs.names import did_you_mean, nearest
+from envs.names import did_you_mean, is_file, nearest
 
 __all__ = ["BadInput", "Setting", "nearest", "parsed", "setting", "settings_of", "whole"]
 
@@ -242,8 +242,8 @@ class Setting:
         if self.choices:
             if self.ending and isinstance(value, Path):
                 value = str(value)
-            is_file = self.ending and isinstance(value, str) and value.lower().endswith(self.ending)
-            if value not in self.choices and not is_file:
+            is_path = isinstance(value, str) and is_file(value, self.ending)
+            if value not in self.choices and not is_path:
                 guess = nearest(str(value), self.choices)
                 raise BadInput(
                     f"must be one of {self.range}, not {_quote(value)}; nearest: {guess}"

@@ -203,7 +203,7 @@ def verdict_of(figures: Mapping[str, Any]) -> tuple[str, str | None, str]:
                 "NO-WINDOW",
                 None,
                 f"regret changes its sign: {f['regret'][short]:.3g} failed steps more than the "
-                f"expert at T = {f['horizons'][short]}, but {last:.3g} at T = {end}",
+                f"demonstrator at T = {f['horizons'][short]}, but {last:.3g} at T = {end}",
             )
         return (
             "NO-WINDOW",

@@ -23,7 +23,7 @@ from irl_bench.plan import registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, tables, training
 from irl_bench.studies import iqm
-from irl_bench.studies.qualities import measured, option_of
+from irl_bench.studies.qualities import kept_up, measured, option_of
 from irl_bench.studies.study import (
     FLAG_HIDDEN,
     UNMASKED,
@@ -238,6 +238,7 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         "none.",
         f"{iqm.TEXT} Returns and correlations are shown the same way.",
         FLAG_HIDDEN,
+        *kept_up(points),
     ]
     return {
         "title": "Rewards beyond the demonstrations",

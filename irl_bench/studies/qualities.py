@@ -159,6 +159,22 @@ def _kept_up(env: str, quality: str, steps: int, record: Mapping[str, Any]) -> K
     }
 
 
+def kept_up(points: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns a sentence for each lesser demonstrator whose demonstrations are shorter than the
+    rollouts that a learner has to be above. Points of earlier results have none."""
+    lines: dict[tuple[str, str], str] = {}
+    for p in points:
+        if "kept_up" in p and "demo_steps" in p and p["quality"] != "100":
+            mean, best, bar = ((x - p["random"]) / p["unit"] for x in (*p["kept_up"], p["best"]))
+            lines[p["env"], p["quality"]] = (
+                f"{p['env']}, demonstrator of {p['quality']} %: its demonstrations are the first "
+                f"{p['demo_steps']:,} steps. Kept up to T_max, they would score {mean:.2f} in the "
+                f"mean and {best:.2f} in the best of {ROLLOUTS} rollouts; the best rollout, above "
+                f"which a learner has to be, scores {bar:.2f}."
+            )
+    return list(lines.values())
+
+
 @functools.cache
 def _rollouts(env: str, steps: int, values: tuple[tuple[str, Any], ...]) -> tuple[float, float]:
     """Returns `shown` for a world with some dials and options."""

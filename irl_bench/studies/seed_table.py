@@ -36,6 +36,7 @@ from irl_bench.studies.qualities import (
     QUALITY_OF,
     ROLLOUTS,
     Point,
+    kept_up,
     measured,
     option_of,
     paired,
@@ -202,7 +203,7 @@ def join(points: Sequence[Point], parts: Iterable[str] = ()) -> Result:
         "failure. Flag seen: it does. The policy sees them either way. The answers are those of "
         "the hidden flag.",
         *[CAPPED for p in points[:1] if p["env"] in FAULTLESS],
-        *_kept_up(points),
+        *kept_up(points),
         *_missing(points, parts),
         *claims.sentences(points),
         *claims.agreement(points),
@@ -242,22 +243,6 @@ def _missing(points: Sequence[Point], parts: Iterable[str]) -> list[str]:
         if (env, quality, place, algo) not in there
     ]
     return [*lines, f"Not run: {', '.join(absent)}."] if absent else lines
-
-
-def _kept_up(points: Sequence[Point]) -> list[str]:
-    """Returns a sentence for each lesser demonstrator whose demonstrations are shorter than the
-    rollouts that a learner has to be above."""
-    lines = {}
-    for p in points:
-        if "kept_up" in p and "demo_steps" in p and p["quality"] != "100":
-            mean, best, bar = ((x - p["random"]) / p["unit"] for x in (*p["kept_up"], p["best"]))
-            lines[p["env"], p["quality"]] = (
-                f"{p['env']}, demonstrator of {p['quality']} %: its demonstrations are the first "
-                f"{p['demo_steps']:,} steps. Kept up to T_max, they would score {mean:.2f} in the "
-                f"mean and {best:.2f} in the best of {ROLLOUTS} rollouts; the best rollout, above "
-                f"which a learner has to be, scores {bar:.2f}."
-            )
-    return list(lines.values())
 
 
 def controlled(family: Sequence[Point]) -> list[Row]:

@@ -51,8 +51,8 @@ def test_no_window_for_who_fails_less_than_its_demonstrator_at_long_horizons_alo
     first, last = figures["regret"][0], figures["regret"][-1]
     assert last < 0 < first
     assert figures["reason"] == (
-        f"regret changes its sign: {first:.3g} failed steps more than the expert at T = 80, but "
-        f"{last:.3g} at T = 1024"
+        f"regret changes its sign: {first:.3g} failed steps more than the demonstrator at T = 80, "
+        f"but {last:.3g} at T = 1024"
     )
 
 
