@@ -222,7 +222,7 @@ def _outside_of(spec: CellSpec) -> str:
 def _changed_files(spec: CellSpec) -> str:
     """The files of a cell's world that are others today; empty if there is none."""
     now = registry.world(spec.env, spec.options).source
-    return ", ".join(name for name in now if spec.plugin.get(name) != now[name])
+    return ", ".join(name for name in now if spec.plugin.get(name, now[name]) != now[name])
 
 
 def _difference(stored: tuple[dict[str, Any], Table], again: tuple[dict[str, Any], Table]) -> str:
