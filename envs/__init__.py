@@ -41,6 +41,7 @@ WORLDS = {
     "race": "envs.driving.race:Race",
     "highway": "envs.driving.highway:Highway",
     "merge": "envs.driving.merge:Merge",
+    "car4w": "envs.driving.car4w:Car4w",
     "swing_up": "envs.robots.swing_up:SwingUp",
     "plant": "envs.plant:Plant",
     "grid": "envs.tabular:Grid",

@@ -292,8 +292,7 @@ class LaneKeep(demonstrators.Demonstrated):
         e_y = car.e_y
         if view == "hidden":  # off the lane the side flag alone shows the position
             e_y = jnp.where(on, car.e_y, 0.0)
-        ahead_x, ahead_y = road.points_ahead(local, x)
-        lateral = jnp.cos(car.e_psi) * (ahead_y - e_y) - jnp.sin(car.e_psi) * ahead_x
+        lateral = lane_points(local, x, e_y, car.e_psi)
         kappa = road.curvature(local, x)
         ego = jnp.stack(
             [e_y, car.e_psi, car.v_x - SPEED, car.v_y, car.r, car.delta, kappa / road.MAX_CURVATURE]
@@ -304,16 +303,12 @@ class LaneKeep(demonstrators.Demonstrated):
     def picture(self, state: State) -> dict[str, jax.Array]:
         """Returns {"road": float32[3 + road.KNOTS]}, as `World.picture`."""
         inner = cast(LaneKeepState, state.pipeline_state)
-        car = inner.car
-        return {"road": jnp.concatenate([jnp.stack([car.s, car.e_y, car.e_psi]), inner.knots])}
+        return picture_of(inner.car, inner.knots)
 
     def whereabouts(self, state: State) -> dict[str, jax.Array]:
         """Returns the road's curvature and the lateral offset, as `World.whereabouts`."""
         inner = cast(LaneKeepState, state.pipeline_state)
-        car = inner.car
-        local, origin = road.window(inner.knots, car.s)
-        kappa = road.curvature(local, car.s - origin)
-        return {"curvature [1/m]": kappa, "lateral offset [m]": car.e_y}
+        return whereabouts_of(inner.car, inner.knots)
 
     def probe(self) -> dict[str, Any]:
         """Returns a grid of lateral offset against heading, as `World.probe`, on a straight road at
@@ -364,37 +359,74 @@ class LaneKeep(demonstrators.Demonstrated):
     def drive(self, state: State) -> jax.Array:
         """Returns the action float32[2] of the expert's control law; deterministic.
 
-        On the lane it is feedforward of the previewed curvature plus look-ahead feedback (Kapania
-        and Gerdes 2015). The tyres' stiffness is proportional to load on both axles, so the car is
-        neutral and the understeer term vanishes. Off the lane the law steers towards the lane at a
-        fixed heading. It answers a cue by the opposite steering angle.
+        It is `follow_lane`, and answers a cue by the opposite steering angle.
         """
         inner = cast(LaneKeepState, state.pipeline_state)
-        car = inner.car
-        local, origin = road.window(inner.knots, car.s)
-        x = car.s - origin
-        kappa = road.curvature(local, x + PREVIEW * car.v_x)
-        slip = (vehicle.FRONT - vehicle.WHEELBASE) * kappa + kappa * car.v_x**2 / (
-            vehicle.GRAVITY * -vehicle.TYRE_K
-        )
-        error = car.e_y + LOOK_AHEAD * jnp.sin(car.e_psi + slip)
-        keep = vehicle.WHEELBASE * kappa - LANE_GAIN * error - YAW_GAIN * (car.r - car.v_x * kappa)
-        heading_error = -HOME_HEADING * inner.side - car.e_psi
-        home = (
-            vehicle.WHEELBASE * kappa
-            + HOME_GAIN * heading_error
-            - HOME_DAMPING * (car.r - car.v_x * kappa)
-        )
-        steer = jnp.where(inner.side == 0.0, keep, home)
+        steer, accel = follow_lane(inner.car, inner.side, inner.knots)
         pull = jnp.where(inner.rut > 0, jnp.asarray(PULL, jnp.float32)[inner.kind], 0.0)
-
-        distance = road.POINT_SPACING * jnp.arange(road.POINTS + 1)
-        ahead = jax.vmap(lambda d: road.curvature(local, x + d))(distance)
-        allowed = jnp.sqrt(
-            jnp.min(COMFORT / jnp.maximum(jnp.abs(ahead), 1e-4) + 2.0 * BRAKING * distance)
-        )
-        accel = SPEED_GAIN * (jnp.minimum(SPEED, allowed) - car.v_x)
         return jnp.clip(jnp.stack([(steer - pull) / MAX_STEER, accel / MAX_ACCEL]), -1.0, 1.0)
+
+
+def lane_points(local: jax.Array, x: jax.Array, e_y: jax.Array, e_psi: jax.Array) -> jax.Array:
+    """Returns how far to the car's left the lane is at the points ahead of it, float32[road.POINTS]
+    [m].
+
+    Args:
+      local, x: a window and the position in it, as of `road.points_ahead`.
+      e_y: lateral offset [m].
+      e_psi: heading relative to the lane [rad].
+    """
+    ahead_x, ahead_y = road.points_ahead(local, x)
+    return jnp.cos(e_psi) * (ahead_y - e_y) - jnp.sin(e_psi) * ahead_x
+
+
+def picture_of(car: vehicle.Car, knots: jax.Array) -> dict[str, jax.Array]:
+    """Returns the picture of a car on a road, {"road": float32[3 + road.KNOTS]}, as
+    `World.picture`."""
+    return {"road": jnp.concatenate([jnp.stack([car.s, car.e_y, car.e_psi]), knots])}
+
+
+def whereabouts_of(car: vehicle.Car, knots: jax.Array) -> dict[str, jax.Array]:
+    """Returns the road's curvature and the lateral offset, as `World.whereabouts`."""
+    local, origin = road.window(knots, car.s)
+    kappa = road.curvature(local, car.s - origin)
+    return {"curvature [1/m]": kappa, "lateral offset [m]": car.e_y}
+
+
+def follow_lane(car: vehicle.Car, side: jax.Array, knots: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the steering angle [rad] and the acceleration [m/s²] of the expert's control law.
+
+    On the lane it is feedforward of the previewed curvature plus look-ahead feedback (Kapania and
+    Gerdes 2015). The tyres' stiffness is proportional to load on both axles, so the car is neutral
+    and the understeer term vanishes. Off the lane the law steers towards the lane at a fixed
+    heading.
+
+    Args:
+      car: the state.
+      side: float32[], 0 on the lane, +1 off it on the left, -1 off it on the right.
+      knots: float32[road.KNOTS], curvature of the road [1/m].
+    """
+    local, origin = road.window(knots, car.s)
+    x = car.s - origin
+    kappa = road.curvature(local, x + PREVIEW * car.v_x)
+    slip = (vehicle.FRONT - vehicle.WHEELBASE) * kappa + kappa * car.v_x**2 / (
+        vehicle.GRAVITY * -vehicle.TYRE_K
+    )
+    error = car.e_y + LOOK_AHEAD * jnp.sin(car.e_psi + slip)
+    keep = vehicle.WHEELBASE * kappa - LANE_GAIN * error - YAW_GAIN * (car.r - car.v_x * kappa)
+    heading_error = -HOME_HEADING * side - car.e_psi
+    home = (
+        vehicle.WHEELBASE * kappa
+        + HOME_GAIN * heading_error
+        - HOME_DAMPING * (car.r - car.v_x * kappa)
+    )
+    distance = road.POINT_SPACING * jnp.arange(road.POINTS + 1)
+    ahead = jax.vmap(lambda d: road.curvature(local, x + d))(distance)
+    allowed = jnp.sqrt(
+        jnp.min(COMFORT / jnp.maximum(jnp.abs(ahead), 1e-4) + 2.0 * BRAKING * distance)
+    )
+    accel = SPEED_GAIN * (jnp.minimum(SPEED, allowed) - car.v_x)
+    return jnp.where(side == 0.0, keep, home), accel
 
 
 PREVIEW = 0.2

@@ -11,6 +11,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from envs.driving.vehicle import MIN_FRENET
+
 KNOTS = 128
 """Knots of a road."""
 SPACING = 20.0
@@ -69,6 +71,37 @@ def points_ahead(local: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     return POINT_SPACING * jnp.cumsum(jnp.cos(heading)), POINT_SPACING * jnp.cumsum(
         jnp.sin(heading)
     )
+
+
+def foot(
+    local: jax.Array, x: jax.Array, ahead: jax.Array, left: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Returns where the lane is nearest to a point: the arc length of that place past x [m], and
+    the point's distance to the left of it [m].
+
+    Three steps of Newton's method on the heading's exact integral. Positions along the lane are
+    two-point Gauss sums over it. Within 3 m of x and 6 m of the lane both are right to 1e-5 m.
+
+    Args:
+      local: float32[4], a window.
+      x: position past its first knot [m]; the place found lies in the window, too.
+      ahead, left: coordinates of the point in the lane's frame at x [m].
+    """
+    start = turned(local, x)
+    gauss = 0.5 + jnp.array([-0.5, 0.5]) / jnp.sqrt(3.0)
+
+    def beside(d: jax.Array) -> tuple[jax.Array, jax.Array]:
+        heading = turned(local, x + d * gauss) - start
+        east, north = ahead - d * jnp.cos(heading).mean(), left - d * jnp.sin(heading).mean()
+        angle = turned(local, x + d) - start
+        cos, sin = jnp.cos(angle), jnp.sin(angle)
+        return cos * east + sin * north, cos * north - sin * east
+
+    d = ahead
+    for _ in range(3):
+        rest, offset = beside(d)
+        d = d + rest / jnp.maximum(1.0 - curvature(local, x + d) * offset, MIN_FRENET)
+    return d, beside(d)[1]
 
 
 def centre_line(

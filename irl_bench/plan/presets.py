@@ -113,6 +113,22 @@ WORLDS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         },
     },
     **dict.fromkeys(("race", "highway", "merge"), LONG_DRIVE),
+    # Two hundred times lane_keep's time per step on a CPU.
+    "car4w": {
+        "smoke": {
+            "demos": 4, "demo_steps": 64, "episodes": 8, "block": 8, "reference_episodes": 8,
+            "eps_episodes": 8, "eps_steps": 32, "eval_every": 0, "width": 5, "seeds": 5,
+        },
+        "default": {
+            "demos": 64, "demo_steps": 512, "episodes": 64, "block": 64, "reference_episodes": 64,
+            "eps_episodes": 64, "eps_steps": 128, "eval_every": 0, "width": 5, "seeds": 10,
+        },
+        "full": {
+            "demos": 96, "demo_steps": 512, "episodes": 1024, "block": 128,
+            "reference_episodes": 256, "eps_episodes": 256, "eps_steps": 256, "eval_every": 0,
+            "width": 5, "seeds": 40,
+        },
+    },
     # A failure takes a shove, so an episode of training that shows ten of them is long.
     "swing_up": {
         "smoke": {
@@ -183,7 +199,7 @@ ROBOTS = (
     "hopper", "halfcheetah", "ant", "walker2d", "humanoid",
     "reacher", "pusher", "inverted_pendulum", "inverted_double_pendulum",
 )  # fmt: skip
-DRIVING = ("lane_keep", "race", "highway", "merge")
+DRIVING = ("lane_keep", "race", "highway", "merge", "car4w")
 """Worlds of cars."""
 LIKE_ROBOTS = (*ROBOTS, "ant_course", PLAYGROUND)
 """Worlds with the settings of robots: those, what is built on them, and MuJoCo Playground, whose
