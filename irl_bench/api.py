@@ -52,6 +52,7 @@ def run(
     demo_steps: int | None = None,
     T_max: int | None = None,
     episodes: int | None = None,
+    reference_episodes: int | None = None,
     demonstrations: str | None = None,
     burn_in: int | None = None,
     demo_noise: float = 0.0,
@@ -85,6 +86,7 @@ def run(
       demo_steps: length of a demonstration [steps]; None: that of the budget.
       T_max: the longest horizon of the evaluation [steps]; None: the world's.
       episodes: evaluation episodes per seed; None: those of the budget.
+      reference_episodes: those of the expert, at most `episodes`; None: those of the budget.
       demonstrations: "clean": only episodes of the expert without a failure are demonstrated;
         "all": any; None: as the budget says.
       burn_in: steps that the expert acts before every episode begins; None: that of the budget for
@@ -138,6 +140,7 @@ def run(
         demo_steps=demo_steps,
         T_max=T_max,
         episodes=episodes,
+        reference_episodes=reference_episodes,
         demonstrations=demonstrations,
         burn_in=burn_in,
         demo_noise=demo_noise,

@@ -170,6 +170,16 @@ NUMBERS = {
             "episodes", int, 1024, "evaluation episodes per seed", unit="episodes", low=1, high=BIG
         ),
         Setting(
+            "reference_episodes",
+            int,
+            256,
+            "evaluation episodes per seed of the expert, at most --episodes; more of them narrow "
+            "the intervals of regret where the expert fails, too",
+            unit="episodes",
+            low=1,
+            high=BIG,
+        ),
+        Setting(
             "T_max",
             int,
             1000,

@@ -172,7 +172,14 @@ def _resolve_world(request: Request, env: str, loaded: LoadedWorld, piloting: bo
     file = _demonstrations(request, loaded)
     asked = {
         name: value
-        for name in ("seeds", "demos", "demo_steps", "episodes", "burn_in")
+        for name in (
+            "seeds",
+            "demos",
+            "demo_steps",
+            "episodes",
+            "reference_episodes",
+            "burn_in",
+        )
         if (value := getattr(request, name)) is not None
     }
     if env in request.pilots:

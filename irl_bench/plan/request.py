@@ -17,6 +17,7 @@ LEAST = {
     "demos": 1,
     "demo_steps": 1,
     "episodes": 1,
+    "reference_episodes": 1,
     "T_max": 2,
     "burn_in": 0,
 }
@@ -58,6 +59,8 @@ class Request:
     """Length of a demonstration [steps]."""
     episodes: int | None = None
     """Evaluation episodes per seed."""
+    reference_episodes: int | None = None
+    """Evaluation episodes per seed of the expert, at most `episodes`."""
     T_max: int | None = None
     """Longest horizon [steps]; None: the world's."""
     demonstrations: str | None = None

@@ -98,6 +98,7 @@ BAD = {
     "--demos=0": "nearest: 1",
     "--demo_steps=-1": "nearest: 1",
     "--episodes=0": "nearest: 1",
+    "--reference_episodes=0": "nearest: 1",
     "--env=lane_keep --episodes=100003": "nearest:",
     "--seeds=5 --seeds=6": "already defined",
     "--dry_run --dry_run": "already defined",
