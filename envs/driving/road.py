@@ -80,7 +80,8 @@ def foot(
     the point's distance to the left of it [m].
 
     Three steps of Newton's method on the heading's exact integral. Positions along the lane are
-    two-point Gauss sums over it. Within 3 m of x and 6 m of the lane both are right to 1e-5 m.
+    two-point Gauss sums over it. Within 3 m of x and 6 m of the lane both are right to 1e-4 m,
+    within 1 m of x to 1e-5 m.
 
     Args:
       local: float32[4], a window.

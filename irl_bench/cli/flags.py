@@ -173,8 +173,8 @@ NUMBERS = {
             "reference_episodes",
             int,
             256,
-            "evaluation episodes per seed of the expert, at most --episodes; more of them narrow "
-            "the intervals of regret where the expert fails, too",
+            "evaluation episodes per seed of the expert, a multiple of the block and at most "
+            "--episodes; where the expert fails as well, more of them narrow a regret's interval",
             unit="episodes",
             low=1,
             high=BIG,

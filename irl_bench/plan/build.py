@@ -210,6 +210,12 @@ def _resolve_world(request: Request, env: str, loaded: LoadedWorld, piloting: bo
     horizon = loaded.world.horizon if request.T_max is None else request.T_max
     check_horizons(request.horizons, env, horizon)
     budget = dataclasses.replace(budget, block=_block(budget.episodes, budget.block, env))
+    asked_of, used = request.reference_episodes, _reference_episodes(budget)
+    if asked_of is not None and asked_of != used:
+        raise BadInput(
+            f"--reference_episodes={asked_of} on {env} must be a multiple of {budget.block}, at "
+            f"most the {budget.episodes} of --episodes; nearest: {used}"
+        )
     notes = list(loaded.warnings)
     if budget.burn_in and request.burn_in is None:
         notes.append(

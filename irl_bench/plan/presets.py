@@ -299,10 +299,14 @@ PREFERENCES = ("rlhf", "rlhf_iterated", "best_of_n", "trex", "drex", "dpo", "cpl
 CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("chain", "bc"): {**TABULAR, "rounds": 6, "steps_per_round": 200, "held_out": 0.0},
     ("chain", "dagger"): {**TABULAR, "initial": 0.25, "steps_per_round": 200},
-    ("lane_keep", "bc"): {"hidden": (32, 32)},
+    **{(env, "bc"): {"hidden": (32, 32)} for env in ("lane_keep", "car4w")},
     # Three quarters of the labels online: with half of them one seed in twenty saw too few
     # departures to learn to stay back.
-    **{("lane_keep", algo): {"hidden": (32, 32), "initial": 0.25} for algo in ("dagger", "dart")},
+    **{
+        (env, algo): {"hidden": (32, 32), "initial": 0.25}
+        for env in ("lane_keep", "car4w")
+        for algo in ("dagger", "dart")
+    },
     # With 64 units and a third of the steps BC left the track eight times as often (seeds 2000 to
     # 2004).
     ("race", "bc"): {"hidden": (128, 128), "rounds": 80},

@@ -120,15 +120,14 @@ def test_references_are_always_there_and_never_larger():
 
 
 def test_the_expert_has_as_many_episodes_as_asked_for():
-    for asked, episodes in (
-        ("--reference_episodes=1024", 1024),
-        ("--reference_episodes=9999", 1024),
-    ):
-        plan = build("--algo=bc", "--env=lane_keep", "--episodes=1024", asked)
-        assert {cell.episodes for cell in plan.cells if cell.algo == "expert"} == {episodes}
-        assert {cell.episodes for cell in plan.cells if cell.algo == "bc"} == {1024}
-        untrained = {cell.episodes for cell in plan.cells if cell.algo == "untrained"}
-        assert untrained == {table.UNTRAINED["episodes"]}
+    size = ("--algo=bc", "--env=lane_keep", "--episodes=1024")
+    plan = build(*size, "--reference_episodes=1024")
+    assert {cell.episodes for cell in plan.cells if cell.algo in ("expert", "bc")} == {1024}
+    untrained = {cell.episodes for cell in plan.cells if cell.algo == "untrained"}
+    assert untrained == {table.UNTRAINED["episodes"]}
+    for asked, nearest in ((200, 192), (9999, 1024), (1, 64)):
+        with pytest.raises(BadInput, match=f"multiple of 64.*nearest: {nearest}$"):
+            build(*size, f"--reference_episodes={asked}")
 
 
 def test_modes_are_the_tables_or_those_asked_for():

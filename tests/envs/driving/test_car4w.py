@@ -124,26 +124,33 @@ def native(states, car, actions, dials):
 
 
 @pytest.mark.parametrize("dials", [{}, {"friction": 0.5}, {"mass": 1.4}])
-@pytest.mark.parametrize("action", [(0.05, 0.2), (-0.12, -0.1), (0.0, -1.0)])
-def test_a_drive_is_that_of_mujoco_in_the_plane(dials, action):
-    """MJX in float32 and in the frame of a curved lane, against MuJoCo in float64 in the plane."""
+@pytest.mark.parametrize("driver", ["expert", "swerving", "braking"])
+def test_a_drive_is_that_of_mujoco_in_the_plane(dials, driver):
+    """MJX in float32 and in the lane's frame, against MuJoCo in float64 in the plane with the same
+    actions. Sliding wheels feel how the pyramid of friction lies, which is along the lane, so these
+    are compared on a straight one."""
     dials = CALM.replace(**{name: jnp.float32(value) for name, value in dials.items()})
-    begun = placed(starts())
-    driven = drive(dials, begun, constant(*action))
-    # How braking wheels slip depends on rounding: in float32 by 1 % of the braking distance.
-    last, most, lift = (20, 0.15, 0.01) if action[1] == -1.0 else (40, 0.02, 0.002)
+    straight = jnp.zeros((CARS, road.KNOTS))
+    begun = placed(starts(), knots=None if driver == "expert" else straight)
+    drivers = {
+        "expert": EXPERT | {"wild": 0.1},
+        "swerving": constant(0.6, 0.2),  # more than half of the friction holds
+        "braking": constant(0.0, -1.0),
+    }
+    driven = drive(dials, begun, drivers[driver])
     back = np.asarray(driven.metrics["set_back"])[:, :4] > 0.0
-    until = np.where(back.any(0), back.argmax(0), last)
-    assert until.min() >= 8
+    until = np.where(back.any(0), np.minimum(back.argmax(0), 40), 40)
+    assert until.min() >= (6 if driver == "swerving" else 40)
+    actions = np.asarray(driven.pipeline_state.past)[:, :, 0]
     poses = world_poses(driven)
     for car, steps in enumerate(until):
-        reference = native(begun, car, [action] * steps, dials)
+        reference = native(begun, car, actions[:steps, car], dials)
         x, y, heading = poses[:, :steps, car]
-        np.testing.assert_allclose(np.stack([x, y], 1), reference[:, :2], atol=most)
+        np.testing.assert_allclose(np.stack([x, y], 1), reference[:, :2], atol=0.02)
         error = (heading - reference[:, 2] + np.pi) % (2 * np.pi) - np.pi
         np.testing.assert_allclose(error, 0.0, atol=5e-3)
         height = np.asarray(driven.pipeline_state.q)[:steps, car, 2]
-        np.testing.assert_allclose(height, reference[:, 3], atol=lift)
+        np.testing.assert_allclose(height, reference[:, 3], atol=2e-3)
 
 
 def test_the_model_has_the_sizes_of_the_single_track_car():
@@ -318,19 +325,26 @@ def test_the_picture_is_that_of_the_road():
 
 
 @pytest.mark.slow
-def test_the_expert_returns_within_u_from_beside_the_lane():
-    """256 cars set back beside the lane, and 256 anywhere within the rails."""
+def test_the_expert_undoes_99_percent_of_failures_within_u():
+    """Of cars off the lane between the rails, and of cars that a driver braked and steered until
+    they failed."""
     rng = np.random.default_rng(1)
     back = []
     for batch in range(32):
-        e_y = rng.uniform(-1.75, 1.75, CARS) if batch % 2 else SET_BACK * rng.choice([-1, 1], CARS)
-        begun = placed(
-            starts(),
-            e_y=e_y,
-            e_psi=rng.uniform(-0.2, 0.2, CARS),
-            speed=rng.uniform(5.0, 12.0, CARS),
-        )
+        if batch % 2:
+            e_y = rng.uniform(EDGE, 1.75, CARS) * rng.choice([-1, 1], CARS)
+            speed, e_psi = rng.uniform(4.0, 12.0, CARS), rng.uniform(-0.3, 0.3, CARS)
+            begun = placed(starts(), e_y=e_y, e_psi=e_psi, speed=speed)
+        else:
+            steer = rng.uniform(0.05, 0.3) * rng.choice([-1, 1])
+            fresh = jax.vmap(Car4w().bind(NOMINAL).reset)(
+                jax.random.split(jax.random.PRNGKey(batch), CARS)
+            )
+            driven = drive(NOMINAL, fresh, constant(steer, rng.uniform(-1.0, 0.0)))
+            begun = jax.tree.map(lambda x: x[40], driven)
+        failed = np.asarray(begun.pipeline_state.side != 0.0) | (np.asarray(begun.obs[:, -1]) > 0.0)
         cost = np.asarray(drive(NOMINAL, begun, EXPERT).metrics["cost"])
         last = np.where(cost.any(0), STEPS - np.argmax(cost[::-1] > 0.0, axis=0), 0)
-        back.append(last)
-    assert np.mean(np.concatenate(back) <= Car4w.recovery_steps) >= 0.98
+        back.append(last[failed])
+    back = np.concatenate(back)
+    assert len(back) > 400 and np.mean(back <= Car4w.recovery_steps) >= 0.99
