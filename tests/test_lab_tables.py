@@ -317,6 +317,29 @@ def copycat_rows(points):
     return rows
 
 
+def swing_up_rows(verdicts):
+    """Rows of the learners of several sets of seeds."""
+    rows = []
+    for seed, row in ((seed, row) for seed, several in verdicts.items() for row in several):
+        if row["algo"] not in ("bc", "dagger"):
+            continue
+        control = row["mode"] == "recoverable"
+        rows.append(
+            [
+                str(seed),
+                row["mode"] + (" (control)" if control else ""),
+                row["algo"],
+                row["verdict"],
+                f"{row['slope']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}]",
+                f"{row['chain_slope']:.2f}",
+                f"{row['hazard']:.1e}",
+                f"{row['recovery']:.2g}",
+                f"{row['level']:.2g}",
+            ]
+        )
+    return rows
+
+
 def gain_rows(points):
     """Rows of the sweep over labels and sizes of the reward (`pressure` False)."""
     rows = []
@@ -582,6 +605,15 @@ def of_copycats(text):
     return filled(text, (("| view | remedy |", copycat_rows, [points]),))
 
 
+def of_swing_up(text):
+    """The page with the rows of its table as the stored results say."""
+    verdicts = {
+        seed: json.loads((ROOT / "results" / f"swing_up-seeds-{seed}.json").read_text())["verdicts"]
+        for seed in (71000, 72000, 73000)
+    }
+    return filled(text, (("| seeds from | mode |", swing_up_rows, [verdicts]),))
+
+
 def of_exposure_bias(text):
     """The page with the rows of its tables as the stored results say."""
     points = json.loads((ROOT / "results" / "decomposition-seeds-60000.json").read_text())["points"]
@@ -634,6 +666,7 @@ def filled(text, kinds):
 PAGES = {
     "2026-11-27-equal-footing.md": of_equal_footing,
     "2026-11-28-rankings-without-the-flag.md": of_rankings,
+    "2026-11-28-swing-up.md": of_swing_up,
     "2026-11-29-repaired-exposure-bias.md": of_exposure_bias,
     "2026-11-29-demonstrations-on-the-car.md": of_demonstrations,
     "2026-11-29-copycat.md": of_copycats,
