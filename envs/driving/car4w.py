@@ -11,7 +11,7 @@ the same everywhere, so this changes nothing but the directions of the pyramids 
 float32 keeps its accuracy however far the car drives. The arc length follows from the foot of the
 perpendicular onto the lane.
 
-On a CPU MJX compiles for half a minute, and a step takes two hundred times as long as that of the
+On a CPU MJX compiles for half a minute, and a step takes a few hundred times as long as that of the
 single-track car.
 
 Masses, lengths, springs and dampers are those of Althoff & Würsching, "CommonRoad: Vehicle Models"

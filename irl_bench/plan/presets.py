@@ -113,7 +113,7 @@ WORLDS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         },
     },
     **dict.fromkeys(("race", "highway", "merge"), LONG_DRIVE),
-    # Two hundred times lane_keep's time per step on a CPU.
+    # A few hundred times lane_keep's time per step on a CPU.
     "car4w": {
         "smoke": {
             "demos": 4, "demo_steps": 64, "episodes": 8, "block": 8, "reference_episodes": 8,
