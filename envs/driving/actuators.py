@@ -2,8 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+
+from envs.core import dial
+
+
+def noise_dial() -> Any:
+    """Declares the dial of the noise that is added to an action."""
+    return dial(
+        0.0, "standard deviation of Gaussian noise added to each executed action", low=0, high=1
+    )
+
+
+def delay_dial(dt: float, kept: int) -> Any:
+    """Declares the dial of the delay between an action and the actuators.
+
+    Args:
+      dt: duration of a control step [s].
+      kept: number of actions that the world keeps.
+    """
+    return dial(
+        0.0,
+        "delay between an action and the actuators",
+        unit="s",
+        low=0,
+        high=dt * (kept - 1),
+    )
 
 
 def actuate(

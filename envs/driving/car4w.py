@@ -35,8 +35,8 @@ import numpy as np
 from flax import struct
 
 from envs.core import State, World, dial, soundness
-from envs.driving import road, vehicle
-from envs.driving.actuators import actuate
+from envs.driving import road, vehicle, wind
+from envs.driving.actuators import actuate, delay_dial, noise_dial
 from envs.driving.lane_keep import (
     DELAY_STEPS,
     DT,
@@ -46,7 +46,6 @@ from envs.driving.lane_keep import (
     MAX_STEER,
     RAIL,
     SPEED,
-    WIND_TIME,
     follow_lane,
     lane_points,
     picture_of,
@@ -178,9 +177,7 @@ EGO = 9
 class Car4wDials:
     """The dials of `Car4w`."""
 
-    noise: float = dial(
-        0.0, "standard deviation of Gaussian noise added to each executed action", low=0, high=1
-    )
+    noise: float = noise_dial()
     sensor_noise: float = dial(
         0.0,
         "standard deviation of Gaussian noise added to each entry of the observation but the flags",
@@ -196,20 +193,8 @@ class Car4wDials:
     )
     friction: float = dial(1.0, "factor on the wheels' friction", low=0.2, high=2)
     mass: float = dial(1.0, "factor on the body's mass and inertia", low=0.5, high=1.5)
-    crosswind: float = dial(
-        4.0,
-        "standard deviation of the crosswind (Ornstein-Uhlenbeck, 2 s)",
-        unit="m/s",
-        low=0,
-        high=15,
-    )
-    delay: float = dial(
-        0.0,
-        "delay between an action and the actuators",
-        unit="s",
-        low=0,
-        high=DT * (DELAY_STEPS - 1),
-    )
+    crosswind: float = wind.crosswind_dial()
+    delay: float = delay_dial(DT, DELAY_STEPS)
 
 
 @struct.dataclass
@@ -414,7 +399,6 @@ class Car4w(World):
         q, qd, qacc, delta = self._moved(helped, (q, qd, qacc, delta), (0.0, 0.0, SPEED))
         off, slow, failed = off & ~helped, slow & ~helped, failed & ~helped
 
-        pull_back = math.exp(-DT / WIND_TIME)
         inner = Car4wState(
             q=q,
             qd=qd,
@@ -422,7 +406,7 @@ class Car4w(World):
             s=inner.s + progress,
             knots=inner.knots,
             delta=delta,
-            wind=pull_back * inner.wind + dials.crosswind * math.sqrt(1.0 - pull_back**2) * z[2],
+            wind=wind.blow(inner.wind, dials.crosswind, z[2], DT),
             side=jnp.where(off, jnp.where(e_y >= 0.0, 1.0, -1.0), 0.0),
             slow=slow.astype(jnp.float32),
             past=past,

@@ -27,9 +27,9 @@ from flax import struct
 
 from envs import files
 from envs.core import State, World, dial, soundness
-from envs.driving import comfort, highway_expert, road, traffic, vehicle
+from envs.driving import comfort, highway_expert, road, traffic, vehicle, wind
 from envs.driving import scenario as scenarios
-from envs.driving.actuators import actuate
+from envs.driving.actuators import actuate, delay_dial, noise_dial
 from envs.driving.scenario import Scenario
 from envs.driving.traffic import LANE, LENGTH, SIGHT, WIDTH, Cars, Neighbour, Strip
 from envs.names import HISTORY
@@ -57,8 +57,6 @@ SLOW, BRISK = 0.5, 0.6
 times that."""
 SEEN = 10
 """Number of cars in the observation `kinematics`."""
-WIND_TIME = 2.0
-"""Correlation time of the crosswind [s]."""
 DELAY_STEPS = 4
 """Number of past actions that are kept for the dial `delay`."""
 OVERSPEED = 2.23
@@ -105,9 +103,7 @@ class HighwayDials:
         high=0.1,
     )
     bend: float = dial(1.0, "factor on the road's curvature", low=0, high=2)
-    noise: float = dial(
-        0.0, "standard deviation of Gaussian noise added to each executed action", low=0, high=1
-    )
+    noise: float = noise_dial()
     sensor_noise: float = dial(
         0.0, "factor on the sensors' noise (`EGO_NOISE`, `ROW_NOISE`)", low=0, high=10
     )
@@ -122,20 +118,8 @@ class HighwayDials:
     mass: float = dial(
         1.0, "factor on mass and yaw inertia; a heavier car accelerates less", low=0.5, high=3
     )
-    crosswind: float = dial(
-        4.0,
-        "standard deviation of the crosswind (Ornstein-Uhlenbeck, 2 s)",
-        unit="m/s",
-        low=0,
-        high=15,
-    )
-    delay: float = dial(
-        0.0,
-        "delay between an action and the actuators",
-        unit="s",
-        low=0,
-        high=DT * (DELAY_STEPS - 1),
-    )
+    crosswind: float = wind.crosswind_dial()
+    delay: float = delay_dial(DT, DELAY_STEPS)
 
 
 @struct.dataclass
@@ -458,13 +442,12 @@ class Highway(World):
         beyond = (moved.e_y < right + margin) | (moved.e_y > self.left_edge - margin)
         off = jnp.where(beyond | crashed, 1.0, 0.0)
 
-        share = math.exp(-DT / WIND_TIME)
         inner = dataclasses.replace(
             inner,
             car=moved,
             cars=cars,
             felt=comfort.motion(before, car, DT),
-            wind=share * inner.wind + dials.crosswind * math.sqrt(1.0 - share**2) * z[2],
+            wind=wind.blow(inner.wind, dials.crosswind, z[2], DT),
             past=past,
             age=inner.age + 1,
             key=key,

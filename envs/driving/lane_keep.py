@@ -29,8 +29,8 @@ from flax import struct
 
 from envs import demonstrators
 from envs.core import State, dial, soundness
-from envs.driving import road, vehicle
-from envs.driving.actuators import actuate
+from envs.driving import road, vehicle, wind
+from envs.driving.actuators import actuate, delay_dial, noise_dial
 from envs.names import HISTORY
 
 DT, SUBSTEPS = 0.1, 4
@@ -55,8 +55,6 @@ KINDS = 64
 """Number of kinds of rut."""
 RUT_STEPS, REST_STEPS = 8, 20
 """Steps for which a rut pulls, and the fewest steps of plain road after it."""
-WIND_TIME = 2.0
-"""Correlation time of the crosswind [s]."""
 DELAY_STEPS = 4
 """Number of past actions that are kept for the dial `delay`."""
 
@@ -79,9 +77,7 @@ class LaneKeepDials:
     hazard_rate: float = dial(
         0.01, "probability that a rut begins, per step on the lane", unit="1/step", low=0, high=1
     )
-    noise: float = dial(
-        0.0, "standard deviation of Gaussian noise added to each executed action", low=0, high=1
-    )
+    noise: float = noise_dial()
     reacquisition: float = dial(
         0.0,
         "probability per step off the lane of being put back on it",
@@ -91,20 +87,8 @@ class LaneKeepDials:
     )
     friction: float = dial(1.0, "factor on the tyres' peak friction", low=0.2, high=2)
     mass: float = dial(1.0, "factor on mass and yaw inertia", low=0.3, high=3)
-    crosswind: float = dial(
-        4.0,
-        "standard deviation of the crosswind (Ornstein-Uhlenbeck, 2 s)",
-        unit="m/s",
-        low=0,
-        high=15,
-    )
-    delay: float = dial(
-        0.0,
-        "delay between an action and the actuators",
-        unit="s",
-        low=0,
-        high=DT * (DELAY_STEPS - 1),
-    )
+    crosswind: float = wind.crosswind_dial()
+    delay: float = delay_dial(DT, DELAY_STEPS)
 
 
 @struct.dataclass
@@ -260,7 +244,8 @@ class LaneKeep(demonstrators.Demonstrated):
         total = zipf[jnp.clip(jnp.asarray(dials.hazards, jnp.int32) - 1, 0, KINDS - 1)]
         kind = jnp.sum(u[1] * total > zipf).astype(jnp.int32)
 
-        pull_back = jnp.exp(-DT / WIND_TIME)
+        # In float32 throughout, unlike `wind.blow`: stored results were computed so.
+        pull_back = jnp.exp(-DT / wind.TIME)
         inner = LaneKeepState(
             car=car,
             knots=inner.knots,

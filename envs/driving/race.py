@@ -25,8 +25,8 @@ from flax import struct
 from envs import files
 from envs.core import State, World, dial, soundness
 from envs.driving import track as tracks
-from envs.driving import vehicle
-from envs.driving.actuators import actuate
+from envs.driving import vehicle, wind
+from envs.driving.actuators import actuate, delay_dial, noise_dial
 from envs.names import HISTORY
 
 DT, SUBSTEPS = 0.05, 2
@@ -58,8 +58,6 @@ PACE_TIME = 1.0
 """Time constant over which the pace is averaged [s]."""
 SLOW, BRISK = 0.4, 0.5
 """Averaged shares of the profile's speed: a car fails below SLOW and has recovered above BRISK."""
-WIND_TIME = 2.0
-"""Correlation time of the crosswind [s]."""
 DELAY_STEPS = 5
 """Number of past actions that are kept for the dial `delay`."""
 AHEAD = np.arange(0.0, 91.0, 5.0)
@@ -82,9 +80,7 @@ SEEN_BEHIND, SEEN, SEEN_STEP = 40.0, 64, 2.0
 class RaceDials:
     """The dials of `Race`."""
 
-    noise: float = dial(
-        0.0, "standard deviation of Gaussian noise added to each executed action", low=0, high=1
-    )
+    noise: float = noise_dial()
     sensor_noise: float = dial(
         0.0,
         "standard deviation of Gaussian noise added to each entry of the observation but the flags",
@@ -101,20 +97,8 @@ class RaceDials:
     friction: float = dial(1.0, "factor on the tyres' peak friction", low=0.2, high=2)
     grass: float = dial(0.5, "factor on friction beyond the edges", low=0.2, high=1)
     mass: float = dial(1.0, "factor on mass and yaw inertia", low=0.3, high=3)
-    crosswind: float = dial(
-        4.0,
-        "standard deviation of the crosswind (Ornstein-Uhlenbeck, 2 s)",
-        unit="m/s",
-        low=0,
-        high=15,
-    )
-    delay: float = dial(
-        0.0,
-        "delay between an action and the actuators",
-        unit="s",
-        low=0,
-        high=DT * (DELAY_STEPS - 1),
-    )
+    crosswind: float = wind.crosswind_dial()
+    delay: float = delay_dial(DT, DELAY_STEPS)
 
 
 @struct.dataclass
@@ -320,11 +304,10 @@ class Race(World):
         car = jax.tree.map(lambda a, b: jnp.where(helped, a, b), settled, car)
         off, slow, failed = off & ~helped, slow & ~helped, failed & ~helped
 
-        pull_back = math.exp(-DT / WIND_TIME)
         inner = RaceState(
             car=car,
             track=inner.track,
-            wind=pull_back * inner.wind + dials.crosswind * math.sqrt(1.0 - pull_back**2) * z[2],
+            wind=wind.blow(inner.wind, dials.crosswind, z[2], DT),
             side=jnp.where(off, jnp.where(car.e_y >= 0.0, 1.0, -1.0), 0.0),
             pace=jnp.where(helped, 1.0, pace),
             slow=slow.astype(jnp.float32),
