@@ -28,9 +28,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from irl_bench.studies.decomposition import FAULTLESS
+from irl_bench.studies.measures import spread
 from irl_bench.studies.qualities import ROLLOUTS, Point
 from irl_bench.studies.significance import SIGNIFICANT, holm, is_small
-from irl_bench.studies.study import spread
 
 CLASSES: Mapping[str, str] = {
     "bc": "SFT",

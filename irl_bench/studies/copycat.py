@@ -33,19 +33,9 @@ from irl_bench.horizon import Curves
 from irl_bench.plan import registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, training
-from irl_bench.studies.study import (
-    OVER_HORIZONS,
-    Part,
-    Result,
-    Row,
-    Study,
-    interval,
-    narrowed,
-    paired_ratio,
-    regret_bars,
-    same_seeds,
-    spread,
-)
+from irl_bench.studies.drawing import regret_bars
+from irl_bench.studies.measures import interval, paired_ratio, same_seeds, spread
+from irl_bench.studies.study import OVER_HORIZONS, Part, Result, Row, Study, narrowed
 
 VIEWS: Mapping[str, Mapping[str, str]] = {
     "present": {},

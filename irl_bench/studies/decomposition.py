@@ -25,6 +25,9 @@ from irl_bench.plan import registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, tables
 from irl_bench.studies import iqm
+from irl_bench.studies.drawing import aside, count_axis, with_intervals, with_seeds
+from irl_bench.studies.failure_flag import FLAG_HIDDEN, flag_seen, learns_reward
+from irl_bench.studies.measures import spread
 from irl_bench.studies.qualities import (
     QUALITY_OF,
     Point,
@@ -33,21 +36,7 @@ from irl_bench.studies.qualities import (
     paired,
     qualities_of,
 )
-from irl_bench.studies.study import (
-    FLAG_HIDDEN,
-    Part,
-    Result,
-    Row,
-    Study,
-    aside,
-    count_axis,
-    flag_seen,
-    learns_reward,
-    narrowed,
-    spread,
-    with_intervals,
-    with_seeds,
-)
+from irl_bench.studies.study import Part, Result, Row, Study, narrowed
 
 FAULTLESS = ("lane_keep", "chain")
 """Worlds whose expert earns all that can be earned."""

@@ -27,25 +27,10 @@ from irl_bench.plan import registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, tables, training
 from irl_bench.studies import aggregate, iqm
-from irl_bench.studies.study import (
-    FLAG_HIDDEN,
-    Part,
-    Result,
-    Row,
-    Study,
-    aside,
-    count_axis,
-    flag_seen,
-    interval,
-    learns_reward,
-    narrowed,
-    paired_ratio,
-    same_seeds,
-    scores,
-    spread,
-    with_intervals,
-    with_seeds,
-)
+from irl_bench.studies.drawing import aside, count_axis, with_intervals, with_seeds
+from irl_bench.studies.failure_flag import FLAG_HIDDEN, flag_seen, learns_reward
+from irl_bench.studies.measures import interval, paired_ratio, same_seeds, scores, spread
+from irl_bench.studies.study import Part, Result, Row, Study, narrowed
 
 SEEN = "flag_seen"
 """The folder of the learners whose rewards see the failure flag."""

@@ -27,16 +27,9 @@ from irl_bench.horizon.window import SATURATION, saturates, settled_horizons
 from irl_bench.plan import registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series
-from irl_bench.studies.study import (
-    OVER_HORIZONS,
-    Part,
-    Result,
-    Row,
-    Study,
-    narrowed,
-    spread,
-    with_intervals,
-)
+from irl_bench.studies.drawing import with_intervals
+from irl_bench.studies.measures import spread
+from irl_bench.studies.study import OVER_HORIZONS, Part, Result, Row, Study, narrowed
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,17 +23,10 @@ from irl_bench.plan import registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, tables, training
 from irl_bench.studies import iqm
+from irl_bench.studies.failure_flag import FLAG_HIDDEN, UNMASKED
+from irl_bench.studies.measures import spread
 from irl_bench.studies.qualities import kept_up, measured, option_of
-from irl_bench.studies.study import (
-    FLAG_HIDDEN,
-    UNMASKED,
-    Part,
-    Result,
-    Row,
-    Study,
-    narrowed,
-    spread,
-)
+from irl_bench.studies.study import Part, Result, Row, Study, narrowed
 
 QUALITY = "50"
 """Quality of the demonstrator that the learners imitate."""

@@ -23,22 +23,11 @@ from irl_bench.preferences.queries import QUERIES
 from irl_bench.preferences.teachers import TEACHERS
 from irl_bench.report import ReportData, series, tables, training
 from irl_bench.studies import comparisons, iqm
+from irl_bench.studies.drawing import aside, count_axis, with_intervals, with_seeds
+from irl_bench.studies.failure_flag import FLAG_HIDDEN, flag_seen
+from irl_bench.studies.measures import scores, spread
 from irl_bench.studies.significance import holm
-from irl_bench.studies.study import (
-    FLAG_HIDDEN,
-    Part,
-    Result,
-    Row,
-    Study,
-    aside,
-    count_axis,
-    flag_seen,
-    narrowed,
-    scores,
-    spread,
-    with_intervals,
-    with_seeds,
-)
+from irl_bench.studies.study import Part, Result, Row, Study, narrowed
 
 LABELS: Mapping[str, tuple[int, ...]] = {
     "smoke": (50,),

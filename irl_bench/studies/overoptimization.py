@@ -49,10 +49,11 @@ from irl_bench.report import ReportData, series, tables, training
 from irl_bench.rl import ppo
 from irl_bench.storage.files import StoreError
 from irl_bench.studies import iqm
+from irl_bench.studies.failure_flag import FLAG_HIDDEN
 from irl_bench.studies.label_efficiency import FRESH
+from irl_bench.studies.measures import spread
 from irl_bench.studies.significance import SIGNIFICANT, holm, is_small
 from irl_bench.studies.study import (
-    FLAG_HIDDEN,
     Part,
     Result,
     Row,
@@ -61,7 +62,6 @@ from irl_bench.studies.study import (
     narrowed,
     not_run,
     shared,
-    spread,
 )
 
 LABELS = {"smoke": (50,), "default": (100, 300, 1000, 3000), "full": (100, 300, 1000, 3000)}

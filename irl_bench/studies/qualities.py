@@ -17,7 +17,7 @@ from irl_bench.plan.presets import ROBOTS
 from irl_bench.report import ReportData, series, tables, training
 from irl_bench.rollouts import evaluation
 from irl_bench.studies import iqm, levels
-from irl_bench.studies.study import interval, returns_of, same_seeds
+from irl_bench.studies.measures import interval, returns_of, same_seeds
 
 QUALITIES = ("25", "50", "75", "100")
 """Demonstrators, by their percentage of the expert's normalised score."""

@@ -34,18 +34,9 @@ from irl_bench.horizon import Curves
 from irl_bench.plan import registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, tables
-from irl_bench.studies.study import (
-    OVER_HORIZONS,
-    Part,
-    Result,
-    Row,
-    Study,
-    interval,
-    narrowed,
-    paired_ratio,
-    regret_bars,
-    spread,
-)
+from irl_bench.studies.drawing import regret_bars
+from irl_bench.studies.measures import interval, paired_ratio, spread
+from irl_bench.studies.study import OVER_HORIZONS, Part, Result, Row, Study, narrowed
 
 PLAIN, KEPT = "plain", "kept"
 """BC without a remedy, and with features that are constant in its demonstrations."""

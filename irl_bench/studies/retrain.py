@@ -34,17 +34,9 @@ from irl_bench.plan import registry
 from irl_bench.plan.request import Request, check_horizons
 from irl_bench.report import ReportData, series
 from irl_bench.storage.plans import WorldRecord
-from irl_bench.studies.study import (
-    OVER_HORIZONS,
-    Part,
-    Result,
-    Row,
-    Study,
-    count_axis,
-    narrowed,
-    spread,
-    with_intervals,
-)
+from irl_bench.studies.drawing import count_axis, with_intervals
+from irl_bench.studies.measures import spread
+from irl_bench.studies.study import OVER_HORIZONS, Part, Result, Row, Study, narrowed
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "log_loss": {"loss": "nll"},

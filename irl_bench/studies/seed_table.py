@@ -31,6 +31,8 @@ from irl_bench.report import ReportData, series, tables
 from irl_bench.studies import claims, iqm
 from irl_bench.studies.claims import ANSWERS, CLAIMED, CLASSES, SEEN
 from irl_bench.studies.decomposition import CAPPED, FAULTLESS, lost, split
+from irl_bench.studies.failure_flag import UNMASKED, learns_reward
+from irl_bench.studies.measures import spread
 from irl_bench.studies.qualities import (
     QUALITIES,
     QUALITY_OF,
@@ -42,16 +44,7 @@ from irl_bench.studies.qualities import (
     paired,
     qualities_of,
 )
-from irl_bench.studies.study import (
-    UNMASKED,
-    Part,
-    Result,
-    Row,
-    Study,
-    learns_reward,
-    narrowed,
-    spread,
-)
+from irl_bench.studies.study import Part, Result, Row, Study, narrowed
 
 COMPARED = (*CLASSES, "dagger")
 """The algorithms that are compared at equal demonstrations."""

@@ -23,25 +23,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from irl_bench import sweep
 from irl_bench.core import folders
 from irl_bench.core.settings import BadInput, nearest
 from irl_bench.core.text import aligned
-from irl_bench.horizon import Curves, slopes
 from irl_bench.plan import build, registry
 from irl_bench.plan.request import Request
-from irl_bench.report import ReportData, figures, load, page, series, tables
+from irl_bench.report import ReportData, figures, load, page, tables
 from irl_bench.report.data import NothingFinished, plain
 from irl_bench.running.leases import last_key
 from irl_bench.running.once import Once
 from irl_bench.storage import remote, untrusted
 from irl_bench.storage.files import StoreError, locked, store_of, write_atomic
-from irl_bench.studies import STUDIES, levels
+from irl_bench.studies import STUDIES
 
 INDEX = "study.json"
 """The file that marks a folder as a study's and lists its parts."""
@@ -507,187 +503,6 @@ def shared(source: str, target: str, request: Request, env: str) -> dict[str, An
     }
 
 
-def same_seeds(first: Curves, second: Curves) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the places, int[S] and int[S], of the seeds that are usable in both curves among the
-    usable seeds of the first and of the second."""
-    ids = [np.asarray(curve.seeds)[curve.usable] for curve in (first, second)]
-    _, in_first, in_second = np.intersect1d(ids[0], ids[1], return_indices=True)
-    return in_first, in_second
-
-
-def interval(values: np.ndarray) -> list[float]:
-    """Returns [mean, low, high] of values float[S] of S seeds, with the jackknife-t interval of
-    95 %, which for a mean is Student's."""
-    return [float(x) for x in slopes.jackknife_t(values, lambda m: m)]
-
-
-def spread(values: Sequence[float]) -> str:
-    """Returns [value, low, high] as text, with three significant digits."""
-    middle, low, high = values
-    return tables.interval(middle, low, high, lambda value: tables.number(value, 3))
-
-
-def paired_ratio(curve: Curves, other: Curves, last: np.ndarray) -> list[float] | None:
-    """Compares mean regrets over the seeds that both curves have.
-
-    Args:
-      curve, other: a learner and the one that it is compared with.
-      last: int[1], the horizon [steps].
-
-    Returns:
-      [ratio, low, high], by a jackknife-t interval on the logarithm; None if a mean regret is not
-      positive or no seed is shared.
-    """
-    in_curve, in_other = same_seeds(curve, other)
-    pairs = np.stack([curve.regret(last)[in_curve, 0], other.regret(last)[in_other, 0]], axis=1)
-    if not len(pairs) or not (pairs.mean(axis=0) > 0).all():
-        return None
-    with np.errstate(invalid="ignore", divide="ignore"):
-        estimate = slopes.jackknife_t(pairs, lambda mean: np.log(mean[..., 0] / mean[..., 1]))
-    return [float(np.exp(x)) for x in estimate]
-
-
-def regret_bars(
-    points: Sequence[Mapping[str, Any]],
-    name: Callable[[Mapping[str, Any]], str],
-    size: tuple[float, float],
-) -> Figure:
-    """Draws regrets with their intervals below each other, a panel per world.
-
-    Args:
-      points: dictionaries with "world", "remedy", "T" and "J", [regret, low, high]. A remedy whose
-        name begins with DAgger has its colour.
-      name: what a point is called.
-      size: of a panel [inches].
-    """
-    worlds = list(dict.fromkeys(point["world"] for point in points))
-    figure = Figure(figsize=(size[0] * len(worlds), size[1]), layout="constrained")
-    axes = figure.subplots(1, len(worlds), squeeze=False)[0]
-    colours = series.colours(["bc", "dagger"])
-    for axis, world in zip(axes, worlds, strict=True):
-        group = [point for point in points if point["world"] == world][::-1]
-        for y, point in enumerate(group):
-            middle, low, high = np.array(point["J"], float)
-            colour = colours["dagger" if point["remedy"].startswith("DAgger") else "bc"]
-            axis.plot([low, high], [y, y], color=colour, lw=1.5)
-            axis.plot([middle], [y], "o", color=colour, ms=4)
-        axis.set_yticks(range(len(group)), [name(point) for point in group], fontsize=6)
-        if min(point["J"][1] for point in group) > 0.0:
-            axis.set_xscale("log")
-        else:
-            least = min(abs(point["J"][0]) for point in group)
-            axis.set_xscale("symlog", linthresh=max(1e-3, least))
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-        axis.set_xlabel(f"regret at T = {group[0]['T']} [steps]", fontsize=7)
-        axis.set_title(world, fontsize=8)
-    return figure
-
-
-FLAG_HIDDEN = (
-    "Where an observation shows a failure directly (`World.failure_flags`), no learned reward sees "
-    "that entry, but where a row or column says `flag seen`. The policy sees it either way."
-)
-"""What rewards were learned from, for readers who compare scores."""
-
-
-def scores(
-    data: ReportData, env: str, algo: str, mode: str, of: ReportData | None = None
-) -> np.ndarray | None:
-    """Returns each usable seed's normalised score over the longest horizon,
-    (G - G_0) / (G* - G_0).
-
-    G is the seed's return, G* the expert's mean return in the same world and mode, and G_0 that of
-    uniformly random actions there (`levels.random_return`). The score is 1 for the expert and 0
-    for random actions.
-
-    Args:
-      data: holds the curves.
-      env, algo, mode: select the curve.
-      of: where the expert's curve is taken from, `data` by default. In a changed world the expert
-        may fail, so its return there would not be a scale.
-
-    Returns:
-      float[S], None if the algorithm or the expert was not run.
-    """
-    curves, experts = (
-        {(c.env, c.algo, c.mode): c for c in source.curves} for source in (data, of or data)
-    )
-    curve, expert = curves.get((env, algo, mode)), experts.get((env, "expert", mode))
-    if curve is None or expert is None:
-        return None
-    worst = levels.random_return(env, int(curve.T[-1]), data.plan["worlds"][env], mode)
-    best = float(np.mean(returns_of(expert)))
-    return (returns_of(curve) - worst) / (best - worst)
-
-
-def returns_of(curve: Curves) -> np.ndarray:
-    """Returns the return of each usable seed, float[S], over the longest horizon."""
-    assert curve.returns is not None, "every sweep records returns"
-    return curve.returns[curve.usable]
-
-
-def count_axis(axis: Axes, counts: Iterable[int]) -> None:
-    """Makes the x axis logarithmic, with ticks at `counts` that are written out."""
-    axis.set_xscale("log")
-    axis.xaxis.set_major_locator(FixedLocator(sorted(set(counts))))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    axis.xaxis.set_minor_locator(NullLocator())
-
-
-def with_intervals(
-    axis: Axes, x: Any, values: Any, colour: str, label: str, dash: str = "-"
-) -> None:
-    """Draws a line through means with their intervals.
-
-    Args:
-      axis: where it is drawn.
-      x: [N], places of the means.
-      values: [N, 3], (mean, low, high); a missing end is not drawn.
-      colour, label, dash: of the line.
-    """
-    y, low, high = np.array(values, float).T
-    ends = np.nan_to_num(np.stack([y - low, high - y]).clip(0))
-    axis.errorbar(
-        x, y, ends, color=colour, marker="o", ms=3, lw=1.2, capsize=2, label=label, ls=dash
-    )
-
-
-def with_seeds(
-    axis: Axes, x: Iterable[float], seeds: Iterable[Sequence[float]], colour: str
-) -> None:
-    """Draws each seed as a dot.
-
-    Args:
-      axis: where they are drawn.
-      x: [N], places.
-      seeds: [N], the values of all seeds at each place.
-      colour: of the dots.
-    """
-    for place, values in zip(x, seeds, strict=True):
-        axis.plot([place] * len(values), values, ".", color=colour, ms=2, alpha=0.4)
-
-
-def aside(counts: Iterable[float], index: int, lines: int) -> np.ndarray:
-    """Returns the places of one of several lines on a logarithmic axis, moved a little apart."""
-    return np.array(list(counts), float) * 1.06 ** (index - (lines - 1) / 2)
-
-
 OVER_HORIZONS: Mapping[str, Any] = {"burn_in": None}
 """What a study whose results are read over horizons adds to its sizes: its episodes begin after the
 burn-in of the world's budget, while those of other studies begin at the world's own start."""
-UNMASKED: Mapping[str, Any] = {"mask_failure": False}
-"""Settings of a learner whose reward sees the failure flag."""
-
-
-def learns_reward(algo: str) -> bool:
-    """Returns whether an algorithm learns a reward from which failure flags can be hidden."""
-    return "mask_failure" in registry.algorithm(algo).settings
-
-
-def flag_seen(request: Request, algos: Sequence[str]) -> dict[str, Any]:
-    """Returns the settings of a request with the failure flag seen by the rewards of `algos`."""
-    names = [registry.algorithm(algo).name for algo in algos]
-    return {
-        **request.settings,
-        **{name: {**request.settings.get(name, {}), **UNMASKED} for name in names},
-    }

@@ -33,19 +33,9 @@ from irl_bench.plan import registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, tables
 from irl_bench.studies import iqm
-from irl_bench.studies.study import (
-    FLAG_HIDDEN,
-    Part,
-    Result,
-    Row,
-    Study,
-    first_of_each,
-    narrowed,
-    not_run,
-    returns_of,
-    scores,
-    spread,
-)
+from irl_bench.studies.failure_flag import FLAG_HIDDEN
+from irl_bench.studies.measures import returns_of, scores, spread
+from irl_bench.studies.study import Part, Result, Row, Study, first_of_each, narrowed, not_run
 
 SOURCES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "airl": ("airl", {"g": "state"}),

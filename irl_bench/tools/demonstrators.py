@@ -37,7 +37,7 @@ from irl_bench.rollouts.evaluation import evaluate
 from irl_bench.rollouts.scan import observation_of, scan
 from irl_bench.storage import checkpoints
 from irl_bench.storage.files import write_atomic
-from irl_bench.studies.study import interval
+from irl_bench.studies.measures import interval
 
 EPISODES, STEPS = 128, 1000
 """Number of episodes behind a card's figures, and their length [steps]."""

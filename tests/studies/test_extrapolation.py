@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from irl_bench.studies import extrapolation, iqm, qualities
-from irl_bench.studies.study import spread
+from irl_bench.studies.measures import spread
 from tests.studies.test_studies import report
 
 SEEDS = 8

@@ -18,7 +18,7 @@ from irl_bench.studies import (
     qualities,
     seed_table,
 )
-from irl_bench.studies.study import spread
+from irl_bench.studies.measures import spread
 from tests.studies.test_studies import report
 
 

@@ -18,7 +18,7 @@ from irl_bench.horizon import Curves
 from irl_bench.plan import build
 from irl_bench.report import ReportData, tables
 from irl_bench.report.data import plain
-from irl_bench.studies import aggregate, demo_efficiency, levels, study, transfer
+from irl_bench.studies import aggregate, demo_efficiency, levels, measures, study, transfer
 from tests.conftest import TINY
 
 
@@ -58,8 +58,8 @@ def report(**costs: np.ndarray) -> ReportData:
 def test_score_is_one_for_the_expert_and_zero_for_random_actions(constructed_worlds):
     constructed_worlds["w"] = 8 * (1 - 0.6)
     data = report(expert=[0.1, 0.1], bc=[0.1, 0.35, 0.6])
-    np.testing.assert_allclose(study.scores(data, "w", "bc", "m"), [1.0, 0.5, 0.0], atol=1e-12)
-    assert study.scores(report(bc=[0.1]), "w", "bc", "m") is None
+    np.testing.assert_allclose(measures.scores(data, "w", "bc", "m"), [1.0, 0.5, 0.0], atol=1e-12)
+    assert measures.scores(report(bc=[0.1]), "w", "bc", "m") is None
 
 
 @pytest.mark.slow
@@ -87,7 +87,7 @@ def test_ratio_of_regrets_is_paired_by_seed():
     rng = np.random.default_rng(0)
     other = np.exp(rng.normal(size=12))
     last = np.array([8])
-    estimate, low, high = study.paired_ratio(
+    estimate, low, high = measures.paired_ratio(
         curves("gail", other * 0.25), curves("bc", other), last
     )
     assert (
@@ -96,12 +96,12 @@ def test_ratio_of_regrets_is_paired_by_seed():
         and high == pytest.approx(0.25)
     )
     noisy = other * np.exp(rng.normal(size=12))
-    estimate, low, high = study.paired_ratio(curves("gail", noisy), curves("bc", other), last)
+    estimate, low, high = measures.paired_ratio(curves("gail", noisy), curves("bc", other), last)
     assert estimate == pytest.approx(noisy.mean() / other.mean()) and low < estimate < high
-    assert study.paired_ratio(curves("gail", -noisy), curves("bc", other), last) is None
+    assert measures.paired_ratio(curves("gail", -noisy), curves("bc", other), last) is None
     lost = curves("gail", other * 0.25)
     lost.failed[3] = True  # the seed is left out of both, and the others stay with their own
-    estimate, low, high = study.paired_ratio(lost, curves("bc", other), last)
+    estimate, low, high = measures.paired_ratio(lost, curves("bc", other), last)
     assert (
         estimate == pytest.approx(0.25)
         and low == pytest.approx(0.25)
