@@ -143,6 +143,10 @@ def test_modes_are_the_tables_or_those_asked_for():
     assert {mode for env, algo, mode in ids if env == "chain" and algo == "dagger"} == {
         "dagger_chain"
     }
+    swing = {entry.id for entry in build("--algo=bc", "--env=swing_up").entries}
+    assert {mode for _, _, mode in swing} == {"nominal"}
+    both = build("--algo=bc", "--env=swing_up", "--mode=nominal,recoverable").entries
+    assert ("swing_up", "bc", "recoverable") in {entry.id for entry in both}
     ids = {
         entry.id
         for entry in build("--algo=dagger", "--env=lane_keep", "--mode=recoverable").entries

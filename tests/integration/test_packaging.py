@@ -140,7 +140,7 @@ def test_make_knows_what_to_do_without_an_environment(target, tmp_path):
     assert told.returncode == 0, told.stderr
     assert "-m venv" in told.stdout and "-c constraints.txt" in told.stdout
     expected = {
-        "sweep": "launch/sweep.py --algo=bc,dagger",
+        "sweep": "launch/sweep.py --algo=bc,dagger --env=chain,lane_keep,swing_up",
         "test": "-m pytest",
         "lint": "ruff check",
         "types": "pyright",
