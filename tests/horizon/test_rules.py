@@ -6,6 +6,9 @@ rho = 0.1 (1000 to 1500 repeats) depends on h and on episodes per seed:
 
     h         episodes    LINEAR
     2.5e-4    512         0.75 (400 repeats): below the bar of 0.95
+    1.1e-4    1024        0.71 (400 repeats)
+    1.7e-4    1024        0.885 (400 repeats)
+    2.1e-4    1024        0.94 (400 repeats)
     2.5e-4    1024        0.965
     2.5e-4    1280        0.981
     5e-4      512         0.974
