@@ -5,6 +5,20 @@ This package uses NumPy and SciPy alone and draws no random number that is not s
 
 from irl_bench.horizon.curves import Curves
 from irl_bench.horizon.sentences import sentences
-from irl_bench.horizon.verdicts import VERDICTS, Verdict, analyse
+from irl_bench.horizon.verdicts import (
+    VERDICTS,
+    Verdict,
+    analyse,
+    growth_figures,
+    outgrows_powers,
+)
 
-__all__ = ["VERDICTS", "Curves", "Verdict", "analyse", "sentences"]
+__all__ = [
+    "VERDICTS",
+    "Curves",
+    "Verdict",
+    "analyse",
+    "growth_figures",
+    "outgrows_powers",
+    "sentences",
+]

@@ -46,8 +46,9 @@ LEAST_SEEDS = 10
 STEEP = 1.7
 """QUADRATIC needs a slope whose interval lies above this."""
 LEAST_REGRET = 0.1
-"""LINEAR and RECOVERABLE need at least this mean regret at T_max [failed steps per episode]: one
-failed step in ten episodes. Below it hardly anything grows, and an exponent describes noise."""
+"""LINEAR, RECOVERABLE and CROSSOVER need at least this mean regret at T_max [failed steps per
+episode]: one failed step in ten episodes. Below it hardly anything grows, and an exponent describes
+noise."""
 MIXED_SHARE = 0.2
 """Seeds are mixed if at least this share of them recovers and at least this share is absorbed."""
 RATIO_BELOW = 0.2
@@ -144,7 +145,7 @@ def _analyse_curves(
         ),
         **_rate_figures(curves, window),
         **_error_figures(curves),
-        **_growth_figures(curves, window),
+        **growth_figures(curves, window.horizons),
         **_exact_figures(curves, window),
         "level": _level(curves, level_horizon),
         "level_horizon": level_horizon,
@@ -237,8 +238,7 @@ def verdict_of(figures: Mapping[str, Any]) -> tuple[str, str | None, str]:
             f"no interval for the slope with {f['usable_seeds']} usable seeds",
         )
     measured = f"slope {middle:.3f} [{low:.3f}, {high:.3f}]"
-    rise = f["slope_rise_ci"][0]
-    if f["best_model"] == "exponential" and _known(rise) and rise > 0:
+    if outgrows_powers(f):
         return (
             "SUPER-POLY",
             None,
@@ -259,24 +259,35 @@ def verdict_of(figures: Mapping[str, Any]) -> tuple[str, str | None, str]:
             f"read {passed}: {measured}"
         )
         return "INCONCLUSIVE", None, reason
+    crossing = _known(rho_T) and 1 < rho_T < 10
+    kind = passed or ("RECOVERABLE" if recovering else "CROSSOVER" if crossing else None)
     least = f["regret"][-1]
-    if least < LEAST_REGRET and (passed == "LINEAR" or (not passed and recovering)):
+    if least < LEAST_REGRET and kind in ("LINEAR", "RECOVERABLE", "CROSSOVER"):
         return (
             "INCONCLUSIVE",
             None,
             f"too little regret for an exponent: {least:.3g} failed steps per episode at T = "
             f"{f['horizons'][-1]}, fewer than {LEAST_REGRET}; the figures alone would read "
-            f"{passed or 'RECOVERABLE'}: {measured}",
+            f"{kind}: {measured}",
         )
-    if passed == "LINEAR":
-        return "LINEAR", "recovering" if recovering else "rare", f"{measured}; {chain}"
-    if passed:
-        return "QUADRATIC", None, f"{measured}; {chain}"
-    if recovering:
-        return "RECOVERABLE", None, f"{chain}; {measured}"
-    if _known(rho_T) and 1 < rho_T < 10:
-        return "CROSSOVER", None, f"{chain}; {measured}"
+    if kind == "LINEAR":
+        return kind, "recovering" if recovering else "rare", f"{measured}; {chain}"
+    if kind == "QUADRATIC":
+        return kind, None, f"{measured}; {chain}"
+    if kind:
+        return kind, None, f"{chain}; {measured}"
     return "INCONCLUSIVE", None, f"{measured} fits no row; {chain}"
+
+
+def outgrows_powers(figures: Mapping[str, Any]) -> bool:
+    """Returns whether regret grows faster than any power of T: the exponential fits best, and the
+    interval of the rise of local slopes lies above 0.
+
+    Args:
+      figures: those of `growth_figures`.
+    """
+    rise = figures["slope_rise_ci"][0]
+    return figures["best_model"] == "exponential" and _known(rise) and rise > 0
 
 
 def _seed_figures(curves: Curves, shortest: int, u: float | None) -> dict[str, Any]:
@@ -350,12 +361,17 @@ def _error_figures(curves: Curves) -> dict[str, Any]:
     }
 
 
-def _growth_figures(curves: Curves, window: Window) -> dict[str, Any]:
-    """Regret, slopes and model fits over the window's horizons."""
-    grid = np.array(window.horizons, int)
+def growth_figures(curves: Curves, horizons: Sequence[int]) -> dict[str, Any]:
+    """Returns regret, slopes and model fits, the entries of a `Verdict` that depend on horizons.
+
+    Args:
+      curves: of one learner.
+      horizons: at which its regret is read, increasing [steps]; none: the entries are empty.
+    """
+    grid = np.array(horizons, int)
     missing = (None, None, None)
     figures: dict[str, Any] = {
-        "horizons": list(window.horizons),
+        "horizons": list(horizons),
         "regret": [],
         "regret_ci": [],
         "local_slopes": [],

@@ -5,16 +5,17 @@ All values are compared over the same horizons, from the start of the world's wi
 verdict's own window ends at 0.3 / h, so it would leave out every value at which episodes saturate,
 and with them the place where the law ends.
 
-The chain's prediction takes the two rates that were measured, h of leaving the demonstrations'
-distribution and rho of coming back (`irl_bench.horizon.chain_model`). Where both slopes agree, the
-two rates explain the exponent.
+The chain's slope takes the two rates of the rollouts whose slope it stands beside, h of entering
+failure and rho of coming back (`irl_bench.horizon.chain_model`). So it is no forecast. Where both
+slopes agree, two constant rates are enough to describe the growth; where they do not, the rates
+depend on more than whether one has failed. On `chain` they agree but for chance.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from irl_bench.horizon import slopes
-from irl_bench.horizon.window import SATURATION, saturates, settled_horizons
+from irl_bench.horizon import Curves, chain_model, slopes
+from irl_bench.horizon.window import SATURATION, saturates
 from irl_bench.plan import registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series
 from irl_bench.studies.drawing import with_intervals
-from irl_bench.studies.measures import spread
+from irl_bench.studies.measures import common_horizons, spread
 from irl_bench.studies.study import OVER_HORIZONS, Part, Result, Row, Study, narrowed
 
 
@@ -109,16 +110,17 @@ def _part(request: Request, env: str, setting: Setting, out: Path) -> Part:
 
 
 def read(reports: Mapping[str, ReportData], title: str, text: str) -> Result:
-    """Returns the slope of BC and that of the chain, at each value of each dial."""
+    """Returns the slope of BC, the chain's and their difference, at each value of each dial."""
     points: list[Row] = []
     rows: dict[str, list[Row]] = {}
     for name, data in reports.items():
         env, dial, value = name.rsplit("/", 2)
         (curve,) = (c for c in data.curves if c.algo == "bc")
         (verdict,) = (v for v in data.verdicts if v["algo"] == "bc")
-        grid = _horizons(data, env)
+        grid = common_horizons(data, env)
         fit = slopes.jackknife_t(curve.regret(grid), lambda J, grid=grid: slopes.slope(grid, J))
         slope, chain = [float(x) for x in fit], curve.chain_slope(grid)
+        apart = None if chain is None else less_chain(curve, grid)
         h, rho = curve.rates()
         h_T = None if h is None else h * float(grid[-1])
         saturated = h_T is not None and saturates(h_T)
@@ -129,6 +131,7 @@ def read(reports: Mapping[str, ReportData], title: str, text: str) -> Result:
                 "value": float(value),
                 "slope": slope,
                 "chain_slope": chain,
+                "less_chain": apart,
                 "hazard": h,
                 "recovery": rho,
                 "hazard_T_max": h_T,
@@ -143,9 +146,9 @@ def read(reports: Mapping[str, ReportData], title: str, text: str) -> Result:
                 dial.replace("_", " "): float(value),
                 "slope": spread(slope) if known else None,
                 "the chain's": chain,
-                "difference": slope[0] - chain if known and chain is not None else None,
+                "difference": spread(apart) if known and apart is not None else None,
                 "h T_max": h_T,
-                "saturated": saturated,
+                "above 0.3": saturated,
                 "h": h,
                 "ρ": rho,
                 "level": verdict["level"],
@@ -154,33 +157,65 @@ def read(reports: Mapping[str, ReportData], title: str, text: str) -> Result:
                 "seeds": verdict["usable_seeds"],
             }
         )
-    return {"title": title, "text": [text, *_TEXT], "tables": rows, "points": points}
+    return {
+        "title": title,
+        "text": [text, *_TEXT, *_without_slope(points)],
+        "tables": rows,
+        "points": points,
+    }
 
 
-def _horizons(data: ReportData, env: str) -> np.ndarray:
-    """The horizons of every point in a world, int[H]: those asked for, or a grid to T_max."""
-    asked = data.plan["analysis"]["horizons"]
-    if not isinstance(asked, str):
-        return np.array(asked)
-    world = data.plan["worlds"][env]
-    return settled_horizons(world["u"], world["latency"], world["horizon"])
+def less_chain(curve: Curves, grid: np.ndarray) -> list[float]:
+    """Returns the slope of regret less that of the chain with the measured rates, [value, low,
+    high], by a jackknife-t interval over the seeds of both.
+
+    Args:
+      curve: with failures and with steps in failure.
+      grid: int[H], the horizons [steps].
+    """
+    counts = [
+        np.asarray(count, float)[curve.usable]
+        for count in (curve.on_to_off, curve.on_steps, curve.off_to_on, curve.off_steps)
+    ]
+    values = np.concatenate([curve.regret(grid), np.stack(counts, axis=1)], axis=1)
+
+    def statistic(mean: np.ndarray) -> np.ndarray:
+        left, on, back, off = (mean[..., len(grid) + k, None] for k in range(4))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            chain = chain_model.cost(grid, left / on, back / off)
+        return slopes.slope(grid, mean[..., : len(grid)]) - slopes.slope(grid, chain)
+
+    return [float(x) for x in slopes.jackknife_t(values, statistic)]
+
+
+def _without_slope(points: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence on the points that have no slope; [] if all have one."""
+    absent = [
+        f"{point['env']} at {point['dial'].replace('_', ' ')} = {point['value']:g}"
+        for point in points
+        if not math.isfinite(point["slope"][0])
+    ]
+    return [f"No slope, since the regret is not above 0 throughout: {', '.join(absent)}."] * bool(
+        absent
+    )
 
 
 _TEXT = (
     "All values of a dial are fitted over the same horizons: from 10 max(u, L), or T_max / 8 if "
     "that is shorter, to T_max, unless --horizons says otherwise. A verdict has its own window, "
     "which ends where h T is 0.3.",
-    f"Saturated: h T_max is above {SATURATION:g}; hollow in the figure. So many episodes have "
-    "failed by then that the slope bends towards 1, and the law of T² ends.",
-    "The chain's: the slope, over the same horizons, of a two-state chain with the measured rates "
-    "h of leaving and ρ of coming back. The interval is jackknife-t over seeds; the chain's slope "
-    "has none.",
+    f"Above {SATURATION:g}: h T_max is; hollow in the figure. Where failures also last, so many "
+    "episodes have failed by then that the slope bends towards 1, and the law of T² ends.",
+    "The chain's: the slope, over the same horizons, of the cost of a two-state chain with the "
+    "rates h of entering failure and ρ of coming back of the same rollouts. It is no forecast: it "
+    "says whether two constant rates describe the growth. Difference: slope less the chain's. "
+    "Intervals are jackknife-t over seeds.",
 )
 
 
 def draw(result: Mapping[str, Any], unit: str) -> Figure:
     """Draws measured slopes with their intervals and the chain's slopes over the dial, a panel per
-    world and dial. Saturated points are hollow.
+    world and dial. Points at which h T_max is above 0.3 are hollow.
 
     Args:
       result: as `read` returns it, read back from JSON.
@@ -214,15 +249,23 @@ def draw(result: Mapping[str, Any], unit: str) -> Figure:
                     mfc="white",
                     ms=4,
                     zorder=3,
-                    label="saturated",
+                    label=f"h T_max > {SATURATION:g}",
                 )
             axis.legend(loc="best", frameon=False, fontsize=6)
-        axis.set_xscale("log")
+        least = min((p["value"] for p in group if p["value"] > 0), default=1.0)
+        if group[0]["value"] == 0:
+            axis.set_xscale("symlog", linthresh=least, linscale=0.5)
+        else:
+            axis.set_xscale("log")
         axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
         axis.xaxis.set_minor_locator(NullLocator())
         axis.axhline(1.0, color="#999999", lw=0.6, ls=":")
         axis.axhline(2.0, color="#999999", lw=0.6, ls=":")
-        axis.set_ylim(0.7, 2.3)
+        ends = np.array([p["slope"] for p in found], float)
+        axis.set_ylim(
+            min(0.7, np.nanmin(ends, initial=0.7) - 0.05),
+            max(2.3, np.nanmax(ends, initial=2.3) + 0.05),
+        )
         axis.set_title(env, fontsize=8)
         axis.set_xlabel(f"{dial.replace('_', ' ')}{unit}", fontsize=7)
         axis.tick_params(labelsize=6)

@@ -1,13 +1,21 @@
 """How does the exponent depend on how often one fails?
 
 BC with fewer and more demonstrations, with rarer and more frequent hazards, and with noise on the
-executed actions. All three move h, the rate of leaving the demonstrations' distribution. Where h T
-stays small and nobody comes back, the regret grows like T² at any h. A two-state chain with the
-measured rates says where that ends.
+executed actions. The first two move h, the rate of failures. Where h T stays small and nobody comes
+back, the regret grows like T² at any h. A two-state chain with the measured rates says where that
+ends.
+
+The expert demonstrates in the changed world. On `lane_keep` rarer ruts would leave more kinds of
+them without a demonstration, so the number of demonstrations is such that the expected number of
+ruts in them stays the same. Noise acts on the expert too, and its labels are clean: it spreads the
+demonstrations, as `--demo_noise` does, so it moves rho as well.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
+from envs.driving import lane_keep
 from irl_bench.core.settings import BadInput
 from irl_bench.plan import registry
 from irl_bench.plan.presets import budget_of
@@ -28,8 +36,17 @@ DEMONSTRATIONS = (0.25, 0.5, 0.7, 1.0, 1.4, 2.0)
 demonstrations treble the chain's h and twice as many divide it by seven."""
 RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
 """Factors on the rate of hazards."""
-NOISE = (0.02, 0.05, 0.1, 0.2)
+NOISE = (0.0, 0.02, 0.05, 0.1, 0.2)
 """Standard deviations of the noise on executed actions."""
+
+
+def _steps_between_ruts(rate: float) -> float:
+    """Mean number of steps from a rut on `lane_keep` to the next [steps]."""
+    return lane_keep.RUT_STEPS + lane_keep.REST_STEPS + 1.0 / rate
+
+
+BETWEEN: Mapping[str, Callable[[float], float]] = {"lane_keep": _steps_between_ruts}
+"""World whose hazards are learned from demonstrations -> rate -> mean steps between two of them."""
 
 
 def settings(request: Request, demos: tuple[int, ...], env: str) -> list[dials.Setting]:
@@ -54,9 +71,13 @@ def settings(request: Request, demos: tuple[int, ...], env: str) -> list[dials.S
     middle = known[rate].default or PUSHES
     of_demos, of_rate = [(0.5, 1.0)] * 2 if smoke else [DEMONSTRATIONS, RATES]
     counts = dict.fromkeys(max(1, round(factor * usual)) for factor in of_demos)
-    rates = dict.fromkeys(min(factor * middle, known[rate].high) for factor in of_rate)
     points = [dials.Setting("demonstrations", count, demos=count) for count in counts]
-    points += [dials.Setting(rate, value, {rate: value}) for value in rates]
+    # A probability whose default is near 1 has room below it alone.
+    room = min(1.0, known[rate].high / (of_rate[-1] * middle))
+    for factor in of_rate:
+        value = factor * room * middle
+        shown = BETWEEN[env](value) / BETWEEN[env](middle) if env in BETWEEN else 1.0
+        points.append(dials.Setting(rate, value, {rate: value}, demos=max(1, round(shown * usual))))
     if "noise" in known and not smoke:
         points += [dials.Setting("noise", value, {"noise": value}) for value in NOISE]
     return points
@@ -68,5 +89,7 @@ STUDY = dials.study(
     "a two-state chain's",
     settings=settings,
     title="Slope over hazards",
-    text="Each dial is turned alone; the others keep their defaults.",
+    text="Each dial is turned alone; the others keep their defaults. The expert demonstrates in "
+    "the changed world: on lane_keep with so many demonstrations that as many ruts are expected in "
+    "them, and with the noise, which spreads them and so moves ρ too.",
 )

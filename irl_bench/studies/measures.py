@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from irl_bench.horizon import Curves, slopes
+from irl_bench.horizon.window import settled_horizons
 from irl_bench.report import ReportData, tables
 from irl_bench.studies import levels
 
@@ -29,6 +31,19 @@ def spread(values: Sequence[float]) -> str:
     """Returns [value, low, high] as text, with three significant digits."""
     middle, low, high = values
     return tables.interval(middle, low, high, lambda value: tables.number(value, 3))
+
+
+def common_horizons(data: ReportData, env: str) -> np.ndarray:
+    """Returns the horizons of all learners of a world, int[H] [steps]: those asked for, or a grid
+    from the start of its window to T_max, whether or not episodes saturate.
+
+    A verdict has its own window, which ends where its policy fails too often.
+    """
+    asked = data.plan["analysis"]["horizons"]
+    if not isinstance(asked, str):
+        return np.array(asked)
+    world: Mapping[str, Any] = data.plan["worlds"][env]
+    return settled_horizons(world["u"], world["latency"], world["horizon"])
 
 
 def paired_ratio(curve: Curves, other: Curves, last: np.ndarray) -> list[float] | None:

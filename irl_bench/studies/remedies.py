@@ -13,10 +13,13 @@ theory predicts:
   2022, arXiv 2205.14812), where the expert is a function of the observation. On `plant` they say
   nothing of a feature that the clone has dropped because its demonstrations hold it constant. There
   the clone keeps such features, and is compared with one that keeps them and is told no more;
-- DART: noise of the clone's own kind while demonstrating, fitted anew as the clone improves (Laskey
-  et al. 2017, arXiv 1703.09327).
+- DART: noise of the clone's own kind while demonstrating (Laskey et al. 2017, arXiv 1703.09327).
+  Its strength is a setting here and its shape is fitted to the clone's errors. So where actions
+  have one component, as on `plant` and `swing_up`, it is noise of that strength in every rollout.
 
-Plain BC and DAgger, which asks, stand beside them with the same labels and seeds.
+Plain BC and DAgger, which asks, stand beside them with the same seeds. DAgger and DART ask in
+rounds: they hold no labels out, and DART leaves out rollouts that hold a failure where
+demonstrations are clean.
 """
 
 from __future__ import annotations
@@ -30,12 +33,12 @@ from matplotlib.figure import Figure
 from envs.core import World
 from irl_bench.algos import bc
 from irl_bench.core.settings import BadInput
-from irl_bench.horizon import Curves
+from irl_bench.horizon import Curves, growth_figures, outgrows_powers
 from irl_bench.plan import registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, tables
 from irl_bench.studies.drawing import regret_bars
-from irl_bench.studies.measures import interval, paired_ratio, spread
+from irl_bench.studies.measures import common_horizons, interval, paired_ratio, spread
 from irl_bench.studies.study import OVER_HORIZONS, Part, Result, Row, Study, narrowed
 
 PLAIN, KEPT = "plain", "kept"
@@ -175,9 +178,11 @@ def _part(
 
 def _title(remedy: str, cell: Mapping[str, Any]) -> str:
     """The name of a row, from the fields of its cells."""
+    config = cell["config"]
+    if remedy == "dart":
+        return f"DART, squared noise {config['error']:g}"
     if remedy in OTHERS:
         return OTHERS[remedy]
-    config = cell["config"]
     return {
         PLAIN: "none",
         "chunk": f"chunks of {config['chunk']} actions",
@@ -189,7 +194,8 @@ def _title(remedy: str, cell: Mapping[str, Any]) -> str:
 
 
 def read(reports: Mapping[str, ReportData]) -> Result:
-    """Returns slope, level and rates of every remedy, and its regret against its control's."""
+    """Returns slope, level and rates of every remedy, and its regret against its control's and
+    against plain BC's."""
     controls: dict[tuple[str, str], tuple[str, Curves]] = {}
     points: list[Row] = []
     rows: dict[str, list[Row]] = {}
@@ -205,6 +211,10 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         last = curve.T[-1:]
         J = interval(curve.regret(last)[:, 0])
         ratio = None if base is None else paired_ratio(curve, base, last)
+        _, plain = controls[place, PLAIN]
+        to_plain = None if remedy == PLAIN else paired_ratio(curve, plain, last)
+        grid = common_horizons(data, curve.env)
+        growth = growth_figures(curve, grid.tolist())
         point = {
             "world": place,
             "remedy": title,
@@ -212,7 +222,12 @@ def read(reports: Mapping[str, ReportData]) -> Result:
             "T": int(last[0]),
             "J": J,
             "ratio": ratio,
-            "slope": [found["slope"], found["ci_low"], found["ci_high"]],
+            "to_plain": to_plain,
+            "horizons": grid.tolist(),
+            "slope": [growth[key] for key in ("slope", "ci_low", "ci_high")],
+            "slope_rise": [growth["slope_rise"], *growth["slope_rise_ci"]],
+            "outgrows_powers": outgrows_powers(growth),
+            "labels": found["expert_queries"],
             **{key: found[key] for key in ("hazard", "recovery", "level", "verdict")},
         }
         points.append(point)
@@ -222,8 +237,11 @@ def read(reports: Mapping[str, ReportData]) -> Result:
                 "regret": spread(J),
                 "control": control or tables.MISSING,
                 "regret / control's": spread(ratio) if ratio else None,
-                "slope": spread(point["slope"]) if found["slope"] is not None else None,
+                "regret / plain's": spread(to_plain) if to_plain else None,
+                "slope": spread(point["slope"]) if growth["slope"] is not None else None,
+                "outgrows powers of T": point["outgrows_powers"],
                 "verdict": found["verdict"],
+                "labels": point["labels"],
                 "h": found["hazard"],
                 "ρ": found["recovery"],
                 "seeds": found["usable_seeds"],
@@ -231,10 +249,14 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         )
     text = [
         "Regret: mean over seeds and its jackknife-t interval of 95 %. Ratios are paired by seed, "
-        "with the interval of their logarithm. All have the same number of labels.",
-        "Control: what a row is compared with. It differs in the remedy alone.",
-        "A remedy changes what a policy is, so the window of each row is its own: it ends where "
-        "that policy fails too often.",
+        "with the interval of their logarithm. Labels: the expert's, per seed; the derivatives are "
+        "beside them. DART leaves out rollouts that hold a failure where demonstrations are clean, "
+        "and their labels are counted all the same.",
+        "Control: what a row is compared with. Rows of BC differ from it in the remedy alone. "
+        "DART and DAgger ask in rounds and hold no labels out.",
+        "Slopes: all rows over the same horizons, from the start of the world's window to T_max. "
+        "Outgrows powers of T: the exponential fits best and the local slopes rise. A verdict has "
+        "its own window, which ends where its policy fails too often.",
     ]
     return {"title": "Repair without asking", "text": text, "tables": rows, "points": points}
 

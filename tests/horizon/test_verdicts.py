@@ -137,6 +137,8 @@ def test_recoverable_crossover_and_inconclusive(verdict):
     assert verdict(between, h=1e-3, rho=0.2)["verdict"] == "RECOVERABLE"
     assert verdict(between, h=1e-3, rho=0.05)["verdict"] == "CROSSOVER"
     assert verdict(between, h=1e-4, rho=0.001)["verdict"] == "INCONCLUSIVE"
+    little = verdict(lambda T: 1e-5 * between(T), h=1e-3, rho=0.05)
+    assert little["verdict"] == "INCONCLUSIVE" and "would read CROSSOVER" in little["reason"]
 
 
 def test_a_wide_interval_passes_nothing(make_curves, grow, world):

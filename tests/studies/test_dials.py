@@ -33,9 +33,9 @@ def test_recoverability_turns_one_dial(tmp_path):
     for env in ("chain", "lane_keep", "hopper"):
         own = {name: cell for name, cell in found.items() if cell.env == env}
         rates = [cell.dials["reacquisition"] for cell in own.values()]
-        assert rates == [1 / 1024, 1 / 256, 1 / 64, 1 / 16, 1.0]
+        assert rates == [0, 1 / 1024, 1 / 256, 1 / 64, 1 / 16, 1 / 4] + [1] * (env == "chain")
         assert len({cell.static_key() for cell in own.values()}) == 1  # one compilation
-    assert found["lane_keep/rho/1"].dials["crosswind"] == 4.0
+    assert found["lane_keep/rho/0.25"].dials["crosswind"] == 4.0
 
 
 def test_hazard_turns_each_dial_alone(tmp_path):
@@ -48,6 +48,10 @@ def test_hazard_turns_each_dial_alone(tmp_path):
         assert cell.dials["crosswind"] == 3.0
         values = {"demos": cell.demos, **{k: cell.dials[k] for k in ("hazard_rate", "noise")}}
         key = {"demonstrations": "demos"}.get(dial, dial)
+        if dial == "hazard_rate":  # as many ruts in the demonstrations
+            rate, ruts = values["hazard_rate"], values["demos"] * 512
+            assert ruts / (28 + 1 / rate) == pytest.approx(96 * 512 / 128, rel=0.02)
+            values["demos"] = 96
         assert values == {**usual, key: pytest.approx(float(value))}
     counts = [c.demos for n, c in found.items() if n.startswith("lane_keep/demonstrations/")]
     assert counts == [24, 48, 67, 96, 134, 192]
@@ -79,13 +83,17 @@ def test_the_slope_at_a_saturated_point_is_the_chains():
         middle, low, high = point["slope"]
         assert low <= exact <= high and high - low < 0.12
         assert middle == pytest.approx(exact, abs=0.06)
+        # The same rollouts give both, so their difference is less uncertain than the slope.
+        apart, least, most = point["less_chain"]
+        assert apart == pytest.approx(middle - point["chain_slope"]) and least < 0 < most
+        assert most - least < high - low
     assert read["points"][2]["slope"][0] < 1.7
     (rows,) = read["tables"].values()
-    assert [row["saturated"] for row in rows] == [False, True, True]
+    assert [row["above 0.3"] for row in rows] == [False, True, True]
     assert all(row["slope"] is not None and row["difference"] is not None for row in rows)
     figure = dials.draw(plain(read), "")
     labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert labels == ["the chain", "saturated", "BC, measured"]
+    assert labels == ["the chain", "h T_max > 0.3", "BC, measured"]
 
 
 def test_horizons_that_are_asked_for_are_those_of_every_point():
@@ -98,7 +106,8 @@ def test_without_failures_there_is_no_slope():
     read = dials.read({"w/hazard/0": constructed(0.0)}, "", "")
     (row,) = read["tables"]["w: BC by hazard"]
     assert row["slope"] is row["the chain's"] is row["difference"] is None
-    assert row["h T_max"] == 0 and not row["saturated"]
+    assert row["h T_max"] == 0 and not row["above 0.3"]
+    assert read["text"][-1].endswith("throughout: w at hazard = 0.")
     assert dials.draw(plain(read), "").axes[0].get_legend() is None
 
 

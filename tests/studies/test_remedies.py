@@ -3,6 +3,7 @@
 import json
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from irl_bench.cli import sweep
@@ -72,15 +73,17 @@ def test_the_smallest_budget_runs_what_is_asked_for(tmp_path):
     assert names("--demo_noise=0.1") == ["plain", "chunk", "noise"]
 
 
-def constructed(name, cost, **cell):
-    """{part: its report}: BC, or another algorithm, with a regret proportional to `cost`."""
+def constructed(name, cost, shape=lambda T: T**2, **cell):
+    """{part: its report}: BC, or another algorithm, with a regret of cost * shape(T)."""
     place, remedy = name.split("/")
     algo = remedy if remedy in remedies.OTHERS else "bc"
     config = {"chunk": 1, "ema": 0.0, "tasil": 0.0, **cell.pop("config", {})}
-    curve = curves_of(growing(lambda T: cost * T**2), algo=algo, env=place.split("-")[0])
+    h = cell.pop("h", 2.5e-4)
+    grown = growing(lambda T: cost * shape(T), h=h)
+    curve = curves_of(grown, algo=algo, env=place.split("-")[0])
     worlds = {curve.env: {"u": 1, "latency": 1, "horizon": 1024, "nominal": "nominal"}}
     entry = {"algo": algo, "settings": {"config": config, "demo_noise": 0.0, **cell}}
-    plan = {"entries": [entry], "worlds": worlds}
+    plan = {"entries": [entry], "worlds": worlds, "analysis": {"horizons": "auto"}}
     return {name: ReportData([curve], analyse([curve], worlds), [], cast(Any, plan))}
 
 
@@ -116,6 +119,26 @@ def test_rows_are_named_from_the_settings_and_compared_with_their_controls():
     )
     assert controls["swing_up", "the expert's derivatives, weight 3"] == "none"
     assert len(remedies.draw(plain(read)).axes) == 2
+    to_plain = {(p["world"], p["remedy"]): p["to_plain"] for p in read["points"]}
+    assert to_plain["plant-stable", "none"] is None
+    assert to_plain["plant-stable", "the expert's derivatives, weight 3"][0] == pytest.approx(1.0)
+
+
+def test_a_row_that_fails_too_often_for_a_window_has_a_slope_over_the_same_horizons():
+    """Harm is where a verdict finds no window: its slope stands beside the others'."""
+    explosion = lambda T: np.exp(T / 150.0)
+    read = remedies.read(
+        constructed("plant-unstable/plain", 1.0)
+        | constructed("plant-unstable/chunk", 50.0, explosion, h=0.3)
+    )
+    plain_row, chunks = read["points"]
+    assert plain_row["verdict"] == "QUADRATIC" and chunks["verdict"] == "NO-WINDOW"
+    assert plain_row["horizons"] == chunks["horizons"]
+    assert plain_row["slope"][0] == pytest.approx(2.0, abs=0.05)
+    assert not plain_row["outgrows_powers"] and chunks["outgrows_powers"]
+    assert chunks["slope"][1] > 1.0
+    (rows,) = read["tables"].values()
+    assert all(row["slope"] is not None for row in rows)
 
 
 @pytest.mark.parametrize(
