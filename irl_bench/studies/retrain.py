@@ -50,7 +50,7 @@ STEPS = {"chain": {"rounds": 24}}
 """World -> settings of BC that give it four times the usual gradient steps. With the usual number a
 table still errs, at long horizons, in situations that its data hold, and its slope is too steep.
 A table for each time step does not."""
-MORE_SEEDS = {"3": 8, "geometric": 8}
+MORE_SEEDS = {"3": 4, "geometric": 4}
 """Tail -> factor on the number of seeds. The rarest situations decide its slope, and whether data
 hold them differs from seed to seed."""
 INDEXED_FAILURES = 0.2
