@@ -14,7 +14,9 @@
   verdict is LINEAR, RECOVERABLE or NO-REGRET. The horizon verdict and the fall at shorter horizons
   stand beside the answer.
 - "outperforms its data" looks at x = (J - J_best) / (J_expert - J_random), with J_best the return
-  of the best of 64 rollouts of the demonstrator, which are none of the demonstrations. It is Yes if
+  of the best of 64 rollouts of the demonstrator, which are none of the demonstrations. Where
+  demonstrations are shorter than T_max, J_best is no less than what the best of these rollouts
+  would return if its first steps, as many as a demonstration has, were kept up. It is Yes if
   the interval of x lies above 0 and the p-value of J <= J_best is below 0.025 after Holm's
   correction over the cells of the world's table. It is No if the upper end of the interval is at
   most 0.02. Where the expert earns all that can be earned, nobody can outperform its data.
@@ -194,7 +196,7 @@ def sentences(points: Sequence[Point]) -> list[str]:
         )
         lines.append(
             f"{where} outperforms its data: {p.get('outperforms')}. Its score is "
-            f"{_distance(p['over_best'])} that of its demonstrator's best of {ROLLOUTS} rollouts"
+            f"{_distance(p['over_best'])} the best of {ROLLOUTS} rollouts of its demonstrator"
             + (f" (p = {p['p_holm']:.2g} after correction)" if "p_holm" in p else "")
             + f". {_would_change(p, 'outperforms')}"
         )

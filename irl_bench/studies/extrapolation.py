@@ -1,7 +1,7 @@
 """Can rewards learned from rankings of bad demonstrations rank good behaviour? T-REX and D-REX
 learn from a demonstrator half as good as the expert.
 
-Both learn a reward and a policy. Does the policy outperform the demonstrator's best rollout, and
+Both learn a reward and a policy. Does the policy outperform the demonstrator's best, and
 does the reward rank rollouts that are better still as the world does (Brown et al. 2020, arXiv
 1907.03976, section 5)? These rollouts are those of better demonstrators, with more and more random
 actions (`algos/judged.py`). The learners never see them. Ranking is measured by Spearman's
@@ -42,7 +42,10 @@ SHUFFLED = "learn_shuffled"
 """The folder of the learners whose rankings are in a random order, the control."""
 LEARNT = {"learn": "", SEEN: " (flag seen)", SHUFFLED: " (random ranking)"}
 """Folder -> what the names of its learners have added in the table."""
-STORED = ("seed_ids", "returns", "demonstrator", "best", "random", "unit", "over_best", "p")
+STORED = (
+    "seed_ids", "returns", "demonstrator", "best", "best_rollout", "random", "unit", "over_best",
+    "p",
+)  # fmt: skip
 """What is stored of every learner, in the names of `qualities.measured`."""
 LEAST = 10
 """A seed with fewer rollouts above the best one has no correlation."""
@@ -163,12 +166,12 @@ def read(reports: Mapping[str, ReportData]) -> Result:
             for point in measured(env, QUALITY, place, reports[f"{env}/{place}"])
         ]
         for place, point in learnt:
-            algo, best = point["algo"], point["best"]
+            algo, best = point["algo"], point["best_rollout"]
             row = {
                 "algorithm": algo + LEARNT[place],
                 "return": spread(point["return"]),
                 "best rollout": best,
-                "above it, in scores": spread(point["over_best"]),
+                "above the best, in scores": spread(point["over_best"]),
                 ABOVE: spread((np.nan,) * 3),
                 **{f"of the driver of {quality} %": spread((np.nan,) * 3) for quality in BETTER},
                 "lowest seed": None,
@@ -220,9 +223,10 @@ def read(reports: Mapping[str, ReportData]) -> Result:
     text = [
         "Score: 1 is the expert, 0 uniformly random actions. Spearman: rank correlation of the "
         "learned with the true return over rollouts of better demonstrators (drivers) with random "
-        "actions, for each seed. The best: the highest of 64 rollouts of the demonstrator, none of "
-        "them a demonstration. Such rollouts: the number with a true return above it, in the seed "
-        f"that has fewest. A seed with fewer than {LEAST} of them, or "
+        "actions, for each seed. Best rollout: of 64 of the demonstrator, none of them a "
+        "demonstration. The best: the same, or the best of the demonstrations' steps kept up where "
+        "that is higher. Such rollouts: the number with a true return above the best rollout, in "
+        f"the seed that has fewest. A seed with fewer than {LEAST} of them, or "
         "with returns that are all the same, has no correlation. It is left out, and counted under "
         "`seeds without`, for the first / the second correlation. Rows `(random ranking)` are the "
         "control: their rollouts are ranked in a random order, all else is the same. They and rows "
@@ -258,7 +262,7 @@ def draw(result: Mapping[str, Any]) -> Figure:
             learned.std(1, keepdims=True), 1e-9
         )
         axis.plot(true.ravel(), learned.ravel(), ".", color=colours[p["algo"]], ms=2)
-        axis.axvline(p["best"], color="#444444", lw=0.7, ls=(0, (4, 3)))
+        axis.axvline(p["best_rollout"], color="#444444", lw=0.7, ls=(0, (4, 3)))
         axis.set(xlabel="true return (dashed: best rollout)", ylabel="learned return, standardised")
         axis.set(title=f"{p['env']}, {p['algo']}")
         axis.locator_params(axis="x", nbins=6)

@@ -24,6 +24,7 @@ from typing import Any, cast
 import numpy as np
 from matplotlib.figure import Figure
 
+from irl_bench.core.settings import BadInput
 from irl_bench.plan import build, registry
 from irl_bench.plan.presets import budget_of
 from irl_bench.plan.request import Request
@@ -150,7 +151,15 @@ def join(points: Sequence[Point], parts: Iterable[str] = ()) -> Result:
 
     The first of several points of one learner counts. What earlier answers added to points is made
     anew.
+
+    Raises:
+      BadInput: some points are of the time when the bar was the best rollout alone; one line.
     """
+    if len({"best_rollout" in point for point in points}) > 1:
+        raise BadInput(
+            "--stored: its bar is the best rollout alone, as it was before 30 November 2026, and "
+            "the folder's is not; nearest: the study's command, which measures it again"
+        )
     first: dict[tuple[str, ...], Point] = {}
     for point in points:
         bare = {key: value for key, value in point.items() if key not in ANSWERS}
@@ -183,7 +192,8 @@ def join(points: Sequence[Point], parts: Iterable[str] = ()) -> Result:
         "labels and steps stand beside each score. Score: (J - J_random) / (J_expert - J_random). "
         "Above the best (mean): (J - J_best (J_mean)) / (J_expert - J_random), with the best of "
         f"{ROLLOUTS} rollouts (the mean of all evaluation rollouts) of the demonstrator, which are "
-        "none of the demonstrations. "
+        "none of the demonstrations. Where demonstrations are shorter than T_max and better, the "
+        "best is that of their steps kept up. "
         "Scores and differences of scores: interquartile mean over seeds and its percentile "
         f"bootstrap at {iqm.LEVEL:g}, whose simulated coverage is at least 0.95 at 10 and 20 "
         "seeds, also where seeds are lost (simulated for values and for their paired differences); "

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from irl_bench.cli import sweep
+from irl_bench.core.settings import BadInput
 from irl_bench.studies import (
     claims,
     decomposition,
@@ -164,7 +165,7 @@ def test_parts_hold_every_quality_and_control():
     assert len(parts) == 2 + len(seed_table.CONTROLS) + 1
 
 
-def test_what_is_shown_may_be_better_than_the_bar(monkeypatch):
+def test_the_bar_is_what_is_shown_where_that_is_better(monkeypatch):
     """Demonstrations of half a rollout, in which the demonstrator never fails."""
     totals = {4: (3.0, 4.0), 8: (4.0, 5.0)}
     monkeypatch.setattr(qualities, "shown", lambda env, quality, steps, _: totals[steps])
@@ -179,8 +180,14 @@ def test_what_is_shown_may_be_better_than_the_bar(monkeypatch):
     assert line == (
         "w, demonstrator of 50 %: its demonstrations are the first 4 steps. Kept up to T_max, they "
         f"would score {score(6.0)} in the mean and {score(8.0)} in the best of 64 rollouts; the "
-        f"best rollout, above which a learner has to be, scores {score(5.0)}."
+        f"best rollout scores {score(5.0)}. A learner has to be above {score(8.0)}."
     )
+    assert (point["best"], point["best_rollout"]) == (8.0, 5.0)
+    returns = np.array(point["returns"])
+    assert point["over_best"][0] == pytest.approx(np.mean(returns - 8.0) / point["unit"])
+    earlier = {k: v for k, v in point.items() if k != "best_rollout"} | {"algo": "gail"}
+    with pytest.raises(BadInput, match=r"--stored: its bar is .* measures it again$"):
+        seed_table.join([point, earlier])
 
 
 def test_the_table_reads_levels_against_the_demonstrator(monkeypatch):
@@ -465,8 +472,8 @@ def test_extrapolation_sets_policy_and_reward_beside_the_best_demonstration(monk
     (rows,) = read["tables"].values()
     of = {row["algorithm"]: row for row in rows}
     assert list(of) == ["bc", "trex", "drex"]
-    assert of["trex"]["above it, in scores"].startswith("0.222")  # (0.8 - 0.6) / 0.9
-    assert of["drex"]["above it, in scores"].startswith("-0.111")
+    assert of["trex"]["above the best, in scores"].startswith("0.222")  # (0.8 - 0.6) / 0.9
+    assert of["drex"]["above the best, in scores"].startswith("-0.111")
     assert of["trex"]["lowest seed"] == pytest.approx(1.0) and of["drex"][
         "lowest seed"
     ] == pytest.approx(-1.0)
