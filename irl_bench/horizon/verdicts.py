@@ -287,7 +287,7 @@ def outgrows_powers(figures: Mapping[str, Any]) -> bool:
       figures: those of `growth_figures`.
     """
     rise = figures["slope_rise_ci"][0]
-    return figures["best_model"] == "exponential" and _known(rise) and rise > 0
+    return bool(figures["best_model"] == "exponential" and _known(rise) and rise > 0)
 
 
 def _seed_figures(curves: Curves, shortest: int, u: float | None) -> dict[str, Any]:
