@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 
+from irl_bench.report import tables
 from irl_bench.studies import (
     claims,
     decomposition,
@@ -17,6 +18,7 @@ from irl_bench.studies import (
     seed_table,
     transfer,
 )
+from irl_bench.studies.measures import spread
 from irl_bench.studies.qualities import QUALITIES, fall, paired
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -614,6 +616,35 @@ def of_swing_up(text):
     return filled(text, (("| seeds from | mode |", swing_up_rows, [verdicts]),))
 
 
+def remedy_rows(points):
+    """Rows of remedies: regret, that over plain BC's, slope over the common horizons, verdict."""
+    rate = lambda value: tables.number(value, 2)
+    rows = []
+    for p in points:
+        regret, ratio = p["J"], p["to_plain"]
+        rows.append(
+            [
+                p["world"],
+                p["remedy"],
+                spread(regret),
+                "–" if ratio is None else spread(ratio),
+                interval(p["slope"]),
+                "yes" if p["outgrows_powers"] else "no",
+                p["verdict"],
+                rate(p["hazard"]),
+                rate(p["recovery"]),
+            ]
+        )
+    return rows
+
+
+def of_remedies(text):
+    """The page with the rows of its table as the stored result says."""
+    path = ROOT / "results" / "remedies-seeds-60000.json"
+    points = json.loads(path.read_text())["points"]
+    return filled(text, (("| world | remedy |", remedy_rows, [points]),))
+
+
 def of_exposure_bias(text):
     """The page with the rows of its tables as the stored results say."""
     points = json.loads((ROOT / "results" / "decomposition-seeds-60000.json").read_text())["points"]
@@ -673,6 +704,7 @@ PAGES = {
     "2026-11-29-gold-and-proxy.md": of_over_optimisation,
     "2026-11-29-inverse-rl-searched.md": of_searched_settings,
     "2026-11-29-car-reward-transfer.md": of_transfer,
+    "2026-11-30-repair-without-asking.md": of_remedies,
 }
 
 
