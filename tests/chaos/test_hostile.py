@@ -10,14 +10,15 @@ from irl_bench.core.settings import BadInput
 from irl_bench.storage import untrusted
 from irl_bench.storage.cells import cell_path, encode
 from irl_bench.storage.files import WriteError, locked
-from irl_bench.tools.chaos import hostile
+from irl_bench.storage.plans import write_plan
+from irl_bench.tools.chaos import hostile, tricks
 from irl_bench.upkeep import verify
 from tests.storage.test_cells import KEY, MANIFEST, columns
 from tests.worlds.toys import cell
 
 
 def test_folders_of_strangers(small):
-    size = len(hostile.TRICKS)
+    size = len(tricks.TRICKS)
     # The suite measures times; here they only tell of what does not end.
     count = hostile.hostile(small, size, seconds=120.0)
     assert count.sound, "\n".join(count.notes)
@@ -92,7 +93,7 @@ def test_code_that_a_folder_names_runs_only_if_it_is_asked_for(tmp_path, monkeyp
     path.parent.mkdir()
     manifest = {**MANIFEST, "fingerprint": prints, "spec": spec.to_dict()}
     path.write_bytes(encode(key, columns(), manifest))
-    hostile.write_plan(folder, plan)
+    write_plan(folder, plan)
     found, said = verify.check(folder), []
     verify.repeat(found, 1, say=said.append)
     verify.repeat(found, 1, keys=[key], say=said.append)
