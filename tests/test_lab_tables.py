@@ -638,6 +638,31 @@ def remedy_rows(points):
     return rows
 
 
+def dial_rows(points):
+    """Rows of a dial: its value, the slope beside the chain's, and how much fails."""
+    shown = lambda value: "–" if value is None else tables.number(value, 2)
+    return [
+        [
+            p["env"],
+            f"{p['dial'].replace('_', ' ')} {p['value']:.3g}",
+            interval(p["slope"]),
+            f"{p['chain_slope']:.2f}",
+            interval(p["less_chain"]),
+            shown(p["hazard_T_max"]),
+            shown(p["level"]),
+            p["verdict"],
+        ]
+        for p in points
+    ]
+
+
+def of_dials(text):
+    """The page with the rows of its tables as the stored results say."""
+    path = ROOT / "results" / "recoverability-seeds-60000.json"
+    points = json.loads(path.read_text())["points"]
+    return filled(text, (("| world | dial |", dial_rows, [points]),))
+
+
 def of_remedies(text):
     """The page with the rows of its table as the stored result says."""
     path = ROOT / "results" / "remedies-seeds-60000.json"
@@ -704,6 +729,7 @@ PAGES = {
     "2026-11-29-gold-and-proxy.md": of_over_optimisation,
     "2026-11-29-inverse-rl-searched.md": of_searched_settings,
     "2026-11-29-car-reward-transfer.md": of_transfer,
+    "2026-11-30-dials.md": of_dials,
     "2026-11-30-repair-without-asking.md": of_remedies,
 }
 

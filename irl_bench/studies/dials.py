@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from irl_bench.horizon import Curves, chain_model, slopes
 from irl_bench.horizon.window import SATURATION, saturates
@@ -255,6 +255,9 @@ def draw(result: Mapping[str, Any], unit: str) -> Figure:
         least = min((p["value"] for p in group if p["value"] > 0), default=1.0)
         if group[0]["value"] == 0:
             axis.set_xscale("symlog", linthresh=least, linscale=0.5)
+            tens = 10.0 ** np.arange(-9, 9)
+            inside = (0.9 * least <= tens) & (tens <= 1.1 * group[-1]["value"])
+            axis.xaxis.set_major_locator(FixedLocator([0.0, *tens[inside]]))
         else:
             axis.set_xscale("log")
         axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
