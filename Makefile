@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch "$@"
 
 sweep: $(STAMP)
-	"$(PY)" launch/sweep.py --algo=bc,dagger --env=chain,lane_keep,swing_up $(ARGS)
+	"$(PY)" launch/sweep.py --algo=bc,dagger $(if $(findstring --env,$(ARGS)),,--env=chain,lane_keep,swing_up) $(ARGS)
 
 test: $(STAMP)
 	"$(PY)" -m pytest --numprocesses=auto --maxprocesses=2 --dist=loadfile --no-loadscope-reorder $(ARGS)

@@ -431,6 +431,11 @@ BUDGET_CONFIGS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {
     **{("smoke", env, "best_of_n"): SHORT_BEST for env in (*DRIVING, "chain", *LIKE_ROBOTS)},
     ("smoke", "chain", "bc"): {"rounds": 4},
     ("smoke", "chain", "dagger"): {"iterations": 2},
+    ("smoke", "swing_up", "bc"): {"rounds": 4, "steps_per_round": 50},
+    **{
+        ("smoke", "swing_up", algo): {"iterations": 2, "steps_per_round": 50}
+        for algo in ("dagger", "dart")
+    },
     **{("smoke", env, "bc"): {"rounds": 6} for env in DRIVING},
     **{
         ("smoke", env, algo): {"iterations": 2, "steps_per_round": 200}

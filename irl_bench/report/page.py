@@ -30,10 +30,11 @@ MEANINGS = {
     "SUPER-POLY": "Local slopes rise with the horizon and an exponential fits best.",
     "QUADRATIC": "The interval of the slope lies above 1.7 and reaches 1.85: errors compound.",
     "LINEAR": "The interval of the slope lies in [0.85, 1.15]; recovering: the learner comes back; "
-    "rare: it seldom leaves.",
+    "rare: by its rates it does not, or not as surely.",
     "RECOVERABLE": "The learner is brought back well within the shortest horizon, yet the slope is "
     "not within LINEAR.",
-    "CROSSOVER": "Recovery takes about as long as the horizons: between T² and T.",
+    "CROSSOVER": "Coming back is not sure to be much quicker than the shortest horizon: between T² "
+    "and T.",
     "INCONCLUSIVE": "None of the above; the reason is given.",
 }
 """Verdict -> its meaning on the page."""

@@ -194,9 +194,12 @@ def sentences(points: Sequence[Point]) -> list[str]:
             f"{where} corrects exposure bias: {p.get('corrects')}. Its verdict is {p['verdict']}, "
             f"and {_fall_in_words(points, p)}. {_would_change(p, 'corrects')}"
         )
+        bar = f"the best of {ROLLOUTS} rollouts of its demonstrator"
+        if p["best"] > p.get("best_rollout", p["best"]):
+            bar = "what the best of its demonstrator's first steps would score if they were kept up"
         lines.append(
             f"{where} outperforms its data: {p.get('outperforms')}. Its score is "
-            f"{_distance(p['over_best'])} the best of {ROLLOUTS} rollouts of its demonstrator"
+            f"{_distance(p['over_best'])} {bar}"
             + (f" (p = {p['p_holm']:.2g} after correction)" if "p_holm" in p else "")
             + f". {_would_change(p, 'outperforms')}"
         )

@@ -23,6 +23,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from irl_bench.core.settings import BadInput
 from irl_bench.horizon import Curves, chain_model, slopes
 from irl_bench.horizon.window import SATURATION, saturates
 from irl_bench.plan import registry
@@ -45,6 +46,8 @@ class Setting:
     """Dials of the world."""
     demos: int | None = None
     """Number of demonstrations; None: the request's."""
+    bc: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Settings of BC that go with it."""
 
     @property
     def name(self) -> str:
@@ -65,7 +68,8 @@ def study(
     Args:
       name, help: as in `Study`.
       settings: (request, numbers of demonstrations, world) -> the points of its curves. Raises
-        BadInput, in one line, for a world without the dial.
+        BadInput, in one line, for a world without the dial. The study's parts do so if the request
+        sets a dial that it turns.
       title: heading of the page.
       text: what the dial is.
       unit: label of the x axis behind the dial's name.
@@ -73,6 +77,13 @@ def study(
 
     def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
         points = {env: settings(request, demos, env) for env in request.env}
+        for env, curve in points.items():
+            turned = {dial for point in curve for dial in point.dials}
+            given = turned & request.settings.get(registry.world(env).name, {}).keys()
+            for dial in sorted(given):
+                raise BadInput(
+                    f"--{env}.{dial}: --experiment={name} turns it; nearest: leave it out"
+                )
         return [_part(request, env, point, out) for env, curve in points.items() for point in curve]
 
     return Study(
@@ -103,6 +114,7 @@ def _part(request: Request, env: str, setting: Setting, out: Path) -> Part:
         settings={
             **request.settings,
             loaded.name: {**request.settings.get(loaded.name, {}), **setting.dials},
+            "bc": {**request.settings.get("bc", {}), **setting.bc},
         },
         out=str(out / name),
     )

@@ -7,8 +7,9 @@ ends.
 
 The expert demonstrates in the changed world. On `lane_keep` rarer ruts would leave more kinds of
 them without a demonstration, so the number of demonstrations is such that the expected number of
-ruts in them stays the same. Noise acts on the expert too, and its labels are clean: it spreads the
-demonstrations, as `--demo_noise` does, so it moves rho as well.
+ruts in them stays the same. Gradient steps go with it, so that BC sees each rut as often. Noise
+acts on the expert too, and its labels are clean: it spreads the demonstrations, as `--demo_noise`
+does, so it moves rho as well.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable, Mapping
 
 from envs.driving import lane_keep
 from irl_bench.core.settings import BadInput
-from irl_bench.plan import registry
+from irl_bench.plan import build, registry
 from irl_bench.plan.presets import budget_of
 from irl_bench.plan.request import Request
 from irl_bench.studies import dials
@@ -68,6 +69,7 @@ def settings(request: Request, demos: tuple[int, ...], env: str) -> list[dials.S
             "it; nearest: --env=hopper"
         )
     usual = demos[0] if demos else budget_of(env, request.budget).demos
+    steps = build.resolved(registry.algorithm("bc"), request, env)["steps_per_round"]
     middle = known[rate].default or PUSHES
     of_demos, of_rate = [(0.5, 1.0)] * 2 if smoke else [DEMONSTRATIONS, RATES]
     counts = dict.fromkeys(max(1, round(factor * usual)) for factor in of_demos)
@@ -77,7 +79,11 @@ def settings(request: Request, demos: tuple[int, ...], env: str) -> list[dials.S
     for factor in of_rate:
         value = factor * room * middle
         shown = BETWEEN[env](value) / BETWEEN[env](middle) if env in BETWEEN else 1.0
-        points.append(dials.Setting(rate, value, {rate: value}, demos=max(1, round(shown * usual))))
+        going = {}
+        if env in BETWEEN:
+            going = {"bc": {"steps_per_round": max(1, round(shown * steps))}}
+        count = max(1, round(shown * usual))
+        points.append(dials.Setting(rate, value, {rate: value}, demos=count, **going))
     if "noise" in known and not smoke:
         points += [dials.Setting("noise", value, {"noise": value}) for value in NOISE]
     return points
@@ -90,6 +96,6 @@ STUDY = dials.study(
     settings=settings,
     title="Slope over hazards",
     text="Each dial is turned alone; the others keep their defaults. The expert demonstrates in "
-    "the changed world: on lane_keep with so many demonstrations that as many ruts are expected in "
-    "them, and with the noise, which spreads them and so moves ρ too.",
+    "the changed world: on lane_keep with so many demonstrations, and gradient steps, that as many "
+    "ruts are expected in them, and with the noise, which spreads them and so moves ρ too.",
 )

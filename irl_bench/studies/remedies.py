@@ -1,10 +1,10 @@
 """What repairs a clone when no expert can be asked?
 
-Each remedy changes one thing, a setting of BC or its demonstrations, and each has an effect that
-theory predicts:
+Each remedy changes one thing of its control, a setting of BC or its demonstrations, and each has an
+effect that a paper predicts or reports:
 
-- chunks of actions: no loss of horizon on a plant that is stable by itself, harm on one that is not
-  (Zhang et al. 2025, arXiv 2507.09061);
+- chunks of actions: errors do not compound on a plant that is stable by itself (Zhang et al. 2025,
+  arXiv 2507.09061); on one that is not, waiting does harm;
 - noise on what the expert executes in every second demonstration, with clean labels: the clone sees
   states beside the expert's (Simchowitz et al. 2025, arXiv 2503.09722);
 - an average of the weights: less noise of gradient steps, which a closed loop amplifies (Block et
@@ -18,8 +18,8 @@ theory predicts:
   have one component, as on `plant` and `swing_up`, it is noise of that strength in every rollout.
 
 Plain BC and DAgger, which asks, stand beside them with the same seeds. DAgger and DART ask in
-rounds: they hold no labels out, and DART leaves out rollouts that hold a failure where
-demonstrations are clean.
+rounds: they hold no labels out and have batches of 512 where BC has its own, in as many gradient
+steps. DART leaves out rollouts that hold a failure where demonstrations are clean.
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         "beside them. DART leaves out rollouts that hold a failure where demonstrations are clean, "
         "and their labels are counted all the same.",
         "Control: what a row is compared with. Rows of BC differ from it in the remedy alone. "
-        "DART and DAgger ask in rounds and hold no labels out.",
+        "DART and DAgger ask in rounds, hold no labels out and have other batches.",
         "Slopes: all rows over the same horizons, from the start of the world's window to T_max. "
         "Outgrows powers of T: the exponential fits best and the local slopes rise. A verdict has "
         "its own window, which ends where its policy fails too often.",

@@ -146,6 +146,16 @@ def read(reports: Mapping[str, ReportData]) -> Result:
     return join(measure(reports))
 
 
+def _bar(points: Sequence[Point]) -> str:
+    """What else a learner has to be above."""
+    if any("best_rollout" in point for point in points):
+        return (
+            "Where demonstrations are shorter than T_max and better, the best is that of their "
+            "steps kept up."
+        )
+    return "Measured before 30 November 2026: the best is that rollout, and no more."
+
+
 def join(points: Sequence[Point], parts: Iterable[str] = ()) -> Result:
     """Returns what `read` does, and what is missing of `parts`, from the points of any parts.
 
@@ -192,8 +202,7 @@ def join(points: Sequence[Point], parts: Iterable[str] = ()) -> Result:
         "labels and steps stand beside each score. Score: (J - J_random) / (J_expert - J_random). "
         "Above the best (mean): (J - J_best (J_mean)) / (J_expert - J_random), with the best of "
         f"{ROLLOUTS} rollouts (the mean of all evaluation rollouts) of the demonstrator, which are "
-        "none of the demonstrations. Where demonstrations are shorter than T_max and better, the "
-        "best is that of their steps kept up. "
+        f"none of the demonstrations. {_bar(points)} "
         "Scores and differences of scores: interquartile mean over seeds and its percentile "
         f"bootstrap at {iqm.LEVEL:g}, whose simulated coverage is at least 0.95 at 10 and 20 "
         "seeds, also where seeds are lost (simulated for values and for their paired differences); "

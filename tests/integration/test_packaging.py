@@ -150,6 +150,21 @@ def test_make_knows_what_to_do_without_an_environment(target, tmp_path):
     assert not (tmp_path / "venv").exists()
 
 
+def test_make_sweep_takes_another_world(tmp_path):
+    """The first tutorial's command names a world, in place of the three of the default sweep."""
+    told = subprocess.run(
+        ["make", "-n", "sweep", f"VENV={tmp_path}/venv", "ARGS=--env=chain --budget=smoke"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    (line,) = (line for line in told.stdout.splitlines() if "launch/sweep.py" in line)
+    assert line.split()[1:] == [
+        "launch/sweep.py", "--algo=bc,dagger", "--env=chain", "--budget=smoke"
+    ]  # fmt: skip
+
+
 def test_make_does_not_install_twice(tmp_path):
     venv = tmp_path / "venv"
     venv.mkdir()

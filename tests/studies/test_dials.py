@@ -51,6 +51,9 @@ def test_hazard_turns_each_dial_alone(tmp_path):
         if dial == "hazard_rate":  # as many ruts in the demonstrations
             rate, ruts = values["hazard_rate"], values["demos"] * 512
             assert ruts / (28 + 1 / rate) == pytest.approx(96 * 512 / 128, rel=0.02)
+            assert cell.config["steps_per_round"] / values["demos"] == pytest.approx(
+                found["lane_keep/noise/0"].config["steps_per_round"] / 96, rel=0.02
+            )
             values["demos"] = 96
         assert values == {**usual, key: pytest.approx(float(value))}
     counts = [c.demos for n, c in found.items() if n.startswith("lane_keep/demonstrations/")]
@@ -109,6 +112,15 @@ def test_without_failures_there_is_no_slope():
     assert row["h T_max"] == 0 and not row["above 0.3"]
     assert read["text"][-1].endswith("throughout: w at hazard = 0.")
     assert dials.draw(plain(read), "").axes[0].get_legend() is None
+
+
+@pytest.mark.parametrize(
+    ("study", "flag"),
+    [("hazard", "lane_keep.hazard_rate"), ("recoverability", "lane_keep.reacquisition")],
+)
+def test_a_dial_that_the_study_turns_is_refused(study, flag, tmp_path):
+    with pytest.raises(BadInput, match=rf"--{flag}: --experiment={study} turns it; nearest: "):
+        parts(study, "--env=lane_keep", f"--{flag}=0.02", out=tmp_path)
 
 
 @pytest.mark.parametrize(

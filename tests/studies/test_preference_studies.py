@@ -185,7 +185,12 @@ def test_the_bar_is_what_is_shown_where_that_is_better(monkeypatch):
     assert (point["best"], point["best_rollout"]) == (8.0, 5.0)
     returns = np.array(point["returns"])
     assert point["over_best"][0] == pytest.approx(np.mean(returns - 8.0) / point["unit"])
+    (said,) = (line for line in read["text"] if "bc outperforms its data" in line)
+    assert "what the best of its demonstrator's first steps would score if they were kept" in said
+    assert any("the best is that of their steps kept up." in line for line in read["text"])
     earlier = {k: v for k, v in point.items() if k != "best_rollout"} | {"algo": "gail"}
+    of_old = seed_table.join([earlier])["text"]
+    assert any("Measured before 30 November 2026" in line for line in of_old)
     with pytest.raises(BadInput, match=r"--stored: its bar is .* measures it again$"):
         seed_table.join([point, earlier])
 
