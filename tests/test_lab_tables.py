@@ -658,9 +658,10 @@ def dial_rows(points):
 
 def of_dials(text):
     """The page with the rows of its tables as the stored results say."""
-    path = ROOT / "results" / "recoverability-seeds-60000.json"
-    points = json.loads(path.read_text())["points"]
-    return filled(text, (("| world | dial |", dial_rows, [points]),))
+    heads = {"recoverability": "| world | dial |", "hazard": "| world | dial, hazards |"}
+    stored = {name: ROOT / "results" / f"{name}-seeds-60000.json" for name in heads}
+    points = {name: json.loads(path.read_text())["points"] for name, path in stored.items()}
+    return filled(text, [(head, dial_rows, [points[name]]) for name, head in heads.items()])
 
 
 def of_remedies(text):

@@ -225,6 +225,14 @@ _TEXT = (
 )
 
 
+def _ticks(low: float, high: float) -> np.ndarray:
+    """Round numbers between two positive ones, rounding aside: powers of ten, with 2 and 5 times
+    these where there is room."""
+    digits = (1.0, 2.0, 5.0) if high < 50 * low else (1.0,)
+    ticks = np.outer(10.0 ** np.arange(-9, 9), digits).ravel()
+    return ticks[(0.9 * low <= ticks) & (ticks <= 1.1 * high)]
+
+
 def draw(result: Mapping[str, Any], unit: str) -> Figure:
     """Draws measured slopes with their intervals and the chain's slopes over the dial, a panel per
     world and dial. Points at which h T_max is above 0.3 are hollow.
@@ -267,11 +275,10 @@ def draw(result: Mapping[str, Any], unit: str) -> Figure:
         least = min((p["value"] for p in group if p["value"] > 0), default=1.0)
         if group[0]["value"] == 0:
             axis.set_xscale("symlog", linthresh=least, linscale=0.5)
-            tens = 10.0 ** np.arange(-9, 9)
-            inside = (0.9 * least <= tens) & (tens <= 1.1 * group[-1]["value"])
-            axis.xaxis.set_major_locator(FixedLocator([0.0, *tens[inside]]))
         else:
             axis.set_xscale("log")
+        zero = [0.0] * (group[0]["value"] == 0)
+        axis.xaxis.set_major_locator(FixedLocator([*zero, *_ticks(least, group[-1]["value"])]))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
         axis.xaxis.set_minor_locator(NullLocator())
         axis.axhline(1.0, color="#999999", lw=0.6, ls=":")
