@@ -664,6 +664,36 @@ def of_dials(text):
     return filled(text, [(head, dial_rows, [points[name]]) for name, head in heads.items()])
 
 
+def retrained_rows(points):
+    """Rows of BC trained anew at every T: three slopes, and the closed form."""
+    limits = {"2": 3 / 2, "1.5": 5 / 3, "3": 4 / 3, "geometric": 1.0}
+    rows = []
+    for p in points:
+        known = p["theory"] is not None
+        limit = 2.0 if p["variant"] == "time_indexed" else limits[p["tail"]]
+        rows.append(
+            [
+                p["tail"],
+                p["variant"].replace("_", " "),
+                interval(p["slope_J"]),
+                f"{p['theory']:.2f}" if known else "–",
+                f"{limit:.2f}" if known else "–",
+                interval(p["slope_eps"]),
+                interval(p["slope_ratio"]),
+                " to ".join(f"{x:.2f}" for x in p["eps_per_unseen"]),
+                str(p["seeds"]),
+            ]
+        )
+    return rows
+
+
+def of_retrained(text):
+    """The page with the rows of its table as the stored result says."""
+    path = ROOT / "results" / "retrain-seeds-60000.json"
+    points = json.loads(path.read_text())["points"]
+    return filled(text, (("| tail | trained with |", retrained_rows, [points]),))
+
+
 def of_remedies(text):
     """The page with the rows of its table as the stored result says."""
     path = ROOT / "results" / "remedies-seeds-60000.json"
@@ -731,6 +761,7 @@ PAGES = {
     "2026-11-29-inverse-rl-searched.md": of_searched_settings,
     "2026-11-29-car-reward-transfer.md": of_transfer,
     "2026-11-30-dials.md": of_dials,
+    "2026-11-30-retrained.md": of_retrained,
     "2026-11-30-repair-without-asking.md": of_remedies,
 }
 
