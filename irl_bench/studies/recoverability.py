@@ -5,7 +5,7 @@ rho = 0 its regret grows like T²; the sooner one is brought back, the closer it
 two-state chain with the measured rates says how close.
 
 On `chain` a failed step is paid before the world helps. The other worlds may undo a failure in the
-step in which it happens, so one in 1 / rho failures is never seen, and at rho = 1 none would be.
+step in which it happens, so a share rho of the failures is never seen, at rho = 1 all of them.
 """
 
 from __future__ import annotations
