@@ -694,6 +694,23 @@ def of_retrained(text):
     return filled(text, (("| tail | trained with |", retrained_rows, [points]),))
 
 
+def fall_time_rows(runs):
+    """Rows of falls by the time in the episode."""
+    names = {"bc": "BC", "expert": "the expert"}
+    return [
+        [str(run["burn_in"]), names[curve["algo"]], *map(str, curve["departures"])]
+        for run in runs
+        for curve in run["curves"]
+    ]
+
+
+def of_hopper(text):
+    """The page with the rows of its table as the stored result says."""
+    path = ROOT / "results" / "hopper-hazard-seeds-60000.json"
+    runs = json.loads(path.read_text())["runs"]
+    return filled(text, (("| burn-in | who |", fall_time_rows, [runs]),))
+
+
 def of_remedies(text):
     """The page with the rows of its table as the stored result says."""
     path = ROOT / "results" / "remedies-seeds-60000.json"
@@ -761,6 +778,7 @@ PAGES = {
     "2026-11-29-inverse-rl-searched.md": of_searched_settings,
     "2026-11-29-car-reward-transfer.md": of_transfer,
     "2026-11-30-dials.md": of_dials,
+    "2026-11-30-hopper-hazard.md": of_hopper,
     "2026-11-30-retrained.md": of_retrained,
     "2026-11-30-repair-without-asking.md": of_remedies,
 }

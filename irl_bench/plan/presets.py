@@ -205,7 +205,8 @@ LIKE_ROBOTS = (*ROBOTS, "ant_course", PLAYGROUND)
 """Worlds with the settings of robots: those, what is built on them, and MuJoCo Playground, whose
 worlds share one row of the tables."""
 RUNNING_ROBOTS = ("hopper", "halfcheetah", "ant", "walker2d", "humanoid")
-"""Robots that start at rest and then run, so that their hazard depends on t for about 300 steps.
+"""Robots that start at rest and then run, so that their hazard depends on t for some hundred
+steps, on hopper for about 960.
 The other robots have no burn-in: their experts hold a pose, and episodes would begin alike."""
 RUNNING_ROBOT = {
     name: {**sizes, "burn_in": 0 if name == "smoke" else 300} for name, sizes in ROBOT.items()
