@@ -551,10 +551,14 @@ def _row(env: str) -> str:
     return PLAYGROUND if env.startswith(PLAYGROUND) else env
 
 
+CONTROL_IF_ASKED = ("swing_up",)
+"""Worlds on which the control, BC in the mode `recoverable`, runs if asked for: it would take a
+third of the default sweep's time."""
+
+
 def modes(env: str, algo: str, available: Iterable[str]) -> tuple[str, ...]:
     """Returns the modes in which an algorithm runs by default: the world's first one. `bc` also
-    runs in `recoverable`, and in all modes of `chain`. On `swing_up`, where the control would take
-    a third of the default sweep's time, it runs if asked for.
+    runs in `recoverable`, but in worlds of CONTROL_IF_ASKED, and in all modes of `chain`.
 
     Args:
       env: the world's name.
@@ -564,5 +568,5 @@ def modes(env: str, algo: str, available: Iterable[str]) -> tuple[str, ...]:
     names = tuple(available)
     if (env, algo) == ("chain", "bc"):
         return names
-    controlled = algo == "bc" and env != "swing_up"
+    controlled = algo == "bc" and env not in CONTROL_IF_ASKED
     return names[:1] + tuple(name for name in names[1:] if controlled and name == "recoverable")

@@ -207,9 +207,8 @@ def _without_slope(points: Sequence[Mapping[str, Any]]) -> list[str]:
         for point in points
         if not math.isfinite(point["slope"][0])
     ]
-    return [f"No slope, since the regret is not above 0 throughout: {', '.join(absent)}."] * bool(
-        absent
-    )
+    why = "No slope, since the regret is not above 0 throughout"
+    return [f"{why}: {', '.join(absent)}."] if absent else []
 
 
 _TEXT = (
@@ -225,12 +224,12 @@ _TEXT = (
 )
 
 
-def _ticks(low: float, high: float) -> np.ndarray:
+def _ticks(low: float, high: float) -> list[float]:
     """Round numbers between two positive ones, rounding aside: powers of ten, with 2 and 5 times
     these where there is room."""
     digits = (1.0, 2.0, 5.0) if high < 50 * low else (1.0,)
     ticks = np.outer(10.0 ** np.arange(-9, 9), digits).ravel()
-    return ticks[(0.9 * low <= ticks) & (ticks <= 1.1 * high)]
+    return ticks[(0.9 * low <= ticks) & (ticks <= 1.1 * high)].tolist()
 
 
 def draw(result: Mapping[str, Any], unit: str) -> Figure:
@@ -273,12 +272,13 @@ def draw(result: Mapping[str, Any], unit: str) -> Figure:
                 )
             axis.legend(loc="best", frameon=False, fontsize=6)
         least = min((p["value"] for p in group if p["value"] > 0), default=1.0)
-        if group[0]["value"] == 0:
+        zero = group[0]["value"] == 0
+        if zero:
             axis.set_xscale("symlog", linthresh=least, linscale=0.5)
         else:
             axis.set_xscale("log")
-        zero = [0.0] * (group[0]["value"] == 0)
-        axis.xaxis.set_major_locator(FixedLocator([*zero, *_ticks(least, group[-1]["value"])]))
+        ticks = _ticks(least, group[-1]["value"])
+        axis.xaxis.set_major_locator(FixedLocator([0.0, *ticks] if zero else ticks))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
         axis.xaxis.set_minor_locator(NullLocator())
         axis.axhline(1.0, color="#999999", lw=0.6, ls=":")

@@ -78,12 +78,12 @@ def settings(request: Request, demos: tuple[int, ...], env: str) -> list[dials.S
     room = min(1.0, known[rate].high / (of_rate[-1] * middle))
     for factor in of_rate:
         value = factor * room * middle
-        shown = BETWEEN[env](value) / BETWEEN[env](middle) if env in BETWEEN else 1.0
-        going = {}
+        count, bc = usual, {}
         if env in BETWEEN:
-            going = {"bc": {"steps_per_round": max(1, round(shown * steps))}}
-        count = max(1, round(shown * usual))
-        points.append(dials.Setting(rate, value, {rate: value}, demos=count, **going))
+            shown = BETWEEN[env](value) / BETWEEN[env](middle)
+            count = max(1, round(shown * usual))
+            bc = {"steps_per_round": max(1, round(shown * steps))}
+        points.append(dials.Setting(rate, value, {rate: value}, demos=count, bc=bc))
     if "noise" in known and not smoke:
         points += [dials.Setting("noise", value, {"noise": value}) for value in NOISE]
     return points

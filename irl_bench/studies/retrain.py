@@ -93,9 +93,8 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
                 own.setdefault("hazard", min(1.0, INDEXED_FAILURES / (grid[-1] * unseen)))
             steps = STEPS.get(env, {}) if variant != "time_indexed" and not smoke else {}
             cloning = {**steps, **request.settings.get("bc", {}), **VARIANTS[variant]}
-            more = MORE_SEEDS.get(str(own.get("tail")), 1) if variant == "log_loss" else 1
-            more = 1 if smoke else more
-            seeds = request.seeds and request.seeds * more
+            more = MORE_SEEDS if variant == "log_loss" and not smoke else {}
+            seeds = request.seeds and request.seeds * more.get(str(own.get("tail")), 1)
             if variant == "time_indexed":
                 cloning.pop("ema", None)  # a table has no weights to average
             settings = {**request.settings, env: own, "bc": cloning}
