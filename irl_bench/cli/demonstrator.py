@@ -78,8 +78,7 @@ def main(values: flags.FlagValues) -> None:
     from irl_bench.core import folders
     from irl_bench.core.settings import BadInput, nearest, parsed
     from irl_bench.core.text import aligned
-    from irl_bench.plan import registry
-    from irl_bench.plan.presets import ROBOTS
+    from irl_bench.plan import presets, registry
     from irl_bench.report.tables import interval, number
     from irl_bench.running import process
     from irl_bench.tools import demonstrators, latency, rising
@@ -118,7 +117,7 @@ def main(values: flags.FlagValues) -> None:
             raise BadInput(f"--qualities={quality}: known are "
                            f"{', '.join(QUALITIES)}; nearest: "
                            f"{nearest(quality, QUALITIES)}")  # fmt: skip
-    known = (*ROBOTS, "lane_keep")
+    known = (*presets.ROBOTS, "lane_keep")
     if values.env not in known and not values.env.startswith(envs.PLAYGROUND):
         why = (
             envs.BROKEN.get(values.env)
@@ -151,7 +150,9 @@ def main(values: flags.FlagValues) -> None:
             "50 %",
             "90 % [steps]",
         )
-        bursts = latency.measure(training.world, values.seed)
+        before = max(latency.BEFORE, presets.budget_of(values.env, "default").burn_in)
+        print(f"the expert acts for {before} steps before the random actions")
+        bursts = latency.measure(training.world, values.seed, before=before)
         body = [
             (
                 str(r["burst"]),

@@ -25,6 +25,10 @@ from irl_bench.rollouts.scan import scan
 
 BURSTS = (0, 1, 2, 4, 8, 16, 32)
 """Numbers of random actions in a burst."""
+EPISODES = 512
+"""With 128 the median of a robot's L rested on twenty falls or fewer."""
+BEFORE = 250
+"""Steps of the expert before a burst, at least. A robot that runs has to have settled first."""
 WATCHED = 500
 """How long a failure is waited for, from the first random action on [steps]."""
 ENOUGH = 0.1
@@ -32,7 +36,11 @@ ENOUGH = 0.1
 
 
 def measure(
-    world: World, seed: int = 0, episodes: int = 128, before: int = 250, watched: int = WATCHED
+    world: World,
+    seed: int = 0,
+    episodes: int = EPISODES,
+    before: int = BEFORE,
+    watched: int = WATCHED,
 ) -> list[dict[str, Any]]:
     """Measures how many episodes fail after a burst, and how soon.
 

@@ -16,6 +16,7 @@ from irl_bench.cli import sweep as cli
 from irl_bench.core.cell import fingerprint
 from irl_bench.plan import build as plans
 from irl_bench.plan import document as documents
+from irl_bench.plan.presets import BURN_IN
 from irl_bench.running import runner
 from irl_bench.storage.files import StoreError
 from irl_bench.storage.plans import read_plan
@@ -170,7 +171,7 @@ def test_no_pilot_runs_where_T_max_is_too_short_for_a_window(more, tmp_path, cap
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("algo", "burn_in"), [("bc", 300), ("bc,gail", 0)])
+@pytest.mark.parametrize(("algo", "burn_in"), [("bc", BURN_IN["hopper"]), ("bc,gail", 0)])
 def test_a_pilots_episodes_begin_as_the_sweeps_do(algo, burn_in, tmp_path, monkeypatch):
     def run(cells, *_, **__):
         assert {(cell.algo, cell.burn_in) for cell in cells} == {("bc", burn_in)}

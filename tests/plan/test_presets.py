@@ -36,10 +36,11 @@ def burn_ins(*algo, env=presets.ROBOTS, **changes):
 
 
 def test_running_robots_have_a_burn_in_where_imitation_is_read_over_horizons():
-    running = {name: 300 * (name in presets.RUNNING_ROBOTS) for name in presets.ROBOTS}
+    running = {name: presets.BURN_IN.get(name, 0) for name in presets.ROBOTS}
+    assert sum(map(bool, running.values())) == 5 and running["hopper"] == 1000
     assert burn_ins("bc", "dagger") == running
-    assert burn_ins("bc", "tests.worlds.toys:make_expert", env=("hopper",)) == {"hopper": 300}
-    assert burn_ins("bc", env=("chain", "hopper")) == {"chain": 0, "hopper": 300}
+    assert burn_ins("bc", "tests.worlds.toys:make_expert", env=("hopper",)) == {"hopper": 1000}
+    assert burn_ins("bc", env=("chain", "hopper")) == {"chain": 0, "hopper": 1000}
     for changes in ({"burn_in": 0}, {"budget": "smoke"}):
         assert set(burn_ins("bc", **changes).values()) == {0}
     assert burn_ins("bc", env=("hopper", "reacher"), burn_in=7) == {"hopper": 7, "reacher": 7}
@@ -58,7 +59,7 @@ def test_studies_over_horizons_have_the_budgets_burn_in(study):
     parsed = command.parse(["sweep.py", f"--experiment={study}", "--env=hopper"])
     parts = parsed.study.parts(parsed.request, parsed.demos, Path("runs"))
     begun = {cell.burn_in for part in parts for cell in build.build(part.request).cells}
-    assert begun == {300}
+    assert begun == {presets.BURN_IN["hopper"]}
 
 
 def test_the_smoke_budget_is_short_from_a_random_policy_too():

@@ -15,6 +15,7 @@ from irl_bench.core.types import Task
 from irl_bench.horizon import chain_model, missing_mass
 from irl_bench.horizon.slopes import slope
 from irl_bench.plan import build as plans
+from irl_bench.plan import presets
 from irl_bench.running.programs import Program
 from irl_bench.studies import retrain, study
 
@@ -42,7 +43,7 @@ def test_slopes_are_those_of_power_laws():
 def test_each_part_shows_the_first_steps_of_the_same_demonstrations(tmp_path, quick_compilation):
     """All horizons share compiled functions. A shorter T shows less of the same episodes, and
     counts fewer labels and fewer steps of held-out episodes."""
-    made = [plans.build(part.request) for part in parts("--T_max=32", out=tmp_path)]
+    made = [plans.build(part.request) for part in parts("--T_max=32", "--demos=4", out=tmp_path)]
     cells = {
         (plan.entries[-1].cells[0].config["loss"], plan.entries[-1].cells[0].shown_steps): cell
         for plan in made
@@ -72,6 +73,17 @@ def test_each_part_shows_the_first_steps_of_the_same_demonstrations(tmp_path, qu
         steps = np.asarray(errors["expert_steps"])
         assert (steps == cell.eps_block * cell.shown_steps).all()
     program.settle()
+
+
+def test_the_chain_has_fewer_demonstrations_than_its_budget_and_other_worlds_have_as_many(tmp_path):
+    def counts(*flags):
+        command = sweep.parse(["sweep.py", "--experiment=retrain", *flags, f"--out={tmp_path}"])
+        found = command.study.parts(command.request, command.demos, tmp_path)
+        return {(part.request.env[0], part.request.demos) for part in found}
+
+    car = presets.budget_of("lane_keep", "default").demos
+    assert counts("--env=chain,lane_keep") == {("chain", 16), ("lane_keep", car)}
+    assert counts("--env=chain,lane_keep", "--demos=7") == {("chain", 7), ("lane_keep", 7)}
 
 
 def test_labels_that_are_shown_give_the_slope_in_closed_form(tmp_path, quick_compilation):
