@@ -687,11 +687,39 @@ def retrained_rows(points):
     return rows
 
 
+def retrained_car_rows(points):
+    """Rows of BC trained anew at every T on the car: J and eps at three horizons, and J / eps."""
+    rows = []
+    for p in points:
+        J, eps = ([p[name][i][0] for i in (0, len(p[name]) // 2, -1)] for name in ("J", "eps"))
+        rows.append(
+            [
+                str(p["demos"]),
+                p["variant"].replace("_", " "),
+                ", ".join(f"{x:.0f}" for x in J),
+                ", ".join(f"{x:.1e}" for x in eps),
+                interval(p["slope_ratio"]),
+            ]
+        )
+    return rows
+
+
 def of_retrained(text):
-    """The page with the rows of its table as the stored result says."""
-    path = ROOT / "results" / "retrain-seeds-60000.json"
-    points = json.loads(path.read_text())["points"]
-    return filled(text, (("| tail | trained with |", retrained_rows, [points]),))
+    """The page with the rows of its tables as the stored results say."""
+
+    def points(name):
+        stored = json.loads((ROOT / "results" / f"retrain{name}-seeds-60000.json").read_text())
+        demos = [row["demonstrations"] for row in stored["tables"]["Slopes over T"]]
+        return [{**p, "demos": n} for p, n in zip(stored["points"], demos, strict=True)]
+
+    car = [p for n in (16, 96) for p in points(f"-lane_keep-{n}")]
+    return filled(
+        text,
+        (
+            ("| tail | trained with |", retrained_rows, [points("")]),
+            ("| demonstrations | trained with |", retrained_car_rows, [car]),
+        ),
+    )
 
 
 def fall_time_rows(runs):
