@@ -13,7 +13,6 @@ if it had left the road and come back to it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar, cast
 
 import jax
@@ -52,10 +51,6 @@ class Merge(Highway):
     # A ramp is no part of a scenario.
     options: ClassVar = {k: v for k, v in Highway.options.items() if k not in Highway.files}
     files: ClassVar = {}
-    modes: Mapping[str, Mapping[str, float]] = {
-        "nominal": {},
-        "recoverable": {"reacquisition": 0.25},
-    }
     recovery_steps = 115
     latency = 15
 
