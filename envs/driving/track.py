@@ -284,10 +284,14 @@ def _crossing(track: Track) -> int | None:
     for i in range(len(a) - 2):
         # Neighbours share an end and do not count.
         c, d = a[i + 2 : len(a) - (i == 0)], b[i + 2 : len(a) - (i == 0)]
-        apart = (side(a[i], b[i], c) * side(a[i], b[i], d) <= 0.0) & (
+        # On a straight the products are rounding errors; there the boxes around the two are apart.
+        near = (np.maximum(c, d) >= np.minimum(a[i], b[i])).all(1) & (
+            np.minimum(c, d) <= np.maximum(a[i], b[i])
+        ).all(1)
+        crosses = (side(a[i], b[i], c) * side(a[i], b[i], d) <= 0.0) & (
             side(c, d, a[i]) * side(c, d, b[i]) <= 0.0
         )
-        if apart.any():
+        if (near & crosses).any():
             return i
     return None
 

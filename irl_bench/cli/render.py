@@ -87,6 +87,11 @@ def main(values: flags.FlagValues) -> None:
             f"--start={first} --steps={values.steps} is longer than an episode of {world.name}, "
             f"{world.horizon} steps; nearest: --{near}"
         )
+    if values.steps > frames.MOST * values.every:
+        raise BadInput(
+            f"--steps={values.steps}: a film has at most {frames.MOST} frames; nearest: "
+            f"--every={-(-values.steps // frames.MOST)}"
+        )
     scene, start, said = _moment(values, world, drivers[0])
     print(said, flush=True)
     end = start + values.steps
@@ -96,7 +101,9 @@ def main(values: flags.FlagValues) -> None:
     pictures = frames.draw(world, footages, steps, values.layout, seconds)
     failures = [(one.name, [bool(one.cost[t]) for t in steps]) for one in footages]
     title = f"{world.name}, scene {scene}, from step {start}: {', '.join(d.name for d in drivers)}"
-    for path in writing.write(out, formats, pictures, seconds * values.every, title, failures):
+    for path in writing.write(
+        out, formats, pictures, seconds * values.every, title, failures, seconds * start
+    ):
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 

@@ -12,6 +12,8 @@ from envs.core import World
 from irl_bench.core.settings import BadInput
 from irl_bench.films.footage import Footage
 
+MOST = 1500
+"""Frames of a film, which are all held in memory: about 1 MB each."""
 LAYOUTS = ("side", "ghosts")
 """side: a panel per driver; ghosts: the first driver's panel, in which the others are outlines."""
 STRIP = 64

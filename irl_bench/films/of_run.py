@@ -84,6 +84,10 @@ def write(out: Path, data: ReportData, say: Callable[[str], None] = print) -> li
             if path.stat().st_size <= LARGEST_FILM or every >= 8:
                 break
             every *= 2
+        if path.stat().st_size > LARGEST_FILM:
+            path.unlink()
+            say(f"no film of {curve.env}: it is larger than {LARGEST_FILM:,} bytes")
+            continue
         paths.append(path)
         where = failures.places(world, drivers)
         if where is not None:

@@ -15,12 +15,15 @@ import jinja2
 import numpy as np
 from PIL import Image
 
+from envs import drawing
 from irl_bench.core.settings import BadInput
 from irl_bench.storage.files import write_atomic
 
 FORMATS = ("gif", "html", "mp4")
 PALETTE = 64
 """Colours of a frame in a GIF and on a page."""
+MARKS = (drawing.FAILING, drawing.FINE, drawing.GHOST)
+"""Colours that say something. A failure may be over within frames that give no other colour."""
 SHORTEST = 0.02
 """Browsers slow a GIF down whose frames last less [s]."""
 
@@ -44,6 +47,7 @@ def write(
     seconds: float,
     title: str,
     failures: Sequence[tuple[str, Sequence[bool]]],
+    since: float = 0.0,
 ) -> list[Path]:
     """Writes a film and returns its files.
 
@@ -54,13 +58,14 @@ def write(
       seconds: duration of a frame [s].
       title: what the film shows, as text.
       failures: (driver, whether each frame is one of its failures) of each driver.
+      since: time in the episode of the first frame [s].
 
     Raises:
       StoreError: a file cannot be written.
     """
     makers = {
         "gif": lambda: _gif(frames, seconds),
-        "html": lambda: _page(frames, seconds, title, failures),
+        "html": lambda: _page(frames, seconds, title, failures, since),
         "mp4": lambda: _mp4(frames, seconds),
     }
     paths = []
@@ -72,11 +77,17 @@ def write(
 
 
 def _quantised(frames: Sequence[Image.Image]) -> list[Image.Image]:
-    """Frames in the colours of a few of them, spread over the film."""
+    """Frames in the colours of a few of them, spread over the film, and in those of `MARKS`, which
+    no film may lose."""
     some = frames[:: max(1, len(frames) // 8)]
-    sheet = Image.new("RGB", (some[0].width, some[0].height * len(some)))
+    wide, high = frames[0].size
+    band = max(1, high // 8)
+    sheet = Image.new("RGB", (wide, high * len(some) + band * len(MARKS)))
     for index, frame in enumerate(some):
-        sheet.paste(frame, (0, index * frame.height))
+        sheet.paste(frame, (0, index * high))
+    for index, colour in enumerate(MARKS):
+        top = high * len(some) + index * band
+        sheet.paste(colour, (0, top, wide, top + band))
     colours = sheet.quantize(PALETTE)
     return [frame.quantize(palette=colours, dither=Image.Dither.NONE) for frame in frames]
 
@@ -113,6 +124,7 @@ def _page(
     seconds: float,
     title: str,
     failures: Sequence[tuple[str, Sequence[bool]]],
+    since: float,
 ) -> bytes:
     def encoded(frame: Image.Image) -> str:
         content = io.BytesIO()
@@ -129,6 +141,7 @@ def _page(
         data={
             "frames": [encoded(frame) for frame in _quantised(frames)],
             "seconds": seconds,
+            "since": since,
             "drivers": [
                 {"name": name, "failed": [int(one) for one in failed]} for name, failed in failures
             ],

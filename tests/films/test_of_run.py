@@ -87,6 +87,15 @@ def test_the_report_shows_a_film_of_every_world_that_has_a_picture(run):
     assert "<details><summary>tests.films.test_of_run:Drawn</summary><img" in text
 
 
+def test_a_film_that_cannot_be_small_enough_is_left_out_and_said(run, monkeypatch):
+    monkeypatch.setattr(of_run, "LARGEST_FILM", 100)
+    monkeypatch.setattr(of_run, "film_path", lambda *_: run / "large" / "film.gif")
+    said = []
+    assert of_run.write(run, report.load(run), said.append) == []
+    assert said == [f"no film of {WORLD}: it is larger than 100 bytes"]
+    assert not list((run / "large").glob("*.gif"))
+
+
 def test_a_film_of_other_cells_is_not_shown(run):
     data = report.load(run)
     name = report_data.film_path(run, data.plan, WORLD).name

@@ -103,6 +103,7 @@ def test_a_film_begins_before_the_first_failure(monkeypatch, firsts, given, expe
         ({"layout": "ghosts"}, r"grid is not drawn on a road.*nearest: layout=side"),
         ({"steps": 10**6}, r"longer than an episode of grid, \d+ steps; nearest: --steps=\d+"),
         ({"start": 10**6}, r"longer than an episode of grid, (\d+) steps; nearest: --start=\d+"),
+        ({"env": "race", "steps": 4000}, r"at most 1500 frames; nearest: --every=3$"),
         ({"formats": ["avi"]}, r"formats=avi: must be of gif, html, mp4"),
         ({"policy": "nowhere:bc"}, r"nowhere is not the folder of a run|nowhere does not exist"),
     ],

@@ -9,8 +9,9 @@ import subprocess
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
+from envs import drawing
 from irl_bench.core.settings import BadInput
 from irl_bench.films import writing
 from tests.report.test_browser import CHROMIUM, FLAGS
@@ -43,13 +44,29 @@ def test_a_gif_holds_every_frame_at_its_time(tmp_path):
             assert np.abs(found.astype(int) - (shade, shade, 0)).max() <= 8
 
 
+def test_a_short_failure_keeps_its_red(tmp_path):
+    """In a film of many colours, in frames between those that the palette is taken from."""
+    slope = np.linspace(0, 255, 120).astype(np.uint8)
+    scene = np.stack([*np.meshgrid(slope, slope[:90]), np.full((90, 120), 120, np.uint8)], -1)
+    frames = [Image.fromarray(scene) for _ in range(40)]
+    for index, frame in enumerate(frames):  # equal frames would become one
+        frame.paste("black", (2 * index, 80, 2 * index + 2, 90))
+    red = ImageColor.getrgb(drawing.FAILING)
+    frames[7].paste(red, (10, 10, 16, 14))
+    (path,) = written(tmp_path, "gif", frames=frames)
+    with Image.open(path) as film:
+        film.seek(7)
+        found = np.asarray(film.convert("RGB"))[12, 13].astype(int)
+    assert np.abs(found - red).max() <= 12
+
+
 def test_a_page_holds_frames_names_and_failures_and_asks_nobody(tmp_path):
     (path,) = written(tmp_path, "html")
     text = path.read_text()
     assert "default-src 'none'" in text and not re.search(r"https?://", text)
     assert "scene &lt;3&gt;" in text and "scene <3>" not in text and "<expert>" not in text
     data = json.loads(re.search(r"const film = (\{.*\});", text)[1])
-    assert len(data["frames"]) == 4 and data["seconds"] == 0.05
+    assert len(data["frames"]) == 4 and data["seconds"] == 0.05 and data["since"] == 0.0
     assert [driver["failed"] for driver in data["drivers"]] == [[0, 1, 1, 0], [0] * 4]
 
 

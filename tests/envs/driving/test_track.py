@@ -154,6 +154,25 @@ def test_a_file_becomes_the_track_that_it_holds(tmp_path):
     np.testing.assert_array_equal(track.read(spaced).kappa, shape.kappa)
 
 
+def stadium(straight, spacing, radius=40.0, turn=0.0):
+    """Rows of a file with two straights and two half circles, turned by `turn` [rad]."""
+    along = np.arange(0.0, straight, spacing)
+    bend = np.arange(0.0, math.pi, spacing / radius)
+    half_x = np.concatenate([along, straight + radius * np.sin(bend)])
+    half_y = np.concatenate([np.full(len(along), -radius), -radius * np.cos(bend)])
+    x, y = np.append(half_x, straight - half_x), np.append(half_y, -half_y)
+    cos, sin = math.cos(turn), math.sin(turn)
+    wide = np.full(len(x), 5.0)
+    return np.stack([cos * x - sin * y, sin * x + cos * y, wide, wide], 1)
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize(("straight", "spacing"), [(400, 5), (300, 5), (200, 2), (100, 1)])
+def test_long_straights_do_not_cross_themselves(tmp_path, straight, spacing, turn):
+    shape = track.read(written(tmp_path, stadium(straight, spacing, turn=turn)))
+    assert shape.length == pytest.approx(2 * straight + 80.0 * math.pi, rel=1e-3)
+
+
 def test_a_track_of_the_bank_survives_its_file(tmp_path):
     """Points 6 m apart are enough to find it again."""
     shape = BANK[10]
