@@ -52,10 +52,11 @@ def _prepare() -> None:
 def _interrupted(number: int, frame: Any) -> NoReturn:
     """Ends the process at a signal that arrives while no cells run."""
     del frame
-    print(
+    from irl_bench.running import process
+
+    process.tell(
         f"{signal.Signals(number).name}: stopped; finished cells are stored, run the same command "
-        "to resume",
-        file=sys.stderr,
+        "to resume"
     )
     sys.exit(INTERRUPTED)
 
@@ -74,7 +75,10 @@ def parse_or_exit(argv: list[str], name: str = "sweep") -> Command:
 
 def main(command: Command) -> int:
     """Carries out a command and returns the exit status."""
-    return errors.guarded(lambda: carry_out(command))
+    from irl_bench.running import process
+
+    with process.without_reader():
+        return errors.guarded(lambda: carry_out(command))
 
 
 def carry_out(command: Command) -> int | None:

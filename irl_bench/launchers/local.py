@@ -168,9 +168,10 @@ class _Run:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if not self.asked.is_set():
-            os.write(2, f"{signal.Signals(number).name}: stopping all processes\n".encode())
+        told = self.asked.is_set()
         self.asked.set()
+        if not told:
+            process.tell(f"{signal.Signals(number).name}: stopping all processes")
 
     def _start(self, worker: Worker) -> None:
         """Starts a process on its cores."""

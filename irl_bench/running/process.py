@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -146,6 +146,52 @@ def _start_backend() -> None:
         raise BadInput(f"JAX cannot start {asked}{detail}; nearest: JAX_PLATFORMS=cpu") from None
 
 
+class _Lasting:
+    """A text stream that outlasts its reader: once a write fails, what is written is lost."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError:
+            self._lose()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            self._lose()
+
+    def _lose(self) -> None:
+        with contextlib.suppress(OSError):  # a stream without a descriptor
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+
+@contextlib.contextmanager
+def without_reader() -> Iterator[None]:
+    """Lets what happens within go on if the reader of its output is lost: a closed terminal, or a
+    `tee` that Ctrl-C has ended. Without it a run would end before its next checkpoint."""
+    with (
+        contextlib.redirect_stdout(cast(Any, _Lasting(sys.stdout))),
+        contextlib.redirect_stderr(cast(Any, _Lasting(sys.stderr))),
+    ):
+        yield
+
+
+def tell(text: str) -> None:
+    """Writes a line to stderr from a signal's handler, if anybody reads it."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{text}\n".encode())
+
+
 def supervise(work: Callable[[threading.Event], _Result], grace: float = GRACE) -> _Result:
     """Calls `work(stop)` in a thread and returns its result. SIGTERM, SIGINT and SIGHUP set the
     event `stop`.
@@ -153,7 +199,8 @@ def supervise(work: Callable[[threading.Event], _Result], grace: float = GRACE) 
     The process ends at once with status INTERRUPTED if the work goes on for `grace` seconds after
     the signal (a long compilation cannot be interrupted), or at a second Ctrl-C. Earlier
     checkpoints stay. A second SIGTERM changes nothing: schedulers and `timeout` send it to a
-    process and then to its group. Outside the main thread no signals are handled.
+    process and then to its group. Outside the main thread no signals are handled. The work goes on
+    without the reader of its output (`without_reader`).
 
     Args:
       work: takes the event and returns a result.
@@ -182,29 +229,30 @@ def supervise(work: Callable[[threading.Event], _Result], grace: float = GRACE) 
             return
         asked[0] = now
         stop.set()
-        os.write(2, f"{signal.Signals(number).name}: stopping at the next checkpoint\n".encode())
+        tell(f"{signal.Signals(number).name}: stopping at the next checkpoint")
 
     before = {}
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.signal(number, on_signal) for number in stopping_signals()}
-    try:
-        thread = threading.Thread(target=body, daemon=True)
-        thread.start()
-        while thread.is_alive():
-            thread.join(0.1)
-            if stop.is_set() and time.monotonic() - asked[0] > grace and thread.is_alive():
-                _leave("not at a checkpoint in time")
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if "error" in box:
-        if isinstance(box["error"], Interrupted):
-            print(
-                "interrupted; the progress is stored, run the same command to resume",
-                file=sys.stderr,
-                flush=True,
-            )
-        raise box["error"]
+    with without_reader():
+        try:
+            thread = threading.Thread(target=body, daemon=True)
+            thread.start()
+            while thread.is_alive():
+                thread.join(0.1)
+                if stop.is_set() and time.monotonic() - asked[0] > grace and thread.is_alive():
+                    _leave("not at a checkpoint in time")
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if "error" in box:
+            if isinstance(box["error"], Interrupted):
+                print(
+                    "interrupted; the progress is stored, run the same command to resume",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            raise box["error"]
     return box["result"]
 
 
@@ -219,8 +267,8 @@ def stopping_signals() -> tuple[int, ...]:
 
 def _leave(reason: str) -> None:
     """Ends the process at once with status INTERRUPTED."""
-    if sys.stdout.isatty():
-        os.write(1, b"\x1b[?25h\n")  # shows the cursor again, which a progress bar hides
-    text = f"{reason}; earlier checkpoints are kept, run the same command to resume\n"
-    os.write(2, text.encode())
+    with contextlib.suppress(OSError):
+        if sys.stdout.isatty():
+            os.write(1, b"\x1b[?25h\n")  # shows the cursor again, which a progress bar hides
+    tell(f"{reason}; earlier checkpoints are kept, run the same command to resume")
     os._exit(INTERRUPTED)

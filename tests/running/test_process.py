@@ -1,6 +1,8 @@
 """What a process that computes is set up with."""
 
+import os
 import pathlib
+import pty
 import signal
 import subprocess
 import sys
@@ -90,6 +92,59 @@ def test_one_request_may_come_as_several_signals(signals, tmp_path):
     status, told, written = interrupted(tmp_path, *signals)
     assert (status, written) == (75, True)
     assert told.count("stopping at the next checkpoint") == 1 and "the progress is stored" in told
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_checkpoint_is_reached_though_nobody_reads_any_more(tmp_path, number):
+    """As with `2>&1 | tee log` and Ctrl-C, which ends tee first."""
+    mark = tmp_path / "mark"
+    command = [sys.executable, "-c", SUPERVISED, str(mark)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
+    ) as program:
+        assert program.stdout and program.stdout.readline() == "ready\n"
+        program.stdout.close()
+        program.send_signal(number)
+        assert program.wait(60) == 75 and mark.exists()
+
+
+def test_the_checkpoint_is_reached_after_the_terminal_is_closed(tmp_path):
+    mark = tmp_path / "mark"
+    child, terminal = pty.fork()
+    if child == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        os.chdir(ROOT)
+        os.execv(sys.executable, [sys.executable, "-c", SUPERVISED, str(mark)])
+    told = b""
+    while b"ready" not in told:
+        told += os.read(terminal, 1000)
+    os.close(terminal)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 75 and mark.exists()
+
+
+def test_work_is_finished_though_nobody_reads_its_lines():
+    code = (
+        "import sys, time\n"
+        "from irl_bench.cli import errors\n"
+        "from irl_bench.running import process\n"
+        "def work(stop):\n"
+        "    for i in range(20):\n"
+        "        print(i, flush=True)\n"
+        "        time.sleep(0.02)\n"
+        "    print('all', file=sys.stderr)\n"
+        "    return 3\n"
+        "sys.exit(errors.guarded(lambda: process.supervise(work)))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    ) as program:  # fmt: skip
+        assert program.stdout and program.stderr
+        program.stdout.readline()
+        program.stdout.close()
+        assert program.stderr.read() == "all\n"
+        assert program.wait(60) == 3
 
 
 def test_a_second_ctrl_c_is_the_hard_way_out(tmp_path):
