@@ -54,7 +54,8 @@ def _on_machines(command: Command, out: Path) -> int:
         from irl_bench.launchers.slurm import Slurm
 
         engine: tasks.Engine = Slurm(options, out, devices)
-        gpus = bool(options.get("gpus_per_node")) or "gpu" in options.get("gres", "")
+        asked = [name for name, value in options.items() if value not in ("", "0", 0)]
+        gpus = any("gpu" in name for name in asked) or "gpu" in str(options.get("gres", ""))
     else:
         from irl_bench.launchers.ray import Ray
 

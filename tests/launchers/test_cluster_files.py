@@ -56,12 +56,14 @@ def queued(tmp_path):
     program.write_text(
         "#!/bin/sh\n"
         f"echo \"$@\" >> {tmp_path}/calls\n"
-        "case \"$*\" in *describe*-2*) echo SUSPENDED;; *describe*-3*) echo ACTIVE;; esac\n"
+        "case \"$*\" in *describe*-2*) echo SUSPENDED;; *describe*-[34]*) echo ACTIVE;; "
+        "*' ls '*share-4/ended) ;; *' ls '*) exit 1;; esac\n"
         "for each in \"$@\"; do case $each in --metadata-from-file=*) cp \"${each##*=}\" "
         f"{tmp_path}/startup-$5;; esac; done\n"
     )  # fmt: skip
     program.chmod(0o755)
-    variables = {"PROJECT": "p", "ZONE": "z", "BUCKET": "gs://b/run", "SHARES": "3"}
+    variables = {"PROJECT": "p", "ZONE": "z", "BUCKET": "gs://b/run", "SHARES": "4"}
+    variables["PACKAGE"] = "irl-bench[tpu] @ git+https://host/irl_bench"
 
     def run(*arguments):
         return subprocess.run(
@@ -78,20 +80,22 @@ def test_tpus_that_are_lost_are_asked_for_again(queued, tmp_path):
     done = queued("--algo=airl", "--env=lane_keep")
     assert done.returncode == 0, done.stderr
     calls = (tmp_path / "calls").read_text().splitlines()
-    does = [tuple(call.split()[3:5]) for call in calls if "describe" not in call]
+    does = [tuple(call.split()[3:5]) for call in calls if " queued-resources " in call]
+    does = [each for each in does if each[0] != "describe"]
     assert does == [
         ("create", "irl-bench-1"),
         ("delete", "irl-bench-2"),
         ("create", "irl-bench-2"),
+        ("delete", "irl-bench-4"),  # it has ended
     ]
-    assert done.stdout == "irl-bench-3: ACTIVE\n"
+    assert done.stdout == "irl-bench-3: ACTIVE\nirl-bench-4: has ended\n"
     for share in (1, 2):
         startup = tmp_path / f"startup-irl-bench-{share}"
         subprocess.run(["sh", "-n", startup], check=True)
         (line,) = [line for line in startup.read_text().splitlines() if " sweep " in line]
         arguments = shlex.split(line.partition(" sweep ")[2].removesuffix(" &"))
         parsed = cli.parse(["sweep", *arguments])
-        assert parsed.request.shard == (share, 3) and parsed.request.algo == ("airl",)
+        assert parsed.request.shard == (share, 4) and parsed.request.algo == ("airl",)
         assert f"there=gs://b/run/share-{share}" in startup.read_text()
 
 
