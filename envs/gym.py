@@ -43,8 +43,6 @@ __all__ = ["GymWorld", "VectorWorld"]
 
 RENDER_MODES = ("rgb_array",)
 """Render modes of the environments, besides None."""
-COSTS = ("cost", "graded_cost")
-"""Metrics of a state that `info` holds."""
 FPS = 10.0
 """Frames per second before a world is known."""
 
@@ -65,8 +63,8 @@ class GymWorld(gymnasium.Env):
       ValueError: an unknown world, dial, option or render mode, or a value out of range; one line.
 
     Observations are float32[O]; actions are float32[A] in [-1, 1], or an integer in a discrete
-    world. After an action that is not finite, cost and reward are NaN. `info` holds "cost" and
-    "graded_cost".
+    world. After an action that is not finite, cost and reward are NaN. `info` holds the metrics of
+    the step: "cost", "graded_cost" and the world's own.
     """
 
     metadata = {"render_modes": list(RENDER_MODES), "render_fps": FPS}  # noqa: RUF012 as in gymnasium.Env
@@ -103,15 +101,15 @@ class GymWorld(gymnasium.Env):
         """Begins an episode; the options are ignored.
 
         Returns:
-          The observation float32[O], and `info` with the costs of the first state.
+          The observation float32[O], and `info` with the metrics of the first state.
         """
         super().reset(seed=seed)
         del options
         self._state = self._reset(np.int32(self.np_random.integers(2**31)))
         self._age = 0
         self._recent.clear()
-        observation, _, _, *costs = _read(self._state)
-        return observation, dict(zip(COSTS, map(float, costs)))
+        observation, _, _, metrics = _read(self._state)
+        return observation, {name: float(value) for name, value in metrics.items()}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Takes one step.
@@ -127,15 +125,15 @@ class GymWorld(gymnasium.Env):
             raise gymnasium.error.ResetNeeded("call reset() before step()")
         self._state = self._step(self._state, _checked(self.world, action, ()))
         self._age += 1
-        observation, reward, done, *costs = _read(self._state)
-        self._recent.append((float(reward), float(costs[0])))
+        observation, reward, done, metrics = _read(self._state)
+        self._recent.append((float(reward), float(metrics["cost"])))
         ended = self.terminate and bool(done > 0)
         return (
             observation,
             float(reward),
             ended,
             self._age >= self.horizon,
-            dict(zip(COSTS, map(float, costs))),
+            {name: float(value) for name, value in metrics.items()},
         )
 
     def render(self) -> np.ndarray | None:
@@ -176,9 +174,9 @@ class VectorWorld(gymnasium.vector.VectorEnv):
       ValueError: as `GymWorld`, or N below 1, or an unknown mode; one line.
 
     Observations are float32[N, O]; actions float32[N, A] in [-1, 1], or integers [N] in a discrete
-    world. Rewards are float64[N], terminations and truncations bool[N]. `info` holds "cost" and
-    "graded_cost", float64[N], and "_cost" and "_graded_cost", bool[N], the worlds to which these
-    apply. All are new NumPy arrays, which the caller may change.
+    world. Rewards are float64[N], terminations and truncations bool[N]. `info` holds the
+    metrics of the step, such as "cost", float64[N], and for each of them "_cost" and the like,
+    bool[N], the worlds to which it applies. All are new NumPy arrays, which the caller may change.
     """
 
     metadata = {  # noqa: RUF012 as in gymnasium.vector.VectorEnv
@@ -333,8 +331,9 @@ class VectorWorld(gymnasium.vector.VectorEnv):
             last = np.full(self.num_envs, None, object)
             for i in np.flatnonzero(ended):
                 last[i] = observation[i]
-            final = {name: np.where(ended, info[name], 0.0) for name in COSTS} | {
-                f"_{name}": ended.copy() for name in COSTS
+            names = [name for name in info if not name.startswith("_")]
+            final = {name: np.where(ended, info[name], 0.0) for name in names} | {
+                f"_{name}": ended.copy() for name in names
             }
             self._begin(ended)
             self._ended = np.zeros(self.num_envs, bool)
@@ -401,13 +400,13 @@ class VectorWorld(gymnasium.vector.VectorEnv):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Returns (observation, reward, done, info of the worlds of the mask, or of all)."""
         mask = np.ones(self.num_envs, bool) if mask is None else mask
-        observation, reward, done, *costs = _read(self._state)
-        info = {name: np.where(mask, cost, 0.0).astype(float) for name, cost in zip(COSTS, costs)}
+        observation, reward, done, metrics = _read(self._state)
+        info = {name: np.where(mask, x, 0.0).astype(float) for name, x in metrics.items()}
         return (
             observation,
             reward.astype(float),
             done,
-            info | {f"_{name}": mask.copy() for name in COSTS},
+            info | {f"_{name}": mask.copy() for name in metrics},
         )
 
 
@@ -481,15 +480,20 @@ def _checked(world: Any, action: Any, batch: tuple[int, ...]) -> np.ndarray:
     return actions.astype(np.int32)
 
 
-def _read(state: Any) -> tuple[np.ndarray, ...]:
-    """Returns (observation, reward, done, *costs) of a state or a batch of states, on the host."""
+def _read(state: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Returns (observation, reward, done, metrics) of a state or a batch of states, on the host."""
     import jax
 
-    values = jax.device_get(
-        (state.obs, state.reward, state.done, *(state.metrics[name] for name in COSTS))
+    observation, reward, done, metrics = jax.device_get(
+        (state.obs, state.reward, state.done, dict(state.metrics))
     )
     # Copies, because JAX's own arrays are read-only.
-    return np.array(values[0], np.float32), *map(np.array, values[1:])
+    return (
+        np.array(observation, np.float32),
+        np.array(reward),
+        np.array(done),
+        {name: np.array(value) for name, value in metrics.items()},
+    )
 
 
 def _drawn(state: Any, render_mode: str | None) -> bool:

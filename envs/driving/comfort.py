@@ -1,5 +1,9 @@
 """Whether a ride is comfortable, by the bounds of nuPlan's metrics (Caesar et al., "nuPlan: a
-closed-loop ML-based planning benchmark for autonomous vehicles", 2021)."""
+closed-loop ML-based planning benchmark for autonomous vehicles", 2021).
+
+nuPlan smooths accelerations before it looks at them. Here they are the means of one step, so these
+figures are higher than nuPlan's would be.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +33,14 @@ class Motion(NamedTuple):
     """Lateral acceleration [m/s²]."""
     yaw_rate: jax.Array
     """Yaw rate [rad/s]."""
+    known: jax.Array
+    """1 after a step that the car drove; 0 where it was put, from which no change is felt."""
+
+
+def unknown() -> Motion:
+    """Returns the motion of a car that has just been put where it is."""
+    zero = jnp.zeros(())
+    return Motion(zero, zero, zero, zero)
 
 
 def motion(before: vehicle.Car, after: vehicle.Car, dt: float) -> Motion:
@@ -36,14 +48,18 @@ def motion(before: vehicle.Car, after: vehicle.Car, dt: float) -> Motion:
     r = 0.5 * (before.r + after.r)
     v_x, v_y = 0.5 * (before.v_x + after.v_x), 0.5 * (before.v_y + after.v_y)
     return Motion(
-        (after.v_x - before.v_x) / dt - r * v_y, (after.v_y - before.v_y) / dt + r * v_x, after.r
+        (after.v_x - before.v_x) / dt - r * v_y,
+        (after.v_y - before.v_y) / dt + r * v_x,
+        after.r,
+        jnp.ones(()),
     )
 
 
 def uncomfortable(before: Motion, after: Motion, dt: float) -> jax.Array:
-    """Returns whether a bound is exceeded in a step of `dt` seconds, 1.0 or 0.0."""
-    forward_jerk = (after.forward - before.forward) / dt
-    jerk = jnp.hypot(forward_jerk, (after.lateral - before.lateral) / dt)
+    """Returns whether a bound is exceeded in a step of `dt` seconds, 1.0 or 0.0. Those of changes
+    need a known motion before it."""
+    forward_jerk = before.known * (after.forward - before.forward) / dt
+    jerk = jnp.hypot(forward_jerk, before.known * (after.lateral - before.lateral) / dt)
     exceeded = jnp.stack(
         [
             after.forward < ACCEL[0],
@@ -52,7 +68,7 @@ def uncomfortable(before: Motion, after: Motion, dt: float) -> jax.Array:
             jerk > JERK,
             jnp.abs(forward_jerk) > FORWARD_JERK,
             jnp.abs(after.yaw_rate) > YAW_RATE,
-            jnp.abs(after.yaw_rate - before.yaw_rate) / dt > YAW_ACCEL,
+            before.known * jnp.abs(after.yaw_rate - before.yaw_rate) / dt > YAW_ACCEL,
         ]
     )
     return exceeded.any().astype(jnp.float32)

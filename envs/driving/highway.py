@@ -59,8 +59,10 @@ SEEN = 10
 """Number of cars in the observation `kinematics`."""
 DELAY_STEPS = 4
 """Number of past actions that are kept for the dial `delay`."""
-OVERSPEED = 2.23
-"""By how much a car may exceed the speed limit [m/s], as in nuPlan."""
+BEHIND = math.radians(150.0)
+"""A car that hits ours is behind it beyond this angle, seen from our rear axle (nuPlan)."""
+STOPPED = 0.05
+"""A car that is slower than this stands [m/s] (nuPlan)."""
 LONG_TIME = 10.0
 """Times to collision above this count as this [s]."""
 URGENT = 2.0
@@ -138,6 +140,8 @@ class HighwayState:
     """float32[]: 1 while the car is not on the lanes, else 0."""
     slow: jax.Array
     """float32[]: 1 while the car holds up the traffic, else 0."""
+    crashed: jax.Array
+    """float32[]: 1 from a crash until the car is on a lane again, else 0."""
     felt: comfort.Motion
     """The accelerations of the latest step."""
     wind: jax.Array
@@ -346,7 +350,8 @@ class Highway(World):
             trip=car.s,
             off=zero,
             slow=zero,
-            felt=comfort.Motion(zero, zero, zero),
+            crashed=zero,
+            felt=comfort.unknown(),
             wind=self.dials.crosswind * z[3],
             past=jnp.zeros((DELAY_STEPS, 2)),
             age=jnp.zeros((), jnp.int32),
@@ -429,7 +434,7 @@ class Highway(World):
         )
 
         hit = traffic.collide(car.s, car.e_y, car.e_psi, cars, self.ring)
-        fault = hit.any() & self._at_fault(inner, car, hit)
+        fault = hit.any() & self._at_fault(car, cars, hit)
         spun = (jnp.abs(jnp.arctan(car.v_y / car.v_x)) > SPIN) | (jnp.abs(car.e_psi) > 0.5 * jnp.pi)
         crashed = hit.any() | spun
         right = self.right_edge(car.s, inner.trip)
@@ -446,7 +451,11 @@ class Highway(World):
             inner,
             car=moved,
             cars=cars,
-            felt=comfort.motion(before, car, DT),
+            felt=jax.tree.map(
+                lambda a, b: jnp.where(crashed, a, b),
+                comfort.unknown(),
+                comfort.motion(before, car, DT),
+            ),
             wind=wind.blow(inner.wind, dials.crosswind, z[2], DT),
             past=past,
             age=inner.age + 1,
@@ -456,7 +465,8 @@ class Highway(World):
         least = jnp.where(inner.slow > 0.0, BRISK, SLOW) * self._possible(inner)
         least = jnp.where(moved.e_y < -LANE / 2, 0.5 * least, least)
         slow = jnp.where(moved.v_x * jnp.cos(moved.e_psi) < least, 1.0, 0.0)
-        inner = dataclasses.replace(inner, off=off, slow=slow)
+        crash = jnp.where(crashed, 1.0, off * inner.crashed)
+        inner = dataclasses.replace(inner, off=off, slow=slow, crashed=crash)
 
         chance = jax.random.uniform(chance_key)
         inner = self._put_back(inner, (jnp.maximum(off, slow) > 0) & (chance < dials.reacquisition))
@@ -493,10 +503,10 @@ class Highway(World):
             "progress": inner.car.s - before.s,
             "collision": collision.astype(jnp.float32),
             "at_fault": fault.astype(jnp.float32),
-            "off_road": inner.off,
-            "speeding": (inner.car.v_x > self.dials.speed + OVERSPEED).astype(jnp.float32),
+            "off_road": inner.off * (1.0 - inner.crashed),
+            "speeding": (inner.car.v_x > self.dials.speed).astype(jnp.float32),
             "uncomfortable": comfort.uncomfortable(felt, inner.felt, DT),
-            "time_to_collision": self._time_to_collision(inner),
+            "time_to_collision": jnp.where(collision, 0.0, self._time_to_collision(inner)),
             "traffic_speed": inner.cars.v.mean(),
         }
         return dataclasses.replace(
@@ -559,6 +569,8 @@ class Highway(World):
             car=jax.tree.map(lambda a, b: jnp.where(helped, a, b), back, car),
             off=jnp.where(helped, 0.0, inner.off),
             slow=jnp.where(helped, 0.0, inner.slow),
+            crashed=jnp.where(helped, 0.0, inner.crashed),
+            felt=jax.tree.map(lambda a, b: jnp.where(helped, a, b), comfort.unknown(), inner.felt),
         )
 
     def _strip(self, car: vehicle.Car) -> Strip:
@@ -607,20 +619,22 @@ class Highway(World):
         del inner
         return jnp.float32(jnp.inf)
 
-    def _at_fault(self, inner: HighwayState, car: vehicle.Car, hit: jax.Array) -> jax.Array:
+    def _at_fault(self, car: vehicle.Car, cars: Cars, hit: jax.Array) -> jax.Array:
         """Returns whether our car is to blame for hitting one of the cars `hit`, bool[N].
 
-        By nuPlan's rule it is if its front hits them, or if its side does while it is not within
-        one lane. Which of them it is follows from `inner`, where the cars were before the step;
-        `car` is ours after it.
+        By nuPlan's rule it is if the other one stands; if the other one is not behind and meets our
+        front bumper; or if it meets another part of our car, which is not within one lane.
         """
-        x = traffic.ahead(inner.car.s, inner.cars.s, self.ring)
-        front = hit & (x > 0.8 * LENGTH)
-        side = hit & (jnp.abs(x) <= 0.8 * LENGTH)
-        shadow = WIDTH / 2 * jnp.cos(car.e_psi) + LENGTH / 2 * jnp.abs(jnp.sin(car.e_psi))
+        x, y = traffic.ahead(car.s, cars.s, self.ring), cars.y - car.e_y
+        cos, sin = jnp.cos(car.e_psi), jnp.sin(car.e_psi)
+        along, across = x * cos + y * sin, y * cos - x * sin
+        behind = jnp.arctan2(jnp.abs(across), along + vehicle.REAR) > BEHIND
+        bumper = traffic.overlap(x - LENGTH / 2 * cos, y - LENGTH / 2 * sin, car.e_psi, 0.0)
+        shadow = WIDTH / 2 * jnp.abs(cos) + LENGTH / 2 * jnp.abs(sin)
         offset = car.e_y - LANE * traffic.lane_of(car.e_y, self.lanes)
         between = jnp.abs(offset) + shadow > LANE / 2
-        return front.any() | (side.any() & between)
+        blamed = (cars.v < STOPPED) | (~behind & (bumper | between))
+        return (hit & blamed).any()
 
     def _time_to_collision(self, inner: HighwayState) -> jax.Array:
         """Returns the time after which our car hits the one ahead of it, in the strip that it
@@ -711,7 +725,7 @@ class Highway(World):
         stand where the road is no longer shown."""
         inner = cast(HighwayState, state.pipeline_state)
         car, cars = inner.car, inner.cars
-        grid = jnp.arange(2 * road.KNOTS * int(road.SPACING) + 1, dtype=jnp.float32)
+        grid = jnp.arange(road.KNOTS * int(road.SPACING) + 1, dtype=jnp.float32)
 
         def curvature(s: jax.Array) -> jax.Array:
             local, origin = road.window(inner.knots, s)
@@ -724,9 +738,16 @@ class Highway(World):
 
         def place(s: jax.Array, left: jax.Array) -> jax.Array:
             """x [m], y [m] and heading [rad] beside the road, float32[..., 3]."""
-            # A road longer than the grid begins anew.
-            s = jnp.mod(s, grid[-1])
-            angle, middle, side = (jnp.interp(s, grid, values) for values in (turn, x, y))
+            # After a period the road repeats, turned by `turn[-1]`. So k periods are a sum of k
+            # turned vectors: sum_j exp(i j a) = exp(i (k - 1) a / 2) sin(k a / 2) / sin(a / 2).
+            k, within = jnp.floor(s / grid[-1]), jnp.mod(s, grid[-1])
+            angle, middle, side = (jnp.interp(within, grid, values) for values in (turn, x, y))
+            half = turn[-1] / 2
+            flat = jnp.abs(jnp.sin(half)) < 1e-6
+            many = jnp.where(flat, k, jnp.sin(k * half) / jnp.where(flat, 1.0, jnp.sin(half)))
+            to_x, to_y = _turned(many * x[-1], many * y[-1], (k - 1.0) * half)
+            middle, side = _turned(middle, side, 2.0 * k * half)
+            middle, side, angle = middle + to_x, side + to_y, angle + 2.0 * k * half
             return jnp.stack(
                 [middle - left * jnp.sin(angle), side + left * jnp.cos(angle), angle], -1
             )
@@ -767,6 +788,12 @@ class Highway(World):
         right = y < edge
         line = jnp.where(right, edge - ASIDE, self.left_edge + ASIDE)
         return right | (y > self.left_edge), line
+
+
+def _turned(x: jax.Array, y: jax.Array, angle: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns a vector in the plane turned by an angle [rad]."""
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    return x * cos - y * sin, x * sin + y * cos
 
 
 ROWS = {"lanes": 6, "kinematics": SEEN}

@@ -86,7 +86,12 @@ class LaneKeepDials:
         high=1,
     )
     friction: float = dial(1.0, "factor on the tyres' peak friction", low=0.2, high=2)
-    mass: float = dial(1.0, "factor on mass and yaw inertia", low=0.3, high=3)
+    mass: float = dial(
+        1.0,
+        "factor on mass and yaw inertia; tyres and engine grow with them, so only wind feels it",
+        low=0.3,
+        high=3,
+    )
     crosswind: float = wind.crosswind_dial()
     delay: float = delay_dial(DT, DELAY_STEPS)
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.core import State, dial
-from envs.driving import vehicle
+from envs.driving import comfort, vehicle
 from envs.driving.highway import Highway, HighwayDials, HighwayState
 from envs.driving.traffic import LANE
 
@@ -88,7 +88,9 @@ class Merge(Highway):
             r=zero,
             delta=zero,
         )
-        return dataclasses.replace(inner, car=car, trip=car.s, off=zero, slow=zero)
+        return dataclasses.replace(
+            inner, car=car, trip=car.s, off=zero, slow=zero, crashed=zero, felt=comfort.unknown()
+        )
 
     def _next_trip(self, inner: HighwayState) -> HighwayState:
         """Returns the state after a step, at the beginning of the next trip if one has ended."""

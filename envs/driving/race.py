@@ -96,7 +96,9 @@ class RaceDials:
     )
     friction: float = dial(1.0, "factor on the tyres' peak friction", low=0.2, high=2)
     grass: float = dial(0.5, "factor on friction beyond the edges", low=0.2, high=1)
-    mass: float = dial(1.0, "factor on mass and yaw inertia", low=0.3, high=3)
+    mass: float = dial(
+        1.0, "factor on mass and yaw inertia; a heavier car accelerates less", low=0.3, high=3
+    )
     crosswind: float = wind.crosswind_dial()
     delay: float = delay_dial(DT, DELAY_STEPS)
 
@@ -244,15 +246,15 @@ class Race(World):
         executed, past = actuate(action, inner.past, dials.noise * z[:2], dials.delay / DT)
         grip = self._grip(inner.car, self._at(inner.track, inner.car.s))
         brake, drive = vehicle.longitudinal_limits(grip)
-        accel = jnp.clip(executed[1] * MAX_ACCEL, -vehicle.HELD * brake, vehicle.HELD * drive)
+        accel = jnp.clip(
+            executed[1] * MAX_ACCEL / dials.mass,
+            GOVERNOR * (MIN_SPEED - inner.car.v_x),
+            GOVERNOR * (MAX_SPEED - inner.car.v_x),
+        )
         zero = jnp.zeros(())
         inputs = vehicle.Inputs(
             steer=executed[0] * MAX_STEER,
-            accel=jnp.clip(
-                accel,
-                GOVERNOR * (MIN_SPEED - inner.car.v_x),
-                GOVERNOR * (MAX_SPEED - inner.car.v_x),
-            ),
+            accel=jnp.clip(accel, -vehicle.HELD * brake, vehicle.HELD * drive),
             pull=zero,
             wind=vehicle.wind_force(inner.car.v_x, inner.wind),
             slope=zero,

@@ -298,23 +298,37 @@ def collide(
 ) -> jax.Array:
     """Returns which cars our car's box overlaps, bool[N].
 
-    The boxes are `LENGTH` by `WIDTH`. Ours is turned by `heading`, the others lie along the road.
-    Two rectangles are apart exactly if one of their four axes separates them.
-
     Args:
       s, y: float32[], the middle of our car [m].
       heading: float32[], relative to the road [rad].
       cars: N cars.
       ring: float32[], length of the ring [m].
     """
-    x = ahead(s, cars.s, ring)
-    across = cars.y - y
-    cos, sin = jnp.cos(heading), jnp.sin(heading)
-    half = jnp.array([LENGTH / 2, WIDTH / 2])
+    return overlap(ahead(s, cars.s, ring), cars.y - y, heading, LENGTH)
+
+
+def overlap(
+    x: jax.Array, across: jax.Array, heading: jax.Array, length: float = LENGTH
+) -> jax.Array:
+    """Returns which boxes of cars that lie along the road overlap ours, bool[N].
+
+    Theirs are `LENGTH` by `WIDTH`, ours is `length` by `WIDTH`. Two rectangles are apart exactly if
+    one of their four axes separates them.
+
+    Args:
+      x, across: float32[N], their middles less that of our box, along and across the road [m].
+      heading: float32[], by which our box is turned [rad].
+      length: of our box [m]; 0: a bumper.
+    """
+    cos, sin = jnp.abs(jnp.cos(heading)), jnp.abs(jnp.sin(heading))
+    long, wide = 0.5 * length, 0.5 * WIDTH
     # Half the length of one rectangle's shadow on the other's axes.
-    along_shadow = half[0] * jnp.abs(cos) + half[1] * jnp.abs(sin)
-    across_shadow = half[0] * jnp.abs(sin) + half[1] * jnp.abs(cos)
-    theirs = (jnp.abs(x) < half[0] + along_shadow) & (jnp.abs(across) < half[1] + across_shadow)
-    own_x, own_y = x * cos + across * sin, across * cos - x * sin
-    own = (jnp.abs(own_x) < half[0] + along_shadow) & (jnp.abs(own_y) < half[1] + across_shadow)
+    theirs = (jnp.abs(x) < LENGTH / 2 + long * cos + wide * sin) & (
+        jnp.abs(across) < WIDTH / 2 + long * sin + wide * cos
+    )
+    own_x = x * jnp.cos(heading) + across * jnp.sin(heading)
+    own_y = across * jnp.cos(heading) - x * jnp.sin(heading)
+    own = (jnp.abs(own_x) < long + LENGTH / 2 * cos + WIDTH / 2 * sin) & (
+        jnp.abs(own_y) < wide + LENGTH / 2 * sin + WIDTH / 2 * cos
+    )
     return theirs & own

@@ -82,7 +82,8 @@ def test_steps_are_the_worlds_and_dials_apply():
         state = step(state, action)
         np.testing.assert_array_equal(observation, state.obs)
         assert reward == float(state.reward) and not terminated and not truncated
-        assert info == {name: float(state.metrics[name]) for name in ("cost", "graded_cost")}
+        assert info == {name: float(value) for name, value in state.metrics.items()}
+        assert {"cost", "graded_cost"} <= set(info)
 
 
 def test_an_episode_is_cut_at_its_horizon_and_failure_does_not_end_it():
@@ -345,6 +346,16 @@ def test_each_world_goes_through_what_a_single_one_of_its_seed_does(name):
             )
             assert {key: infos[key][i] for key in info} == pytest.approx(info, abs=1e-4)
     assert np.stack([step[3] for step in steps]).sum() == 6  # two cuts each
+
+
+def test_what_drivers_measure_is_in_info():
+    """Alone and in a batch, as in the world's own metrics."""
+    alone, batch = gymnasium.make("irl_bench/highway-v0"), VectorWorld("highway", 2)
+    for env, act in ((alone, np.zeros(2)), (batch, np.zeros((2, 2)))):
+        env.reset(seed=0)
+        info = env.step(act.astype(np.float32))[-1]
+        assert {"collision", "at_fault", "off_road", "speeding", "time_to_collision"} <= set(info)
+    assert info["time_to_collision"].shape == (2,) and info["_time_to_collision"].all()
 
 
 def test_seeds():

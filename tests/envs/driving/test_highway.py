@@ -11,7 +11,7 @@ import pytest
 import envs
 from envs import contract
 from envs.core import dial_fields
-from envs.driving import highway, traffic
+from envs.driving import highway, road, traffic
 from envs.driving.highway import SEEN, SIGHT, Highway
 from envs.driving.traffic import LANE, LENGTH, WIDTH
 from irl_bench.plan import registry
@@ -159,6 +159,72 @@ def test_a_crash_puts_the_car_on_the_hard_shoulder_and_tells_who_is_to_blame(
     assert after.metrics["at_fault"] == fault
     assert car.e_y < -LANE / 2 - WIDTH / 2 and car.e_psi == 0.0
     assert car.v_x <= highway.ASIDE_SPEED and after.reward == 0.0
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "ours", "heading", "v", "fault"),
+    [
+        (4.4, 0.0, 0.0, 0.0, 20.0, True),  # the front bumper
+        (3.0, 1.7, 0.0, 0.0, 20.0, True),  # its corner, of a car that stays in its lane
+        (1.0, 1.7, 0.0, 0.0, 20.0, True),
+        (-1.0, 1.7, 0.0, 0.0, 20.0, False),  # the side, within a lane
+        (-1.0, 1.7, 1.2, 0.0, 20.0, True),  # the side, between lanes
+        (-4.2, 1.75, 1.2, 0.0, 20.0, True),  # cut in, and clipped at the tail: 148 degrees
+        (-4.4, 1.0, 1.2, 0.0, 20.0, False),  # 162 degrees: behind
+        (-4.4, 0.0, 0.0, 0.0, 0.0, True),  # one that stands
+        (-1.0, 1.6, 0.0, 0.5, 20.0, True),  # turned across the line
+    ],
+)
+def test_blame_is_nuplans(x, y, ours, heading, v, fault):
+    """Stopped tracks, front bumper, lateral between lanes, and behind beyond 150 degrees."""
+    state = alone(placed(start(), e_y=ours, e_psi=heading), s=x, y=ours + y, v=v).pipeline_state
+    hit = jnp.arange(len(state.cars.s)) == 0
+    assert bool(made()._at_fault(state.car, state.cars, hit)) == fault
+    assert not bool(made()._at_fault(state.car, state.cars, jnp.zeros_like(hit)))
+
+
+def test_a_crash_is_no_drive_off_the_road_and_leaves_no_time():
+    state = alone(placed(start(), v_x=30.0), s=LENGTH + 0.5, v=10.0)
+    after = stepper()(state, jnp.zeros(2))
+    assert after.metrics["collision"] == 1.0 and after.metrics["time_to_collision"] == 0.0
+    for _ in range(3):
+        assert after.metrics["cost"] == 1.0 and after.metrics["off_road"] == 0.0
+        after = stepper()(after, jnp.zeros(2))
+    left = stepper()(alone(placed(start(), e_y=-LANE)), jnp.zeros(2))
+    assert left.metrics["off_road"] == 1.0 and left.metrics["collision"] == 0.0
+
+
+def test_nobody_feels_a_jerk_where_the_car_was_put():
+    """A car that accelerates steadily is comfortable from its first step on; one whose
+    acceleration begins within the episode is not in that step."""
+    push = jnp.array([0.0, 0.2])
+    first = stepper()(alone(start()), push)
+    second = stepper()(first, push)
+    assert first.pipeline_state.felt.forward > 0.5
+    assert first.metrics["uncomfortable"] == 0.0 and second.metrics["uncomfortable"] == 0.0
+    coasted = stepper()(alone(start()), jnp.zeros(2))
+    assert stepper()(coasted, push).metrics["uncomfortable"] == 1.0
+
+
+def test_any_speed_above_the_limit_is_speeding():
+    limit = float(made().dials.speed)
+    for v, speeding in ((limit - 0.5, 0.0), (limit + 0.5, 1.0)):
+        after = stepper()(alone(placed(start(), v_x=v)), jnp.zeros(2))
+        assert after.metrics["speeding"] == speeding
+
+
+def test_the_road_goes_on_in_pictures_where_it_repeats():
+    """Neighbouring points stay neighbours, and the heading is that of the road."""
+    period = road.KNOTS * road.SPACING
+    drawn = jax.jit(made().picture)
+    for s in (period - 20.0, period + 20.0, 2 * period - 10.0, 7 * period + 3.0):
+        track = np.asarray(drawn(placed(start(), s=s))["track"])
+        points = track[4:].reshape(highway.SHOWN, -1)[:, :3]
+        steps = np.diff(points[:, :2], axis=0)
+        np.testing.assert_allclose(np.hypot(*steps.T), highway.SHOWN_STEP, atol=0.02 + 1e-6 * s)
+        bearing = np.unwrap(np.arctan2(steps[:, 1], steps[:, 0]))
+        middle = (points[1:, 2] + points[:-1, 2]) / 2
+        assert np.abs(np.angle(np.exp(1j * (bearing - middle)))).max() < 0.01
 
 
 def test_who_has_left_is_back_once_the_whole_car_is_on_a_lane():
