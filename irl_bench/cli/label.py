@@ -51,6 +51,12 @@ def main(values: flags.FlagValues) -> None:
     out = folders.expand(values.out or f"labels/{values.env}")
     exists = (out / CLIPS).exists()
     facts = read_clips(out)[0] if exists else {"env": values.env}
+    # Whoever names a world of their own runs its code. A folder may be a stranger's.
+    if registry.is_outside(facts["env"]) and values.env != facts["env"]:
+        raise BadInput(
+            f"{out} holds clips of {facts['env']}, a world from outside irl_bench, whose code "
+            f"would run here; nearest: --env={facts['env']}, if that code is yours"
+        )
     dials = parsed("world", values.world, registry.world(facts["env"]).settings)
     if exists:
         asked = {name: getattr(values, name) for name in FACTS if values[name].present}
@@ -61,8 +67,9 @@ def main(values: flags.FlagValues) -> None:
                     f"--{name}={facts[name]}"
                 )
         for name, value in dials.items():
-            if facts["world"][name] != value:
-                near = f"--world={name}={facts['world'][name]}"
+            held = facts["world"].get(name, "unknown")
+            if held != value:
+                near = f"--world={name}={held}"
                 raise BadInput(f"{out} holds clips of {near}, not {value}; nearest: {near}")
     else:
         process.configure()

@@ -7,9 +7,11 @@ before the page gets its confirmation.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -102,6 +104,9 @@ class Labelling:
 
         Returns:
           Whether both are valid; if not, the answer is not stored.
+
+        Raises:
+          OSError: the disk does not take it; earlier answers stay as they are.
         """
         if (
             answer not in ANSWERS
@@ -111,12 +116,23 @@ class Labelling:
         ):
             return False
         with self._lock:
-            with (self.folder / ANSWERS_FILE).open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"pair": pair, "answer": answer}) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+            line = json.dumps({"pair": pair, "answer": answer}) + "\n"
+            _append(self.folder / ANSWERS_FILE, line.encode())
             self.answers[pair] = answer
         return True
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Appends a line, synced to disk, or nothing."""
+    with path.open("ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            if file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(before)  # a part of a line would spoil the next one
+            raise
 
 
 def serve(labelling: Labelling, port: int = 0) -> tuple[ThreadingHTTPServer, str]:
@@ -193,7 +209,8 @@ def serve(labelling: Labelling, port: int = 0) -> tuple[ThreadingHTTPServer, str
             if not self._ours():
                 return
             length = self.headers.get("Content-Length", "")
-            if self.path != root + "answer" or not length.isdecimal() or int(length) > LARGEST:
+            fits = length.isdecimal() and len(length) < 9 and int(length) <= LARGEST
+            if self.path != root + "answer" or not fits:
                 self._send(400, "text/plain", b"not an answer\n")
                 return
             try:
@@ -203,6 +220,11 @@ def serve(labelling: Labelling, port: int = 0) -> tuple[ThreadingHTTPServer, str
                 )
             except (ValueError, TypeError):
                 stored = False
+            except OSError as error:
+                text = f"the answer is not stored: {error.strerror}\n"
+                print(text, end="", file=sys.stderr, flush=True)
+                self._send(507, "text/plain", text.encode())
+                return
             if stored:
                 self._json(labelling.next())
             else:

@@ -35,6 +35,7 @@ _SEAL = "seal.json"
 _FILE = re.compile(r"[A-Za-z0-9._=+-]+(/[A-Za-z0-9._=+-]+)*")
 """Names of a checkpoint's files."""
 _TOKEN = secrets.token_hex(4)
+_NAME = re.compile(r"[0-9]{12}\.[0-9a-f]{8}")
 
 
 def save(
@@ -157,10 +158,9 @@ def _unpack(content: bytes, folder: Path, name: str) -> None:
 
 
 def _names(folder: Path) -> list[str]:
-    """The names of the complete checkpoints, newest first."""
-    return sorted(
-        (path.stem for path in folder.glob("*.json") if not path.name.startswith(".")), reverse=True
-    )
+    """The names of the complete checkpoints, newest first. Other files are not ours to remove."""
+    names = (path.stem for path in folder.glob("*.json"))
+    return sorted(filter(_NAME.fullmatch, names), reverse=True)
 
 
 def _read(folder: Path, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,15 +76,27 @@ def locked(out: Path | str) -> Generator[None]:
 
 
 def check_links(out: Path) -> None:
-    """Raises WriteError if something in a run's folder is a link that leads out of it: what is
-    written there would be written elsewhere. A folder that came from a stranger may have some."""
+    """Raises WriteError if something in a run's folder, at any depth, is a link that leads out of
+    it: what is written or removed there would be elsewhere. A folder that came from a stranger may
+    have some."""
     with writing(out), contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        for path in sorted(out.iterdir()):
+        for path in _links(out):
             if untrusted.leads_out(out, path):
                 raise WriteError(
                     f"{path} is a link that leads out of the folder; nearest: a folder of that "
                     "name, and --out for another disk"
                 )
+
+
+def _links(folder: Path) -> Iterator[Path]:
+    """The links in a folder and in those below it."""
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.is_symlink():
+                yield Path(entry.path)
+            elif entry.is_dir():
+                with contextlib.suppress(FileNotFoundError):  # removed by another worker
+                    yield from _links(Path(entry.path))
 
 
 @contextlib.contextmanager

@@ -2,12 +2,16 @@
 
 import json
 import os
+import pathlib
+import subprocess
+import sys
 import threading
 
+import numpy as np
 import pytest
 
 from irl_bench.core.settings import BadInput
-from irl_bench.storage import untrusted
+from irl_bench.storage import checkpoints, comparisons, untrusted
 from irl_bench.storage.cells import cell_path, encode
 from irl_bench.storage.files import WriteError, locked
 from irl_bench.storage.plans import write_plan
@@ -15,6 +19,8 @@ from irl_bench.tools.chaos import hostile, tricks
 from irl_bench.upkeep import verify
 from tests.storage.test_cells import KEY, MANIFEST, columns
 from tests.worlds.toys import cell
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def test_folders_of_strangers(small):
@@ -36,6 +42,48 @@ def test_a_lock_that_is_a_link_empties_no_file(tmp_path):
     ):
         pass
     assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_a_link_deep_in_the_folder_loses_no_file_elsewhere(tmp_path):
+    elsewhere, run = tmp_path / "mine", tmp_path / "run"
+    elsewhere.mkdir()
+    (run / "checkpoints").mkdir(parents=True)
+    (elsewhere / "app.json").write_text("{}")
+    (run / "checkpoints" / "0123").symlink_to(elsewhere)
+    with pytest.raises(WriteError, match=r"0123 is a link that leads out"), locked(run):
+        pass
+    assert (elsewhere / "app.json").exists()
+
+
+def test_files_of_other_names_are_no_checkpoints_to_remove(tmp_path):
+    (tmp_path / "app.json").write_text("{}")
+    (tmp_path / "app").mkdir()
+    for serial in range(4):
+        checkpoints.save(tmp_path, serial, {"x": np.zeros(1)}, {})
+    assert (tmp_path / "app.json").exists() and (tmp_path / "app").exists()
+    arrays, _ = checkpoints.restore(tmp_path, pytest.fail)
+    assert arrays["x"].shape == (1,)
+
+
+def test_clips_of_a_strangers_world_run_no_code(tmp_path):
+    (tmp_path / "evil_world.py").write_text("import pathlib; pathlib.Path('ran').touch()")
+    facts = {"env": "evil_world:make", "world": {}}
+    numbers = ("segment", "pairs", "seed", "demos", "demo_steps", "steps", "env_steps")
+    np.savez(
+        tmp_path / comparisons.CLIPS,
+        facts=json.dumps({**facts, **dict.fromkeys(numbers, 1)}),
+        observation=np.zeros((2, 1, 1)),
+        action=np.zeros((2, 1, 1)),
+        pairs=np.array([[0, 1]]),
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "irl_bench", "label", f"--out={tmp_path}"],
+        cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "a world from outside irl_bench" in done.stderr
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_link_within_the_folder_is_none_of_that(tmp_path):

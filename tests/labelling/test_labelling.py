@@ -2,6 +2,7 @@
 in a browser, and training."""
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -343,6 +344,35 @@ def test_answers_are_stored_at_once_and_nonsense_is_not(folder, address):
     for body in (*(json.dumps(one).encode() for one in nonsense), b"x", b"x" * 9999):
         assert ask(address + "answer", body)[0] == 400
     assert comparisons.read_answers(folder, 20) == {0: "left"}
+
+
+def test_an_answer_that_does_not_fit_on_the_disk_spoils_no_other(folder, address, monkeypatch):
+    """Half a line is written, as when the disk is full."""
+    left = [json.dumps({"pair": pair, "answer": "left"}).encode() for pair in range(3)]
+    assert ask(address + "answer", left[0])[0] == 200
+    sync = os.fsync
+
+    def full(descriptor):
+        os.write(descriptor, b'{"pair": 1, "an')
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(server.os, "fsync", full)
+    status, told = ask(address + "answer", left[1])
+    assert status == 507 and told == b"the answer is not stored: No space left on device\n"
+    monkeypatch.setattr(server.os, "fsync", sync)
+    assert ask(address + "answer", left[2])[0] == 200
+    assert comparisons.read_answers(folder, 20) == {0: "left", 2: "left"}
+
+
+def test_a_length_of_many_digits_gets_an_answer(address):
+    host, port = address.split("/")[2].split(":")
+    path = "/" + address.split("/", 3)[3] + "answer"
+    with socket.create_connection((host, int(port)), timeout=10) as line:
+        line.sendall(
+            f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\n"
+            f"Content-Length: {'9' * 5000}\r\n\r\n".encode()
+        )
+        assert line.recv(100).split()[1] == b"400"
 
 
 # The page.
