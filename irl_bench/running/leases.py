@@ -55,6 +55,8 @@ STALL = 3600.0
 or a call of what was compiled."""
 RENEWAL_THERE = 30.0
 """As RENEWAL, of claims in an object store [s]."""
+AGAIN = 2.0
+"""As RENEWAL, after one that failed [s]."""
 LOOKS = (1.0, 30.0)
 """Shortest and longest time between two looks at an object store for cells to claim [s]."""
 LOG_GROWTH = 0.1
@@ -83,6 +85,12 @@ class Lease(TypedDict):
     """How often the claim was renewed."""
     label: str
     """The cell's name in messages."""
+
+
+UNREADABLE = Lease(
+    worker="", host="", name="a machine unknown", pid=1, since=0.0, renewals=0, label=""
+)
+"""Stands for a lease that is there and cannot be read."""
 
 
 def here() -> str:
@@ -180,6 +188,8 @@ class _There:
     """Version of the claim `last` at this worker's first look; empty without one."""
     surveyed: bool = False
     """Whether the cells were listed since the last look."""
+    looked: float | None = None
+    """When the leases were last listed, by the worker's clock [s]."""
     again: float = 0.0
     """When to look again, by the worker's clock [s]."""
     pause: float = 0.0
@@ -337,6 +347,10 @@ class Leases:
         there.finished -= leases.keys()
         for key in there.since.keys() - leases.keys():
             del there.since[key]
+        # While this worker could not look, the others may not have been able to renew.
+        if there.looked is not None and now - there.looked >= self.expiry:
+            there.since.clear()
+        there.looked = now
         for key, seen in leases.items():
             if there.since.get(key, ("", 0.0))[0] != seen.version:
                 there.since[key] = (seen.version, now)
@@ -427,7 +441,12 @@ class Leases:
     def _holder_here(self, key: str) -> Lease | None:
         """The lease of a living worker, this one included, on a cell in the folder; None if it is
         free. One of another machine counts as living until it was seen unchanged for `expiry`."""
-        lease = read(self._path(key))
+        try:
+            lease = _parse(untrusted.content(self._path(key), LARGEST))
+        except FileNotFoundError:
+            lease = None
+        except OSError:  # its owner may be replacing it, on a network file system
+            lease = self._seen[key][0] if key in self._seen else UNREADABLE
         if lease is None:
             self._seen.pop(key, None)
             return None
@@ -478,18 +497,24 @@ class Leases:
 
     def _keep_renewing(self) -> None:
         """Renews all claims until the context is left."""
-        while not self._ended.wait(self.renewal):
-            self.renew()
+        pause = self.renewal
+        while not self._ended.wait(pause):
+            pause = self.renewal if self.renew() else min(AGAIN, self.renewal)
 
-    def renew(self) -> None:
+    def renew(self) -> bool:
         """Renews all claims once, but for those that another worker has taken over while this one
         was suspended or made no progress. A claim that cannot be written runs out, which costs time
-        alone."""
+        alone.
+
+        Returns:
+          Whether nothing failed. If something did, the rest waits for the next renewal, which has
+          to come soon: a failure of an object store is told after minutes.
+        """
         if self.clock() - self._moved > STALL:
-            return
+            return True
         with self._lock:
-            for key, lease in list(self._held.items()):
-                with contextlib.suppress(StoreError):
+            try:
+                for key, lease in list(self._held.items()):
                     present = self._present(key)
                     if present is not None and present["worker"] != self.worker:
                         del self._held[key]
@@ -498,6 +523,9 @@ class Leases:
                     write_here(self._path(key), _bytes(lease))
                     if self.store:
                         self.store.put(self._path(key), _bytes(lease), check=False)
+            except StoreError:
+                return False
+        return True
 
     def _present(self, key: str) -> Lease | None:
         """The lease on a cell as it is now."""

@@ -1,5 +1,6 @@
 """Leases: one worker per cell, and what is left behind by one that is gone."""
 
+import errno
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from irl_bench.core.cell import cell_key, fingerprint
 from irl_bench.running import leases, runner, sharing
 from irl_bench.running.console import Silent
 from irl_bench.running.leases import Leases
+from irl_bench.storage import untrusted
 from tests.worlds import toys
 from tests.worlds.toys import cell
 
@@ -78,6 +80,37 @@ def test_a_damaged_lease_is_no_lease(tmp_path, clock, content):
     assert leases.all_of(tmp_path) == {}
     with worker(tmp_path, clock) as one:
         assert one.claim({"aa": ""}, 1) == ["aa"]
+
+
+def test_a_lease_that_cannot_be_read_is_held(tmp_path, clock, monkeypatch):
+    """As on NFS, while its owner replaces it. One that stays so runs out like any other."""
+    only = {"aa": "first"}
+    with worker(tmp_path, clock) as one, worker(tmp_path, clock) as other:
+        one.host = "elsewhere"
+        assert one.claim(only, 1) == ["aa"]
+        content = untrusted.content
+
+        def stale(path, *rest):
+            raise OSError(errno.ESTALE, "Stale file handle", str(path))
+
+        monkeypatch.setattr(untrusted, "content", stale)
+        assert other.claim(only, 1) == []
+        monkeypatch.setattr(untrusted, "content", content)
+        assert other.claim(only, 1) == []
+        monkeypatch.setattr(untrusted, "content", stale)
+        clock[0] += 91
+        assert other.claim(only, 1) == ["aa"]
+
+
+def test_a_renewal_that_failed_is_tried_again_soon(tmp_path, clock, monkeypatch):
+    with worker(tmp_path, clock) as one:
+        waits = []
+        answers = iter([True, False, False, True])
+        one.renewal = 30.0
+        monkeypatch.setattr(one, "renew", lambda: next(answers))
+        monkeypatch.setattr(one._ended, "wait", lambda s: waits.append(s) or len(waits) > 4)
+        one._keep_renewing()
+        assert waits == [30.0, 30.0, leases.AGAIN, leases.AGAIN, 30.0]
 
 
 def test_a_claim_is_renewed_unless_another_worker_has_it_now(tmp_path, clock):

@@ -137,6 +137,30 @@ def test_a_worker_that_is_silent_for_long_is_dead(machines, objects, clock):
         assert len(objects.names()) == 3
 
 
+def test_who_could_not_look_for_long_counts_anew(machines, objects, clock):
+    """While the store was away, nobody could renew either."""
+    with worker(machines[0], clock) as one, worker(machines[1], clock) as other:
+        one.claim(CELLS, 3)
+        assert other.claim(CELLS, 3) == []
+        clock[0] += 200
+        assert other.claim(CELLS, 3) == []
+        one.renew()
+        clock[0] += 60
+        assert other.claim(CELLS, 3) == [] and len(one._held) == 3
+
+
+def test_a_renewal_that_the_store_does_not_take_is_told(machines, objects, clock, monkeypatch):
+    with worker(machines[0], clock) as one:
+        one.claim(CELLS, 3)
+        assert one.renew()
+
+        def away(*_, **__):
+            raise remote.StoreError("the store does not answer")
+
+        monkeypatch.setattr(remote.Store, "put", away)
+        assert not one.renew() and len(one._held) == 3
+
+
 def test_a_process_that_is_gone_from_this_machine_holds_nothing(machines, objects, clock):
     one = worker(machines[0], clock)
     leases._ACTIVE.add(one.worker)
