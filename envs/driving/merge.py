@@ -13,6 +13,7 @@ if it had left the road and come back to it.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import ClassVar, cast
 
 import jax
@@ -51,6 +52,11 @@ class Merge(Highway):
     # A ramp is no part of a scenario.
     options: ClassVar = {k: v for k, v in Highway.options.items() if k not in Highway.files}
     files: ClassVar = {}
+    # Those of `Highway`, said again for `--list`, which reads this file alone.
+    modes: Mapping[str, Mapping[str, float]] = {
+        "nominal": {},
+        "recoverable": {"reacquisition": 0.25},
+    }
     recovery_steps = 115
     latency = 15
 

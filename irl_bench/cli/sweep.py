@@ -15,6 +15,7 @@ from irl_bench.cli.spelling import name_of
 from irl_bench.core import folders
 from irl_bench.core.exits import BAD_INPUT, INTERRUPTED
 from irl_bench.core.settings import BadInput
+from irl_bench.running import streams
 
 TEXTS_ALONE = frozenset({"--help", "-h", "--list"})
 """Flags that print text alone. They need no device, so JAX is not imported for them."""
@@ -52,9 +53,7 @@ def _prepare() -> None:
 def _interrupted(number: int, frame: Any) -> NoReturn:
     """Ends the process at a signal that arrives while no cells run."""
     del frame
-    from irl_bench.running import process
-
-    process.tell(
+    streams.tell(
         f"{signal.Signals(number).name}: stopped; finished cells are stored, run the same command "
         "to resume"
     )
@@ -75,9 +74,7 @@ def parse_or_exit(argv: list[str], name: str = "sweep") -> Command:
 
 def main(command: Command) -> int:
     """Carries out a command and returns the exit status."""
-    from irl_bench.running import process
-
-    with process.without_reader():
+    with streams.without_reader():
         return errors.guarded(lambda: carry_out(command))
 
 

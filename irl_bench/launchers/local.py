@@ -23,7 +23,7 @@ from irl_bench.core.exits import INTERRUPTED
 from irl_bench.core.settings import BadInput
 from irl_bench.launchers.tasks import EVERY, progress
 from irl_bench.launchers.work import PATIENCE, RESTARTS, last_line, package_path
-from irl_bench.running import process
+from irl_bench.running import process, streams
 from irl_bench.storage.files import writing
 
 
@@ -171,7 +171,7 @@ class _Run:
         told = self.asked.is_set()
         self.asked.set()
         if not told:
-            process.tell(f"{signal.Signals(number).name}: stopping all processes")
+            streams.tell(f"{signal.Signals(number).name}: stopping all processes")
 
     def _start(self, worker: Worker) -> None:
         """Starts a process on its cores."""

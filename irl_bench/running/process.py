@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -21,6 +21,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from irl_bench.core import folders, jax_options
 from irl_bench.core.exits import INTERRUPTED
 from irl_bench.core.settings import BadInput
+from irl_bench.running.streams import tell, without_reader
 
 GRACE = 8.0
 """How long the work has to reach its next checkpoint once it was asked to stop [s]."""
@@ -144,52 +145,6 @@ def _start_backend() -> None:
             f" ({reason.strip()})" if reason else ": no such device or no plugin for it is here"
         )
         raise BadInput(f"JAX cannot start {asked}{detail}; nearest: JAX_PLATFORMS=cpu") from None
-
-
-class _Lasting:
-    """A text stream that outlasts its reader: once a write fails, what is written is lost."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        try:
-            return self._stream.write(text)
-        except OSError:
-            self._lose()
-            return len(text)
-
-    def flush(self) -> None:
-        try:
-            self._stream.flush()
-        except OSError:
-            self._lose()
-
-    def _lose(self) -> None:
-        with contextlib.suppress(OSError):  # a stream without a descriptor
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
-            os.close(nowhere)
-
-
-@contextlib.contextmanager
-def without_reader() -> Iterator[None]:
-    """Lets what happens within go on if the reader of its output is lost: a closed terminal, or a
-    `tee` that Ctrl-C has ended. Without it a run would end before its next checkpoint."""
-    with (
-        contextlib.redirect_stdout(cast(Any, _Lasting(sys.stdout))),
-        contextlib.redirect_stderr(cast(Any, _Lasting(sys.stderr))),
-    ):
-        yield
-
-
-def tell(text: str) -> None:
-    """Writes a line to stderr from a signal's handler, if anybody reads it."""
-    with contextlib.suppress(OSError):
-        os.write(2, f"{text}\n".encode())
 
 
 def supervise(work: Callable[[threading.Event], _Result], grace: float = GRACE) -> _Result:
