@@ -34,13 +34,7 @@ class Motion(NamedTuple):
     yaw_rate: jax.Array
     """Yaw rate [rad/s]."""
     known: jax.Array
-    """1 after a step that the car drove; 0 where it was put, from which no change is felt."""
-
-
-def unknown() -> Motion:
-    """Returns the motion of a car that has just been put where it is."""
-    zero = jnp.zeros(())
-    return Motion(zero, zero, zero, zero)
+    """1 after a step that the car drove; 0 where it was put, after which no change is felt."""
 
 
 def motion(before: vehicle.Car, after: vehicle.Car, dt: float) -> Motion:

@@ -27,7 +27,7 @@ from flax import struct
 
 from envs import files
 from envs.core import State, World, dial, soundness
-from envs.driving import comfort, highway_expert, road, traffic, vehicle, wind
+from envs.driving import comfort, highway_expert, highway_picture, road, traffic, vehicle, wind
 from envs.driving import scenario as scenarios
 from envs.driving.actuators import actuate, delay_dial, noise_dial
 from envs.driving.scenario import Scenario
@@ -67,9 +67,6 @@ LONG_TIME = 10.0
 """Times to collision above this count as this [s]."""
 URGENT = 2.0
 """Time to collision below which the graded cost rises [s]."""
-SHOWN, SHOWN_STEP, SHOWN_BEHIND = 90, 2.0, 60.0
-"""Points of the road in pictures: their number, their distance, and the length of road behind our
-car [m]."""
 LATERAL = 2.0
 """Lateral acceleration in the tightest bend of a scenario's road at the speed limit [m/s²]."""
 STANDING = 5.0
@@ -351,7 +348,7 @@ class Highway(World):
             off=zero,
             slow=zero,
             crashed=zero,
-            felt=comfort.unknown(),
+            felt=comfort.Motion(zero, zero, zero, zero),
             wind=self.dials.crosswind * z[3],
             past=jnp.zeros((DELAY_STEPS, 2)),
             age=jnp.zeros((), jnp.int32),
@@ -451,11 +448,7 @@ class Highway(World):
             inner,
             car=moved,
             cars=cars,
-            felt=jax.tree.map(
-                lambda a, b: jnp.where(crashed, a, b),
-                comfort.unknown(),
-                comfort.motion(before, car, DT),
-            ),
+            felt=comfort.motion(before, car, DT)._replace(known=jnp.where(crashed, 0.0, 1.0)),
             wind=wind.blow(inner.wind, dials.crosswind, z[2], DT),
             past=past,
             age=inner.age + 1,
@@ -570,7 +563,7 @@ class Highway(World):
             off=jnp.where(helped, 0.0, inner.off),
             slow=jnp.where(helped, 0.0, inner.slow),
             crashed=jnp.where(helped, 0.0, inner.crashed),
-            felt=jax.tree.map(lambda a, b: jnp.where(helped, a, b), comfort.unknown(), inner.felt),
+            felt=inner.felt._replace(known=jnp.where(helped, 0.0, inner.felt.known)),
         )
 
     def _strip(self, car: vehicle.Car) -> Strip:
@@ -627,7 +620,7 @@ class Highway(World):
         """
         x, y = traffic.ahead(car.s, cars.s, self.ring), cars.y - car.e_y
         cos, sin = jnp.cos(car.e_psi), jnp.sin(car.e_psi)
-        along, across = x * cos + y * sin, y * cos - x * sin
+        along, across = traffic.rotated(x, y, -car.e_psi)
         behind = jnp.arctan2(jnp.abs(across), along + vehicle.REAR) > BEHIND
         bumper = traffic.overlap(x - LENGTH / 2 * cos, y - LENGTH / 2 * sin, car.e_psi, 0.0)
         shadow = WIDTH / 2 * jnp.abs(cos) + LENGTH / 2 * jnp.abs(sin)
@@ -723,56 +716,7 @@ class Highway(World):
     def picture(self, state: State) -> dict[str, jax.Array]:
         """Returns {"track", "marks", "cars"}, as `World.picture`. Cars further away than `SIGHT`
         stand where the road is no longer shown."""
-        inner = cast(HighwayState, state.pipeline_state)
-        car, cars = inner.car, inner.cars
-        grid = jnp.arange(road.KNOTS * int(road.SPACING) + 1, dtype=jnp.float32)
-
-        def curvature(s: jax.Array) -> jax.Array:
-            local, origin = road.window(inner.knots, s)
-            return self.dials.bend * road.curvature(local, s - origin)
-
-        zero = jnp.zeros(1)
-        turn = jnp.concatenate([zero, jnp.cumsum(jax.vmap(curvature)(grid[:-1] + 0.5))])
-        half = 0.5 * (turn[1:] + turn[:-1])
-        x, y = (jnp.concatenate([zero, jnp.cumsum(f(half))]) for f in (jnp.cos, jnp.sin))
-
-        def place(s: jax.Array, left: jax.Array) -> jax.Array:
-            """x [m], y [m] and heading [rad] beside the road, float32[..., 3]."""
-            # After a period the road repeats, turned by `turn[-1]`. So k periods are a sum of k
-            # turned vectors: sum_j exp(i j a) = exp(i (k - 1) a / 2) sin(k a / 2) / sin(a / 2).
-            k, within = jnp.floor(s / grid[-1]), jnp.mod(s, grid[-1])
-            angle, middle, side = (jnp.interp(within, grid, values) for values in (turn, x, y))
-            half = turn[-1] / 2
-            flat = jnp.abs(jnp.sin(half)) < 1e-6
-            many = jnp.where(flat, k, jnp.sin(k * half) / jnp.where(flat, 1.0, jnp.sin(half)))
-            to_x, to_y = _turned(many * x[-1], many * y[-1], (k - 1.0) * half)
-            middle, side = _turned(middle, side, 2.0 * k * half)
-            middle, side, angle = middle + to_x, side + to_y, angle + 2.0 * k * half
-            return jnp.stack(
-                [middle - left * jnp.sin(angle), side + left * jnp.cos(angle), angle], -1
-            )
-
-        along = jnp.arange(SHOWN) * SHOWN_STEP - SHOWN_BEHIND
-        s = jnp.maximum(car.s + along, 0.0)
-        right = jax.vmap(lambda s: self.right_edge(s, inner.trip))(s)
-        points = jnp.concatenate(
-            [
-                place(s, jnp.zeros(SHOWN)),
-                jnp.broadcast_to(self.left_edge, (SHOWN, 1)),
-                -right[:, None],
-            ],
-            1,
-        )
-        here = place(car.s, car.e_y)
-        pose = jnp.stack([here[0], here[1], here[2] + car.e_psi, here[2]])
-        ahead = traffic.ahead(car.s, cars.s, self.ring)
-        others = place(jnp.maximum(car.s + ahead, 0.0), cars.y)
-        lean = jnp.arctan2(traffic.sideways(cars), jnp.maximum(cars.v, 1.0))
-        return {
-            "track": jnp.concatenate([pose, points.ravel()]),
-            "marks": jnp.minimum(LANE * (jnp.arange(5) - 0.5), self.left_edge),
-            "cars": others.at[:, 2].add(lean),
-        }
+        return highway_picture.draw(self, cast(HighwayState, state.pipeline_state))
 
     def expert(self, state: State, key: jax.Array) -> jax.Array:
         """Returns the expert's action, float32[2]; deterministic, `key` is not used. See
@@ -788,12 +732,6 @@ class Highway(World):
         right = y < edge
         line = jnp.where(right, edge - ASIDE, self.left_edge + ASIDE)
         return right | (y > self.left_edge), line
-
-
-def _turned(x: jax.Array, y: jax.Array, angle: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns a vector in the plane turned by an angle [rad]."""
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
-    return x * cos - y * sin, x * sin + y * cos
 
 
 ROWS = {"lanes": 6, "kinematics": SEEN}

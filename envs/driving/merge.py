@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from envs.core import State, dial
-from envs.driving import comfort, vehicle
+from envs.driving import vehicle
 from envs.driving.highway import Highway, HighwayDials, HighwayState
 from envs.driving.traffic import LANE
 
@@ -95,7 +95,13 @@ class Merge(Highway):
             delta=zero,
         )
         return dataclasses.replace(
-            inner, car=car, trip=car.s, off=zero, slow=zero, crashed=zero, felt=comfort.unknown()
+            inner,
+            car=car,
+            trip=car.s,
+            off=zero,
+            slow=zero,
+            crashed=zero,
+            felt=inner.felt._replace(known=zero),
         )
 
     def _next_trip(self, inner: HighwayState) -> HighwayState:

@@ -307,6 +307,12 @@ def collide(
     return overlap(ahead(s, cars.s, ring), cars.y - y, heading, LENGTH)
 
 
+def rotated(x: jax.Array, y: jax.Array, angle: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns a vector in the plane, rotated to the left by an angle [rad]."""
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    return x * cos - y * sin, x * sin + y * cos
+
+
 def overlap(
     x: jax.Array, across: jax.Array, heading: jax.Array, length: float = LENGTH
 ) -> jax.Array:
@@ -320,14 +326,13 @@ def overlap(
       heading: float32[], by which our box is turned [rad].
       length: of our box [m]; 0: a bumper.
     """
+    own_x, own_y = rotated(x, across, -heading)
     cos, sin = jnp.abs(jnp.cos(heading)), jnp.abs(jnp.sin(heading))
     long, wide = 0.5 * length, 0.5 * WIDTH
     # Half the length of one rectangle's shadow on the other's axes.
     theirs = (jnp.abs(x) < LENGTH / 2 + long * cos + wide * sin) & (
         jnp.abs(across) < WIDTH / 2 + long * sin + wide * cos
     )
-    own_x = x * jnp.cos(heading) + across * jnp.sin(heading)
-    own_y = across * jnp.cos(heading) - x * jnp.sin(heading)
     own = (jnp.abs(own_x) < long + LENGTH / 2 * cos + WIDTH / 2 * sin) & (
         jnp.abs(own_y) < wide + LENGTH / 2 * sin + WIDTH / 2 * cos
     )

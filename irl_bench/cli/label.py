@@ -67,9 +67,12 @@ def main(values: flags.FlagValues) -> None:
                     f"--{name}={facts[name]}"
                 )
         for name, value in dials.items():
-            held = facts["world"].get(name, "unknown")
-            if held != value:
-                near = f"--world={name}={held}"
+            if name not in facts["world"]:
+                raise BadInput(
+                    f"{out} holds clips without {name}; nearest: leave it out of --world"
+                )
+            if facts["world"][name] != value:
+                near = f"--world={name}={facts['world'][name]}"
                 raise BadInput(f"{out} holds clips of {near}, not {value}; nearest: {near}")
     else:
         process.configure()

@@ -507,14 +507,14 @@ class Leases:
         alone.
 
         Returns:
-          Whether nothing failed. If something did, the rest waits for the next renewal, which has
-          to come soon: a failure of an object store is told after minutes.
+          Whether nothing failed. If a claim did, the next renewal has to come soon and begins with
+          the others: a failure of an object store is told after most of a minute.
         """
         if self.clock() - self._moved > STALL:
             return True
         with self._lock:
-            try:
-                for key, lease in list(self._held.items()):
+            for key, lease in list(self._held.items()):
+                try:
                     present = self._present(key)
                     if present is not None and present["worker"] != self.worker:
                         del self._held[key]
@@ -523,8 +523,9 @@ class Leases:
                     write_here(self._path(key), _bytes(lease))
                     if self.store:
                         self.store.put(self._path(key), _bytes(lease), check=False)
-            except StoreError:
-                return False
+                except StoreError:
+                    self._held[key] = self._held.pop(key)
+                    return False
         return True
 
     def _present(self, key: str) -> Lease | None:

@@ -157,8 +157,18 @@ def test_a_renewal_that_the_store_does_not_take_is_told(machines, objects, clock
         def away(*_, **__):
             raise remote.StoreError("the store does not answer")
 
+        put = remote.Store.put
         monkeypatch.setattr(remote.Store, "put", away)
         assert not one.renew() and len(one._held) == 3
+
+        # One that fails for good does not keep the others from being renewed.
+        def away_for_one(store, path, *rest, **more):
+            return away() if A in path.name else put(store, path, *rest, **more)
+
+        monkeypatch.setattr(remote.Store, "put", away_for_one)
+        before = {key: one._held[key]["renewals"] for key in CELLS}
+        assert not one.renew() and not one.renew()
+        assert all(one._held[key]["renewals"] > before[key] for key in (B, C))
 
 
 def test_a_process_that_is_gone_from_this_machine_holds_nothing(machines, objects, clock):

@@ -11,7 +11,7 @@ import pytest
 import envs
 from envs import contract
 from envs.core import dial_fields
-from envs.driving import highway, road, traffic
+from envs.driving import highway, highway_picture, road, traffic
 from envs.driving.highway import SEEN, SIGHT, Highway
 from envs.driving.traffic import LANE, LENGTH, WIDTH
 from irl_bench.plan import registry
@@ -219,9 +219,11 @@ def test_the_road_goes_on_in_pictures_where_it_repeats():
     drawn = jax.jit(made().picture)
     for s in (period - 20.0, period + 20.0, 2 * period - 10.0, 7 * period + 3.0):
         track = np.asarray(drawn(placed(start(), s=s))["track"])
-        points = track[4:].reshape(highway.SHOWN, -1)[:, :3]
+        points = track[4:].reshape(highway_picture.SHOWN, -1)[:, :3]
         steps = np.diff(points[:, :2], axis=0)
-        np.testing.assert_allclose(np.hypot(*steps.T), highway.SHOWN_STEP, atol=0.02 + 1e-6 * s)
+        np.testing.assert_allclose(
+            np.hypot(*steps.T), highway_picture.SHOWN_STEP, atol=0.02 + 1e-6 * s
+        )
         bearing = np.unwrap(np.arctan2(steps[:, 1], steps[:, 0]))
         middle = (points[1:, 2] + points[:-1, 2]) / 2
         assert np.abs(np.angle(np.exp(1j * (bearing - middle)))).max() < 0.01
