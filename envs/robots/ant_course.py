@@ -86,7 +86,7 @@ class AntCourse(World):
     name = "ant_course"
     horizon = 7200
     recovery_steps = 80
-    latency = 30  # of the order of the ant's own, 21; u is longer
+    latency = 30  # of the order of the ant's own, 22; u is longer
     options: ClassVar = {"backend": ("auto", "spring", "mjx")}
     modes: Mapping[str, Mapping[str, float]] = {
         "nominal": {},

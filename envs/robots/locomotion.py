@@ -23,7 +23,8 @@ them, and `envs/demonstrators` holds them.
 
 Latencies follow one rule: the median time to a failure of the expert after the shortest burst of
 random actions that makes a tenth of the episodes fail, on the backend that `auto` picks on a CPU.
-`launch/expert.py --latency` measures them, and `results/latency.txt` holds the output.
+`launch/expert.py --latency` measures them, after the robot's burn-in. `results/latency-settled.txt`
+holds the output; humanoid's and pusher's, of `results/latency.txt`, are older and from near rest.
 """
 
 from __future__ import annotations
@@ -450,7 +451,7 @@ class Hopper(Planar):
     """A one-legged robot that hops forward and cannot get up."""
 
     name = brax_name = "hopper"
-    latency = 250
+    latency = 179
     upright = "reward_healthy"
     pace = 2.0
     standing = 1.1
@@ -472,7 +473,7 @@ class Walker2d(Planar):
     """A two-legged robot that walks forward in a plane."""
 
     name = brax_name = "walker2d"
-    latency = 225
+    latency = 170
     upright = "reward_healthy"
     pace = 2.0
     standing = 1.0
@@ -483,7 +484,7 @@ class HalfCheetah(Planar):
     """A two-legged robot that runs forward and has no fall: failing is being slow."""
 
     name, brax_name = "halfcheetah", "halfcheetah"
-    latency = 25
+    latency = 13
     pace = 5.0
     turn = math.pi
     drop = 0.2
@@ -507,7 +508,7 @@ class Ant(Free):
     which Brax counts as healthy."""
 
     name = brax_name = "ant"
-    latency = 21
+    latency = 22
     upright = "reward_survive"
     pace = 5.0
     standing = 0.47
@@ -553,7 +554,7 @@ class InvertedDoublePendulum(InvertedPendulum):
     """Two poles on a cart, which have to be kept upright."""
 
     name = brax_name = "inverted_double_pendulum"
-    latency = 20
+    latency = 29
 
     def _reward(self, after: State, unhealthy: jax.Array) -> jax.Array:
         """Returns Brax's reward."""
@@ -587,7 +588,7 @@ class Reacher(Reaching):
     """A two-link arm that moves its tip to a target."""
 
     name = brax_name = "reacher"
-    latency = 10
+    latency = 9
     reach, far = 0.05, 0.4
 
 

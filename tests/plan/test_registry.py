@@ -38,6 +38,7 @@ def examples(tmp_path, monkeypatch):
     assert {"ridge.py", "gusts.py", "brake.py"} <= found.keys()
     for name, text in found.items():
         (tmp_path / name).write_text(text)
+        sys.modules.pop(name.removesuffix(".py"), None)  # another test's, from another folder
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
