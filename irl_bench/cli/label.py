@@ -46,35 +46,14 @@ def main(values: flags.FlagValues) -> None:
     from irl_bench.labelling import clips, page
     from irl_bench.plan import registry
     from irl_bench.running import process
-    from irl_bench.storage.comparisons import CLIPS, read_clips
+    from irl_bench.storage.comparisons import CLIPS
 
     out = folders.expand(values.out or f"labels/{values.env}")
-    exists = (out / CLIPS).exists()
-    facts = read_clips(out)[0] if exists else {"env": values.env}
-    # Whoever names a world of their own runs its code. A folder may be a stranger's.
-    if registry.is_outside(facts["env"]) and values.env != facts["env"]:
-        raise BadInput(
-            f"{out} holds clips of {facts['env']}, a world from outside irl_bench, whose code "
-            f"would run here; nearest: --env={facts['env']}, if that code is yours"
-        )
-    dials = parsed("world", values.world, registry.world(facts["env"]).settings)
-    if exists:
+    if (out / CLIPS).exists():
         asked = {name: getattr(values, name) for name in FACTS if values[name].present}
-        for name, value in asked.items():
-            if facts[name] != value:
-                raise BadInput(
-                    f"{out} holds clips of --{name}={facts[name]}, not {value}; nearest: "
-                    f"--{name}={facts[name]}"
-                )
-        for name, value in dials.items():
-            if name not in facts["world"]:
-                raise BadInput(
-                    f"{out} holds clips without {name}; nearest: leave it out of --world"
-                )
-            if facts["world"][name] != value:
-                near = f"--world={name}={facts['world'][name]}"
-                raise BadInput(f"{out} holds clips of {near}, not {value}; nearest: {near}")
+        clips.check_flags(out, asked, values.world)
     else:
+        dials = parsed("world", values.world, registry.world(values.env).settings)
         process.configure()
         print("making the clips ...", flush=True)
         clips.make_clips(

@@ -4,7 +4,7 @@ paired, with their pictures."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,50 @@ import jax
 import numpy as np
 
 from irl_bench.algos import rlhf
-from irl_bench.core.settings import BadInput
+from irl_bench.core.settings import BadInput, parsed
 from irl_bench.core.types import Spec, Task
 from irl_bench.nets.policies import view
 from irl_bench.plan import registry
 from irl_bench.rl import ppo
 from irl_bench.rollouts.evaluation import collect
 from irl_bench.rollouts.scan import scan
-from irl_bench.storage.comparisons import CLIPS
+from irl_bench.storage.comparisons import CLIPS, read_clips
+
+
+def check_flags(out: Path, flags: Mapping[str, Any], world: Sequence[str]) -> None:
+    """Checks that a command asks for the clips that a folder holds. The folder may be a
+    stranger's, so the world that it names is loaded only after that.
+
+    Args:
+      out: the folder.
+      flags: {flag: value} of those on the command line that say what the clips are.
+      world: NAME=VALUE of the world's dials and options on the command line.
+
+    Raises:
+      BadInput: the clips are others or damaged, or their world is code from outside this package
+        and no flag names it.
+    """
+    facts, _ = read_clips(out)
+    for name, value in flags.items():
+        if facts[name] != value:
+            raise BadInput(
+                f"{out} holds clips of --{name}={facts[name]}, not {value}; nearest: "
+                f"--{name}={facts[name]}"
+            )
+    env = facts["env"]
+    if registry.is_outside(env) and "env" not in flags:
+        raise BadInput(
+            f"{out} holds clips of {env}, a world from outside irl_bench, whose code would run "
+            f"here; nearest: --env={env}, if that code is yours"
+        )
+    for name, value in parsed("world", world, registry.world(env).settings).items():
+        if name not in facts["world"]:
+            raise BadInput(
+                f"{out} holds clips that do not say their {name}; nearest: no --world={name}"
+            )
+        if facts["world"][name] != value:
+            near = f"--world={name}={facts['world'][name]}"
+            raise BadInput(f"{out} holds clips of {near}, not {value}; nearest: {near}")
 
 
 def make_clips(

@@ -67,23 +67,28 @@ def test_files_of_other_names_are_no_checkpoints_to_remove(tmp_path):
 
 def test_clips_of_a_strangers_world_run_no_code(tmp_path):
     (tmp_path / "evil_world.py").write_text("import pathlib; pathlib.Path('ran').touch()")
-    facts = {"env": "evil_world:make", "world": {}}
-    numbers = ("segment", "pairs", "seed", "demos", "demo_steps", "steps", "env_steps")
     np.savez(
         tmp_path / comparisons.CLIPS,
-        facts=json.dumps({**facts, **dict.fromkeys(numbers, 1)}),
+        facts=json.dumps({**tricks.CLIPS, "env": "evil_world:make"}),
         observation=np.zeros((2, 1, 1)),
         action=np.zeros((2, 1, 1)),
         pairs=np.array([[0, 1]]),
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "irl_bench", "label", f"--out={tmp_path}"],
-        cwd=tmp_path, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert "a world from outside irl_bench" in done.stderr
-    assert not (tmp_path / "ran").exists()
+
+    def label(*flags):
+        return subprocess.run(
+            [sys.executable, "-m", "irl_bench", "label", f"--out={tmp_path}", *flags],
+            cwd=tmp_path, capture_output=True, text=True, timeout=120,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+
+    for flags in ((), ("--env=chain",)):
+        done = label(*flags)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1
+        assert "nearest: --env=evil_world:make" in done.stderr
+        assert not (tmp_path / "ran").exists()
+    assert label("--env=evil_world:make").returncode == 2  # it has no `make`
+    assert (tmp_path / "ran").exists()
 
 
 def test_a_link_within_the_folder_is_none_of_that(tmp_path):

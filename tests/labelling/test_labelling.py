@@ -23,6 +23,7 @@ from envs.driving.lane_keep import EDGE
 from irl_bench.algos import rlhf, rlhf_iterated
 from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Spec
+from irl_bench.labelling import clips
 from irl_bench.labelling import page as server
 from irl_bench.plan import donor, registry
 from irl_bench.preferences.reward_model import LEAST_LABELS
@@ -191,6 +192,20 @@ def test_bad_input_is_one_line(folder, monkeypatch):
     (folder / comparisons.CLIPS).write_bytes(b"PK nothing")
     with pytest.raises(BadInput, match="damaged"):
         comparisons.read_clips(folder)
+
+
+def test_a_dial_that_the_clips_do_not_say_is_one_line(folder):
+    with np.load(folder / comparisons.CLIPS) as file:
+        arrays = dict(file)
+    facts = {**json.loads(str(arrays["facts"])), "env": "lane_keep", "world": {"noise": 0.0}}
+    np.savez(folder / comparisons.CLIPS, **{**arrays, "facts": json.dumps(facts)})
+    clips.check_flags(folder, {"env": "lane_keep", "pairs": 20}, ())
+    with pytest.raises(BadInput, match=r"do not say their friction; nearest: no --world=friction"):
+        clips.check_flags(folder, {}, ["friction=0.5"])
+    with pytest.raises(BadInput, match=r"not 0.5; nearest: --world=noise=0.0"):
+        clips.check_flags(folder, {}, ["noise=0.5"])
+    with pytest.raises(BadInput, match=r"not 4; nearest: --pairs=20"):
+        clips.check_flags(folder, {"pairs": 4}, ())
 
 
 def test_a_reward_is_learned_from_the_file(folder, quick_compilation):

@@ -47,6 +47,7 @@ def commands(folder: Path, sound: Path, aside: Path) -> Mapping[str, Callable[[]
     """
     import envs
     from irl_bench import loading, report
+    from irl_bench.labelling import clips
     from irl_bench.plan.build import build
     from irl_bench.plan.request import Request
     from irl_bench.storage import comparisons, demonstrations
@@ -70,14 +71,16 @@ def commands(folder: Path, sound: Path, aside: Path) -> Mapping[str, Callable[[]
         "load": lambda: loading.load(folder),
         "given": lambda: build(Request(algo=("stored",), given=str(folder), **cast("Any", small))),
         "demos": lambda: demonstrations.read(folder / "demos.npz", envs.make("chain")),
-        "label": lambda: comparisons.read(folder, 1),
+        "comparisons": lambda: comparisons.read(folder, 1),
+        "label": lambda: clips.check_flags(folder, {}, ()),
         "merge": lambda: merge.merge([folder, sound], aside, said.append),
         "report": lambda: _reported(folder, report.rebuild),
         "sweep": lambda: sweeps.record(folder, cast("Any", tricks.plan_of(sound))),
     }
     if (folder / study.INDEX).exists():
         do["study"] = lambda: study.rebuild(folder, said.append)
-    for name, file in (("demos", "demos.npz"), ("label", comparisons.CLIPS)):
+    needed = {"demos": "demos.npz", "comparisons": comparisons.CLIPS, "label": comparisons.CLIPS}
+    for name, file in needed.items():
         if not (folder / file).exists():
             del do[name]
     return do

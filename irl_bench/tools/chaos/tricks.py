@@ -374,6 +374,7 @@ def code(folder: Path, draw: random.Random, outside: Path) -> None:
         manifest, table = read_cell(path)
         manifest["spec"][field] = name
         _forge(path, table, _header(manifest))
+    _write_clips(folder, json.dumps({**CLIPS, "env": name}), np.array([[0, 1]]))
 
 
 def lease(folder: Path, draw: random.Random, outside: Path) -> None:
@@ -460,23 +461,31 @@ def _npy(kind: str, shape: Any) -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
 
 
-def clips(folder: Path, draw: random.Random, outside: Path) -> None:
-    """Clips and answers of people with junk, and pairs of clips that do not exist."""
-    facts: dict[str, Any] = {
-        "env": "chain", "world": {}, "segment": 4, "pairs": 2, "seed": 0, "demos": 1,
-        "demo_steps": 1, "steps": 4, "env_steps": 8,
-    }  # fmt: skip
-    pairs = np.array([[0, 1], [1, draw.choice([0, 7, -3, 2**30])]])
-    if draw.random() < 0.4:
-        _any_field(facts, draw)
-    text = draw.choice([json.dumps(facts), json.dumps(facts), DEEP, "[]", "5"])
+CLIPS: dict[str, Any] = {
+    "env": "chain", "world": {}, "segment": 4, "pairs": 2, "seed": 0, "demos": 1,
+    "demo_steps": 1, "steps": 4, "env_steps": 8,
+}  # fmt: skip
+"""The description of sound clips."""
+
+
+def _write_clips(folder: Path, facts: str, pairs: np.ndarray) -> None:
     np.savez(
         folder / "clips.npz",
         observation=np.zeros((2, 4, 3), np.float32),
         action=np.zeros((2, 4), np.int32),
-        pairs=pairs if draw.random() < 0.8 else np.zeros(3),
-        facts=text,
+        pairs=pairs,
+        facts=facts,
     )
+
+
+def clips(folder: Path, draw: random.Random, outside: Path) -> None:
+    """Clips and answers of people with junk, and pairs of clips that do not exist."""
+    facts = json.loads(json.dumps(CLIPS))
+    pairs = np.array([[0, 1], [1, draw.choice([0, 7, -3, 2**30])]])
+    if draw.random() < 0.4:
+        _any_field(facts, draw)
+    text = draw.choice([json.dumps(facts), json.dumps(facts), DEEP, "[]", "5"])
+    _write_clips(folder, text, pairs if draw.random() < 0.8 else np.zeros(3))
     lines = ['{"pair": 0, "answer": "left"}', '{"pair": 1, "answer": "right"}']
     lines.append(draw.choice([DEEP, "", '{"pair": true, "answer": []}', '{"pair": 1e999}']))
     (folder / "answers.jsonl").write_text("\n".join([*lines, ""]))
