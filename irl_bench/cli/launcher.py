@@ -17,6 +17,7 @@ from irl_bench.plan.build import build
 from irl_bench.plan.pilot import AUTO
 from irl_bench.storage import remote
 from irl_bench.storage.cells import stored
+from irl_bench.storage.files import check_links
 from irl_bench.storage.plans import read_plan
 from irl_bench.studies import study
 from irl_bench.sweep import Ran, asked_for, check_folder, finish, incomplete
@@ -33,6 +34,7 @@ def run(command: Command) -> int:
     """
     out = folders.expand(command.request.out)
     check_folder(out)
+    check_links(out)  # the processes' output goes there before they look themselves
     return _on_machines(command, out) if command.launcher != "local" else _here(command, out)
 
 

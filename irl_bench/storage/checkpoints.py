@@ -7,6 +7,9 @@ Orbax commits a checkpoint atomically but does not notice a flipped bit, so ever
 verified before it is restored. A damaged one is skipped for the one before it; without a sound one
 the cell starts again. Several workers may write in one folder: each has its own token in the names
 of its checkpoints.
+
+A run's folder may have come from a stranger. A folder of checkpoints that is a link out of it is
+refused, and files with other names than `save` gives are left alone.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import json
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,8 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from irl_bench.core.cell import canonical
-from irl_bench.storage.files import WriteError, store_of, write_here, writing
+from irl_bench.storage import untrusted
+from irl_bench.storage.files import WriteError, check_link, store_of, write_here, writing
 
 KEPT = 2
 """Number of checkpoints that are kept."""
@@ -34,8 +38,9 @@ _SEAL = "seal.json"
 """Name of the seal among the files of an object."""
 _FILE = re.compile(r"[A-Za-z0-9._=+-]+(/[A-Za-z0-9._=+-]+)*")
 """Names of a checkpoint's files."""
-_TOKEN = secrets.token_hex(4)
 _NAME = re.compile(r"[0-9]{12}\.[0-9a-f]{8}")
+"""Names of checkpoints: the serial number and the token of the process that wrote it."""
+_TOKEN = secrets.token_hex(4)
 
 
 def save(
@@ -50,9 +55,11 @@ def save(
       facts: JSON values that come back with the arrays.
 
     Raises:
-      WriteError: it cannot be written; earlier checkpoints are untouched.
+      WriteError: it cannot be written, or the folder is a link out of the run; earlier checkpoints
+        are untouched.
       StoreError: the object store does not take it.
     """
+    check_link(folder.parent, folder)
     name = f"{serial:012d}.{_TOKEN}"
     path = folder / name
     if _seal(folder, name).exists():
@@ -94,10 +101,14 @@ def restore(
     Args:
       folder: the cell's folder of checkpoints.
       note: is called with one line for each damaged checkpoint.
+
+    Raises:
+      WriteError: the folder is a link out of the run.
     """
+    check_link(folder.parent, folder)
     store = store_of(folder)
     here = _names(folder)
-    there = [path.stem for path in store.list(folder)] if store else []
+    there = _named(store.list(folder)) if store else []
     names = sorted({*here, *there}, reverse=True)
     for name in names:
         try:
@@ -113,7 +124,9 @@ def restore(
 
 
 def remove(folder: Path) -> None:
-    """Removes all checkpoints of a cell."""
+    """Removes all checkpoints of a cell. Raises WriteError if the folder is a link out of the
+    run."""
+    check_link(folder.parent, folder)
     store = store_of(folder)
     if store is not None and folder.exists():
         for path in store.list(folder):
@@ -158,13 +171,20 @@ def _unpack(content: bytes, folder: Path, name: str) -> None:
 
 
 def _names(folder: Path) -> list[str]:
-    """The names of the complete checkpoints, newest first. Other files are not ours to remove."""
-    names = (path.stem for path in folder.glob("*.json"))
-    return sorted(filter(_NAME.fullmatch, names), reverse=True)
+    """The names of the complete checkpoints, newest first."""
+    return sorted(_named(folder.glob("*.json")), reverse=True)
+
+
+def _named(paths: Iterable[Path]) -> list[str]:
+    """The names of checkpoints among those of files."""
+    return [path.stem for path in paths if _NAME.fullmatch(path.stem)]
 
 
 def _read(folder: Path, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    seal = json.loads(_seal(folder, name).read_bytes())
+    links = [path for path in (folder / name, *(folder / name).rglob("*")) if path.is_symlink()]
+    if links:
+        raise ValueError(f"{links[0].relative_to(folder)} is a link")
+    seal = json.loads(untrusted.content(_seal(folder, name)))
     body = seal["body"]
     if hashlib.sha256(canonical(body).encode()).hexdigest() != seal["sha256"]:
         raise ValueError("its list of digests does not match its own")

@@ -81,22 +81,34 @@ def check_links(out: Path) -> None:
     have some."""
     with writing(out), contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for path in _links(out):
-            if untrusted.leads_out(out, path):
-                raise WriteError(
-                    f"{path} is a link that leads out of the folder; nearest: a folder of that "
-                    "name, and --out for another disk"
-                )
+            check_link(out, path)
+
+
+def check_link(out: Path, path: Path) -> None:
+    """Raises WriteError if something in a folder is a link that leads out of it."""
+    if untrusted.leads_out(out, path):
+        raise WriteError(
+            f"{path} is a link that leads out of the folder; nearest: a folder of that name, and "
+            "--out for another disk"
+        )
 
 
 def _links(folder: Path) -> Iterator[Path]:
     """The links in a folder and in those below it."""
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            if entry.is_symlink():
-                yield Path(entry.path)
-            elif entry.is_dir():
-                with contextlib.suppress(FileNotFoundError):  # removed by another worker
-                    yield from _links(Path(entry.path))
+    left = [folder]
+    while left:  # folders may be nested deeper than functions
+        at = left.pop()
+        try:
+            with os.scandir(at) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except FileNotFoundError:  # removed by another worker
+            continue
+        except PermissionError:
+            if os.access(at, os.W_OK):
+                raise
+            continue  # another user's: nothing is written there
+        yield from (Path(entry.path) for entry in found if entry.is_symlink())
+        left += [Path(entry.path) for entry in found if entry.is_dir(follow_symlinks=False)]
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from irl_bench.core.settings import BadInput
-from irl_bench.storage import checkpoints, comparisons, untrusted
+from irl_bench.storage import checkpoints, comparisons, files, untrusted
 from irl_bench.storage.cells import cell_path, encode
 from irl_bench.storage.files import WriteError, locked
 from irl_bench.storage.plans import write_plan
@@ -53,6 +53,40 @@ def test_a_link_deep_in_the_folder_loses_no_file_elsewhere(tmp_path):
     with pytest.raises(WriteError, match=r"0123 is a link that leads out"), locked(run):
         pass
     assert (elsewhere / "app.json").exists()
+
+
+def test_folders_that_are_nested_deep_are_looked_through(tmp_path):
+    nested = [f"{tmp_path}{'/a' * depth}" for depth in range(1, 1200)]
+    for folder in nested:
+        os.mkdir(folder)  # noqa: PTH102 - pathlib and rmtree would call themselves
+    link = f"{nested[-1]}/link"
+    os.symlink("/", link)  # noqa: PTH211
+    with pytest.raises(WriteError, match=r"link is a link that leads out"), locked(tmp_path):
+        pass
+    os.unlink(link)  # noqa: PTH108
+    for folder in reversed(nested):
+        os.rmdir(folder)  # noqa: PTH106
+
+
+def test_a_folder_of_another_user_is_passed_over(tmp_path, monkeypatch):
+    """As that of submitit, which its user alone may open."""
+    scandir, access = os.scandir, os.access
+    closed = tmp_path / "workers" / "submitit" / "0123"
+    closed.mkdir(parents=True)
+
+    def scan(path):
+        if path == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(files.os, "scandir", scan)
+    monkeypatch.setattr(
+        files.os, "access", lambda path, mode: path != closed and access(path, mode)
+    )
+    files.check_links(tmp_path)
+    monkeypatch.setattr(files.os, "access", lambda path, mode: True)
+    with pytest.raises(WriteError, match="Permission denied"):
+        files.check_links(tmp_path)
 
 
 def test_files_of_other_names_are_no_checkpoints_to_remove(tmp_path):

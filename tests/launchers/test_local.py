@@ -5,8 +5,10 @@ import signal
 
 import pytest
 
+from irl_bench.cli import command, launcher
 from irl_bench.core.settings import BadInput
 from irl_bench.launchers import local
+from irl_bench.storage.files import WriteError
 from tests.launchers.launched import SWEEP, a_worker, awaited, of_launch, results, undisturbed
 
 
@@ -43,6 +45,18 @@ def test_gpus_are_those_that_may_be_used(environment, expected, monkeypatch):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert local.accelerators() == expected
+
+
+@pytest.mark.parametrize("name", ["workers", "workers/1.log"])
+def test_an_output_that_is_a_link_out_of_the_folder_is_refused(tmp_path, name):
+    (tmp_path / "mine").touch()
+    link = tmp_path / "run" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "mine")
+    flags = ("--algo=bc", "--env=chain", "--budget=smoke", "--launcher=local", "--workers=1")
+    with pytest.raises(WriteError, match="is a link that leads out of the folder"):
+        launcher.run(command.parse(["sweep", *flags, f"--out={tmp_path / 'run'}"]))
+    assert (tmp_path / "mine").read_text() == ""
 
 
 def test_a_killed_process_loses_nothing(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from irl_bench.storage import checkpoints
-from irl_bench.storage.files import StoreError
+from irl_bench.storage.files import StoreError, WriteError
 
 ARRAYS = {
     "state.0": np.float32([[1.5, np.nan], [-0.0, np.inf]]),
@@ -110,3 +110,39 @@ def test_a_failed_write_names_the_folder_and_keeps_what_was_there(tmp_path, monk
     (tmp_path / "file").write_text("mine")
     with pytest.raises(StoreError, match="cannot write"):
         save(tmp_path / "file" / "a", 1)
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A folder outside of the run, with files and a folder that bear the same names."""
+    home = tmp_path / "home"
+    (home / "app").mkdir(parents=True)
+    for name in ("app", "package", "settings"):
+        (home / f"{name}.json").write_text("mine")
+    (home / "app" / "thesis").write_text("mine")
+    return home
+
+
+def content(folder):
+    return {path: path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_that_is_a_link_out_of_the_run_is_refused(tmp_path, home):
+    before = content(home)
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    folder = tmp_path / "run" / "checkpoints" / "0123456789abcdef0123"
+    folder.symlink_to(home)
+    for use in (restored, lambda folder: save(folder, 7), checkpoints.remove):
+        with pytest.raises(WriteError, match="is a link that leads out") as caught:
+            use(folder)
+        assert str(folder) in str(caught.value)
+    assert content(home) == before
+
+
+def test_a_checkpoint_that_is_a_link_is_not_read(tmp_path, home):
+    save(tmp_path / "a", 1, 2)
+    newest = max(path for path in (tmp_path / "a").iterdir() if path.is_dir())
+    newest.rename(tmp_path / "elsewhere")
+    newest.symlink_to(tmp_path / "elsewhere")
+    found, notes = restored(tmp_path / "a")
+    assert found[1] == facts(1) and "is a link" in notes[0]

@@ -281,7 +281,7 @@ def test_a_hostile_checkpoint_writes_nothing_outside(machines, objects, tmp_path
     folder = machines[0].folder()
     for name in ("../../x", "/tmp/irl_bench_x", "a/../../../x", ""):
         files_ = {name: np.zeros(1, np.uint8), "seal.json": np.zeros(1, np.uint8)}
-        objects[f"checkpoints/{KEY}/000000000001.ab.safetensors"] = save(files_)
+        objects[f"checkpoints/{KEY}/000000000001.0123abcd.safetensors"] = save(files_)
         notes = []
         assert checkpoints.restore(of_cell(folder), notes.append) is None
         assert len(notes) == 1 and "it names a file" in notes[0]

@@ -15,7 +15,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from irl_bench.core.settings import BadInput
+from irl_bench.storage import checkpoints
 from irl_bench.storage.files import StoreError
 from irl_bench.tools.chaos import tricks
 from irl_bench.tools.chaos.counts import Count
@@ -76,14 +79,28 @@ def commands(folder: Path, sound: Path, aside: Path) -> Mapping[str, Callable[[]
         "merge": lambda: merge.merge([folder, sound], aside, said.append),
         "report": lambda: _reported(folder, report.rebuild),
         "sweep": lambda: sweeps.record(folder, cast("Any", tricks.plan_of(sound))),
+        "checkpoint": lambda: _resumed(folder),
     }
     if (folder / study.INDEX).exists():
         do["study"] = lambda: study.rebuild(folder, said.append)
     needed = {"demos": "demos.npz", "comparisons": comparisons.CLIPS, "label": comparisons.CLIPS}
+    needed["checkpoint"] = "checkpoints"
     for name, file in needed.items():
         if not (folder / file).exists():
             del do[name]
     return do
+
+
+def _resumed(folder: Path) -> list[str]:
+    """Does with every cell's checkpoints what a sweep does, and returns what it says."""
+    said: list[str] = []
+    for place in sorted((folder / "checkpoints").iterdir()):
+        checkpoints.restore(place, said.append)
+        checkpoints.save(place, 10, {"a": np.ones(3)}, {"key": place.name})
+        if checkpoints.restore(place, said.append) is None:
+            raise AssertionError("a checkpoint that was saved is not found")
+        checkpoints.remove(place)
+    return said
 
 
 def _reported(folder: Path, rebuild: Callable[[Path], Any]) -> list[str]:

@@ -491,9 +491,26 @@ def clips(folder: Path, draw: random.Random, outside: Path) -> None:
     (folder / "answers.jsonl").write_text("\n".join([*lines, ""]))
 
 
+def checkpoint(folder: Path, draw: random.Random, outside: Path) -> None:
+    """A cell's folder of checkpoints, or a checkpoint, that is a link out of the folder, beside
+    files that are none of the program's."""
+    place = folder / "checkpoints" / plan_of(folder)["entries"][0]["cells"][0]
+    place.parent.mkdir(exist_ok=True)
+    if draw.random() < 0.5:
+        place.symlink_to(outside)
+        return
+    place.mkdir()
+    for number in range(3):
+        name = draw.choice([f"{number:012d}.0123abcd", "package", "..", f"{number}"])
+        (place / f"{name}.json").write_text(draw.choice(["{}", DEEP, '{"body":{},"sha256":""}']))
+        if not (place / name).exists():
+            (place / name).symlink_to(draw.choice([outside, Path("/")]))
+
+
 TRICKS: tuple[Callable[[Path, random.Random, Path], None], ...] = (
     plan_field, plan_path, plan_name, plan_command, plan_numbers, plan_deep, plan_not_finite,
     special_file, link_out, cell_field, cell_header, cell_bomb, cell_rows, cell_format,
     learned_header, learned_field, learned_arrays, code, lease, log, index, demonstrations, clips,
+    checkpoint,
 )  # fmt: skip
 """What strangers do."""
