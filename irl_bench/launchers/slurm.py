@@ -2,8 +2,11 @@
 
 The jobs are one array. submitit has SLURM signal each of them before its time limit; the job then
 stops at a checkpoint, is requeued, and goes on exactly. submitit writes the tasks that it sends,
-and what they return, as pickles beside its scripts in `<out>/workers/submitit`. Nothing else reads
-them, and no result is one.
+and what they return, as pickles beside its scripts. Nothing else reads them, and no result is one.
+
+Whoever reads a pickle runs it, and the run's folder may have come from a stranger. So each start
+makes a folder of its own in `<out>/workers/submitit`, with a random name, that only the user can
+write. Pickles are read from there, and from where SLURM says that the user's own jobs write theirs.
 """
 
 from __future__ import annotations
@@ -12,7 +15,9 @@ import contextlib
 import dataclasses
 import io
 import json
+import os
 import re
+import secrets
 import shutil
 import subprocess
 import time
@@ -25,7 +30,8 @@ from irl_bench.launchers import work
 from irl_bench.launchers.options import ADDITIONAL, SLURM
 from irl_bench.launchers.tasks import Ended
 from irl_bench.launchers.work import Task
-from irl_bench.storage.files import write_atomic
+from irl_bench.storage import untrusted
+from irl_bench.storage.files import write_atomic, writing
 
 GENERIC = ("name", "timeout_min", "mem_gb", "cpus_per_task", "gpus_per_node")
 """Options that all executors of submitit take. The others are SLURM's."""
@@ -69,26 +75,27 @@ class Slurm:
         self.options = {name: setting.default for name, setting in SLURM.items() if name in (
             "timeout_min", "signal_delay_s", "max_num_timeout", "array_parallelism"
         )} | {"name": "irl_bench", "cpus_per_task": devices} | dict(options)  # fmt: skip
-        self.folder = out.absolute() / "workers" / "submitit"
+        self.root = out.absolute() / "workers" / "submitit"
         self.every = 0.5 if self.executor != "slurm" else 5.0
         self.jobs: dict[int, Any] = {}
         self.looked, self.absent = time.monotonic(), set[str]()
 
     def start(self, tasks: Sequence[Task]) -> str:
         """Submits tasks as one array, but for those that are in SLURM's queue since an earlier
-        start. Raises BadInput, in one line, if SLURM refuses the array."""
+        start. Raises BadInput, in one line, if SLURM refuses the array, and WriteError if the
+        folder cannot be written."""
         before = self._submitted(tasks)
-        self.jobs = {n: self.submitit.SlurmJob(self.folder, job) for n, job in before.items()}
+        self.jobs = {n: self.submitit.SlurmJob(at, job) for n, (job, at) in before.items()}
         new = [task for task in tasks if task.number not in before]
         self.jobs |= dict(zip((task.number for task in new), self._submit(new), strict=True))
-        where = f"their output: {self.folder.parent}"
+        where = f"their output: {self.root.parent}"
         if self.executor != "slurm":
             return f"{len(tasks)} tasks by submitit's {self.executor} executor; {where}"
         records = {
             str(task.number): {**_identity(task), "job": self.jobs[task.number].job_id}
             for task in tasks
         }
-        write_atomic(self.folder / JOBS, json.dumps(records, indent=1).encode())
+        write_atomic(self.root / JOBS, json.dumps(records, indent=1).encode())
         follows = f", {len(before)} of them since an earlier start" if before else ""
         return f"{len(tasks)} tasks in SLURM's queue{follows}: job {self._arrays()}; {where}"
 
@@ -96,9 +103,13 @@ class Slurm:
         """Submits tasks as one array and returns their jobs."""
         if not tasks:
             return []
+        folder = self.root / secrets.token_hex(8)
+        with writing(folder):
+            self.root.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700)
         most = self.options["max_num_timeout"]
         executor = self.submitit.AutoExecutor(
-            self.folder,
+            folder,
             cluster=self.executor,
             slurm_max_num_timeout=most,
             local_max_num_timeout=most,
@@ -114,13 +125,14 @@ class Slurm:
             raise BadInput(f"--launcher=slurm: SLURM refused the jobs: {_reason(error)}") from None
         return jobs
 
-    def _submitted(self, tasks: Sequence[Task]) -> dict[int, str]:
-        """{number: job} of the tasks that an earlier start has submitted and that have not ended.
-        Else a command that is started again would have every node wait for another one."""
-        if self.executor != "slurm" or not (self.folder / JOBS).exists():
+    def _submitted(self, tasks: Sequence[Task]) -> dict[int, tuple[str, Path]]:
+        """{number: (job, its folder)} of the tasks that an earlier start has submitted and that
+        have not ended. Else a command that is started again would have every node wait for another
+        one."""
+        if self.executor != "slurm" or not (self.root / JOBS).exists():
             return {}
         try:
-            records = json.loads((self.folder / JOBS).read_bytes())
+            records = untrusted.parsed(untrusted.content(self.root / JOBS))
             known = {
                 task.number: str(records[str(task.number)]["job"])
                 for task in tasks
@@ -128,8 +140,20 @@ class Slurm:
             }
         except (OSError, ValueError, KeyError, AttributeError):
             return {}
-        queued = _queue() or set()
-        return {number: job for number, job in known.items() if job in queued}
+        # The file may be a stranger's: SLURM says which jobs are the user's, and where they write.
+        queued = _queue() or {}
+        return {
+            number: (job, queued[job])
+            for number, job in known.items()
+            if job in queued and self._made(queued[job])
+        }
+
+    def _made(self, folder: Path) -> bool:
+        """Whether a folder lies where starts make theirs. The shell's folder may have links in its
+        name."""
+        return folder.is_absolute() and (
+            os.path.realpath(folder.parent) == os.path.realpath(self.root)
+        )
 
     def ended(self) -> list[Ended]:
         """Returns the tasks that have ended since the last call."""
@@ -190,19 +214,23 @@ class Slurm:
         queued = _queue()
         before, self.absent = self.absent, set[str]()
         if queued is not None:
-            self.absent = {job.job_id for job in self.jobs.values()} - queued
+            self.absent = {job.job_id for job in self.jobs.values()} - queued.keys()
         return before & self.absent
 
 
-def _queue() -> set[str] | None:
-    """The user's jobs in SLURM's queue; None if SLURM does not say."""
+def _queue() -> dict[str, Path] | None:
+    """{job: the folder of its script} of the user's jobs in SLURM's queue; None if SLURM does not
+    say."""
     listed = subprocess.run(
-        ["squeue", "--noheader", "--array", "--me", "--format=%i"],
+        ["squeue", "--noheader", "--array", "--me", "--format=%i %o"],
         capture_output=True,
         text=True,
         check=False,
     )
-    return None if listed.returncode else set(listed.stdout.split())
+    if listed.returncode:
+        return None
+    jobs = (line.strip().partition(" ") for line in listed.stdout.splitlines())
+    return {job: Path(script).parent for job, _, script in jobs}
 
 
 def _identity(task: Task) -> dict[str, Any]:

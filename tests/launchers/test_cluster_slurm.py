@@ -183,7 +183,7 @@ def test_jobs_that_are_killed_and_requeued_lose_nothing(cluster, tmp_path, alone
     said, _ = program.communicate(timeout=900)
     assert program.returncode == 0, said
     logs = "".join(
-        path.read_text() for path in (out / "workers/submitit").glob(f"{told}_*_log.out")
+        path.read_text() for path in (out / "workers/submitit").glob(f"*/{told}_*_log.out")
     )
     assert "Requeued job" in logs
     assert results(out) == alone
