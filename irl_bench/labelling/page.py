@@ -2,12 +2,12 @@
 
 All addresses contain a random token, so that no other page in the browser can find them. A request
 that names another host (DNS rebinding) or comes from another page is refused. An answer is on disk
-before the page gets its confirmation.
+before the page gets its confirmation; one that does not fit leaves no part of itself.
 """
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import json
 import os
 import secrets
@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from envs import drawing
-from irl_bench.core.settings import BadInput
+from irl_bench.running.streams import tell
 from irl_bench.storage import untrusted
 from irl_bench.storage.comparisons import ANSWERS, ANSWERS_FILE, read_answers, read_clips
-from irl_bench.storage.files import check_links
+from irl_bench.storage.files import WriteError, check_links, writing
 
 HOST = "127.0.0.1"
 LARGEST = 4096
 """The largest body of a request [bytes]."""
+PATIENCE = 30.0
+"""How long to wait for a request's body [s]."""
 PAGE = Path(__file__).with_name("label.html")
 """The page's file."""
 
@@ -43,6 +45,7 @@ class Labelling:
 
     Raises:
       BadInput: no clips in the folder, or a damaged file.
+      WriteError: the file of answers cannot be repaired.
     """
 
     def __init__(self, folder: Path):
@@ -50,22 +53,20 @@ class Labelling:
         check_links(folder)
         _, self.arrays = read_clips(folder)
         self.pairs = self.arrays["pairs"]
+        self._path = folder / ANSWERS_FILE
         self._lock = threading.Lock()
-        self._mend()
         self.answers = read_answers(folder, len(self.pairs))
+        with writing(self._path):
+            self._mend()
 
     def _mend(self) -> None:
         """Repairs the last line of the answers after an interruption, so that the next answer
         begins a new line: completes it if only its end is missing, else removes it."""
-        path = self.folder / ANSWERS_FILE
-        try:
-            content = untrusted.content(path) if path.exists() else b""
-        except OSError as error:
-            raise BadInput(f"{path} cannot be read: {error.strerror or error}") from None
+        content = untrusted.content(self._path) if self._path.exists() else b""
         whole, last = content[: content.rfind(b"\n") + 1], content[content.rfind(b"\n") + 1 :]
         if not last:
             return
-        with path.open("rb+") as file:
+        with self._path.open("rb+") as file:
             try:
                 untrusted.parsed(last)
                 file.seek(0, os.SEEK_END)
@@ -106,7 +107,7 @@ class Labelling:
           Whether both are valid; if not, the answer is not stored.
 
         Raises:
-          OSError: the disk does not take it; earlier answers stay as they are.
+          WriteError: it cannot be stored. Earlier answers are as they were.
         """
         if (
             answer not in ANSWERS
@@ -116,23 +117,39 @@ class Labelling:
         ):
             return False
         with self._lock:
-            line = json.dumps({"pair": pair, "answer": answer}) + "\n"
-            _append(self.folder / ANSWERS_FILE, line.encode())
+            with writing(self._path):
+                self._mend()  # what could not be taken back
+                self._append(json.dumps({"pair": pair, "answer": answer}) + "\n")
             self.answers[pair] = answer
         return True
 
+    def _append(self, line: str) -> None:
+        """Writes a line to the end of the answers and flushes it to the disk. If that fails, the
+        file gets its former length: the next line must not begin within this one."""
+        # A buffer would be written once more when the file is closed.
+        with self._path.open("ab", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            left = memoryview(line.encode())
+            try:
+                while left:
+                    left = left[file.write(left) :]
+                os.fsync(file.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):
+                    file.truncate(size)
+                raise
 
-def _append(path: Path, line: bytes) -> None:
-    """Appends a line, synced to disk, or nothing."""
-    with path.open("ab", buffering=0) as file:
-        before = file.tell()
-        try:
-            if file.write(line) < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(file.fileno())
-        except OSError:
-            file.truncate(before)  # a part of a line would spoil the next one
-            raise
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says in one line that a reply cannot be made or sent, as to a page that is closed."""
+        error = sys.exception()
+        if isinstance(error, OSError):
+            tell(f"a request of the page failed: {error.strerror or error}")
+        else:
+            super().handle_error(request, client_address)
 
 
 def serve(labelling: Labelling, port: int = 0) -> tuple[ThreadingHTTPServer, str]:
@@ -152,7 +169,7 @@ def serve(labelling: Labelling, port: int = 0) -> tuple[ThreadingHTTPServer, str
 
     class Handler(BaseHTTPRequestHandler):
         server_version, sys_version = "irl_bench", ""
-        timeout = 30.0  # a body that never comes
+        timeout = PATIENCE
 
         def log_message(self, format: str, *args: Any) -> None:
             """Logs nothing, because the address contains the token."""
@@ -209,8 +226,8 @@ def serve(labelling: Labelling, port: int = 0) -> tuple[ThreadingHTTPServer, str
             if not self._ours():
                 return
             length = self.headers.get("Content-Length", "")
-            fits = length.isdecimal() and len(length) < 9 and int(length) <= LARGEST
-            if self.path != root + "answer" or not fits:
+            short = length.isdecimal() and len(length) <= len(str(LARGEST))
+            if self.path != root + "answer" or not short or int(length) > LARGEST:
                 self._send(400, "text/plain", b"not an answer\n")
                 return
             try:
@@ -218,19 +235,22 @@ def serve(labelling: Labelling, port: int = 0) -> tuple[ThreadingHTTPServer, str
                 stored = isinstance(body, dict) and labelling.answer(
                     body.get("pair"), body.get("answer")
                 )
+            except WriteError as error:
+                text = f"the answer is not stored: {error}"
+                tell(text)
+                self._send(507, "text/plain; charset=utf-8", f"{text}\n".encode())
+                return
+            except OSError as error:
+                tell(f"an answer did not arrive: {error.strerror or error}")
+                self._send(408, "text/plain", b"not an answer\n")
+                return
             except (ValueError, TypeError):
                 stored = False
-            except OSError as error:
-                text = f"the answer is not stored: {error.strerror}\n"
-                print(text, end="", file=sys.stderr, flush=True)
-                self._send(507, "text/plain", text.encode())
-                return
             if stored:
                 self._json(labelling.next())
             else:
                 self._send(400, "text/plain", b"not an answer\n")
 
-    server = ThreadingHTTPServer((HOST, port), Handler)
-    server.daemon_threads = True
+    server = _Server((HOST, port), Handler)
     address = f"{HOST}:{server.server_port}"
     return server, f"http://{address}{root}"

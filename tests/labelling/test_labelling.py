@@ -1,10 +1,12 @@
 """Labels by people: clips, answers that survive an interruption, the server's manners, the page
 in a browser, and training."""
 
+import contextlib
 import dataclasses
 import errno
 import json
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -28,6 +30,7 @@ from irl_bench.labelling import page as server
 from irl_bench.plan import donor, registry
 from irl_bench.preferences.reward_model import LEAST_LABELS
 from irl_bench.storage import comparisons
+from irl_bench.storage.files import WriteError
 from tests.worlds.helpers import Line
 
 ROOT = Path(__file__).parents[2]
@@ -335,6 +338,76 @@ def test_a_deep_answer_is_none(address, capfd):
     assert "Traceback" not in capfd.readouterr().err
 
 
+@contextlib.contextmanager
+def room(size):
+    """Files may have `size` bytes, as if the disk were full after that."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_an_answer_that_does_not_fit_harms_no_other(folder):
+    labelling = server.Labelling(folder)
+    assert labelling.answer(0, "left")
+    stored = (folder / comparisons.ANSWERS_FILE).read_bytes()
+    with room(len(stored) + 10), pytest.raises(WriteError, match=r"cannot write .*answers.jsonl"):
+        labelling.answer(1, "right")
+    assert (folder / comparisons.ANSWERS_FILE).read_bytes() == stored
+    assert labelling.answer(1, "equal") and labelling.answer(2, "left")
+    expected = {0: "left", 1: "equal", 2: "left"}
+    assert comparisons.read_answers(folder, 20) == expected == server.Labelling(folder).answers
+
+
+def test_half_an_answer_that_could_not_be_taken_back_harms_no_other(folder):
+    labelling = server.Labelling(folder)
+    assert labelling.answer(0, "left")
+    with (folder / comparisons.ANSWERS_FILE).open("a") as file:
+        file.write('{"pair": 1, "ans')
+    assert labelling.answer(1, "right")
+    assert comparisons.read_answers(folder, 20) == {0: "left", 1: "right"}
+
+
+def test_a_full_disk_is_answered_in_one_line(folder, address, monkeypatch, capfd):
+    body = json.dumps({"pair": 0, "answer": "left"}).encode()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        status, content = ask(address + "answer", body)
+    assert status == 507 and b"answers.jsonl: No space left on device" in content
+    assert comparisons.read_answers(folder, 20) == {}
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1 and "the answer is not stored: cannot write" in said
+    assert ask(address + "answer", body)[0] == 200
+    (folder / comparisons.ANSWERS_FILE).unlink()
+    (folder / comparisons.ANSWERS_FILE).mkdir()
+    assert ask(address + "answer", body)[0] == 507
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_page_that_cannot_be_read_is_one_line(address, monkeypatch, capfd):
+    monkeypatch.setattr(server, "PAGE", Path("/nothing"))
+    root, host = address.split("/", 3)[3], address.split("/")[2]
+    assert raw(address, f"GET /{root} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode()) == b""
+    assert capfd.readouterr().err == "a request of the page failed: No such file or directory\n"
+
+
+def test_an_answer_that_never_arrives_gets_a_reply(request, monkeypatch, capfd):
+    monkeypatch.setattr(server, "PATIENCE", 0.2)
+    address = request.getfixturevalue("address")
+    root, host = address.split("/", 3)[3], address.split("/")[2]
+    head = f"POST /{root}answer HTTP/1.0\r\nHost: {host}\r\nContent-Length: 9\r\n\r\n"
+    with socket.create_connection((host.split(":")[0], int(host.split(":")[1])), 10) as connection:
+        connection.sendall(head.encode())
+        assert connection.recv(65536).startswith(b"HTTP/1.0 408")
+    assert capfd.readouterr().err == "an answer did not arrive: timed out\n"
+
+
 def test_answers_that_are_a_link_out_of_the_folder_are_refused(folder, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "mine"
     elsewhere.write_text("mine")
@@ -373,7 +446,7 @@ def test_an_answer_that_does_not_fit_on_the_disk_spoils_no_other(folder, address
 
     monkeypatch.setattr(server.os, "fsync", full)
     status, told = ask(address + "answer", left[1])
-    assert status == 507 and told == b"the answer is not stored: No space left on device\n"
+    assert status == 507 and told.endswith(b"answers.jsonl: No space left on device\n")
     monkeypatch.setattr(server.os, "fsync", sync)
     assert ask(address + "answer", left[2])[0] == 200
     assert comparisons.read_answers(folder, 20) == {0: "left", 2: "left"}
