@@ -8,6 +8,8 @@ python launch/sweep.py --algo=rlhf --env=lane_keep --rlhf.teacher=human --given=
 from __future__ import annotations
 
 import sys
+import tempfile
+from pathlib import Path
 from typing import NoReturn
 
 from absl import flags
@@ -53,6 +55,8 @@ def main(values: flags.FlagValues) -> None:
         asked = {name: getattr(values, name) for name in FACTS if values[name].present}
         clips.check_flags(out, asked, values.world)
     else:
+        usual = f"labels/{values.env}" if values.out else Path(tempfile.gettempdir()) / "labels"
+        program.check_folder("out", out, str(usual))
         dials = parsed("world", values.world, registry.world(values.env).settings)
         process.configure()
         print("making the clips ...", flush=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
@@ -80,17 +81,44 @@ def check_file(flag: str, path: Path, example: str) -> None:
 
     if path.is_dir():
         raise BadInput(f"--{flag}={path} is a folder; nearest: --{flag}={path / example}")
-    try:
-        above = next(folder for folder in path.parents if folder.exists())
+    with _written(flag, path, example):
         if path.exists():
             with path.open("ab"):
                 pass
-        with tempfile.TemporaryFile(dir=above):
-            pass
+        _make_a_file(path.parent)
+
+
+def check_folder(flag: str, path: Path, example: str) -> None:
+    """Raises BadInput unless files can be written into a folder, which may not exist yet. Writes
+    nothing that stays.
+
+    Args:
+      flag: the flag with which the message begins.
+      path: the folder.
+      example: one that the flag may name.
+    """
+    with _written(flag, path, example):
+        _make_a_file(path)
+
+
+@contextlib.contextmanager
+def _written(flag: str, path: Path, example: str) -> Generator[None]:
+    """Turns a failed write into BadInput."""
+    from irl_bench.core.settings import BadInput
+
+    try:
+        yield
     except OSError as error:
         raise BadInput(
             f"--{flag}={path} cannot be written ({error.strerror}); nearest: --{flag}={example}"
         ) from None
+
+
+def _make_a_file(folder: Path) -> None:
+    """Makes a file without a name in a folder or, if it does not exist, in the first one above."""
+    above = next(each for each in (folder, *folder.parents) if each.exists())
+    with tempfile.TemporaryFile(dir=above):
+        pass
 
 
 def remaining(values: flags.FlagValues) -> list[str]:

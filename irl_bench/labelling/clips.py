@@ -3,6 +3,7 @@ paired, with their pictures."""
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from irl_bench.rl import ppo
 from irl_bench.rollouts.evaluation import collect
 from irl_bench.rollouts.scan import scan
 from irl_bench.storage.comparisons import CLIPS, read_clips
+from irl_bench.storage.files import check_links, write_atomic
 
 
 def check_flags(out: Path, flags: Mapping[str, Any], world: Sequence[str]) -> None:
@@ -85,7 +87,9 @@ def make_clips(
     Raises:
       BadInput: the world is unknown, has no expert or has no picture, or a rollout is shorter than
         a segment.
+      WriteError: the file cannot be written, or something in the folder is a link out of it.
     """
+    check_links(out)
     loaded = registry.world(ref, dials)
     registry.need_expert(loaded)
     world = loaded.world
@@ -142,8 +146,6 @@ def make_clips(
         "steps": steps,
         "env_steps": worlds * steps,
     }
-    out.mkdir(parents=True, exist_ok=True)
-    partial = out / f"{CLIPS}.tmp"
-    with partial.open("wb") as file:
-        np.savez_compressed(file, facts=json.dumps(facts), **arrays)
-    partial.replace(out / CLIPS)
+    content = io.BytesIO()
+    np.savez_compressed(content, facts=json.dumps(facts), **arrays)
+    write_atomic(out / CLIPS, content.getvalue())

@@ -76,6 +76,7 @@ def test_numbers_must_be_finite(value, values):
         (["demos", "--check="], "--check= is empty"),
         (["demos", "--out=/proc/no.npz"], "--out=/proc/no.npz cannot be written"),
         (["label", "--port=22x"], "nearest: --port=0"),
+        (["label", "--out=/proc/no"], "--out=/proc/no cannot be written"),
         (["train", "--algo", "bc,dagger"], "one at a time here; nearest: --algo=bc"),
         (["qqq"], "known are 'sweep', 'train'"),
     ],
@@ -183,6 +184,16 @@ def test_a_file_that_cannot_be_written_is_refused_beforehand(tmp_path):
     for path in (tmp_path, tmp_path / "taken" / "s.json"):
         with pytest.raises(BadInput, match=r"--out=.*nearest: --out="):
             program.check_file("out", path, "s.json")
+
+
+def test_a_folder_that_cannot_be_written_is_refused_beforehand(tmp_path):
+    (tmp_path / "taken").write_text("mine")
+    for path in (tmp_path, tmp_path / "new" / "labels"):
+        program.check_folder("out", path, "labels/chain")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+    for path in (tmp_path / "taken", tmp_path / "taken" / "labels"):
+        with pytest.raises(BadInput, match=r"--out=.*Not a directory.*nearest: --out=labels/chain"):
+            program.check_folder("out", path, "labels/chain")
 
 
 def test_too_little_memory_is_one_line_and_other_faults_keep_their_traceback(capsys):

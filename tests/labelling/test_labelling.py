@@ -261,6 +261,58 @@ def test_a_reward_is_learned_from_the_file(folder, quick_compilation):
     assert high > low + 0.5
 
 
+# The clips.
+
+
+@pytest.fixture
+def make(monkeypatch):
+    """Makes clips of rollouts that are not driven; a list of them tells how often."""
+    rollouts = []
+
+    def drive(function):
+        rollouts.append(function)
+        return lambda key: (
+            np.zeros((20, 2, 3), np.float32),
+            np.zeros((20, 2, 1), np.float32),
+            {"road": np.zeros((20, 2, 1), np.float32)},
+        )
+
+    monkeypatch.setattr(clips.jax, "jit", drive)
+    monkeypatch.setattr(clips.jax, "device_get", lambda arrays: arrays)
+
+    def make(out):
+        clips.make_clips(out, "lane_keep", {}, 10, 2, 1, 2, 20, 0)
+        return rollouts
+
+    return make
+
+
+def test_clips_are_flushed_before_they_get_their_name(make, tmp_path, monkeypatch):
+    """As the audit of a power cut sees it: the file, then its name, then the folder."""
+    done, fsync, replace = [], os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda at: (done.append("flush"), fsync(at))[1])
+    monkeypatch.setattr(
+        Path, "replace", lambda path, to: (done.append(Path(to).name), replace(path, to))[1]
+    )
+    make(tmp_path / "a")
+    at = done.index(comparisons.CLIPS)
+    assert done[at - 1 : at + 2] == ["flush", comparisons.CLIPS, "flush"]
+    assert [path.name for path in (tmp_path / "a").iterdir()] == [comparisons.CLIPS]
+    facts, arrays = comparisons.read_clips(tmp_path / "a")
+    assert facts["pairs"] == 10 and arrays["pairs"].shape == (10, 2)
+
+
+def test_a_folder_of_clips_that_cannot_be_written_is_one_line(make, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match=r"^cannot write .*clips.npz: Not a directory$"):
+        make(tmp_path / "file" / "labels")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / comparisons.ANSWERS_FILE).symlink_to(tmp_path / "file")
+    with pytest.raises(WriteError, match="is a link that leads out"):
+        make(tmp_path / "a")
+    assert len(make(tmp_path / "b")) == 2  # none for the link
+
+
 # The server.
 
 
