@@ -617,6 +617,7 @@ def test_the_program_makes_clips_serves_them_and_rlhf_trains_from_the_answers(tm
     finally:
         program.terminate()
         program.wait(30)
+        program.stdout.close()
     for flag, words in (
         ("--pairs=20", "nearest: --pairs=12"),
         ("--world=friction=0.5", "nearest: --world=friction=1.0"),
