@@ -1,14 +1,19 @@
 """The files of launch/cluster: shells accept them, and their commands are commands."""
 
 import os
+import re
 import shlex
+import shutil
+import signal
 import subprocess
+import sys
+import time
 
 import pytest
 import yaml
 
 from irl_bench.cli import command as cli
-from tests.launchers.launched import ROOT
+from tests.launchers.launched import ROOT, awaited
 
 FOLDER = ROOT / "launch/cluster"
 SCRIPTS = sorted(FOLDER.glob("*.sh"))
@@ -24,6 +29,66 @@ def test_every_file_is_in_the_readme():
     readme = (FOLDER / "README.md").read_text()
     names = {path.name for path in FOLDER.iterdir()} - {"README.md"}
     assert names and all(f"`{name}`" in readme for name in names)
+
+
+def of_the_guide():
+    """The job script of docs/guides/batch.md."""
+    text = (ROOT / "docs/guides/batch.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    return next(block for block in blocks if "#SBATCH" in block)
+
+
+SWEEP = """
+import pathlib, signal, sys, time
+told = []
+signal.signal(signal.SIGTERM, lambda *_: told.append(1))
+pathlib.Path("ready").touch()
+while not told and "ends" not in sys.argv:
+    time.sleep(0.01)
+time.sleep(0.5)
+sys.exit(75 if told else 0)
+"""
+"""What a job script starts: it takes its time to a checkpoint, and a second SIGTERM changes
+nothing."""
+
+
+@pytest.mark.parametrize(
+    ("signals", "state", "status", "calls"),
+    [
+        (0, "RUNNING", 0, ""),
+        (1, "RUNNING", 75, "requeue 5\n"),
+        (2, "RUNNING", 75, "requeue 5\n"),  # as from `scancel --signal` and then the time limit
+        (1, "COMPLETING", 75, ""),  # as from scancel
+    ],
+)
+@pytest.mark.parametrize("source", ["guide", "array"])
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_a_job_is_requeued_unless_it_is_cancelled(
+    shell, source, signals, state, status, calls, tmp_path
+):
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell} here")
+    text = of_the_guide() if source == "guide" else (FOLDER / "slurm-array.sh").read_text()
+    (tmp_path / "job.sh").write_text(text)
+    (tmp_path / "sweep.py").write_text(SWEEP)
+    ends = "" if signals else "ends"
+    for name, body in {
+        "python": f"exec {sys.executable} {tmp_path}/sweep.py {ends}",
+        "squeue": f"echo {state}",
+        "scontrol": f'echo "$@" >> {tmp_path}/calls',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    variables = {"SLURM_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "2"}
+    variables |= {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": "python"}
+    job = subprocess.Popen([shell, "job.sh"], cwd=tmp_path, env={**os.environ, **variables})
+    awaited(lambda: (tmp_path / "ready").exists() or None, 20)
+    for _ in range(signals):
+        job.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+    assert job.wait(20) == status
+    assert ((tmp_path / "calls").read_text() if calls else "") == calls
+    assert (tmp_path / "calls").exists() == bool(calls)
 
 
 def test_every_pod_computes_a_share():
