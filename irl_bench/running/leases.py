@@ -6,8 +6,10 @@ that two workers compute after all is stored once, and its bytes are the same.
 
 A worker is dead if its process is gone from this machine, or if its lease did not change for EXPIRY
 seconds. They are counted by the clock of the process that waits, so clocks of machines need not
-agree and may be set back. A worker that has done no step of its work for STALL seconds renews no
-claim: a device or a file system may never answer, and others need not wait for it.
+agree and may be set back. Time in which that process could not look does not count, since the
+worker may not have been able to renew its claim either. A worker that has done no step of its work
+for STALL seconds renews no claim: a device or a file system may never answer, and others need not
+wait for it.
 
 In an object store a lease is an object too. A worker first claims a cell on its own machine, as
 above, in the working copy, then creates the object, which only one worker can. Each request costs
@@ -57,6 +59,11 @@ RENEWAL_THERE = 30.0
 """As RENEWAL, of claims in an object store [s]."""
 AGAIN = 2.0
 """As RENEWAL, after one that failed [s]."""
+RENEWAL_TRIES = 6
+"""How often a request of a renewal is made at most while an object store fails. The pauses between
+the tries double, so more of them would miss the end of an outage by half a minute."""
+OUTAGE = 10.0
+"""A listing that took longer has met a store that failed [s]."""
 LOOKS = (1.0, 30.0)
 """Shortest and longest time between two looks at an object store for cells to claim [s]."""
 LOG_GROWTH = 0.1
@@ -115,10 +122,19 @@ def alive(pid: int) -> bool:
 
 
 def read(path: Path) -> Lease | None:
-    """Returns a lease; None if there is none, or if the file holds something else."""
+    """Returns a lease; None if there is none, if the file holds something else or cannot be
+    read."""
+    try:
+        return _read(path)
+    except OSError:
+        return None
+
+
+def _read(path: Path) -> Lease | None:
+    """As `read`, but raises OSError if the file cannot be read."""
     try:
         return _parse(untrusted.content(path, LARGEST))
-    except OSError:
+    except FileNotFoundError:
         return None
 
 
@@ -190,6 +206,8 @@ class _There:
     """Whether the cells were listed since the last look."""
     looked: float | None = None
     """When the leases were last listed, by the worker's clock [s]."""
+    failed: bool = False
+    """Whether the store has failed since then."""
     again: float = 0.0
     """When to look again, by the worker's clock [s]."""
     pause: float = 0.0
@@ -337,7 +355,12 @@ class Leases:
         claimed."""
         assert self.store is not None
         there = self._there
-        self.store.look(self.folder)
+        try:
+            self.store.look(self.folder)
+        except StoreError:
+            there.failed = True
+            raise
+        listed = self.clock()
         leases = {
             name.removesuffix(".json"): seen
             for name, seen in self.store.names(self.folder).items()
@@ -348,12 +371,13 @@ class Leases:
         for key in there.since.keys() - leases.keys():
             del there.since[key]
         # While this worker could not look, the others may not have been able to renew.
-        if there.looked is not None and now - there.looked >= self.expiry:
+        absent = there.looked is not None and now - there.looked >= self.expiry
+        if absent or there.failed or listed - now >= OUTAGE:
             there.since.clear()
-        there.looked = now
+        there.looked, there.failed = listed, False
         for key, seen in leases.items():
             if there.since.get(key, ("", 0.0))[0] != seen.version:
-                there.since[key] = (seen.version, now)
+                there.since[key] = (seen.version, listed)
         there.leases, there.surveyed = leases, False
         if there.before is None:
             there.before = leases[self.last].version if self.last in leases else ""
@@ -416,7 +440,8 @@ class Leases:
         seen = there.leases.get(key)
         if seen is None or seen.size == 0:
             return True
-        expired = key in there.since and self.clock() - there.since[key][1] >= self.expiry
+        looked = there.looked or 0.0  # it may have been renewed since
+        expired = key in there.since and looked - there.since[key][1] >= self.expiry
         return expired or self._left_here(key)
 
     def _left_here(self, key: str) -> bool:
@@ -424,7 +449,7 @@ class Leases:
         here = read(self._path(key))
         if here is None or self.store is None or self._holder_here(key) is not None:
             return False
-        there = self._present(key)
+        there = _parse(self.store.read(self._path(key)))
         return there is not None and there["worker"] == here["worker"]
 
     def holders(self, groups: Sequence[Mapping[str, object]]) -> list[Lease]:
@@ -441,12 +466,12 @@ class Leases:
     def _holder_here(self, key: str) -> Lease | None:
         """The lease of a living worker, this one included, on a cell in the folder; None if it is
         free. One of another machine counts as living until it was seen unchanged for `expiry`."""
+        begun = self.clock()
         try:
-            lease = _parse(untrusted.content(self._path(key), LARGEST))
-        except FileNotFoundError:
-            lease = None
+            lease = _read(self._path(key))
         except OSError:  # its owner may be replacing it, on a network file system
             lease = self._seen[key][0] if key in self._seen else UNREADABLE
+        now = self.clock()
         if lease is None:
             self._seen.pop(key, None)
             return None
@@ -457,12 +482,11 @@ class Leases:
             ours = lease["pid"] == os.getpid()
             if lease["worker"] not in _ACTIVE if ours else not alive(lease["pid"]):
                 return None
-        before, since = self._seen.setdefault(key, (lease, self.clock()))
-        if before != lease:
-            self._seen[key] = lease, self.clock()
-        elif self.clock() - since >= self.expiry:
-            return None
-        return lease
+        before, since = self._seen.get(key, (lease, begun))
+        # While a file system does not answer, the owner cannot renew its claim either.
+        since = since + (now - begun) if before == lease else now
+        self._seen[key] = lease, since
+        return None if now - since >= self.expiry else lease
 
     def release(self, keys: Iterable[str]) -> None:
         """Ends claims of cells that are stored. A lease that another worker has taken over
@@ -507,32 +531,38 @@ class Leases:
         alone.
 
         Returns:
-          Whether nothing failed. If a claim did, the next renewal has to come soon and begins with
-          the others: a failure of an object store is told after most of a minute.
+          Whether nothing failed. If something did, the rest waits for the next renewal, which has
+          to come soon and begins with the rest: a failure may be that of one claim alone.
         """
         if self.clock() - self._moved > STALL:
             return True
         with self._lock:
             for key, lease in list(self._held.items()):
                 try:
-                    present = self._present(key)
-                    if present is not None and present["worker"] != self.worker:
-                        del self._held[key]
-                        continue
-                    lease["renewals"] += 1
-                    write_here(self._path(key), _bytes(lease))
-                    if self.store:
-                        self.store.put(self._path(key), _bytes(lease), check=False)
-                except StoreError:
+                    self._renew(key, lease)
+                except (StoreError, OSError):
+                    self._there.failed = True
                     self._held[key] = self._held.pop(key)
                     return False
         return True
 
-    def _present(self, key: str) -> Lease | None:
-        """The lease on a cell as it is now."""
+    def _renew(self, key: str, lease: Lease) -> None:
+        """Renews a claim, or drops it if another worker has taken it over."""
+        present = self._present(key)
+        if present is not None and present["worker"] != self.worker:
+            del self._held[key]
+            return
+        lease["renewals"] += 1
+        write_here(self._path(key), _bytes(lease))
         if self.store:
-            return _parse(self.store.read(self._path(key)))
-        return read(self._path(key))
+            self.store.put(self._path(key), _bytes(lease), check=False, tries=RENEWAL_TRIES)
+
+    def _present(self, key: str) -> Lease | None:
+        """The lease on a claimed cell as it is now. Raises OSError or StoreError if it cannot be
+        read."""
+        if self.store:
+            return _parse(self.store.read(self._path(key), RENEWAL_TRIES))
+        return _read(self._path(key))
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.json"

@@ -162,11 +162,16 @@ class Store:
 
     # Reading.
 
-    def read(self, path: Path) -> bytes | None:
-        """Returns the bytes of a file's object; None if there is none."""
+    def read(self, path: Path, tries: int = TRIES) -> bytes | None:
+        """Returns the bytes of a file's object; None if there is none.
+
+        Args:
+          path: of the file.
+          tries: how often the request is made at most while the store fails.
+        """
         name = self._object(path)
         try:
-            return self._try(lambda: self._files.cat_file(name))
+            return self._try(lambda: self._files.cat_file(name), tries=tries)
         except FileNotFoundError:
             return None
 
@@ -200,13 +205,14 @@ class Store:
 
     # Writing.
 
-    def put(self, path: Path, content: bytes, check: bool = True) -> None:
+    def put(self, path: Path, content: bytes, check: bool = True, tries: int = TRIES) -> None:
         """Stores a file's bytes as an object.
 
         Args:
           path: of the file.
           content: its bytes.
           check: whether to read them back and compare them.
+          tries: how often the request is made at most while the store fails.
         """
         name = self._object(path)
 
@@ -215,7 +221,7 @@ class Store:
             if check and self._back(name) != content:
                 raise OSError(f"other bytes come back from {name} than were stored")
 
-        self._try(write, bucket=True)
+        self._try(write, bucket=True, tries=tries)
         parent, _, own = self._name(path).rpartition("/")
         self._seen.setdefault(parent, {})[own] = Seen(len(content), "", None)
 
@@ -307,16 +313,17 @@ class Store:
         except FileNotFoundError:
             return None
 
-    def _try(self, request: Callable[[], _T], bucket: bool = False) -> _T:
+    def _try(self, request: Callable[[], _T], bucket: bool = False, tries: int = TRIES) -> _T:
         """The result of a request, which is repeated while the store fails.
 
         Args:
           request: what to do.
           bucket: whether a missing object means that the bucket is missing.
+          tries: how often it is made at most.
 
         Raises:
           FileNotFoundError: the object does not exist.
-          Refusal: the store denies it, or failed TRIES times.
+          Refusal: the store denies it, or failed so often.
         """
         attempt = 1
         while True:
@@ -330,7 +337,7 @@ class Store:
                 raise
             except Exception as error:  # each package has its own kinds
                 denied = isinstance(error, PermissionError) or _kind(error) in _CREDENTIALS
-                if denied or attempt == self._tries:
+                if denied or attempt >= min(tries, self._tries):
                     raise self._refusal(error) from error
             time.sleep(PAUSE * 2 ** (attempt - 1) * random.uniform(0.5, 1.0))
             attempt += 1

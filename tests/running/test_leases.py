@@ -14,6 +14,7 @@ from irl_bench.running import leases, runner, sharing
 from irl_bench.running.console import Silent
 from irl_bench.running.leases import Leases
 from irl_bench.storage import untrusted
+from irl_bench.storage.files import WriteError
 from tests.worlds import toys
 from tests.worlds.toys import cell
 
@@ -100,6 +101,55 @@ def test_a_lease_that_cannot_be_read_is_held(tmp_path, clock, monkeypatch):
         monkeypatch.setattr(untrusted, "content", stale)
         clock[0] += 91
         assert other.claim(only, 1) == ["aa"]
+
+
+def test_time_in_which_a_file_system_does_not_answer_is_not_counted(tmp_path, clock, monkeypatch):
+    """Its owner cannot renew it either, on the same file system."""
+    of_another_machine(tmp_path, "aa")
+    usual = untrusted.content
+
+    def slow(*arguments):
+        clock[0] += 200
+        return usual(*arguments)
+
+    with worker(tmp_path, clock) as one:
+        assert one.claim({"aa": ""}, 1) == []
+        monkeypatch.setattr(untrusted, "content", slow)
+        assert one.claim({"aa": ""}, 1) == []
+        monkeypatch.setattr(untrusted, "content", usual)
+        clock[0] += 80
+        assert one.claim({"aa": ""}, 1) == []
+        clock[0] += 20
+        assert one.claim({"aa": ""}, 1) == ["aa"]
+
+
+def test_a_lease_that_cannot_be_read_is_not_written_over(tmp_path, clock, monkeypatch):
+    """Another worker may hold the cell by now."""
+    with worker(tmp_path, clock) as one:
+        one.claim({"aa": ""}, 1)
+        of_another_machine(tmp_path, "aa")
+        with monkeypatch.context() as broken:
+            broken.setattr(untrusted, "content", lambda *_: (_ for _ in ()).throw(OSError()))
+            assert not one.renew()
+        assert leases.all_of(tmp_path)["aa"]["worker"] == "other"
+        assert one.renew() and not one._held
+
+
+def test_a_claim_that_cannot_be_renewed_keeps_no_other_from_it(tmp_path, clock, monkeypatch):
+    usual = leases.write_here
+
+    def write(path, content):
+        if path.stem == "aa":
+            raise WriteError("no permission")
+        usual(path, content)
+
+    with worker(tmp_path, clock) as one:
+        one.claim(CELLS, 3)
+        monkeypatch.setattr(leases, "write_here", write)
+        for _ in range(2):
+            assert not one.renew()
+        renewals = {key: lease["renewals"] for key, lease in leases.all_of(tmp_path).items()}
+        assert renewals == {"aa": 0, "bb": 1, "cc": 1}
 
 
 def test_a_renewal_that_failed_is_tried_again_soon(tmp_path, clock, monkeypatch):

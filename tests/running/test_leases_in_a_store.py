@@ -1,8 +1,11 @@
 """Leases in an object store: one worker per cell on machines that know only the bucket."""
 
+import contextlib
+import random
 import threading
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from irl_bench.core.cell import cell_key, fingerprint
 from irl_bench.running import leases, runner, sharing
@@ -10,6 +13,7 @@ from irl_bench.running.console import Silent
 from irl_bench.running.leases import Leases
 from irl_bench.storage import remote
 from irl_bench.storage.cells import cell_path, encode
+from irl_bench.tools.fleet.clock import Clock
 from tests.integration.toy_sweep import cells
 from tests.storage.test_cells import MANIFEST
 from tests.worlds.toys import cell
@@ -147,6 +151,46 @@ def test_who_could_not_look_for_long_counts_anew(machines, objects, clock):
         one.renew()
         clock[0] += 60
         assert other.claim(CELLS, 3) == [] and len(one._held) == 3
+
+
+@pytest.mark.parametrize("seconds", [60.0, 90.0, 200.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_an_outage_of_the_store_costs_no_claim(machines, monkeypatch, seconds, seed):
+    """Another worker looks before, during and after it, while the holder of three cells lives."""
+    clock, begin, end = Clock(), 29.0 + 6.0 * seed, 500.0
+    monkeypatch.setattr(remote, "PAUSE", 0.5)
+    monkeypatch.setattr(remote.time, "sleep", clock.sleep)
+    monkeypatch.setattr(remote, "random", random.Random(seed))
+
+    def failing(usual):
+        def request(*args, **options):
+            clock.sleep(0.05)
+            if begin <= clock.now < begin + seconds:
+                raise OSError("503 Slow Down")
+            return usual(*args, **options)
+
+        return request
+
+    for name in ("find", "pipe_file", "cat_file", "rm_file"):
+        monkeypatch.setattr(MemoryFileSystem, name, failing(getattr(MemoryFileSystem, name)))
+    of = lambda machine: Leases(machine.folder(), clock=lambda: clock.now, threaded=False)
+    one, other = map(of, machines)
+
+    def holds():
+        assert len(one.claim(CELLS, 3)) == 3
+        pause = one.renewal
+        while clock.now < end:
+            clock.sleep(pause)
+            pause = one.renewal if one.renew() else leases.AGAIN
+        assert one._held.keys() == CELLS.keys()
+
+    def waits():
+        while clock.now < end:
+            with contextlib.suppress(remote.Refusal):
+                assert other.claim(CELLS, 3) == [], clock.now
+            clock.sleep(sharing.WAIT)
+
+    clock.run([(0.0, holds), (1.0, waits)])
 
 
 def test_a_renewal_that_the_store_does_not_take_is_told(machines, objects, clock, monkeypatch):
