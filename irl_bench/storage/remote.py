@@ -261,15 +261,28 @@ class Store:
 
     def push(self, folder: Path) -> None:
         """Puts results of the working copy into the store that it lacks, and the log of this
-        machine's runs. Folders with results that the store is not known to have are listed."""
-        results = sorted(filter(_is_result, folder.rglob("*")))
+        machine's runs. Folders with results that the store is not known to have are listed.
+
+        Raises:
+          StoreError: a result is damaged; it was not put there, and all others were.
+        """
+        results = [path for path in folder.rglob("*") if _is_result(path)]
         for parent in sorted({path.parent for path in results if not self.has(path)}):
             self.look(parent)
+        # What a cell has learned comes first: others take a cell that is there for a whole one.
+        results.sort(key=lambda path: (path.parent.name == "cells", path))
+        problems: dict[str, str] = {}
         for path in results:
-            if not self.has(path):
+            if self.has(path) or path.stem in problems:
+                continue
+            if problem := _damage(path):
+                problems[path.stem] = problem
+            else:
                 self.put(path, path.read_bytes())
         for log in sorted(folder.rglob("log.jsonl")):
             self.put_log(log.parent)
+        for problem in problems.values():
+            raise StoreError(problem)
 
     def put_log(self, out: Path, growth: float = 0.0) -> None:
         """Stores the log of a run as `log/<working copy>.jsonl` if it has grown since then.
@@ -547,6 +560,28 @@ def _kind(error: Exception) -> str:
 
 def _is_result(path: Path) -> bool:
     return RESULTS.get(path.parent.name) == path.suffix
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with a result in the working copy; None if it is sound."""
+    # They take long to import, and `artifacts` imports this module.
+    from irl_bench.storage import artifacts, cells
+
+    try:
+        if path.suffix == RESULTS["cells"]:
+            cells.read_cell(path)
+            return None
+        artifacts.read(path, ())
+        if artifacts.key_of(path) == path.stem:
+            return None
+    except StoreError as error:
+        return str(error)
+    except BadInput:
+        pass  # its text names the object, which is not there yet
+    return (
+        f"{path} is damaged or another cell's; nearest: move it and the cell of its name away and "
+        "run the sweep again"
+    )
 
 
 def _is_of_run(path: Path) -> bool:

@@ -3,6 +3,7 @@ checked, what comes from there cannot do harm, and a store that fails loses noth
 
 import os
 import pathlib
+import tempfile
 import types
 
 import numpy as np
@@ -11,9 +12,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from irl_bench.core.settings import BadInput
 from irl_bench.launchers import tasks
-from irl_bench.storage import cells, checkpoints, files, remote
+from irl_bench.storage import artifacts, cells, checkpoints, files, remote
 from irl_bench.storage.cells import cell_path, encode, is_done, look
-from irl_bench.storage.files import StoreError, write_atomic
+from irl_bench.storage.files import StoreError, write_atomic, write_here
 from irl_bench.storage.plans import read_plan, update_plan, write_plan
 from tests.storage.test_cells import KEY, MANIFEST, PLAN
 from tests.stores import URL
@@ -139,6 +140,53 @@ def test_what_a_store_did_not_take_is_kept_and_put_by_the_next_run(machines, obj
     files.STORES.clear()  # as in another process
     assert machines[0].folder(writing=True) == folder
     assert objects.names() == [f"cells/{KEY}.parquet"]
+
+
+OTHER = KEY[::-1]
+
+
+def left_behind(folder):
+    """Results of two cells in a working copy that the store lacks: (cell, learned) of each."""
+    pairs = []
+    for key in (KEY, OTHER):
+        pairs.append((cell_path(folder, key), artifacts.path_of(folder, key)))
+        for path, content in zip(pairs[-1], (cell(key), learned(key)), strict=True):
+            write_here(path, content)
+    return pairs
+
+
+def learned(key):
+    """The bytes of a learned file."""
+    parts = {"policy": [np.zeros((toys.cell().width, 2), np.float32)]}
+    with tempfile.TemporaryDirectory() as aside:
+        return artifacts.write(pathlib.Path(aside), toys.cell(), key, parts).read_bytes()
+
+
+def test_what_a_cell_has_learned_is_put_there_before_it(machines, objects, monkeypatch):
+    folder, order = machines[0].folder(), []
+    left_behind(folder)
+    usual = remote.Store.put
+    put = lambda store, path, *rest, **more: (order.append(path), usual(store, path, *rest, **more))
+    monkeypatch.setattr(remote.Store, "put", put)
+    remote.push(folder)
+    assert [path.parent.name for path in order] == ["learned", "learned", "cells", "cells"]
+
+
+@pytest.mark.parametrize("kind", ["cells", "learned"])
+@pytest.mark.parametrize("damage", [lambda c: c[:-9], lambda c: b"", lambda c: c[:-1] + b"!"])
+def test_a_damaged_result_is_not_put_there_and_all_others_are(machines, objects, kind, damage):
+    folder = machines[0].folder()
+    (own, of_own), (_, of_other) = left_behind(folder)
+    wrong = of_own if kind == "learned" else own
+    wrong.write_bytes(damage(wrong.read_bytes()))
+    files.STORES.clear()
+    with pytest.raises(StoreError, match=rf"^{wrong} is .*away and run the sweep again$"):
+        machines[0].folder(writing=True)
+    there = {f"cells/{OTHER}.parquet", f"learned/{of_other.name}"}
+    assert {*objects.names()} == there | ({f"learned/{of_own.name}"} if kind == "cells" else set())
+    for path in (own, of_own):  # as the line says
+        path.unlink()
+    assert machines[0].folder(writing=True) == folder
 
 
 @pytest.mark.parametrize(
