@@ -4,9 +4,11 @@ store."""
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,7 +20,7 @@ from irl_bench.running.saving import Saver, checkpoint_folder
 from irl_bench.running.session import Session
 from irl_bench.running.work import Work
 from irl_bench.storage import artifacts, checkpoints
-from irl_bench.storage.cells import write_cell
+from irl_bench.storage.cells import is_done, write_cell
 from irl_bench.storage.files import writing
 
 SHOWN_METRICS = ("cost", "disc_accuracy_expert", "disc_accuracy_policy", "kl", "std")
@@ -50,10 +52,8 @@ class Batch:
         self._measure_eps()
         learned = self.work.keep() if self.program.learner.rounds else None
         for group, cell in enumerate(self.cells):
-            if learned is not None:
-                parts = jax.tree.map(lambda leaf, g=group: leaf[g], learned)
-                artifacts.write(self.session.out, cell.spec, cell.key, parts)
-            self._finish(cell)
+            parts = learned and jax.tree.map(lambda leaf, g=group: leaf[g], learned)
+            self._finish(cell, self._keep(cell, parts))
 
     # The phases.
 
@@ -128,15 +128,27 @@ class Batch:
                     cell.eps_block += 1
             self._pause()
 
-    def _finish(self, cell: CellProgress) -> None:
-        """Stores the cell's result, removes its checkpoints and adds a line to the log."""
+    def _keep(self, cell: CellProgress, parts: Mapping[str, Any] | None) -> dict[str, str]:
+        """Stores what the cell has learned, if anything, and returns what its manifest says of it.
+        Of a cell that another worker has stored meanwhile, that worker's file stays."""
+        if parts is None or is_done(self.session.out, cell.key):
+            return {}
+        path = artifacts.write(self.session.out, cell.spec, cell.key, parts)
+        return {"learned": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+    def _finish(self, cell: CellProgress, learned: Mapping[str, str]) -> None:
+        """Stores the cell's result, removes its checkpoints and adds a line to the log.
+
+        Args:
+          cell: that is computed.
+          learned: as `_keep` returns it.
+        """
         session, failures = (
             self.session,
             [dataclasses.asdict(failure) for failure in cell.failures()],
         )
-        write_cell(
-            session.out, cell.spec, cell.key, cell.rows(), cell.manifest(session.fingerprint)
-        )
+        manifest = {**cell.manifest(session.fingerprint), **learned}
+        write_cell(session.out, cell.spec, cell.key, cell.rows(), manifest)
         checkpoints.remove(checkpoint_folder(session.out, cell.key))
         session.summary.done.append(cell.key)
         if failures:

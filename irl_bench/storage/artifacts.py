@@ -2,7 +2,9 @@
 
 `<out>/learned/<key>.safetensors` holds the leaves of both with a leading axis of seeds. Its
 metadata names the algorithm, the settings and the shapes, so that the file alone is enough to use
-them. The metadata also holds the SHA-256 of the rest, which is verified when the file is read.
+them. The metadata also holds the SHA-256 of the rest, which is verified when the file is read. The
+cell's manifest holds the SHA-256 of the whole file, so a file that another worker has learned does
+not pass for that of the stored cell.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from irl_bench.core.cell import CellSpec, canonical
 from irl_bench.core.handover import Part
 from irl_bench.core.settings import BadInput
 from irl_bench.storage import learned, remote
-from irl_bench.storage.files import write_atomic
+from irl_bench.storage.cells import cell_path, look, read_cell
+from irl_bench.storage.files import StoreError, write_atomic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +113,9 @@ def key_of(path: Path) -> str:
 
 
 def read(path: str | Path, parts: Sequence[Part] = ("reward",)) -> Artifact:
-    """Returns the artifact in a file, or in all files of a run's folder that hold `parts`.
+    """Returns the artifact in a file, or in all files of a run's folder that hold `parts`. A file
+    in a run's folder must be what the stored cell has learned; a cell of an earlier version does
+    not say what that is.
 
     Args:
       path: a file or folder, or its URL. If a folder holds several kinds: FOLDER:KIND or
@@ -173,6 +178,27 @@ def _on_disk(name: str) -> Path:
     return path / "learned" / file if inside else path
 
 
+def _check_cell(path: Path) -> None:
+    """Raises BadInput if a file is in a run's folder and not what the stored cell has learned. A
+    cell that is missing or damaged says nothing of it."""
+    if path.parent.name != "learned":
+        return
+    cell = cell_path(path.parents[1], path.stem)
+    try:
+        if not cell.exists():
+            look(path.parents[1], path.stem)
+        manifest, _ = read_cell(cell)
+    except StoreError:
+        return
+    stored = manifest.get("learned")
+    if stored and stored != hashlib.sha256(path.read_bytes()).hexdigest():
+        raise BadInput(
+            f"{remote.shown(path)} is not what the stored cell has learned, whose SHA-256 begins "
+            f"with {stored[:8]}; nearest: move it and the cell of its name away and run the sweep "
+            "again"
+        )
+
+
 def _digest(arrays: Mapping[str, np.ndarray], spec: Mapping[str, Any]) -> str:
     content = save(dict(sorted(arrays.items())))
     return hashlib.sha256(canonical(dict(spec)).encode() + content).hexdigest()
@@ -209,6 +235,7 @@ def _read(path: Path) -> Artifact:
         raise BadInput(
             f"{remote.shown(path)} is damaged: its SHA-256 does not fit; nearest: copy it again"
         )
+    _check_cell(path)
     by_seed: dict[int, dict[str, list[np.ndarray]]] = {seed: {} for seed in spec.seeds}
     for name in sorted(arrays):
         for row, seed in enumerate(spec.seeds):

@@ -72,7 +72,9 @@ _MANIFEST: Mapping[str, Check] = {
 _MANIFEST_TOO: Mapping[str, Check] = {
     "fingerprint": mapped(untrusted.anything),
     "failures": listed(lambda value: isinstance(value, dict)),
+    "learned": lambda value: untrusted.text(value) and _SHA256.fullmatch(value) is not None,
 }
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _DIGEST = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 _BLANK = b'"sha256":"' + b"0" * 64 + b'"'
 

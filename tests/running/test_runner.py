@@ -4,7 +4,9 @@ compilation serves all."""
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import shutil
 import threading
 
 import jax
@@ -16,8 +18,9 @@ from irl_bench.cli import sweep as cli
 from irl_bench.core.cell import cell_key, fingerprint
 from irl_bench.core.exits import INTERRUPTED
 from irl_bench.core.settings import BadInput
-from irl_bench.running import programs, runner
+from irl_bench.running import programs, runner, work
 from irl_bench.running.console import Silent
+from irl_bench.storage import artifacts
 from irl_bench.storage.cells import cell_path, read_cell
 from irl_bench.storage.files import StoreError
 from tests.worlds.toys import (
@@ -54,6 +57,25 @@ def reference(tmp_path_factory):
     out, cells = tmp_path_factory.mktemp("reference"), [cell(), cell(first_seed=3)]
     run(cells, out)
     return out, cells
+
+
+def test_what_another_worker_has_stored_meanwhile_stays(reference, tmp_path, monkeypatch):
+    """Its machine rounds differently, so what it learned belongs to its own result alone."""
+    out, (spec, *_) = reference
+    key = cell_key(spec, fingerprint())
+    before = [path(out, key).read_bytes() for path in (cell_path, artifacts.path_of)]
+    usual = work.Work.keep
+
+    def late(batch):
+        for name in ("cells", "learned"):
+            shutil.copytree(out / name, tmp_path / name, dirs_exist_ok=True)
+        return jax.tree.map(lambda leaf: leaf + 1, usual(batch))
+
+    monkeypatch.setattr(work.Work, "keep", late)
+    run([spec], tmp_path)
+    after = [path(tmp_path, key).read_bytes() for path in (cell_path, artifacts.path_of)]
+    assert after == before
+    assert read_cell(cell_path(out, key))[0]["learned"] == hashlib.sha256(before[1]).hexdigest()
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 is."""
 
 import dataclasses
+import hashlib
 import threading
 
 import jax
@@ -18,8 +19,8 @@ from irl_bench.rollouts.evaluation import collect
 from irl_bench.running import runner
 from irl_bench.running.console import Silent
 from irl_bench.storage import artifacts
-from irl_bench.storage.cells import read_cell
-from tests.storage.test_cells import KEY
+from irl_bench.storage.cells import cell_path, read_cell, write_cell
+from tests.storage.test_cells import KEY, MANIFEST, columns
 
 EVALUATED = ("cost", "graded_cost")
 
@@ -164,6 +165,31 @@ def test_two_algorithms_two_modes_or_a_seed_twice_are_refused(tmp_path):
         artifacts.write(out, cell(), "one", parts())
         artifacts.write(out, dataclasses.replace(cell(), **other), "two", parts())
         refused(out, out)
+
+
+def with_cell(out, learned=None):
+    """Stores a cell of one seed's result, whose manifest may name what it has learned."""
+    manifest = MANIFEST if learned is None else {**MANIFEST, "learned": learned}
+    write_cell(out, cell(), KEY, columns(), manifest)
+
+
+def test_a_file_that_the_stored_cell_has_not_learned_is_refused(tmp_path):
+    """Two workers have computed it, on machines that round differently."""
+    path = artifacts.write(tmp_path, cell(), KEY, parts())
+    with_cell(tmp_path, hashlib.sha256(path.read_bytes()).hexdigest())
+    assert artifacts.read(path).algo == "gail"
+    artifacts.write(tmp_path, cell(), KEY, parts(1))
+    for of in (path, tmp_path):
+        refused(of, path, "is not what the stored cell has learned")
+
+
+@pytest.mark.parametrize("of", ["an earlier version", "no cell", "a damaged cell"])
+def test_where_no_cell_names_a_file_it_is_taken(tmp_path, of):
+    if of != "no cell":
+        with_cell(tmp_path)
+    if of == "a damaged cell":
+        cell_path(tmp_path, KEY).write_bytes(b"PAR1")
+    assert artifacts.read(artifacts.write(tmp_path, cell(), KEY, parts())).algo == "gail"
 
 
 # From a run into another one.

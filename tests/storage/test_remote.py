@@ -162,6 +162,19 @@ def learned(key):
         return artifacts.write(pathlib.Path(aside), toys.cell(), key, parts).read_bytes()
 
 
+def test_a_learned_file_is_compared_with_the_cell_in_the_store(machines, objects):
+    """The machine that reads it has computed neither."""
+    manifest = {**MANIFEST, "spec": toys.cell().to_dict(), "learned": "0" * 64}
+    objects[f"cells/{KEY}.parquet"] = encode(KEY, ROWS, manifest)
+    objects[f"learned/{KEY}.safetensors"] = learned(KEY)
+    machines[1].folder()
+    with pytest.raises(BadInput, match=f"^{URL}/learned/{KEY}.* is not what the stored cell"):
+        artifacts.read(URL, ("policy",))
+    objects[f"cells/{KEY}.parquet"] = cell()  # of an earlier version
+    cell_path(machines[1].folder(), KEY).unlink()
+    assert artifacts.read(URL, ("policy",)).arrays
+
+
 def test_what_a_cell_has_learned_is_put_there_before_it(machines, objects, monkeypatch):
     folder, order = machines[0].folder(), []
     left_behind(folder)

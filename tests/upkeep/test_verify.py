@@ -6,9 +6,11 @@ import types
 import numpy as np
 import pytest
 
+from irl_bench.core.cell import CellSpec
 from irl_bench.core.settings import BadInput
 from irl_bench.plan import registry
-from irl_bench.storage.cells import encode, read_cell
+from irl_bench.storage import artifacts
+from irl_bench.storage.cells import cell_path, encode, read_cell
 from irl_bench.storage.plans import read_plan, write_plan
 from irl_bench.upkeep import verify
 
@@ -83,6 +85,17 @@ def test_a_learned_file_under_another_ones_name_is_found(runs):
     one.write_bytes(other.read_bytes())
     (problem,) = verify.check(runs / "whole").problems
     assert f"is what another cell learned: {other.stem}" in problem
+
+
+def test_a_learned_file_of_another_worker_is_found(runs):
+    """It is sound, and not what the stored cell has learned."""
+    path = sorted((runs / "whole").glob("learned/*"))[0]
+    spec = CellSpec.from_dict(read_cell(cell_path(runs / "whole", path.stem))[0]["spec"])
+    leaves = artifacts.read(path, ("policy",)).leaves("policy", spec.seeds)
+    parts = {"policy": [leaf + 1 for leaf in leaves]}
+    artifacts.write(runs / "whole", spec, path.stem, parts)
+    (problem,) = verify.check(runs / "whole").problems
+    assert problem.startswith(f"{path} is not what the stored cell has learned")
 
 
 def test_a_learned_file_that_is_gone_is_found(runs):
