@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import inspect
 import os
 import secrets
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import filelock
 
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
 LOCK_SECONDS = 600.0
 """How long to wait for the lock [s]. A report takes seconds; a run that holds the lock longer is
 stuck."""
+
+_NATIVE: Mapping[str, Any] = (
+    {"fallback_to_soft": False}
+    if "fallback_to_soft" in inspect.signature(filelock.FileLock.__init__).parameters
+    else {}
+)
+"""Options of a lock that is the operating system's, which ends with its process. The file that
+stands for a lock elsewhere stays after a kill, and blocks all other machines."""
 
 STORES: dict[Path, Store] = {}
 """The object stores that this process uses, by the folders of their working copies."""
@@ -48,7 +57,8 @@ def store_of(path: Path) -> Store | None:
 @contextlib.contextmanager
 def locked(out: Path | str) -> Generator[None]:
     """Holds the folder's lock, so that only one run at a time changes its plan and report. The lock
-    of a working copy holds on this machine alone.
+    of a working copy holds on this machine alone. Some network file systems have no locks: files
+    stay whole there, but two runs at once may lose entries of the plan or compute a cell twice.
 
     Raises:
       WriteError: the lock cannot be made, another run holds it for more than LOCK_SECONDS, or
@@ -58,17 +68,18 @@ def locked(out: Path | str) -> Generator[None]:
     check_links(Path(out))
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path)
+        lock = filelock.FileLock(path, **_NATIVE)
         try:
             lock.acquire(timeout=LOCK_SECONDS)
         except filelock.Timeout:
             raise WriteError(
                 f"{path} is held by another run for {LOCK_SECONDS:g} s; is one stuck?"
             ) from None
-        except NotImplementedError:
-            # Some network file systems have no locks: files stay whole, but two runs at once may
-            # lose entries of the plan.
+        except NotImplementedError:  # earlier versions of filelock say so
             pass
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.ENOTSUP):
+                raise
     try:
         yield
     finally:
