@@ -11,6 +11,7 @@ import numpy as np
 from irl_bench.core.cell import CellSpec
 from irl_bench.core.learner import Consumes
 from irl_bench.core.quantities import COUNTS, CURVES, TOLERANCES, eps_expert, eps_own
+from irl_bench.storage import untrusted
 
 
 @dataclasses.dataclass
@@ -185,10 +186,22 @@ class CellProgress:
             "eps_block": self.eps_block,
         }
 
+    def check_arrays(self, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
+        """Raises ValueError, in one line, if `to_arrays` of this cell has not returned this."""
+        if facts.get("key") != self.key:
+            raise ValueError(f"it belongs to cell {untrusted.shown(facts.get('key'))}")
+        counts = ("round", "block", "eps_block")
+        absent = [name for name in counts if not isinstance(facts.get(name), int)]
+        if absent or "history" not in arrays:
+            raise ValueError(f"it has no {(*absent, 'history')[0]}")
+        shape = (facts["round"], self.spec.width, len(self.metrics))
+        if arrays["history"].shape != shape:
+            raise ValueError(f"its history has the shape {arrays['history'].shape}, not {shape}")
+
     def take_arrays(self, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
-        """Restores what `to_arrays` returned. Raises ValueError if it belongs to another cell."""
-        if facts["key"] != self.key:
-            raise ValueError(f"it belongs to cell {facts['key']}")
+        """Restores what `to_arrays` returned. Raises ValueError, as `check_arrays`, for anything
+        else."""
+        self.check_arrays(arrays, facts)
         self.resumed = {name: int(facts[name]) for name in ("round", "block", "eps_block")}
         self.round, self.block, self.eps_block = self.resumed.values()
         self._history = [arrays["history"]]

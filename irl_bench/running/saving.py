@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -57,12 +58,19 @@ class Saver:
         """Returns the leaves of the state in the cell's newest sound checkpoint; None without one.
         Puts its counts into `cell`."""
         folder = checkpoint_folder(self.session.out, cell.key)
-        checkpoint = checkpoints.restore(folder, self.session.display.note)
+        count = len(jax.tree.leaves(self.program.state_shape))
+        names = [f"state.{index}" for index in range(count)]
+
+        def check(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> None:
+            cell.check_arrays(arrays, facts)
+            if absent := [name for name in names if name not in arrays]:
+                raise ValueError(f"it has no {absent[0]}")
+
+        checkpoint = checkpoints.restore(folder, self.session.display.note, check)
         if checkpoint is None:
             return None
         arrays, facts = checkpoint
-        shapes = jax.tree.leaves(self.program.state_shape)
-        leaves = [arrays[f"state.{index}"] for index in range(len(shapes))]
+        leaves = [arrays[name] for name in names]
         cell.take_arrays(arrays, facts)
         self.session.summary.resumed[cell.key] = cell.resumed or {}
         self.session.display.note(

@@ -94,13 +94,16 @@ def save(
 
 
 def restore(
-    folder: Path, note: Callable[[str], None]
+    folder: Path,
+    note: Callable[[str], None],
+    check: Callable[[Mapping[str, np.ndarray], Mapping[str, Any]], None] | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
     """Returns the arrays and facts of the newest sound checkpoint, None if there is none.
 
     Args:
       folder: the cell's folder of checkpoints.
-      note: is called with one line for each damaged checkpoint.
+      note: is called with one line for each checkpoint that cannot be used.
+      check: raises ValueError, in one line, if arrays and facts are not those that are needed.
 
     Raises:
       WriteError: the folder is a link out of the run.
@@ -114,7 +117,10 @@ def restore(
         try:
             if store is not None and name not in here:
                 _unpack(store.read(_object(folder, name)) or b"", folder, name)
-            return _read(folder, name)
+            arrays, facts = _read(folder, name)
+            if check is not None:
+                check(arrays, facts)
+            return arrays, facts
         except Exception as error:
             following = (
                 "the one before it is used" if name != names[-1] else "the cell starts again"

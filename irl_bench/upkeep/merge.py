@@ -141,8 +141,13 @@ def _joined(plans: Sequence[tuple[Path, PlanDocument]]) -> PlanDocument:
             found.setdefault(_id(entry), []).append((folder, entry))
     entries = [_with_all_seeds(same) for same in found.values()]
     records: dict[str, WorldRecord] = {}
-    for env, (_, record) in worlds.items():
+    for env, (folder, record) in worlds.items():
         spans = {tuple(e["seeds"]): e["algo"] for e in entries if e["env"] == env}
+        if not spans:
+            raise BadInput(
+                f"{folder / 'plan.json'} names the world {env} and no cell of it; nearest: move it "
+                "away and run the sweep again"
+            )
         if len(spans) > 1:
             (one_span, algo), (other_span, other_algo), *_ = spans.items()
             raise BadInput(

@@ -20,7 +20,7 @@ from irl_bench.core.exits import INTERRUPTED
 from irl_bench.core.settings import BadInput
 from irl_bench.running import programs, runner, work
 from irl_bench.running.console import Silent
-from irl_bench.storage import artifacts
+from irl_bench.storage import artifacts, checkpoints
 from irl_bench.storage.cells import cell_path, read_cell
 from irl_bench.storage.files import StoreError
 from tests.worlds.toys import (
@@ -214,6 +214,44 @@ def test_damaged_checkpoints_fall_back_and_then_start_again(tmp_path, reference)
     run(cells[:1], tmp_path, display=Noting())
     assert len(notes) == 2 and "one before" in notes[0] and "starts again" in notes[1]
     assert contents(tmp_path).items() <= contents(out).items()
+
+
+def of_another_cell(arrays, facts):
+    return arrays, {**facts, "key": "0" * 20}
+
+
+def without(name):
+    return lambda arrays, facts: ({k: v for k, v in arrays.items() if k != name}, facts)
+
+
+def with_a_longer_history(arrays, facts):
+    return {**arrays, "history": np.repeat(arrays["history"], 2, axis=0)}, facts
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (of_another_cell, "it belongs to cell '0000"),
+        (without("state.0"), "it has no state.0"),
+        (without("history"), "it has no history"),
+        (with_a_longer_history, "its history has the shape"),
+    ],
+)
+def test_a_sound_checkpoint_that_does_not_fit_is_said(tmp_path, reference, change, words):
+    """Nothing of it is used: the cell begins again."""
+    out, cells = reference
+    stop, notes = threading.Event(), []
+    with pytest.raises(runner.Interrupted):
+        run(cells[:1], tmp_path, stop=stop, display=StopAt(stop, "evaluating", 2))
+    (folder,) = (tmp_path / "checkpoints").iterdir()
+    arrays, facts = checkpoints.restore(folder, pytest.fail)
+    shutil.rmtree(folder)
+    checkpoints.save(folder, 99, *change(arrays, facts))
+    display = Silent()
+    display.note = notes.append
+    summary = run(cells[:1], tmp_path, display=display)
+    assert len(notes) == 1 and words in notes[0] and notes[0].endswith("the cell starts again")
+    assert not summary.resumed and contents(tmp_path).items() <= contents(out).items()
 
 
 def test_failed_seeds_are_marked_and_the_others_go_on(tmp_path):

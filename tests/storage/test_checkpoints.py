@@ -85,6 +85,22 @@ def test_any_damage_falls_back_to_the_one_before_and_then_to_none(tmp_path):
     assert found is None and len(notes) == 2 and "starts again" in notes[1]
 
 
+@pytest.mark.parametrize(
+    ("latest", "words"), [(1, ["the one before it is used"]), (0, ["before", "starts again"])]
+)
+def test_one_that_is_refused_falls_back_to_the_one_before(tmp_path, latest, words):
+    def check(arrays, facts):
+        if facts["round"] > latest:
+            raise ValueError(f"round {facts['round']} is too late")
+
+    notes = []
+    save(tmp_path / "a", 1, 2)
+    found = checkpoints.restore(tmp_path / "a", notes.append, check)
+    assert found is None if latest == 0 else found[1] == facts(1)
+    assert [word in note for word, note in zip(words, notes, strict=True)] == [True] * len(words)
+    assert all("is too late" in note for note in notes)
+
+
 def test_one_that_was_not_finished_is_not_seen(tmp_path):
     save(tmp_path / "a", 1, 2)
     sorted((tmp_path / "a").glob("*.json"))[-1].unlink()

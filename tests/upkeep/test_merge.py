@@ -128,6 +128,17 @@ def test_other_conditions_are_one_line_and_nothing_is_written(runs, change, word
     assert not (runs / "both").exists()
 
 
+def test_a_world_without_a_cell_is_one_line(runs):
+    def add(plan):
+        plan["worlds"]["chain"] = {**next(iter(plan["worlds"].values()))}
+
+    changed(runs / "other", add)
+    with pytest.raises(BadInput, match=r"other/plan.json names the world chain and no cell") as e:
+        merge([runs / "one", runs / "other"], runs / "both", quiet)
+    assert "\n" not in str(e.value) and "nearest" in str(e.value)
+    assert not (runs / "both").exists()
+
+
 def test_one_cell_with_two_contents_is_named(runs):
     path = sorted((runs / "one").glob("cells/*"))[0]
     manifest, table = read_cell(path)
