@@ -34,6 +34,8 @@ from irl_bench.storage.files import WriteError, check_link, store_of, write_here
 
 KEPT = 2
 """Number of checkpoints that are kept."""
+REMOVALS = 9
+"""How often the folder of all checkpoints may go while one is made in it."""
 _SEAL = "seal.json"
 """Name of the seal among the files of an object."""
 _FILE = re.compile(r"[A-Za-z0-9._=+-]+(/[A-Za-z0-9._=+-]+)*")
@@ -72,7 +74,7 @@ def save(
         if value.size == 0
     }
     with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
     try:
         full = {key: value for key, value in stored.items() if value.size}
         _orbax().save(path.absolute(), full or {"nothing": np.zeros(1)}, force=True)
@@ -142,6 +144,15 @@ def remove(folder: Path) -> None:
         folder.parent.rmdir()  # the last cell of the run removes the folder of all checkpoints
 
 
+def _make(folder: Path) -> None:
+    """Makes a cell's folder. Another worker may remove the folder of all checkpoints in between."""
+    for _ in range(REMOVALS):
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            folder.mkdir(parents=True, exist_ok=True)
+            return
+    folder.mkdir(parents=True, exist_ok=True)
+
+
 def _seal(folder: Path, name: str) -> Path:
     return folder / f"{name}.json"
 
@@ -164,7 +175,7 @@ def _pack(folder: Path, name: str) -> bytes:
 
 def _unpack(content: bytes, folder: Path, name: str) -> None:
     """Writes the files of a checkpoint into the folder, its seal last."""
-    folder.mkdir(parents=True, exist_ok=True)  # `remove` asks the store for what had a folder
+    _make(folder)  # `remove` asks the store for what had a folder
     files = {file: array.tobytes() for file, array in load_arrays(content).items()}
     seal = files.pop(_SEAL)
     for file in files:

@@ -1,5 +1,7 @@
 """Checkpoints: exact, two kept, and a damaged one is passed over with one line, never used."""
 
+import os
+import pathlib
 import shutil
 
 import numpy as np
@@ -108,6 +110,22 @@ def test_one_that_was_not_finished_is_not_seen(tmp_path):
     whole = next(path for path in (tmp_path / "a").iterdir() if path.is_dir())
     shutil.copytree(whole, tmp_path / "a" / "9.orbax-checkpoint-tmp")
     assert restored(tmp_path / "a")[0][1] == facts(1)
+
+
+@pytest.mark.parametrize("removals", [1, 3])
+def test_another_worker_may_remove_the_folder_of_all_meanwhile(tmp_path, monkeypatch, removals):
+    """It has stored its last cell."""
+    usual, left = os.mkdir, [None] * removals
+
+    def mkdir(path, *rest, **more):
+        usual(path, *rest, **more)
+        if pathlib.Path(path).name == "checkpoints" and left:
+            left.pop()
+            os.rmdir(path)  # noqa: PTH106
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    save(tmp_path / "checkpoints" / "a", 1)
+    assert not left and restored(tmp_path / "checkpoints" / "a")[0][1] == facts(1)
 
 
 def test_a_failed_write_names_the_folder_and_keeps_what_was_there(tmp_path, monkeypatch):
