@@ -35,7 +35,7 @@ import numpy as np
 from flax import struct
 
 from envs.core import State, World, dial, soundness
-from envs.driving import road, vehicle, wind
+from envs.driving import comfort, road, vehicle, wind
 from envs.driving.actuators import actuate, delay_dial, noise_dial
 from envs.driving.lane_keep import (
     DELAY_STEPS,
@@ -223,6 +223,8 @@ class Car4wState:
     """float32[]: 1 while the car is too slow, else 0."""
     past: jax.Array
     """float32[DELAY_STEPS, 2]: latest actions, newest first."""
+    felt: comfort.Motion
+    """Of the latest step."""
     key: jax.Array
     """uint32[2]: the world's own randomness, split at every step."""
 
@@ -275,7 +277,8 @@ class Car4w(World):
     has to drive back. Graded cost is |e_y| / EDGE or 1. The reward is the speed along the lane as a
     share of `SPEED`, at most 1, or 0 while failed: a car that stands or turns in circles earns
     nothing, unless the dial `reacquisition` puts it back. `state.metrics` also holds the progress
-    [m], and 1 or 0 for being off the lane (off_road) and for having been set back (set_back).
+    [m], and 1 or 0 for being off the lane (off_road), for having been set back (set_back) and for a
+    ride outside of nuPlan's bounds (uncomfortable, `comfort`).
     """
 
     name = "car4w"
@@ -333,6 +336,7 @@ class Car4w(World):
             side=zero,
             slow=zero,
             past=jnp.zeros((DELAY_STEPS, 2)),
+            felt=comfort.Motion(zero, zero, zero, zero),
             key=key,
         )
         metrics = {
@@ -341,6 +345,7 @@ class Car4w(World):
             "progress": zero,
             "off_road": zero,
             "set_back": zero,
+            "uncomfortable": zero,
         }
         # Brax annotates the states of its own physics alone.
         return State(cast(Any, inner), self._observe(inner, noise_key), zero, zero, metrics, {})
@@ -385,6 +390,10 @@ class Car4w(World):
         q = q.at[0].set(0.0).at[1].set(e_y)
         q = q.at[self._model.spin[0]].set(_wrapped(q[self._model.spin[0]]))
 
+        felt = comfort.motion(
+            self._car(inner), self._car(dataclasses.replace(inner, q=q, qd=qd)), DT
+        )
+
         lost = (jnp.abs(e_y) > RAIL) | (_up(q) < UPRIGHT) | (jnp.abs(_yaw(q)) > math.pi / 2)
         beside = jnp.where(e_y >= 0.0, SET_BACK, -SET_BACK)
         q, qd, qacc, delta = self._moved(lost, (q, qd, qacc, delta), (beside, 0.0, SET_BACK_SPEED))
@@ -399,6 +408,7 @@ class Car4w(World):
         q, qd, qacc, delta = self._moved(helped, (q, qd, qacc, delta), (0.0, 0.0, SPEED))
         off, slow, failed = off & ~helped, slow & ~helped, failed & ~helped
 
+        uncomfortable = comfort.uncomfortable(inner.felt, felt, DT)
         inner = Car4wState(
             q=q,
             qd=qd,
@@ -410,6 +420,7 @@ class Car4w(World):
             side=jnp.where(off, jnp.where(e_y >= 0.0, 1.0, -1.0), 0.0),
             slow=slow.astype(jnp.float32),
             past=past,
+            felt=felt._replace(known=jnp.where(lost | helped, 0.0, 1.0)),
             key=key,
         )
         observation = self._observe(inner, noise_key)
@@ -427,6 +438,7 @@ class Car4w(World):
                 "progress": progress,
                 "off_road": off.astype(jnp.float32),
                 "set_back": lost.astype(jnp.float32),
+                "uncomfortable": uncomfortable,
             },
         )
 

@@ -24,8 +24,8 @@ from flax import struct
 
 from envs import files
 from envs.core import State, World, dial, soundness
+from envs.driving import comfort, vehicle, wind
 from envs.driving import track as tracks
-from envs.driving import vehicle, wind
 from envs.driving.actuators import actuate, delay_dial, noise_dial
 from envs.names import HISTORY
 
@@ -121,6 +121,8 @@ class RaceState:
     """float32[]: 1 while the pace is too low, else 0."""
     past: jax.Array
     """float32[DELAY_STEPS, 2]: latest actions, newest first."""
+    felt: comfort.Motion
+    """Of the latest step."""
     key: jax.Array
     """uint32[2]: the world's own randomness, split at every step."""
 
@@ -155,7 +157,8 @@ class Race(World):
     `BRISK` of it. Graded cost is the lateral offset as a share of the half-width on its side, or 1.
     The reward is progress as a share of the speed profile, or 0 while failed: over a lap it adds up
     to the profile's lap time. `state.metrics` also holds the progress [m], and 1 or 0 for being off
-    the track (off_road) and for touching the barrier (collision).
+    the track (off_road), for touching the barrier (collision) and for a ride outside of nuPlan's
+    bounds (uncomfortable, `comfort`), which racing is most of the time.
     """
 
     name = "race"
@@ -222,6 +225,7 @@ class Race(World):
             pace=jnp.ones(()),
             slow=zero,
             past=jnp.zeros((DELAY_STEPS, 2)),
+            felt=comfort.Motion(zero, zero, zero, zero),
             key=key,
         )
         metrics = {
@@ -230,6 +234,7 @@ class Race(World):
             "progress": zero,
             "off_road": zero,
             "collision": zero,
+            "uncomfortable": zero,
         }
         # Brax annotates the states of its own physics alone.
         return State(cast(Any, inner), self._observe(inner, noise_key), zero, zero, metrics, {})
@@ -264,6 +269,7 @@ class Race(World):
         car = vehicle.integrate(
             inner.car, inputs, lambda s: self._curvature(inner.track, s), DT, SUBSTEPS
         )
+        felt = comfort.motion(inner.car, car, DT)
         progress = car.s - inner.car.s
         car = car._replace(s=jnp.mod(car.s, jnp.asarray(self._lengths)[inner.track]))
         place = self._at(inner.track, car.s)
@@ -306,6 +312,8 @@ class Race(World):
         car = jax.tree.map(lambda a, b: jnp.where(helped, a, b), settled, car)
         off, slow, failed = off & ~helped, slow & ~helped, failed & ~helped
 
+        uncomfortable = comfort.uncomfortable(inner.felt, felt, DT)
+        put = hit | spun | helped
         inner = RaceState(
             car=car,
             track=inner.track,
@@ -314,6 +322,7 @@ class Race(World):
             pace=jnp.where(helped, 1.0, pace),
             slow=slow.astype(jnp.float32),
             past=past,
+            felt=felt._replace(known=jnp.where(put, 0.0, 1.0)),
             key=key,
         )
         observation = self._observe(inner, noise_key)
@@ -330,6 +339,7 @@ class Race(World):
                 "progress": progress,
                 "off_road": off.astype(jnp.float32),
                 "collision": hit.astype(jnp.float32),
+                "uncomfortable": uncomfortable,
             },
         )
 

@@ -4,6 +4,8 @@
 irl-bench render --policy=runs/sweep:bc --vs=dagger,expert --env=lane_keep --out=film
 # a scene and a moment of your choice; the expert as an outline
 irl-bench render --policy=runs/sweep:bc --vs=expert --scene=3 --start=100 --layout=ghosts
+# and the world's metrics of both over 256 scenes: collisions, progress, comfort
+irl-bench render --policy=runs/highway:bc --vs=expert --metrics=256
 """
 
 from __future__ import annotations
@@ -52,6 +54,14 @@ def define() -> None:
         "layout", "side", "side: a picture each; ghosts: the others as outlines, on a road or track"
     )
     flags.DEFINE_list("formats", ["gif", "html"], "gif, html (a page that plays it), mp4")
+    flags.DEFINE_integer(
+        "metrics",
+        0,
+        "scenes that each driver also drives from start to end; their metrics are printed, and "
+        "stored as OUT.json",
+        lower_bound=0,
+        upper_bound=2**32,
+    )
     flags.DEFINE_string("out", "film", "the files' name without its ending")
 
 
@@ -59,8 +69,9 @@ def main(values: flags.FlagValues) -> None:
     """Films what the flags ask for."""
     from envs import drawing
     from irl_bench.core import folders
-    from irl_bench.films import footage, frames, writing
+    from irl_bench.films import footage, frames, metrics, writing
     from irl_bench.running import process
+    from irl_bench.storage.files import write_atomic
 
     if not values.policy:
         raise BadInput("--policy is missing; nearest: --policy=runs/sweep:bc")
@@ -75,7 +86,7 @@ def main(values: flags.FlagValues) -> None:
             formats = [out.suffix[1:]]
         out = out.with_suffix("")
     writing.check(formats)
-    for name in formats:
+    for name in [*formats, *["json"] * bool(values.metrics)]:
         program.check_file("out", out.with_name(f"{out.name}.{name}"), "film")
     process.configure()
     world, drivers = _cast(values)
@@ -105,6 +116,11 @@ def main(values: flags.FlagValues) -> None:
         out, formats, pictures, seconds * values.every, title, failures, seconds * start
     ):
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    if values.metrics:
+        found = metrics.measure(world, drivers, range(values.metrics), world.horizon)
+        path = out.with_name(f"{out.name}.json")
+        write_atomic(path, metrics.content(found))
+        print(f"{metrics.table(world, found)}\n{path}")
 
 
 def _cast(values: flags.FlagValues) -> tuple[World, list[Driver]]:

@@ -17,9 +17,10 @@ import numpy as np
 from envs import drawing
 from envs.core import World
 from irl_bench.core.quantities import REFERENCES
-from irl_bench.films import failures, footage, frames, writing
+from irl_bench.films import failures, footage, frames, metrics, writing
 from irl_bench.horizon import Curves
 from irl_bench.loading import load
+from irl_bench.report import drives
 from irl_bench.report.data import LARGEST_FILM, ReportData, film_path
 from irl_bench.storage.files import write_atomic
 
@@ -92,6 +93,11 @@ def write(out: Path, data: ReportData, say: Callable[[str], None] = print) -> li
         where = failures.places(world, drivers)
         if where is not None:
             write_atomic(path.with_suffix(".json"), json.dumps(where).encode())
+        if metrics.told(world):
+            if world.has_expert and beside != "expert":
+                drivers.append(footage.expert(world))
+            driven = metrics.measure(world, drivers, range(metrics.EPISODES), world.horizon)
+            write_atomic(path.with_suffix(drives.ENDING), metrics.content(driven))
         say(
             f"film: {path}: {' beside '.join(d.name for d in drivers)}, seed {seed}, whose regret "
             f"is the median; BC fails in {len(found.failing)} of {footage.SCENES} scenes"

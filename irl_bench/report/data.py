@@ -11,13 +11,14 @@ import math
 import os
 import pathlib
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from irl_bench import horizon
 from irl_bench.horizon import Curves
-from irl_bench.report import curves, failures
+from irl_bench.report import curves, drives, failures
 from irl_bench.report.failures import Where
 from irl_bench.storage import untrusted
 from irl_bench.storage.cells import cell_path, fetch, read_cell, stored
@@ -81,6 +82,10 @@ class ReportData:
     one."""
     failures: list[Where] = dataclasses.field(default_factory=list)
     """Where the policies of the films fail, for worlds that can tell."""
+    drives: dict[str, Mapping[str, Mapping[str, float | None]]] = dataclasses.field(
+        default_factory=dict
+    )
+    """World -> policy of the films -> what the world's metrics say of it, for driving worlds."""
 
 
 def film_path(folder: pathlib.Path, plan: PlanDocument, env: str) -> pathlib.Path:
@@ -151,6 +156,11 @@ def load(out: str | os.PathLike[str], partial: bool = False) -> ReportData:
             for env in dict.fromkeys(entry["env"] for entry in plan["entries"])
             for where in failures.read(film_path(folder, plan, env).with_suffix(".json"), env)
         ],
+        drives={
+            env: found
+            for env in dict.fromkeys(entry["env"] for entry in plan["entries"])
+            if (found := drives.read(film_path(folder, plan, env)))
+        },
         unfinished=tuple(unfinished),
         other_rules=tuple(_other_rules(plan)),
         other_cells=len(stored(folder) - manifests.keys()),

@@ -526,6 +526,15 @@ def failures(data: ReportData) -> Figure | None:
         for places, size, colour in ((where.usual, 2, USUAL), (where.before, 3, look.colour)):
             axis.plot(*places.T, ls="none", marker=".", ms=size, color=colour, rasterized=True)
         limits = series.around([w for w in data.failures if w.env == where.env])
+        if density := series.density(where, limits):
+            axis.contour(
+                density.x,
+                density.y,
+                density.height,
+                density.levels,
+                colors=[look.colour],
+                linewidths=0.8,
+            )
         axis.set(xlim=limits[0], ylim=limits[1], xlabel=where.axes[0], ylabel=where.axes[1])
 
     return _grid(panels, "Where failures begin", series.WHERE, paint, 2.2)

@@ -325,6 +325,22 @@ def failures(data: ReportData) -> list[Plot]:
             for name, places, colour, size in shown
         ]
         limits = series.around([other for other in data.failures if other.env == where.env])
+        if density := series.density(where, limits):
+            traces += [
+                {
+                    "type": "contour",
+                    "x": density.x,
+                    "y": density.y,
+                    "z": density.height,
+                    "contours": {"start": level, "end": level, "size": 1, "coloring": "lines"},
+                    "colorscale": [[0, look.colour], [1, look.colour]],
+                    "name": f"{part:.0%} of them",
+                    "showscale": False,
+                    "showlegend": True,
+                    "hoverinfo": "skip",
+                }
+                for level, part in zip(density.levels[::-1], series.HELD, strict=False)
+            ]
         axes = {
             axis: {"title": {"text": html.escape(name)}, "range": list(limit)}
             for axis, name, limit in zip(("xaxis", "yaxis"), where.axes, limits, strict=True)

@@ -102,6 +102,7 @@ def build(data: ReportData) -> str:
             env: "data:image/gif;base64," + base64.b64encode(content).decode()
             for env, content in data.films.items()
         },
+        drives={env: tables.drives(found) for env, found in data.drives.items()},
         other_cells=data.other_cells,
         figures=markupsafe.Markup(_json(plots)),
         plotly=markupsafe.Markup(plotly.offline.get_plotlyjs()),

@@ -79,6 +79,13 @@ def exponent(middle: Any, low: Any, high: Any, decimals: int = 3) -> str:
     return interval(middle, low, high, show)
 
 
+def drives(found: Mapping[str, Mapping[str, float | None]]) -> Table:
+    """What a world's metrics say of its drivers, as of `irl_bench.report.drives`: a column each."""
+    names = list(next(iter(found.values())))
+    rows = [[name, *(number(row[name], 3) for row in found.values())] for name in names]
+    return Table(["", *found], rows, text=frozenset({0}))
+
+
 def of(rows: Sequence[Mapping[str, Any]]) -> Table:
     """A table of dicts with equal keys, which become the header; values are numbers or text."""
     names = list(rows[0]) if rows else []

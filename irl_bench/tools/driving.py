@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import envs
 from envs import drawing
 from envs.core import State, World
 from irl_bench.core.text import aligned
+from irl_bench.films import footage, metrics
 from irl_bench.rollouts.scan import observation_of, scan
 from irl_bench.tools.circumstances import circumstances
 from irl_bench.tools.timing import in_turn
@@ -48,42 +48,12 @@ def experts(world: World, episodes: int) -> dict[str, float]:
       episodes: a multiple of `AT_ONCE`.
 
     Returns:
-      "episodes" and "steps" of each; "cost", the share of failed steps; "failed", the share of
-      episodes with a failure; and the means over all steps of the world's other metrics and of the
-      reward. A metric that counts events has a second entry, "episodes with NAME": the share of
-      episodes in which it is not 0.
+      What `irl_bench.films.metrics.measure` tells of it over `DRIVEN` seconds.
     """
     steps = round(DRIVEN / drawing.seconds(world))
-
-    @jax.jit
-    def drive(keys: jax.Array) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        def step(carry: Any, key: jax.Array) -> tuple[Any, None]:
-            states, sums, ever = carry
-            actions = jax.vmap(world.expert)(states, jax.random.split(key, len(keys)))
-            states = jax.vmap(world.step)(states, actions)
-            values = {**states.metrics, "reward": states.reward}
-            sums = {name: sums[name] + value for name, value in values.items()}
-            ever = {name: jnp.maximum(ever[name], 1.0 * (values[name] > 0)) for name in values}
-            return (states, sums, ever), None
-
-        states = jax.vmap(world.reset)(keys)
-        zero = dict.fromkeys([*states.metrics, "reward"], jnp.zeros(len(keys)))
-        clock = jax.random.split(jax.random.fold_in(keys[0], 1), steps)
-        return jax.lax.scan(step, (states, zero, zero), clock)[0][1:]
-
-    sums: dict[str, float] = {}
-    ever: dict[str, float] = {}
-    keys = jax.random.split(jax.random.PRNGKey(0), episodes)
-    for first in range(0, episodes, AT_ONCE):
-        total, any_ = drive(keys[first : first + AT_ONCE])
-        for name in total:
-            sums[name] = sums.get(name, 0.0) + float(total[name].sum())
-            ever[name] = ever.get(name, 0.0) + float(any_[name].sum())
-    found: dict[str, float] = {"episodes": episodes, "steps": steps}
-    found |= {name: value / (episodes * steps) for name, value in sums.items()}
-    found["failed"] = ever["cost"] / episodes
-    events = ("collision", "at_fault", "off_road")
-    return found | {f"episodes with {n}": ever[n] / episodes for n in events if n in ever}
+    driver = footage.expert(world)
+    found = metrics.measure(world, [driver], range(episodes), steps, AT_ONCE)[driver.name]
+    return {name: value for name, value in found.items() if name != "progress_ratio"}
 
 
 def rollout(world: World, by_expert: bool) -> Callable[[], Any]:

@@ -1,5 +1,6 @@
 """Where policies fail: the places before a failure, and how a report shows them."""
 
+import dataclasses
 import functools
 import json
 
@@ -14,7 +15,7 @@ from irl_bench.core.settings import BadInput
 from irl_bench.films import failures, footage
 from irl_bench.report import data as report_data
 from irl_bench.report import failures as stored
-from irl_bench.report import figures, page
+from irl_bench.report import figures, page, series
 from tests.worlds.helpers import Line
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -140,6 +141,34 @@ def test_the_report_draws_them(tmp_path):
     assert "counted&lt;b&gt;: bc, 1,024 failures in 10,240 steps" in text
     assert figures.draw(data).keys() >= {"failures.png", "failures.pdf"}
     assert "Where failures begin" not in page.build(data_of({}, tmp_path))
+
+
+def test_lines_hold_half_and_nine_tenths_of_the_places():
+    rng = np.random.default_rng(0)
+    before = np.concatenate(
+        [rng.normal([0, 1], 0.2, (600, 2)), rng.normal([1, -1], [0.1, 0.3], (200, 2))]
+    )
+    where = stored.Where("a", "bc", ("x", "y"), 800, 9000, before, rng.normal(0, 1, (900, 2)))
+    found = series.density(where, series.around([where]))
+    assert found is not None and found.height.max() == 1.0
+    column = np.abs(before[:, :1] - found.x).argmin(axis=1)
+    row = np.abs(before[:, 1:] - found.y).argmin(axis=1)
+    low, high = found.levels
+    height = found.height[row, column]
+    assert (height >= high).mean() == pytest.approx(0.5, abs=0.03)
+    assert (height >= low).mean() == pytest.approx(0.9, abs=0.03)
+    # Rows follow y: the larger heap is at x = 0, y = 1.
+    top = np.unravel_index(found.height.argmax(), found.height.shape)
+    assert abs(found.x[top[1]]) < 0.2 and abs(found.y[top[0]] - 1) < 0.2
+
+
+def test_few_places_have_no_density_and_one_place_has_one_line():
+    usual = np.random.default_rng(1).normal(size=(99, 2))
+    few = stored.Where("a", "bc", ("x", "y"), 19, 99, usual[:19], usual)
+    assert series.density(few, series.around([few])) is None
+    same = dataclasses.replace(few, before=np.zeros((50, 2)))
+    found = series.density(same, series.around([same]))
+    assert found is not None and len(found.levels) == 1
 
 
 EMPTY = {"failures": 0, "episodes": 1, "steps": 5, "before": [], "usual": []}

@@ -15,7 +15,7 @@ import irl_bench
 from irl_bench import report
 from irl_bench.films import footage, of_run
 from irl_bench.report import data as report_data
-from irl_bench.report import page
+from irl_bench.report import drives, page
 from tests.conftest import QUICK
 from tests.horizon.conftest import curves_of, growing
 from tests.worlds.toys import TwoState
@@ -43,6 +43,10 @@ class Drawn(TwoState):
         off = state.metrics["cost"]
         places = jnp.stack([jnp.zeros(2), jnp.stack([1.0 + off, 1.0 - off])])
         return {"bodies": places, "parents": jnp.array([-1, 0])}
+
+    def _state(self, off, word):
+        state = super()._state(off, word)
+        return state.replace(metrics={**state.metrics, "off_road": off, "progress": 1.0 - off})
 
     def whereabouts(self, state):
         off = state.metrics["cost"]
@@ -75,15 +79,18 @@ def test_the_report_shows_a_film_of_every_world_that_has_a_picture(run):
     assert done.returncode == 0, done.stderr
     (line,) = re.findall(r"^film: .*", done.stdout, re.MULTILINE)
     assert re.search(r"bc beside expert, seed [01], .* BC fails in \d+ of 64 scenes$", line)
-    path, places = sorted((run / "films").iterdir())
+    path, places, figures = sorted((run / "films").iterdir())
     assert (
         path.name.startswith("tests.films.test_of_run-Drawn-")
         and path.stat().st_size <= report_data.LARGEST_FILM
     )
-    assert places == path.with_suffix(".json")
+    assert places == path.with_suffix(".json") and figures == path.with_suffix(".metrics.json")
     text = (run / "report.html").read_text()
     assert "<h2>Where failures begin</h2>" in text and "height [m]" in text
     assert text.count('src="data:image/gif;base64,') == 1
+    told = report.load(run).drives[WORLD]
+    assert list(told) == ["bc", "expert"] and told["expert"]["progress_ratio"] == 1.0
+    assert "<h2>What drivers are judged by</h2>" in text and "episodes with" in text
     assert "<details><summary>tests.films.test_of_run:Drawn</summary><img" in text
 
 
@@ -94,6 +101,19 @@ def test_a_film_that_cannot_be_small_enough_is_left_out_and_said(run, monkeypatc
     assert of_run.write(run, report.load(run), said.append) == []
     assert said == [f"no film of {WORLD}: it is larger than 100 bytes"]
     assert not list((run / "large").glob("*.gif"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"{", b"[]", b"{}", b'{"bc": {"a": "1"}}', b'{"bc": {"a": 1}, "expert": {"b": 1}}',
+     b'{"bc": {"a": true}}', b'{"bc": {"a": 1e999}}', b" " * 200_000],
+)  # fmt: skip
+def test_figures_of_another_form_are_left_out(tmp_path, content):
+    film = tmp_path / "a.gif"
+    film.with_suffix(drives.ENDING).write_bytes(content)
+    assert drives.read(film) == {} and drives.read(tmp_path / "none.gif") == {}
+    film.with_suffix(drives.ENDING).write_bytes(b'{"bc": {"a": 1.5, "b": null}}')
+    assert drives.read(film) == {"bc": {"a": 1.5, "b": None}}
 
 
 def test_a_film_of_other_cells_is_not_shown(run):

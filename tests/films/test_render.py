@@ -1,5 +1,6 @@
 """The command that films: which scene and moment it takes, and mistakes of its flags."""
 
+import json
 import os
 import pathlib
 import re
@@ -28,7 +29,7 @@ class Values(types.SimpleNamespace):
         defaults = {
             "policy": "expert", "vs": [], "env": "grid", "mode": None, "seed": None, "scene": 0,
             "start": 0, "steps": 4, "every": 1, "layout": "side", "formats": ["gif"],
-            "out": "film",
+            "metrics": 0, "out": "film",
         }  # fmt: skip
         super().__init__(**{**defaults, **changes})
         self._given = changes
@@ -50,7 +51,7 @@ def test_a_policy_of_a_run_is_filmed_beside_the_expert(run, tmp_path):
     """As a user types it."""
     command = [
         sys.executable, ROOT / "launch" / "render.py", f"--policy={run}:bc", "--vs=expert,random",
-        "--steps=30", "--out=films/first",
+        "--steps=30", "--metrics=16", "--out=films/first",
     ]  # fmt: skip
     done = subprocess.run(
         command, cwd=tmp_path, env={**os.environ, **QUICK}, capture_output=True, text=True,
@@ -63,6 +64,9 @@ def test_a_policy_of_a_run_is_filmed_beside_the_expert(run, tmp_path):
     assert (tmp_path / "films" / "first.gif").stat().st_size > 1000
     page = (tmp_path / "films" / "first.html").read_text()
     assert all(f'"name": "{name}"' in page for name in ("bc", "expert", "random"))
+    figures = json.loads((tmp_path / "films" / "first.json").read_text())
+    assert set(figures) == {"bc", "expert", "random"} and figures["bc"]["episodes"] == 16
+    assert f"{figures['bc']['cost']:.4g}" in done.stdout and "means over 16 scenes" in done.stdout
 
 
 def test_the_name_may_end_in_a_format(tmp_path):

@@ -169,7 +169,7 @@ def with_curves(all_curves: list[Curves]) -> ReportData:
     }
     sentences = horizon.sentences(verdicts, plan["worlds"])
     maps = {(c.env, c.algo, c.mode): learned_map(c) for c in all_curves if c.algo == "dagger"}
-    places = np.linspace(-1.0, 1.0, 40).reshape(20, 2)
+    places = np.linspace(-1.0, 1.0, 80).reshape(40, 2)
     failures = [
         Where(c.env, c.algo, ("curvature [1/m]", "offset [m]"), 20, 5000, places, -places)
         for c in all_curves

@@ -230,6 +230,7 @@ def test_the_expert_keeps_the_lane_under_wind():
     assert not np.asarray(metrics["cost"]).any() and not np.asarray(metrics["set_back"]).any()
     assert np.abs(np.asarray(states.pipeline_state.q[..., 1])).mean() < 0.12
     assert float(states.reward.mean()) > 0.97
+    assert np.asarray(metrics["uncomfortable"]).mean() < 0.01
 
 
 def test_a_failure_begins_beyond_the_edge_and_ends_within_the_kerb():
@@ -252,6 +253,9 @@ def test_a_standing_car_fails_until_it_is_brisk_again():
     expected = (speed < np.where(before > 0.0, BRISK, SLOW)) & ~lost
     np.testing.assert_array_equal(slow > 0.0, expected)
     assert slow[-1].all() and np.abs(speed[-1]).max() < 0.1
+    # Full braking is beyond nuPlan's bounds; standing is not.
+    uncomfortable = np.asarray(states.metrics["uncomfortable"])
+    assert uncomfortable[:5].all() and not uncomfortable[-20:].any()
     # The brakes hold the car, and do not drive it backwards.
     assert np.asarray(states.pipeline_state.qd[-20:, :, 0]).min() > -0.05
     last = jax.tree.map(lambda x: x[-1], states)
@@ -278,6 +282,7 @@ def test_a_car_that_rolls_over_hits_the_rail_or_turns_round_is_set_back_on_its_w
     q = np.asarray(first.pipeline_state.q)
     np.testing.assert_allclose(np.abs(q[:, 1]), SET_BACK)
     np.testing.assert_allclose(q[:, 3], 1.0)
+    assert not np.asarray(first.pipeline_state.felt.known).any()
 
 
 def test_reacquisition_puts_a_failed_car_back_on_the_lane():

@@ -14,7 +14,7 @@ from scipy.interpolate import CubicSpline
 import envs
 from envs import contract, drawing
 from envs.core import dial_fields
-from envs.driving import race
+from envs.driving import comfort, race
 from envs.driving import track as tracks
 from envs.driving.race import DT, KERB, PEAK, Race
 from envs.names import nearest
@@ -245,6 +245,21 @@ def test_beyond_the_edge_there_is_less_grip(calm):
     on, off = turned(CALM, 0.0), turned(CALM, far)
     same = turned(CALM.replace(grass=jnp.float32(1.0)), far)
     assert off < 0.7 * on and same == pytest.approx(on, rel=1e-3)
+
+
+def test_a_ride_is_judged_by_nuplans_bounds(calm):
+    """A step after one that was driven is compared with it; one after the barrier is not."""
+    rows = {"gentle": [0.0, 0.05], "braking": [0.0, -1.0]}
+    felt = {name: step(CALM, calm, jnp.array(action)) for name, action in rows.items()}
+    assert {n: float(s.metrics["uncomfortable"]) for n, s in felt.items()} == {
+        "gentle": 0.0, "braking": 1.0,
+    }  # fmt: skip
+    again = step(CALM, felt["gentle"], jnp.array([0.0, -0.5]))
+    assert float(again.pipeline_state.felt.forward) > comfort.ACCEL[0]
+    assert float(again.metrics["uncomfortable"]) == 1.0  # the jerk
+    wall = place(calm, e_y=edges(calm)[0] + tracks.RUNOFF - 0.1, e_psi=0.6, side=1.0)
+    assert float(step(CALM, wall, jnp.zeros(2)).pipeline_state.felt.known) == 0.0
+    assert float(felt["gentle"].pipeline_state.felt.known) == 1.0
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
