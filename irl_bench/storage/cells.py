@@ -41,6 +41,10 @@ MOST_BYTES = 2**30
 """The largest file of a cell, and the most that its columns may take in memory [bytes]."""
 MOST_ROWS = 10**7
 """Most rows of a cell: what is compressed well may be far more than its file."""
+MOST_TEXT = 1000
+"""Longest text of a row of a cell [bytes]."""
+_TEXT = [field.name for field in SCHEMA if pa.types.is_string(field.type)]
+"""The columns of text."""
 QUANTITY = re.compile(r"[A-Za-z0-9_@./:+-]{1,200}")
 """The form of the names of quantities."""
 _SPEC: Mapping[str, Check] = {
@@ -180,10 +184,11 @@ def _decode(content: bytes, path: str, key: str) -> tuple[dict[str, Any], Table]
         )
     buffer = io.BytesIO(content)
     try:
-        file = pq.ParquetFile(buffer)
+        # A text that all rows repeat stands in the file once, and so it does in memory.
+        file = pq.ParquetFile(buffer, read_dictionary=_TEXT)
         manifest = untrusted.parsed(file.metadata.metadata[MANIFEST.encode()])
         untrusted.check_parquet(file, MOST_ROWS, MOST_BYTES)
-        table = file.read()
+        table = _with_plain_text(file.read())
     except (KeyError, ValueError, TypeError, OSError, MemoryError, pa.ArrowException) as error:
         raise StoreError(
             f"{path} is not a cell of this project: {' '.join(str(error).split())}"
@@ -203,6 +208,19 @@ def _decode(content: bytes, path: str, key: str) -> tuple[dict[str, Any], Table]
             f"{path} holds cell {manifest['key']}, not what its name says; move it away"
         )
     return manifest, table
+
+
+def _with_plain_text(table: Table) -> Table:
+    """The rows with plain columns of text. Raises ValueError if a text is longer than MOST_TEXT."""
+    for column in set(_TEXT) & set(table.column_names):
+        if pa.types.is_dictionary(table.schema.field(column).type):
+            for chunk in table[column].chunks:
+                longest = pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0
+                if longest > MOST_TEXT:
+                    raise ValueError(f"it has a {column} of {longest:,} bytes")
+            place = table.column_names.index(column)
+            table = table.set_column(place, column, table[column].cast(pa.string()))
+    return table
 
 
 def _wrong_rows(table: Table) -> str | None:

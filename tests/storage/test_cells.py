@@ -19,6 +19,7 @@ from irl_bench.storage.cells import (
 )
 from irl_bench.storage.files import StoreError
 from irl_bench.storage.plans import read_plan, write_plan
+from irl_bench.tools.chaos import tricks
 from tests.worlds.toys import cell
 
 KEY = "0123456789abcdef0123"
@@ -120,6 +121,20 @@ def test_foreign_files_are_refused(tmp_path):
     one_line(caught, path)
     with pytest.raises(StoreError, match="missing"):
         read_cell(cell_path(tmp_path, "e" * 20))
+
+
+def test_a_text_that_all_rows_repeat_does_not_fill_the_memory(tmp_path):
+    """A file of 100 kB whose column of text would take 4 GB."""
+    path = write_cell(tmp_path, cell(), KEY, columns(), MANIFEST)
+    manifest, table = read_cell(path)
+    rows = 2000
+    text = pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), ["x" * 2_000_000])
+    swollen = table.slice(0, 1).take([0] * rows)
+    schema = table.schema.set(4, pa.field("quantity", text.type))
+    tricks._forge(path, swollen.set_column(4, schema.field(4), text), tricks._header(manifest))
+    assert path.stat().st_size < 200_000
+    with pytest.raises(StoreError, match=r"it has a quantity of 2,000,000 bytes$"):
+        read_cell(path)
 
 
 def test_a_sound_result_is_kept_and_a_damaged_one_not_overwritten(tmp_path):
