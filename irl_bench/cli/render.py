@@ -57,8 +57,8 @@ def define() -> None:
     flags.DEFINE_integer(
         "metrics",
         0,
-        "scenes that each driver also drives from start to end; their metrics are printed, and "
-        "stored as OUT.json",
+        "scenes that each driver also drives for 50 s; their metrics are printed, and stored as "
+        "OUT.json",
         lower_bound=0,
         upper_bound=2**32,
     )
@@ -117,7 +117,8 @@ def main(values: flags.FlagValues) -> None:
     ):
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     if values.metrics:
-        found = metrics.measure(world, drivers, range(values.metrics), world.horizon)
+        steps = metrics.steps_of(world)
+        found = metrics.measure(world, drivers, range(values.metrics), steps)
         path = out.with_name(f"{out.name}.json")
         write_atomic(path, metrics.content(found))
         print(f"{metrics.table(world, found)}\n{path}")

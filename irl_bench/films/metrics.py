@@ -15,8 +15,8 @@ from envs.core import State, World
 from irl_bench.core.text import aligned
 from irl_bench.films.footage import Driver, episodes
 
-EPISODES, BLOCK = 256, 64
-"""Number of episodes, and how many of them are driven at once."""
+EPISODES, BLOCK, SECONDS = 256, 64, 50.0
+"""Number of episodes, how many of them are driven at once, and how long an episode lasts [s]."""
 EVENTS = ("collision", "at_fault", "off_road", "set_back", "speeding", "uncomfortable")
 """Metrics that are 1 or 0: how many episodes have such a step is told, too. nuPlan calls a ride
 uncomfortable, or too fast, by a single step."""
@@ -30,6 +30,12 @@ def told(world: World) -> bool:
     """Whether a world's metrics hold what drivers are judged by."""
     state = jax.eval_shape(world.begin, jax.random.PRNGKey(0))
     return any(name in state.metrics for name in EVENTS)
+
+
+def steps_of(world: World) -> int:
+    """Returns the length of an episode of SECONDS, or the world's horizon if that is shorter
+    [steps]."""
+    return min(world.horizon, round(SECONDS / drawing.seconds(world)))
 
 
 def measure(
@@ -53,15 +59,16 @@ def measure(
       "failed", the share of episodes with a failure; the means over all steps of the world's other
       metrics and of the reward; "episodes with NAME" for `EVENTS`; with a time to collision,
       "episodes below 0.95 s"; and if the expert drives as well in a world with progress,
-      "progress_ratio": the mean over episodes of progress as a share of the expert's, from 0 to 1,
-      after nuPlan's ego progress along the expert's route. NaN where physics broke.
+      "progress_ratio": the mean over episodes of the progress without failure as a share of the
+      expert's, from 0 to 1, after nuPlan's ego progress along the expert's route. NaN where physics
+      broke.
     """
 
     def seen(state: State, _: jax.Array) -> dict[str, jax.Array]:
         return {**state.metrics, "reward": state.reward}
 
     found: dict[str, dict[str, float]] = {}
-    ways: dict[str, np.ndarray] = {}
+    way: dict[str, list[np.ndarray]] = {}
     for driver in drivers:
         sums: dict[str, list[np.ndarray]] = {}
         ever: dict[str, list[np.ndarray]] = {}
@@ -70,6 +77,9 @@ def measure(
                 sums.setdefault(name, []).append(np.asarray(values, np.float64).sum(axis=1))
                 least = values < CLOSE if name == TIME else ~(values == 0.0)
                 ever.setdefault(name, []).append(least.any(axis=1))
+            if PROGRESS in rows:
+                sound = np.where(rows["cost"] == 0.0, rows[PROGRESS], 0.0)
+                way.setdefault(driver.name, []).append(np.asarray(sound, np.float64).sum(axis=1))
         total = {name: np.concatenate(parts) for name, parts in sums.items()}
         share = {name: float(np.concatenate(parts).mean()) for name, parts in ever.items()}
         row: dict[str, float] = {"episodes": len(scenes), "steps": steps}
@@ -79,11 +89,10 @@ def measure(
         if TIME in share:
             row[f"episodes below {CLOSE} s"] = share[TIME]
         found[driver.name] = row
-        if PROGRESS in total:
-            ways[driver.name] = total[PROGRESS]
-    if "expert" in ways:
-        for name, way in ways.items():
-            found[name]["progress_ratio"] = _ratio(way, ways["expert"])
+    if "expert" in way:
+        experts = np.concatenate(way["expert"])
+        for name, parts in way.items():
+            found[name]["progress_ratio"] = _ratio(np.concatenate(parts), experts)
     return found
 
 

@@ -96,7 +96,9 @@ def write(out: Path, data: ReportData, say: Callable[[str], None] = print) -> li
         if metrics.told(world):
             if world.has_expert and beside != "expert":
                 drivers.append(footage.expert(world))
-            driven = metrics.measure(world, drivers, range(metrics.EPISODES), world.horizon)
+            driven = metrics.measure(
+                world, drivers, range(metrics.EPISODES), metrics.steps_of(world)
+            )
             write_atomic(path.with_suffix(drives.ENDING), metrics.content(driven))
         say(
             f"film: {path}: {' beside '.join(d.name for d in drivers)}, seed {seed}, whose regret "

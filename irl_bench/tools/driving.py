@@ -27,8 +27,6 @@ from irl_bench.tools.circumstances import circumstances
 from irl_bench.tools.timing import in_turn
 
 WORLDS = ("lane_keep", "race", "highway", "merge")
-DRIVEN = 50.0
-"""Length of an episode of the experts [s]."""
 AT_ONCE = 512
 """Episodes that are driven side by side."""
 TIMED, STEPS = 1024, 64
@@ -48,10 +46,9 @@ def experts(world: World, episodes: int) -> dict[str, float]:
       episodes: a multiple of `AT_ONCE`.
 
     Returns:
-      What `irl_bench.films.metrics.measure` tells of it over `DRIVEN` seconds.
+      What `irl_bench.films.metrics.measure` tells of it.
     """
-    steps = round(DRIVEN / drawing.seconds(world))
-    driver = footage.expert(world)
+    driver, steps = footage.expert(world), metrics.steps_of(world)
     found = metrics.measure(world, [driver], range(episodes), steps, AT_ONCE)[driver.name]
     return {name: value for name, value in found.items() if name != "progress_ratio"}
 

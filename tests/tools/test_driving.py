@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 def test_experts_drive_for_a_time_in_scenes_of_their_own(monkeypatch):
     """`tests/films/test_metrics.py` has the sums."""
-    monkeypatch.setattr(driving, "DRIVEN", 2.0)
+    monkeypatch.setattr(driving.metrics, "SECONDS", 2.0)
     monkeypatch.setattr(driving, "AT_ONCE", 4)
     world = envs.make("lane_keep", hazard_rate=1.0, hazards=64.0, crosswind=15.0)
     world.expert = lambda state, key: jnp.array([0.3, 0.0])  # leaves the lane soon
