@@ -104,9 +104,9 @@ class World(Env):
       source: {file name: SHA-256} of the files that determine the world's numbers, such as a
         demonstrator's weights.
       burn_in: steps that the expert acts before an episode begins (`begin`); 0: none.
-      failure_flags: indices of the observation's entries that show a failure directly;
-        demonstrations hold them constant. The discriminators of GAIL and AIRL do not see them by
-        default, because they would learn nothing but the flag.
+      failure_flags: indices of the observation's entries that show a failure directly, which are
+        constant as long as none happens. Learned rewards do not see them by default, because they
+        would learn nothing but the flag.
       velocities: indices of the observation's entries that are velocities, which the option
         `velocities=hidden` of `envs.history` takes out.
       past: groups of indices of the entries that tell of the past: one group for each former frame,

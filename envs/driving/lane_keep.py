@@ -7,10 +7,10 @@ answers every cue. A kind that a learner never saw throws it off the lane.
 
 Off the lane (beyond `EDGE`, until the car is back within `KERB`) the view changes: with
 `view=hidden` the lateral offset is hidden, and a side flag shows only on which side the car is.
-Demonstrations never contain that view, but it is enough for the expert's way back to be a function
-of the observation. It was chosen so that a clone does not find back by itself, which gives the
-horizon law room. With `view=visible` the lateral offset stays in sight, and what a clone does on
-the lane may carry over to the shoulder.
+The expert's demonstrations never contain that view, but it is enough for its way back to be a
+function of the observation. It was chosen so that a clone does not find back by itself, which gives
+the horizon law room. With `view=visible` the lateral offset stays in sight, and what a clone does
+on the lane may carry over to the shoulder.
 
 The shoulder slopes away from the road and a rail bounds the excursion, so a car off the lane stays
 there until it is steered back.

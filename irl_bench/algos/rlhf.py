@@ -244,7 +244,8 @@ def asking(
         raise BadInput(
             "init=airl keeps the standardiser of AIRL's policy; nearest: statistics=demonstrations"
         )
-    start = inverse.Start(spec, config.hidden) if config.init == "airl" else None
+    begins_with_airl = config.init == "airl"
+    start = inverse.Start(spec, config.hidden, config.mask_failure) if begins_with_airl else None
     learner = trainer.Trainer(
         spec, config, ask, rolled_out, count, each, pool_steps, iterations, restart, start
     )

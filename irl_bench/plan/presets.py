@@ -326,8 +326,8 @@ CONFIGS: Mapping[tuple[str, str], Mapping[str, Any]] = {
         }
         for algo in ("dagger", "dart")
     },
+    **{("chain", algo): {"bc_steps": 600} for algo in ("clone", "ppo", *PREFERENCES)},
     **{("chain", algo): {"discount": 0.9, "bc_steps": 600} for algo in ("gail", "gailfo")},
-    ("chain", "clone"): {"bc_steps": 600},
     ("chain", "airl"): {"discount": 0.9, "bc_steps": 600, "g": "state_action"},
     **{("grid", algo): TABULAR_IRL for algo in ("gail", "gailfo")},
     ("grid", "airl"): {**TABULAR_IRL},
@@ -437,6 +437,7 @@ BUDGET_CONFIGS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {
         for algo in ("dagger", "dart")
     },
     **{("smoke", env, "bc"): {"rounds": 6} for env in DRIVING},
+    **{("smoke", env, "clone"): {"bc_steps": 300} for env in (*DRIVING, "chain", *LIKE_ROBOTS)},
     **{
         ("smoke", env, algo): {"iterations": 2, "steps_per_round": 200}
         for env in DRIVING
@@ -483,7 +484,11 @@ BUDGET_CONFIGS: Mapping[tuple[str, str, str], Mapping[str, Any]] = {
         ("smoke", robot, "dagger"): {"iterations": 2, "steps_per_round": 50}
         for robot in LIKE_ROBOTS
     },
-    **{("full", "lane_keep", algo): {"rounds": 400} for algo in ("gail", "gailfo", "airl", "ppo")},
+    # Equally long for all that train by PPO.
+    **{
+        ("full", "lane_keep", algo): {"rounds": 400}
+        for algo in ("gail", "gailfo", "airl", "ppo", "rlhf", "rlhf_iterated", "trex", "drex")
+    },
 }
 """(budget, world, algorithm) -> further settings that differ."""
 

@@ -27,6 +27,8 @@ class Start:
     Args:
       spec: holds the donor.
       hidden: widths of the policy's hidden layers.
+      mask_failure: whether the learned reward may not see the world's failure flags. Then AIRL's
+        may not have seen them either, since it is a part of it.
 
     Attributes:
       consumes: what one seed of AIRL used up.
@@ -35,7 +37,7 @@ class Start:
       BadInput: there is no donor, or RLHF cannot begin with it.
     """
 
-    def __init__(self, spec: Spec, hidden: tuple[int, ...]):
+    def __init__(self, spec: Spec, hidden: tuple[int, ...], mask_failure: bool):
         donor = spec.donor
         if donor is None or donor.algo != "airl":
             raise BadInput(
@@ -52,6 +54,11 @@ class Start:
             raise BadInput(
                 f"hidden={','.join(map(str, hidden))} is not that of AIRL's policy; nearest: "
                 f"hidden={widths}"
+            )
+        if mask_failure and spec.world.failure_flags and not donor.config["mask_failure"]:
+            raise BadInput(
+                "mask_failure=true hides the failure flags, and AIRL's reward has seen them; "
+                "nearest: --airl.mask_failure=true"
             )
         assert donor.reward_fn is not None and donor.consumes is not None
         self._reward_fn, self.consumes = donor.reward_fn, donor.consumes

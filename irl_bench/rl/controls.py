@@ -2,7 +2,8 @@
 
 With a control the learned reward is fitted and stored as ever, but the policy is trained on the
 world's own reward or on a constant. Everything else is the treatment's: rollouts, ends of episodes,
-step sizes, which policy is kept. So a difference between the two is the learned reward's doing.
+step sizes. A policy that is kept as the best (`keep=best`) is the best by the control's reward. So
+a difference between the two is the learned reward's doing, in training and in that choice.
 """
 
 from __future__ import annotations

@@ -60,8 +60,8 @@ CONTROLS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "best_demos": ("bc", {"top": 0.1}),
 }
 """Control's folder -> (algorithm, settings); all other settings are the treatment's. A further
-control, `more_demos`, is BC with additional demonstrations instead of RLHF's labels, a segment for
-each label."""
+control, `more_demos`, is BC, and the clone that RLHF starts from, with additional demonstrations
+instead of RLHF's labels, a segment for each label."""
 PLACES = ("compared", SEEN, *CONTROLS, "more_demos")
 """The folders of a quality."""
 TREATMENTS = {"last_policy_constant_reward": "last_policy"}
@@ -118,7 +118,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
             for name, (algo, values) in CONTROLS.items():
                 sweeps.append(part(name, (algo,), quality, {algo: values}))
             richer = _richer(request, env, count)
-            sweeps.append(part("more_demos", ("bc",), quality, {}, demos=richer))
+            sweeps.append(part("more_demos", ("bc", "clone"), quality, {}, demos=richer))
     return sweeps
 
 
@@ -208,9 +208,10 @@ def join(points: Sequence[Point], parts: Iterable[str] = ()) -> Result:
         "seeds, also where seeds are lost (simulated for values and for their paired differences); "
         "differences are paired by seed. A seed is lost if its "
         f"score is below {iqm.LOST:g} of its demonstrator's. Regret and its fall: mean and "
-        "jackknife-t. Holm's correction runs over the cells of a world, with the flag hidden and "
-        "seen. Accuracy is that on rollouts of the policy with which a reward was last fitted: one-"
-        "shot's clone, iterated's trained policy.",
+        "jackknife-t, which covers less than 95 % where a few seeds hold most of the regret. "
+        "Holm's correction runs over the cells of a world, with the flag hidden and seen. Accuracy "
+        "is that on rollouts of the policy with which a reward was last fitted: one-shot's clone, "
+        "iterated's trained policy.",
         "Flag hidden: the learned reward does not see the entries of the observation that show a "
         "failure. Flag seen: it does. The policy sees them either way. The answers are those of "
         "the hidden flag.",

@@ -29,7 +29,6 @@ FORMS = {
     "airl": [{"g": "state"}, {"g": "state_action"}],
     "rlhf": [{}, {"reward_inputs": "state_action"}],
 }
-QUICK = (("gail", 0), ("rlhf", 0))
 
 
 def learned(algo, changes, world="chain"):
@@ -60,7 +59,7 @@ def test_all_learners_of_a_reward_can_hide_the_flag():
 @pytest.mark.parametrize(
     ("algo", "changes"),
     [
-        pytest.param(algo, changes, marks=() if (algo, number) in QUICK else pytest.mark.slow)
+        pytest.param(algo, changes, marks=pytest.mark.slow if number else ())
         for algo in MASKED
         for number, changes in enumerate(FORMS.get(algo, [{}]))
     ],
@@ -114,6 +113,7 @@ def fitted_reward_model(seed, mask):
 
 @pytest.mark.parametrize("fitted", [fitted_discriminator, fitted_reward_model])
 def test_a_masked_entry_in_the_data_changes_no_fit(fitted):
+    """Of all but AIRL's discriminator, which reads the policy's density: `fitted_discriminator`."""
     for mask in (True, False):
         one, other = (jax.tree.leaves(fitted(seed, mask)) for seed in (0, 5))
         assert mask == all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from irl_bench.algos import ALGORITHMS
 from irl_bench.cli import sweep as command
 from irl_bench.plan import build, presets, registry
 from irl_bench.plan.request import Request
@@ -33,6 +34,21 @@ def burn_ins(*algo, env=presets.ROBOTS, **changes):
         sum(map(bool, of_worlds.values())) if changes.get("burn_in") is None else 0
     )
     return of_worlds
+
+
+@pytest.mark.parametrize("budget", presets.BUDGETS)
+def test_all_start_from_the_clone_that_is_a_row_of_its_own(budget):
+    """Learners of a reward gain what they are above it by, so it is theirs: as wide, as long
+    fitted."""
+    for env in ("chain", "lane_keep", "race", "highway", "car4w", "swing_up", "hopper", "ant"):
+        recipes = {}
+        for algo in ALGORITHMS:
+            request = Request(algo=(algo,), env=(env,), budget=budget)
+            found = build.resolved(registry.algorithm(algo), request, env)
+            if "bc_steps" in found:
+                recipes[algo] = found["bc_steps"], tuple(found["hidden"])
+        assert {"clone", "gail", "airl", "rlhf", "rlhf_iterated", "drex", "dpo"} <= recipes.keys()
+        assert len(set(recipes.values())) == 1, (env, recipes)
 
 
 def test_running_robots_have_a_burn_in_where_imitation_is_read_over_horizons():

@@ -4,6 +4,7 @@ is."""
 import dataclasses
 import hashlib
 import threading
+import types
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 
 from irl_bench.core.cell import CellSpec
+from irl_bench.core.learner import Consumes
 from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Spec, Task
 from irl_bench.plan import donor, registry
+from irl_bench.preferences import inverse
 from irl_bench.rl import ppo
 from irl_bench.rollouts.evaluation import collect
 from irl_bench.running import runner
@@ -404,6 +407,19 @@ def test_what_rlhf_cannot_begin_with_is_named(airl, rlhf, words):
         spec = dataclasses.replace(spec, donor=handed_on.donor)
     with pytest.raises(BadInput, match=words):
         registry.learner("rlhf", spec, {**RLHF, **rlhf})
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(True, True), (False, False), (False, True)])
+def test_a_reward_that_may_not_see_the_flag_does_not_begin_with_one_that_has(ours, theirs):
+    config = {"g": "state", "hidden": (4,), "mask_failure": theirs}
+    airl = types.SimpleNamespace(
+        algo="airl", config=config, reward_fn=lambda *_: 0.0, consumes=Consumes()
+    )
+    spec = Spec(registry.world("chain").world, 8, 4, 8, donor=airl)
+    inverse.Start(spec, (4,), ours)
+    config["mask_failure"] = False
+    with pytest.raises(BadInput, match=r"--airl.mask_failure=true$"):
+        inverse.Start(spec, (4,), True)
 
 
 def test_a_reward_that_rests_on_another_run_is_not_trained_on_again():

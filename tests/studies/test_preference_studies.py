@@ -151,7 +151,7 @@ def test_parts_hold_every_quality_and_control():
     assert seen.settings["rlhf"]["labels"] == 500
     assert named["lane_keep/50/more_demos"].demos == 96 + -(-500 * 25 // 512) and named[
         "lane_keep/50/more_demos"
-    ].algo == ("bc",)
+    ].algo == ("bc", "clone")
     assert len(parsed("--experiment=seed_table --budget=smoke")[1]) == 2
     _, parts = parsed("--experiment=seed_table --env=hopper")
     assert {part.name.split("/")[1] for part in parts} == {"50", "100"}
