@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 
 MARGIN = 3.0
 """Least gap that the expert leaves ahead and behind when it changes lanes [m]."""
-CRITICAL_TIME = 0.6
+CRITICAL_TIME = 0.4
 """From beside the lanes the expert enters a gap if each of the two cars that follow has this time
 gap [s], and room to brake."""
-GENTLE, RESERVE, SLOWEST = 4.0, 10.0, 7.0
+GENTLE, RESERVE, SLOWEST = 4.0, 10.0, 0.52
 """Beside the lanes the expert could stop at this deceleration [m/s²] this far before its lane ends
-[m]; it drives no slower than this [m/s]."""
+[m]; it drives no slower than this share of what the others like to drive: a car that is slower
+holds them up as soon as the one ahead of it changes lanes."""
+WIDENING = 1.0
+"""A gap that widens counts as long as it will be after this time [s]."""
 HURRY = 0.4
 """By this share a gap may become shorter once the expert has begun to enter it."""
 PREVIEW = 0.15
@@ -100,9 +103,10 @@ def _find_gap(
     speed = inner.car.v_x * jnp.cos(inner.car.e_psi)
 
     def critical(rear: jax.Array, front: jax.Array) -> jax.Array:
-        """The least gap between two cars with these speeds."""
-        closing = jnp.maximum(rear - front, 0.0)
-        return MARGIN + CRITICAL_TIME * rear + rear * closing / (2.0 * driver.brake)
+        """The least gap between two cars with these speeds. It may be shorter if it widens."""
+        closing, opening = jnp.maximum(rear - front, 0.0), jnp.maximum(front - rear, 0.0)
+        room = CRITICAL_TIME * rear + rear * closing / (2.0 * driver.brake)
+        return MARGIN + jnp.maximum(room - WIDENING * opening, 0.0)
 
     # Nobody is as good as somebody far away with the same speed.
     front = jnp.where(ahead.gap < SIGHT, ahead.v, speed)
@@ -120,5 +124,6 @@ def _find_gap(
     wanted = jnp.where(enough, level, behind.v - 4.0)
     # It could still stop before the lane ends that it is on.
     most = jnp.sqrt(2.0 * GENTLE * jnp.maximum(world.road_left(inner) - RESERVE, 0.0))
-    wanted = jnp.clip(jnp.minimum(wanted, most), SLOWEST, world.dials.speed)
+    usual = jnp.minimum(world.dials.speed, world.dials.traffic_speed)
+    wanted = jnp.clip(jnp.minimum(wanted, most), SLOWEST * usual, world.dials.speed)
     return jnp.clip(wanted - speed, -4.0, 3.0), goes
