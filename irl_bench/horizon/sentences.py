@@ -1,8 +1,9 @@
 """One plain sentence per world: what theory says, what was measured, and whether the two agree.
 
-The theory covers `bc` and `dagger` only (Ross and Bagnell 2010; Ross, Gordon and Bagnell 2011).
+The theory covers `bc` and `dagger` only (Ross and Bagnell 2010; Ross, Gordon and Bagnell 2011). It
+bounds their regret from above, so slower growth contradicts nothing: it stays below the bound.
 DAgger's bound is u T eps. Where the expert cannot undo a failure, u is as long as the episode and
-DAgger's regret grows like T² too. A sentence reports the figures of other algorithms without a
+DAgger's bound grows like T² too. A sentence reports the figures of other algorithms without a
 claim.
 """
 
@@ -16,19 +17,19 @@ from irl_bench.horizon.verdicts import LEAST_SEEDS, STEEP
 RECOVERABLE_MODE = "recoverable"
 """Name of the mode in which a world undoes every failure: the negative control."""
 _LEARNERS = ("bc", "dagger")
-_AGREES, _DISAGREES, _OPEN = "agree", "disagree", "cannot tell"
+_AGREES, _BELOW, _DISAGREES, _OPEN = "agree", "below", "disagree", "cannot tell"
 _NAMES = {"bc": "BC", "dagger": "DAgger"}
-_CONFIRMS = {"T²": "QUADRATIC", "T": "LINEAR"}
-_REFUTES = {
-    # Verdicts that contradict a claim. A verdict that is neither here nor in _CONFIRMS leaves the
-    # claim undecided.
-    "T²": {"LINEAR", "RECOVERABLE", "SUPER-POLY"},
-    "T": {"QUADRATIC", "SUPER-POLY"},
-}
+_REACHES = {"T²": "QUADRATIC", "T": "LINEAR"}
+"""Verdicts of a regret that grows as fast as its bound. Those that are neither here nor below leave
+the claim undecided."""
+_SLOWER = {"T²": {"LINEAR", "RECOVERABLE"}, "T": set[str]()}
+"""Verdicts of a regret that grows more slowly than its bound."""
+_REFUTES = {"T²": {"SUPER-POLY"}, "T": {"QUADRATIC", "SUPER-POLY"}}
+"""Verdicts that contradict a bound."""
 
 
 def _power(algo: str, undoable: bool) -> str:
-    """How the regret of BC or DAgger grows, by theory, if an expert can undo a failure or not."""
+    """How the bound of BC or DAgger grows, by theory, if an expert can undo a failure or not."""
     return "T" if algo == "dagger" and undoable else "T²"
 
 
@@ -90,7 +91,7 @@ def _sentence(verdicts: list[Mapping[str, Any]], world: Mapping[str, Any]) -> st
 
 def _theory(claimed: Mapping[str, str], undoable: bool, controlled: Sequence[str]) -> str:
     parts = [
-        f"{'that of' if place else 'the regret of'} {_NAMES[algo]} grows like {power}"
+        f"{'that of' if place else 'the regret of'} {_NAMES[algo]} grows at most like {power}"
         for place, (algo, power) in enumerate(claimed.items())
     ]
     if "dagger" in claimed and not undoable:
@@ -148,19 +149,27 @@ def _conclusion(
     if undecided:
         reasons = "; ".join(f"{' and '.join(names)}: {why}" for why, names in undecided.items())
         return f"cannot tell whether they agree ({reasons})"
+    below = [name for name, (outcome, _) in outcomes.items() if outcome == _BELOW]
     missing = [name for algo, name in _NAMES.items() if algo not in nominal]
     if "bc" not in controls:
         missing.append(f"BC in a mode {RECOVERABLE_MODE}")
-    return "they agree" + (
+    agree = "they agree" + (
         f" as far as measured (without {' and '.join(missing)})" if missing else ""
     )
+    if not below:
+        return agree
+    whose = "their bounds" if len(below) > 1 else "its bound"
+    return f"{agree}, {' and '.join(below)} below {whose}"
 
 
 def _outcome(power: str, verdict: Mapping[str, Any]) -> tuple[str, str]:
-    """(outcome, why it is open) of the claim that a learner's regret grows like `power`."""
-    if verdict["verdict"] == _CONFIRMS[power]:
+    """(outcome, why it is open) of the claim that a learner's regret grows at most like `power`."""
+    found = verdict["verdict"]
+    if found == _REACHES[power]:
         return _AGREES, ""
-    return (_DISAGREES, "") if verdict["verdict"] in _REFUTES[power] else (_OPEN, _why(verdict))
+    if found in _SLOWER[power]:
+        return _BELOW, ""
+    return (_DISAGREES, "") if found in _REFUTES[power] else (_OPEN, _why(verdict))
 
 
 def _control_outcome(verdict: Mapping[str, Any]) -> tuple[str, str]:
@@ -168,9 +177,9 @@ def _control_outcome(verdict: Mapping[str, Any]) -> tuple[str, str]:
     found, high = verdict["verdict"], verdict["ci_high"]
     if found in ("QUADRATIC", "SUPER-POLY"):
         return _DISAGREES, ""
-    enough = verdict["usable_seeds"] >= LEAST_SEEDS
-    flat = found == "INCONCLUSIVE" and enough and high is not None and high < STEEP
-    if flat or found in ("LINEAR", "RECOVERABLE", "CROSSOVER", "NO-REGRET"):
+    enough = verdict["usable_seeds"] >= LEAST_SEEDS and high is not None and high < STEEP
+    flat = enough and found in ("RECOVERABLE", "CROSSOVER", "INCONCLUSIVE")
+    if flat or found in ("LINEAR", "NO-REGRET"):
         return _AGREES, ""
     return _OPEN, _why(verdict)
 

@@ -82,7 +82,21 @@ def slope_rise(T: Floats | Integers, J: Floats) -> Floats:
       float64[...]; NaN where some J is not positive.
     """
     half = (len(T) + 1) // 2
-    return slope(T[-half:], J[..., -half:]) - slope(T[:half], J[..., :half])
+    return upper_slope(T, J) - slope(T[:half], J[..., :half])
+
+
+def upper_slope(T: Floats | Integers, J: Floats) -> Floats:
+    """Slope over the upper half of the grid, as `slope_rise` takes it.
+
+    Args:
+      T: [K] horizons [steps].
+      J: float[..., K].
+
+    Returns:
+      float64[...]; NaN where some J is not positive.
+    """
+    half = (len(T) + 1) // 2
+    return slope(T[-half:], J[..., -half:])
 
 
 def jackknife_t(

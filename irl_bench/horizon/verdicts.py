@@ -25,7 +25,7 @@ from irl_bench.core.quantities import REFERENCES, TAU, TOLERANCES
 from irl_bench.horizon.arrays import Floats
 from irl_bench.horizon.curves import Curves
 from irl_bench.horizon.fits import fit_models, log_covariance
-from irl_bench.horizon.slopes import jackknife_t, local_slopes, slope, slope_rise
+from irl_bench.horizon.slopes import jackknife_t, local_slopes, slope, slope_rise, upper_slope
 from irl_bench.horizon.window import SETTLED, Window, find_window, saturates
 
 VERDICTS = (
@@ -43,8 +43,8 @@ VERDICTS = (
 """The verdicts, in the order in which they are tried."""
 LEAST_SEEDS = 10
 """QUADRATIC and LINEAR need at least this many usable seeds."""
-STEEP = 1.7
-"""QUADRATIC needs a slope whose interval lies above this."""
+STEEP, STEEPEST = 1.7, 2.15
+"""QUADRATIC needs a slope whose interval lies above the first and does not lie above the second."""
 LEAST_REGRET = 0.1
 """LINEAR, RECOVERABLE and CROSSOVER need at least this mean regret at T_max [failed steps per
 episode]: one failed step in ten episodes. Below it hardly anything grows, and an exponent describes
@@ -71,8 +71,9 @@ Verdict: TypeAlias = dict[str, Any]
   `unrecovered_seeds`; `departures_min` and `sparse_departure_seeds` of interactive learners.
 - Growth: `regret` [K] and `regret_ci` [K, 2] [cost]; `slope`, `ci_low`, `ci_high`; the same of the
   graded cost (`graded_slope`, `graded_ci_low`, `graded_ci_high`); `local_slopes` [K - 1] at
-  `local_slope_horizons`; `slope_rise` and `slope_rise_ci`; `models`, name -> `bic`, `chi2`,
-  `params`; `best_model`.
+  `local_slope_horizons`; `slope_rise` and `slope_rise_ci`; `upper_slope` and
+  `upper_slope_ci`, over the upper half of the horizons; `models`, name -> `bic`, `chi2`, `params`;
+  `best_model`.
 - Rates: `hazard` h and `recovery` rho [1/step]; `stationary` a; `hazard_T_max` h T_max;
   `recovery_T_min` rho T_min; `chain_slope`, the slope of a two-state chain with these rates.
 - Errors: `eps_expert`, `eps_own`, `eps_ratio`, `exc_acc_err` [%]; `eps_expert_by_tau` and
@@ -242,13 +243,13 @@ def verdict_of(figures: Mapping[str, Any]) -> tuple[str, str | None, str]:
         return (
             "SUPER-POLY",
             None,
-            f"{measured}; local slopes rise by {f['slope_rise']:.2f} or so and the exponential "
-            "fits best",
+            f"{measured}; local slopes rise by {f['slope_rise']:.2f} or so, to "
+            f"{f['upper_slope']:.2f}, and the exponential fits best",
         )
     recovering: bool = _known(rho_T) and _known(a) and rho_T > 10 and a < 0.5
     passed = (
         "QUADRATIC"
-        if low > STEEP and high >= 1.85
+        if low > STEEP and high >= 1.85 and low <= STEEPEST
         else "LINEAR"
         if low >= 0.85 and high <= 1.15
         else None
@@ -280,14 +281,17 @@ def verdict_of(figures: Mapping[str, Any]) -> tuple[str, str | None, str]:
 
 
 def outgrows_powers(figures: Mapping[str, Any]) -> bool:
-    """Returns whether regret grows faster than any power of T: the exponential fits best, and the
-    interval of the rise of local slopes lies above 0.
+    """Returns whether regret seems to outgrow powers of T: the exponential fits best, and the
+    intervals of the rise of local slopes and of the slope over the upper half of the horizons lie
+    above 0 and above STEEPEST. A sum of two powers, such as a T + b T⁴, may pass too; a T + b T²
+    does not.
 
     Args:
       figures: those of `growth_figures`.
     """
-    rise = figures["slope_rise_ci"][0]
-    return bool(figures["best_model"] == "exponential" and _known(rise) and rise > 0)
+    rise, upper = figures["slope_rise_ci"][0], figures["upper_slope_ci"][0]
+    rising = _known(rise) and _known(upper) and rise > 0 and upper > STEEPEST
+    return bool(figures["best_model"] == "exponential" and rising)
 
 
 def _seed_figures(curves: Curves, shortest: int, u: float | None) -> dict[str, Any]:
@@ -377,7 +381,7 @@ def growth_figures(curves: Curves, horizons: Sequence[int]) -> dict[str, Any]:
         "local_slopes": [],
     }
     figures |= {"local_slope_horizons": list(np.sqrt(grid[:-1] * grid[1:]))}
-    exponent = graded = rise = missing
+    exponent = graded = rise = upper = missing
     models: dict[str, Any] = {}
     if len(grid) and curves.usable.any():
         regret = curves.regret(grid)
@@ -390,6 +394,7 @@ def growth_figures(curves: Curves, horizons: Sequence[int]) -> dict[str, Any]:
         if (mean > 0).all():
             exponent = jackknife_t(regret, lambda J: slope(grid, J))
             rise = jackknife_t(regret, lambda J: slope_rise(grid, J))
+            upper = jackknife_t(regret, lambda J: upper_slope(grid, J))
             figures["local_slopes"] = list(local_slopes(grid, mean))
             covariance = log_covariance(regret) if len(regret) > 1 else None
             fitted = {} if covariance is None else fit_models(grid, mean, covariance)
@@ -407,6 +412,8 @@ def growth_figures(curves: Curves, horizons: Sequence[int]) -> dict[str, Any]:
         "graded_ci_high": graded[2],
         "slope_rise": rise[0],
         "slope_rise_ci": list(rise[1:]),
+        "upper_slope": upper[0],
+        "upper_slope_ci": list(upper[1:]),
         "models": models,
         "best_model": min(models, key=lambda name: models[name]["bic"]) if models else None,
     }

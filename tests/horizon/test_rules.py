@@ -19,11 +19,13 @@ QUADRATIC at h = 2.5e-4, rho = 6e-4 and 512 episodes: 1000 of 1000. Passes on ex
 """
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from irl_bench.horizon import analyse
+from tests.horizon.conftest import growing
 
 REPEATS = 120
 SEEDS = 20
@@ -74,3 +76,42 @@ def test_false_passes_on_exponent_1_23(tally, h, episodes):
     # rho = 0.0204 gives a finite-grid slope of 1.23 on 80..1024.
     count = tally(h, 0.0204, rho_spread=0.3, episodes=episodes, algo="learner", first=3)
     assert count["QUADRATIC"] + count["LINEAR"] <= 0.05 * REPEATS
+
+
+def sums(power, share, spread=0.4):
+    """Regrets w (T + share T^power) with lognormal w of 20 seeds, and counts of the order of the
+    unstable plant's."""
+    T = np.arange(1.0, 129.0)
+
+    def run(rng):
+        weight = np.exp(spread * rng.standard_normal((SEEDS, 2)))
+        cost = 1e-4 * (weight[:, :1] * T + share * weight[:, 1:] * T**power)
+        counts = {"on_steps": 1e6, "on_to_off": 1e3, "off_steps": 1e5, "off_to_on": 1e4}
+        counts = {name: np.full(SEEDS, value) for name, value in counts.items()}
+        return SimpleNamespace(cost=cost, **counts)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("power", "share", "passes"), [(4, 1.2e-5, (0.8, 1.0)), (2, 0.02, (0.0, 0.05))]
+)
+def test_super_poly_does_not_tell_an_exponential_from_a_sum_of_powers(
+    make_curves, power, share, passes
+):
+    """With T + b T⁴, whose slope over the plant's horizons is that of its clones, 2.3 with a rise of
+    2, it nearly always passes; with T + b T² never."""
+    world = {"w": {"u": 1, "latency": 1, "horizon": 128, "nominal": "nominal"}}
+    made, found = sums(power, share), Counter()
+    for repeat in range(REPEATS // 3):
+        curves = make_curves(made(np.random.default_rng((9, repeat))), "bc", T=np.arange(1, 129))
+        found[analyse([curves], world)[0]["verdict"]] += 1
+    low, high = (part * (REPEATS // 3) for part in passes)
+    assert low <= found["SUPER-POLY"] <= high, found
+
+
+@pytest.mark.parametrize(("exponent", "verdict"), [(2.0, "QUADRATIC"), (3.9, "INCONCLUSIVE")])
+def test_much_steeper_than_a_square_is_not_quadratic(make_curves, exponent, verdict):
+    curves = make_curves(growing(lambda T: T**exponent, level=1e-4 / 1024**exponent * 1e4), "bc")
+    world = {"w": {"u": 8, "latency": 1, "horizon": 1024, "nominal": "nominal"}}
+    assert analyse([curves], world)[0]["verdict"] == verdict

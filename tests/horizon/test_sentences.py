@@ -49,8 +49,8 @@ def say(*verdicts):
 
 def test_the_whole_test_of_a_world():
     assert say(BC, DAGGER, TWIN, entry("expert", "NO-REGRET"), entry("untrained", "SATURATED")) == (
-        "w: theory says that the regret of BC grows like T², that of DAgger grows like T, and BC "
-        "is no longer quadratic where "
+        "w: theory says that the regret of BC grows at most like T², that of DAgger grows at most "
+        "like T, and BC is no longer quadratic where "
         "everybody is brought back; measured BC exponent 1.93 [1.88, 1.98] (QUADRATIC); DAgger "
         "exponent 1.04 [0.99, 1.09] "
         "(LINEAR, recovering); BC exponent 1.04 [0.99, 1.09] (LINEAR, recovering) in the mode "
@@ -61,14 +61,14 @@ def test_the_whole_test_of_a_world():
 def test_only_one_learner():
     alone = say(BC)
     assert alone.startswith(
-        "w: theory says that the regret of BC grows like T²; measured BC exponent"
+        "w: theory says that the regret of BC grows at most like T²; measured BC exponent"
     )
     assert alone.endswith(
         "they agree as far as measured (without DAgger and BC in a mode recoverable)."
     )
     alone = say(DAGGER)
     assert alone.startswith(
-        "w: theory says that the regret of DAgger grows like T; measured DAgger"
+        "w: theory says that the regret of DAgger grows at most like T; measured DAgger"
     )
     assert "without BC and BC in a mode recoverable" in alone
 
@@ -76,14 +76,22 @@ def test_only_one_learner():
 @pytest.mark.parametrize(
     "verdicts, named",
     [
-        ((entry("bc", "LINEAR"), DAGGER, TWIN), "they disagree (BC)"),
-        ((entry("bc", "RECOVERABLE"), DAGGER, TWIN), "they disagree (BC)"),
+        ((entry("bc", "SUPER-POLY"), DAGGER, TWIN), "they disagree (BC)"),
         ((BC, entry("dagger", "QUADRATIC"), TWIN), "they disagree (DAgger)"),
         ((BC, DAGGER, entry("bc", "QUADRATIC", "recoverable")), "they disagree (the control)"),
     ],
 )
 def test_disagreement_names_who(verdicts, named):
     assert say(*verdicts).endswith(named + ".")
+
+
+@pytest.mark.parametrize("verdict", ["LINEAR", "RECOVERABLE"])
+def test_less_than_the_bound_contradicts_nothing(verdict):
+    assert say(entry("bc", verdict), DAGGER, TWIN).endswith("they agree, BC below its bound.")
+    alone = say(entry("bc", verdict))
+    assert alone.endswith("(without DAgger and BC in a mode recoverable), BC below its bound.")
+    both = [entry(algo, verdict, env="fall") for algo in ("bc", "dagger")]
+    assert say(*both).endswith("BC and DAgger below their bounds.")
 
 
 @pytest.mark.parametrize(
@@ -119,6 +127,7 @@ def test_the_control_is_not_quadratic_or_says_nothing(verdict, outcome):
     assert outcome in say(BC, DAGGER, entry("bc", verdict, "recoverable"))
 
 
+@pytest.mark.parametrize("verdict", ["INCONCLUSIVE", "RECOVERABLE", "CROSSOVER"])
 @pytest.mark.parametrize(
     "figures, outcome",
     [
@@ -128,8 +137,10 @@ def test_the_control_is_not_quadratic_or_says_nothing(verdict, outcome):
         ({"slope": 1.3, "ci_low": 1.0, "ci_high": 1.6, "usable_seeds": 9}, "cannot tell"),
     ],
 )
-def test_an_inconclusive_control_agrees_if_its_interval_excludes_a_quadratic(figures, outcome):
-    control = entry("bc", "INCONCLUSIVE", "recoverable", **figures)
+def test_a_control_in_between_agrees_if_its_interval_excludes_a_quadratic(
+    verdict, figures, outcome
+):
+    control = entry("bc", verdict, "recoverable", **figures)
     assert outcome in say(BC, DAGGER, control)
 
 
@@ -156,14 +167,14 @@ def test_dagger_is_quadratic_too_where_the_expert_does_not_get_up():
     twins = falling(("bc", "LINEAR"), ("dagger", "RECOVERABLE"), mode="recoverable")
     text = say(*nominal, *twins)
     assert text.startswith(
-        "fall: theory says that the regret of BC grows like T², that of DAgger grows like T², "
-        "since its expert does not undo a failure, and neither of them is quadratic where "
-        "everybody is brought back; measured BC exponent"
+        "fall: theory says that the regret of BC grows at most like T², that of DAgger grows at "
+        "most like T², since its expert does not undo a failure, and neither of them is quadratic "
+        "where everybody is brought back; measured BC exponent"
     )
     assert text.endswith("they agree.")
     assert "like T², since its expert does not undo a failure; measured" in say(*nominal)
     linear = falling(("bc", "QUADRATIC"), ("dagger", "LINEAR"))
-    assert say(*linear, *twins).endswith("they disagree (DAgger).")
+    assert say(*linear, *twins).endswith("they agree, DAgger below its bound.")
 
 
 def test_the_control_of_each_learner_counts():

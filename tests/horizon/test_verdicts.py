@@ -342,6 +342,8 @@ def test_the_first_row_that_applies_decides():
         "best_model": "exponential",
         "slope_rise": 1.0,
         "slope_rise_ci": [0.5, 1.5],
+        "upper_slope": 3.0,
+        "upper_slope_ci": [2.5, 3.5],
     }
     changes = [
         {},
