@@ -209,7 +209,7 @@ BURN_IN = {
     "ant_course": 300,
 }  # fmt: skip
 """Robot that starts at rest and then runs -> steps of the expert before an episode: until then its
-hazard depends on t. Hopper falls at a constant rate from about step 960 on
+hazard depends on t. Hopper hardly falls before step 640 and most from about step 960 on
 (docs/lab/2026-11-30-hopper-hazard.md). The other robots have no burn-in: their experts hold a pose,
 and episodes would begin alike."""
 WORLDS = {

@@ -135,7 +135,7 @@ def collect(
       steps: T, length of each [steps].
       clean: as in `recorded`.
       noise: standard deviation of the noise on executed actions in every second episode. Labels
-        are without it, and the other episodes are too (Simchowitz et al. 2025, arXiv 2503.09722).
+        are without it, and the other episodes are too (Zhang et al. 2025, arXiv 2507.09061).
     """
     deviation = noise * (jnp.arange(episodes) % 2) if noise else None
     return recorded(world, key, episodes, steps, deviation, clean).demonstrations

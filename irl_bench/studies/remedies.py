@@ -6,7 +6,8 @@ effect that a paper predicts or reports:
 - chunks of actions: errors do not compound on a plant that is stable by itself (Zhang et al. 2025,
   arXiv 2507.09061); on one that is not, waiting does harm;
 - noise on what the expert executes in every second demonstration, with clean labels: the clone sees
-  states beside the expert's (Simchowitz et al. 2025, arXiv 2503.09722);
+  states beside the expert's (the mixture of Zhang et al. 2025, arXiv 2507.09061; that spread
+  demonstrations help, Simchowitz et al. 2025, arXiv 2503.09722);
 - an average of the weights: less noise of gradient steps, which a closed loop amplifies (Block et
   al. 2023, arXiv 2310.11428);
 - the expert's derivatives: the clone answers small deviations as the expert does (Pfrommer et al.
