@@ -99,8 +99,8 @@ def sums(power, share, spread=0.4):
 def test_super_poly_does_not_tell_an_exponential_from_a_sum_of_powers(
     make_curves, power, share, passes
 ):
-    """With T + b T⁴, whose slope over the plant's horizons is that of its clones, 2.3 with a rise of
-    2, it nearly always passes; with T + b T² never."""
+    """With T + b T⁴, whose slope over the plant's horizons is that of its clones, about 2.3 with a
+    rise of 2, it nearly always passes; with T + b T² never."""
     world = {"w": {"u": 1, "latency": 1, "horizon": 128, "nominal": "nominal"}}
     made, found = sums(power, share), Counter()
     for repeat in range(REPEATS // 3):
