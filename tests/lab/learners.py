@@ -48,8 +48,8 @@ def fall_rows(points):
 def clone_of_more():
     """What is stored of the clone with 49 further demonstrations."""
     runs = json.loads((ROOT / "results" / "more-demos-seeds-60000.json").read_text())["runs"]
-    (learner,) = (one for run in runs for one in run["learners"] if one["algo"] == "clone")
-    return learner
+    (run,) = (run for run in runs if "demonstrator" not in run["command"])
+    return next(learner for learner in run["learners"] if learner["algo"] == "clone")
 
 
 def over_clone_rows(views):
