@@ -229,6 +229,7 @@ def seconds(world: World) -> float:
         highway.Highway: highway.DT,
         swing_up.SwingUp: swing_up.DT,
     }
+    # `car4w` needs MuJoCo's MJX, which is imported for it alone; its steps last STEP_TIME.
     world = cast("World", world.unwrapped)
     for name in ("_robot", "_playground"):
         if hasattr(world, name):

@@ -179,6 +179,9 @@ def _cast(values: flags.FlagValues) -> tuple[World, list[Driver]]:
                 )
             label = f"{algo} ({where})" if where and where != run else algo
             drivers.append(footage.policy(label, loaded))
+    names = [driver.name for driver in drivers]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise BadInput(f"{twice} would drive twice; nearest: leave it out of --vs")
     return bound, drivers
 
 

@@ -21,7 +21,7 @@ EVENTS = ("collision", "at_fault", "off_road", "set_back", "speeding", "uncomfor
 """Metrics that are 1 or 0: how many episodes have such a step is told, too. nuPlan calls a ride
 uncomfortable, or too fast, by a single step."""
 PROGRESS, TIME = "progress", "time_to_collision"
-"""Names of metrics: of the way [m] or [course], and of the time to a collision [s]."""
+"""Names of metrics: of the way along the road in a step [m], and of the time to a collision [s]."""
 CLOSE = 0.95
 """nuPlan's least time to a collision [s]."""
 
@@ -78,7 +78,7 @@ def measure(
                 least = values < CLOSE if name == TIME else ~(values == 0.0)
                 ever.setdefault(name, []).append(least.any(axis=1))
             if PROGRESS in rows:
-                sound = np.where(rows["cost"] == 0.0, rows[PROGRESS], 0.0)
+                sound = np.where(rows["cost"] > 0.0, 0.0, rows[PROGRESS])
                 way.setdefault(driver.name, []).append(np.asarray(sound, np.float64).sum(axis=1))
         total = {name: np.concatenate(parts) for name, parts in sums.items()}
         share = {name: float(np.concatenate(parts).mean()) for name, parts in ever.items()}
@@ -111,8 +111,8 @@ def content(found: Mapping[str, Mapping[str, float]]) -> bytes:
 
 def _ratio(way: np.ndarray, experts: np.ndarray) -> float:
     """The mean over episodes of a way as a share of the expert's, from 0 to 1. Where the expert
-    goes nowhere, nothing is asked."""
-    moved = experts > 0.0
+    goes nowhere, nothing is asked. NaN if a way is."""
+    moved = ~(experts <= 0.0)  # NaN, broken physics, stays
     share = np.divide(way, experts, out=np.ones_like(way), where=moved)
     return float(np.clip(share, 0.0, 1.0).mean())
 

@@ -86,7 +86,8 @@ def write(out: Path, data: ReportData, say: Callable[[str], None] = print) -> li
                 break
             every *= 2
         if path.stat().st_size > LARGEST_FILM:
-            path.unlink()
+            for ending in (path.suffix, ".json", drives.ENDING):  # of this film, or a former one
+                path.with_suffix(ending).unlink(missing_ok=True)
             say(f"no film of {curve.env}: it is larger than {LARGEST_FILM:,} bytes")
             continue
         paths.append(path)

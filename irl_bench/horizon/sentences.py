@@ -18,12 +18,12 @@ RECOVERABLE_MODE = "recoverable"
 """Name of the mode in which a world undoes every failure: the negative control."""
 _LEARNERS = ("bc", "dagger")
 _AGREES, _BELOW, _DISAGREES, _OPEN = "agree", "below", "disagree", "cannot tell"
+_BETWEEN = ("RECOVERABLE", "CROSSOVER", "INCONCLUSIVE")
+"""Verdicts that say nothing of a slope."""
 _NAMES = {"bc": "BC", "dagger": "DAgger"}
 _REACHES = {"T²": "QUADRATIC", "T": "LINEAR"}
-"""Verdicts of a regret that grows as fast as its bound. Those that are neither here nor below leave
-the claim undecided."""
-_SLOWER = {"T²": {"LINEAR", "RECOVERABLE"}, "T": set[str]()}
-"""Verdicts of a regret that grows more slowly than its bound."""
+"""Verdicts of a regret that grows as fast as its bound. A verdict that is neither here nor below
+leaves the claim undecided, unless the slope's interval decides it."""
 _REFUTES = {"T²": {"SUPER-POLY"}, "T": {"QUADRATIC", "SUPER-POLY"}}
 """Verdicts that contradict a bound."""
 
@@ -167,21 +167,34 @@ def _outcome(power: str, verdict: Mapping[str, Any]) -> tuple[str, str]:
     found = verdict["verdict"]
     if found == _REACHES[power]:
         return _AGREES, ""
-    if found in _SLOWER[power]:
+    if power == "T²" and (found == "LINEAR" or (found == "RECOVERABLE" and _flat(verdict))):
         return _BELOW, ""
-    return (_DISAGREES, "") if found in _REFUTES[power] else (_OPEN, _why(verdict))
+    if found in _REFUTES[power] or (power == "T" and _steep(verdict)):
+        return _DISAGREES, ""
+    return _OPEN, _why(verdict)
 
 
 def _control_outcome(verdict: Mapping[str, Any]) -> tuple[str, str]:
     """(outcome, why it is open) of the claim that the control is not quadratic."""
-    found, high = verdict["verdict"], verdict["ci_high"]
-    if found in ("QUADRATIC", "SUPER-POLY"):
+    found = verdict["verdict"]
+    if found in ("QUADRATIC", "SUPER-POLY") or _steep(verdict):
         return _DISAGREES, ""
-    enough = verdict["usable_seeds"] >= LEAST_SEEDS and high is not None and high < STEEP
-    flat = enough and found in ("RECOVERABLE", "CROSSOVER", "INCONCLUSIVE")
-    if flat or found in ("LINEAR", "NO-REGRET"):
+    if found in ("LINEAR", "NO-REGRET") or (found in _BETWEEN and _flat(verdict)):
         return _AGREES, ""
     return _OPEN, _why(verdict)
+
+
+def _flat(verdict: Mapping[str, Any]) -> bool:
+    """Whether the interval of a slope excludes a quadratic from below."""
+    high = verdict["ci_high"]
+    return verdict["usable_seeds"] >= LEAST_SEEDS and high is not None and high < STEEP
+
+
+def _steep(verdict: Mapping[str, Any]) -> bool:
+    """Whether a slope that no row takes for an exponent is surely as steep as a quadratic's."""
+    low = verdict["ci_low"]
+    enough = verdict["usable_seeds"] >= LEAST_SEEDS and verdict["verdict"] in _BETWEEN
+    return enough and low is not None and low > STEEP
 
 
 def _why(verdict: Mapping[str, Any]) -> str:

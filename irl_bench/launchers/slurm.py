@@ -138,7 +138,7 @@ class Slurm:
                 for task in tasks
                 if records.get(str(task.number), {}).items() >= _identity(task).items()
             }
-        except (OSError, ValueError, KeyError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}
         # The file may be a stranger's: SLURM says which jobs are the user's, and where they write.
         queued = _queue() or {}

@@ -27,8 +27,8 @@ MEANINGS = {
     "states.",
     "SATURATED": "Nearly every episode has failed. Nothing is left to lose, so regret grows "
     "linearly.",
-    "SUPER-POLY": "Local slopes rise with the horizon beyond 2 and an exponential fits best of six "
-    "models; a sum of two powers may look the same.",
+    "SUPER-POLY": "Local slopes rise with the horizon, surely above 2.15 over its upper half, and "
+    "an exponential fits best of six models; a sum of two powers may look the same.",
     "QUADRATIC": "The interval of the slope lies above 1.7, reaches 1.85 and begins by 2.15: "
     "errors compound.",
     "LINEAR": "The interval of the slope lies in [0.85, 1.15]; recovering: the learner comes back; "

@@ -399,9 +399,9 @@ def headline(verdict: Mapping[str, Any]) -> str:
 
 
 WHERE = (
-    "Colour: where a policy was a second before a failure began; the lines hold half and 90 % of "
-    "these places. Grey: where it usually is. At most 1,000 places of each, from 256 episodes of "
-    "one seed, the one whose regret is the median."
+    "Colour: where a policy was a second before a failure began; lines hold half and 90 % of "
+    "these places, if there are 20 or more. Grey: where it usually is. At most 1,000 places of "
+    "each, from 256 episodes of one seed, the one whose regret is the median."
 )
 """Caption of the places before failures."""
 CELLS, SMOOTH, HELD, FEWEST = 48, 1.5, (0.5, 0.9), 20
@@ -431,12 +431,12 @@ class Density:
     height: np.ndarray
     """float[CELLS, CELLS]: the smoothed density, of which the highest is 1; rows follow y."""
     levels: tuple[float, ...]
-    """Of `height`, increasing: the shares `HELD` of the places lie in cells above. One level, if
-    nearly all places are in one cell."""
+    """Of `height`, increasing: the shares `HELD` of the places lie in cells above."""
 
 
 def density(where: Where, limits: Sequence[tuple[float, float]]) -> Density | None:
-    """Returns how densely the places before failures lie; None if fewer than FEWEST are in range.
+    """Returns how densely the places before failures lie; None if fewer than FEWEST are in range,
+    or half of them in one cell.
 
     Args:
       where: of a policy.
@@ -448,9 +448,8 @@ def density(where: Where, limits: Sequence[tuple[float, float]]) -> Density | No
     height = scipy.ndimage.gaussian_filter(counts.T, SMOOTH, mode="constant")
     height = np.round(height / height.max(), 4)  # as the page shows it
     x, y = ((edge[1:] + edge[:-1]) / 2 for edge in edges)
-    cell = [
-        np.clip(np.searchsorted(edge, values, "right") - 1, 0, CELLS - 1)
-        for edge, values in zip(edges, where.before.T, strict=True)
-    ]
-    levels = np.unique(np.quantile(height[cell[1], cell[0]], 1.0 - np.array(HELD)))
+    held = np.repeat(height.ravel(), counts.T.astype(int).ravel())  # at each place
+    levels = np.unique(np.quantile(held, 1.0 - np.array(HELD)))
+    if levels[-1] == 1.0:  # nearly all places in one cell, which a line cannot surround
+        return None
     return Density(x, y, height, tuple(levels.tolist()))

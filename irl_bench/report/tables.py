@@ -260,9 +260,17 @@ def models(data: ReportData) -> Table:
         parameters = (verdict.get("models") or {}).get(name, {}).get("params") or {}
         return ", ".join(f"{key} = {number(value)}" for key, value in parameters.items())
 
+    def upper(verdict: Verdict) -> str:
+        low, high = verdict.get("upper_slope_ci") or (None, None)
+        return exponent(verdict.get("upper_slope"), low, high)
+
     return _table(
         data,
-        {**{name: bic(name) for name in names}, "parameters of the best": best},
+        {
+            **{name: bic(name) for name in names},
+            "parameters of the best": best,
+            "slope of the upper half": upper,
+        },
         ("parameters of the best",),
     )
 

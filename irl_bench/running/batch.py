@@ -4,7 +4,6 @@ store."""
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from irl_bench.running.saving import Saver, checkpoint_folder
 from irl_bench.running.session import Session
 from irl_bench.running.work import Work
 from irl_bench.storage import artifacts, checkpoints
-from irl_bench.storage.cells import is_done, write_cell
+from irl_bench.storage.cells import cell_path, is_done, read_cell, write_cell
 from irl_bench.storage.files import writing
 
 SHOWN_METRICS = ("cost", "disc_accuracy_expert", "disc_accuracy_policy", "kl", "std")
@@ -53,7 +52,9 @@ class Batch:
         learned = self.work.keep() if self.program.learner.rounds else None
         for group, cell in enumerate(self.cells):
             parts = learned and jax.tree.map(lambda leaf, g=group: leaf[g], learned)
-            self._finish(cell, self._keep(cell, parts))
+            kept = self._keep(cell, parts)
+            self._finish(cell, kept)
+            self._keep_ours(cell, parts, kept)
 
     # The phases.
 
@@ -134,7 +135,19 @@ class Batch:
         if parts is None or is_done(self.session.out, cell.key):
             return {}
         path = artifacts.write(self.session.out, cell.spec, cell.key, parts)
-        return {"learned": hashlib.sha256(path.read_bytes()).hexdigest()}
+        return {"learned": artifacts.sha256(path)}
+
+    def _keep_ours(
+        self, cell: CellProgress, parts: Mapping[str, Any] | None, kept: Mapping[str, str]
+    ) -> None:
+        """Stores what the cell has learned once more if its result is ours and another worker has
+        written its own file in between."""
+        if parts is None or not kept:
+            return
+        manifest, _ = read_cell(cell_path(self.session.out, cell.key))
+        path = artifacts.path_of(self.session.out, cell.key)
+        if manifest.get("learned") == kept["learned"] != artifacts.sha256(path):
+            artifacts.write(self.session.out, cell.spec, cell.key, parts)
 
     def _finish(self, cell: CellProgress, learned: Mapping[str, str]) -> None:
         """Stores the cell's result, removes its checkpoints and adds a line to the log.

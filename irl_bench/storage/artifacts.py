@@ -103,6 +103,11 @@ def write(out: Path, spec: CellSpec, key: str, parts: Mapping[str, Any]) -> Path
     return path
 
 
+def sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file, which the manifest of its cell holds."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def key_of(path: Path) -> str:
     """Returns the key of the cell that learned what a file holds.
 
@@ -191,7 +196,7 @@ def _check_cell(path: Path) -> None:
     except StoreError:
         return
     stored = manifest.get("learned")
-    if stored and stored != hashlib.sha256(path.read_bytes()).hexdigest():
+    if stored and stored != sha256(path):
         raise BadInput(
             f"{remote.shown(path)} is not what the stored cell has learned, whose SHA-256 begins "
             f"with {stored[:8]}; nearest: move it and the cell of its name away and run the sweep "

@@ -41,8 +41,6 @@ MOST_BYTES = 2**30
 """The largest file of a cell, and the most that its columns may take in memory [bytes]."""
 MOST_ROWS = 10**7
 """Most rows of a cell: what is compressed well may be far more than its file."""
-MOST_TEXT = 1000
-"""Longest text of a row of a cell [bytes]."""
 _TEXT = [field.name for field in SCHEMA if pa.types.is_string(field.type)]
 """The columns of text."""
 QUANTITY = re.compile(r"[A-Za-z0-9_@./:+-]{1,200}")
@@ -211,13 +209,15 @@ def _decode(content: bytes, path: str, key: str) -> tuple[dict[str, Any], Table]
 
 
 def _with_plain_text(table: Table) -> Table:
-    """The rows with plain columns of text. Raises ValueError if a text is longer than MOST_TEXT."""
+    """The rows with plain columns of text. Raises ValueError if these take more than MOST_BYTES."""
     for column in set(_TEXT) & set(table.column_names):
         if pa.types.is_dictionary(table.schema.field(column).type):
             for chunk in table[column].chunks:
                 longest = pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0
-                if longest > MOST_TEXT:
-                    raise ValueError(f"it has a {column} of {longest:,} bytes")
+                if longest * table.num_rows > MOST_BYTES:
+                    raise ValueError(
+                        f"it has {table.num_rows:,} rows and a {column} of {longest:,} bytes"
+                    )
             place = table.column_names.index(column)
             table = table.set_column(place, column, table[column].cast(pa.string()))
     return table

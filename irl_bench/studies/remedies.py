@@ -240,7 +240,7 @@ def read(reports: Mapping[str, ReportData]) -> Result:
                 "regret / control's": spread(ratio) if ratio else None,
                 "regret / plain's": spread(to_plain) if to_plain else None,
                 "slope": spread(point["slope"]) if growth["slope"] is not None else None,
-                "outgrows powers of T": point["outgrows_powers"],
+                "rises as an exponential does": point["outgrows_powers"],
                 "verdict": found["verdict"],
                 "labels": point["labels"],
                 "h": found["hazard"],

@@ -75,6 +75,10 @@ def test_a_ratio_needs_the_expert_and_asks_nothing_where_it_stands(world):
     assert "progress_ratio" not in alone["random"]
     way = np.array([3.0, -1.0, 4.0, 1.0])
     assert metrics._ratio(way, np.array([4.0, 2.0, 2.0, 0.0])) == (0.75 + 0 + 1 + 1) / 4
+    for broken in (0, 1):
+        ways = [way.copy(), np.array([4.0, 2.0, 2.0, 0.0])]
+        ways[broken][0] = np.nan
+        assert np.isnan(metrics._ratio(*ways))
 
 
 def test_broken_physics_is_no_success(world):

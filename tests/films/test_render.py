@@ -109,6 +109,10 @@ def test_a_film_begins_before_the_first_failure(monkeypatch, firsts, given, expe
         ({"start": 10**6}, r"longer than an episode of grid, (\d+) steps; nearest: --start=\d+"),
         ({"env": "race", "steps": 4000}, r"at most 1500 frames; nearest: --every=3$"),
         ({"formats": ["avi"]}, r"formats=avi: must be of gif, html, mp4"),
+        (
+            {"vs": ["random", "expert"]},
+            r"^expert would drive twice; nearest: leave it out of --vs$",
+        ),
         ({"policy": "nowhere:bc"}, r"nowhere is not the folder of a run|nowhere does not exist"),
     ],
 )

@@ -94,6 +94,19 @@ def test_less_than_the_bound_contradicts_nothing(verdict):
     assert say(*both).endswith("BC and DAgger below their bounds.")
 
 
+STEEP = {"slope": 3.9, "ci_low": 2.5, "ci_high": 5.3}
+
+
+@pytest.mark.parametrize("verdict", ["RECOVERABLE", "CROSSOVER", "INCONCLUSIVE"])
+def test_a_steep_slope_without_an_exponent_breaks_a_bound_of_t_alone(verdict):
+    assert "cannot tell" in say(entry("bc", verdict, **STEEP), DAGGER, TWIN)
+    assert say(BC, entry("dagger", verdict, **STEEP), TWIN).endswith("they disagree (DAgger).")
+    control = entry("bc", verdict, "recoverable", **STEEP)
+    assert say(BC, DAGGER, control).endswith("they disagree (the control).")
+    few = entry("dagger", verdict, **STEEP, usable_seeds=9)
+    assert "cannot tell" in say(BC, few, TWIN)
+
+
 @pytest.mark.parametrize(
     "verdict", ["NO-WINDOW", "NO-REGRET", "SATURATED", "CROSSOVER", "INCONCLUSIVE"]
 )

@@ -123,7 +123,18 @@ def test_pickles_that_lie_in_the_folder_are_not_read(tmp_path, programs):
     assert all((place / name).stat().st_mode & 0o777 == 0o700 for name in folders)
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, "5", "[]", '{"1": 5}', '{"1": {"job": 77}}', ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        "5",
+        "[]",
+        '{"1": 5}',
+        '{"1": {"job": 77}}',
+        '{"1": {"job": 77, "out": [[]], "number": {}}}',
+        "",
+    ],
+)
 def test_a_list_of_jobs_that_is_none_is_passed_over(tmp_path, programs, text):
     (tmp_path / "workers" / "submitit").mkdir(parents=True)
     (tmp_path / "workers" / "submitit" / "jobs.json").write_text(text)

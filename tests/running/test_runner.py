@@ -18,7 +18,7 @@ from irl_bench.cli import sweep as cli
 from irl_bench.core.cell import cell_key, fingerprint
 from irl_bench.core.exits import INTERRUPTED
 from irl_bench.core.settings import BadInput
-from irl_bench.running import programs, runner, work
+from irl_bench.running import batch, programs, runner, work
 from irl_bench.running.console import Silent
 from irl_bench.storage import artifacts, checkpoints
 from irl_bench.storage.cells import cell_path, read_cell
@@ -76,6 +76,22 @@ def test_what_another_worker_has_stored_meanwhile_stays(reference, tmp_path, mon
     after = [path(tmp_path, key).read_bytes() for path in (cell_path, artifacts.path_of)]
     assert after == before
     assert read_cell(cell_path(out, key))[0]["learned"] == hashlib.sha256(before[1]).hexdigest()
+
+
+def test_what_another_worker_writes_in_between_does_not_stay(reference, tmp_path, monkeypatch):
+    """It replaces the file of ours before our result is stored, and finds it stored then."""
+    out, (spec, *_) = reference
+    key = cell_key(spec, fingerprint())
+    usual, theirs = batch.write_cell, b"of another worker"
+
+    def between(*args):
+        artifacts.path_of(tmp_path, key).write_bytes(theirs)
+        return usual(*args)
+
+    monkeypatch.setattr(batch, "write_cell", between)
+    run([spec], tmp_path)
+    for path in (cell_path, artifacts.path_of):
+        assert path(tmp_path, key).read_bytes() == path(out, key).read_bytes()
 
 
 @contextlib.contextmanager
