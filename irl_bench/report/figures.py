@@ -532,7 +532,7 @@ def failures(data: ReportData) -> Figure | None:
                 density.y,
                 density.height,
                 density.levels,
-                colors=[look.colour],
+                colors=["#333333"],  # seen on the places
                 linewidths=0.8,
             )
         axis.set(xlim=limits[0], ylim=limits[1], xlabel=where.axes[0], ylabel=where.axes[1])
