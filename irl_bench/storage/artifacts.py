@@ -84,12 +84,23 @@ def write(out: Path, spec: CellSpec, key: str, parts: Mapping[str, Any]) -> Path
 
     Args:
       out: the run's folder.
-      spec: the cell.
-      key: the cell's key.
-      parts: {part: pytree}; every leaf has a leading axis of the cell's seeds.
+      spec, key, parts: as of `encode`.
 
     Raises:
       WriteError: the file cannot be written.
+    """
+    path = path_of(out, key)
+    write_atomic(path, encode(spec, key, parts))
+    return path
+
+
+def encode(spec: CellSpec, key: str, parts: Mapping[str, Any]) -> bytes:
+    """Returns the bytes of the file of what a cell learned; equal parts give equal bytes.
+
+    Args:
+      spec: the cell.
+      key: the cell's key.
+      parts: {part: pytree}; every leaf has a leading axis of the cell's seeds.
     """
     arrays = {
         f"{part}.{index:03d}": np.ascontiguousarray(leaf)
@@ -97,10 +108,8 @@ def write(out: Path, spec: CellSpec, key: str, parts: Mapping[str, Any]) -> Path
         for index, leaf in enumerate(jax.tree.leaves(tree))
     }
     digest = _digest(arrays, spec.to_dict())
-    path = path_of(out, key)
     header = canonical({"spec": spec.to_dict(), "key": key, "sha256": digest})
-    write_atomic(path, save(arrays, {"irl_bench": header}))
-    return path
+    return save(arrays, {"irl_bench": header})
 
 
 def sha256(path: Path) -> str:
