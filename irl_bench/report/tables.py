@@ -176,13 +176,19 @@ def closed_form(verdict: Verdict) -> str:
     )
 
 
+def _with_interval(name: str) -> Callable[[Verdict], str]:
+    """What shows a slope of verdicts, whose interval is the figure `<name>_ci`."""
+
+    def cell(verdict: Verdict) -> str:
+        low, high = verdict.get(f"{name}_ci") or (None, None)
+        return exponent(verdict.get(name), low, high)
+
+    return cell
+
+
 def growth(data: ReportData) -> Table:
     """Measured exponents, those of the two-state chain and of the closed form, and the rates in
     units of the horizon."""
-
-    def rise(verdict: Verdict) -> str:
-        low, high = verdict.get("slope_rise_ci") or (None, None)
-        return exponent(verdict.get("slope_rise"), low, high)
 
     columns = {
         "slope [95 % CI]": lambda v: exponent(v.get("slope"), v.get("ci_low"), v.get("ci_high")),
@@ -192,7 +198,7 @@ def growth(data: ReportData) -> Table:
         "chain's slope at these h, ρ": lambda v: exponent(v.get("chain_slope"), None, None),
         "closed form's slope": lambda v: exponent(v.get("exact_slope"), None, None),
         "|z| against it, at most": closed_form,
-        "rise within the window": rise,
+        "rise within the window": _with_interval("slope_rise"),
         "h T_max": lambda v: number(v.get("hazard_T_max")),
         "ρ T_min": lambda v: number(v.get("recovery_T_min")),
         "share of time off, h/(h+ρ)": lambda v: number(v.get("stationary")),
@@ -260,16 +266,12 @@ def models(data: ReportData) -> Table:
         parameters = (verdict.get("models") or {}).get(name, {}).get("params") or {}
         return ", ".join(f"{key} = {number(value)}" for key, value in parameters.items())
 
-    def upper(verdict: Verdict) -> str:
-        low, high = verdict.get("upper_slope_ci") or (None, None)
-        return exponent(verdict.get("upper_slope"), low, high)
-
     return _table(
         data,
         {
             **{name: bic(name) for name in names},
             "parameters of the best": best,
-            "slope of the upper half": upper,
+            "slope of the upper half": _with_interval("upper_slope"),
         },
         ("parameters of the best",),
     )
