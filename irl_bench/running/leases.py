@@ -63,7 +63,7 @@ RENEWAL_TRIES = 6
 """How often a request of a renewal is made at most while an object store fails. The pauses between
 the tries double, so more of them would miss the end of an outage by half a minute."""
 OUTAGE = 10.0
-"""A listing that took longer has met a store that failed [s]."""
+"""A store that failed for longer before it answered may have kept others from renewing [s]."""
 LOOKS = (1.0, 30.0)
 """Shortest and longest time between two looks at an object store for cells to claim [s]."""
 LOG_GROWTH = 0.1
@@ -356,7 +356,7 @@ class Leases:
         assert self.store is not None
         there = self._there
         try:
-            self.store.look(self.folder)
+            outage = self.store.look(self.folder, self.clock)
         except StoreError:
             there.failed = True
             raise
@@ -372,7 +372,7 @@ class Leases:
             del there.since[key]
         # While this worker could not look, the others may not have been able to renew.
         absent = there.looked is not None and now - there.looked >= self.expiry
-        if absent or there.failed or listed - now >= OUTAGE:
+        if absent or there.failed or outage >= OUTAGE:
             there.since.clear()
         there.looked, there.failed = listed, False
         for key, seen in leases.items():

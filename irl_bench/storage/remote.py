@@ -119,13 +119,25 @@ class Store:
         self.look(folder)
         return self.listed(folder)
 
-    def look(self, folder: Path) -> None:
-        """As `list`, for a folder of very many objects: it makes no path of each."""
+    def look(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> float:
+        """As `list`, for a folder of very many objects: it makes no path of each.
+
+        Args:
+          folder: what is listed.
+          clock: monotonic time [s].
+
+        Returns:
+          For how long the store failed before the try that it answered [s].
+        """
         inside = "" if folder == self.root else self._name(folder) + "/"
-        # A prefix in place of a path: s3fs asks twice more about a path that holds nothing.
-        found: Mapping[str, Mapping[str, Any]] = self._try(
-            lambda: self._files.find(self._base, prefix=inside, detail=True), bucket=True
-        )
+        begun: list[float] = []
+
+        def find() -> Mapping[str, Mapping[str, Any]]:
+            begun.append(clock())
+            # A prefix in place of a path: s3fs asks twice more about a path that holds nothing.
+            return self._files.find(self._base, prefix=inside, detail=True)
+
+        found = self._try(find, bucket=True)
         kept = {
             name: names
             for name, names in list(self._seen.items())
@@ -140,6 +152,7 @@ class Store:
             if safe[parent] and is_safe(own) and name.startswith(inside):
                 kept.setdefault(parent, {})[own] = _seen(about)
         self._seen = kept
+        return begun[-1] - begun[0]
 
     def listed(self, folder: Path) -> dict[Path, Seen]:
         """Returns the objects in a folder and all folders in it, as last listed."""

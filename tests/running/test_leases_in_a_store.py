@@ -193,6 +193,23 @@ def test_an_outage_of_the_store_costs_no_claim(machines, monkeypatch, seconds, s
     clock.run([(0.0, holds), (1.0, waits)])
 
 
+def test_a_listing_that_is_only_slow_does_not_keep_a_dead_claim(machines, clock, monkeypatch):
+    usual = MemoryFileSystem.find
+
+    def slow(*args, **options):
+        clock[0] += 25
+        return usual(*args, **options)
+
+    one = worker(machines[0], clock)  # never left: it was killed
+    with worker(machines[1], clock) as other:
+        assert len(one.claim(CELLS, 3)) == 3
+        monkeypatch.setattr(MemoryFileSystem, "find", slow)
+        begun = clock[0]
+        while not other.claim(CELLS, 3):
+            assert clock[0] - begun < 2 * leases.EXPIRY
+            clock[0] += 10
+
+
 def test_a_renewal_that_the_store_does_not_take_is_told(machines, objects, clock, monkeypatch):
     with worker(machines[0], clock) as one:
         one.claim(CELLS, 3)
