@@ -363,7 +363,12 @@ def rebuild(
         data = _finished(out, study, parts)
         read = _joined(study, index, data, stored)
     else:
-        data = {name: _load(out, name, entries.get(name)) for name in parts}
+        try:
+            data = {name: _load(out, name, entries.get(name)) for name in parts}
+        except (StoreError, BadInput) as error:
+            if study.measure is None:
+                raise
+            raise type(error)(f"{error}; with --partial the report says what is there") from error
         read = study.read(data)
     old = dict.fromkeys(line for part in data.values() for line in part.other_rules)
     read["text"] = [*read["text"], *old]
