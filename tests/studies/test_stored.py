@@ -109,7 +109,7 @@ def test_a_whole_table_says_nothing_of_missing_learners(parts):
 
 
 def test_without_the_flag_a_missing_part_is_an_error(folder):
-    with pytest.raises(StoreError, match="is not the folder of a run.*; with --partial the"):
+    with pytest.raises(StoreError, match=r"is not the folder of a run.*; with --partial the"):
         study.rebuild(folder("w/50/compared"), quiet)
 
 
