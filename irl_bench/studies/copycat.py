@@ -35,7 +35,7 @@ from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, training
 from irl_bench.studies.drawing import regret_bars
 from irl_bench.studies.measures import interval, paired_ratio, same_seeds, spread
-from irl_bench.studies.study import OVER_HORIZONS, Part, Result, Row, Study, narrowed
+from irl_bench.studies.study import OVER_HORIZONS, Part, Result, Row, Study, narrowed, refuse
 
 VIEWS: Mapping[str, Mapping[str, str]] = {
     "present": {},
@@ -95,11 +95,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
             )
         for group, varied in ((env, ("frames", "last_action", "velocities")),
                               ("bc", ("history_dropout", "adversary"))):  # fmt: skip
-            fixed = [name for name in varied if name in request.settings.get(group, {})]
-            if fixed:
-                raise BadInput(
-                    f"--{group}.{fixed[0]}: copycat compares its values; nearest: leave it out"
-                )
+            refuse(request, "copycat", {group: varied})
         mode = next(iter(world.modes))
         for view, options in VIEWS.items():
             if smoke and view not in SMOKE:

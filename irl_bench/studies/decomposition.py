@@ -26,7 +26,7 @@ from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, tables
 from irl_bench.studies import iqm
 from irl_bench.studies.drawing import aside, count_axis, with_intervals, with_seeds
-from irl_bench.studies.failure_flag import FLAG_HIDDEN, flag_seen, learns_reward
+from irl_bench.studies.failure_flag import FLAG_HIDDEN, check_arms, flag_seen, learns_reward
 from irl_bench.studies.measures import spread
 from irl_bench.studies.qualities import (
     QUALITY_OF,
@@ -36,7 +36,7 @@ from irl_bench.studies.qualities import (
     paired,
     qualities_of,
 )
-from irl_bench.studies.study import Part, Result, Row, Study, narrowed
+from irl_bench.studies.study import Part, Result, Row, Study, narrowed, refuse
 
 FAULTLESS = ("lane_keep", "chain")
 """Worlds whose expert earns all that can be earned."""
@@ -63,6 +63,8 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     quality of the demonstrator. The learners of a reward among them run again with the failure flag
     seen, but at the budget `smoke`."""
     (count,) = demos
+    check_arms(request, "decomposition", STUDY.algo)
+    refuse(request, "decomposition", {"rlhf": ("labels",)})
     sweeps = []
     for env in request.env:
         mode = next(iter(registry.world(env).world.modes))
@@ -282,7 +284,7 @@ STUDY = Study(
     "reward's accuracy",
     algo=(*OTHERS, "rlhf"),
     env=("lane_keep",),
-    fixed=False,
+    fixed=True,
     sizes={
         "smoke": {"demos": (8,), "seeds": 5},
         "default": {"seeds": 20, "demos": (96,), "episodes": 256},

@@ -28,7 +28,7 @@ from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, tables, training
 from irl_bench.studies import aggregate, iqm
 from irl_bench.studies.drawing import aside, count_axis, with_intervals, with_seeds
-from irl_bench.studies.failure_flag import FLAG_HIDDEN, flag_seen, learns_reward
+from irl_bench.studies.failure_flag import FLAG_HIDDEN, check_arms, flag_seen, learns_reward
 from irl_bench.studies.measures import interval, paired_ratio, same_seeds, scores, spread
 from irl_bench.studies.study import Part, Result, Row, Study, narrowed
 
@@ -63,6 +63,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     """Returns, for each number of demonstrations, a sweep of all algorithms and worlds, and one of
     the learners of a reward with the failure flag seen, in the worlds that have one. The budget
     `smoke` runs the first learner of a reward alone, with the flag hidden."""
+    check_arms(request, "demo_efficiency", request.algo)
     learners = tuple(algo for algo in request.algo if learns_reward(algo))
     if request.budget == "smoke":
         rest, learners = learners[1:], learners[:1]

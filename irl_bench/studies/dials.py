@@ -23,7 +23,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from irl_bench.core.settings import BadInput
 from irl_bench.horizon import Curves, chain_model, slopes
 from irl_bench.horizon.window import SATURATION, saturates
 from irl_bench.plan import registry
@@ -31,7 +30,7 @@ from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series
 from irl_bench.studies.drawing import with_intervals
 from irl_bench.studies.measures import common_horizons, spread
-from irl_bench.studies.study import OVER_HORIZONS, Part, Result, Row, Study, narrowed
+from irl_bench.studies.study import OVER_HORIZONS, Part, Result, Row, Study, narrowed, refuse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,11 +78,7 @@ def study(
         points = {env: settings(request, demos, env) for env in request.env}
         for env, curve in points.items():
             turned = {dial for point in curve for dial in point.dials}
-            given = turned & request.settings.get(registry.world(env).name, {}).keys()
-            for dial in sorted(given):
-                raise BadInput(
-                    f"--{env}.{dial}: --experiment={name} turns it; nearest: leave it out"
-                )
+            refuse(request, name, {registry.world(env).name: turned}, "turns it")
         return [_part(request, env, point, out) for env, curve in points.items() for point in curve]
 
     return Study(

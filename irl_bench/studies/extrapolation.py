@@ -23,10 +23,10 @@ from irl_bench.plan import registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, tables, training
 from irl_bench.studies import iqm
-from irl_bench.studies.failure_flag import FLAG_HIDDEN, UNMASKED
+from irl_bench.studies.failure_flag import FLAG_HIDDEN, UNMASKED, check_arms
 from irl_bench.studies.measures import spread
 from irl_bench.studies.qualities import kept_up, measured, option_of
-from irl_bench.studies.study import Part, Result, Row, Study, narrowed
+from irl_bench.studies.study import Part, Result, Row, Study, narrowed, refuse
 
 QUALITY = "50"
 """Quality of the demonstrator that the learners imitate."""
@@ -57,6 +57,9 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     """Returns, for each world, a sweep that learns and sweeps that evaluate each learned reward on
     the rollouts of each better demonstrator."""
     (count,) = demos
+    check_arms(request, "extrapolation", STUDY.algo)
+    worlds = [registry.world(env).name for env in request.env]
+    refuse(request, "extrapolation", dict.fromkeys(worlds, ("demonstrator",)))
     learners, ranked, better = (*CLONES, *RANKED), RANKED, BETTER
     if request.budget == "smoke":  # one learner, the flag hidden, one better demonstrator
         learners = ranked = RANKED[-1:]
@@ -275,7 +278,7 @@ STUDY = Study(
     "data?",
     algo=(*CLONES, *RANKED, "judged"),
     env=("lane_keep",),
-    fixed=False,
+    fixed=True,
     sizes={
         "smoke": {"demos": (8,), "seeds": 5},
         "default": {"seeds": 20, "demos": (64,), "episodes": 128},

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from irl_bench.plan import registry
 from irl_bench.plan.request import Request
+from irl_bench.studies.study import refuse
 
 FLAG_HIDDEN = (
     "Where an observation shows a failure directly (`World.failure_flags`), no learned reward sees "
@@ -15,6 +16,18 @@ FLAG_HIDDEN = (
 """What rewards were learned from, for readers who compare scores."""
 UNMASKED: Mapping[str, Any] = {"mask_failure": False}
 """Settings of a learner whose reward sees the failure flag."""
+
+
+ARMS = ("mask_failure", "control", "shuffled")
+"""Settings that make another learner of one: a reward that sees the failure flag, or a control."""
+
+
+def check_arms(request: Request, study: str, algos: Iterable[str]) -> None:
+    """Raises BadInput if a request turns one of a study's learners into another, which would stand
+    under its name in the tables; one line."""
+    names = [registry.algorithm(algo).name for algo in algos]
+    why = "shows learners by their names, and this makes another one of it"
+    refuse(request, study, dict.fromkeys(names, ARMS), why)
 
 
 def learns_reward(algo: str) -> bool:

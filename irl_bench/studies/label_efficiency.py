@@ -24,10 +24,10 @@ from irl_bench.preferences.teachers import TEACHERS
 from irl_bench.report import ReportData, series, tables, training
 from irl_bench.studies import comparisons, iqm
 from irl_bench.studies.drawing import aside, count_axis, with_intervals, with_seeds
-from irl_bench.studies.failure_flag import FLAG_HIDDEN, flag_seen
+from irl_bench.studies.failure_flag import FLAG_HIDDEN, check_arms, flag_seen
 from irl_bench.studies.measures import scores, spread
 from irl_bench.studies.significance import holm
-from irl_bench.studies.study import Part, Result, Row, Study, narrowed
+from irl_bench.studies.study import Part, Result, Row, Study, narrowed, refuse
 
 LABELS: Mapping[str, tuple[int, ...]] = {
     "smoke": (50,),
@@ -63,6 +63,8 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     """Returns a sweep for each world, number of labels, teacher and query strategy, and for each
     number of labels one of `BASE` with the failure flag seen, but at the budget `smoke`."""
     (count,) = demos
+    check_arms(request, "label_efficiency", [ALGO])
+    refuse(request, "label_efficiency", {ALGO: ("labels", "teacher", "queries")})
     sweeps = []
     for env in request.env:
         mode = next(iter(registry.world(env).world.modes))
@@ -251,7 +253,7 @@ STUDY = Study(
     help="score of iterated RLHF over the number of labels, by teacher and by query strategy",
     algo=(ALGO,),
     env=("lane_keep",),
-    fixed=False,
+    fixed=True,
     sizes={
         "smoke": {"demos": (8,), "seeds": 5},
         "default": {"seeds": 20, "demos": (64,), "episodes": 256},

@@ -49,7 +49,7 @@ from irl_bench.report import ReportData, series, tables, training
 from irl_bench.rl import ppo
 from irl_bench.storage.files import StoreError
 from irl_bench.studies import iqm
-from irl_bench.studies.failure_flag import FLAG_HIDDEN
+from irl_bench.studies.failure_flag import FLAG_HIDDEN, check_arms
 from irl_bench.studies.label_efficiency import FRESH
 from irl_bench.studies.measures import spread
 from irl_bench.studies.significance import SIGNIFICANT, holm, is_small
@@ -61,6 +61,7 @@ from irl_bench.studies.study import (
     first_of_each,
     narrowed,
     not_run,
+    refuse,
     shared,
 )
 
@@ -112,6 +113,11 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     each entry of `PRESSURE`. Probes have the number, the warm-up and the length of best-of-n's
     rollouts."""
     (count,) = demos
+    check_arms(request, "overoptimization", STUDY.algo)
+    compared = dict.fromkeys(("rlhf", "best_of_n"), ("labels", "reward_hidden"))
+    refuse(request, "overoptimization", compared)
+    probed = dict.fromkeys(STUDY.algo, ("probe", "probe_warm", "probe_length"))
+    refuse(request, "overoptimization", probed, "takes best_of_n's begins, warm and length")
     sweeps = []
     for env in request.env:
         world = registry.world(env).world
@@ -495,7 +501,7 @@ STUDY = Study(
     "and learning rewards side by side",
     algo=("rlhf", "rlhf_iterated", "best_of_n", "airl", "ppo"),
     env=("lane_keep",),
-    fixed=False,
+    fixed=True,
     sizes={
         "smoke": {"demos": (8,), "seeds": 5},
         "default": {"seeds": 20, "demos": (64,), "episodes": 128},

@@ -36,7 +36,7 @@ from irl_bench.report import ReportData, series, tables
 from irl_bench.storage.plans import WorldRecord
 from irl_bench.studies.drawing import count_axis, with_intervals
 from irl_bench.studies.measures import spread
-from irl_bench.studies.study import OVER_HORIZONS, Part, Result, Row, Study, narrowed
+from irl_bench.studies.study import OVER_HORIZONS, Part, Result, Row, Study, narrowed, refuse
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "log_loss": {"loss": "nll"},
@@ -79,11 +79,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
             f"--demo_steps={request.demo_steps}: with --experiment=retrain demonstrations are as "
             f"long as the horizon; nearest: --T_max={request.demo_steps}"
         )
-    for name in sorted({name for changes in VARIANTS.values() for name in changes}):
-        if name in request.settings.get("bc", {}):
-            raise BadInput(
-                f"--bc.{name}: --experiment=retrain compares its values; nearest: leave it out"
-            )
+    refuse(request, "retrain", {"bc": {name for values in VARIANTS.values() for name in values}})
     sweeps, smoke = [], request.budget == "smoke"
     for env in request.env:
         world = registry.world(env).world

@@ -32,7 +32,7 @@ from irl_bench.report import ReportData, series, tables
 from irl_bench.studies import claims, iqm
 from irl_bench.studies.claims import ANSWERS, CLAIMED, CLASSES, SEEN
 from irl_bench.studies.decomposition import CAPPED, FAULTLESS, lost, split
-from irl_bench.studies.failure_flag import UNMASKED, learns_reward
+from irl_bench.studies.failure_flag import UNMASKED, check_arms, learns_reward
 from irl_bench.studies.measures import spread
 from irl_bench.studies.qualities import (
     QUALITIES,
@@ -72,6 +72,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     """Returns, for each world and quality, a sweep of the compared algorithms and sweeps of the
     controls."""
     (count,) = demos
+    check_arms(request, "seed_table", STUDY.algo)
     algos = {"smoke": ("bc", "rlhf"), "default": COMPARED, "full": COMPARED}[request.budget]
     sweeps = []
     for env in request.env:
@@ -437,7 +438,7 @@ STUDY = Study(
     "bias, which outperforms its data?",
     algo=COMPARED,
     env=("lane_keep",),
-    fixed=False,
+    fixed=True,
     sizes={
         "smoke": {"demos": (8,), "seeds": 5},
         "default": {"seeds": 20, "demos": (96,), "episodes": 256},

@@ -135,6 +135,31 @@ def narrowed(request: Request, **changes: Any) -> Request:
     )
 
 
+def refuse(
+    request: Request,
+    study: str,
+    settings: Mapping[str, Iterable[str]],
+    why: str = "compares its values",
+) -> None:
+    """Refuses settings that a study sets itself.
+
+    Args:
+      request: what its parts have in common.
+      study: the study's name.
+      settings: {algorithm or world: names of settings}.
+      why: what the study does with them.
+
+    Raises:
+      BadInput: the request sets one; one line.
+    """
+    for group, names in settings.items():
+        for name in sorted(names):
+            if name in request.settings.get(group, {}):
+                raise BadInput(
+                    f"--{group}.{name}: --experiment={study} {why}; nearest: leave it out"
+                )
+
+
 def chosen(parts: Sequence[Part], only: Sequence[str]) -> list[Part]:
     """Returns some parts of a study, in their order, with those that they take from or are read
     against.

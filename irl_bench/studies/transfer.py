@@ -33,9 +33,18 @@ from irl_bench.plan import registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, tables
 from irl_bench.studies import iqm
-from irl_bench.studies.failure_flag import FLAG_HIDDEN
+from irl_bench.studies.failure_flag import FLAG_HIDDEN, check_arms
 from irl_bench.studies.measures import returns_of, scores, spread
-from irl_bench.studies.study import Part, Result, Row, Study, first_of_each, narrowed, not_run
+from irl_bench.studies.study import (
+    Part,
+    Result,
+    Row,
+    Study,
+    first_of_each,
+    narrowed,
+    not_run,
+    refuse,
+)
 
 SOURCES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "airl": ("airl", {"g": "state"}),
@@ -90,6 +99,8 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
       BadInput: a world without an entry in `CHANGES`; one line.
     """
     (count,) = demos
+    check_arms(request, "transfer", STUDY.algo)
+    refuse(request, "transfer", {"airl": ("g", "init"), "gail": ("init",), "ppo": ("reward",)})
     sweeps = []
     for env in request.env:
         if env not in CHANGES:
