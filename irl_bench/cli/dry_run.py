@@ -31,29 +31,64 @@ def study(command: Command) -> str:
     out, lines = folders.expand(command.request.out), []
     left: list[Left] = []
     parts = chosen(command.study.parts(command.request, command.demos, out), command.parts)
+    whole, waiting = _Total(), 0
     for part in parts:
         lines.append(f"{part.name}:")
         if part.after and not (out / part.after / "learned").is_dir():
             lines += [f"  planned once {part.after} has been run", ""]
+            waiting += 1
         else:
-            text, todo = _planned(part.request)
+            text, todo, total = _planned(part.request)
+            whole += total
             left.append(todo)
             lines += [text, ""]
+    later = f", and those of {waiting} parts that wait for others" if waiting else ""
+    lines += [
+        f"all parts: {whole.cells} cells, {whole.done} done{later}",
+        f"expected time: {whole.text()}{', without the parts that wait' if waiting else ''}",
+    ]
     if command.cluster:
-        lines += on_cluster.described(left, command.cluster, divided=False)
+        lines += ["", *on_cluster.described(left, command.cluster, divided=False)]
     return "\n".join(lines)
 
 
 def sweep(command: Command) -> str:
     """Returns the plan of a sweep as text. Writes nothing."""
-    text, left = _planned(command.request)
+    text, left, _ = _planned(command.request)
     if not command.cluster:
         return text
     return "\n".join([text, "", *on_cluster.described([left], command.cluster, divided=True)])
 
 
-def _planned(request: Request) -> tuple[str, Left]:
-    """The plan of a sweep as text, and what is left of it to compute.
+@dataclasses.dataclass(frozen=True)
+class _Total:
+    """What plans add up to."""
+
+    cells: int = 0
+    done: int = 0
+    missing: int = 0
+    """Cells that the command computes and that are not done."""
+    seconds: float = 0.0
+    """Expected time of these [s], without those of which it is unknown."""
+    unknown: int = 0
+    """Number of the latter."""
+
+    def __add__(self, other: _Total) -> _Total:
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return _Total(*(a + b for a, b in pairs))
+
+    def text(self) -> str:
+        """The expected time."""
+        minutes = (
+            f"{self.seconds / 60:.1f} minutes (as in this folder, else as on {CORES} CPU cores)"
+        )
+        known = minutes if self.missing > self.unknown or not self.missing else ""
+        what = f"unknown for {self.unknown} cells (nothing like them has run in this folder)"
+        return " + ".join(filter(None, (known, what if self.unknown else "")))
+
+
+def _planned(request: Request) -> tuple[str, Left, _Total]:
+    """The plan of a sweep as text, what is left of it to compute, and what it adds up to.
 
     Raises BadInput for a request that cannot be run, StoreError for a folder that cannot be used.
     """
@@ -119,12 +154,8 @@ def _planned(request: Request) -> tuple[str, Left]:
         )
     times = Times(out / "log.jsonl")
     seconds, unknown = times.total(of_missing)
-    minutes = f"{seconds / 60:.1f} minutes (as in this folder, else as on {CORES} CPU cores)"
-    known = minutes if len(missing) > unknown or not missing else ""
-    guess = (
-        f"unknown for {unknown} cells (nothing like them has run in this folder)" if unknown else ""
-    )
     done = sum(int(row[4]) for row in rows[1:])
+    total = _Total(len(plan.cells), done, len(missing), seconds, unknown)
     lines = [
         f"plan: {len(plan.cells)} cells, {done} done, budget {plan.budget}, results in "
         f"{remote.shown(out)}",
@@ -134,7 +165,7 @@ def _planned(request: Request) -> tuple[str, Left]:
     if len(asked) < len(plan.cells):
         part = f"{len(asked)} of them, {len(missing)} not done yet"
         lines += ["", f"this command computes {part}"]
-    lines += ["", "expected time: " + " + ".join(filter(None, (known, guess)))]
+    lines += ["", f"expected time: {total.text()}"]
     lines += [f"note: {note}" for note in (*notes, *plan.notes)] + dropped
     elsewhere = computed_elsewhere(out, missing, fingerprint())
     lines += [f"note: {elsewhere}"] if elsewhere else []
@@ -142,4 +173,4 @@ def _planned(request: Request) -> tuple[str, Left]:
     keys = [cell_key(cell, prints) for cell in missing]
     alone = [times.alone(record) for record in of_missing]
     left = Left(plan, dict(zip(keys, missing, strict=True)), dict(zip(keys, alone, strict=True)))
-    return "\n".join(lines), left
+    return "\n".join(lines), left, total

@@ -229,6 +229,12 @@ def _resolve_world(request: Request, env: str, loaded: LoadedWorld, piloting: bo
                 f"mode {mode} of {loaded.name} sets {', '.join(fixed)} itself; the flag does not "
                 "apply there"
             )
+    if budget.seeds % budget.width:
+        computed = -(-budget.seeds // budget.width) * budget.width
+        notes.append(
+            f"{budget.seeds} seeds take as long as {computed}, since {budget.width} are computed "
+            "at once (--seeds_at_once)"
+        )
     blind = request.observation_only or (file is not None and file.action is None)
     resolved_world = _World(env, loaded, budget, horizon, file, blind, tuple(notes))
     check_first_seed(request.first_seed, resolved_world.groups * budget.width, piloting)

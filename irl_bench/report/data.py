@@ -28,7 +28,7 @@ from irl_bench.storage.plans import PlanDocument, PlanEntry, read_plan
 RULES = {
     "mask_failure": (
         ("rlhf", "rlhf_iterated", "best_of_n", "trex", "drex"),
-        "its reward saw the world's failure flags, if there are any",
+        "its reward saw the world's failure flags where it has any",
     ),
     "centre_reward": (
         ("gail", "gailfo", "airl", "rlhf", "rlhf_iterated", "trex", "drex", "ppo:learned"),

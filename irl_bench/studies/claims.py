@@ -20,7 +20,7 @@
   the interval of x lies above 0 and the p-value of J <= J_best is below 0.025 after Holm's
   correction over the cells of the world's table. It is No if the upper end of the interval is at
   most 0.02. Where the expert earns all that can be earned, nobody can outperform its data.
-- Everything else is Undetermined.
+- Everything else is Undetermined, and so is all that rests on fewer than 10 seeds.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from irl_bench.studies import iqm
 from irl_bench.studies.decomposition import FAULTLESS
 from irl_bench.studies.measures import spread
 from irl_bench.studies.qualities import ROLLOUTS, Point
@@ -161,6 +162,10 @@ def answer(family: Sequence[Point]) -> list[Point]:
     for point, adjusted in zip(able, holm([point["p"] for point in able]), strict=True):
         point["p_holm"] = adjusted
     for point in cells:
+        if point["seeds"] < iqm.LEAST:
+            point["corrects"] = "Undetermined"
+            point["outperforms"] = IMPOSSIBLE if at_ceiling(point) else "Undetermined"
+            continue
         shown = bias.get(point["quality"], "Undetermined")
         point["corrects"] = (
             corrects(
@@ -200,7 +205,7 @@ def sentences(points: Sequence[Point]) -> list[str]:
         lines.append(
             f"{where} outperforms its data: {p.get('outperforms')}. Its score is "
             f"{_distance(p['over_best'])} {bar}"
-            + (f" (p = {p['p_holm']:.2g} after correction)" if "p_holm" in p else "")
+            + _corrected(p.get("p_holm"))
             + f". {_would_change(p, 'outperforms')}"
         )
     return lines
@@ -209,7 +214,15 @@ def sentences(points: Sequence[Point]) -> list[str]:
 def _distance(values: Sequence[float]) -> str:
     """Returns how far an interval's middle is above or below something, in words."""
     middle, low, high = values
-    return f"{abs(middle):.3f} {'below' if middle < 0 else 'above'} [{low:+.3f}, {high:+.3f}]"
+    if middle < 0:
+        middle, low, high = -middle, -high, -low
+    ends = f" [{low:.3f}, {high:.3f}]" if np.isfinite(low + high) else ""
+    return f"{middle:.3f}{ends} {'below' if values[0] < 0 else 'above'}"
+
+
+def _corrected(p: float | None) -> str:
+    """Returns a p-value in parentheses; nothing without one, as with a single seed."""
+    return f" (p = {p:.2g} after correction)" if p is not None and np.isfinite(p) else ""
 
 
 def _fall_in_words(points: Sequence[Point], point: Point) -> str:
@@ -234,6 +247,8 @@ def _fall_in_words(points: Sequence[Point], point: Point) -> str:
 def _would_change(point: Point, question: str) -> str:
     """Returns a sentence on what would change an answer."""
     answer = str(point.get(question))
+    if answer == "Undetermined" and point["seeds"] < iqm.LEAST:
+        return f"{iqm.LEAST} seeds are needed for an answer, and it has {point['seeds']}."
     if question == "corrects":
         return {
             NOTHING: "The answer would change if BC's score were surely "

@@ -165,8 +165,8 @@ def read(reports: Mapping[str, ReportData]) -> EfficiencyResult:
     text = [
         "Score: (G - G_0) / (G* - G_0), with G the mean return of an episode, is 1 for the expert "
         "and 0 for uniformly random actions.",
-        f"{iqm.TEXT} Regret and its ratio to BC's: mean and jackknife-t, the ratio on its "
-        "logarithm. Differences and ratios are paired by seed.",
+        f"{iqm.TEXT} {iqm.LOST_TEXT} Regret and its ratio to BC's: mean and jackknife-t, the ratio "
+        "on its logarithm. Differences and ratios are paired by seed.",
         "BC holds out a tenth of the episodes. The clone does not: it is the policy that learners "
         "of a reward begin with, so what they add is the column above the clone's.",
         FLAG_HIDDEN,

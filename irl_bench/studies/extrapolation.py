@@ -49,7 +49,7 @@ STORED = (
 """What is stored of every learner, in the names of `qualities.measured`."""
 LEAST = 10
 """A seed with fewer rollouts above the best one has no correlation."""
-ABOVE = "Spearman, rollouts above the best"
+ABOVE = "Spearman, above the best rollout"
 """The column of the correlation over the rollouts of all better demonstrators."""
 
 
@@ -174,7 +174,8 @@ def read(reports: Mapping[str, ReportData]) -> Result:
                 "algorithm": algo + LEARNT[place],
                 "return": spread(point["return"]),
                 "best rollout": best,
-                "above the best, in scores": spread(point["over_best"]),
+                "the bar": point["best"],
+                "above the bar, in scores": spread(point["over_best"]),
                 ABOVE: spread((np.nan,) * 3),
                 **{f"of the driver of {quality} %": spread((np.nan,) * 3) for quality in BETTER},
                 "lowest seed": None,
@@ -227,7 +228,7 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         "Score: 1 is the expert, 0 uniformly random actions. Spearman: rank correlation of the "
         "learned with the true return over rollouts of better demonstrators (drivers) with random "
         "actions, for each seed. Best rollout: of 64 of the demonstrator, none of them a "
-        "demonstration. The best: the same, or the best of the demonstrations' steps kept up where "
+        "demonstration. The bar: the same, or the best of the demonstrations' steps kept up where "
         "that is higher. Such rollouts: the number with a true return above the best rollout, in "
         f"the seed that has fewest. A seed with fewer than {LEAST} of them, or "
         "with returns that are all the same, has no correlation. It is left out, and counted under "

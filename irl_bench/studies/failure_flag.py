@@ -7,7 +7,7 @@ from typing import Any
 
 from irl_bench.plan import registry
 from irl_bench.plan.request import Request
-from irl_bench.studies.study import refuse
+from irl_bench.studies.study import ARMS, refuse
 
 FLAG_HIDDEN = (
     "Where an observation shows a failure directly (`World.failure_flags`), no learned reward sees "
@@ -16,10 +16,6 @@ FLAG_HIDDEN = (
 """What rewards were learned from, for readers who compare scores."""
 UNMASKED: Mapping[str, Any] = {"mask_failure": False}
 """Settings of a learner whose reward sees the failure flag."""
-
-
-ARMS = ("mask_failure", "control", "shuffled")
-"""Settings that make another learner of one: a reward that sees the failure flag, or a control."""
 
 
 def check_arms(request: Request, study: str, algos: Iterable[str]) -> None:

@@ -274,12 +274,19 @@ def over_optimised(
 
     Returns:
       "yes" if the interval of the proxy's gain lies above 0, that of the fall too, the fall is at
-      least DECLINE of the gain at the peak, and `adjusted` is below SIGNIFICANT; else "no". All
-      are interquartile means over seeds.
+      least DECLINE of the gain at the peak, and `adjusted` is below SIGNIFICANT; "no" if the
+      interval of the proxy's gain, or of the fall less DECLINE of the gain, ends at or below 0;
+      else, and with fewer than `iqm.LEAST` seeds, "undetermined". All are interquartile means over
+      seeds; a gain below 0 counts as 0.
     """
+    if len(fall) < iqm.LEAST:
+        return "undetermined"
     fallen, risen = iqm.interval(fall), iqm.interval(proxy)
     enough = fallen[0] >= DECLINE * max(iqm.interval(peak)[0], 0.0)
-    return "yes" if risen[1] > 0 and fallen[1] > 0 and enough and is_small(adjusted) else "no"
+    if risen[1] > 0 and fallen[1] > 0 and enough and is_small(adjusted):
+        return "yes"
+    over = iqm.interval(fall - DECLINE * peak.clip(0))
+    return "no" if over[2] <= 0 or risen[2] <= 0 else "undetermined"
 
 
 def curves_of(data: ReportData, algo: str, name: str) -> dict[str, np.ndarray] | None:
@@ -380,10 +387,13 @@ def join(points: Sequence[Mapping[str, Any]], parts: Iterable[str] = ()) -> Resu
         "chooses. Fall: that gain less the seed's gain at the end. p: one-sided t-test of no "
         "fall, after Holm's correction over all rows of the world, of both tables and with the "
         "flag seen too. A run that is in both tables counts twice in it. Seeds that fall: those "
-        f"that end {100 * DECLINE:.0f} % of their gain or more below it.",
+        f"that end {100 * DECLINE:.0f} % of their gain or more below it. A gain below 0 counts as "
+        "0 there.",
         f"{iqm.TEXT} Gains and falls are shown the same way. Accuracy and d: means over seeds.",
         "Over-optimised: the proxy rose and gold fell, both intervals above 0, the fall is at "
-        f"least {100 * DECLINE:.0f} % of the gain, and p is below {SIGNIFICANT:g}. In simulations "
+        f"least {100 * DECLINE:.0f} % of the gain, and p is below {SIGNIFICANT:g}. Not: the "
+        f"interval of the fall less {100 * DECLINE:.0f} % of the gain, or of the proxy's gain, "
+        f"ends at or below 0. Else, and below {iqm.LEAST} seeds, undetermined. In simulations "
         "of 20 and of 33 rows without any fall, the rule said `yes` of at least one row in up to "
         "6 % of cases. The adversarial reward moves with its policy, so the question is not asked "
         "of it; its proxy gain is by its last reward.",

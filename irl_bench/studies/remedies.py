@@ -185,7 +185,7 @@ def _title(remedy: str, cell: Mapping[str, Any]) -> str:
     if remedy in OTHERS:
         return OTHERS[remedy]
     return {
-        PLAIN: "none",
+        PLAIN: "plain BC",
         "chunk": f"chunks of {config['chunk']} actions",
         NOISE: f"noise {cell['demo_noise']:g} while demonstrating",
         "ema": f"average of the weights, decay {config['ema']:g}",
@@ -256,8 +256,8 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         "Control: what a row is compared with. Rows of BC differ from it in the remedy alone. "
         "DART and DAgger ask in rounds, hold no labels out and have other batches.",
         "Slopes: all rows over the same horizons, from the start of the world's window to T_max. "
-        "Outgrows powers of T: the exponential fits best and the local slopes rise. A verdict has "
-        "its own window, which ends where its policy fails too often.",
+        "Rises as an exponential does: the exponential fits best and the local slopes rise. A "
+        "verdict has its own window, which ends where its policy fails too often.",
     ]
     return {"title": "Repair without asking", "text": text, "tables": rows, "points": points}
 

@@ -205,9 +205,9 @@ def join(points: Sequence[Point], parts: Iterable[str] = ()) -> Result:
         f"{ROLLOUTS} rollouts (the mean of all evaluation rollouts) of the demonstrator, which are "
         f"none of the demonstrations. {_bar(points)} "
         "Scores and differences of scores: interquartile mean over seeds and its percentile "
-        f"bootstrap at {iqm.LEVEL:g}, whose simulated coverage is at least 0.95 at 10 and 20 "
-        "seeds, also where seeds are lost (simulated for values and for their paired differences); "
-        "differences are paired by seed. A seed is lost if its "
+        f"bootstrap at {iqm.LEVEL:g}, {iqm.COVERAGE} (simulated for values and for their paired "
+        f"differences); with fewer than {iqm.LEAST} seeds no question is answered. Differences are "
+        "paired by seed. A seed is lost if its "
         f"score is below {iqm.LOST:g} of its demonstrator's. Regret and its fall: mean and "
         "jackknife-t, which covers less than 95 % where a few seeds hold most of the regret. "
         "Holm's correction runs over the cells of a world, with the flag hidden and seen. Accuracy "
@@ -288,9 +288,9 @@ def _verdict_row(point: Point, seen: Point | None) -> Row:
         "class": kind,
         "algorithm": point["algo"],
         "corrects exposure bias": point.get("corrects"),
-        "claimed ": claimed[0],
+        "claimed to correct": claimed[0],
         "outperforms its data": point.get("outperforms"),
-        "claimed": claimed[1],
+        "claimed to outperform": claimed[1],
         "score, flag hidden": spread(_score(point)),
         "flag seen": spread(_score(seen)) if seen else tables.MISSING,
         "lost seeds": f"{lost(point)}" + (f" / {lost(seen)}" if seen else ""),

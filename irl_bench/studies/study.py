@@ -42,6 +42,9 @@ from irl_bench.studies import STUDIES
 INDEX = "study.json"
 """The file that marks a folder as a study's and lists its parts."""
 
+ARMS = ("mask_failure", "control", "shuffled")
+"""Settings that make another learner of one: a reward that sees the failure flag, or a control."""
+
 Row = dict[str, Any]
 """A row of a table, or a point of a figure; JSON values."""
 
@@ -396,7 +399,7 @@ def rebuild(
             raise type(error)(f"{error}; with --partial the report says what is there") from error
         read = study.read(data)
     old = dict.fromkeys(line for part in data.values() for line in part.other_rules)
-    read["text"] = [*read["text"], *old]
+    read["text"] = [*old, *_other_learners(index["command"]), *read["text"]]
     result = plain({**shown, **read})
     drawn = figures.files(study.name, lambda: study.draw(result))
     pictures = {name: content for name, content in drawn.items() if name.endswith(".png")}
@@ -520,6 +523,16 @@ def _conditions(command: str) -> set[str]:
             value = after
         found.add(f"--{name}={value}" if value else f"--{name}")
     return found
+
+
+def _other_learners(command: str) -> list[str]:
+    """Returns a line for each of a study's flags that `refuse` keeps from studies of today."""
+    return [
+        f"made under other rules: with {flag} rows are of another learner than their names say; do "
+        "not compare them with those of today"
+        for flag in sorted(_conditions(command))
+        if flag.partition("=")[0].rpartition(".")[2] in ARMS
+    ]
 
 
 def shared(source: str, target: str, request: Request, env: str) -> dict[str, Any]:

@@ -233,6 +233,26 @@ def test_flags_become_a_request(line, field, value):
     assert getattr(sweep.parse(["sweep.py", *line.split()]).request, field) == value
 
 
+def test_dry_run_of_a_study_adds_its_parts_up(capsys, elsewhere):
+    assert run("--dry_run", "--experiment=demo_efficiency", "--demos=4,8", "--algo=bc",
+               "--budget=smoke", "--seeds=7") == 0  # fmt: skip
+    out = capsys.readouterr().out.splitlines()
+    assert "all parts: 12 cells, 0 done" in out
+    parts, total = (
+        [float(line.split()[2]) for line in chosen if line.startswith("expected time: ")]
+        for chosen in (out[:-1], out[-1:])
+    )
+    assert len(parts) == 2 and total[0] == pytest.approx(sum(parts), abs=0.11)
+    assert "note: 7 seeds take as long as 10, since 5 are computed at once (--seeds_at_once)" in out
+
+
+def test_dry_run_of_a_study_counts_the_parts_that_wait(capsys, elsewhere):
+    assert run("--dry_run", "--experiment=transfer", "--budget=smoke") == 0
+    *_, cells, time = capsys.readouterr().out.splitlines()
+    assert cells.endswith("and those of 4 parts that wait for others")
+    assert time.endswith(", without the parts that wait")
+
+
 def test_dry_run_prints_the_plan_and_writes_nothing(capsys, elsewhere):
     assert run("--dry_run", "--budget=smoke", "--seeds=7", "--out=runs/x") == 0
     out = capsys.readouterr().out

@@ -114,8 +114,14 @@ def test_what_is_not_shown_is_said(change, ratio, words):
     ("flags", "words"),
     [
         (["--env=chain"], r"--env=chain: it has no views .* nearest: --env=lane_keep,race,hopper$"),
-        (["--lane_keep.frames=2", "--env=lane_keep"], r"--lane_keep.frames: copycat compares"),
-        (["--bc.adversary=2"], r"--bc.adversary: copycat compares its values; nearest: leave it"),
+        (
+            ["--lane_keep.frames=2", "--env=lane_keep"],
+            r"--lane_keep.frames: --experiment=copycat compares",
+        ),
+        (
+            ["--bc.adversary=2"],
+            r"--bc.adversary: --experiment=copycat compares its values; nearest: leave it",
+        ),
     ],
 )
 def test_what_the_study_varies_is_refused_in_one_line(flags, words, tmp_path):

@@ -34,6 +34,17 @@ def test_the_interval_covers_what_it_says(kind, seeds, monkeypatch):
     assert covered > 0.93, covered
 
 
+@pytest.mark.parametrize(("seeds", "covered"), [(2, 0.5), (3, 0.75), (5, 0.9)])
+def test_with_few_seeds_it_covers_as_little_as_the_texts_say(seeds, covered):
+    rng = np.random.default_rng(seeds)
+    truth = float(iqm.iqm(drawn("normal", 400_000, rng)))
+    ends = np.array([iqm.interval(row)[1:] for row in drawn("normal", (800, seeds), rng)])
+    assert np.mean((ends[:, 0] <= truth) & (truth <= ends[:, 1])) == pytest.approx(
+        covered, abs=0.05
+    )
+    assert "about 0.9 at 5 seeds, 0.75 at 3 and 0.5 at 2" in iqm.TEXT and seeds < iqm.LEAST
+
+
 def test_students_interval_of_the_mean_does_not():
     """What the interquartile mean is for: with one seed in twenty lost, half of all samples show
     none, and their interval is far too narrow."""

@@ -201,12 +201,12 @@ def test_the_table_reads_levels_against_the_demonstrator(monkeypatch):
         "shown",
         lambda env, quality, steps, _: (8.0, 8 * (0.8 if quality == "50" else 1.0)),
     )
-    jitter = np.linspace(-0.01, 0.01, 6)
-    common = {"untrained": [0.9] * 6}
+    jitter = np.linspace(-0.01, 0.01, 10)
+    common = {"untrained": [0.9] * 10}
     found = {
-        "w/50/flag_seen": report(expert=[0.3] * 6, rlhf=0.2 + jitter, **common),
+        "w/50/flag_seen": report(expert=[0.3] * 10, rlhf=0.2 + jitter, **common),
         "w/50/compared": report(
-            expert=[0.3] * 6,
+            expert=[0.3] * 10,
             bc=0.5 + jitter,
             gail=0.31 + jitter,
             dagger=0.32 - jitter,
@@ -214,7 +214,7 @@ def test_the_table_reads_levels_against_the_demonstrator(monkeypatch):
             **common,
         ),
         "w/100/compared": report(
-            expert=[0.0] * 6, bc=0.2 + jitter, rlhf=0.01 + jitter / 10, **common
+            expert=[0.0] * 10, bc=0.2 + jitter, rlhf=0.01 + jitter / 10, **common
         ),
     }
     read = seed_table.read(found)
@@ -228,7 +228,7 @@ def test_the_table_reads_levels_against_the_demonstrator(monkeypatch):
     assert row["flag seen"].startswith("0.778 [") and row["lost seeds"] == "0 / 0"
     assert any(
         line.startswith(
-            "w, demonstrator of 50 %: rlhf outperforms its data: Yes. Its score is 0.111 above ["
+            "w, demonstrator of 50 %: rlhf outperforms its data: Yes. Its score is 0.111 ["
         )
         for line in read["text"]
     )
@@ -245,6 +245,12 @@ def test_the_table_reads_levels_against_the_demonstrator(monkeypatch):
     )
     assert half["fall"][0] == pytest.approx(0.8) and half["corrects"] == "Yes"
     assert points["50", "gail"]["fall"][0] == pytest.approx(1 - 0.31 / 0.5)
+    fewer = claims.answer([{**point, "seeds": 9} for point in points.values()])
+    answers = {(p["quality"], p["outperforms"], p["corrects"]) for p in fewer}
+    assert answers == {(quality, *2 * ("Undetermined",)) for quality in ("50", "100")}
+    assert all(
+        "10 seeds are needed for an answer, and it has 9." in s for s in claims.sentences(fewer)
+    )
     (row,) = (
         row
         for row in seed_table.decomposition(
@@ -477,8 +483,8 @@ def test_extrapolation_sets_policy_and_reward_beside_the_best_demonstration(monk
     (rows,) = read["tables"].values()
     of = {row["algorithm"]: row for row in rows}
     assert list(of) == ["bc", "trex", "drex"]
-    assert of["trex"]["above the best, in scores"].startswith("0.222")  # (0.8 - 0.6) / 0.9
-    assert of["drex"]["above the best, in scores"].startswith("-0.111")
+    assert of["trex"]["above the bar, in scores"].startswith("0.222")  # (0.8 - 0.6) / 0.9
+    assert of["drex"]["above the bar, in scores"].startswith("-0.111")
     assert of["trex"]["lowest seed"] == pytest.approx(1.0) and of["drex"][
         "lowest seed"
     ] == pytest.approx(-1.0)

@@ -103,24 +103,24 @@ def test_rows_are_named_from_the_settings_and_compared_with_their_controls():
     found = {(p["world"], p["remedy"]): (p["control"], p["ratio"]) for p in read["points"]}
     ratios = {key: ratio and round(ratio[0], 6) for key, (_, ratio) in found.items()}
     assert ratios == {
-        ("plant-stable", "none"): None,
+        ("plant-stable", "plain BC"): None,
         ("plant-stable", "chunks of 7 actions"): 0.5,
         ("plant-stable", "noise 0.2 while demonstrating"): 0.5,
         ("plant-stable", "average of the weights, decay 0.95"): 0.5,
         ("plant-stable", "constant features kept"): 4.0,
         ("plant-stable", "the expert's derivatives, weight 3"): 0.25,
         ("plant-stable", "DAgger, which asks"): 0.25,
-        ("swing_up", "none"): None,
+        ("swing_up", "plain BC"): None,
         ("swing_up", "the expert's derivatives, weight 3"): 0.5,
     }
     controls = {key: control for key, (control, _) in found.items()}
     assert (
         controls["plant-stable", "the expert's derivatives, weight 3"] == "constant features kept"
     )
-    assert controls["swing_up", "the expert's derivatives, weight 3"] == "none"
+    assert controls["swing_up", "the expert's derivatives, weight 3"] == "plain BC"
     assert len(remedies.draw(plain(read)).axes) == 2
     to_plain = {(p["world"], p["remedy"]): p["to_plain"] for p in read["points"]}
-    assert to_plain["plant-stable", "none"] is None
+    assert to_plain["plant-stable", "plain BC"] is None
     assert to_plain["plant-stable", "the expert's derivatives, weight 3"][0] == pytest.approx(1.0)
 
 
@@ -168,5 +168,5 @@ def test_smoke_runs_to_its_files(tmp_path, quick_compilation):
     assert sweep.main(sweep.parse(line)) == 0
     found = json.loads((tmp_path / "remedies.json").read_text())
     (rows,) = found["tables"].values()
-    assert [row["remedy"] for row in rows] == ["none", "chunks of 4 actions"]
+    assert [row["remedy"] for row in rows] == ["plain BC", "chunks of 4 actions"]
     assert (tmp_path / "figures" / "remedies.png").exists()
