@@ -59,7 +59,7 @@ def show(
         reasons = [
             (
                 f"{clean(v['algo'])}, {clean(v['mode'])}",
-                clean(v.get("reason") or MISSING) + _exact(v),
+                clean(v.get("reason") or MISSING) + _mixed(v) + _exact(v),
             )
             for v in learners
         ]
@@ -70,11 +70,23 @@ def show(
     for name, counts in (compilations or {}).items():
         listed = ", ".join(f"{clean(function)} {count}" for function, count in counts.items())
         print(
-            textwrap.fill(f"compiled for {clean(name)}: {listed}", WIDTH, subsequent_indent="  "),
+            _filled(f"compiled for {clean(name)}: {listed}", later="  "),
             file=stream,
         )
     for sentence in sentences:
-        print(textwrap.fill(clean(sentence), WIDTH), file=stream)
+        print(_filled(clean(sentence)), file=stream)
+
+
+def _filled(text: str, first: str = "", later: str = "") -> str:
+    """Text in lines of WIDTH, indented. Names of verdicts have hyphens and stay whole."""
+    return textwrap.fill(
+        text, WIDTH, initial_indent=first, subsequent_indent=later, break_on_hyphens=False
+    )
+
+
+def _mixed(verdict: Mapping[str, Any]) -> str:
+    """What a mixed verdict is, in words; empty for others."""
+    return "; mixed: some seeds come back, and others do not" if verdict.get("mixed") else ""
 
 
 def _exact(verdict: Mapping[str, Any]) -> str:
@@ -101,7 +113,7 @@ def _row(verdict: Mapping[str, Any]) -> list[str]:
     cells = (
         clean(verdict["mode"]),
         clean(verdict["algo"]),
-        clean(verdict["verdict"]) + (" mix" if verdict.get("mixed") else ""),
+        clean(verdict["verdict"]),
         exponent(verdict.get("slope"), verdict.get("ci_low"), verdict.get("ci_high"), 2),
         *(
             number(verdict.get(key), 2)
@@ -119,9 +131,7 @@ def _plain(title: str, rows: list[list[str]], reasons: list[tuple[str, str]], fi
     print(title, *aligned([HEADER, *rows], range(_WORDS), " "), sep="\n", file=file)
     for name, reason in reasons:
         print(
-            textwrap.fill(
-                f"{name}: {reason}", WIDTH, initial_indent="  ", subsequent_indent="    "
-            ),
+            _filled(f"{name}: {reason}", first="  ", later="    "),
             file=file,
         )
     print(file=file)

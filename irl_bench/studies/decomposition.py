@@ -137,7 +137,7 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         "Score: (J - J_random) / (J_expert - J_random), with J_random the return of uniformly "
         "random actions. DAgger's and GAIL's shares: their gain over BC by RLHF's, whose seeds are "
         "resampled together. A ratio has no simulated coverage. A seed is lost if its score is "
-        f"below {iqm.LOST:g} of its demonstrator's.",
+        f"below {iqm.LOST:g} of its demonstrator's; counts are those with the flag hidden / seen.",
         *[CAPPED for p in points[:1] if p["env"] in FAULTLESS],
         f"{iqm.TEXT} Differences are paired by seed.",
         f"{FLAG_HIDDEN} Gains and shares are those of the hidden flag.",

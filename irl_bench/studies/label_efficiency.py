@@ -115,7 +115,7 @@ def read(reports: Mapping[str, ReportData]) -> Result:
         "Score: 1 is the expert, 0 uniformly random actions. Labels: comparisons that the teacher "
         "was asked for; answered: those that it did not skip. Accuracy and answered: means over "
         "seeds.",
-        f"{iqm.TEXT} {iqm.LOST_TEXT}",
+        f"{iqm.TEXT} {iqm.LOST_TEXT} Counts are those with the flag hidden / seen.",
         comparisons.TEXT,
         FRESH,
         f"{FLAG_HIDDEN} Only the {BASE[0]} with {BASE[1]} queries is run that way too.",

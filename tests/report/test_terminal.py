@@ -72,3 +72,13 @@ def test_horizons_that_differ_from_the_closed_form_without_spread_are_named():
 def test_a_world_without_a_window_says_so():
     data = synthetic.report_data(("lane_keep",), h=0.05)
     assert printed(data.verdicts, []).splitlines()[0] == "lane_keep: no window"
+
+
+def test_a_mixed_verdict_says_so_and_names_of_verdicts_stay_whole():
+    data = synthetic.report_data()
+    mixed = {**data.verdicts[3], "verdict": "NO-WINDOW", "mixed": True}
+    text = printed([mixed], ["x" * 96 + " NO-WINDOW"])
+    assert "; mixed: some seeds come back, and others do not" in " ".join(text.split())
+    assert not any(line.endswith("NO-") for line in text.splitlines())
+    unmixed = printed([{**mixed, "mixed": False}], [])
+    assert "mixed" not in unmixed
