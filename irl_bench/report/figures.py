@@ -33,6 +33,8 @@ STYLE = {
     "axes.linewidth": 0.6,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
+    "legend.fancybox": False,
+    "legend.edgecolor": "#CCCCCC",
     "lines.linewidth": 1.5,
     "pdf.fonttype": 42,
     "text.parse_math": False,
@@ -40,8 +42,8 @@ STYLE = {
 """Matplotlib's settings for every figure; all others have their default."""
 COLUMN = 3.5
 """Width of a panel [inch]: one column in print."""
-TITLE = 48
-"""Most characters on a line of a panel's title."""
+TITLE, HEADING = 48, 42
+"""Most characters on a line of a panel's title, and of a figure's per column."""
 WINDOW = "#F0F0EA"
 """Colour of the window's shade."""
 USUAL = "#CFCFC8"
@@ -103,7 +105,7 @@ def _grid(
 
     Args:
       panels: to draw.
-      title: of the figure.
+      title: of the figure; wrapped to its width.
       caption: of the figure; wrapped to its width.
       paint: draws one panel.
       height: of a row [inch].
@@ -120,8 +122,10 @@ def _grid(
         rows[-1].append(panel)
     columns = max(map(len, rows))
     caption = textwrap.fill(caption, 68 * columns)
+    title = textwrap.fill(title, HEADING * columns)
+    further = 0.13 * caption.count("\n") + 0.16 * title.count("\n")
     figure = Figure(
-        figsize=(COLUMN * columns, height * len(rows) + 0.3 + 0.13 * caption.count("\n")),
+        figsize=(COLUMN * columns, height * len(rows) + 0.3 + further),
         layout="constrained",
     )
     figure.suptitle(title, fontsize=9.5, fontweight="bold", x=0.01, ha="left")
@@ -370,15 +374,8 @@ def eps(data: ReportData) -> Figure | None:
 
 def hazard_recovery(data: ReportData) -> Figure | None:
     """Hazard h against recovery rate ρ, one dot per seed; a rate of zero lies at the edge."""
-    looks = series.looks(data)
-
-    panels = series.panels(data)
-    rails = [
-        series.Rail.of(
-            [series.hazard_recovery(c)[side] for panel in panels for c in series.learners(panel)]
-        )
-        for side in (0, 1)
-    ]
+    looks, panels = series.looks(data), series.panels(data)
+    rails = series.hazard_rails(panels)
 
     def paint(axis: Axes, panel: Panel) -> None:
         for curve in series.learners(panel):
@@ -398,24 +395,26 @@ def hazard_recovery(data: ReportData) -> Figure | None:
             )
         _rail_axis(axis.xaxis, rails[0])
         _rail_axis(axis.yaxis, rails[1])
-        if panel.window:
-            slow = 10 / panel.window[0]
-            axis.axhline(slow, color="#444444", lw=0.7, ls=(0, (4, 3)))
+        quick = series.quick_recovery(panel)
+        if quick is not None:
+            axis.axhline(quick, color="#444444", lw=0.7, ls=(0, (4, 3)))
             where = {
                 "xycoords": ("axes fraction", "data"),
                 "xytext": (3, -8),
                 "textcoords": "offset points",
             }
-            axis.annotate("ρ T_min = 10", (0, slow), fontsize=6.5, **where)
+            axis.annotate("ρ T_min = 10", (0, quick), fontsize=6.5, **where)
         axis.set_xlabel("hazard h, on → off [per step]")
         axis.set_ylabel("recovery ρ, off → on [per step]")
-        axis.legend(loc="best", frameon=False)
+        axis.legend(loc="best")  # in a frame, without which its markers look like seeds
 
-    caption = (
-        "Dots: seeds. Above the dashed line the learner recovers well within the shortest horizon "
-        "of the window. "
-        "A seed that never left has no ρ."
-    )
+    caption = "Dots: seeds. "
+    if any(series.quick_recovery(panel) is not None for panel in panels):
+        caption += (
+            "Above the dashed line the learner recovers well within the shortest horizon of the "
+            "window. "
+        )
+    caption += "A seed that never left has no ρ."
     return _grid(panels, "Hazard and recovery", caption, paint, 2.4)
 
 

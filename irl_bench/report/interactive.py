@@ -169,12 +169,7 @@ def hazard_recovery(data: ReportData) -> list[Plot]:
     """Hazard against recovery, one dot per seed."""
     looks, panels = series.looks(data), series.panels(data)
     plots: list[Plot] = []
-    rails = [
-        series.Rail.of(
-            [series.hazard_recovery(c)[side] for panel in panels for c in series.learners(panel)]
-        )
-        for side in (0, 1)
-    ]
+    rails = series.hazard_rails(panels)
     for panel in panels:
         traces: list[Trace] = []
         for curve in series.learners(panel):
@@ -196,10 +191,11 @@ def hazard_recovery(data: ReportData) -> list[Plot]:
                 }
                 | {"hovertext": text, "hoverinfo": "text", "cliponaxis": False}
             )
+        quick = series.quick_recovery(panel)
         layout = {
             "xaxis": _rates(rails[0], "hazard h, on → off [per step]"),
             "yaxis": _rates(rails[1], "recovery ρ, off → on [per step]"),
-            "shapes": [_across(10 / panel.window[0])] if panel.window else [],
+            "shapes": [] if quick is None else [_across(quick)],
         }
         plots.append(_plot(panel, traces, layout))
     return plots

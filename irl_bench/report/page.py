@@ -191,8 +191,8 @@ OVER_TIME = (
 )
 HAZARD = (
     "Rates of leaving (on → off) and of coming back (off → on), measured from transitions. Dots: "
-    "seeds. Above the dashed line "
-    "a learner recovers well within the shortest horizon of the window. A seed that never left has "
+    "seeds. Above the dashed line, which is there if the world has a window, "
+    "a learner recovers well within the shortest horizon of it. A seed that never left has "
     "no ρ."
 )
 

@@ -274,6 +274,23 @@ def hazard_recovery(curve: Curves) -> np.ndarray:
     )
 
 
+def quick_recovery(panel: Panel) -> float | None:
+    """The rate rho [1/step] from which a learner comes back well within the shortest horizon of the
+    panel's window, 10 / T_min; None without a window, or if no rate is that high."""
+    rate = 10 / panel.window[0] if panel.window else math.inf
+    return rate if rate <= 1.0 else None
+
+
+def hazard_rails(panels: Sequence[Panel]) -> tuple[Rail, Rail]:
+    """The axes of h and of rho that hold the rates of all learners and `quick_recovery`."""
+    found = [hazard_recovery(curve) for panel in panels for curve in learners(panel)]
+    lines = [rate for panel in panels if (rate := quick_recovery(panel)) is not None]
+    return (
+        Rail.of([rates[0] for rates in found]),
+        Rail.of([*(rates[1] for rates in found), np.array(lines)]),
+    )
+
+
 def without_recovery(rates: np.ndarray) -> str:
     """How many seeds have no recovery rate, as an addition to a label; empty if none.
 

@@ -106,3 +106,49 @@ def test_colours_stay_with_their_algorithm():
     looks = series.looks(data)
     assert (looks["bc"].colour, looks["dagger"].colour) == series.PALETTE[:2]
     assert len({look.colour for name, look in looks.items() if name not in REFERENCES}) == 3
+
+
+def slow_learner(window=True):
+    """The report of a learner that comes back, but not within the shortest horizon."""
+    curve = synthetic.curves("lane_keep", "bc", "nominal", 2e-4, 0.0, seeds=3)
+    back = np.round(curve.off_steps * 5e-4)
+    data = synthetic.with_curves([dataclasses.replace(curve, off_to_on=back)])
+    if not window:
+        for verdict in data.verdicts:
+            verdict["window"] = None
+    return data
+
+
+def test_the_line_of_quick_recovery_is_in_sight(recwarn):
+    drawn = []
+
+    def draw():
+        drawn.append(figures.hazard_recovery(slow_learner()))
+        return drawn[0]
+
+    assert figures.files("x", draw)
+    assert not [str(w.message) for w in recwarn if "layout" in str(w.message)]
+    (axis,) = drawn[0].axes
+    (line,) = [line for line in axis.lines if line.get_linestyle() == "--"]
+    low, high = axis.get_ylim()
+    assert low < line.get_ydata()[0] < high
+    assert "dashed line" in " ".join(drawn[0].get_supxlabel().split())
+
+
+def test_without_a_window_no_line_is_told_of():
+    figure = figures.hazard_recovery(slow_learner(window=False))
+    assert figure is not None
+    assert "dashed" not in figure.get_supxlabel()
+
+
+def test_titles_fit_a_single_column():
+    drawn = []
+
+    def draw():
+        drawn.append(figures.eps(slow_learner()))
+        return drawn[0]
+
+    figures.files("x", draw)
+    (figure,) = drawn
+    assert figure.get_suptitle().count("\n") == 1
+    assert figure._suptitle.get_window_extent().x1 < figure.bbox.x1
