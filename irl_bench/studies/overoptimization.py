@@ -49,6 +49,7 @@ from irl_bench.report import ReportData, series, tables, training
 from irl_bench.rl import ppo
 from irl_bench.storage.files import StoreError
 from irl_bench.studies import iqm
+from irl_bench.studies.drawing import with_seeds
 from irl_bench.studies.failure_flag import FLAG_HIDDEN, check_arms
 from irl_bench.studies.label_efficiency import FRESH
 from irl_bench.studies.measures import spread
@@ -380,7 +381,8 @@ def join(points: Sequence[Mapping[str, Any]], parts: Iterable[str] = ()) -> Resu
         "[root of nats]. All rounds of a run share these states and all random numbers. RLHF and "
         "best-of-n share the clone and the states, but not the random numbers of the rollouts. "
         "AIRL and PPO on its reward have a clone and states of their own, made in the same way. "
-        "These rollouts train nothing and count in no budget of PPO.",
+        "These rollouts train nothing and count in no budget of PPO. The figure's lines are means "
+        "over seeds, and its dots at their ends the seeds.",
         "A round measures the policy that begins it. So `at the end` is the policy that begins the "
         "last round, and the last update is not measured. For best-of-n it is the largest n.",
         "Gold gain at its peak: each seed's gain in the round that the other half of the seeds "
@@ -451,8 +453,13 @@ def _row(point: Mapping[str, Any]) -> Row:
     return {"by": by, "labels": point["labels"], "reward's layers": point["width"], **row}
 
 
+UNITS = {"gold": "true reward per rollout", "proxy": "learned reward per rollout"}
+"""Gain -> its unit."""
+
+
 def draw(result: Mapping[str, Any]) -> Figure:
-    """Draws gold and proxy gains over d, a row per world and kind of reward."""
+    """Draws gold and proxy gains over d, a row per world and kind of reward: means over seeds, and
+    each seed at the end."""
     points = result["points"]
     panels = list(
         dict.fromkeys(
@@ -472,8 +479,11 @@ def draw(result: Mapping[str, Any]) -> Figure:
     ) -> None:
         """Draws the gains of some runs on two axes."""
         colours = series.colours([label(p) for p in runs])
-        for axis, key in zip(axes, ("gold", "proxy"), strict=True):
+        for axis, (key, unit) in zip(axes, UNITS.items(), strict=True):
             for p in runs:
+                peak, fall, risen = (np.array(p[name]) for name in ("peaks", "falls", "risen"))
+                ends = peak - fall if key == "gold" else risen
+                count = f"{len(ends)} seed{'s' if len(ends) > 1 else ''}"
                 marker = "o" if p["what"] == "best_of_n" else None
                 axis.plot(
                     p["d"],
@@ -482,10 +492,12 @@ def draw(result: Mapping[str, Any]) -> Figure:
                     lw=1.2,
                     marker=marker,
                     ms=3,
-                    label=label(p),
+                    label=f"{label(p)}, {count}",
                 )
+                with_seeds(axis, p["d"][-1:], [ends.tolist()], colours[label(p)])
             axis.axhline(0.0, color="#444444", lw=0.7)
-            axis.set(xlabel="d = √KL per rollout", ylabel=f"{key} gain", title=title)
+            axis.set(xlabel="d = √KL per rollout [√nat]", ylabel=f"{key} gain\n[{unit}]")
+            axis.set_title(title)
             axis.locator_params(axis="x", nbins=6)
         if runs:
             axes[0].legend(loc="best", frameon=False, fontsize=7)

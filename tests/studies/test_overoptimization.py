@@ -215,7 +215,11 @@ def test_p_is_corrected_over_all_rows_of_a_world(monkeypatch):
     assert adversarial["over-optimised"] not in ("yes", "no")
     assert other[0]["p (Holm)"] == pytest.approx(p)
     assert [p["flag_seen"] for p in found["points"]] == [False, True, False, False, False, False]
-    overoptimization.draw(found)
+    axis = overoptimization.draw(found).axes[0]
+    (dots,) = [line for line in axis.lines if line.get_linestyle() == "None"]
+    np.testing.assert_allclose(dots.get_ydata(), -falls)  # each seed at the end
+    assert axis.get_legend().get_texts()[0].get_text() == f"50 labels, {SEEDS} seeds"
+    assert axis.get_ylabel() == "gold gain\n[true reward per rollout]"
     # In two halves, and from what a file holds of the first: Holm's correction runs over both.
     names = list(data)
     first, second = (
