@@ -25,7 +25,13 @@ from irl_bench.plan import registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, tables
 from irl_bench.studies import iqm
-from irl_bench.studies.drawing import aside, count_axis, with_intervals, with_seeds
+from irl_bench.studies.drawing import (
+    aside,
+    count_axis,
+    shared_legend,
+    with_intervals,
+    with_seeds,
+)
 from irl_bench.studies.failure_flag import FLAG_HIDDEN, check_arms, flag_seen, learns_reward
 from irl_bench.studies.measures import spread
 from irl_bench.studies.qualities import (
@@ -185,8 +191,10 @@ def draw(result: Mapping[str, Any]) -> Figure:
     Dashed: the flag seen."""
     points = result["points"]
     panels = list(dict.fromkeys((p["env"], p["quality"]) for p in points))
-    figure = Figure(figsize=(7.0, 2.6 * ((len(panels) + 1) // 2)), layout="constrained")
-    axes = figure.subplots((len(panels) + 1) // 2, 2, squeeze=False).ravel()
+    columns = max(1, min(2, len(panels)))
+    lines = max(1, -(-len(panels) // columns))
+    figure = Figure(figsize=(3.5 * columns, 2.6 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     colours = series.colours([p["algo"] for p in points])
@@ -199,17 +207,17 @@ def draw(result: Mapping[str, Any]) -> Figure:
             dash, label = ("--", f"{p['algo']} (flag seen)") if _sees(p) else ("-", p["algo"])
             axis.axhline(iqm.interval(each)[0], color=colour, lw=1.2, ls=dash, label=label)
             with_seeds(axis, [counts[0] * 0.6 ** (1 + index / 4)], [each.tolist()], colour)
-        for seen in (False, True):
+        sights = sorted({_sees(p) for p in group if p["algo"] == "rlhf"})
+        for index, seen in enumerate(sights):
             rlhf = sorted(
                 (p for p in group if p["algo"] == "rlhf" and _sees(p) == seen),
                 key=lambda p: p["labels"],
             )
-            if rlhf:
-                x = aside((p["labels"] for p in rlhf), int(seen), 2)
-                values = [iqm.interval(score_of(p)) for p in rlhf]
-                label = "rlhf (flag seen)" if seen else "rlhf"
-                with_intervals(axis, x, values, colours["rlhf"], label, "--" if seen else "-")
-                with_seeds(axis, x, [score_of(p).tolist() for p in rlhf], colours["rlhf"])
+            x = aside((p["labels"] for p in rlhf), index, len(sights))
+            values = [iqm.interval(score_of(p)) for p in rlhf]
+            label = "rlhf (flag seen)" if seen else "rlhf"
+            with_intervals(axis, x, values, colours["rlhf"], label, "--" if seen else "-")
+            with_seeds(axis, x, [score_of(p).tolist() for p in rlhf], colours["rlhf"])
         axis.axhline(
             (group[0]["demonstrator"] - group[0]["random"]) / group[0]["unit"],
             color="#444444",
@@ -222,9 +230,7 @@ def draw(result: Mapping[str, Any]) -> Figure:
             ylabel="normalised score",
             title=f"{env}, demonstrator of {quality} % (dotted)",
         )
-    if panels:  # every panel has the same algorithms
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    shared_legend(figure, 2 * columns)
     return figure
 
 

@@ -19,7 +19,6 @@ from typing import Any, TypedDict
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
 
 from irl_bench.core.quantities import REFERENCES
 from irl_bench.horizon import Curves
@@ -27,7 +26,14 @@ from irl_bench.plan import registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, tables, training
 from irl_bench.studies import aggregate, iqm
-from irl_bench.studies.drawing import aside, count_axis, with_intervals, with_seeds
+from irl_bench.studies.drawing import (
+    aside,
+    count_axis,
+    log_axis,
+    shared_legend,
+    with_intervals,
+    with_seeds,
+)
 from irl_bench.studies.failure_flag import FLAG_HIDDEN, check_arms, flag_seen, learns_reward
 from irl_bench.studies.measures import interval, paired_ratio, same_seeds, scores, spread
 from irl_bench.studies.study import Part, Result, Row, Study, narrowed
@@ -279,11 +285,9 @@ def draw(result: Mapping[str, Any]) -> Figure:
             axis.set(xlabel="demonstrations", ylabel=LABELS[quantity], title=env)
             if quantity == "score":
                 axis.axhline(1.0, color="#444444", lw=0.7, ls=(0, (4, 3)))
-                axis.legend(loc="best", frameon=False)
             else:
-                axis.set_yscale("log")
-                axis.yaxis.set_major_formatter(FuncFormatter(lambda v, _: series.power_of_ten(v)))
-                axis.yaxis.set_minor_locator(NullLocator())
+                log_axis(axis.yaxis)
+    shared_legend(figure, 4)
     return figure
 
 

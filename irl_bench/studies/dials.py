@@ -28,7 +28,7 @@ from irl_bench.horizon.window import SATURATION, saturates
 from irl_bench.plan import registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series
-from irl_bench.studies.drawing import with_intervals
+from irl_bench.studies.drawing import round_ticks, shared_legend, with_intervals
 from irl_bench.studies.measures import common_horizons, spread
 from irl_bench.studies.study import OVER_HORIZONS, Part, Result, Row, Study, narrowed, refuse
 
@@ -60,7 +60,7 @@ def study(
     settings: Callable[[Request, tuple[int, ...], str], list[Setting]],
     title: str,
     text: str,
-    unit: str = "",
+    units: Mapping[str, str],
 ) -> Study:
     """Returns a study of BC over a dial.
 
@@ -71,7 +71,7 @@ def study(
         sets a dial that it turns.
       title: heading of the page.
       text: what the dial is.
-      unit: label of the x axis behind the dial's name.
+      units: {dial: its unit}, for the label of the x axis; a dial without a unit is left out.
     """
 
     def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
@@ -94,7 +94,7 @@ def study(
         },
         parts=parts,
         read=lambda reports: read(reports, title, text),
-        draw=lambda result: draw(result, unit),
+        draw=lambda result: draw(result, units),
     )
 
 
@@ -219,25 +219,17 @@ _TEXT = (
 )
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers between two positive ones, rounding aside: powers of ten, with 2 and 5 times
-    these where there is room."""
-    digits = (1.0, 2.0, 5.0) if high < 50 * low else (1.0,)
-    ticks = np.outer(10.0 ** np.arange(-9, 9), digits).ravel()
-    return ticks[(0.9 * low <= ticks) & (ticks <= 1.1 * high)].tolist()
-
-
-def draw(result: Mapping[str, Any], unit: str) -> Figure:
+def draw(result: Mapping[str, Any], units: Mapping[str, str]) -> Figure:
     """Draws measured slopes with their intervals and the chain's slopes over the dial, a panel per
     world and dial. Points at which h T_max is above 0.3 are hollow.
 
     Args:
       result: as `read` returns it, read back from JSON.
-      unit: label of the x axis behind the dial's name.
+      units: {dial: its unit}.
     """
     points = result["points"]
     panels = list(dict.fromkeys((point["env"], point["dial"]) for point in points))
-    columns = min(3, len(panels))
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
     lines = -(-len(panels) // columns)
     figure = Figure(figsize=(2.4 * columns + 0.4, 2.3 * lines), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
@@ -265,14 +257,13 @@ def draw(result: Mapping[str, Any], unit: str) -> Figure:
                     zorder=3,
                     label=f"h T_max > {SATURATION:g}",
                 )
-            axis.legend(loc="best", frameon=False, fontsize=6)
         least = min((p["value"] for p in group if p["value"] > 0), default=1.0)
         zero = group[0]["value"] == 0
         if zero:
             axis.set_xscale("symlog", linthresh=least, linscale=0.5)
         else:
             axis.set_xscale("log")
-        ticks = _ticks(least, group[-1]["value"])
+        ticks = round_ticks(least, group[-1]["value"], slack=1.1)
         axis.xaxis.set_major_locator(FixedLocator([0.0, *ticks] if zero else ticks))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
         axis.xaxis.set_minor_locator(NullLocator())
@@ -284,7 +275,9 @@ def draw(result: Mapping[str, Any], unit: str) -> Figure:
             max(2.3, np.nanmax(ends, initial=2.3) + 0.05),
         )
         axis.set_title(env, fontsize=8)
+        unit = f" [{units[dial]}]" if dial in units else ""
         axis.set_xlabel(f"{dial.replace('_', ' ')}{unit}", fontsize=7)
         axis.tick_params(labelsize=6)
     axes[0].set_ylabel("slope of regret over T", fontsize=7)
+    shared_legend(figure, 3)
     return figure

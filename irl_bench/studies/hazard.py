@@ -98,4 +98,5 @@ STUDY = dials.study(
     text="Each dial is turned alone; the others keep their defaults. The expert demonstrates in "
     "the changed world: on lane_keep with so many demonstrations, and gradient steps, that as many "
     "ruts are expected in them, and with the noise, which spreads them and so moves ρ too.",
+    units=dict.fromkeys((*RATE.values(), PUSH), "1/step"),
 )

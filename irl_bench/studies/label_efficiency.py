@@ -23,7 +23,13 @@ from irl_bench.preferences.queries import QUERIES
 from irl_bench.preferences.teachers import TEACHERS
 from irl_bench.report import ReportData, series, tables, training
 from irl_bench.studies import comparisons, iqm
-from irl_bench.studies.drawing import aside, count_axis, with_intervals, with_seeds
+from irl_bench.studies.drawing import (
+    aside,
+    count_axis,
+    legend_below,
+    with_intervals,
+    with_seeds,
+)
 from irl_bench.studies.failure_flag import FLAG_HIDDEN, check_arms, flag_seen
 from irl_bench.studies.measures import scores, spread
 from irl_bench.studies.significance import holm
@@ -244,7 +250,7 @@ def draw(result: Mapping[str, Any]) -> Figure:
             axis.axhline(1.0, color="#444444", lw=0.7, ls=(0, (4, 3)))
             count_axis(axis, (p["labels"] for p in shown))
             axis.set(xlabel="labels", ylabel="normalised score", title=f"{env}: {title}")
-            axis.legend(loc="best", frameon=False, fontsize=7)
+            legend_below(axis)
     return figure
 
 

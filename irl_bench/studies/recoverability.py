@@ -49,5 +49,5 @@ STUDY = dials.study(
     title="Slope over recoverability",
     text="rho: probability per failed step of being brought back by the world [1/step]. But for "
     "`chain`, a world may do so in the step of the failure, which then costs nothing.",
-    unit=" [1/step]",
+    units={"rho": "1/step"},
 )

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from envs import chain
 from envs.core import World
@@ -34,7 +33,7 @@ from irl_bench.plan import presets, registry
 from irl_bench.plan.request import Request, check_horizons
 from irl_bench.report import ReportData, series, tables
 from irl_bench.storage.plans import WorldRecord
-from irl_bench.studies.drawing import count_axis, with_intervals
+from irl_bench.studies.drawing import count_axis, log_axis, with_intervals
 from irl_bench.studies.measures import spread
 from irl_bench.studies.study import OVER_HORIZONS, Part, Result, Row, Study, narrowed, refuse
 
@@ -300,15 +299,14 @@ def draw(result: Mapping[str, Any]) -> Figure:
                 if point["env"] != env:
                     continue
                 values = np.array(point[quantity], float)
+                values[~(values[:, 0] > 0)] = np.nan  # such a mean has no place on the axis
                 slope = point[f"slope_{quantity}"][0]
                 text = "–" if slope is None else f"{slope:.2f}"
                 colour = colours[point["line"]]
                 with_intervals(axis, point["T"], values, colour, f"{point['line']}: {text}")
             grid = next(p["T"] for p in points if p["env"] == env)
             count_axis(axis, {grid[0], grid[len(grid) // 2], grid[-1]})
-            axis.set_yscale("log", nonpositive="mask")
-            axis.yaxis.set_major_formatter(FuncFormatter(lambda v, _: series.power_of_ten(v)))
-            axis.yaxis.set_minor_formatter(NullFormatter())
+            log_axis(axis.yaxis)  # an interval that ends at or below 0 leaves it downwards
             axis.set(xlabel="T [steps]", ylabel=label, title=env if quantity == "J" else "")
             axis.legend(
                 loc="lower center",

@@ -32,6 +32,7 @@ from irl_bench.report import ReportData, series, tables
 from irl_bench.studies import claims, iqm
 from irl_bench.studies.claims import ANSWERS, CLAIMED, CLASSES, SEEN
 from irl_bench.studies.decomposition import CAPPED, FAULTLESS, lost, split
+from irl_bench.studies.drawing import forest_rows
 from irl_bench.studies.failure_flag import UNMASKED, check_arms, learns_reward
 from irl_bench.studies.measures import spread
 from irl_bench.studies.qualities import (
@@ -425,8 +426,7 @@ def draw(result: Mapping[str, Any]) -> Figure:
             axis.axvline(
                 (value - first["random"]) / first["unit"], color="#444444", lw=0.7, ls=style
             )
-        names = [_name(p) for p in group]
-        axis.set_yticks(range(len(group)), names)
+        forest_rows(axis, [_name(p) for p in group])
         axis.tick_params(labelsize=7)
         axis.set_title(f"{env}, demonstrator of {quality} %", fontsize=8)
         axis.set_xlabel("score (dashed: demonstrator, dotted: its best)", fontsize=7)

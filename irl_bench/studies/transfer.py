@@ -33,6 +33,7 @@ from irl_bench.plan import registry
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, series, tables
 from irl_bench.studies import iqm
+from irl_bench.studies.drawing import forest_rows
 from irl_bench.studies.failure_flag import FLAG_HIDDEN, check_arms
 from irl_bench.studies.measures import returns_of, scores, spread
 from irl_bench.studies.study import (
@@ -354,12 +355,14 @@ def draw(result: Mapping[str, Any]) -> Figure:
     """Draws the scores of all methods, a panel per world, sight and change; every seed is a dot."""
     points = result["points"]
     panels = list(dict.fromkeys((p["env"], p["sight"], p["change"]) for p in points))
-    lines = (len(panels) + 1) // 2
+    columns = min(2, len(panels))
+    lines = -(-len(panels) // columns)
     most = max(
         sum((p["env"], p["sight"], p["change"]) == panel for p in points) for panel in panels
     )
-    figure = Figure(figsize=(7.0, (0.6 + 0.16 * most) * lines), layout="constrained")
-    axes = figure.subplots(lines, 2, squeeze=False).ravel()
+    height = max(1.4, 0.6 + 0.16 * most)
+    figure = Figure(figsize=(3.5 * columns, height * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     colours = {None: "#444444", "clone": "#0072B2", "random": "#D55E00"}
@@ -375,7 +378,7 @@ def draw(result: Mapping[str, Any]) -> Figure:
         names = [
             point["method"] + (f", {point['start']}" if point["start"] else "") for point in group
         ]
-        axis.set_yticks(range(len(group)), names, fontsize=6)
+        forest_rows(axis, names)
         env, sight, change = panel
         where = "" if sight == ONLY else f", {sight.replace('_', ' ')}"
         axis.set_title(f"{env}{where}: {change}", fontsize=8)

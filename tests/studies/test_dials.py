@@ -95,9 +95,11 @@ def test_the_slope_at_a_saturated_point_is_the_chains():
     (rows,) = read["tables"].values()
     assert [row["above 0.3"] for row in rows] == [False, True, True]
     assert all(row["slope"] is not None and row["difference"] is not None for row in rows)
-    figure = dials.draw(plain(read), "")
-    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    figure = dials.draw(plain(read), {"hazard": "1/step"})
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["the chain", "h T_max > 0.3", "BC, measured"]
+    assert figure.axes[0].get_legend() is None  # it would hide intervals
+    assert figure.axes[0].get_xlabel() == "hazard [1/step]"
 
 
 def test_horizons_that_are_asked_for_are_those_of_every_point():
@@ -112,7 +114,15 @@ def test_without_failures_there_is_no_slope():
     assert row["slope"] is row["the chain's"] is row["difference"] is None
     assert row["h T_max"] == 0 and not row["above 0.3"]
     assert read["text"][-1].endswith("throughout: w at hazard = 0.")
-    assert dials.draw(plain(read), "").axes[0].get_legend() is None
+    assert dials.draw(plain(read), {}).legends == []
+
+
+@pytest.mark.parametrize(("values", "shown"), [((4, 8), 2), ((0, 0.25), 2), ((0.4, 0.8), 2)])
+def test_a_dial_of_few_values_has_ticks(values, shown):
+    row = {"env": "w", "dial": "d", "slope": [1.5, 1.4, 1.6], "chain_slope": 1.5, "saturated": 0}
+    axis = dials.draw({"points": [row | {"value": value} for value in values]}, {}).axes[0]
+    low, high = axis.get_xlim()
+    assert sum(low <= tick <= high for tick in axis.get_xticks()) >= shown
 
 
 @pytest.mark.parametrize(

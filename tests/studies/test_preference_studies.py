@@ -343,7 +343,7 @@ def test_the_decomposition_sets_rlhf_beside_what_repairs_exposure_bias(monkeypat
         gail["flag seen"].startswith("0.778 [") and gail["lost seeds"] == "0 / 1"
     )  # below half of the demonstrator's 0.7 / 0.9
     assert gail["worst seed"] == pytest.approx(0.49 / 0.9) and of["bc", 0]["flag seen"] == "–"
-    assert len(decomposition.draw(read).axes) == 2
+    assert len(decomposition.draw(read).axes) == 1
     command, parts = parsed("--experiment=decomposition --gail.rounds=30")
     named = {part.name: part.request for part in parts}
     assert command.request.seeds == 20 and len(parts) == 2 * 2 * 6
