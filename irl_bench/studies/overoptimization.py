@@ -115,8 +115,8 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     rollouts."""
     (count,) = demos
     check_arms(request, "overoptimization", STUDY.algo)
-    compared = dict.fromkeys(("rlhf", "best_of_n"), ("labels", "reward_hidden"))
-    refuse(request, "overoptimization", compared)
+    for algo in ("rlhf", "best_of_n"):
+        refuse(request, "overoptimization", {algo: ("labels", "reward_hidden")})
     probed = dict.fromkeys(STUDY.algo, ("probe", "probe_warm", "probe_length"))
     refuse(request, "overoptimization", probed, "takes best_of_n's begins, warm and length")
     sweeps = []
