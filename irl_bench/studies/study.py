@@ -19,17 +19,19 @@ import importlib
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
 from matplotlib.figure import Figure
 
 from irl_bench import sweep
+from irl_bench.algos import ALGORITHMS
 from irl_bench.core import folders
 from irl_bench.core.settings import BadInput, nearest
 from irl_bench.core.text import aligned
 from irl_bench.plan import build, registry
+from irl_bench.plan.references import problem_with
 from irl_bench.plan.request import Request
 from irl_bench.report import ReportData, figures, load, page, tables
 from irl_bench.report.data import NothingFinished, plain
@@ -238,12 +240,11 @@ def run(
             )
         entries = before.get("entries", {}) if before and only else {}
         if before and entries:
-            apart = _conditions(before["command"]) ^ _conditions(line)
-            if apart:
+            theirs, ours = _apart(before["command"], line)
+            if theirs != ours:
                 raise BadInput(
-                    f"--out={request.out} holds parts under other conditions: "
-                    f"{' '.join(sorted(apart))} is in one of the two commands; nearest: another "
-                    "--out"
+                    f"--out={request.out} holds parts under other conditions: their command has "
+                    f"{theirs}, this one {ours}; nearest: another --out"
                 )
         index["entries"] = {**entries}
         write_atomic(out / INDEX, _text(index))
@@ -400,10 +401,12 @@ def rebuild(
         read = study.read(data)
     old = dict.fromkeys(line for part in data.values() for line in part.other_rules)
     read["text"] = [*old, *_other_learners(index["command"]), *read["text"]]
-    result = plain({**shown, **read})
-    drawn = figures.files(study.name, lambda: study.draw(result))
-    pictures = {name: content for name, content in drawn.items() if name.endswith(".png")}
     reported = [name for name, report in parts.items() if report and name in data]
+    with _unlike(stored, study):
+        result = plain({**shown, **read})
+        drawn = figures.files(study.name, lambda: study.draw(result))
+        pictures = {name: content for name, content in drawn.items() if name.endswith(".png")}
+        html = page.study(result, pictures, reported)
     with locked(out):
         for name, content in drawn.items():
             write_atomic(out / "figures" / name, content)
@@ -411,7 +414,7 @@ def rebuild(
             out / f"{study.name}.json",
             (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode(),
         )
-        write_atomic(out / f"{study.name}.html", page.study(result, pictures, reported).encode())
+        write_atomic(out / f"{study.name}.html", html.encode())
     for heading, rows in result["tables"].items():
         table = tables.of(rows)
         say("\n".join(["", heading, *aligned([table.header, *table.rows], table.text)]))
@@ -447,14 +450,23 @@ def _joined(
         raise NothingFinished(
             f"{index['study']} has no part yet that can be read; run its command to compute them"
         )
-    try:
+    with _unlike(stored, study):
         return study.join(points, index["parts"])
+
+
+@contextlib.contextmanager
+def _unlike(stored: Path | None, study: Study) -> Generator[None]:
+    """Turns what damaged points of `stored` lead to into a BadInput of one line."""
+    try:
+        yield
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        if stored is None or isinstance(error, BadInput):
+        if stored is None or isinstance(error, BadInput | StoreError):
             raise
+        missing = isinstance(error, KeyError)
+        why = f"{error} is missing or unknown" if missing else "a value is not of its kind"
         raise BadInput(
-            f"--stored={stored} holds points that {index['study']} does not store "
-            f"({type(error).__name__}: {error}); nearest: the file that the study wrote"
+            f"--stored={stored} holds points that {study.name} does not store ({why}); nearest: "
+            "the file that the study wrote"
         ) from None
 
 
@@ -462,7 +474,8 @@ def _earlier(stored: Path, index: Mapping[str, Any]) -> list[Any]:
     """The points of a stored result of the study that `index` describes."""
     try:
         result = json.loads(stored.read_text())
-        study, conditions = result["study"], _conditions(result["command"])
+        study, theirs = result["study"], result["command"]
+        stored_has, folder_has = _apart(theirs, index["command"])
         points = [{**point} for point in result["points"]]
     except OSError as error:
         raise BadInput(f"--stored={stored}: {error.strerror}") from None
@@ -471,13 +484,24 @@ def _earlier(stored: Path, index: Mapping[str, Any]) -> list[Any]:
             f"--stored={stored} is not a study's result; nearest: the file STUDY.json in its folder"
         ) from None
     if study != index["study"]:
-        raise BadInput(f"--stored={stored} is a result of {study}, and the folder's is not")
-    apart = conditions ^ _conditions(index["command"])
-    if apart:
         raise BadInput(
-            f"--stored={stored} has other conditions than the folder: {' '.join(sorted(apart))} "
-            "is in one of the two commands"
+            f"--stored={stored} is a result of {study}, and the folder's is not; nearest: one of "
+            f"{index['study']}"
         )
+    if stored_has != folder_has:
+        raise BadInput(
+            f"--stored={stored} has other conditions than the folder: the file's command has "
+            f"{stored_has}, the folder's {folder_has}; nearest: a result and a folder of one "
+            "command"
+        )
+    for number, point in enumerate(points):
+        algo = point.get("algo", "expert")
+        problem = problem_with(str(algo), ALGORITHMS, "algorithm")
+        if problem:
+            raise BadInput(
+                f"--stored={stored}: point {number} of `points`: {problem}; nearest: the file that "
+                "the study wrote"
+            )
     return points
 
 
@@ -509,6 +533,13 @@ def not_run(points: Iterable[Mapping[str, Any]], parts: Iterable[str]) -> list[s
 
 NO_CONDITIONS = ("out", "seeds_at_once", "tensorboard", "compile_cache")
 """Flags that do not say what is measured."""
+
+
+def _apart(one: str, other: str) -> tuple[str, str]:
+    """The conditions that only one of two command lines has, of each of them."""
+    first, second = _conditions(one), _conditions(other)
+    alone = (" ".join(sorted(first - second)), " ".join(sorted(second - first)))
+    return alone[0] or "none of its own", alone[1] or "none of its own"
 
 
 def _conditions(command: str) -> set[str]:

@@ -117,8 +117,14 @@ def test_without_the_flag_a_missing_part_is_an_error(folder):
     ("change", "expected"),
     [
         ({"name": "transfer"}, "is a result of transfer, and the folder's is not"),
-        ({"command": COMMAND + " --lane_keep.view=visible"}, "--lane_keep.view=visible is in one"),
-        ({"command": COMMAND.replace("5", "6")}, "--first_seed=5 --first_seed=6 is in one"),
+        (
+            {"command": COMMAND + " --lane_keep.view=visible"},
+            "the file's command has --lane_keep.view=visible, the folder's none of its own; near",
+        ),
+        (
+            {"command": COMMAND.replace("5", "6")},
+            "the file's command has --first_seed=6, the folder's --first_seed=5; nearest: a ",
+        ),
     ],
 )
 def test_a_stored_result_of_something_else_is_refused(tmp_path, parts, folder, change, expected):
@@ -162,3 +168,34 @@ def test_damaged_points_are_one_line(damaged, name, tmp_path, folder):
         study.rebuild(folder(name=name), quiet, stored=path)
     assert str(path) in str(error.value) or "--stored" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def half(parts):
+    return plain(seed_table.read({"w/50/compared": parts["w/50/compared"]}))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # means of no value
+@pytest.mark.parametrize("value", [None, "text", [], [None]])
+def test_no_damage_of_a_point_names_an_exception(value, half, tmp_path, folder):
+    out = folder("w/100/compared")
+    for key in half["points"][0]:
+        for change in ({key: value}, None):
+            point = {**half["points"][0], **(change or {})}
+            if change is None:
+                del point[key]
+            points = [point, *half["points"][1:]]
+            try:
+                study.rebuild(out, quiet, stored=stored(tmp_path, {**half, "points": points}))
+            except BadInput as error:
+                assert "--stored" in str(error) and "nearest: " in str(error)
+                assert "Error" not in str(error) and "ufunc" not in str(error)
+
+
+@pytest.mark.parametrize("algo", ["foo", "gial", 3])
+def test_an_unknown_algorithm_is_refused(algo, half, tmp_path, folder):
+    half["points"][2]["algo"] = algo
+    path = stored(tmp_path, half)
+    with pytest.raises(BadInput) as error:
+        study.rebuild(folder("w/100/compared"), quiet, stored=path)
+    assert f"--stored={path}: point 2 of `points`: unknown algorithm '{algo}'" in str(error.value)

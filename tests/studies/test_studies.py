@@ -376,7 +376,7 @@ def test_a_study_is_run_part_by_part(tmp_path, monkeypatch, capsys):
     changed = [part for part in line.split() if "T_max" not in part]
     assert sweep.main(sweep.parse(["sweep.py", *changed, "--T_max=64", "--parts=demos-2"])) == 2
     error = capsys.readouterr().err
-    assert "holds parts under other conditions: --T_max=128 --T_max=64 is in one" in error
+    assert "their command has --T_max=128, this one --T_max=64; nearest: another --out" in error
     assert run("--parts=demo-4") == 2
     assert "no part 'demo-4'; nearest: --parts=demos-4" in capsys.readouterr().err
 
