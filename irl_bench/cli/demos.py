@@ -65,7 +65,7 @@ def main(values: flags.FlagValues) -> None:
     if values.check is not None:
         if not values.check.strip():
             raise BadInput("--check= is empty; nearest: --check=demos.npz")
-        facts = summary(read(values.check, world, values.env))
+        facts = summary(read(values.check, world, values.env, "--world="))
         ignored = facts.pop("ignored")
         print(", ".join(f"{name} {value}" for name, value in facts.items()))
         if ignored:

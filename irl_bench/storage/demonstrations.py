@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ import numpy as np
 
 import envs
 from envs.core import World
-from envs.names import ALIKE
+from envs.names import ALIKE, OBSERVED
 from irl_bench.core import folders
 from irl_bench.core.settings import BadInput, nearest
 from irl_bench.core.types import Demonstrations
@@ -101,7 +102,7 @@ def _recorded(
     return Recorded(observation, action, mask, reward, digest.hexdigest(), layout, ignored)
 
 
-def read(path: str | Path, world: World, ref: str = "") -> Recorded:
+def read(path: str | Path, world: World, ref: str = "", flag: str = "") -> Recorded:
     """Returns the demonstrations in a file or folder, checked against a world.
 
     docs/reference/demonstration-files.md lists the layouts.
@@ -110,11 +111,13 @@ def read(path: str | Path, world: World, ref: str = "") -> Recorded:
       path: of the file or folder.
       world: the world that they must fit.
       ref: how `--env` names the world, in messages; by default as `_ref` guesses.
+      flag: what stands before NAME=VALUE of an option, in messages; by default as in a sweep.
 
     Raises:
-      BadInput: there is nothing, the layout is unknown, the demonstrations are of another world,
-        shapes are wrong, values are not finite in float32, or actions are out of range; one line
-        that names the file and says how to convert it.
+      BadInput: there is nothing, the layout is unknown, the demonstrations are of another world or
+        were recorded with other options that say what an observation holds, shapes are wrong,
+        values are not finite in float32, or actions are out of range; one line that names the file
+        and says how to convert it.
     """
     if not str(path).strip():
         raise BadInput(
@@ -128,6 +131,7 @@ def read(path: str | Path, world: World, ref: str = "") -> Recorded:
         how = f"--env={near}" if near else f"demonstrations of {world.name}"
         text = f" holds demonstrations of {contents.world}, not of {world.name}; nearest: {how}"
         raise layouts.refusal(path, text)
+    _check_options(path, contents.options, world, flag or f"--{world.name}.")
     try:
         return _checked(path, contents, world, ref)
     except MemoryError:
@@ -135,6 +139,41 @@ def read(path: str | Path, world: World, ref: str = "") -> Recorded:
             path,
             " does not fit into memory when padded to its longest episode; nearest: fewer episodes",
         ) from None
+
+
+def observed(world: World) -> dict[str, str]:
+    """Returns the options of a world that say what an observation holds, with their values."""
+    return {
+        name: world.chosen.get(name, valid[0])
+        for name, valid in world.options.items()
+        if name in OBSERVED
+    }
+
+
+def _spelt(options: Mapping[str, str]) -> str:
+    """Options as a file holds them."""
+    return ",".join(f"{name}={value}" for name, value in options.items())
+
+
+def _check_options(path: Path, stored: str, world: World, flag: str) -> None:
+    """Raises BadInput unless a file's options are the world's. A file without them is taken as it
+    is."""
+    theirs = dict(item.partition("=")[::2] for item in stored.split(",") if item)
+    ours = observed(world)
+    apart = {name: theirs[name] for name in ours if theirs.get(name, ours[name]) != ours[name]}
+    unknown = [name for name, value in apart.items() if value not in world.options[name]]
+    if unknown:
+        text = f": {unknown[0]}={apart[unknown[0]]:.40} is no option of {world.name}; expected"
+        raise layouts.refusal(
+            path, f"{text} world_options like {_spelt(ours)}; convert: leave world_options out"
+        )
+    if apart:
+        here = _spelt({name: ours[name] for name in apart})
+        near = " ".join(f"{flag}{name}={value}" for name, value in apart.items())
+        raise layouts.refusal(
+            path,
+            f" was recorded with {_spelt(apart)}, and the world has {here}; nearest: {near}",
+        )
 
 
 def _ref(world: World) -> str:
@@ -354,6 +393,8 @@ def write_npz(path: Path, demos: Demonstrations, world: World) -> None:
         arrays["actions"] = np.asarray(demos.action)
     if demos.reward is not None:
         arrays["rewards"] = np.asarray(demos.reward)
+    if options := observed(world):
+        arrays["world_options"] = np.asarray(_spelt(options))
     arrays["lengths"] = np.asarray(demos.mask).sum(axis=1).astype(np.int32)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
@@ -434,7 +475,9 @@ def write_minari(
                 else spaces.Box(-1.0, 1.0, shape, np.float32),
                 algorithm_name="expert",
             )
-        dataset.storage.update_metadata({"irl_bench_world": world.name})
+        dataset.storage.update_metadata(
+            {"irl_bench_world": world.name, "irl_bench_options": _spelt(observed(world))}
+        )
     finally:
         os.environ.pop("MINARI_DATASETS_PATH")
         if before is not None:

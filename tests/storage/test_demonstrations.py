@@ -82,6 +82,52 @@ def test_there_and_back(form, world, made, tmp_path):
         read(path, envs.make("chain"))
 
 
+@pytest.mark.parametrize("form", ["demos.npz", "lane-v0"])
+@pytest.mark.parametrize(("theirs", "ours"), [("visible", "hidden"), ("hidden", "visible")])
+def test_another_view_is_refused(form, theirs, ours, made, tmp_path):
+    path, recorded = tmp_path / form, envs.make("lane_keep", view=theirs)
+    if form.endswith("npz"):
+        write_npz(path, made.demonstrations, recorded)
+    else:
+        write_minari(path, made.demonstrations, np.asarray(made.last), recorded)
+    assert read(path, recorded).ignored == ()
+    with pytest.raises(BadInput) as error:
+        read(path, envs.make("lane_keep", view=ours))
+    assert str(error.value) == (
+        f"{path} was recorded with view={theirs}, and the world has view={ours}; nearest: "
+        f"--lane_keep.view={theirs}"
+    )
+
+
+def test_other_frames_are_refused_before_their_shape(world, arrays, tmp_path):
+    options = "view=hidden,frames=2,last_action=visible,demonstrator=50"
+    np.savez(tmp_path / "d.npz", **arrays, world_options=options)
+    with pytest.raises(BadInput, match="with frames=2,last_action=visible, and the world has fr"):
+        read(tmp_path / "d.npz", world)
+    with pytest.raises(BadInput, match=r"nearest: --world=frames=2 --world=last_action=visible$"):
+        read(tmp_path / "d.npz", world, flag="--world=")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("view=seen", "view=seen is no option of lane_keep; expected world_options like view=hid"),
+        ("view", "view= is no option of lane_keep"),
+        (3, r"world_options has shape \[\], dtype int64; expected the world's options"),
+    ],
+)
+def test_options_that_cannot_be_are_one_line(options, message, world, arrays, tmp_path):
+    np.savez(tmp_path / "d.npz", **arrays, world_options=options)
+    with pytest.raises(BadInput, match=message):
+        read(tmp_path / "d.npz", world)
+
+
+@pytest.mark.parametrize("view", ["hidden", "visible"])
+def test_a_file_without_options_is_taken(view, arrays, tmp_path):
+    np.savez(tmp_path / "d.npz", **arrays, world="lane_keep")
+    assert len(read(tmp_path / "d.npz", envs.make("lane_keep", view=view)).mask) == N
+
+
 def test_other_lengths_come_with_a_mask(world, arrays, tmp_path):
     np.savez(tmp_path / "d.npz", **arrays, lengths=np.array([T, 4, 7]))
     found = read(tmp_path / "d.npz", world)

@@ -305,6 +305,35 @@ def test_the_name_of_the_world(name, tmp_path):
         refused(path, CHAIN, "holds demonstrations of lane_keep, not of chain", "--env=lane_keep")
 
 
+@pytest.mark.parametrize(
+    ("observed", "acted", "advice"),
+    [
+        ((4, 10), (3, 10), "x[:3] of every array, if those are the same episodes"),
+        ((4, 11), (3, 10), "x[:3] of every array, if those are the same episodes"),
+        ((4, 13), (3, 10), "x[:3, :10] of every array, if those are the same episodes"),
+        ((4, 13), (4, 10), "x[:, :10] of every array"),
+        ((4, 8), (4, 10), "x[:, :8] of every array"),
+        ((10, 4), (4, 10), "observations.swapaxes(0, 1) if its first axis is time"),
+        ((11, 4), (4, 10), "observations.swapaxes(0, 1) if its first axis is time"),
+        ((13,), (10,), "x[:10] of every array"),
+        ((8,), (10,), "x[:8] of every array"),
+    ],
+)
+@pytest.mark.parametrize("world", [LANE, CHAIN])
+def test_the_advice_on_shapes_helps(observed, acted, advice, world, tmp_path):
+    action = np.zeros(acted, int) if world.n_actions else np.zeros((*acted, world.action_size))
+    arrays = {"observations": np.zeros((*observed, world.observation_size)), "actions": action}
+    path = saved(tmp_path / "d.npz", **arrays)
+    if not (world.n_actions and len(observed) == 1):
+        refused(path, world, f"convert: {advice}")
+    code = advice.split(" ")[0] if "x[" not in advice else advice.partition("] ")[0] + "]"
+    if "x[" in code:
+        arrays = {key: eval(code, {"x": array}) for key, array in arrays.items()}
+    else:
+        arrays["observations"] = eval(advice.partition(" if")[0], arrays)
+    assert read(saved(tmp_path / "e.npz", **arrays), world).action is not None
+
+
 def test_rewards_are_hashed_cut_and_tiled(tmp_path):
     case = Case(LANE)
     arrays = {**case.padded(), "lengths": LENGTHS}

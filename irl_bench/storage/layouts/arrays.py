@@ -17,6 +17,7 @@ from irl_bench.storage.layouts.contents import (
     SAVE,
     SHOWN,
     STATES,
+    TEXTS,
     Contents,
     Entry,
     Episode,
@@ -34,6 +35,9 @@ from irl_bench.storage.layouts.contents import (
 ENDS = ("terminals", "timeouts", "dones", "starts", "ids")
 """Roles that mark the ends of episodes, step by step. `starts` and `ids` mark the step after an
 end."""
+
+OF_FILE = tuple(key for role in TEXTS for key in ALIASES[role])
+"""Keys that are of the whole file where each episode has a group of its own."""
 
 
 def read_npz(path: Path) -> Contents:
@@ -86,7 +90,7 @@ def read_hdf5(path: Path) -> Contents:
         whole = (
             named_of(
                 path,
-                {name: top[name] for name in top if name.lower() in ALIASES["world"]},
+                {name: top[name] for name in top if name.lower() in OF_FILE},
                 needs=(),
             )
             if parts
@@ -100,8 +104,8 @@ def read_hdf5(path: Path) -> Contents:
         episode_of({role: part[role][1] for role in ROLES if role in part}) for part in parts
     ]
     keys = {role: parts[0][role][0] for role in ROLES if role in parts[0]}
-    world = _world(path, whole)
-    return Contents("HDF5, a group for each episode", episodes, keys, world, ignored)
+    world, options = _texts(path, whole)
+    return Contents("HDF5, a group for each episode", episodes, keys, world, options, ignored)
 
 
 def _without_role(
@@ -121,7 +125,7 @@ def _ignored(path: Path, file: Any, top: Mapping[str, Entry], groups: list[Any])
       top: its arrays outside of groups.
       groups: those of the episodes; empty if the arrays in `top` hold all episodes.
     """
-    found = dict.fromkeys(name for name in top if groups and name.lower() not in ALIASES["world"])
+    found = dict.fromkeys(name for name in top if groups and name.lower() not in OF_FILE)
     for node in groups or [file]:
         arrays = top if node is file else _datasets(path, node)
         for name in _without_role(f"{path}: {node.name}", node, arrays):
@@ -203,7 +207,7 @@ def _arrays(path: Path, file: str, named: Named, ignored: tuple[str, ...]) -> Co
         )
     layout, episodes = (_padded if observations.ndim == 3 else _flat)(path, named)
     keys = {role: named[role][0] for role in ROLES if role in named}
-    return Contents(f"{file}, {layout}", episodes, keys, _world(path, named), ignored)
+    return Contents(f"{file}, {layout}", episodes, keys, *_texts(path, named), ignored)
 
 
 def _padded(path: Path, named: Named) -> tuple[str, list[Episode]]:
@@ -346,14 +350,15 @@ def _mismatch(path: Path, named: Named, role: str) -> BadInput:
     """The error for an array that does not fit the observations."""
     (key, array), (other, observations) = named[role], named["observations"]
     last = ", A" if role == "actions" else ""
-    short, long = sorted((array.ndim + (role != "actions"), observations.ndim))
+    numbers = role != "actions" or _one_number(observations, array)
+    short, long = sorted((array.ndim + numbers, observations.ndim))
     if short < long:
         how = (
             f"{key if observations.ndim == long else other}[None] where the axis of episodes is "
             "missing"
         )
     else:
-        how = f"cut both to the same steps, {key}[{':, ' * (long == 3)}:T]"
+        how = _cut(other, observations, array, axes=long - 1)
     return refusal(
         path,
         f": {key} {shown(array.shape)} ({array.dtype}) do not go with {other} "
@@ -362,6 +367,30 @@ def _mismatch(path: Path, named: Named, role: str) -> BadInput:
         f"[S, O] with [S{last}], or"
         f" one observation more; convert: {how}",
     )
+
+
+def _one_number(observations: np.ndarray, actions: np.ndarray) -> bool:
+    """Whether actions of two axes beside observations of three are one number a step, [N, T], and
+    no single episode [T, A]."""
+    if (observations.ndim, actions.ndim) != (3, 2):
+        return False
+    count, steps = observations.shape[:2]
+    of_steps = (steps, steps - 1)
+    by_time = count > 1 and actions.shape[1] in (count, count - 1)
+    return actions.shape[0] not in of_steps or actions.shape[1] in of_steps or by_time
+
+
+def _cut(key: str, observations: np.ndarray, array: np.ndarray, axes: int) -> str:
+    """How an array of as many axes of episodes and steps as the observations comes to fit them."""
+    theirs, ours = array.shape[:axes], observations.shape[:axes]
+    if axes == 2 and ours[0] in (theirs[1], theirs[1] + 1) and ours[1] == theirs[0]:
+        return f"{key}.swapaxes(0, 1) if its first axis is time"
+    fits = (theirs[0] == ours[0], ours[-1] in (theirs[-1], theirs[-1] + 1))[2 - axes :]
+    kept = [
+        ":" if fit else f":{min(sizes)}" for fit, *sizes in zip(fits, theirs, ours, strict=True)
+    ]
+    text = f"x[{', '.join(kept).removesuffix(', :')}] of every array"
+    return f"{text}, if those are the same episodes" if axes == 2 and not fits[0] else text
 
 
 def _ends(path: Path, named: Named, steps: tuple[int, ...]) -> np.ndarray | None:
@@ -442,17 +471,25 @@ def _between(path: Path, key: str, array: np.ndarray, steps: int) -> list[int]:
     return [int(n) for n in lengths]
 
 
-def _world(path: Path, named: Named) -> str:
-    """The world's name; empty if the file does not hold it."""
-    if "world" not in named:
+def _texts(path: Path, named: Named) -> tuple[str, str]:
+    """The world's name and its options; empty if the file does not hold them."""
+    return (
+        _text(path, named, "world", "the world's name", "lane_keep"),
+        _text(path, named, "options", "the world's options", "view=hidden"),
+    )
+
+
+def _text(path: Path, named: Named, role: str, what: str, example: str) -> str:
+    """A string; empty if the file does not hold it."""
+    if role not in named:
         return ""
-    key, array = named["world"]
-    name = array.item() if array.size == 1 else None
-    name = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
-    if not isinstance(name, str):
+    key, array = named[role]
+    text = array.item() if array.size == 1 else None
+    text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    if not isinstance(text, str):
         raise refusal(
             path,
-            f": {key} has {shown(array.shape, array.dtype)}; expected the world's name; convert: "
-            f"{key}=np.asarray('lane_keep')",
+            f": {key} has {shown(array.shape, array.dtype)}; expected {what}; convert: "
+            f"{key}=np.asarray({example!r})",
         )
-    return name
+    return text

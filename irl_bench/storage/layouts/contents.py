@@ -28,8 +28,12 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "indices": ("indices", "episode_ends"),
     "mask": ("mask",),
     "world": ("world",),
+    "options": ("world_options",),
 }
 """Role -> the keys of npz and HDF5 files that mean it, in lower case."""
+
+TEXTS = ("world", "options")
+"""The roles of strings. All others are numbers."""
 
 STATES = ("states", "state")
 """Keys that mean observations if no other key does. Beside observations they hold the simulator's
@@ -68,6 +72,9 @@ class Contents:
     """Role -> the file's key for `observations`, `actions` and `rewards`."""
     world: str = ""
     """The world's name; empty if the file does not hold it."""
+    options: str = ""
+    """The world's options that say what an observation holds, NAME=VALUE separated by commas; empty
+    if the file does not hold them."""
     ignored: tuple[str, ...] = ()
     """The file's keys that mean nothing here."""
 
@@ -211,7 +218,7 @@ def named_of(
     named: Named = {}
     for role, key in keys.items():
         entry = entries[key]
-        if role == "world":
+        if role in TEXTS:
             named[role] = (
                 key,
                 np.empty(entry.shape, object)

@@ -69,8 +69,10 @@ def read_minari(path: Path) -> Contents:
             for role, array in arrays.items():
                 check_numbers(path, role, array.shape, array.dtype)
             episodes.append(episode_of(arrays))
-        world = str(data.storage.metadata.get("irl_bench_world", ""))
-    return Contents("Minari dataset", episodes, {role: role for role in ROLES}, world)
+        world, options = (
+            str(data.storage.metadata.get(f"irl_bench_{name}", "")) for name in ("world", "options")
+        )
+    return Contents("Minari dataset", episodes, {role: role for role in ROLES}, world, options)
 
 
 def _numbers(path: Path, name: str, array: Any) -> np.ndarray:
