@@ -20,7 +20,7 @@ import optax
 from flax import struct
 
 from irl_bench.core.quantities import INPUT_LIMIT
-from irl_bench.core.settings import BadInput, setting
+from irl_bench.core.settings import BadInput, NeedsActions, setting
 from irl_bench.core.types import Demonstrations, Spec
 from irl_bench.nets.masking import MaskConfig, check_mask, masked
 from irl_bench.nets.policies import Standardiser, standardiser
@@ -285,10 +285,7 @@ class Discriminator:
           BadInput: the demonstrations lack actions that the logit reads, or hold one step each.
         """
         if self.reads_actions and demos.action is None:
-            raise BadInput(
-                "the discriminator reads actions, but these demonstrations have none; nearest: "
-                "--algo=gailfo"
-            )
+            raise NeedsActions("a discriminator that reads actions")
         if demos.mask.shape[1] < 2:
             raise BadInput(
                 "a discriminator needs pairs of consecutive steps, but these demonstrations have "

@@ -402,7 +402,7 @@ def _check(spec: Spec, config: Config) -> None:
     if config.chunk > longest:
         raise BadInput(
             f"bc.chunk={config.chunk} is longer than a demonstration or an episode; nearest: "
-            f"{longest}"
+            f"bc.chunk={longest}"
         )
     if config.tasil and not spec.world.expert_reads_observations:
         raise BadInput(

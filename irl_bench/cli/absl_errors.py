@@ -40,6 +40,10 @@ def plain(
         return f"Missing value for flag --{name}; nearest: --{name}={near}"
     if found := VALUE.fullmatch(text):
         name, value, reason = found.groups()
+        owner, dot, _ = name.rpartition(".")
+        switch = f"{owner}.{value.strip()}"
+        if dot and isinstance(offered.get(switch), flags.BooleanFlag):
+            reason = f"{reason.partition('; nearest: ')[0]}; nearest: --{switch}=true"
         return f"--{name}={value}: {_reason(name, value, reason, offered)}"
     if text.endswith("does not take an argument"):
         return f"{text}; nearest: {text.partition('=')[0]}"

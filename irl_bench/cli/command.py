@@ -35,6 +35,7 @@ from irl_bench.plan.presets import default_worlds
 from irl_bench.plan.references import NAME, POLICY, REFERENCE, in_folder, problem_with
 from irl_bench.plan.request import Request
 from irl_bench.plan.shards import parse_cluster, parse_keys, parse_shard
+from irl_bench.studies import OPTIONS, STUDIES
 
 if TYPE_CHECKING:  # it draws, and what draws is slow to import
     from irl_bench.studies.study import Study
@@ -115,6 +116,11 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py", command: str = 
     if first["experiment"].value is not None:
         from irl_bench.studies import study
 
+        if not first["experiment"].value.strip():
+            raise BadInput(
+                f"--experiment= is empty; there are {', '.join(STUDIES)}; nearest: --list, which "
+                "says what each is about"
+            )
         chosen_study = study.find(first["experiment"].value)
         chosen |= _of_study(chosen_study, first, chosen)
     named = any(first[flag].value is not None for flag in ("algo", "env", "policy"))
@@ -123,6 +129,8 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py", command: str = 
         owners = []
     else:
         owners = _owners(chosen["algo"], chosen["env"])
+        if chosen_study:
+            _check_worlds(chosen_study, chosen["env"], owners)
     values = flags_of(owners)
     try:
         stray = values(list(argv))[1:]
@@ -410,6 +418,19 @@ def _of_study(study: Study, values: flags.FlagValues, chosen: Mapping[str, Any])
             "--algo"
         )
     return defaults | asked
+
+
+def _check_worlds(study: Study, asked: Sequence[str], owners: Sequence[Owner]) -> None:
+    """Raises BadInput for a world without an option that the study changes."""
+    needed = OPTIONS.get(study.name, ())
+    worlds = {owner.ref: owner for owner in owners if owner.ref in asked}
+    lacks = {ref: [o for o in needed if o not in worlds[ref].settings] for ref in worlds}
+    for ref in (ref for ref in asked if lacks[ref]):
+        others = [other for other in asked if not lacks[other]] or study.env
+        raise BadInput(
+            f"--env={ref}: {ref} has no option {lacks[ref][0]!r}, which --experiment={study.name} "
+            f"changes; nearest: --env={','.join(others)}"
+        )
 
 
 def _chosen(values: flags.FlagValues) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
@@ -292,13 +293,31 @@ class _Counts(_Parser):
         """The numbers, or "auto". Raises ValueError if a number appears twice."""
         if argument == AUTO:
             return AUTO
-        counts: list[int] = [self.setting.parse(part) for part in str(argument).split(",")]
+        parts = str(argument).split(",")
+        try:
+            counts: list[int] = [self.setting.parse(part) for part in parts]
+        except ValueError as error:
+            near = ",".join(dict.fromkeys(filter(None, map(self._valid, parts))))
+            raise ValueError(
+                f"{str(error).partition('; nearest: ')[0]}; nearest: {near or self.setting.default}"
+            ) from None
         if len(set(counts)) < len(counts):
             raise ValueError(
                 f"{argument} holds a number twice; nearest: "
                 f"{','.join(map(str, dict.fromkeys(counts)))}"
             )
         return tuple(counts)
+
+    def _valid(self, part: str) -> str:
+        """A part, or the valid number that is nearest to it; "" if it is no number."""
+        try:
+            return str(self.setting.parse(part))
+        except ValueError as error:
+            try:
+                number = float(part)
+            except ValueError:
+                return ""
+            return str(error).partition("; nearest: ")[2] if math.isfinite(number) else ""
 
 
 def flags_of(owners: Iterable[Owner]) -> flags.FlagValues:

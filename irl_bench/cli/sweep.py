@@ -14,7 +14,7 @@ from irl_bench.cli.command import Command, parse
 from irl_bench.cli.spelling import name_of
 from irl_bench.core import folders
 from irl_bench.core.exits import BAD_INPUT, INTERRUPTED
-from irl_bench.core.settings import BadInput
+from irl_bench.core.settings import BadInput, NeedsActions
 from irl_bench.running import streams
 
 TEXTS_ALONE = frozenset({"--help", "-h", "--list"})
@@ -84,6 +84,21 @@ def carry_out(command: Command) -> int | None:
     Raises:
       BadInput, StoreError: one line for the user.
     """
+    try:
+        return _carried_out(command)
+    except NeedsActions as error:
+        study, request = command.study, command.request
+        if study is None:
+            raise
+        what = str(error).partition("; nearest: ")[0]
+        near = "leave out --observation_only"
+        if request.demos_from is not None:
+            near = "leave out --demos_from, or take a file with actions"
+        raise BadInput(f"--experiment={study.name}: {what}; nearest: {near}") from None
+
+
+def _carried_out(command: Command) -> int | None:
+    """Carries out a command and returns its exit status, None for 0."""
     if command.list:
         from irl_bench.cli import catalogue
 

@@ -23,7 +23,16 @@ import numpy as np
 
 from envs.names import did_you_mean, is_file, nearest
 
-__all__ = ["BadInput", "Setting", "nearest", "parsed", "setting", "settings_of", "whole"]
+__all__ = [
+    "BadInput",
+    "NeedsActions",
+    "Setting",
+    "nearest",
+    "parsed",
+    "setting",
+    "settings_of",
+    "whole",
+]
 
 INF = float("inf")
 
@@ -31,6 +40,16 @@ INF = float("inf")
 class BadInput(ValueError):
     """Input from the user that cannot be used. Its text is one line that names the input and the
     nearest valid name or value."""
+
+
+class NeedsActions(BadInput):
+    """Demonstrations without actions, for something that needs them."""
+
+    def __init__(self, what: str):
+        """`what` needs them, in words."""
+        super().__init__(
+            f"{what} needs demonstrations with actions; nearest: --algo=gailfo --gailfo.init=random"
+        )
 
 
 def setting(

@@ -28,7 +28,7 @@ def check_mask(world: World, config: MaskConfig) -> None:
     if not config.mask_failure and not world.failure_flags:
         raise BadInput(
             f"mask_failure=false: {world.name} marks no failure in its observations; nearest: "
-            "leave it out"
+            "mask_failure=true"
         )
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from irl_bench.core.settings import BadInput
+from irl_bench.core.settings import NeedsActions
 from irl_bench.nets.policies import Policy, Standardiser, Weights
 
 
@@ -223,13 +223,10 @@ def flatten(
       N T rows.
 
     Raises:
-      BadInput: the demonstrations have no actions.
+      NeedsActions: the demonstrations have no actions.
     """
     if action is None:
-        hint = "--algo=gailfo --gailfo.init=random"
-        raise BadInput(
-            f"imitation by regression needs demonstrations with actions; nearest: {hint}"
-        )
+        raise NeedsActions("imitation by regression")
     rows = mask.size
     before = jnp.concatenate([jnp.zeros_like(action[:, :1]), action[:, :-1]], 1)
     return Data(

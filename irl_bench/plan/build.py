@@ -6,9 +6,11 @@ world and the budget (`irl_bench.plan.presets`), or from the request; the later 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,7 +23,7 @@ from irl_bench.core.cell import CellSpec
 from irl_bench.core.handover import Part
 from irl_bench.core.learner import Learner
 from irl_bench.core.quantities import REFERENCES
-from irl_bench.core.settings import BadInput, nearest
+from irl_bench.core.settings import BadInput, NeedsActions, nearest
 from irl_bench.core.spread import Spread
 from irl_bench.core.types import Demonstrations, Spec, Task
 from irl_bench.plan import donor, handed_on, presets, registry
@@ -248,7 +250,8 @@ def _entry(
     algo, budget, file = algorithm.ref, setup.budget, setup.file
     reference = algo in REFERENCES
     config = resolved(algorithm, request, setup.env)
-    parts = algorithm.takes(registry.config_of(algorithm, config))
+    with _flags_of(algorithm):
+        parts = algorithm.takes(registry.config_of(algorithm, config))
     artifact = _artifact(algorithm, parts, request, setup.loaded) if parts else None
     lengths = file.lengths if file else ()
     spec = Spec(
@@ -263,7 +266,8 @@ def _entry(
     rebuilt = donor.rebuild(artifact, parts, spec) if artifact else None
     if rebuilt:
         spec = dataclasses.replace(spec, donor=rebuilt.donor)
-    learner = registry.learner(algo, spec, config)
+    with _flags_of(algorithm):
+        learner = registry.learner(algo, spec, config)
     if request.worlds_over_devices and learner.per_world is None:
         _check_spreads(algo)
     starts = [request.first_seed + group * budget.width for group in range(setup.groups)]
@@ -273,7 +277,8 @@ def _entry(
     blind = setup.blind and not reference
     if learner.rounds and (file or blind):
         has_rewards = file is not None and file.reward is not None
-        _check_begins(learner, spec, algo, blind, has_rewards, rebuilt, starts[0])
+        with _flags_of(algorithm):
+            _check_begins(learner, spec, algo, blind, has_rewards, rebuilt, starts[0])
     fields = {
         "algo": algo,
         "env": setup.env,
@@ -307,6 +312,22 @@ def _entry(
     cells = tuple(CellSpec(**fields, first_seed=start) for start in starts)
     consumes = cells[0].used(learner.consumes)
     return Entry(cells, budget.seeds, learner.rounds, dataclasses.asdict(consumes)), artifact
+
+
+@contextlib.contextmanager
+def _flags_of(algorithm: Algorithm) -> Generator[None]:
+    """Spells an algorithm's settings as flags in its BadInput: an algorithm knows its settings, not
+    its name in the sweep."""
+    try:
+        yield
+    except BadInput as error:
+        names = "|".join(map(re.escape, algorithm.settings))
+        if names:
+            owner = re.escape(algorithm.name)
+            spelt = re.compile(rf"(?<![\w./=-])(?:{owner}\.({names})\b|({names})(?==))")
+            text = spelt.sub(lambda m: f"--{algorithm.name}.{m[1] or m[2]}", str(error))
+            error.args = (text,)
+        raise
 
 
 def _check_spreads(algo: str) -> None:
@@ -412,8 +433,7 @@ def _checked(owner: Algorithm | LoadedWorld, values: Mapping[str, Any]) -> dict[
     checked_values = {}
     for name, value in values.items():
         if name not in settings:
-            guess = nearest(name, settings)
-            hint = f"did you mean {owner.name}.{guess}?" if guess else "it has none"
+            hint = did_you_mean(name, settings, lambda known: f"{owner.name}.{known}")
             raise BadInput(f"{owner.name} has no setting {name!r}; {hint}")
         try:
             checked_values[name] = settings[name].check(value)
@@ -524,10 +544,7 @@ def _check_begins(
     except (AttributeError, TypeError):  # an outside algorithm that needs actions
         if not blind:
             raise
-        raise BadInput(
-            f"{algo} cannot do without the demonstrations' actions; nearest: leave out "
-            "--observation_only"
-        ) from None
+        raise NeedsActions(algo) from None
 
 
 def _probe(world: World) -> dict[str, Any] | None:

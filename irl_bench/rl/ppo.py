@@ -26,7 +26,7 @@ from brax.training.agents.ppo.losses import compute_gae
 from flax import struct
 
 from envs.core import State as WorldState
-from irl_bench.core.settings import BadInput, setting
+from irl_bench.core.settings import BadInput, NeedsActions, setting
 from irl_bench.core.types import Demonstrations, Spec, Task
 from irl_bench.nets.policies import (
     MAX_LOG_STD,
@@ -374,6 +374,8 @@ class PPO:
     def _clone(self, state: State, task: Task, key: jax.Array) -> Any:
         """The policy's weights after behavioural cloning, with the initial `log_std`."""
         weights = state.weights["policy"]
+        if task.demonstrations.action is None and hasattr(self.config, "init"):
+            raise NeedsActions("init=bc")
         weights = clone(
             self.policy, weights, self.inputs(state), task.demonstrations, self.config.bc_steps, key
         )
@@ -725,10 +727,10 @@ def clone(
       The fitted weights.
 
     Raises:
-      BadInput: the demonstrations have no actions.
+      NeedsActions: the demonstrations have no actions.
     """
     if demos.action is None:
-        raise BadInput("init=bc needs demonstrations with actions; nearest: init=random")
+        raise NeedsActions("a clone")
     data = flatten(view(inputs, demos.observation), demos.action, demos.mask)
     transform = optimiser(3e-3, 1e-2, steps)
     identity = Standardiser(jnp.zeros(()), jnp.ones(()))

@@ -96,6 +96,35 @@ BAD = {
     "--first_seed=-1": "nearest: 0",
     "--first_seed=1e12": "nearest:",
     "--demos=0": "nearest: 1",
+    "--demos=1,x": "must be an integer in [1, 1000000000], not 'x'; nearest: 1\n",
+    "--demos=0,4,2.5": "nearest: 1,4,2\n",
+    "--demos=x": "nearest: 80\n",
+    "--lane_keep.frames=3": "nearest: 2\n",
+    "--lane_keep.frames=7": "nearest: 8\n",
+    "--lane_keep.demonstrator=60": "nearest: 50\n",
+    "--algo=rlhf --rlhf.control=shuffled": "nearest: --rlhf.shuffled=true\n",
+    "--experiment=": "--experiment= is empty; there are copycat, ",
+    "--experiment=seed_table --env=chain": "--env=chain: chain has no option 'demonstrator'",
+    "--experiment=extrapolation --env=chain": "nearest: --env=lane_keep\n",
+    "--experiment=decomposition --env=chain": "--env=chain: chain has no option 'demonstrator'",
+    "--experiment=decomposition --observation_only": "nearest: leave out --observation_only\n",
+    "--algo=gail --env=halfcheetah --gail.mask_failure=false": (
+        "--gail.mask_failure=false: halfcheetah marks no failure in its observations; nearest: "
+        "--gail.mask_failure=true\n"
+    ),
+    "--algo=gailfo --observation_only": (
+        "--gailfo.init=bc needs demonstrations with actions; nearest: --algo=gailfo "
+        "--gailfo.init=random\n"
+    ),
+    "--algo=gail --gail.init=random --observation_only": (
+        "reads actions needs demonstrations with actions; nearest: --algo=gailfo "
+        "--gailfo.init=random\n"
+    ),
+    "--algo=dpo --observation_only": "error: a clone needs demonstrations with actions; ",
+    "--algo=rlhf --rlhf.teacher=human --rlhf.init=airl": (
+        "error: --rlhf.teacher=human and --rlhf.init=airl both need --given; nearest: "
+        "--rlhf.init=bc\n"
+    ),
     "--demo_steps=-1": "nearest: 1",
     "--episodes=0": "nearest: 1",
     "--reference_episodes=0": "nearest: 1",

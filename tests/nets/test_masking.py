@@ -121,5 +121,7 @@ def test_a_masked_entry_in_the_data_changes_no_fit(fitted):
 
 def test_a_world_without_flags_has_nothing_to_hide():
     for algo in ("gail", "rlhf"):
-        with pytest.raises(BadInput, match=r"mask_failure=false: line marks no failure.*leave it"):
+        with pytest.raises(
+            BadInput, match=r"mask_failure=false: line marks no failure.*mask_failure=true"
+        ):
             learned(algo, {"mask_failure": False}, world="line")
