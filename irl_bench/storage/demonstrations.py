@@ -158,7 +158,8 @@ def _spelt(options: Mapping[str, str]) -> str:
 def _check_options(path: Path, stored: str, world: World, flag: str) -> None:
     """Raises BadInput unless a file's options are the world's. A file without them is taken as it
     is."""
-    theirs = dict(item.partition("=")[::2] for item in stored.split(",") if item)
+    pairs = (item.partition("=") for item in stored.split(",") if item)
+    theirs = {name: value for name, _, value in pairs}
     ours = observed(world)
     apart = {name: theirs[name] for name in ours if theirs.get(name, ours[name]) != ours[name]}
     unknown = [name for name, value in apart.items() if value not in world.options[name]]

@@ -17,5 +17,7 @@ STUDIES = {
 """The registry of studies: name as in --experiment=NAME -> module whose `STUDY` is an
 `irl_bench.studies.study.Study`."""
 
-OPTIONS = dict.fromkeys(("decomposition", "extrapolation", "seed_table"), ("demonstrator",))
+OPTIONS: dict[str, tuple[str, ...]] = dict.fromkeys(
+    ("decomposition", "extrapolation", "seed_table"), ("demonstrator",)
+)
 """Study -> the options that its worlds must have."""
