@@ -167,3 +167,43 @@ def of_remedies(text):
     path = ROOT / "results" / "remedies-seeds-60000.json"
     points = json.loads(path.read_text())["points"]
     return filled(text, (("| world | remedy |", remedy_rows, [points]),))
+
+
+ROBOTS = ("hopper",)
+"""The robots of the page, each with a stored result."""
+
+
+def robot_rows(results):
+    """Rows of BC and DAgger in both modes of each robot."""
+    rows = []
+    for name, result in results.items():
+        for row in result["verdicts"]:
+            if row["algo"] not in ("bc", "dagger"):
+                continue
+            last = row["horizons"][-1]
+            low, high = row["regret_ci"][-1]
+            digits = 0 if row["regret"][-1] >= 10 else 2
+            rows.append(
+                [
+                    name,
+                    row["mode"] + (" (control)" if row["mode"] == "recoverable" else ""),
+                    row["algo"],
+                    row["verdict"],
+                    f"{row['slope']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}]",
+                    f"{row['chain_slope']:.2f}",
+                    f"{row['hazard']:.1e}",
+                    f"{row['recovery']:.2g}",
+                    f"{row['regret'][-1]:,.{digits}f} [{low:,.{digits}f}, {high:,.{digits}f}]",
+                    f"{last:,}",
+                ]
+            )
+    return rows
+
+
+def of_robots(text):
+    """The page with the rows of its table as the stored results say."""
+    results = {
+        name: json.loads((ROOT / "results" / f"{name}-law-seeds-60000.json").read_text())
+        for name in ROBOTS
+    }
+    return filled(text, (("| robot | mode |", robot_rows, [results]),))
