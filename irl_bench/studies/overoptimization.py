@@ -50,7 +50,7 @@ from irl_bench.rl import ppo
 from irl_bench.storage.files import StoreError
 from irl_bench.studies import iqm
 from irl_bench.studies.drawing import with_seeds
-from irl_bench.studies.failure_flag import FLAG_HIDDEN, check_arms
+from irl_bench.studies.failure_flag import FLAG_HIDDEN, UNMASKED, check_arms
 from irl_bench.studies.label_efficiency import FRESH
 from irl_bench.studies.measures import spread
 from irl_bench.studies.significance import SIGNIFICANT, holm, is_small
@@ -94,14 +94,8 @@ SEEN = "flag_seen"
 """The folder of the learners whose rewards see the failure flag."""
 MARK = " (flag seen)"
 """What their names end with in the tables."""
-SEEN_AT = {"smoke": 50, "default": 1000, "full": 1000}
-"""Number of labels at which they run, by budget."""
-SEEN_BY = {
-    "smoke": ("rlhf",),
-    "default": ("rlhf", "best_of_n"),
-    "full": ("rlhf", "best_of_n"),
-}
-"""The learners that also run with the flag seen, by budget."""
+SEEN_AT = 1000
+"""Number of labels at which they run."""
 HELD = 1e-4
 """A KL per rollout up to this is rounding: the policy is still the clone [nats]."""
 DECLINE = 0.1
@@ -111,15 +105,15 @@ DECLINE = 0.1
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     """Returns, for each world, sweeps of `rlhf` and best-of-n at each number of labels and width,
     sweeps of the learners whose rewards see the failure flag, if the world has one, and a sweep for
-    each entry of `PRESSURE`. Probes have the number, the warm-up and the length of best-of-n's
-    rollouts."""
+    each entry of `PRESSURE`; at the budget `smoke` `rlhf` alone, with the flag hidden. Probes have
+    the number, the warm-up and the length of best-of-n's rollouts."""
     (count,) = demos
     check_arms(request, "overoptimization", STUDY.algo)
     for algo in ("rlhf", "best_of_n"):
         refuse(request, "overoptimization", {algo: ("labels", "reward_hidden")})
     probed = dict.fromkeys(STUDY.algo, ("probe", "probe_warm", "probe_length"))
     refuse(request, "overoptimization", probed, "takes best_of_n's begins, warm and length")
-    sweeps = []
+    sweeps, smoke = [], request.budget == "smoke"
     for env in request.env:
         world = registry.world(env).world
         mode = next(iter(world.modes))
@@ -165,16 +159,16 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
             for width in WIDTHS[request.budget]:
                 place = f"{labels}/{'x'.join(map(str, width))}"
                 for algo, (defaults, more) in learners.items():
+                    if smoke and algo == "best_of_n":  # its program takes long to compile
+                        continue
                     fixed = {"labels": labels, "reward_hidden": width, **more}
                     sweeps.append(part(f"{place}/{algo}", algo, defaults, fixed))
-        for width in WIDTHS[request.budget] if world.failure_flags else ():
-            place = f"{SEEN_AT[request.budget]}/{'x'.join(map(str, width))}/{SEEN}"
-            for algo in SEEN_BY[request.budget]:
-                defaults, more = learners[algo]
-                fixed = {"labels": SEEN_AT[request.budget], "reward_hidden": width, **more}
-                fixed["mask_failure"] = False
+        for width in WIDTHS[request.budget] if world.failure_flags and not smoke else ():
+            place = f"{SEEN_AT}/{'x'.join(map(str, width))}/{SEEN}"
+            for algo, (defaults, more) in learners.items():
+                fixed = {"labels": SEEN_AT, "reward_hidden": width, **more, **UNMASKED}
                 sweeps.append(part(f"{place}/{algo}", algo, defaults, fixed))
-        for name in BRIEF if request.budget == "smoke" else PRESSURE:
+        for name in BRIEF if smoke else PRESSURE:
             algo, settings = PRESSURE[name]
             place, alike, fixed = f"pressure/{name}", {}, {}
             if name != "source":

@@ -71,7 +71,7 @@ TREATMENTS = {"last_policy_constant_reward": "last_policy"}
 
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     """Returns, for each world and quality, a sweep of the compared algorithms and sweeps of the
-    controls."""
+    controls. The budget `smoke` has one sweep, with the flag hidden."""
     (count,) = demos
     check_arms(request, "seed_table", STUDY.algo)
     algos = {"smoke": ("bc", "rlhf"), "default": COMPARED, "full": COMPARED}[request.budget]
@@ -113,7 +113,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
             qualities, controlled = (QUALITY_OF[only],), (QUALITY_OF[only],) if controlled else ()
         for quality in qualities:
             sweeps.append(part("compared", algos, quality, {}))
-            if registry.world(env).world.failure_flags:
+            if registry.world(env).world.failure_flags and request.budget != "smoke":
                 seen = [algo for algo in algos if learns_reward(algo)]
                 sweeps.append(part(SEEN, seen, quality, dict.fromkeys(seen, UNMASKED)))
         for quality in (quality for quality in controlled if quality in qualities):

@@ -44,16 +44,16 @@ def test_smoke_runs_to_its_files(name, more, tmp_path):
 def test_a_table_whose_part_is_lost_is_completed_from_its_stored_result(tmp_path):
     """By the commands of a user."""
     out, stored = tmp_path / "study", tmp_path / "stored.json"
-    line = ["--experiment=seed_table", "--budget=smoke"]
+    line = ["--experiment=overoptimization", "--budget=smoke"]
     assert sweep.main(sweep.parse(["sweep.py", *line, f"--out={out}"])) == 0
-    whole = (out / "seed_table.json").read_text()
+    whole = (out / "overoptimization.json").read_text()
     stored.write_text(whole)
-    shutil.rmtree(out / "lane_keep" / "50" / "compared")
+    shutil.rmtree(out / "lane_keep" / "pressure")
     report = [sys.executable, "launch/report.py", str(out)]
     run = lambda *more: subprocess.run([*report, *more], capture_output=True, text=True)
     lost = run()
     assert lost.returncode == 2 and len(lost.stderr.splitlines()) == 1
     partial = run("--partial")
-    assert partial.returncode == 0 and "Not run: lane_keep/50/compared." in partial.stdout
+    assert partial.returncode == 0 and "Not run: lane_keep/pressure/one_shot." in partial.stdout
     assert run(f"--stored={stored}").returncode == 0
-    assert json.loads((out / "seed_table.json").read_text()) == json.loads(whole)
+    assert json.loads((out / "overoptimization.json").read_text()) == json.loads(whole)
