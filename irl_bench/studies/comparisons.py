@@ -29,10 +29,11 @@ TEXT = (
     f"{100 * POWER:g} % power, from the deviation of the seeds' differences, at the corrected "
     f"level: {100 * ALPHA:g} % over the number of comparisons in the table, Holm's first step. "
     f"`better` and `worse`: the interval leaves 0 out, and the two-sided p-value is below "
-    f"{ALPHA:g} after Holm's correction over the comparisons of the table. `no power`: half the "
-    f"interval or the detectable difference is above {RELEVANT:g}, so the seeds cannot show a "
-    f"difference of {RELEVANT:g} at the corrected level. `no difference above {RELEVANT:g}`: the "
-    f"interval lies within ±{RELEVANT:g}; this is not corrected for the number of comparisons. "
+    f"{ALPHA:g} after Holm's correction over the comparisons of the table. `no power`: there are "
+    f"fewer than {iqm.LEAST} seeds, or half the interval or the detectable difference is above "
+    f"{RELEVANT:g}, so the seeds cannot show a difference of {RELEVANT:g} at the corrected level. "
+    f"`no difference above {RELEVANT:g}`: the interval lies within ±{RELEVANT:g}; this is not "
+    "corrected for the number of comparisons. "
     f"`undetermined`: none of these."
 )
 """What the columns of a table of comparisons mean."""
@@ -83,17 +84,21 @@ def p_value(difference: np.ndarray) -> float:
     return min(1.0, 2 * min(iqm.p_at_most(difference), iqm.p_at_most(-difference)))
 
 
-def answer(interval: Sequence[float], adjusted: float, smallest: float) -> str:
+def answer(interval: Sequence[float], adjusted: float, smallest: float, seeds: int) -> str:
     """Returns what a comparison says.
 
     Args:
       interval: [difference, low, high].
       adjusted: its two-sided p-value after Holm's correction.
       smallest: the detectable difference at the corrected level.
+      seeds: S.
 
     Returns:
-      "better", "worse", "no power", "no difference above 0.05" or "undetermined".
+      "better", "worse", "no power", "no difference above 0.05" or "undetermined"; with fewer than
+      `iqm.LEAST` seeds "no power".
     """
+    if seeds < iqm.LEAST:
+        return "no power"
     _, low, high = interval
     if adjusted < ALPHA and low > 0:
         return "better"

@@ -28,10 +28,10 @@ RESAMPLES = 4000
 LOST = 0.5
 """A seed counts as lost if its normalised score is below this."""
 LEAST = 10
-"""With fewer seeds the interval covers less, and no question is answered from it."""
+"""With fewer seeds the interval covers less, and no question is answered by it."""
 COVERAGE = (
     f"whose simulated coverage is at least 0.95 at {LEAST} and 20 seeds, also where seeds are "
-    "lost, and about 0.9 at 5 seeds, 0.75 at 3 and 0.5 at 2"
+    "lost, and with 5, 3 and 2 seeds about 0.9, 0.75 and 0.5, less where seeds are lost"
 )
 """What the interval covers, for the texts of studies."""
 TEXT = (

@@ -212,7 +212,7 @@ def against(group: Sequence[Row], column: str) -> list[Row]:
                 f"less {BASE[BASE_AT[column]]}": spread(estimate),
                 "p (Holm)": p,
                 "detectable": smallest,
-                "answer": comparisons.answer(estimate, p, smallest),
+                "answer": comparisons.answer(estimate, p, smallest, len(difference)),
                 "seeds": len(difference),
             }
         )

@@ -101,6 +101,9 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     """
     (count,) = demos
     check_arms(request, "transfer", STUDY.algo)
+    for env in request.env:
+        turned = {dial for dials in CHANGES.get(env, {}).values() for dial in dials}
+        refuse(request, "transfer", {registry.world(env).name: turned}, "changes it")
     refuse(request, "transfer", {"airl": ("g", "init"), "gail": ("init",), "ppo": ("reward",)})
     sweeps = []
     for env in request.env:

@@ -58,7 +58,7 @@ def test_the_p_value_has_two_sides():
     ],
 )
 def test_answers(interval, p, smallest, expected):
-    assert comparisons.answer(interval, p, smallest) == expected
+    assert comparisons.answer(interval, p, smallest, 10) == expected
 
 
 def test_a_ratio_is_resampled_by_pairs():
@@ -85,3 +85,8 @@ def test_the_interval_covers_differences_of_two_learners_that_lose_seeds():
         # Differences of learners of one quality are symmetric, so their IQM is 0.
         ends = np.array([iqm.interval(drawn(20) - drawn(20))[1:] for _ in range(300)])
         assert np.mean((ends[:, 0] <= 0) & (ends[:, 1] >= 0)) > 0.93
+
+
+def test_fewer_seeds_than_the_interval_is_made_for_have_no_power():
+    assert comparisons.answer((0.2, 0.1, 0.3), 0.0, 0.01, 10) == "better"
+    assert comparisons.answer((0.2, 0.1, 0.3), 0.0, 0.01, 9) == "no power"

@@ -42,7 +42,7 @@ def test_with_few_seeds_it_covers_as_little_as_the_texts_say(seeds, covered):
     assert np.mean((ends[:, 0] <= truth) & (truth <= ends[:, 1])) == pytest.approx(
         covered, abs=0.05
     )
-    assert "about 0.9 at 5 seeds, 0.75 at 3 and 0.5 at 2" in iqm.TEXT and seeds < iqm.LEAST
+    assert "with 5, 3 and 2 seeds about 0.9, 0.75 and 0.5" in iqm.TEXT and seeds < iqm.LEAST
 
 
 def test_students_interval_of_the_mean_does_not():

@@ -29,6 +29,10 @@ COMPARED = "compares its values; nearest: leave it out$"
         ("overoptimization --best_of_n.labels=20", f"--best_of_n.labels: .*{COMPARED}"),
         ("overoptimization --rlhf.probe=4", "takes best_of_n's begins, warm and length"),
         ("transfer --gail.init=random", f"--gail.init: .*{COMPARED}"),
+        (
+            "transfer --lane_keep.friction=0.5",
+            "--lane_keep.friction: .* changes it; nearest: leave",
+        ),
         ("copycat --lane_keep.frames=4", f"--lane_keep.frames: .*{COMPARED}"),
     ],
 )
