@@ -410,7 +410,8 @@ def _of_study(study: Study, values: flags.FlagValues, chosen: Mapping[str, Any])
             raise BadInput(
                 f"--{name} cannot be combined with --experiment; nearest: leave out one of the two"
             )
-    defaults = {"algo": study.algo, "env": study.env}
+    smoke = values["budget"].value == "smoke"
+    defaults = {"algo": study.algo, "env": (smoke and study.brief) or study.env}
     asked = {name: chosen[name] for name in defaults if values[name].value is not None}
     if study.fixed and set(asked.get("algo", defaults["algo"])) != set(defaults["algo"]):
         raise BadInput(

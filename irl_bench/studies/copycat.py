@@ -79,7 +79,7 @@ SMOKE, SMOKE_ARMS = ("positions", "positions-action"), ("dropout",)
 
 
 def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
-    """Returns a sweep for each world, view and remedy; at the budget `smoke` for the first world.
+    """Returns a sweep for each world, view and remedy.
 
     Raises:
       BadInput: a world without such views, or an option or setting that the study varies.
@@ -87,7 +87,7 @@ def parts(request: Request, demos: tuple[int, ...], out: Path) -> list[Part]:
     del demos  # one number, which `request` holds
     smoke = request.budget == "smoke"
     sweeps = []
-    for env in request.env[:1] if smoke else request.env:
+    for env in request.env:
         world = registry.world(env).world
         if "frames" not in world.options or not world.velocities:
             raise BadInput(
@@ -236,6 +236,7 @@ STUDY = Study(
     "keeps them from it",
     algo=("bc", "dagger"),
     env=("lane_keep", "race", "hopper"),
+    brief=("lane_keep",),
     fixed=True,
     sizes={
         "smoke": {"seeds": 2},

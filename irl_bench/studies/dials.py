@@ -86,6 +86,7 @@ def study(
         help=help,
         algo=("bc",),
         env=("chain", "lane_keep", "swing_up"),
+        brief=("chain", "lane_keep"),
         fixed=True,
         sizes={
             "smoke": {},

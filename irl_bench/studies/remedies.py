@@ -273,6 +273,7 @@ STUDY = Study(
     "plain BC and DAgger",
     algo=("bc", "dart", "dagger"),
     env=("plant", "lane_keep", "swing_up"),
+    brief=("plant", "lane_keep"),
     fixed=True,
     sizes={
         "smoke": {"seeds": 2},

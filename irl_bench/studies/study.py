@@ -97,6 +97,7 @@ class Study:
         parts; `read` joins them. None if the study has no result before all parts are there.
       join: (points from any parts and results of the study, the names of all parts) -> the study's
         result; there is one where there is `measure`.
+      brief: as `env`, at the budget `smoke`; (): `env`.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Study:
     draw: Callable[[Mapping[str, Any]], Figure]
     measure: Callable[[Mapping[str, ReportData]], Sequence[Any]] | None = None
     join: Callable[[Sequence[Any], Iterable[str]], Result] | None = None
+    brief: tuple[str, ...] = ()
 
 
 def find(name: str) -> Study:

@@ -262,6 +262,15 @@ def test_flags_become_a_request(line, field, value):
     assert getattr(sweep.parse(["sweep.py", *line.split()]).request, field) == value
 
 
+def test_the_smallest_budget_of_a_study_has_fewer_worlds_unless_they_are_named():
+    def worlds(*more):
+        return sweep.parse(["sweep.py", "--experiment=hazard", *more]).request.env
+
+    assert worlds("--budget=smoke") == ("chain", "lane_keep")
+    assert worlds("--budget=smoke", "--env=swing_up") == ("swing_up",)
+    assert worlds() == ("chain", "lane_keep", "swing_up")
+
+
 def test_dry_run_of_a_study_adds_its_parts_up(capsys, elsewhere):
     assert run("--dry_run", "--experiment=demo_efficiency", "--demos=4,8", "--algo=bc",
                "--budget=smoke", "--seeds=7") == 0  # fmt: skip
