@@ -137,7 +137,7 @@ class Seen:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"chunk": 13}, r"bc.chunk=13 is longer than .* nearest: 12"),
+        ({"chunk": 13}, r"bc.chunk=13 is longer than .* nearest: bc.chunk=12"),
         ({"tasil": 1.0}, r"bc.tasil=1 needs an expert that is a function .* nearest: bc.tasil=0"),
     ],
 )

@@ -77,9 +77,10 @@ def test_the_latest_request_rules(tmp_path, nothing_is_computed):
 
 
 def test_what_takes_anothers_place_says_so(tmp_path, nothing_is_computed):
-    assert begin(tmp_path, "--algo=bc") == []
-    assert begin(tmp_path, "--algo=bc") == []
-    (line,) = begin(tmp_path, "--algo=bc", "--bc.learning_rate=1e-4")
+    asked = ("--algo=bc", "--seeds=5")
+    assert begin(tmp_path, *asked) == []
+    assert begin(tmp_path, *asked) == []
+    (line,) = begin(tmp_path, *asked, "--bc.learning_rate=1e-4")
     assert "bc on chain (cliff), an earlier run with other settings; its cells are kept" in line
 
 
