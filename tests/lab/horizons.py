@@ -7,27 +7,27 @@ from irl_bench.studies.measures import spread
 from tests.lab.pages import ROOT, filled, interval
 
 
+def law_cells(row):
+    """Cells of a horizon verdict: mode, algorithm, verdict, slope, the chain's, h and ρ."""
+    return [
+        row["mode"] + (" (control)" if row["mode"] == "recoverable" else ""),
+        row["algo"],
+        row["verdict"],
+        f"{row['slope']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}]",
+        f"{row['chain_slope']:.2f}",
+        f"{row['hazard']:.1e}",
+        f"{row['recovery']:.2g}",
+    ]
+
+
 def swing_up_rows(verdicts):
     """Rows of the learners of several sets of seeds."""
-    rows = []
-    for seed, row in ((seed, row) for seed, several in verdicts.items() for row in several):
-        if row["algo"] not in ("bc", "dagger"):
-            continue
-        control = row["mode"] == "recoverable"
-        rows.append(
-            [
-                str(seed),
-                row["mode"] + (" (control)" if control else ""),
-                row["algo"],
-                row["verdict"],
-                f"{row['slope']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}]",
-                f"{row['chain_slope']:.2f}",
-                f"{row['hazard']:.1e}",
-                f"{row['recovery']:.2g}",
-                f"{row['level']:.2g}",
-            ]
-        )
-    return rows
+    return [
+        [str(seed), *law_cells(row), f"{row['level']:.2g}"]
+        for seed, several in verdicts.items()
+        for row in several
+        if row["algo"] in ("bc", "dagger")
+    ]
 
 
 def of_swing_up(text):
@@ -180,23 +180,10 @@ def robot_rows(results):
         for row in result["verdicts"]:
             if row["algo"] not in ("bc", "dagger"):
                 continue
-            last = row["horizons"][-1]
             low, high = row["regret_ci"][-1]
             digits = 0 if row["regret"][-1] >= 10 else 2
-            rows.append(
-                [
-                    name,
-                    row["mode"] + (" (control)" if row["mode"] == "recoverable" else ""),
-                    row["algo"],
-                    row["verdict"],
-                    f"{row['slope']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}]",
-                    f"{row['chain_slope']:.2f}",
-                    f"{row['hazard']:.1e}",
-                    f"{row['recovery']:.2g}",
-                    f"{row['regret'][-1]:,.{digits}f} [{low:,.{digits}f}, {high:,.{digits}f}]",
-                    f"{last:,}",
-                ]
-            )
+            regret = f"{row['regret'][-1]:,.{digits}f} [{low:,.{digits}f}, {high:,.{digits}f}]"
+            rows.append([name, *law_cells(row), regret, f"{row['horizons'][-1]:,}"])
     return rows
 
 
