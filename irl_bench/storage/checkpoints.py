@@ -30,7 +30,14 @@ from safetensors.numpy import save as save_arrays
 
 from irl_bench.core.cell import canonical
 from irl_bench.storage import untrusted
-from irl_bench.storage.files import WriteError, check_link, store_of, write_here, writing
+from irl_bench.storage.files import (
+    WriteError,
+    check_link,
+    links,
+    store_of,
+    write_here,
+    writing,
+)
 
 KEPT = 2
 """Number of checkpoints that are kept."""
@@ -198,31 +205,34 @@ def _named(paths: Iterable[Path]) -> list[str]:
 
 
 def _read(folder: Path, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    links = [path for path in (folder / name, *(folder / name).rglob("*")) if path.is_symlink()]
-    if links:
-        raise ValueError(f"{links[0].relative_to(folder)} is a link")
+    place = folder / name
+    # Looked at first: the files of a folder that is a link may be those of a whole disk.
+    link = place if place.is_symlink() else next(links(place), None)
+    if link is not None:
+        raise ValueError(f"{link.relative_to(folder)} is a link")
     seal = json.loads(untrusted.content(_seal(folder, name)))
     body = seal["body"]
     if hashlib.sha256(canonical(body).encode()).hexdigest() != seal["sha256"]:
         raise ValueError("its list of digests does not match its own")
-    digests = _digests(folder / name)
+    digests = _digests(place)
     for file in sorted(digests.keys() | body["files"].keys()):
         if digests.get(file) != body["files"].get(file):
             raise ValueError(
                 f"{file} {'does not match its SHA-256' if file in digests else 'is missing'}"
             )
-    arrays = _orbax().restore((folder / name).absolute())
+    arrays = _orbax().restore(place.absolute())
     arrays = {key: np.asarray(value) for key, value in arrays.items() if key != "nothing"}
     arrays |= {key: np.zeros(shape, dtype) for key, (dtype, shape) in body["empty"].items()}
     return arrays, body["facts"]
 
 
 def _digests(path: Path) -> dict[str, str]:
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    return {
-        file.relative_to(path).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in files
-    }
+    digests: dict[str, str] = {}
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        with file.open("rb") as content:  # piece by piece: replay memories take gigabytes
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        digests[file.relative_to(path).as_posix()] = digest
+    return digests
 
 
 def _orbax() -> Any:

@@ -91,7 +91,7 @@ def check_links(out: Path) -> None:
     it: what is written or removed there would be elsewhere. A folder that came from a stranger may
     have some."""
     with writing(out), contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        for path in _links(out):
+        for path in links(out):
             check_link(out, path)
 
 
@@ -104,8 +104,8 @@ def check_link(out: Path, path: Path) -> None:
         )
 
 
-def _links(folder: Path) -> Iterator[Path]:
-    """The links in a folder and in those below it."""
+def links(folder: Path) -> Iterator[Path]:
+    """Yields the links in a folder and in those below it, and follows none of them."""
     left = [folder]
     while left:  # folders may be nested deeper than functions
         at = left.pop()

@@ -173,10 +173,14 @@ def test_a_folder_that_is_a_link_out_of_the_run_is_refused(tmp_path, home):
     assert content(home) == before
 
 
-def test_a_checkpoint_that_is_a_link_is_not_read(tmp_path, home):
+def test_a_checkpoint_that_is_a_link_is_not_read(tmp_path, home, monkeypatch):
     save(tmp_path / "a", 1, 2)
     newest = max(path for path in (tmp_path / "a").iterdir() if path.is_dir())
     newest.rename(tmp_path / "elsewhere")
     newest.symlink_to(tmp_path / "elsewhere")
+    listed, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path=".": listed.append(str(path)) or scandir(path))
     found, notes = restored(tmp_path / "a")
     assert found[1] == facts(1) and "is a link" in notes[0]
+    # A link may lead to a whole disk: what it leads to is not even listed.
+    assert listed and not [path for path in listed if newest.name in path]
