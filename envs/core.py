@@ -35,6 +35,8 @@ with contextlib.redirect_stdout(io.StringIO()):
     from brax import math as brax_math
     from brax.envs.base import Env, State
 
+from envs.parts import Step, in_parts
+
 __all__ = ["State", "World", "brax_envs", "brax_math", "dial", "dial_fields", "soundness"]
 
 
@@ -104,6 +106,7 @@ class World(Env):
       source: {file name: SHA-256} of the files that determine the world's numbers, such as a
         demonstrator's weights.
       burn_in: steps that the expert acts before an episode begins (`begin`); 0: none.
+      at_once: how many worlds a CPU steps at once (`envs.parts`); 0: all of them.
       failure_flags: indices of the observation's entries that show a failure directly, which are
         constant as long as none happens. Learned rewards do not see them by default, because they
         would learn nothing but the flag.
@@ -122,6 +125,7 @@ class World(Env):
     recovery_steps: int | None = None
     latency: int = 1
     burn_in: int = 0
+    at_once: int = 0
     failure_flags: tuple[int, ...] = ()
     velocities: tuple[int, ...] = ()
     past: tuple[tuple[int, ...], ...] = ()
@@ -169,9 +173,7 @@ class World(Env):
         once = copy.copy(self)
         once._once = {
             "begin": jax.jit(lambda dials, rng: self.bind(dials).begin(rng), inline=True),
-            "advance": jax.jit(
-                lambda dials, state, action: self.bind(dials).step(state, action), inline=True
-            ),
+            "advance": self._in_parts(),
         }
         return once
 
@@ -179,7 +181,21 @@ class World(Env):
         """Returns what `step` returns."""
         if self._once:
             return self._once["advance"](self.dials, state, action)
+        if self._partly:
+            return self._in_parts()(self.dials, state, action)
         return self.step(state, action)
+
+    @property
+    def _partly(self) -> bool:
+        return self.at_once > 0 and jax.default_backend() == "cpu"
+
+    def _in_parts(self) -> Step:
+        """(dials, state, action) -> the next state, traced once."""
+
+        def step(dials: Any, state: State, action: jax.Array) -> State:
+            return self.bind(dials).step(state, action)
+
+        return in_parts(step, self.at_once) if self._partly else jax.jit(step, inline=True)
 
     def begin(self, rng: jax.Array) -> State:
         """Returns the state at t = 0 of an episode: that of `reset`, or where the expert is after
@@ -199,7 +215,7 @@ class World(Env):
         fresh = self.reset(reset_key)
 
         def step(t: jax.Array, state: State) -> State:
-            return self.step(state, self.expert(state, jax.random.fold_in(key, t)))
+            return self.advance(state, self.expert(state, jax.random.fold_in(key, t)))
 
         later = jax.lax.fori_loop(0, self.burn_in, step, fresh)
         failed = ~(later.metrics["cost"] == 0.0)  # NaN has failed too

@@ -100,6 +100,7 @@ class AntCourse(World):
         self.chosen = {"backend": self._ant.backend}
         self.source = self._ant.source
         self.dials = CourseDials()
+        self.at_once = self._ant.at_once
 
     @property
     def backend(self) -> str:

@@ -54,6 +54,9 @@ PACE_TIME = 0.5
 """Time constant over which a speed is averaged [s]."""
 SLOW, BRISK = 0.5, 0.6
 """Shares of `pace`: a running robot fails below SLOW and has recovered above BRISK."""
+AT_ONCE = 64
+"""Robots that a CPU steps at once. On one core PPO's rounds with 5 seeds of 256 worlds are 1.5
+times as fast as with all 1,280 at once on ant, and 1.3 times on hopper."""
 STANDING_STEPS = 25
 """Steps in a row that a fallen robot has to stand before it counts as upright again."""
 
@@ -102,6 +105,14 @@ class Dials:
         high=1,
     )
     push: float = dial(0.5, "speed that a push adds to the whole robot", unit="m/s", low=0, high=20)
+
+
+def at_once(backend: str) -> int:
+    """Returns how many robots a CPU steps at once; 0: all of them.
+
+    MJX has arrays among its static fields, which JAX cannot compare where axes are merged.
+    """
+    return 0 if backend == "mjx" else AT_ONCE
 
 
 @functools.cache
@@ -165,6 +176,7 @@ class Robot(demonstrators.Demonstrated):
             backend = next(shipped, "spring")
         self.chosen = {"backend": backend, "demonstrator": demonstrator}
         self.dials = Dials()
+        self.at_once = at_once(backend)
         self._robot, self._observation_size = _load(self.brax_name, backend, bool(self.upright))
         self.choose(demonstrator)
 
