@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from envs.core import brax_math
+from envs.driving import traffic
 from envs.driving.lane_keep import DT, EDGE, RAIL, SPEED
 from envs.driving.road import KNOTS, SPACING
 from envs.driving.track import RUNOFF
@@ -44,6 +45,9 @@ FINER = 2
 """Frames are drawn this many times larger and then averaged, which smooths their edges."""
 RACE_CAR = ((2.2, 0.8), (-2.2, 0.8), (-2.2, -0.8), (2.2, -0.8))
 """Corners of the car on a track, (forward, left) [m]; it is to scale."""
+LONG, WIDE = traffic.LENGTH / 2, traffic.WIDTH / 2
+BOX = ((LONG, WIDE), (-LONG, WIDE), (-LONG, -WIDE), (LONG, -WIDE))
+"""Corners of a car in traffic, (forward, left) [m]: those of the boxes that collide."""
 RACE_WINDSCREEN = ((1.0, 0.65), (0.3, 0.65), (0.3, -0.65), (1.0, -0.65))
 """Corners of its windscreen [m]."""
 TRACK_SPAN, TRACK_LEAD = 72.0, 18.0
@@ -327,10 +331,11 @@ def _track(rows: np.ndarray, cars: np.ndarray | None = None) -> dict[str, Any]:
             still.append(_line("rail", _beside_track(window, side * (half + TRACK_FENCE))))
             still.append(_line("edge", _beside_track(window, side * half)))
     others = np.zeros((len(rows), 0, 3)) if cars is None else cars.astype(float)
+    own = RACE_CAR if cars is None else BOX
     frames = [
         [
-            *(_line("other", car[:2] + _turned(RACE_CAR, car[2])) for car in around),
-            _line("body", pose[:2] + _turned(RACE_CAR, pose[2])),
+            *(_line("other", car[:2] + _turned(BOX, car[2])) for car in around),
+            _line("body", pose[:2] + _turned(own, pose[2])),
         ]
         for pose, around in zip(poses, others, strict=True)
     ]
@@ -476,6 +481,7 @@ def _track_frame(
         return (np.asarray(places, float) - [x, y]) @ back
 
     canvas = _Canvas(GRASS, TRACK_SPAN, (TRACK_LEAD, 0.0))
+    own = BOX if "cars" in picture else RACE_CAR
     if "cars" in picture:  # a road with traffic has hard shoulders
         fences = [seen(_beside_track(points, side * (half + TRACK_FENCE))) for side, half in (
             (1, points[:, 3]), (-1, points[:, 4])
@@ -503,12 +509,12 @@ def _track_frame(
                 canvas.line([start, end], FAILING if cost else FINE, 0.35)
     for ghost in ghosts:
         if np.isfinite(ghost).all():
-            corners = seen(ghost[:2] + _turned(RACE_CAR, ghost[2]))
+            corners = seen(ghost[:2] + _turned(own, ghost[2]))
             canvas.line([*corners, corners[0]], GHOST, 0.3)
     for car in picture.get("cars", ()):
-        canvas.area(seen(car[:2] + _turned(RACE_CAR, car[2])), TRAFFIC, INK)
+        canvas.area(seen(car[:2] + _turned(BOX, car[2])), TRAFFIC, INK)
     turn = heading - along
-    canvas.area(_turned(RACE_CAR, turn), FAILING if failing else FINE, INK)
+    canvas.area(_turned(own, turn), FAILING if failing else FINE, INK)
     canvas.area(_turned(RACE_WINDSCREEN, turn), GLASS)
     return _pixels(canvas.image())
 

@@ -30,8 +30,8 @@ class History(World):
     Args:
       world: with continuous actions.
       frames: number of frames, one of `envs.HISTORY`.
-      last_action: "visible" appends the action that led to the observation, as it was executed by
-        the world's `step`, clipped to [-1, 1].
+      last_action: "visible" appends the action that led to the observation, as it was asked for,
+        clipped to [-1, 1]: before the world's delay and noise.
       velocities: "hidden" takes the entries `world.velocities` out of each frame.
     """
 

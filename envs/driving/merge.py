@@ -57,7 +57,7 @@ class Merge(Highway):
         "nominal": {},
         "recoverable": {"reacquisition": 0.25},
     }
-    recovery_steps = 115
+    recovery_steps = 80
     latency = 15
 
     def __init__(self, cars: str = "20", drivers: str = "highway_env", observation: str = "lanes"):

@@ -448,8 +448,8 @@ class Race(World):
         return {"track": jnp.concatenate([own, jnp.concatenate([line, edges], 1).ravel()])}
 
     def expert(self, state: State, key: jax.Array) -> jax.Array:
-        """Returns the action float32[2] of a control law that knows the track and the dials;
-        deterministic, the key is not used.
+        """Returns the action float32[2] of a control law that knows the track, `friction` and
+        `grass`, but not the other dials; deterministic, the key is not used.
 
         On the track it is feedforward of the previewed curvature plus look-ahead feedback (Kapania
         and Gerdes 2015), at the speed of the profile's envelope. The tyres' stiffness is

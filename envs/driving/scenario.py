@@ -27,6 +27,8 @@ from envs.driving.traffic import LENGTH
 
 NOT_CARS = ("pedestrian", "bicycle", "train")
 """Types of obstacles that are no cars."""
+FARTHEST = 1e8
+"""No point of a file lies beyond this [m]; coordinates of maps reach 2e7."""
 LARGEST = 50_000_000
 """Size above which a file is not read [bytes]."""
 REACH = 10.0
@@ -266,9 +268,12 @@ def _number(element: ElementTree.Element | None, what: str, path: str | Path) ->
 def _points(element: ElementTree.Element | None, what: str, path: str | Path) -> np.ndarray:
     """The points float[n, 2] [m] in an element."""
     found = [] if element is None else element.findall("point")
-    return np.array(
+    points = np.array(
         [[_number(p.find(axis), f"a point of {what}", path) for axis in "xy"] for p in found]
     ).reshape(-1, 2)
+    if (np.abs(points) > FARTHEST).any():
+        raise ValueError(f"{path}: a point of {what} is beyond ±{FARTHEST:,.0f} m")
+    return points
 
 
 def _lanelets(root: ElementTree.Element, path: str | Path) -> dict[str, _Lanelet]:

@@ -43,6 +43,8 @@ WIDEST = 50.0
 GAP = 5.0
 """A track from a file is open if the gap between its last and first point is this many times its
 largest other spacing."""
+FARTHEST = 1e8
+"""No coordinate of a file lies beyond this [m]."""
 COLUMNS = "x_m,y_m,w_tr_right_m,w_tr_left_m"
 """Columns of a track's file."""
 
@@ -264,6 +266,10 @@ def _rows(path: str | Path) -> tuple[np.ndarray, list[int]]:
         if not all(math.isfinite(value) for value in row):
             raise ValueError(
                 f"{path}, line {number}: a number is not finite; remove the line or repair it"
+            )
+        if max(map(abs, row)) > FARTHEST:
+            raise ValueError(
+                f"{path}, line {number}: a number is beyond ±{FARTHEST:,.0f}; columns are {COLUMNS}"
             )
         rows.append(row)
         numbers.append(number)

@@ -31,11 +31,15 @@ AT_ONCE = 512
 """Episodes that are driven side by side."""
 TIMED, STEPS = 1024, 64
 """Worlds side by side whose speed is measured, and steps of a timed call."""
-PEERS = ("highway", "merge", "racetrack")
-"""Worlds of highway-env (Leurent 2018), which run with their default settings and random actions,
-each in its newest version."""
+PEERS: Mapping[str, Mapping[str, int]] = {
+    "highway": {"vehicles_count": 20, "lanes_count": 3},
+    "merge": {},
+    "racetrack": {},
+}
+"""Worlds of highway-env (Leurent 2018) -> settings that are not their defaults: as many cars and
+lanes as on ours. They run with random actions, each in its newest version."""
 PEER_STEPS = 20
-"""Steps of a peer in a timed call."""
+"""Steps of a peer in a timed call, and a reset after each end of an episode."""
 
 
 def experts(world: World, episodes: int) -> dict[str, float]:
@@ -89,10 +93,10 @@ def peers() -> tuple[dict[str, Callable[[], Any]], dict[str, float]]:
 
     calls: dict[str, Callable[[], Any]] = {}
     durations: dict[str, float] = {}
-    for peer in PEERS:
+    for peer, settings in PEERS.items():
         versions = [s.id for s in gymnasium.registry.values() if s.name == peer]
         newest = max(versions, key=lambda name: int(name.rpartition("-v")[2]))
-        environment: Any = gymnasium.make(newest)
+        environment: Any = gymnasium.make(newest, config=dict(settings))
         environment.reset(seed=0)
         name = f"highway-env {newest}"
         calls[name] = functools.partial(steps, environment)
@@ -109,12 +113,14 @@ def measure(what: Sequence[str], episodes: int, repeats: int) -> dict[str, Any]:
       repeats: timed calls of each kind after the first.
 
     Returns:
-      The record; JSON values. Speeds are medians: "speeds" [steps/s], and "simulated", how many
+      The record; JSON values. Each part tells of its own circumstances. "experts" has "worlds",
+      {world: as of `experts`}. "speeds" has medians: "steps" [steps/s], and "driving", how many
       seconds of driving that is in a second.
     """
-    record: dict[str, Any] = circumstances()
+    record: dict[str, Any] = {}
     if "experts" in what:
-        record["experts"] = {name: experts(envs.make(name), episodes) for name in WORLDS}
+        worlds = {name: experts(envs.make(name), episodes) for name in WORLDS}
+        record["experts"] = {**circumstances(), "worlds": worlds}
     if "speeds" in what:
         calls: dict[str, Callable[[], Any]] = {}
         others, durations = peers()
@@ -124,20 +130,19 @@ def measure(what: Sequence[str], episodes: int, repeats: int) -> dict[str, Any]:
                 name = f"{env}, {'expert' if by_expert else 'random actions'}"
                 calls[name], durations[name] = rollout(world, by_expert), drawing.seconds(world)
         _, times = in_turn({**calls, **others}, repeats)
-        record["speeds"] = {
+        speeds = {
             name: (PEER_STEPS if name in others else TIMED * STEPS) / float(np.median(times[name]))
             for name in times
         }
-        record["simulated"] = {
-            name: speed * durations[name] for name, speed in record["speeds"].items()
-        }
+        simulated = {name: speed * durations[name] for name, speed in speeds.items()}
+        record["speeds"] = {**circumstances(), "steps": speeds, "driving": simulated}
     return record
 
 
 def tables(record: Mapping[str, Any]) -> str:
     """Returns a record as text."""
     lines = []
-    for name, row in record.get("experts", {}).items():
+    for name, row in record.get("experts", {"worlds": {}})["worlds"].items():
         lines.append(f"{name}: {row['episodes']} episodes of {row['steps']} steps")
         pairs = [
             [key, f"{value:.4g}"] for key, value in row.items() if key not in ("episodes", "steps")
@@ -146,8 +151,8 @@ def tables(record: Mapping[str, Any]) -> str:
     if "speeds" in record:
         lines.append("steps per second, and seconds of driving per second")
         pairs = [
-            [name, f"{value:,.0f}", f"{record['simulated'][name]:,.0f}"]
-            for name, value in record["speeds"].items()
+            [name, f"{value:,.0f}", f"{record['speeds']['driving'][name]:,.0f}"]
+            for name, value in record["speeds"]["steps"].items()
         ]
         lines += [f"  {line}" for line in aligned(pairs)]
     return "\n".join(lines)

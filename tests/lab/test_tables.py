@@ -3,7 +3,7 @@ writes them anew."""
 
 import pytest
 
-from tests.lab import copycats, horizons, learners, rewards, searches
+from tests.lab import copycats, driving, horizons, learners, rewards, searches
 from tests.lab.pages import LAB
 
 PAGES = {
@@ -13,6 +13,7 @@ PAGES = {
     "2026-11-29-repaired-exposure-bias.md": learners.of_exposure_bias,
     "2026-11-29-demonstrations-on-the-car.md": learners.of_demonstrations,
     "2026-11-29-copycat.md": copycats.of_copycats,
+    "2026-11-29-driving-worlds.md": driving.of_driving,
     "2026-11-29-gold-and-proxy.md": rewards.of_over_optimisation,
     "2026-11-29-inverse-rl-searched.md": searches.of_searched_settings,
     "2026-11-29-car-reward-transfer.md": rewards.of_transfer,

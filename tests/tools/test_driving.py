@@ -47,10 +47,11 @@ def test_speeds_are_steps_and_driven_seconds(monkeypatch):
         lambda calls, n: ({}, {name: np.array([0.5, 2.0, 4.0]) for name in calls}),
     )
     record = driving.measure(["speeds"], 512, 3)
-    assert record["speeds"]["peer"] == record["simulated"]["peer"] == driving.PEER_STEPS / 2.0
+    speeds, simulated = record["speeds"]["steps"], record["speeds"]["driving"]
+    assert speeds["peer"] == simulated["peer"] == driving.PEER_STEPS / 2.0
     steps = driving.TIMED * driving.STEPS / 2.0
-    assert record["speeds"]["lane_keep, expert"] == steps
-    np.testing.assert_allclose(record["simulated"]["lane_keep, random actions"], 0.1 * steps)
+    assert speeds["lane_keep, expert"] == steps
+    np.testing.assert_allclose(simulated["lane_keep, random actions"], 0.1 * steps)
     assert "peer" in driving.tables(record)
 
 
@@ -69,11 +70,14 @@ def test_the_command_stores_and_prints_what_it_measured(monkeypatch, tmp_path, c
         "episodes": episodes, "steps": 10, "cost": 0.25, "name": len(world.name)
     })  # fmt: skip
     out = tmp_path / "driving.json"
-    out.write_text(json.dumps({"speeds": {"earlier": 1.0}}))
+    earlier = {"date": "2026-01-01", "machine": {"cores": 64}, "steps": {}, "driving": {}}
+    out.write_text(json.dumps({"speeds": earlier}))
     bench.main(values("--suite=driving", "--what=experts", "--episodes=512", f"--out={out}"))
     record = json.loads(out.read_text())
-    assert set(record["experts"]) == set(driving.WORLDS) and record["speeds"] == {"earlier": 1.0}
-    assert record["experts"]["race"]["cost"] == 0.25 and "machine" in record
+    experts = record["experts"]
+    assert set(experts["worlds"]) == set(driving.WORLDS)
+    assert experts["worlds"]["race"]["cost"] == 0.25 and "machine" in experts
+    assert record["speeds"] == earlier, "a part keeps its own date and machine"
     assert "race: 512 episodes of 10 steps" in capsys.readouterr().out
 
 

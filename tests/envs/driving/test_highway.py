@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import envs
-from envs import contract
+from envs import contract, drawing
 from envs.core import dial_fields
 from envs.driving import highway, highway_picture, road, traffic
 from envs.driving.highway import SEEN, SIGHT, Highway
@@ -227,6 +227,18 @@ def test_the_road_goes_on_in_pictures_where_it_repeats():
         bearing = np.unwrap(np.arctan2(steps[:, 1], steps[:, 0]))
         middle = (points[1:, 2] + points[:-1, 2]) / 2
         assert np.abs(np.angle(np.exp(1j * (bearing - middle)))).max() < 0.01
+
+
+def test_cars_are_drawn_as_large_as_they_collide():
+    picture = jax.device_get(jax.jit(made().picture)(start()))
+    picture["cars"] = np.zeros((0, 3))
+    frame = drawing.frame(made(), np.asarray(start().obs), picture, [(1.0, 0.0)])
+    colour = [int(drawing.FINE[i : i + 2], 16) for i in (1, 3, 5)]
+    scale = drawing.WIDTH / drawing.TRACK_SPAN
+    # The windscreen and the outline take pixels away.
+    rows, columns = np.nonzero((frame == colour).all(-1))
+    assert np.ptp(columns) / scale == pytest.approx(traffic.LENGTH, abs=0.6)
+    assert np.ptp(rows) / scale == pytest.approx(traffic.WIDTH, abs=0.6)
 
 
 def test_who_has_left_is_back_once_the_whole_car_is_on_a_lane():

@@ -203,6 +203,7 @@ BROKEN = {
     "few points": (circle(points=7), "at least 8 points", None),
     "no points": (circle()[:0], "at least 8 points", None),
     "not finite": (circle(x=np.full(80, np.nan)), "line 2.*not finite", None),
+    "far away": (circle(x=np.full(80, 1e200)), "line 2: a number is beyond", None),
     "a huge width": (circle(left=np.full(80, 60.0)), "line 2: a width is 60 m", None),
     "no width": (circle(left=np.zeros(80)), "line 2: a width is 0 m", None),
     "a negative width": (circle(right=np.full(80, -3.0)), "a width is -3 m", None),
