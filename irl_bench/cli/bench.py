@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -145,7 +146,7 @@ def main(values: flags.FlagValues) -> int | None:
         process.configure(devices=process.cores())
         jax.config.update("jax_enable_compilation_cache", False)  # a first call is a cold one
         counts = [int(count) for count in values.worlds]
-        record = speed.measure(what, values.env, counts, values.steps, values.repeats)
+        record = speed.measure(what, values.env, counts, values.steps, values.repeats, _command())
         cores, device = record["machine"]["cores"], record["machine"]["device"]
         on_cpu = record["backend"] == "cpu"
         name = f"cpu-{cores}-cores.json" if on_cpu else f"{device.lower().replace(' ', '-')}.json"
@@ -159,6 +160,12 @@ def main(values: flags.FlagValues) -> int | None:
         PAGE.write_text(speed.page(folder))
         print("rewritten: BENCHMARKS.md")
     return None
+
+
+def _command() -> str:
+    """The command that was given, without the place of its results."""
+    given = [flag for flag in sys.argv[1:] if not flag.startswith("--out")]
+    return shlex.join(["python", "launch/bench.py", *given])
 
 
 def chaos(values: flags.FlagValues) -> int:

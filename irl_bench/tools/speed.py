@@ -8,6 +8,7 @@ results.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import statistics
@@ -181,28 +182,24 @@ def seeds(env: str, counts: Sequence[int], steps: int, repeats: int) -> list[dic
             )
         )
 
-    rows = []
+    calls: dict[str, Callable[[], Any]] = {}
     for count in (1, 5, 20):
         keys = jax.random.split(jax.random.PRNGKey(0), count)
         demonstrations = jax.vmap(
             lambda key: evaluation.collect(world, key, spec.demos, spec.demo_steps)
         )(keys)
-        run = jax.jit(jax.vmap(train))
-        (first,) = seconds(lambda run=run, keys=keys, demos=demonstrations: run(keys, demos), 1)
-        median = statistics.median(
-            seconds(lambda run=run, keys=keys, demos=demonstrations: run(keys, demos), repeats)
-        )
-        ratio = median / rows[0]["median_s"] if rows else 1.0
-        rows.append(
-            {
-                "seeds": count,
-                "gradient_steps": 2 * steps,
-                "first_call_s": first,
-                "median_s": median,
-                "ratio": ratio,
-            }
-        )
-    return rows
+        calls[str(count)] = functools.partial(jax.jit(jax.vmap(train)), keys, demonstrations)
+    first, times = in_turn(calls, repeats)
+    return [
+        {
+            "seeds": int(count),
+            "gradient_steps": 2 * steps,
+            "first_call_s": first[count],
+            "median_s": float(np.median(times[count])),
+            "ratio": float(np.median(times[count] / times["1"])),
+        }
+        for count in calls
+    ]
 
 
 POLICY_TRAINERS = ("ppo", "gail", "airl")
@@ -396,10 +393,17 @@ PARTS = {
     "robots": robots,
 }
 """What `launch/bench.py` measures: name -> (env, counts, steps, repeats) -> rows."""
+ELSEWHERE = {"seeds", "robots"}
+"""Those that choose their worlds themselves."""
 
 
 def measure(
-    parts: Sequence[str], env: str, counts: Sequence[int], steps: int, repeats: int
+    parts: Sequence[str],
+    env: str,
+    counts: Sequence[int],
+    steps: int,
+    repeats: int,
+    command: str = "",
 ) -> dict[str, Any]:
     """Measures some parts. Times of first calls count only while the compilation cache is off.
 
@@ -409,6 +413,7 @@ def measure(
       counts: numbers of worlds; without any, each part has its own.
       steps: length of an episode.
       repeats: number of timed calls.
+      command: that asked for this.
 
     Returns:
       The record of the run with its machine, versions and settings; JSON values.
@@ -418,29 +423,35 @@ def measure(
         "backend": jax.default_backend(),
         "devices": jax.local_device_count(),
         "settings": {"env": env, "worlds": list(counts), "steps": steps, "repeats": repeats},
+        "command": command,
         "parts": {part: PARTS[part](env, counts, steps, repeats) for part in parts},
     }
 
 
+TURNS = (
+    "Medians of calls in turn; a ratio is the median of the turns' ratios, which need not be that "
+    "of the times shown"
+)
 TITLES = {
     "worlds": "Steps per second of the world with its expert, including resets and the computation "
     "of observations. The first call traces, compiles (no cache) and runs",
     "horizons": "One evaluation from which 1 or 20 horizons are read: medians of calls in turn",
-    "seeds": "Training `bc` on `chain` for S seeds, vmapped on one device, against one seed",
+    "seeds": "Training `bc` on `chain` for S seeds, vmapped on one device, against one seed. "
+    f"{TURNS}",
     "learners": "One round (rollout and updates) of `ppo` on the true reward, `gail` and `airl`, "
     "and the rollout of `ppo` alone. Seeds are vmapped on one device, and steps are those of all "
     "seeds. Default settings, except that all algorithms have the rollout, network and minibatch "
-    "sizes of `ppo`, policy_delay 0 and a random initial policy. Medians of calls in turn; a ratio "
-    "is the median of the turns' ratios. The discriminator's share is the time that doubling its "
-    "gradient steps adds to a round; `ratio to ppo` also contains the cost of the learned rewards "
-    "and of the diagnostics",
+    f"sizes of `ppo`, policy_delay 0 and a random initial policy. {TURNS}. The discriminator's "
+    "share is the time that doubling its gradient steps adds to a round; `ratio to ppo` also "
+    "contains the cost of the learned rewards and of the diagnostics",
     "vmapped_learners": "One round of `airl` for S seeds vmapped in one program on one device, "
     "against the same S rounds in turn by the program for one seed, without its compilation. "
-    "Medians of calls in turn; the ratio is that of vmapped to separate",
+    f"{TURNS}; it is that of vmapped to separate",
     "robots": "PPO on robots with spring physics, at equal settings and sizes on one device: the "
-    "whole loop, its rollout alone, and Brax's own trainer (without its evaluations; the median of "
-    "its epochs after the first). The limit is the rollout plus the arithmetic of the updates' "
-    "matrix products, at the rate measured for products of 512 x 512 matrices",
+    "whole loop, its rollout alone, and Brax's own trainer without its evaluations. Records with a "
+    "command took an epoch of Brax's in turn with ours; the others took Brax's epochs after ours, "
+    "and their ratios are those of medians. The limit is the rollout plus the arithmetic of the "
+    "updates' matrix products, at the rate measured for products of 512 x 512 matrices",
 }
 """Name of a part -> what BENCHMARKS.md says above its table."""
 
@@ -473,10 +484,10 @@ def page(folder: Path) -> str:
             f"{record['date']}; {machine['cores']} cores, {machine['memory_gib']} GiB; backend "
             f"{backend},"
         ]
-        lines += [
-            f"devices {record['devices']}. World `{settings['env']}`, {settings['repeats']} "
-            f"repeats. {versions}."
-        ]
+        world = "" if set(record["parts"]) <= ELSEWHERE else f"World `{settings['env']}`, "
+        lines += [f"devices {record['devices']}. {world}{settings['repeats']} repeats. {versions}."]
+        if record.get("command"):
+            lines += ["", f"`{record['command']}`"]
         for part, rows in record["parts"].items():
             lines += ["", f"### {part}", "", f"{TITLES[part]}.", "", *_table(rows)]
     return "\n".join(lines + ([] if files else ["", "Nothing has been measured yet."])) + "\n"

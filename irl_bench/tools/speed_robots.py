@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import jax
@@ -16,7 +16,7 @@ import numpy as np
 import envs
 from irl_bench.core.types import Spec, Task
 from irl_bench.rl import ppo
-from irl_bench.tools.timing import in_turn
+from irl_bench.tools.timing import seconds
 
 SETTINGS = {
     "statistics": "running", "unroll": 20, "episode_steps": 1000,
@@ -29,6 +29,11 @@ WORLDS, WORLDS_ACCELERATED = 256, 16_384
 its time on starting kernels."""
 ROUNDS = 8
 """Number of rounds per timed call."""
+SIZE, TIMES = 512, 20
+"""Rows of the square matrices whose products tell how fast the machine computes, and how many
+products a call takes."""
+PRODUCTS = TIMES * 2.0 * SIZE**3
+"""Multiplications and additions of such a call."""
 
 
 def robots(env: str, counts: Sequence[int], steps: int, repeats: int) -> list[dict[str, Any]]:
@@ -48,7 +53,8 @@ def robot_speed(env: str, worlds: int, repeats: int) -> dict[str, Any]:
       repeats: number of timed calls.
 
     Returns:
-      A row with steps/s, including the limit by arithmetic, and their ratios.
+      A row with steps/s, medians over turns, and their ratios, medians of the turns' own. A turn
+      is an epoch of Brax's trainer, a rollout, a loop, and a product of matrices.
     """
     world = envs.make(env, backend="spring")
     config = ppo.TrainingConfig(**cast(Any, SETTINGS), worlds=worlds)
@@ -72,24 +78,30 @@ def robot_speed(env: str, worlds: int, repeats: int) -> dict[str, Any]:
 
         return jax.lax.fori_loop(0, ROUNDS, step, state)
 
-    roll, train = jax.jit(rollout), jax.jit(loop)
-    _, times = in_turn({"rollout": lambda: roll(state), "loop": lambda: train(state)}, repeats)
-    taken = ROUNDS * inner.steps_per_round
-    bare, whole = (float(np.median(times[name])) for name in ("rollout", "loop"))
-    arithmetic = (
-        ROUNDS * flops(world.observation_size, world.action_size, config) / matmul_rate(repeats)
-    )
-    theirs = brax_rate(env, config, repeats)
+    roll, train, multiply = jax.jit(rollout), jax.jit(loop), products()
+    calls = {"rollout": lambda: roll(state), "loop": lambda: train(state), "products": multiply}
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+
+    def ours() -> None:
+        for name, call in calls.items():
+            taken[name] += seconds(call, 1)
+
+    theirs = brax_rates(env, config, repeats + 1, ours)[1:]  # the first turn compiles
+    bare, whole, product = (np.array(taken[name][1:]) for name in calls)
+    steps = ROUNDS * inner.steps_per_round
+    work = ROUNDS * flops(world.observation_size, world.action_size, config)
+    limit = bare + work * product / PRODUCTS
+    median = lambda values: float(np.median(values))
     return {
         "robot": env,
         "worlds": config.worlds,
         "steps_per_round": inner.steps_per_round,
-        "rollout_steps_per_s": taken / bare,
-        "loop_steps_per_s": taken / whole,
-        "brax_steps_per_s": theirs,
-        "ratio_to_brax": taken / whole / theirs,
-        "limit_steps_per_s": taken / (bare + arithmetic),
-        "ratio_to_limit": (bare + arithmetic) / whole,
+        "rollout_steps_per_s": steps / median(bare),
+        "loop_steps_per_s": steps / median(whole),
+        "brax_steps_per_s": median(theirs),
+        "ratio_to_brax": median(steps / whole / theirs),
+        "limit_steps_per_s": steps / median(limit),
+        "ratio_to_limit": median(limit / whole),
     }
 
 
@@ -111,17 +123,15 @@ def flops(observation: int, action: int, config: ppo.TrainingConfig) -> float:
     return 2.0 * rows * (3 * config.epochs * (policy + value) + 2 * value)
 
 
-def matmul_rate(repeats: int, size: int = 512) -> float:
-    """Returns the floating-point operations per second of products of two size x size matrices, the
-    median of `repeats` calls."""
+def products() -> Callable[[], jax.Array]:
+    """Returns a call of `PRODUCTS` multiplications and additions, in products of matrices."""
 
     @jax.jit
     def product(a: jax.Array) -> jax.Array:
-        return jax.lax.fori_loop(0, 20, lambda _, x: (x @ a) / size, a)
+        return jax.lax.fori_loop(0, TIMES, lambda _, x: (x @ a) / SIZE, a)
 
-    a = jnp.ones((size, size))
-    _, times = in_turn({"product": lambda: product(a)}, repeats)
-    return 20 * 2.0 * size**3 / float(np.median(times["product"]))
+    a = jnp.ones((SIZE, SIZE))
+    return lambda: product(a)
 
 
 @contextlib.contextmanager
@@ -139,9 +149,11 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
             delattr(owner, name)
 
 
-def brax_rate(env: str, config: ppo.TrainingConfig, epochs: int) -> float:
-    """Returns steps/s of Brax's `ppo.train` at the same settings, without its evaluations, the
-    median of `epochs` epochs after the first."""
+def brax_rates(
+    env: str, config: ppo.TrainingConfig, epochs: int, after: Callable[[], None]
+) -> np.ndarray:
+    """Returns steps/s of Brax's `ppo.train` at the same settings, without its evaluations, of each
+    epoch; float[epochs]. `after` is called after each epoch, and its time does not count."""
     from brax import envs as brax_envs
     from brax.training.agents.ppo import networks, train
 
@@ -150,6 +162,7 @@ def brax_rate(env: str, config: ppo.TrainingConfig, epochs: int) -> float:
     def progress(_: int, metrics: Mapping[str, Any]) -> None:
         if "training/sps" in metrics:
             rates.append(float(metrics["training/sps"]))
+            after()
 
     # Brax 0.14.2 copies its state to every device by a function that JAX has removed.
     def replicated(tree: Any, devices: Sequence[Any]) -> Any:
@@ -160,7 +173,7 @@ def brax_rate(env: str, config: ppo.TrainingConfig, epochs: int) -> float:
     with replaced(jax, "device_put_replicated", replicated):
         train.train(
             environment=world,
-            num_timesteps=per_call * ROUNDS * (epochs + 1),
+            num_timesteps=per_call * ROUNDS * epochs,
             max_devices_per_host=1,
             num_envs=config.worlds,
             episode_length=config.episode_steps,
@@ -178,9 +191,9 @@ def brax_rate(env: str, config: ppo.TrainingConfig, epochs: int) -> float:
                 policy_hidden_layer_sizes=config.hidden,
                 value_hidden_layer_sizes=config.value_hidden,
             ),
-            num_evals=epochs + 2,
+            num_evals=epochs + 1,
             run_evals=False,
             use_pmap_on_reset=False,
             progress_fn=progress,
         )
-    return float(np.median(rates[1:]))
+    return np.array(rates)

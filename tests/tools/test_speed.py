@@ -74,6 +74,31 @@ def test_an_accelerator_is_named_with_what_it_was_told(tmp_path):
     )
 
 
+def test_a_record_tells_of_its_command_and_of_the_world_that_it_chose(tmp_path):
+    command = "python launch/bench.py --what=seeds"
+    record = speed.measure([], "grid", [], 0, 1, command)
+    row = {"robot": "ant", "ratio_to_brax": 1.0}
+    for part, shown in (("robots", False), ("learners", True)):
+        (tmp_path / "here.json").write_text(json.dumps(record | {"parts": {part: [row]}}))
+        text = speed.page(tmp_path)
+        assert f"`{command}`" in text and ("World `grid`" in text) == shown
+
+
+def test_seeds_are_measured_in_turn(monkeypatch):
+    order = []
+
+    def in_turn(calls, repeats):
+        order.extend(calls)
+        times = {"1": [1.0, 2.0, 4.0], "5": [2.0, 6.0, 4.0], "20": [3.0, 8.0, 40.0]}
+        return dict.fromkeys(calls, 9.0), {name: np.array(times[name]) for name in calls}
+
+    monkeypatch.setattr(speed, "in_turn", in_turn)
+    rows = speed.seeds("", [], 2, 3)
+    assert order == ["1", "5", "20"]
+    assert [row["ratio"] for row in rows] == [1.0, 2.0, 4.0]
+    assert [row["median_s"] for row in rows] == [2.0, 4.0, 8.0]
+
+
 def test_nothing_measured(tmp_path):
     assert "Nothing has been measured yet." in speed.page(tmp_path)
 
