@@ -17,6 +17,7 @@ from irl_bench.core.types import Spec
 from irl_bench.plan import donor, handed_on, registry
 from irl_bench.running import process
 from irl_bench.storage import artifacts, remote, world_files
+from irl_bench.storage.cells import learned_path
 from irl_bench.storage.plans import read_plan
 
 __all__ = ["Loaded", "load"]
@@ -98,7 +99,7 @@ def load(
             f"{min(max(chosen, first), last)}"
         )
     width = entry["settings"]["width"]
-    path = artifacts.path_of(folder, entry["cells"][(chosen - first) // width])
+    path = learned_path(folder, entry["cells"][(chosen - first) // width])
     remote.pull(folder, f"learned/{path.name}")
     if not path.exists():
         raise BadInput(f"{remote.shown(path)} is missing; run the same sweep command to compute it")

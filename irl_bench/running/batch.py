@@ -4,10 +4,9 @@ store."""
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -19,8 +18,8 @@ from irl_bench.running.saving import Saver, checkpoint_folder
 from irl_bench.running.session import Session
 from irl_bench.running.work import Work
 from irl_bench.storage import artifacts, checkpoints
-from irl_bench.storage.cells import cell_path, is_done, read_cell, write_cell
-from irl_bench.storage.files import StoreError, write_atomic, writing
+from irl_bench.storage.cells import write_cell
+from irl_bench.storage.files import writing
 
 SHOWN_METRICS = ("cost", "disc_accuracy_expert", "disc_accuracy_policy", "kl", "std")
 """Metrics that are shown while training."""
@@ -52,10 +51,7 @@ class Batch:
         learned = self.work.keep() if self.program.learner.rounds else None
         for group, cell in enumerate(self.cells):
             parts = learned and jax.tree.map(lambda leaf, g=group: leaf[g], learned)
-            content = artifacts.encode(cell.spec, cell.key, parts) if parts else None
-            kept = self._keep(cell, content)
-            self._finish(cell, kept)
-            self._keep_ours(cell, content, kept)
+            self._finish(cell, artifacts.encode(cell.spec, cell.key, parts) if parts else None)
 
     # The phases.
 
@@ -130,42 +126,19 @@ class Batch:
                     cell.eps_block += 1
             self._pause()
 
-    def _keep(self, cell: CellProgress, content: bytes | None) -> dict[str, str]:
-        """Stores the file of what the cell has learned, if anything, and returns what its manifest
-        says of it. Of a cell that another worker has stored meanwhile, that worker's file stays."""
-        if content is None or is_done(self.session.out, cell.key):
-            return {}
-        write_atomic(artifacts.path_of(self.session.out, cell.key), content)
-        return {"learned": hashlib.sha256(content).hexdigest()}
-
-    def _keep_ours(self, cell: CellProgress, content: bytes | None, kept: dict[str, str]) -> None:
-        """Stores the file of what the cell has learned once more if the stored result is ours and
-        another worker has written its own file in between. A network file system may show either
-        late: then nothing is known, and nothing done."""
-        if content is None or not kept:
-            return
-        path = artifacts.path_of(self.session.out, cell.key)
-        try:
-            manifest, _ = read_cell(cell_path(self.session.out, cell.key))
-            ours = manifest.get("learned") == kept["learned"] != artifacts.sha256(path)
-        except (StoreError, FileNotFoundError):
-            return
-        if ours:
-            write_atomic(path, content)
-
-    def _finish(self, cell: CellProgress, learned: Mapping[str, str]) -> None:
+    def _finish(self, cell: CellProgress, learned: bytes | None) -> None:
         """Stores the cell's result, removes its checkpoints and adds a line to the log.
 
         Args:
           cell: that is computed.
-          learned: as `_keep` returns it.
+          learned: the bytes of the file of what it has learned; None: nothing.
         """
         session, failures = (
             self.session,
             [dataclasses.asdict(failure) for failure in cell.failures()],
         )
-        manifest = {**cell.manifest(session.fingerprint), **learned}
-        write_cell(session.out, cell.spec, cell.key, cell.rows(), manifest)
+        manifest = cell.manifest(session.fingerprint)
+        write_cell(session.out, cell.spec, cell.key, cell.rows(), manifest, learned)
         checkpoints.remove(checkpoint_folder(session.out, cell.key))
         session.summary.done.append(cell.key)
         if failures:

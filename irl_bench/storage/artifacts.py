@@ -26,7 +26,7 @@ from irl_bench.core.cell import CellSpec, canonical
 from irl_bench.core.handover import Part
 from irl_bench.core.settings import BadInput
 from irl_bench.storage import learned, remote
-from irl_bench.storage.cells import cell_path, look, read_cell
+from irl_bench.storage.cells import cell_path, learned_path, look, read_cell
 from irl_bench.storage.files import StoreError, write_atomic
 
 
@@ -74,11 +74,6 @@ class Artifact:
         return [np.stack(leaves) for leaves in stacked]
 
 
-def path_of(out: Path, key: str) -> Path:
-    """Returns the path of a cell's artifact in a run's folder."""
-    return out / "learned" / f"{key}.safetensors"
-
-
 def write(out: Path, spec: CellSpec, key: str, parts: Mapping[str, Any]) -> Path:
     """Stores what a cell learned and returns the file's path.
 
@@ -89,7 +84,7 @@ def write(out: Path, spec: CellSpec, key: str, parts: Mapping[str, Any]) -> Path
     Raises:
       WriteError: the file cannot be written.
     """
-    path = path_of(out, key)
+    path = learned_path(out, key)
     write_atomic(path, encode(spec, key, parts))
     return path
 

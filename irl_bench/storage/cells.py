@@ -19,7 +19,7 @@ from typing import Any, cast
 from irl_bench.core.cell import CellSpec, canonical
 from irl_bench.storage import untrusted
 from irl_bench.storage.arrow import Table, pa, pc, pq
-from irl_bench.storage.files import StoreError, store_of, write_atomic, write_here
+from irl_bench.storage.files import StoreError, create, store_of, write_atomic, write_here
 from irl_bench.storage.untrusted import Check, listed, mapped, name, whole
 
 SCHEMA = pa.schema(
@@ -86,6 +86,11 @@ def cell_path(out: Path | str, key: str) -> Path:
     return Path(out) / "cells" / f"{key}.parquet"
 
 
+def learned_path(out: Path | str, key: str) -> Path:
+    """Returns the path of the file of what a cell has learned in a run's folder."""
+    return Path(out) / "learned" / f"{key}.safetensors"
+
+
 def encode(key: str, rows: Table | Mapping[str, Any], manifest: Mapping[str, Any]) -> bytes:
     """Returns the bytes of a cell's file.
 
@@ -125,11 +130,14 @@ def write_cell(
     key: str,
     rows: Table | Mapping[str, Any],
     manifest: Mapping[str, Any],
+    learned: bytes | None = None,
 ) -> Path:
-    """Stores a finished cell and returns its path.
+    """Stores a finished cell and the file of what it has learned, and returns the cell's path.
 
-    Keeps a sound file that another worker has stored, and never overwrites a damaged or foreign
-    one.
+    Keeps a sound cell that another worker has stored, and never overwrites a damaged or foreign
+    one. Two workers that compute one cell may round differently. So the first cell stays, and only
+    its writer replaces a learned file that it finds: in whatever order the two go, one cell stays,
+    with the file that fits it.
 
     Args:
       out: the run's folder.
@@ -137,15 +145,36 @@ def write_cell(
       key: the cell's key.
       rows: the columns of SCHEMA other than `cell`.
       manifest: further JSON values.
+      learned: the bytes of the file, whose SHA-256 becomes part of the manifest; None: no file.
 
     Raises:
-      StoreError: the file cannot be written, or an existing one cannot be used.
+      StoreError: a file cannot be written, or an existing one cannot be used.
     """
     path = cell_path(out, key)
-    content = encode(key, rows, {**manifest, "spec": spec.to_dict()})
-    if not is_done(out, key):
-        write_atomic(path, content)
+    facts = {**manifest, "spec": spec.to_dict()}
+    if learned is not None:
+        facts["learned"] = hashlib.sha256(learned).hexdigest()
+    content = encode(key, rows, facts)
+    if is_done(out, key):
+        return path
+    # It comes first: whoever sees a cell takes it for a whole one.
+    fits = learned is None or create(learned_path(out, key), learned)
+    if not create(path, content):
+        _take(out, key)
+    elif learned is not None and not fits:
+        write_atomic(learned_path(out, key), learned)
     return path
+
+
+def _take(out: Path | str, key: str) -> None:
+    """Brings the cell that another worker has stored into the working copy of an object store. A
+    learned file there that does not fit it is removed, and brought when it is needed."""
+    if not look(out, key):
+        return
+    manifest, _ = read_cell(cell_path(out, key))
+    file = learned_path(out, key)
+    if file.exists() and hashlib.sha256(file.read_bytes()).hexdigest() != manifest.get("learned"):
+        file.unlink(missing_ok=True)
 
 
 def read_cell(path: Path | str) -> tuple[dict[str, Any], Table]:

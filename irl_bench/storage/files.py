@@ -1,7 +1,7 @@
 """Atomic writes, the lock of a folder, and their errors.
 
 A folder may be the working copy of one in an object store (`irl_bench.storage.remote`). What
-`write_atomic` writes there is put into the store too.
+`write_atomic` and `create` write there is put into the store too.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import errno
 import inspect
 import os
 import secrets
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import filelock
 
@@ -33,6 +33,8 @@ _NATIVE: Mapping[str, Any] = (
 )
 """Options of a lock that is the operating system's, which ends with its process. The file that
 stands for a lock elsewhere stays after a kill, and blocks all other machines."""
+
+_T = TypeVar("_T")
 
 STORES: dict[Path, Store] = {}
 """The object stores that this process uses, by the folders of their working copies."""
@@ -145,6 +147,23 @@ def write_atomic(path: Path, content: bytes) -> None:
         store.put(path, content)
 
 
+def create(path: Path, content: bytes) -> bool:
+    """Writes a file as `write_atomic` does unless there is one of its name. Of several processes
+    that create it at once, one does.
+
+    Returns:
+      Whether the file now has these bytes, in the store too.
+
+    Raises:
+      WriteError: the file cannot be written.
+      StoreError: the store does not take it; the file in the working copy stays.
+    """
+    if not (_write(path, content, _link) or _holds(path, content)):
+        return False
+    store = store_of(path)
+    return store is None or store.create(path, content)
+
+
 def write_here(path: Path, content: bytes) -> None:
     """Writes `content` to a temporary file, flushes it to the disk, renames it to `path` and
     flushes the folder.
@@ -154,6 +173,11 @@ def write_here(path: Path, content: bytes) -> None:
 
     Raises WriteError if that fails.
     """
+    _write(path, content, Path.replace)
+
+
+def _write(path: Path, content: bytes, name: Callable[[Path, Path], _T]) -> _T:
+    """As `write_here`, with `name(aside, path)` in place of the rename. Returns what it does."""
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     with writing(path):
         new = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
@@ -165,12 +189,36 @@ def write_here(path: Path, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            aside.replace(path)
+            named = name(aside, path)
             _flush(path.parent)
+            return named
         except BaseException:
             with contextlib.suppress(OSError):
                 aside.unlink(missing_ok=True)
             raise
+
+
+def _link(aside: Path, path: Path) -> bool:
+    """Renames a file unless the name is taken. Returns whether it was not."""
+    try:
+        os.link(aside, path)
+    except OSError as error:
+        # Without links, as on some network file systems, one look has to do.
+        if isinstance(error, FileExistsError) or path.exists():
+            aside.unlink()
+            return False
+        aside.replace(path)
+    else:
+        aside.unlink()
+    return True
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Whether a file has these bytes, as far as it can be read."""
+    try:
+        return untrusted.content(path, len(content)) == content
+    except OSError:
+        return False
 
 
 def _flush(folder: Path) -> None:

@@ -235,8 +235,7 @@ class Store:
                 raise OSError(f"other bytes come back from {name} than were stored")
 
         self._try(write, bucket=True, tries=tries)
-        parent, _, own = self._name(path).rpartition("/")
-        self._seen.setdefault(parent, {})[own] = Seen(len(content), "", None)
+        self._note(path, content)
 
     def create(self, path: Path, content: bytes) -> bool:
         """Stores an object unless there is one of its name. Returns whether the object now has
@@ -262,7 +261,15 @@ class Store:
             # Also where the store ignores the condition, or an earlier answer was lost.
             return self._back(name) == content
 
-        return self._try(write, bucket=True)
+        created = self._try(write, bucket=True)
+        if created:
+            self._note(path, content)
+        return created
+
+    def _note(self, path: Path, content: bytes) -> None:
+        """Adds an object that was just stored to what the listings have shown."""
+        parent, _, own = self._name(path).rpartition("/")
+        self._seen.setdefault(parent, {})[own] = Seen(len(content), "", None)
 
     def remove(self, path: Path) -> None:
         """Removes an object, which need not be there."""

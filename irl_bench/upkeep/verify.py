@@ -18,7 +18,7 @@ from irl_bench.running import runner
 from irl_bench.running.console import Silent
 from irl_bench.storage import artifacts, learned, untrusted, world_files
 from irl_bench.storage.arrow import Table
-from irl_bench.storage.cells import cell_path, read_cell
+from irl_bench.storage.cells import cell_path, learned_path, read_cell
 from irl_bench.storage.plans import PlanEntry, read_plan
 from irl_bench.upkeep.runs import log_lines, not_begun, runs_in
 
@@ -106,7 +106,7 @@ def _check_cell(
             f"{path} holds {spec.label}, and the plan has {entry['algo']} on {entry['env']} there"
         )
     place = path.parents[1]
-    stored = artifacts.path_of(place, path.stem)
+    stored = learned_path(place, path.stem)
     if entry and entry["rounds"] and not stored.exists():
         return f"{stored} is missing, which holds what {spec.label} learned"
     found.sound.append((place, spec, path.stem))
@@ -194,7 +194,7 @@ def repeat(
                 path(place).read_bytes() == path(Path(aside)).read_bytes()
                 for path in (
                     lambda out, k=key: cell_path(out, k),
-                    lambda out, k=key: artifacts.path_of(out, k),
+                    lambda out, k=key: learned_path(out, k),
                 )
                 if path(Path(aside)).exists()
             ]

@@ -17,6 +17,7 @@ from irl_bench.core.settings import BadInput
 from irl_bench.core.types import Demonstrations, Spec, Task
 from irl_bench.plan import registry
 from irl_bench.storage import artifacts
+from irl_bench.storage.cells import learned_path
 from irl_bench.storage.plans import read_plan
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -38,7 +39,7 @@ def run(tmp_path_factory):
 def test_the_policy_acts_as_the_runs_own(run):
     plan = read_plan(run)
     entry = next(e for e in plan["entries"] if e["algo"] == "bc" and e["mode"] == "cliff")
-    held = artifacts.read(artifacts.path_of(run, entry["cells"][0]), ("policy",))
+    held = artifacts.read(learned_path(run, entry["cells"][0]), ("policy",))
     policy = irl_bench.load(run, "bc", "chain", seed=1, mode="cliff")
     assert (policy.algo, policy.mode, policy.seed, policy.reward) == ("bc", "cliff", 1, None)
     assert policy.world.dials.recovery == 0.0

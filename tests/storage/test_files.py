@@ -61,3 +61,19 @@ def test_a_lock_that_fails_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", failing(errno.EIO))
     with pytest.raises(WriteError, match=r"^cannot write .*lock: "), locked(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("code", [None, errno.EPERM, errno.EOPNOTSUPP], ids=str)
+def test_a_file_is_created_once(tmp_path, monkeypatch, code):
+    """Also where there are no links, as in a folder that is a mounted bucket."""
+
+    def link(*_):
+        raise OSError(code, os.strerror(code))
+
+    if code:
+        monkeypatch.setattr(os, "link", link)
+    path = tmp_path / "new" / "file"
+    assert files.create(path, b"one")
+    assert not files.create(path, b"two") and not files.create(path, b"longer")
+    assert files.create(path, b"one") and path.read_bytes() == b"one"
+    assert [*path.parent.iterdir()] == [path]

@@ -13,7 +13,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from irl_bench.core.settings import BadInput
 from irl_bench.launchers import tasks
 from irl_bench.storage import artifacts, cells, checkpoints, files, remote
-from irl_bench.storage.cells import cell_path, encode, is_done, look
+from irl_bench.storage.cells import cell_path, encode, is_done, learned_path, look
 from irl_bench.storage.files import StoreError, write_atomic, write_here
 from irl_bench.storage.plans import read_plan, update_plan, write_plan
 from tests.storage.test_cells import KEY, MANIFEST, PLAN
@@ -149,7 +149,7 @@ def left_behind(folder):
     """Results of two cells in a working copy that the store lacks: (cell, learned) of each."""
     pairs = []
     for key in (KEY, OTHER):
-        pairs.append((cell_path(folder, key), artifacts.path_of(folder, key)))
+        pairs.append((cell_path(folder, key), learned_path(folder, key)))
         for path, content in zip(pairs[-1], (cell(key), learned(key)), strict=True):
             write_here(path, content)
     return pairs

@@ -23,7 +23,7 @@ from typing import Any, cast
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 """Flags of `os.open` of which a file that is written has one."""
-CHANGES = ("os.rename", "os.mkdir", "os.remove", "os.rmdir")
+CHANGES = ("os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir")
 """Audit events, beside `open`, that change a folder."""
 
 
@@ -121,8 +121,8 @@ def journal(out: Path, to: Path) -> None:
 
     Each line of `<to>/journal` is one event: ["open", path] before a file is written, ["fsync",
     path] before it or a folder is flushed, ["mkdir", path] before a folder is made, ["rename",
-    from, path, copy] with a copy of the file's content, and ["remove", path]. Paths are relative
-    to `out`.
+    from, path, copy] with a copy of the file's content before a file gets a name, and ["remove",
+    path]. Paths are relative to `out`.
     """
     root, number = out.absolute(), itertools.count(1)
     to.mkdir(parents=True, exist_ok=True)
@@ -143,10 +143,11 @@ def journal(out: Path, to: Path) -> None:
     writes(out, act)
 
     def renamed(event: str, arguments: tuple[Any, ...]) -> None:
-        if event != "os.rename":
+        if event not in ("os.rename", "os.link"):
             return
         source, target = (Path(os.fsdecode(name)).absolute() for name in arguments[:2])
-        if target.is_relative_to(root) and source.is_file():
+        taken = event == "os.link" and target.exists()
+        if target.is_relative_to(root) and source.is_file() and not taken:
             copy = f"{next(number):05d}"
             shutil.copyfile(source, to / copy)
             write(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import hashlib
 import json
 import math
 import random
@@ -160,8 +161,8 @@ class Worker:
                 folder = checkpoint_folder(self.root, key)
                 checkpoints.restore(folder, lambda _: None)
                 self._train(key, leases)
-                write_atomic(self.root / "learned" / f"{key}.safetensors", _learned(key))
-                stored_cells.write_cell(self.root, spec, key, _rows(spec), _MANIFEST)
+                rows = _rows(spec)
+                stored_cells.write_cell(self.root, spec, key, rows, _MANIFEST, _learned(key))
                 checkpoints.remove(folder)
                 with (self.root / "log.jsonl").open("a") as log:
                     log.write(json.dumps({"key": key, "text": "x" * 400}) + "\n")
@@ -209,7 +210,9 @@ def _rows(spec: CellSpec) -> dict[str, list[Any]]:
 
 def content_of(key: str, spec: CellSpec) -> bytes:
     """Returns the bytes that a cell's object must have."""
-    return stored_cells.encode(key, _rows(spec), {**_MANIFEST, "spec": spec.to_dict()})
+    digest = hashlib.sha256(_learned(key)).hexdigest()
+    manifest = {**_MANIFEST, "spec": spec.to_dict(), "learned": digest}
+    return stored_cells.encode(key, _rows(spec), manifest)
 
 
 # The simulation.
