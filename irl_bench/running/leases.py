@@ -297,31 +297,42 @@ class Leases:
           StoreError: the object store cannot be used, or holds a damaged cell.
         """
         self.moved()
-        return self._claim_here(labels, most) if not self.store else self._claim_there(labels, most)
+        if self.store:
+            return self._claim_there(labels, most)
+        claimed = self._claim_here(labels, most)
+        self._hold(claimed)
+        return [*claimed]
 
-    def _claim_here(self, labels: Mapping[str, str], most: int) -> list[str]:
-        """Claims cells in the folder."""
-        claimed: list[str] = []
-        with locked(self.folder):
-            for key, label in labels.items():
-                if len(claimed) == most:
-                    break
-                if self._holder_here(key) is not None:
-                    continue
-                lease = Lease(
-                    worker=self.worker,
-                    host=self.host,
-                    name=socket.gethostname(),
-                    pid=os.getpid(),
-                    since=round(time.time(), 3),
-                    renewals=0,
-                    label=label,
-                )
-                write_here(self._path(key), _bytes(lease))
-                with self._lock:
-                    self._held[key] = lease
-                claimed.append(key)
+    def _claim_here(self, labels: Mapping[str, str], most: int) -> dict[str, Lease]:
+        """Claims cells in the folder and returns their leases, which nobody renews yet."""
+        claimed: dict[str, Lease] = {}
+        try:
+            with locked(self.folder):
+                for key, label in labels.items():
+                    if len(claimed) == most:
+                        break
+                    if self._holder_here(key) is not None:
+                        continue
+                    lease = Lease(
+                        worker=self.worker,
+                        host=self.host,
+                        name=socket.gethostname(),
+                        pid=os.getpid(),
+                        since=round(time.time(), 3),
+                        renewals=0,
+                        label=label,
+                    )
+                    write_here(self._path(key), _bytes(lease))
+                    claimed[key] = lease
+        except BaseException:
+            self._drop(claimed)
+            raise
         return claimed
+
+    def _hold(self, leases: Mapping[str, Lease]) -> None:
+        """Adds claims to those that are renewed."""
+        with self._lock:
+            self._held.update(leases)
 
     def _claim_there(self, labels: Mapping[str, str], most: int) -> list[str]:
         """Claims cells in the folder, then in the object store. In between the store is left
@@ -394,17 +405,22 @@ class Leases:
         claimed: list[str] = []
         met = False
         while len(claimed) < most and (some := dict(itertools.islice(free, most - len(claimed)))):
-            for key in self._claim_here(some, most):
-                if key in there.leases:  # of a worker that is dead, or gave it up
-                    self.store.remove(self._path(key))
-                if self.store.create(self._path(key), _bytes(self._held[key])):
+            here = self._claim_here(some, most)
+            try:
+                for key, lease in [*here.items()]:
+                    if key in there.leases:  # of a worker that is dead, or gave it up
+                        self.store.remove(self._path(key))
+                    if not self.store.create(self._path(key), _bytes(lease)):
+                        there.leases.setdefault(key, Seen(LARGEST, "", None))
+                        continue
+                    # Not before: a renewal would take the object for another worker's claim.
+                    self._hold({key: here.pop(key)})
                     claimed.append(key)
                     if cells.look(self.out, key):
                         there.stored.add(key)
                         met = True
-                else:
-                    self._drop([key])
-                    there.leases.setdefault(key, Seen(LARGEST, "", None))
+            finally:
+                self._drop(here)
         if met and not there.surveyed:
             self._survey()
         return claimed

@@ -141,6 +141,56 @@ def test_a_worker_that_is_silent_for_long_is_dead(machines, objects, clock):
         assert len(objects.names()) == 3
 
 
+@pytest.mark.parametrize("request_", ["remove", "create"])
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+def test_a_renewal_while_cells_are_taken_over_takes_none_away(
+    machines, objects, clock, monkeypatch, request_, before
+):
+    """The thread that renews may come between any two requests. Then objects of the dead worker are
+    still there."""
+    worker(machines[0], clock).claim(CELLS, 3)  # never left: it was killed
+    with worker(machines[1], clock) as other:
+        for _ in range(2):
+            assert other.claim(CELLS, 3) == []
+            clock[0] += 50
+        usual = getattr(remote.Store, request_)
+
+        def renewing(*args):
+            if before:
+                assert other.renew()
+            done = usual(*args)
+            assert other.renew()
+            return done
+
+        monkeypatch.setattr(remote.Store, request_, renewing)
+        assert sorted(other.claim(CELLS, 3)) == sorted(CELLS)
+        monkeypatch.setattr(remote.Store, request_, usual)
+        assert other.renew() and other._held.keys() == CELLS.keys()
+        for key in CELLS:
+            lease = leases._parse(objects[f"leases/{key}.json"])
+            assert lease and lease["worker"] == other.worker and lease["renewals"] > 0
+
+
+def test_a_claim_that_the_store_does_not_take_is_not_kept(machines, objects, clock, monkeypatch):
+    """Neither in the working copy nor in what is renewed, and others' claims stay."""
+    with worker(machines[0], clock) as one:
+        usual = remote.Store.create
+
+        def away(store, path, content):
+            if B in path.name:
+                raise remote.StoreError("the store does not answer")
+            return usual(store, path, content)
+
+        monkeypatch.setattr(remote.Store, "create", away)
+        with pytest.raises(remote.StoreError):
+            one.claim(CELLS, 3)
+        assert one._held.keys() == {A}
+        assert [path.stem for path in one.folder.glob("*.json")] == [A]
+        objects[f"leases/{B}.json"] = b"of another worker"
+    assert objects[f"leases/{B}.json"] == b"of another worker"
+    assert objects[f"leases/{A}.json"] == b""  # given up
+
+
 def test_who_could_not_look_for_long_counts_anew(machines, objects, clock):
     """While the store was away, nobody could renew either."""
     with worker(machines[0], clock) as one, worker(machines[1], clock) as other:
