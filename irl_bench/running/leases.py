@@ -44,9 +44,9 @@ from typing import TypedDict, TypeVar, cast
 
 from irl_bench.storage import cells, untrusted
 from irl_bench.storage.files import StoreError, locked, store_of, write_here
-from irl_bench.storage.remote import Seen
+from irl_bench.storage.remote import TRIES, Seen, TooLarge
 
-LARGEST = 2**16
+LARGEST = untrusted.MOST_IN["leases"]
 """The largest file of a lease [bytes]."""
 RENEWAL = 10.0
 """Time between two renewals of a claim [s]."""
@@ -356,7 +356,7 @@ class Leases:
             there.again, there.pause = 0.0, LOOKS[0]
             return claimed
         there.waiting.add(first)
-        lease = None if first in self._others else _parse(self.store.read(self._path(first)))
+        lease = None if first in self._others else self._read_there(first)
         if lease is not None:
             self._others[first] = lease
         return []
@@ -465,7 +465,7 @@ class Leases:
         here = read(self._path(key))
         if here is None or self.store is None or self._holder_here(key) is not None:
             return False
-        there = _parse(self.store.read(self._path(key)))
+        there = self._read_there(key)
         return there is not None and there["worker"] == here["worker"]
 
     def holders(self, groups: Sequence[Mapping[str, object]]) -> list[Lease]:
@@ -576,9 +576,15 @@ class Leases:
     def _present(self, key: str) -> Lease | None:
         """The lease on a claimed cell as it is now. Raises OSError or StoreError if it cannot be
         read."""
-        if self.store:
-            return _parse(self.store.read(self._path(key), RENEWAL_TRIES))
-        return _read(self._path(key))
+        return self._read_there(key, RENEWAL_TRIES) if self.store else _read(self._path(key))
+
+    def _read_there(self, key: str, tries: int = TRIES) -> Lease | None:
+        """The lease in the object store; None if there is none, or something else."""
+        assert self.store is not None
+        try:
+            return _parse(self.store.read(self._path(key), tries))
+        except TooLarge:
+            return None
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.json"

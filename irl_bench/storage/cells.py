@@ -37,7 +37,7 @@ MANIFEST = "irl_bench"
 """Key of the manifest in the Parquet metadata."""
 FORMAT = 1
 """Version of the file format."""
-MOST_BYTES = 2**30
+MOST_BYTES = untrusted.MOST_IN["cells"]
 """The largest file of a cell, and the most that its columns may take in memory [bytes]."""
 MOST_ROWS = 10**7
 """Most rows of a cell: what is compressed well may be far more than its file."""

@@ -15,6 +15,7 @@ import contextlib
 import fnmatch
 import hashlib
 import importlib
+import math
 import os
 import random
 import re
@@ -28,6 +29,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from irl_bench.core import folders
 from irl_bench.core.settings import BadInput, nearest
+from irl_bench.storage import untrusted
 from irl_bench.storage.files import STORES, StoreError, store_of, write_here, writing
 
 SCHEMES = {
@@ -43,8 +45,8 @@ FIRST_TRIES = 3
 """As TRIES, before the first answer: the address may be wrong."""
 PAUSE = 0.5
 """Time before the second try [s]; it doubles from try to try, so that all take about a minute."""
-AT_ONCE = 64
-"""Objects that are read together."""
+AT_ONCE, AT_ONCE_BYTES = 64, 2**28
+"""Objects that are read together, and how many bytes of more than one."""
 PLANS = ("plan.json", "study.json")
 """Files that say what a run consists of."""
 RESULTS = {"cells": ".parquet", "learned": ".safetensors"}
@@ -73,6 +75,10 @@ _T = TypeVar("_T")
 class Refusal(StoreError):
     """A store that cannot be used: no rights, no bucket, no connection. What was computed is in the
     working copy."""
+
+
+class TooLarge(StoreError):
+    """An object that is not read, since it could fill the memory."""
 
 
 class Seen(NamedTuple):
@@ -181,7 +187,12 @@ class Store:
         Args:
           path: of the file.
           tries: how often the request is made at most while the store fails.
+
+        Raises:
+          TooLarge: the store was last seen to hold more bytes than such a file may have.
+          Refusal: the store cannot be used.
         """
+        self._check_size(path)
         name = self._object(path)
         try:
             return self._try(lambda: self._files.cat_file(name), tries=tries)
@@ -189,9 +200,12 @@ class Store:
             return None
 
     def read_all(self, paths: Sequence[Path]) -> Generator[tuple[Path, bytes]]:
-        """Yields (path, bytes) of the objects that are there. AT_ONCE are read together."""
-        for start in range(0, len(paths), AT_ONCE):
-            names = {self._object(path): path for path in paths[start : start + AT_ONCE]}
+        """Yields (path, bytes) of the objects that are there. Some are read together. Raises as
+        `read`, before anything is read if one is too large."""
+        for path in paths:
+            self._check_size(path)
+        for group in self._groups(paths):
+            names = {self._object(path): path for path in group}
             found = self._try(lambda names=names: self._files.cat([*names], on_error="return"))
             for name, path in names.items():
                 content = found.get(name)
@@ -199,6 +213,33 @@ class Store:
                     content = self.read(path)
                 if content is not None:
                     yield path, content
+
+    def _groups(self, paths: Sequence[Path]) -> Generator[list[Path]]:
+        """Divides objects into those that are read together."""
+        group: list[Path] = []
+        size = 0
+        for path in paths:
+            size += self._size(path)
+            if group and (len(group) == AT_ONCE or size > AT_ONCE_BYTES):
+                yield group
+                group, size = [], self._size(path)
+            group.append(path)
+        if group:
+            yield group
+
+    def _size(self, path: Path) -> int:
+        """The size of an object as last listed [bytes]; 0 if it was not."""
+        parent, _, own = self._name(path).rpartition("/")
+        seen = self._seen.get(parent, {}).get(own)
+        return seen.size if seen else 0
+
+    def _check_size(self, path: Path) -> None:
+        """Raises TooLarge for an object that is larger than such a file may be."""
+        size, most = self._size(path), _most(path)
+        if size > most:
+            raise TooLarge(
+                f"{self.url_of(path)} has {size:,} bytes, more than {most:,}; nearest: move it away"
+            )
 
     def pull(self, folder: Path, pattern: str = "*") -> None:
         """Brings files into the working copy that are missing there or have another size.
@@ -471,7 +512,13 @@ def copied(name: str | Path, results: bool = True) -> Generator[Path]:
         STORES[root] = store = Store(url, root, still=True)
         try:
             listed = store.list(root)
-            wanted = [path for path in listed if _is_of_run(path) or (results and _is_result(path))]
+            wanted = [
+                path
+                for path, seen in listed.items()
+                if (_is_of_run(path) or (results and _is_result(path)))
+                # A lease that is none says nothing, as in a folder.
+                and not (path.parent.name == "leases" and seen.size > _most(path))
+            ]
             for path, content in store.read_all(wanted):
                 write_here(path, content)
             _join_logs(listed)
@@ -580,6 +627,14 @@ def _kind(error: Exception) -> str:
 
 def _is_result(path: Path) -> bool:
     return RESULTS.get(path.parent.name) == path.suffix
+
+
+def _most(path: Path) -> float:
+    """How large a file may be to be read [bytes]."""
+    if "checkpoints" in path.parts[-3:-1]:
+        return math.inf
+    folder = "log" if path.name == "log.jsonl" else path.parent.name
+    return untrusted.MOST_IN.get(folder, untrusted.MOST)
 
 
 def _damage(path: Path) -> str | None:

@@ -31,6 +31,8 @@ SWOLLEN, SWOLLEN_BYTES = 200, 2**30
 """What is compressed by more than this factor is refused if it takes more than so many bytes."""
 MOST = 2**28
 """The largest file of text that is read [bytes], unless the reader says otherwise."""
+MOST_IN: Mapping[str, int] = {"cells": 2**30, "learned": 2**32, "leases": 2**16, "log": 2**30}
+"""The largest files of a run that are read [bytes], by their folders. Checkpoints have no limit."""
 
 
 def check_regular(path: Path) -> int:

@@ -13,7 +13,7 @@ from irl_bench.studies.study import index_of
 
 __all__ = ["index_of", "log_lines", "not_begun", "runs_in"]
 
-MOST_LOG = 2**30
+MOST_LOG = untrusted.MOST_IN["log"]
 """The largest log that is read [bytes]."""
 
 

@@ -12,10 +12,12 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from irl_bench.core.settings import BadInput
 from irl_bench.launchers import tasks
-from irl_bench.storage import artifacts, cells, checkpoints, files, remote
+from irl_bench.running import leases
+from irl_bench.storage import artifacts, cells, checkpoints, files, remote, untrusted
 from irl_bench.storage.cells import cell_path, encode, is_done, learned_path, look
 from irl_bench.storage.files import StoreError, write_atomic, write_here
 from irl_bench.storage.plans import read_plan, update_plan, write_plan
+from irl_bench.upkeep import runs
 from tests.storage.test_cells import KEY, MANIFEST, PLAN
 from tests.stores import URL
 from tests.worlds import toys
@@ -286,6 +288,82 @@ def test_a_hostile_listing_writes_nothing_outside(machines, objects, monkeypatch
     new = {path for path in tmp_path.parent.rglob("*") if path.is_file()} - before
     assert {path.relative_to(folder).as_posix() for path in new} == {"learned/good.safetensors"}
     assert not os.path.exists("/etc/outside.json")  # noqa: PTH110
+
+
+def look_at(name):
+    with remote.copied(URL):
+        pytest.fail(f"{name} is read")
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "attempts"),
+    [
+        (f"cells/{KEY}.parquet", cells.MOST_BYTES, [lambda out: cells.fetch(out, [KEY])]),
+        (f"cells/{KEY}.parquet", cells.MOST_BYTES, [lambda out: is_done(out, KEY)]),
+        (f"learned/{KEY}.safetensors", 2**32, [lambda out: artifacts.read(URL)]),
+        ("log.jsonl", runs.MOST_LOG, []),
+        ("log/0123abcd.jsonl", runs.MOST_LOG, []),
+    ],
+)
+def test_an_object_that_would_fill_the_memory_is_not_read(
+    machines, objects, billed, monkeypatch, name, limit, attempts
+):
+    objects[name] = b"x"
+    usual = MemoryFileSystem.find
+    about = {"size": limit + 1}
+    find = lambda *args, **more: {
+        each: {**seen, **about} for each, seen in usual(*args, **more).items()
+    }
+    monkeypatch.setattr(MemoryFileSystem, "find", find)
+    folder = machines[0].folder()
+    for attempt in (*attempts, look_at):
+        billed.clear()
+        with pytest.raises(StoreError) as told:
+            attempt(folder)
+        assert str(told.value) == (
+            f"{URL}/{name} has {limit + 1:,} bytes, more than {limit:,}; nearest: move it away"
+        )
+        assert billed["get"] == 0
+    about["size"] = limit
+    folder = machines[1].folder()
+    remote.pull(folder, name)
+    assert (folder / name).read_bytes() == b"x"
+
+
+def test_a_plan_that_would_fill_the_memory_is_not_read(machines, objects, monkeypatch):
+    monkeypatch.setattr(untrusted, "MOST", 3)
+    objects["plan.json"] = b"1234"
+    with pytest.raises(StoreError, match=f"^{URL}/plan.json has 4 bytes, more than 3; nearest: "):
+        machines[0].folder()
+
+
+def test_a_lease_that_is_too_large_says_nothing(machines, objects):
+    objects[f"leases/{KEY}.json"] = b"x" * (leases.LARGEST + 1)
+    with remote.copied(URL) as copy:
+        assert leases.all_of(copy) == {}
+
+
+def test_checkpoints_may_have_any_size(machines, objects, monkeypatch):
+    """Replay memories take gigabytes."""
+    folder = machines[0].folder()
+    monkeypatch.setattr(untrusted, "MOST", 10)
+    checkpoints.save(of_cell(folder), 1, arrays(1), {"serial": 1})
+    (path,) = remote.STORES[folder].list(of_cell(folder))
+    assert remote.STORES[folder].read(path) == objects[objects.names()[0]]
+
+
+def test_few_bytes_are_read_together(machines, objects, monkeypatch):
+    monkeypatch.setattr(remote, "AT_ONCE", 3)
+    monkeypatch.setattr(remote, "AT_ONCE_BYTES", 10)
+    groups, usual = [], MemoryFileSystem.cat
+    cat = lambda store, names, **more: (groups.append(names), usual(store, names, **more))[1]
+    monkeypatch.setattr(MemoryFileSystem, "cat", cat)
+    for number, size in enumerate((1, 1, 1, 1, 9, 9, 99)):
+        objects[f"cells/{number}.parquet"] = b"x" * size
+    folder = machines[0].folder()
+    remote.pull(folder, "*.parquet")
+    assert [len(names) for names in groups] == [3, 2, 1, 1]
+    assert len([*folder.rglob("*.parquet")]) == 7
 
 
 def test_a_plan_that_names_other_files_as_cells_brings_none(machines, objects):
