@@ -37,6 +37,8 @@ MANIFEST = "irl_bench"
 """Key of the manifest in the Parquet metadata."""
 FORMAT = 1
 """Version of the file format."""
+LEAST_BYTES = 512
+"""Every file of a cell is larger [bytes]: one without rows and facts takes 693."""
 MOST_BYTES = untrusted.MOST_IN["cells"]
 """The largest file of a cell, and the most that its columns may take in memory [bytes]."""
 MOST_ROWS = 10**7
@@ -296,7 +298,8 @@ def survey(out: Path | str) -> None:
     """Lists the cells of an object store, for `present`. Any other folder shows its cells.
 
     Raises:
-      StoreError: an object has another size than the cell in the working copy.
+      StoreError: an object is too small for a cell, or has another size than the cell in the
+        working copy.
     """
     folder = Path(out) / "cells"
     store = store_of(folder)
@@ -304,6 +307,12 @@ def survey(out: Path | str) -> None:
         return
     store.look(folder)
     there = store.names(folder)
+    for file, seen in there.items():
+        if file.endswith(".parquet") and seen.size < LEAST_BYTES:
+            raise StoreError(
+                f"{store.url_of(folder / file)} is truncated or no cell: it has {seen.size} bytes; "
+                "nearest: move it away and run the sweep again"
+            )
     for path in folder.glob("*.parquet"):
         if path.name in there and path.stat().st_size != there[path.name].size:
             raise StoreError(
@@ -315,8 +324,8 @@ def survey(out: Path | str) -> None:
 def present(out: Path | str, keys: Iterable[str]) -> list[str]:
     """Returns those cells whose results are stored, in their order.
 
-    What lies in an object store alone is listed as of the last `survey`, and neither read nor
-    verified: whoever makes the report does that, once for all workers.
+    What lies in an object store alone is listed as of the last `survey`, which sees its size, and
+    neither read nor verified: whoever makes the report does that, once for all workers.
 
     Args:
       out: the run's folder.

@@ -80,6 +80,21 @@ def test_a_damaged_object_is_named_and_never_taken_as_done(machines, objects, da
     assert is_done(folder, KEY)
 
 
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PAR1" + b"x" * 500 + b"PAR1"])
+def test_an_object_that_is_too_small_for_a_cell_is_named_unread(machines, objects, billed, content):
+    """A worker reads no cells of others, and would take it for one."""
+    folder = machines[0].folder()
+    objects[f"cells/{KEY}.parquet"] = content
+    billed.clear()
+    with pytest.raises(StoreError, match=rf"^{URL}/cells/{KEY}.* it has {len(content)} bytes; n"):
+        cells.survey(folder)
+    assert billed == {"list": 1}
+    smallest = {name: [] for name in ROWS}
+    objects[f"cells/{KEY}.parquet"] = encode(KEY, smallest, {})
+    cells.survey(folder)
+    assert cells.present(folder, [KEY]) == [KEY]
+
+
 def test_an_object_of_another_size_than_its_copy_is_named(machines, objects):
     folder = machines[0].folder()
     write_atomic(cell_path(folder, KEY), cell())
