@@ -142,7 +142,12 @@ def main(values: flags.FlagValues) -> int | None:
 
     folder = ROOT / "benchmarks" if PAGE.exists() else Path("benchmarks")
     what = SPEEDS if values.what is None else values.what
+    given = folders.expand(values.out) if values.out else None
     if what:
+        if given:
+            program.check_file("out", given, "speed.json")
+        else:
+            program.check_folder("out", folder, "speed.json")
         process.configure(devices=process.cores())
         jax.config.update("jax_enable_compilation_cache", False)  # a first call is a cold one
         counts = [int(count) for count in values.worlds]
@@ -150,7 +155,7 @@ def main(values: flags.FlagValues) -> int | None:
         cores, device = record["machine"]["cores"], record["machine"]["device"]
         on_cpu = record["backend"] == "cpu"
         name = f"cpu-{cores}-cores.json" if on_cpu else f"{device.lower().replace(' ', '-')}.json"
-        out = folders.expand(values.out) if values.out else folder / name
+        out = given or folder / name
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(record, indent=1) + "\n")
         print(out.read_text())
@@ -182,6 +187,7 @@ def chaos(values: flags.FlagValues) -> int:
             raise BadInput(f"--what: no fault {name!r}; {did_you_mean(name, suite.FAULTS)}")
     usual = (ROOT if RELIABILITY.exists() else Path()) / "reliability" / "chaos.json"
     out = folders.expand(values.out) if values.out else usual
+    program.check_record("out", out, "chaos.json", ["faults"])
     minutes = values.minutes or math.inf
     sound = suite.run(what, out, values.share, minutes) if what else True
     if RELIABILITY.exists() and out.resolve() == usual.resolve():
@@ -205,7 +211,7 @@ def scale(values: flags.FlagValues) -> None:
             )
     usual = (ROOT if SCALE.exists() else Path()) / "reliability" / "fleet.json"
     out = folders.expand(values.out) if values.out else usual
-    program.check_file("out", out, "fleet.json")
+    program.check_record("out", out, "fleet.json", ["fleets"])
     counts = [int(count) for count in values.workers]
     record.run(counts, values.cells_each, values.cell_seconds, values.store, out)
     if SCALE.exists() and out.resolve() == usual.resolve() and out.exists():
@@ -233,7 +239,7 @@ def cells(values: flags.FlagValues) -> None:
             [name for name in names if name in values.what] for names in (worlds, algorithms)
         )
     out = folders.expand(values.out) if values.out else RATES
-    program.check_file("out", out, "rates.json")
+    program.check_record("out", out, "rates.json", ["worlds", "algorithms"])
     process.configure(devices=1)
     jax.config.update("jax_enable_compilation_cache", False)  # compiling is measured
     rates.measure(worlds, algorithms, out)
@@ -257,7 +263,7 @@ def driving(values: flags.FlagValues) -> None:
         )
     usual = (ROOT if PAGE.exists() else Path()) / "results" / "driving.json"
     out = folders.expand(values.out) if values.out else usual
-    program.check_file("out", out, "driving.json")
+    program.check_record("out", out, "driving.json")
     process.configure(devices=1)
     record = suite.measure(what, values.episodes, values.repeats)
     suite.write(record, out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
@@ -86,6 +86,33 @@ def check_file(flag: str, path: Path, example: str) -> None:
             with path.open("ab"):
                 pass
         _make_a_file(path.parent)
+
+
+def check_record(flag: str, path: Path, example: str, parts: Iterable[str] = ()) -> None:
+    """As `check_file`, for a JSON file that is added to. Raises BadInput also for one that cannot
+    be.
+
+    Args:
+      flag, path, example: as of `check_file`.
+      parts: names of values that are mappings of mappings, if the file has them.
+    """
+    from irl_bench.core.settings import BadInput
+    from irl_bench.storage import untrusted
+
+    check_file(flag, path, example)
+    if not path.exists():
+        return
+    rows = untrusted.mapped(lambda row: isinstance(row, dict))
+    try:
+        record = untrusted.parsed(untrusted.content(path))
+        wrong = untrusted.fields(record, {}, dict.fromkeys(parts, rows))
+    except (ValueError, OSError):
+        wrong = "it is no JSON file"
+    if wrong:
+        raise BadInput(
+            f"--{flag}={path} holds something else than a record ({wrong}); nearest: "
+            f"--{flag}={path.with_name(example)}"
+        )
 
 
 def check_folder(flag: str, path: Path, example: str) -> None:

@@ -210,8 +210,8 @@ def run(
 
 def _add(out: Path, name: str, count: Count, command: str) -> None:
     """Puts a count into the record."""
-    record: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {"faults": {}}
-    record["faults"][name] = {
+    record: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
+    record.setdefault("faults", {})[name] = {
         **dataclasses.asdict(count),
         "notes": count.notes[:20],
         "seconds": round(count.seconds, 1),

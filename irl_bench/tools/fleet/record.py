@@ -56,12 +56,12 @@ def run(
 
 def _add(out: Path, name: str, figures: Mapping[str, Any], command: str) -> None:
     """Puts the figures of a fleet into the record."""
-    record: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {"fleets": {}}
+    record: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
     made = circumstances()
     packages = {name: _version(name) for name in ("fsspec", "s3fs", "moto")}
     record["prices_usd"], record["limits_per_second"] = PRICES, LIMITS
     record["latency_seconds"], record["starts_seconds"] = LATENCY, STARTS
-    record["fleets"][name] = {
+    record.setdefault("fleets", {})[name] = {
         **figures,
         "command": command,
         **made,
