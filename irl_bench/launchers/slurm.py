@@ -30,6 +30,7 @@ from irl_bench.launchers import work
 from irl_bench.launchers.options import ADDITIONAL, SLURM
 from irl_bench.launchers.tasks import Ended
 from irl_bench.launchers.work import Task
+from irl_bench.running import process
 from irl_bench.storage import untrusted
 from irl_bench.storage.files import write_atomic, writing
 
@@ -39,6 +40,8 @@ OF_SUBMITIT = ("executor", "max_num_timeout")
 """Options that are no parameters of a job."""
 JOBS = "jobs.json"
 """The file that says which job computes which task."""
+SPARE = 20.0
+"""What a job needs of its notice to be ended and requeued [s]."""
 LOOK = 30.0
 """Time between two looks at SLURM's queue [s]."""
 
@@ -120,10 +123,21 @@ class Slurm:
             # sbatch's own lines are in the error.
             with contextlib.redirect_stderr(io.StringIO()), executor.batch():
                 for task in tasks:
-                    jobs.append(executor.submit(dataclasses.replace(task, preemptible=True)))
+                    jobs.append(executor.submit(self._job(task)))
         except self.submitit.core.utils.FailedJobError as error:
             raise BadInput(f"--launcher=slurm: SLURM refused the jobs: {_reason(error)}") from None
         return jobs
+
+    def _job(self, task: Task) -> Task:
+        """A task as a job, which has nearly all the time from its notice to its limit to stop."""
+        grace = max(process.GRACE, self.options["signal_delay_s"] - SPARE)
+        grace = min(grace, process.MOST_GRACE)
+        return dataclasses.replace(
+            task,
+            preemptible=True,
+            environment={**task.environment, process.GRACE_VARIABLE: f"{grace:g}"},
+            patience=max(work.PATIENCE, grace + SPARE / 2),
+        )
 
     def _submitted(self, tasks: Sequence[Task]) -> dict[int, tuple[str, Path]]:
         """{number: (job, its folder)} of the tasks that an earlier start has submitted and that

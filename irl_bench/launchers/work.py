@@ -24,7 +24,8 @@ from irl_bench.core.exits import INTERRUPTED
 RESTARTS = 3
 """How often a process that a signal has ended is started again."""
 PATIENCE = 20.0
-"""How long processes have to stop once they were asked to [s]; then they are killed."""
+"""How long processes have to stop once they were asked to [s], unless a task says otherwise; then
+they are killed."""
 LULL = 600.0
 """How long a task that was asked to stop waits for its engine to end it [s]."""
 
@@ -45,6 +46,8 @@ class Task:
     """The file that takes the command's output."""
     preemptible: bool = False
     """Whether SIGTERM announces that the engine ends the task, and may run it again later."""
+    patience: float = PATIENCE
+    """As PATIENCE, of this task [s]."""
 
     def __post_init__(self) -> None:
         self._running: subprocess.Popen[bytes] | None = None
@@ -134,7 +137,7 @@ class Task:
         if self._running is None or self._wait(0.0):
             return
         self._running.terminate()
-        if not self._wait(PATIENCE):
+        if not self._wait(self.patience):
             self._running.kill()
             self._wait()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import platform
 import re
@@ -22,9 +23,13 @@ from irl_bench.core import folders, jax_options
 from irl_bench.core.exits import INTERRUPTED
 from irl_bench.core.settings import BadInput
 from irl_bench.running.streams import tell, without_reader
+from irl_bench.storage import untrusted
 
-GRACE = 8.0
-"""How long the work has to reach its next checkpoint once it was asked to stop [s]."""
+GRACE, MOST_GRACE = 8.0, 3600.0
+"""How long the work has to reach its next checkpoint once it was asked to stop [s], unless
+GRACE_VARIABLE says otherwise, and the most that it may say."""
+GRACE_VARIABLE = "IRL_BENCH_GRACE"
+"""Variable of the environment that replaces GRACE where an engine gives more time."""
 
 BOUNCE = 0.25
 """Within this time a second SIGINT counts as the same key press [s]: wrappers forward a signal that
@@ -147,7 +152,26 @@ def _start_backend() -> None:
         raise BadInput(f"JAX cannot start {asked}{detail}; nearest: JAX_PLATFORMS=cpu") from None
 
 
-def supervise(work: Callable[[threading.Event], _Result], grace: float = GRACE) -> _Result:
+def grace_here() -> float:
+    """Returns how long the work has to reach its next checkpoint in this process [s].
+
+    Raises:
+      BadInput: the environment says something else than a time; one line.
+    """
+    text = os.environ.get(GRACE_VARIABLE, f"{GRACE:g}")
+    try:
+        grace = float(text)
+    except ValueError:
+        grace = math.nan
+    if not 1 <= grace <= MOST_GRACE:
+        raise BadInput(
+            f"{GRACE_VARIABLE}={untrusted.shown(text)} is no time from 1 to {MOST_GRACE:g} s; "
+            f"nearest: {GRACE_VARIABLE}={GRACE:g}"
+        )
+    return grace
+
+
+def supervise(work: Callable[[threading.Event], _Result], grace: float | None = None) -> _Result:
     """Calls `work(stop)` in a thread and returns its result. SIGTERM, SIGINT and SIGHUP set the
     event `stop`.
 
@@ -159,11 +183,13 @@ def supervise(work: Callable[[threading.Event], _Result], grace: float = GRACE) 
 
     Args:
       work: takes the event and returns a result.
-      grace: how long the work may go on after a signal [s].
+      grace: how long the work may go on after a signal [s]; None: as `grace_here` returns it.
 
     Raises:
+      BadInput: as `grace_here`.
       BaseException: whatever `work` raises.
     """
+    patience = grace_here() if grace is None else grace
     stop, asked, pressed = threading.Event(), [0.0], [0.0]
     box: dict[str, Any] = {}
 
@@ -195,7 +221,7 @@ def supervise(work: Callable[[threading.Event], _Result], grace: float = GRACE) 
             thread.start()
             while thread.is_alive():
                 thread.join(0.1)
-                if stop.is_set() and time.monotonic() - asked[0] > grace and thread.is_alive():
+                if stop.is_set() and time.monotonic() - asked[0] > patience and thread.is_alive():
                     _leave("not at a checkpoint in time")
         finally:
             for number, handler in before.items():

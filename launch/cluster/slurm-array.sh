@@ -14,6 +14,7 @@
 #SBATCH --output=irl_bench-%A_%a.log
 
 share="${SLURM_ARRAY_TASK_ID:?sbatch needs --array=1-N}/$SLURM_ARRAY_TASK_COUNT"
+export IRL_BENCH_GRACE=70 # of the 90 s: how long the sweep has to reach its next checkpoint
 "${PYTHON:-python}" -m irl_bench sweep "$@" --shard="$share" &
 job=$!
 trap 'kill -TERM "$job"' TERM # 90 s before the limit, and at a preemption

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from irl_bench.cli import command as cli
+from irl_bench.running import process
 from tests.launchers.launched import ROOT, awaited
 
 FOLDER = ROOT / "launch/cluster"
@@ -36,6 +37,20 @@ def of_the_guide():
     text = (ROOT / "docs/guides/batch.md").read_text()
     blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     return next(block for block in blocks if "#SBATCH" in block)
+
+
+def test_a_sweep_has_less_time_to_stop_than_its_engine_gives():
+    """And more than without the variable."""
+    job = yaml.safe_load((FOLDER / "jobset.yaml").read_text())
+    pod = job["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    variables = {each["name"]: each["value"] for each in pod["containers"][0]["env"]}
+    times = [(float(variables["IRL_BENCH_GRACE"]), pod["terminationGracePeriodSeconds"])]
+    for text in (of_the_guide(), (FOLDER / "slurm-array.sh").read_text()):
+        told = re.search(r"--signal=B:TERM@(\d+)", text)
+        grace = re.search(r"^export IRL_BENCH_GRACE=(\d+)", text, re.MULTILINE)
+        assert told and grace
+        times.append((float(grace[1]), float(told[1])))
+    assert all(process.GRACE < grace <= given - 10 for grace, given in times)
 
 
 SWEEP = """

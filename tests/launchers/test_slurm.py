@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from irl_bench.launchers import work
 from irl_bench.launchers.slurm import Slurm
 from irl_bench.launchers.work import Task
 from tests.launchers.launched import (
@@ -153,6 +154,19 @@ def test_a_job_of_an_earlier_start_is_followed(tmp_path, programs):
     assert said.startswith("1 tasks in SLURM's queue, 1 of them since an earlier start: job 77;")
     result(Path(script).parent, 77, (3, "it failed"))
     assert [(ended.code, ended.text) for ended in engine.ended()] == [(3, "it failed")]
+
+
+@pytest.mark.parametrize(
+    ("notice", "grace"), [(15, "8"), (28, "8"), (90, "70"), (600, "580"), (10**5, "3600")]
+)
+def test_a_job_has_nearly_all_of_its_notice_to_stop(tmp_path, programs, notice, grace):
+    engine = Slurm({"signal_delay_s": notice, "timeout_min": 10**4}, tmp_path, 1)
+    job = engine._job(a_task(tmp_path))
+    assert job.environment == {"JAX_PLATFORMS": "cpu", "IRL_BENCH_GRACE": grace}
+    assert float(grace) < job.patience < max(notice, work.PATIENCE + 1)
+    engine.start([a_task(tmp_path)])
+    (pickled,) = (tmp_path / "workers" / "submitit").glob("*/*.pkl")
+    assert b"IRL_BENCH_GRACE" in pickled.read_bytes()
 
 
 def test_what_sbatch_is_told(tmp_path, monkeypatch):

@@ -104,6 +104,20 @@ def test_the_checkpoint_hook_waits_for_the_commands_own(task, tmp_path):
     assert time.monotonic() - begun < work.PATIENCE
 
 
+@pytest.mark.parametrize(("patience", "stops"), [(0.3, False), (work.PATIENCE, True)])
+def test_a_command_has_the_patience_of_its_task(task, tmp_path, patience, stops):
+    made = task(STOPS.replace("open('stopped'", "time.sleep(1); open('stopped'"), patience=patience)
+
+    def hook():
+        made._end()
+        raise SystemExit(3)
+
+    at_once(tmp_path, hook)
+    with pytest.raises(SystemExit, match="3"):
+        made()
+    assert (tmp_path / "stopped").exists() == stops
+
+
 def test_a_preempted_task_waits_for_its_end(task, tmp_path, monkeypatch):
     monkeypatch.setattr(work, "LULL", 1.0)
     made = task(f"{COUNT}if n > 1: sys.exit(0)\n{STOPS}", preemptible=True)

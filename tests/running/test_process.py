@@ -11,6 +11,7 @@ import time
 import jax
 import pytest
 
+from irl_bench.core.settings import BadInput
 from irl_bench.running import process
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -55,13 +56,18 @@ process.supervise(work)
 """
 
 
-def interrupted(tmp_path, *signals):
+def interrupted(tmp_path, *signals, **environment):
     """(exit status, stderr, whether the last checkpoint was written) of work that gets signals,
     each after some seconds."""
     mark = tmp_path / "mark"
     command = [sys.executable, "-c", SUPERVISED, str(mark)]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, **environment},
     ) as program:
         assert program.stdout and program.stdout.readline() == "ready\n"
         for number, wait in signals:
@@ -92,6 +98,28 @@ def test_one_request_may_come_as_several_signals(signals, tmp_path):
     status, told, written = interrupted(tmp_path, *signals)
     assert (status, written) == (75, True)
     assert told.count("stopping at the next checkpoint") == 1 and "the progress is stored" in told
+
+
+@pytest.mark.parametrize(("grace", "reached"), [("1", False), ("60", True)])
+def test_the_environment_says_how_long_a_checkpoint_may_take(tmp_path, grace, reached):
+    """The one here takes 1.5 s."""
+    status, told, written = interrupted(tmp_path, (signal.SIGTERM, 0.0), IRL_BENCH_GRACE=grace)
+    assert (status, written) == (75, reached)
+    assert ("not at a checkpoint in time" in told) != reached
+
+
+def test_a_grace_that_is_longer_than_usual_is_given(monkeypatch):
+    assert process.grace_here() == process.GRACE
+    monkeypatch.setenv("IRL_BENCH_GRACE", "50.5")
+    assert process.grace_here() == 50.5
+
+
+@pytest.mark.parametrize("text", ["", "soon", "nan", "inf", "-1", "0", "1e9", "8 s\n"])
+def test_a_grace_that_is_no_time_is_one_line(monkeypatch, text):
+    monkeypatch.setenv("IRL_BENCH_GRACE", text)
+    with pytest.raises(BadInput, match=r"^IRL_BENCH_GRACE=.* nearest: IRL_BENCH_GRACE=8$") as told:
+        process.supervise(lambda stop: pytest.fail("it works"))
+    assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
