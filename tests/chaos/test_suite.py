@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ import pytest
 
 from irl_bench.tools.chaos import disks, kills, suite
 from irl_bench.tools.chaos.counts import Count
+from tests.tools.bench_flags import values
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -27,6 +29,17 @@ def test_the_stored_record_is_sound():
         known = {field.name for field in dataclasses.fields(Count)}
         assert name in suite.FAULTS and count["fault"] == name
         assert Count(**{key: count[key] for key in known}).sound
+
+
+def test_the_help_says_how_long_the_full_sizes_take():
+    """By the seconds of the stored record, whose faults were made in parts of their sizes."""
+    seconds = 0.0
+    for count in json.loads((ROOT / "reliability" / "chaos.json").read_text())["faults"].values():
+        part = re.search(r" --share=([\d.]+)", count["command"])
+        seconds += count["seconds"] / (float(part[1]) if part else 1.0)
+    assert seconds > 3 * 3600
+    said = values()["suite"].help
+    assert "chaos: what a run's folder survives, more than three hours on two cores;" in said
 
 
 def test_a_record_is_added_to(tmp_path):
