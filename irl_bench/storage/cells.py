@@ -139,7 +139,8 @@ def write_cell(
     Keeps a sound cell that another worker has stored, and never overwrites a damaged or foreign
     one. Two workers that compute one cell may round differently. So the first cell stays, and only
     its writer replaces a learned file that it finds: in whatever order the two go, one cell stays,
-    with the file that fits it.
+    with the file that fits it. Only a writer that finds another's file and is killed between its
+    cell and that file leaves one that does not fit, which readers refuse.
 
     Args:
       out: the run's folder.
