@@ -448,7 +448,9 @@ TITLES = {
     "against the same S rounds in turn by the program for one seed, without its compilation. "
     f"{TURNS}; it is that of vmapped to separate",
     "robots": "PPO on robots with spring physics, at equal settings and sizes on one device: the "
-    "whole loop, its rollout alone, and Brax's own trainer without its evaluations. Records with a "
+    "whole loop, its rollout alone, and Brax's own trainer without its evaluations. On a CPU one "
+    "learner's robots keep one core busy, two groups of seeds two, while Brax's trainer spreads "
+    "one learner over all cores. Records with a "
     "command took an epoch of Brax's in turn with ours; the others took Brax's epochs after ours, "
     "and their ratios are those of medians. The limit is the rollout plus the arithmetic of the "
     "updates' matrix products, at the rate measured for products of 512 x 512 matrices",
