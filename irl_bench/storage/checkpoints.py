@@ -15,8 +15,10 @@ refused, and files with other names than `save` gives are left alone.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
+import os
 import re
 import secrets
 import shutil
@@ -49,7 +51,6 @@ _FILE = re.compile(r"[A-Za-z0-9._=+-]+(/[A-Za-z0-9._=+-]+)*")
 """Names of a checkpoint's files."""
 _NAME = re.compile(r"[0-9]{12}\.[0-9a-f]{8}")
 """Names of checkpoints: the serial number and the token of the process that wrote it."""
-_TOKEN = secrets.token_hex(4)
 
 
 def save(
@@ -69,7 +70,7 @@ def save(
       StoreError: the object store does not take it.
     """
     check_link(folder.parent, folder)
-    name = f"{serial:012d}.{_TOKEN}"
+    name = f"{serial:012d}.{_token(os.getpid())}"
     path = folder / name
     if _seal(folder, name).exists():
         return  # no progress since the last checkpoint
@@ -158,6 +159,13 @@ def _make(folder: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             return
     folder.mkdir(parents=True, exist_ok=True)
+
+
+@functools.cache
+def _token(process: int) -> str:
+    """The token of the process with this number. One that is drawn at import would be that of all
+    processes that are forked afterwards."""
+    return secrets.token_hex(4)
 
 
 def _seal(folder: Path, name: str) -> Path:

@@ -55,6 +55,14 @@ def test_two_are_kept_and_the_newest_is_used(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
+def test_a_forked_process_writes_under_names_of_its_own(tmp_path, monkeypatch):
+    save(tmp_path / "a", 7)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    save(tmp_path / "a", 7)
+    names = {path.name for path in (tmp_path / "a").glob("*.json")}
+    assert len(names) == 2 and {name.split(".")[0] for name in names} == {f"{7:012d}"}
+
+
 def test_any_damage_falls_back_to_the_one_before_and_then_to_none(tmp_path):
     save(tmp_path / "a", 1, 2)
     newest = sorted((tmp_path / "a").glob("*.json"))[-1]
