@@ -175,7 +175,7 @@ def _command() -> str:
 
 def chaos(values: flags.FlagValues) -> int:
     """Makes the faults that the flags ask for. Returns the exit status: 1 if something was lost,
-    doubled or wrong."""
+    doubled, wrong or unmet."""
     from envs.names import did_you_mean
     from irl_bench.core import folders
     from irl_bench.core.settings import BadInput

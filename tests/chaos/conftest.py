@@ -28,7 +28,7 @@ def _toy(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def _small(tmp_path_factory):
-    return suite.stages(tmp_path_factory.mktemp("small"), ["damage"])[False]
+    return suite.stages(tmp_path_factory.mktemp("small"), ["damage"])["small"]
 
 
 def elsewhere(stage, place):

@@ -201,7 +201,7 @@ def hostile(stage: Stage, size: int, seed: int = 0, seconds: float = SECONDS) ->
       seed: of what they do.
       seconds: most that a command may compute [s].
     """
-    count, start = Count("hostile"), time.monotonic()
+    count, start = Count("hostile", lost=None, doubled=None), time.monotonic()
     assert stage.undisturbed
     sound = stage.sound
     root = stage.place / "hostile"
@@ -215,6 +215,7 @@ def hostile(stage: Stage, size: int, seed: int = 0, seconds: float = SECONDS) ->
         folder = root / f"{number:04d}"
         shutil.copytree(sound, folder)
         trick(folder, random.Random(f"{seed} {number}"), outside)
+        count.made(trick.__name__)
         folders.append(str(folder))
         names[str(folder)] = trick.__name__
     before = _look(outside)
@@ -233,7 +234,6 @@ def hostile(stage: Stage, size: int, seed: int = 0, seconds: float = SECONDS) ->
             file.write(json.dumps({"kind": "wrong", "text": text, "seconds": 0.0}) + "\n")
         folders = folders[folders.index(last["folder"]) + 1 :] if "folder" in last else []
     _count(to, names, count)
-    count.tried = size
     if _look(outside) != before:
         count.bad("wrong", f"something outside has changed: {sorted(_look(outside))}")
     for path in root.parent.parent.rglob("executed"):

@@ -8,24 +8,33 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from irl_bench.core.exits import INTERRUPTED
 from irl_bench.tools.chaos.counts import Count
 from irl_bench.tools.chaos.victims import (
+    UNTIMED,
+    Alarm,
     Stage,
+    Victim,
     contents,
     last_line,
     resumed,
     sealed,
+    stage_of,
 )
 
 PHASES = ("compiling", "training", "evaluating", "measuring eps")
 """The phases of a cell, as a display is told of them."""
-LATE = "not at a checkpoint in time"
-"""What a process says that leaves in the middle of a long call."""
+BETWEEN = "other"
+"""Any other moment."""
+TRIES = 3
+"""How many faults are made at most for each one that is to come in a certain phase."""
+ASKED = "SIGTERM: stopping"
+"""What a process says that is asked to stop."""
 TERM_SECONDS = 10.0
 """How long a process may take to end after SIGTERM [s]."""
 
@@ -107,7 +116,8 @@ def _kill(stage: Stage, out: Path, draw: random.Random, waits: bool) -> tuple[bo
 
 
 def phase_kills(stage: Stage, size: int, seed: int = 0) -> Count:
-    """SIGKILL in each phase in turn, up to 0.1 s after it has begun; then the sweep ends.
+    """SIGKILL in each phase in turn, at a random moment of the time that its calls take; then the
+    sweep ends. A checkpoint is written after each call.
 
     Args:
       stage: the sweep, and where it runs.
@@ -115,19 +125,39 @@ def phase_kills(stage: Stage, size: int, seed: int = 0) -> Count:
       seed: of the random moments.
     """
     count, draw, start = Count("phase_kills"), random.Random(seed), time.monotonic()
-    assert stage.undisturbed
-    for number in range(size):
+    for number, phase in enumerate(_phases(size, count)):
         out = stage.place / f"phase-{number}"
-        phase = PHASES[number % len(PHASES)]
-        victim = stage.start(out, pause=0.1)
-        if victim.await_line(f"stage {phase}"):
-            time.sleep(draw.uniform(0.0, 0.1))
-        count.after_checkpoint += bool(sealed(out))
-        if victim.kill():
-            count.tried += 1
+        alarm = _moment(stage, phase, draw, signal.SIGKILL)
+        victim = stage.start(out, checkpoint_seconds=0.0, alarm=alarm)
+        if victim.end() == -signal.SIGKILL:
+            count.made(stage_of(victim.text()) or BETWEEN)
+            count.after_checkpoint += bool(sealed(out))
         _finish(stage, out, count)
     count.seconds = time.monotonic() - start
     return count
+
+
+def _phases(size: int, count: Count) -> Iterator[str]:
+    """Yields the phase of the next fault, until each phase has its share of `size` in what was
+    counted. A call may be shorter than in the run that was timed: then the fault comes in another
+    phase."""
+    share = Counter(PHASES[number % len(PHASES)] for number in range(size))
+    for _ in range(TRIES * size):
+        left = [phase for phase in PHASES if count.kinds.get(phase, 0) < share[phase]]
+        if not left:
+            return
+        yield left[0]
+
+
+def _moment(stage: Stage, phase: str, draw: random.Random, number: int) -> Alarm:
+    """A signal at a random moment of the time that the calls of a phase take together."""
+    calls = stage.calls[phase]
+    moment = draw.uniform(0.0, sum(calls))
+    for call, seconds in enumerate(calls):
+        if moment < seconds:
+            return Alarm(phase, call, moment, number)
+        moment -= seconds
+    return Alarm(phase, len(calls) - 1, calls[-1], number)
 
 
 def _finish(stage: Stage, out: Path, count: Count) -> None:
@@ -141,23 +171,34 @@ def _finish(stage: Stage, out: Path, count: Count) -> None:
 
 def write_kills(stage: Stage, size: int, seed: int = 0) -> Count:
     """SIGKILL exactly before a change of the run's folder: a file that is opened, flushed, renamed
-    or removed.
+    or removed, a folder that is made or removed.
 
     Args:
       stage: the sweep, and where it runs.
-      size: number of kills, spread evenly over all changes; each one is met if there are no more.
+      size: number of kills, which the kinds of changes share as far as there are so many. Those of
+        a kind are spread evenly over a run.
       seed: where the even spread begins.
     """
     count, start = Count("write_kills"), time.monotonic()
-    for at in places(stage.changes, size, seed):
-        out = stage.place / f"write-{at}"
-        victim = stage.start(out, die_at=at)
+    for kind, at in _changes(stage.changes, size, seed):
+        out = stage.place / f"write-{kind}-{at}"
+        victim = stage.start(out, die_at=at, die_before=kind)
         if victim.end() == -signal.SIGKILL:
-            count.tried += 1
+            count.made(victim.struck)
             count.after_checkpoint += bool(sealed(out))
         _finish(stage, out, count)
     count.seconds = time.monotonic() - start
     return count
+
+
+def _changes(changes: Sequence[str], size: int, seed: int) -> Iterator[tuple[str, int]]:
+    """Yields (kind, number of the change among those of its kind) of up to `size` changes."""
+    counts = Counter(changes)
+    rarest = sorted(counts, key=lambda kind: (counts[kind], kind))
+    for index, kind in enumerate(rarest):
+        share = min(counts[kind], size // (len(rarest) - index))
+        size -= share
+        yield from ((kind, at) for at in places(counts[kind], share, seed))
 
 
 def places(most: int, size: int, seed: int = 0) -> Sequence[int]:
@@ -168,8 +209,9 @@ def places(most: int, size: int, seed: int = 0) -> Sequence[int]:
 
 
 def terminations(stage: Stage, size: int, seed: int = 0) -> Count:
-    """SIGTERM in each phase, twice within a second: gone within 10 s with the status that says
-    "resume me", and with a checkpoint where there was something to store.
+    """SIGTERM in each phase, at a random moment of the time that its calls take, and again within a
+    second: gone within 10 s with the status that says "resume me", and with a checkpoint where
+    there was something to store. No other checkpoint is written.
 
     Args:
       stage: the sweep, and where it runs.
@@ -177,34 +219,43 @@ def terminations(stage: Stage, size: int, seed: int = 0) -> Count:
       seed: of the random moments.
     """
     count, draw, start = Count("terminations"), random.Random(seed), time.monotonic()
-    assert stage.undisturbed
-    for number in range(size):
+    for number, phase in enumerate(_phases(size, count)):
         out = stage.place / f"terminated-{number}"
-        phase = PHASES[number % len(PHASES)]
-        victim = stage.start(out, pause=0.3)
-        # At the second call of a phase there is something to store.
-        if phase == "training":
-            victim.await_line(f"stage {phase}")
-        if not victim.await_line(f"stage {phase}"):
-            count.bad("wrong", f"{phase} does not begin: {last_line(victim.text())}")
-            continue
-        time.sleep(draw.uniform(0.0, 0.2))
-        asked = time.monotonic()
-        victim.send(signal.SIGTERM)
-        time.sleep(draw.uniform(0.05, 0.9))
-        victim.send(signal.SIGTERM)
-        status = victim.end(4 * TERM_SECONDS)
-        took = time.monotonic() - asked
-        count.tried += 1
-        if took > TERM_SECONDS:
-            count.bad("wrong", f"SIGTERM in {phase}: gone after {took:.1f} s")
-        if status == 0 and contents(out) == stage.undisturbed:
-            pass  # it was writing its last result
-        elif status != INTERRUPTED or "run the same command to resume" not in victim.text():
-            count.bad("wrong", f"SIGTERM in {phase}: status {status}, {last_line(victim.text())}")
-        elif phase == "training" and not sealed(out) and LATE not in victim.text():
-            count.bad("lost", f"SIGTERM in {phase} left no checkpoint")
-        count.after_checkpoint += bool(sealed(out))
+        alarm = _moment(stage, phase, draw, signal.SIGTERM)
+        victim = stage.start(out, checkpoint_seconds=UNTIMED, alarm=alarm)
+        if victim.await_line(ASKED):
+            asked = time.monotonic()
+            time.sleep(draw.uniform(0.0, 0.9))
+            victim.send(signal.SIGTERM)
+            victim.end(4 * TERM_SECONDS)
+            _terminated(stage, out, victim, time.monotonic() - asked, count)
+        victim.end()
         _finish(stage, out, count)
     count.seconds = time.monotonic() - start
     return count
+
+
+def _terminated(stage: Stage, out: Path, victim: Victim, took: float, count: Count) -> None:
+    """Counts what came of a process that was asked to stop.
+
+    Args:
+      stage: the sweep.
+      out: the run's folder.
+      victim: the process, which has ended.
+      took: how long that took [s].
+      count: what was counted so far.
+    """
+    before, _, after = victim.text().partition(ASKED)
+    phase = stage_of(before) or BETWEEN
+    count.made(phase)
+    count.after_checkpoint += bool(sealed(out))
+    if took > TERM_SECONDS:
+        count.bad("wrong", f"SIGTERM in {phase}: gone after {took:.1f} s")
+    if victim.status == 0 and contents(out) == stage.undisturbed:
+        return  # it was writing its last result
+    if victim.status != INTERRUPTED or "run the same command to resume" not in after:
+        count.bad(
+            "wrong", f"SIGTERM in {phase}: status {victim.status}, {last_line(victim.text())}"
+        )
+    elif phase in PHASES[1:] and not sealed(out) and "\ndone " not in after:
+        count.bad("lost", f"SIGTERM in {phase} left no checkpoint")

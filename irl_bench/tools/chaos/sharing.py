@@ -6,11 +6,18 @@ from __future__ import annotations
 import random
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from irl_bench.tools.chaos.counts import Count
-from irl_bench.tools.chaos.victims import Stage, contents, last_line, one_line, resumed
+from irl_bench.tools.chaos.victims import (
+    Stage,
+    contents,
+    count_stored,
+    last_line,
+    one_line,
+    resumed,
+)
 
 DAY = 86_400.0
 """How far a clock is set back [s]."""
@@ -18,68 +25,73 @@ LATE = 3.0
 """How long a cell is not seen after it was written [s]."""
 
 
+MOMENTS = {"training": "stage training", "evaluating": "stage evaluating", "storing": "done "}
+"""When a folder is moved -> the line that a process says before."""
+Workers = Sequence[Mapping[str, Any]]
+"""What disturbs each of the processes that share a folder."""
+CLOCKS: Mapping[str, Workers] = {
+    "alone": [{"clock": -DAY}],
+    "beside another process": [{"clock": -DAY}, {}],
+}
+
+
 def two_workers(stage: Stage, size: int, seed: int = 0) -> Count:
     """Two processes on one folder, `size` times: each cell is stored once."""
     del seed
-    return _together(stage, "two_workers", size, [{}, {}])
+    return _together(stage, Count("two_workers"), size, {"": [{}, {}]})
 
 
 def ten_workers(stage: Stage, size: int, seed: int = 0) -> Count:
     """Ten processes on one folder, `size` times: each cell is stored once."""
     del seed
-    return _together(stage, "ten_workers", size, [{}] * 10)
+    return _together(stage, Count("ten_workers"), size, {"": [{}] * 10})
 
 
 def clock_set_back(stage: Stage, size: int, seed: int = 0) -> Count:
     """A process whose wall clock jumps back by a day and forth again, alone and beside another
-    one."""
+    one in turn."""
     del seed
-    count = _together(stage, "clock_set_back", (size + 1) // 2, [{"clock": -DAY}, {}])
-    alone = _together(stage, "clock_set_back", size // 2, [{"clock": -DAY}])
-    return _sum(count, alone)
+    return _together(stage, Count("clock_set_back"), size, CLOCKS)
 
 
 def seen_late(stage: Stage, size: int, seed: int = 0) -> Count:
     """Two processes, one of which sees a cell only seconds after it was written, as through the
     cache of a network file system. It may compute the cell again, which leaves the same bytes."""
     del seed
-    return _together(stage, "seen_late", size, [{}, {"late": LATE}], twice=True)
+    return _together(stage, Count("seen_late", doubled=None), size, {"": [{}, {"late": LATE}]})
 
 
-def _together(
-    stage: Stage, fault: str, size: int, workers: list[dict[str, Any]], twice: bool = False
-) -> Count:
+def _together(stage: Stage, count: Count, size: int, kinds: Mapping[str, Workers]) -> Count:
     """Runs several processes at once on one folder, `size` times.
 
     Args:
       stage: the sweep, and where it runs.
-      fault: the name of the fault.
-      size: how often.
-      workers: what disturbs each of them.
-      twice: whether a cell may be computed twice.
+      count: of the fault, which is returned.
+      size: how often, of each kind in turn.
+      kinds: {kind: what disturbs each process}.
     """
-    count, start = Count(fault), time.monotonic()
+    start = time.monotonic()
     assert stage.undisturbed
     for number in range(size):
-        out = stage.place / f"{fault}-{len(workers)}-{number}"
-        victims = [stage.start(out, **disturbance) for disturbance in workers]
-        count.tried += 1
+        kind, workers = [*kinds.items()][number % len(kinds)]
+        out = stage.place / f"{count.fault}-{number}"
+        gate = stage.place / f"{count.fault}-{number}-gate"
+        victims = [stage.start(out, gate=gate, **disturbance) for disturbance in workers]
+        for victim in victims:
+            victim.await_line("ready")
+        gate.touch()
+        count.made(kind)
         bad = len(count.notes)
         for victim in victims:
             if victim.end():
                 count.bad("wrong", f"a process fails: {last_line(victim.text())}")
-        stage.compare(out, count, twice)
+        if len(workers) > 1:
+            count.workers.append(sum(victim.stored > 0 for victim in victims))
+        stage.compare(out, count)
         if len(count.notes) == bad:
             shutil.rmtree(out)
     count.seconds = time.monotonic() - start
     return count
-
-
-def _sum(one: Count, other: Count) -> Count:
-    """Both counts as one."""
-    for name in ("tried", "resumed", "refused", "lost", "doubled", "wrong", "seconds", "notes"):
-        setattr(one, name, getattr(one, name) + getattr(other, name))
-    return one
 
 
 def moved(stage: Stage, size: int, seed: int = 0) -> Count:
@@ -97,11 +109,12 @@ def moved(stage: Stage, size: int, seed: int = 0) -> Count:
     for number in range(size):
         old, new = stage.place / f"moved-{number}", stage.place / f"moved-{number}-away"
         victim = stage.start(old, pause=0.1)
-        victim.await_line(("stage training", "stage evaluating", "done ")[number % 3])
+        moment = [*MOMENTS][number % len(MOMENTS)]
+        victim.await_line(MOMENTS[moment])
         time.sleep(draw.uniform(0.0, 0.2))
         old.rename(new)
         status = victim.end()
-        count.tried += 1
+        count.made(moment)
         bad = len(count.notes)
         if status and one_line(victim, [old]):
             count.refused += 1
@@ -114,6 +127,8 @@ def moved(stage: Stage, size: int, seed: int = 0) -> Count:
             count.bad("wrong", f"it does not end after the move: {last_line(again.text())}")
         count.resumed += resumed(again.text())
         _same(stage.undisturbed, contents(new), count)
+        for folder in (old, new):
+            count_stored(folder, count)
         for name in sorted(stage.undisturbed.keys() - contents(new).keys()):
             count.bad("lost", f"{name} is not there after the move")
         if len(count.notes) == bad:

@@ -32,6 +32,8 @@ SMALL = Request(
     settings={"bc": {"hidden": (8,), "rounds": 12, "steps_per_round": 4}},
 )
 """Four cells of one program, and no references, that are computed in two seconds."""
+MANY = dataclasses.replace(SMALL, seeds=20)
+"""Forty of these cells."""
 SIZES: Mapping[str, Any] = {"budget": "smoke", "seeds": 1, "seeds_at_once": 1}
 ON_CHAIN = tuple(
     name

@@ -7,21 +7,23 @@ process.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
+import itertools
 import multiprocessing
 import os
-import resource
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from irl_bench.core.exits import BAD_INPUT, UNWRITTEN
+from irl_bench.core.exits import BAD_INPUT, INTERRUPTED, UNWRITTEN
 from irl_bench.core.settings import BadInput
 from irl_bench.tools.chaos import hooks
 from irl_bench.tools.chaos.counts import Count
@@ -29,6 +31,15 @@ from irl_bench.upkeep.runs import log_lines
 
 PATIENCE = 3600.0
 """How long a sweep may take that nothing disturbs [s]."""
+STAGE = "stage "
+"""The beginning of what a process says when a stage begins."""
+CHECKPOINTS = 0.1
+"""Time between two checkpoints, as a rule [s]."""
+UNTIMED = 3600.0
+"""Time between two checkpoints if none is to be written but when the process is asked to stop
+[s]."""
+BY_ANOTHER = "stored by another worker"
+"""What a display is told of a cell that another process has stored."""
 OVERRIDES = 0b110
 """The superuser's rights to pass over the permissions of files, as bits: CAP_DAC_OVERRIDE and
 CAP_DAC_READ_SEARCH."""
@@ -38,13 +49,32 @@ CONTEXT.set_forkserver_preload(["irl_bench.tools.chaos.imports"])
 
 
 @dataclasses.dataclass(frozen=True)
+class Alarm:
+    """A signal some time after a call of a stage has begun."""
+
+    stage: str
+    """As a display is told of it."""
+    call: int
+    """The call of the stage, counted from 0."""
+    delay: float
+    """Time after which the system sends the signal [s]."""
+    number: int
+    """The signal's number."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Disturbance:
     """What disturbs a process from within, besides signals that others send to it."""
 
     full_at: int = 0
     """The write of the run's folder from which on the disk is full; 0: none."""
     die_at: int = 0
-    """The change of the run's folder before which the process is killed; 0: none."""
+    """The change of the run's folder, of the kind `die_before`, before which the process is killed;
+    0: none."""
+    die_before: str = ""
+    """One of `hooks.WRITES` or `hooks.REMOVALS`."""
+    alarm: Alarm | None = None
+    """A signal that meets the process in the middle of a call."""
     largest: int = 0
     """Size of the largest file that can be written [bytes], as on a disk that is nearly full; 0: no
     limit."""
@@ -56,6 +86,8 @@ class Disturbance:
     """Whether the permissions of files apply to the process even if it is the superuser's."""
     journal: str = ""
     """Folder that records what has reached the disk; empty: none."""
+    tally: str = ""
+    """File of the changes of the run's folder; empty: none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,19 +103,29 @@ class Job:
     cache: str
     """Folder of compiled functions, which all processes share."""
     pause: float = 0.0
-    """Time that each stage takes longer [s]: a target for signals that is easy to hit."""
+    """Time that each stage takes longer [s]: a target that is easy to hit."""
+    checkpoint_seconds: float = CHECKPOINTS
+    """Minimum time between two checkpoints [s]."""
+    gate: str = ""
+    """File that the process waits for before it computes; empty: none."""
     disturbance: Disturbance = Disturbance()
     """What disturbs the process from within."""
 
 
 class Stages:
-    """A display that says each stage at once, as a line of its own."""
+    """A display that says each stage at once, as a line of its own that ends in the time.
 
-    def __init__(self, pause: float):
-        self.pause = pause
+    Args:
+      pause: as `Job.pause`.
+      alarm: as `Disturbance.alarm`.
+    """
+
+    def __init__(self, pause: float, alarm: Alarm | None = None):
+        self.pause, self.alarm = pause, alarm
+        self._calls: Counter[str] = Counter()
 
     def _say(self, text: str) -> None:
-        os.write(1, f"{text}\n".encode())
+        os.write(1, f"{text} @{time.monotonic():.6f}\n".encode())
 
     def begin(self, total: int, done: int) -> None:
         """See `Display.begin`."""
@@ -91,7 +133,12 @@ class Stages:
 
     def advance(self, label: str, stage: str, fraction: float) -> None:
         """See `Display.advance`."""
-        self._say(f"stage {stage.partition(' (')[0]}")
+        name = stage.partition(" (")[0]
+        self._say(f"{STAGE}{name}")
+        alarm, call = self.alarm, self._calls[name]
+        self._calls[name] += 1
+        if alarm and (alarm.stage, alarm.call) == (name, call):
+            hooks.alarm(alarm.delay, alarm.number)
         time.sleep(self.pause)
 
     def note(self, text: str) -> None:
@@ -116,6 +163,7 @@ def work(job: Job) -> None:
     import jax
 
     from irl_bench.running import runner
+    from irl_bench.running.console import Silent
     from irl_bench.storage.files import StoreError, WriteError
     from irl_bench.tools.chaos import sweeps
 
@@ -123,23 +171,39 @@ def work(job: Job) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     # Functions compile in half the time. What survives does not rest on XLA's optimiser.
     jax.config.update("jax_disable_most_optimizations", True)
+    signal.signal(signal.SIGTERM, _stopped)
     out, disturbance = Path(job.out), job.disturbance
     cells, inputs, plan = sweeps.read(Path(job.sweep))
     try:
         runner.configure(1)
         _disturb(out, disturbance)
         sweeps.record(out, plan)
+        _await(job.gate)
         runner.run(
             cells,
             out,
             inputs,
-            display=Stages(job.pause),
-            checkpoint_seconds=0.1,
+            # What it says is a file too, which may become too large.
+            display=Silent() if disturbance.largest else Stages(job.pause, disturbance.alarm),
+            checkpoint_seconds=job.checkpoint_seconds,
             chunk_rounds=sweeps.CHUNK,
         )
     except (StoreError, BadInput) as error:
         os.write(2, f"error: {' '.join(str(error).split())}\n".encode())
         sys.exit(UNWRITTEN if isinstance(error, WriteError) else BAD_INPUT)
+
+
+def _stopped(number: int, frame: Any) -> None:
+    """Ends the process at a signal that arrives while no cells run, as a sweep ends."""
+    os.write(2, b"stopped; run the same command to resume\n")
+    os._exit(INTERRUPTED)
+
+
+def _await(gate: str) -> None:
+    """Waits until the file is there. Processes that all wait for it begin to compute together."""
+    os.write(1, b"ready\n")
+    while gate and not Path(gate).exists():
+        time.sleep(0.005)
 
 
 def _disturb(out: Path, disturbance: Disturbance) -> None:
@@ -149,15 +213,15 @@ def _disturb(out: Path, disturbance: Disturbance) -> None:
     if disturbance.full_at:
         hooks.full(out, disturbance.full_at)
     if disturbance.die_at:
-        hooks.die(out, disturbance.die_at)
+        hooks.die(out, disturbance.die_at, disturbance.die_before)
+    if disturbance.tally:
+        hooks.tally(out, Path(disturbance.tally))
     if disturbance.late:
         hooks.late(out, disturbance.late)
     if disturbance.clock:
         hooks.clock(disturbance.clock)
     if disturbance.largest:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        limits = disturbance.largest, disturbance.largest
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        hooks.limit(disturbance.largest)
     if disturbance.powerless:
         _give_up_rights()
 
@@ -195,6 +259,19 @@ class Victim:
         """All that it has said."""
         return self.said.read_text(errors="replace") if self.said.exists() else ""
 
+    @property
+    def struck(self) -> str:
+        """What a fault from within was when it struck, as `hooks.strike` says; "" if it never
+        did."""
+        said = (line for line in self.text().splitlines() if line.startswith(hooks.STRUCK))
+        return next(said, "").removeprefix(hooks.STRUCK)
+
+    @property
+    def stored(self) -> int:
+        """How many cells it has stored itself."""
+        lines = self.text().splitlines()
+        return sum(line.startswith("done ") and BY_ANOTHER not in line for line in lines)
+
     def await_line(self, word: str, patience: float = PATIENCE) -> bool:
         """Returns whether it says a new line that contains `word` before it ends."""
         until = time.monotonic() + patience
@@ -215,7 +292,8 @@ class Victim:
     def send(self, number: int) -> None:
         """Sends a signal, if it still runs."""
         if self.alive and self.process.pid:
-            os.kill(self.process.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it ended in between
+                os.kill(self.process.pid, number)
 
     def kill(self) -> bool:
         """Ends it by SIGKILL. Returns whether it still ran."""
@@ -258,12 +336,19 @@ class Stage:
         other._shared = self._shared
         return other
 
-    def start(self, out: Path, pause: float = 0.0, **disturbance: Any) -> Victim:
+    def start(
+        self,
+        out: Path,
+        pause: float = 0.0,
+        checkpoint_seconds: float = CHECKPOINTS,
+        gate: Path | None = None,
+        **disturbance: Any,
+    ) -> Victim:
         """Starts a process that computes the sweep in a folder.
 
         Args:
           out: the run's folder.
-          pause: as `Job.pause`.
+          pause, checkpoint_seconds, gate: as the fields of `Job`.
           **disturbance: as the fields of `Disturbance`.
         """
         self._number += 1
@@ -276,6 +361,8 @@ class Stage:
                 str(said),
                 str(self.cache),
                 pause,
+                checkpoint_seconds,
+                str(gate or ""),
                 Disturbance(**disturbance),
             )
         )
@@ -298,18 +385,41 @@ class Stage:
         return self._shared["sound"]
 
     @property
-    def changes(self) -> int:
-        """How often a run that nothing disturbs changes its folder; counted in a run of its own."""
+    def changes(self) -> tuple[str, ...]:
+        """The changes of its folder that a run makes which nothing disturbs, of `hooks.WRITES` and
+        `hooks.REMOVALS`; as `hooks.die` and `hooks.full` count them."""
         if "changes" not in self._shared:
-            out, journal = self.place / "counted", self.place / "counted-journal"
-            victim = self.start(out, journal=str(journal))
-            if victim.end():
-                raise RuntimeError(f"a sweep with a journal fails:\n{victim.text()[-2000:]}")
-            lines = (journal / "journal").read_text().splitlines()
-            self._shared["changes"] = len(lines)
-            shutil.rmtree(out)
-            shutil.rmtree(journal)
+            assert self.undisturbed  # else functions are not compiled yet
+            to = self.place / "tally"
+            self._look("tallied", tally=str(to))
+            self._shared["changes"] = tuple(to.read_text().splitlines())
         return self._shared["changes"]
+
+    @property
+    def calls(self) -> Mapping[str, Sequence[float]]:
+        """{stage: how long each of its calls takes [s]} of a run that nothing disturbs and that
+        writes no checkpoint. The last call of a cell takes until it is stored."""
+        if "calls" not in self._shared:
+            assert self.undisturbed
+            text = self._look("timed", checkpoint_seconds=UNTIMED)
+            said = [line.rpartition(" @") for line in text.splitlines() if " @" in line]
+            calls: dict[str, list[float]] = {}
+            for (line, _, begun), (_, _, ended) in itertools.pairwise(said):
+                if line.startswith(STAGE):
+                    calls.setdefault(line.removeprefix(STAGE), []).append(
+                        float(ended) - float(begun)
+                    )
+            self._shared["calls"] = calls
+        return self._shared["calls"]
+
+    def _look(self, name: str, **options: Any) -> str:
+        """Runs the sweep in a folder that is removed, and returns what it says."""
+        out = self.place / name
+        victim = self.start(out, **options)
+        if victim.end():
+            raise RuntimeError(f"a sweep that is watched fails:\n{victim.text()[-2000:]}")
+        shutil.rmtree(out)
+        return victim.text()
 
     def finish(self, out: Path, count: Count) -> int:
         """Runs a disturbed sweep to its end and counts what is lost, doubled or wrong. Returns how
@@ -321,13 +431,13 @@ class Stage:
         self.compare(out, count)
         return resumed(victim.text())
 
-    def compare(self, out: Path, count: Count, twice: bool = False) -> None:
+    def compare(self, out: Path, count: Count, again: Collection[str] = ()) -> None:
         """Counts what is lost, doubled or wrong in a folder in which the sweep has ended.
 
         Args:
           out: the folder.
           count: what was counted so far.
-          twice: whether a cell may have been computed twice, and stored once.
+          again: keys of cells that may have been stored twice.
         """
         wanted, got = self.undisturbed, contents(out)
         for name in sorted(wanted.keys() | got.keys()):
@@ -337,12 +447,21 @@ class Stage:
                 count.bad("wrong", f"{name} is no file of an undisturbed run")
             elif got[name] != wanted[name]:
                 count.bad("wrong", f"{name} has other bytes")
-        logged = [] if twice else [line["key"] for line in log_lines(out / "log.jsonl")]
-        for key in sorted({key for key in logged if logged.count(key) > 1}):
-            count.bad("doubled", f"{key} was stored {logged.count(key)} times")
+        count_stored(out, count, again)
         left = [path.name for path in out.glob("leases/*.json")]
         if left or (out / "checkpoints").exists():
             count.bad("wrong", f"something is left behind: {left or 'checkpoints'}")
+
+
+def count_stored(out: Path, count: Count, again: Collection[str] = ()) -> None:
+    """Counts the cells that were stored more than once in a folder, as its log says: as `doubled`,
+    or as `repeated` if `doubled` is not counted. `again` is as for `Stage.compare`."""
+    stored = Counter(line["key"] for line in log_lines(out / "log.jsonl"))
+    for key, times in sorted(stored.items()):
+        if times > 1 and count.doubled is None:
+            count.repeated += times - 1
+        elif times > 1 and key not in again:
+            count.bad("doubled", f"{key} was stored {times} times")
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -367,6 +486,13 @@ def sealed(out: Path) -> set[str]:
         for path in out.glob("checkpoints/*/*.json")
         if not path.name.startswith(".")
     }
+
+
+def stage_of(said: str) -> str:
+    """Returns the stage that a process is in, as it says; "" between two cells."""
+    begun = [line for line in said.splitlines() if line.startswith((STAGE, "done "))]
+    last = begun[-1].rpartition(" @")[0] if begun else ""
+    return last.removeprefix(STAGE) if last.startswith(STAGE) else ""
 
 
 def last_line(said: str) -> str:
