@@ -231,11 +231,15 @@ ELSEWHERE = {
         "tests/running/test_runner.py",
         "test_failed_seeds_are_marked_and_the_others_go_on",
     ),
-    "flags at random": (
-        "one line and exit status 2, or a valid plan or run; nothing is written outside the run's "
-        "folder",
+    "flags at random, 2,000 times with `--dry_run`": (
+        "one line and exit status 2, or a valid plan; nothing is written",
         "tests/cli/test_fuzz.py",
         "test_flags_at_random_at_length",
+    ),
+    "flags at random of a run of the toys, 40 times": (
+        "one line and exit status 2, or a run; nothing is written outside its folder",
+        "tests/cli/test_fuzz.py",
+        "test_flags_at_random_of_runs",
     ),
 }
 """Fault that tests of their own make -> what must come of it, file, name of the test."""
