@@ -18,11 +18,13 @@ import contextlib
 import functools
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,8 @@ _SEAL = "seal.json"
 """Name of the seal among the files of an object."""
 _FILE = re.compile(r"[A-Za-z0-9._=+-]+(/[A-Za-z0-9._=+-]+)*")
 """Names of a checkpoint's files."""
+_TOO_LATE = "Event loop is closed"
+"""The error of a write that ends after another one has failed."""
 _NAME = re.compile(r"[0-9]{12}\.[0-9a-f]{8}")
 """Names of checkpoints: the serial number and the token of the process that wrote it."""
 
@@ -85,7 +89,8 @@ def save(
         _make(folder)
     try:
         full = {key: value for key, value in stored.items() if value.size}
-        _orbax().save(path.absolute(), full or {"nothing": np.zeros(1)}, force=True)
+        with _quiet():
+            _orbax().save(path.absolute(), full or {"nothing": np.zeros(1)}, force=True)
         body = {"serial": serial, "facts": dict(facts), "empty": empty, "files": _digests(path)}
     except Exception as error:  # Orbax and its array library raise many kinds when a disk is full
         shutil.rmtree(path, ignore_errors=True)
@@ -253,6 +258,34 @@ def _orbax() -> Any:
         ocp.StandardCheckpointHandler(multiprocessing_options=alone),
         multiprocessing_options=alone,
     )
+
+
+@contextlib.contextmanager
+def _quiet() -> Generator[None]:
+    """Keeps off the terminal what Orbax's threads tell of a write that fails, which is one line
+    here: what they log, and how the writes beside it ended, which may come after `save`."""
+    import absl.logging as absl_logging
+
+    loggers: list[Any] = [absl_logging.get_absl_logger(), logging.getLogger("asyncio")]
+    hook = sys.unraisablehook
+
+    def nothing(record: logging.LogRecord) -> bool:
+        return False
+
+    def told(raised: Any) -> None:
+        if str(raised.exc_value) != _TOO_LATE:
+            hook(raised)
+
+    for logger in loggers:
+        logger.addFilter(nothing)
+    sys.unraisablehook = told
+    try:
+        yield
+        # Not after a failure: writes may still come to their end.
+        sys.unraisablehook = hook
+        loggers[1].removeFilter(nothing)
+    finally:
+        loggers[0].removeFilter(nothing)
 
 
 def _one_line(error: BaseException) -> str:

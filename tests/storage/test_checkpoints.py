@@ -1,11 +1,15 @@
 """Checkpoints: exact, two kept, and a damaged one is passed over with one line, never used."""
 
+import logging as std_logging
 import os
 import pathlib
 import shutil
+import sys
+import types
 
 import numpy as np
 import pytest
+from absl import logging
 
 from irl_bench.storage import checkpoints
 from irl_bench.storage.files import StoreError, WriteError
@@ -61,6 +65,31 @@ def test_a_forked_process_writes_under_names_of_its_own(tmp_path, monkeypatch):
     save(tmp_path / "a", 7)
     names = {path.name for path in (tmp_path / "a").glob("*.json")}
     assert len(names) == 2 and {name.split(".")[0] for name in names} == {f"{7:012d}"}
+
+
+def test_a_write_that_fails_is_one_line_whatever_threads_of_orbax_tell(
+    tmp_path, monkeypatch, caplog
+):
+    told = []
+    monkeypatch.setattr(std_logging.getLogger("asyncio"), "filters", [])
+
+    class Orbax:
+        def save(self, *arguments, **options):
+            logging.exception("a thread has raised")
+            raise ValueError("no space left")
+
+    def unraisable(text):
+        sys.unraisablehook(types.SimpleNamespace(exc_value=RuntimeError(text)))
+
+    monkeypatch.setattr(sys, "unraisablehook", lambda raised: told.append(str(raised.exc_value)))
+    monkeypatch.setattr(checkpoints, "_orbax", Orbax)
+    with pytest.raises(WriteError, match="no space left"):
+        save(tmp_path / "a", 1)
+    unraisable("Event loop is closed")  # a write that ends after `save`
+    unraisable("something else")
+    assert told == ["something else"] and not caplog.records
+    logging.error("said")
+    assert [record.message for record in caplog.records] == ["said"]
 
 
 def test_any_damage_falls_back_to_the_one_before_and_then_to_none(tmp_path):
