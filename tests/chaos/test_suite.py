@@ -125,6 +125,21 @@ def test_kills_come_before_every_kind_of_change():
     assert max(at for kind, at in met if kind == "open") > 36
 
 
+def test_a_change_that_does_not_come_is_looked_for_earlier(monkeypatch):
+    class Stage:
+        changes = ("open",) * 40
+
+    tried = []
+
+    def kill_at(stage, kind, at, count):
+        tried.append(at)
+        return at <= 20
+
+    monkeypatch.setattr(kills, "_kill_at", kill_at)
+    kills.write_kills(Stage, 1)
+    assert len(tried) > 1 and tried == sorted(tried, reverse=True) and 0 < tried[-1] <= 20
+
+
 def test_cells_that_may_be_stored_twice_are_not_doubled(tmp_path):
     lines = [json.dumps({"key": key}) for key in ("a", "a", "b", "b", "c")]
     (tmp_path / "log.jsonl").write_text("\n".join(lines))

@@ -181,14 +181,22 @@ def write_kills(stage: Stage, size: int, seed: int = 0) -> Count:
     """
     count, start = Count("write_kills"), time.monotonic()
     for kind, at in _changes(stage.changes, size, seed):
-        out = stage.place / f"write-{kind}-{at}"
-        victim = stage.start(out, die_at=at, die_before=kind)
-        if victim.end() == -signal.SIGKILL:
-            count.made(victim.struck)
-            count.after_checkpoint += bool(sealed(out))
-        _finish(stage, out, count)
+        while at and not _kill_at(stage, kind, at, count):
+            at = 3 * at // 4  # this run has written fewer checkpoints, and so fewer changes
     count.seconds = time.monotonic() - start
     return count
+
+
+def _kill_at(stage: Stage, kind: str, at: int, count: Count) -> bool:
+    """Kills a run before a change, counts what comes of it, and returns whether it came to that."""
+    out = stage.place / f"write-{kind}-{at}"
+    victim = stage.start(out, die_at=at, die_before=kind)
+    struck = victim.end() == -signal.SIGKILL
+    if struck:
+        count.made(victim.struck)
+        count.after_checkpoint += bool(sealed(out))
+    _finish(stage, out, count)
+    return struck
 
 
 def _changes(changes: Sequence[str], size: int, seed: int) -> Iterator[tuple[str, int]]:

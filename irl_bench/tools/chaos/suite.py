@@ -373,11 +373,12 @@ def page(record: Path) -> str:
         "twice, or differ from those of a run that nothing",
         "disturbed; an error that is not one line counts as wrong, and – is not counted. `resumed` "
         "is what went on from a checkpoint, `refused` what",
-        "was answered by one line, `harmless` what changed nothing that is read, `ignored` what "
-        "raised nothing although what is read may differ,",
-        "`repeated` what was computed once more where it may be. A fault that did not strike is "
-        "not counted, and each kind was made at least once.",
-        "`--what=NAME` makes one fault alone, and `tests/chaos/` makes all of them in small sizes.",
+        "was answered by one line, `harmless` what changed nothing that is read (of `hostile`, "
+        "what ended in a result), `ignored` what raised",
+        "nothing although what is read may differ, `repeated` what was computed once more where it "
+        "may be. A fault that did not strike is not",
+        "counted, and each kind was made at least once. `--what=NAME` makes one fault alone, and "
+        "`tests/chaos/` makes all of them in small sizes.",
     ]
     faults = json.loads(record.read_text())["faults"] if record.exists() else {}
     if faults:
