@@ -47,7 +47,7 @@ def define() -> None:
     flags.DEFINE_enum(
         "suite", "speed", ["speed", "chaos", "scale", "cells", "driving"],
         "speed: how fast worlds and learners run; chaos: what a run's folder survives, more than "
-        "three hours on two cores; scale: what many workers ask of an object store, in simulated "
+        "two hours on two cores; scale: what many workers ask of an object store, in simulated "
         "time; cells: what a cell of each world and algorithm takes on one core, about an hour; "
         "driving: the figures of the driving worlds' experts, and speeds, beside highway-env's "
         "where that is installed",

@@ -55,7 +55,7 @@ def forgetful(job):
 def test_a_program_that_stores_nothing_when_asked_to_stop_is_found(toy, monkeypatch):
     assert toy.calls
     monkeypatch.setattr(victims, "work", forgetful)
-    monkeypatch.setattr(kills, "_phases", lambda size, count: ["training"])
+    monkeypatch.setattr(kills, "_phases", lambda size, count: [("training", 1.0)])
     monkeypatch.setattr(kills, "_finish", lambda stage, out, count: None)
     count = kills.terminations(toy, 1)
     assert count.lost == 1 and "left no checkpoint" in count.notes[0]

@@ -125,9 +125,9 @@ def phase_kills(stage: Stage, size: int, seed: int = 0) -> Count:
       seed: of the random moments.
     """
     count, draw, start = Count("phase_kills"), random.Random(seed), time.monotonic()
-    for number, phase in enumerate(_phases(size, count)):
+    for number, (phase, part) in enumerate(_phases(size, count)):
         out = stage.place / f"phase-{number}"
-        alarm = _moment(stage, phase, draw, signal.SIGKILL)
+        alarm = _moment(stage, phase, part, draw, signal.SIGKILL)
         victim = stage.start(out, checkpoint_seconds=0.0, alarm=alarm)
         if victim.end() == -signal.SIGKILL:
             count.made(stage_of(victim.text()) or BETWEEN)
@@ -137,27 +137,27 @@ def phase_kills(stage: Stage, size: int, seed: int = 0) -> Count:
     return count
 
 
-def _phases(size: int, count: Count) -> Iterator[str]:
+def _phases(size: int, count: Count) -> Iterator[tuple[str, float]]:
     """Yields the phase of the next fault, until each phase has its share of `size` in what was
-    counted. A call may be shorter than in the run that was timed: then the fault comes in another
-    phase."""
+    counted, and the part of a call in which it is to come. A call may be shorter than in the run
+    that was timed, and then the fault comes in another phase: the next one comes earlier."""
+    missed: Counter[str] = Counter()
     share = Counter(PHASES[number % len(PHASES)] for number in range(size))
     for _ in range(TRIES * size):
         left = [phase for phase in PHASES if count.kinds.get(phase, 0) < share[phase]]
         if not left:
             return
-        yield left[0]
+        phase, made = left[0], count.kinds.get(left[0], 0)
+        yield phase, 0.5 ** missed[phase]
+        missed[phase] += count.kinds.get(phase, 0) == made
 
 
-def _moment(stage: Stage, phase: str, draw: random.Random, number: int) -> Alarm:
-    """A signal at a random moment of the time that the calls of a phase take together."""
+def _moment(stage: Stage, phase: str, part: float, draw: random.Random, number: int) -> Alarm:
+    """A signal at a random moment of the time that the calls of a phase take together, in the first
+    `part` of a call."""
     calls = stage.calls[phase]
-    moment = draw.uniform(0.0, sum(calls))
-    for call, seconds in enumerate(calls):
-        if moment < seconds:
-            return Alarm(phase, call, moment, number)
-        moment -= seconds
-    return Alarm(phase, len(calls) - 1, calls[-1], number)
+    (call,) = draw.choices(range(len(calls)), calls)
+    return Alarm(phase, call, part * draw.uniform(0.0, calls[call]), number)
 
 
 def _finish(stage: Stage, out: Path, count: Count) -> None:
@@ -227,9 +227,9 @@ def terminations(stage: Stage, size: int, seed: int = 0) -> Count:
       seed: of the random moments.
     """
     count, draw, start = Count("terminations"), random.Random(seed), time.monotonic()
-    for number, phase in enumerate(_phases(size, count)):
+    for number, (phase, part) in enumerate(_phases(size, count)):
         out = stage.place / f"terminated-{number}"
-        alarm = _moment(stage, phase, draw, signal.SIGTERM)
+        alarm = _moment(stage, phase, part, draw, signal.SIGTERM)
         victim = stage.start(out, checkpoint_seconds=UNTIMED, alarm=alarm)
         if victim.await_line(ASKED):
             asked = time.monotonic()
