@@ -55,10 +55,12 @@ def forgetful(job):
 def test_a_program_that_stores_nothing_when_asked_to_stop_is_found(toy, monkeypatch):
     assert toy.calls
     monkeypatch.setattr(victims, "work", forgetful)
-    monkeypatch.setattr(kills, "_phases", lambda size, count: [("training", 1.0)])
+    # A signal may come after the call that was timed; earlier ones follow.
+    shares = (1.0, 0.6, 0.3, 0.1)
+    monkeypatch.setattr(kills, "_phases", lambda size, count: [("training", s) for s in shares])
     monkeypatch.setattr(kills, "_finish", lambda stage, out, count: None)
     count = kills.terminations(toy, 1)
-    assert count.lost == 1 and "left no checkpoint" in count.notes[0]
+    assert count.lost and all("left no checkpoint" in note for note in count.notes)
 
 
 def test_no_damage_is_silent(toy):
