@@ -169,12 +169,12 @@ def of_remedies(text):
     return filled(text, (("| world | remedy |", remedy_rows, [points]),))
 
 
-ROBOTS = ("hopper",)
-"""The robots of the page, each with a stored result."""
+ROBOTS, DRIVING = ("hopper",), ("race",)
+"""The worlds of the pages on the law, each with a stored result."""
 
 
-def robot_rows(results):
-    """Rows of BC and DAgger in both modes of each robot."""
+def law_rows(results):
+    """Rows of BC and DAgger in both modes of each world."""
     rows = []
     for name, result in results.items():
         for row in result["verdicts"]:
@@ -187,10 +187,17 @@ def robot_rows(results):
     return rows
 
 
+def _laws(names):
+    """{world: its stored result}."""
+    paths = {name: ROOT / "results" / f"{name}-law-seeds-60000.json" for name in names}
+    return {name: json.loads(path.read_text()) for name, path in paths.items()}
+
+
 def of_robots(text):
     """The page with the rows of its table as the stored results say."""
-    results = {
-        name: json.loads((ROOT / "results" / f"{name}-law-seeds-60000.json").read_text())
-        for name in ROBOTS
-    }
-    return filled(text, (("| robot | mode |", robot_rows, [results]),))
+    return filled(text, (("| robot | mode |", law_rows, [_laws(ROBOTS)]),))
+
+
+def of_driving(text):
+    """The page with the rows of its table as the stored results say."""
+    return filled(text, (("| world | mode |", law_rows, [_laws(DRIVING)]),))

@@ -19,6 +19,7 @@ PAGES = {
     "2026-11-29-car-reward-transfer.md": rewards.of_transfer,
     "2026-11-30-dials.md": horizons.of_dials,
     "2026-11-30-hopper-hazard.md": horizons.of_hopper,
+    "2026-11-30-law-on-driving.md": horizons.of_driving,
     "2026-11-30-law-on-robots.md": horizons.of_robots,
     "2026-11-30-retrained.md": horizons.of_retrained,
     "2026-11-30-repair-without-asking.md": horizons.of_remedies,
