@@ -173,7 +173,7 @@ class World(Env):
         once = copy.copy(self)
         once._once = {
             "begin": jax.jit(lambda dials, rng: self.bind(dials).begin(rng), inline=True),
-            "advance": self._in_parts(),
+            "advance": self._traced_step(),
         }
         return once
 
@@ -182,15 +182,15 @@ class World(Env):
         if self._once:
             return self._once["advance"](self.dials, state, action)
         if self._partly:
-            return self._in_parts()(self.dials, state, action)
+            return self._traced_step()(self.dials, state, action)
         return self.step(state, action)
 
     @property
     def _partly(self) -> bool:
         return self.at_once > 0 and jax.default_backend() == "cpu"
 
-    def _in_parts(self) -> Step:
-        """(dials, state, action) -> the next state, traced once."""
+    def _traced_step(self) -> Step:
+        """(dials, state, action) -> the next state, in parts if need be; traced once."""
 
         def step(dials: Any, state: State, action: jax.Array) -> State:
             return self.bind(dials).step(state, action)

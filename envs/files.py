@@ -15,6 +15,8 @@ from pathlib import Path
 
 LARGEST = 64 * 2**20
 """Size of the largest file that is read [bytes]."""
+FARTHEST = 1e8
+"""No point of a file lies beyond this [m]; coordinates of maps reach 2e7."""
 LONGEST = 100
 """Letters of a file's own name that a world's name for it keeps."""
 

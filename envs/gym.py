@@ -448,7 +448,7 @@ def _programs(world: Any) -> tuple[Callable[..., Any], Callable[..., Any], Calla
     def reset(seed: Any) -> Any:
         return strong(world.reset(jax.random.PRNGKey(seed)))
 
-    return reset, lambda state, action: strong(world.step(state, action)), drawing.view(world)
+    return reset, lambda state, action: strong(world.advance(state, action)), drawing.view(world)
 
 
 def _spaces(world: Any) -> tuple[gymnasium.spaces.Box, gymnasium.Space]:

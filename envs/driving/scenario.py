@@ -24,11 +24,10 @@ from xml.etree import ElementTree
 import numpy as np
 
 from envs.driving.traffic import LENGTH
+from envs.files import FARTHEST
 
 NOT_CARS = ("pedestrian", "bicycle", "train")
 """Types of obstacles that are no cars."""
-FARTHEST = 1e8
-"""No point of a file lies beyond this [m]; coordinates of maps reach 2e7."""
 LARGEST = 50_000_000
 """Size above which a file is not read [bytes]."""
 REACH = 10.0

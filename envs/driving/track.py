@@ -16,6 +16,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 
 from envs.driving.vehicle import MIN_FRENET
+from envs.files import FARTHEST
 
 POINTS, SPACING = 1024, 2.0
 """Fewest grid points of a track, and the largest distance between two of them [m]."""
@@ -43,8 +44,6 @@ WIDEST = 50.0
 GAP = 5.0
 """A track from a file is open if the gap between its last and first point is this many times its
 largest other spacing."""
-FARTHEST = 1e8
-"""No coordinate of a file lies beyond this [m]."""
 COLUMNS = "x_m,y_m,w_tr_right_m,w_tr_left_m"
 """Columns of a track's file."""
 

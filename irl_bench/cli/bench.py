@@ -169,8 +169,9 @@ def main(values: flags.FlagValues) -> int | None:
 
 def _command() -> str:
     """The command that was given, without the place of its results."""
-    given = [flag for flag in sys.argv[1:] if not flag.startswith("--out")]
-    return shlex.join(["python", "launch/bench.py", *given])
+    from irl_bench.cli.command import without
+
+    return shlex.join(["python", "launch/bench.py", *without(sys.argv[1:], ("out",))])
 
 
 def chaos(values: flags.FlagValues) -> int:

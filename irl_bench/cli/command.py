@@ -215,7 +215,7 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py", command: str = 
         dry_run=bool(values["dry_run"].value),
         help=bool(values["help"].value),
         describe=values["describe"].value,
-        line=_printable(" ".join([program, *map(shlex.quote, _without(argv[1:], OF_WORK))])),
+        line=_printable(" ".join([program, *map(shlex.quote, without(argv[1:], OF_WORK))])),
         study=chosen_study,
         demos=demos,
         parts=_parts(values, chosen_study),
@@ -224,7 +224,7 @@ def parse(argv: Sequence[str], program: str = "launch/sweep.py", command: str = 
         launcher=launcher,
         launcher_options=launcher_options,
         workers=workers,
-        launched=_without(argv[1:], OF_LAUNCHER),
+        launched=without(argv[1:], OF_LAUNCHER),
         compile_cache=bool(values["compile_cache"].value),
         cluster=_cluster(values),
     )
@@ -260,8 +260,8 @@ def _printable(line: str) -> str:
     )
 
 
-def _without(arguments: Sequence[str], names: Sequence[str]) -> list[str]:
-    """The arguments without these flags, each of which has a value."""
+def without(arguments: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Returns the arguments without these flags, each of which has a value."""
     kept: list[str] = []
     rest = iter(arguments)
     for argument in rest:
